@@ -1,0 +1,35 @@
+"""Where things are: the project's root, the database, the runtime folder. Environment variables are read at each call, so tests can move everything."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def database() -> Path:
+    """The DuckDB file: LAB_DB, else data/lab.duckdb."""
+    return Path(os.environ.get("LAB_DB") or ROOT / "data" / "lab.duckdb").expanduser()
+
+
+def runtime() -> Path:
+    """The user's runtime folder (mode 0700): progress files, locks, the local server's card. LAB_RUNTIME overrides it."""
+    if chosen := os.environ.get("LAB_RUNTIME"):
+        folder = Path(chosen)
+    elif os.environ.get("XDG_RUNTIME_DIR") and sys.platform != "darwin":
+        folder = Path(os.environ["XDG_RUNTIME_DIR"]) / "llm-latency-lab"
+    else:
+        folder = Path(tempfile.gettempdir()) / f"llm-latency-lab-{os.getuid()}"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise PermissionError(f"{folder} belongs to another user; set LAB_RUNTIME to a folder of your own.")
+    folder.chmod(0o700)
+    return folder
+
+
+def models() -> Path:
+    """Where model files that the lab makes are kept (the dequantised large tier): LAB_MODELS, else data/models."""
+    return Path(os.environ.get("LAB_MODELS") or ROOT / "data" / "models").expanduser()

@@ -1,0 +1,67 @@
+"""Tests never touch real data, keys or a running dashboard: every path and variable is moved before a test module is imported."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN", "LANGFUSE_PUBLIC_KEY", "LANGFUSE_SECRET_KEY"):
+    os.environ.pop(name, None)
+os.environ["LAB_IGNORE_KEYS"] = "1"  # a developer's .streamlit/secrets.toml must not make a test spend money
+SCRATCH = Path(tempfile.mkdtemp(prefix="lab-tests-"))
+os.environ["LAB_RUNTIME"] = str(SCRATCH / "runtime")
+os.environ["LAB_DB"] = str(SCRATCH / "lab.duckdb")
+
+
+@pytest.fixture
+def db(tmp_path, monkeypatch) -> Path:
+    """A database file of this test's own."""
+    path = tmp_path / "lab.duckdb"
+    monkeypatch.setenv("LAB_DB", str(path))
+    return path
+
+
+def serve(*flags: str) -> tuple[subprocess.Popen, dict]:
+    """Start `python -m lab.local` and wait for its one JSON line."""
+    process = subprocess.Popen([sys.executable, "-m", "lab.local", "--port", "0", *flags], stdout=subprocess.PIPE, text=True)
+    line = process.stdout.readline()
+    if not line:
+        raise RuntimeError(f"the local server ended with {process.wait()}")
+    return process, json.loads(line)
+
+
+@pytest.fixture(scope="session")
+def simulated_server() -> Iterator:
+    """One simulated server for all tests; ask for `simulated`, which starts each test with empty plays."""
+    from lab.local.control import Control
+
+    process, card = serve("--simulated", "--no-spin")
+    yield Control(card["base_url"], card["api_key"])
+    process.terminate()
+    process.wait(10)
+    process.stdout.close()
+
+
+@pytest.fixture
+def simulated(simulated_server):
+    simulated_server.reset()
+    yield simulated_server
+
+
+@pytest.fixture(scope="session")
+def local_server() -> Iterator:
+    """The real embedded model, once for all tests that are marked `model`."""
+    from lab.local.control import Control
+
+    process, card = serve()
+    yield Control(card["base_url"], card["api_key"])
+    process.terminate()
+    process.wait(20)
+    process.stdout.close()

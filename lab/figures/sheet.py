@@ -1,0 +1,180 @@
+"""What all figures share: the finding as the title, rows with their labels above the bars, the marks of doubt and of simulation, pictures."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from html import escape, unescape
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from lab.figures import palette
+from lab.figures.format import short_id, unit
+
+ROW_PX = 36
+TITLE_CHARS, SUBTITLE_CHARS = 48, 60  # what a 420 px wide window holds at 15 and 13 px
+DENSE = 2_000
+
+
+def safe(text: object) -> str:
+    """Names of arms, models and tasks are the user's own: plotly would read tags in them."""
+    return escape(str(text), quote=False)
+
+
+def bold(text: object, colour: str | None = None) -> str:
+    inner = f"<b>{safe(text)}</b>"
+    return f'<span style="color:{colour}">{inner}</span>' if colour else inner
+
+
+def one_kind(frame: pd.DataFrame) -> str | None:
+    """The endpoint kind of a frame's rows. Live, local and simulated rows are never in one chart: ValueError."""
+    if "endpoint_kind" not in frame.columns:
+        return None
+    kinds = frame["endpoint_kind"].dropna().unique().tolist()
+    if len(kinds) > 1:
+        raise ValueError(f"{', '.join(sorted(kinds))} results never share a chart; give one kind at a time.")
+    return kinds[0] if kinds else None
+
+
+def where(frame: pd.DataFrame) -> str:
+    """The endpoint and model of a frame's rows in words, with the kind where it is not live."""
+    parts = []
+    for column in ("endpoint", "model"):
+        if column in frame.columns and len(names := frame[column].dropna().unique()):
+            parts.append(", ".join(map(str, names[:3])) + (" …" if len(names) > 3 else ""))
+    kind = one_kind(frame)
+    if kind in ("local", "simulated") and kind not in parts:
+        parts.insert(0, kind)
+    return " · ".join(parts)
+
+
+def rows(figure: go.Figure, labels: list[str], colours: list[str | None], *, row_px: int = ROW_PX, notes: list[str] | None = None) -> int:
+    """Row i stands at y = −i: a 4 px tab, its label above the bar at the left, an optional note at the right. Returns the plot's height in px."""
+    count = max(len(labels), 1)
+    share = 1 / row_px
+    for index, label in enumerate(labels):
+        figure.add_annotation(
+            x=0, xref="paper", y=-index + 10 * share, yref="y", text=label, showarrow=False, xanchor="left", yanchor="middle"
+        )
+        if notes and notes[index]:
+            figure.add_annotation(
+                x=1, xref="paper", y=-index + 10 * share, yref="y", text=notes[index], showarrow=False, xanchor="right", yanchor="middle"
+            )
+        if colours[index]:
+            figure.add_shape(
+                type="rect", xref="paper", x0=-7, x1=-3, xanchor=0, xsizemode="pixel",
+                y0=-index + 17 * share, y1=-index - 15 * share, yref="y", fillcolor=colours[index], line_width=0,
+            )  # fmt: skip
+    figure.update_yaxes(range=[-(count - 1) - 0.5, 0.5], visible=False)
+    return count * row_px
+
+
+BAR = {"orientation": "h", "width": 13 / ROW_PX, "offset": -14 / ROW_PX}
+MIDDLE = -7.5 / ROW_PX
+"""Where a row's marks stand: below its label."""
+
+
+def finish(
+    figure: go.Figure,
+    title: str,
+    subtitle: str,
+    plot_px: int,
+    *,
+    dark: bool,
+    kind: str | None = None,
+    reason: str | None = None,
+    x_title: str = "",
+    legend: int = 0,
+    left: int = 8,
+) -> go.Figure:
+    """Margins, height and words. `legend` is its number of entries; `reason`, where given, greys the chart and stands on it."""
+    colours = palette.theme(dark)
+    head = textwrap.wrap(title, TITLE_CHARS) or [""]
+    sub = textwrap.wrap(subtitle, SUBTITLE_CHARS)
+    top = 6 + 19 * len(head) + 17 * len(sub) + 16 + (10 if kind == "simulated" else 0)
+    bottom = (30 if figure.layout.xaxis.visible is not False else 8) + (20 if x_title else 0) + (24 * -(-legend // 3) + 8 if legend else 0)
+    words = "<br>".join(map(safe, head)).join(("<b>", "</b>"))
+    small = f'<span style="font-size:13px;color:{colours.muted}">' + "<br>".join(map(safe, sub)) + "</span>"
+    figure.update_layout(
+        template=palette.template(dark),
+        title={
+            "text": words + ("<br>" + small if sub else ""), "font": {"size": 15, "color": colours.ink}, "x": 0, "xref": "paper", "xanchor": "left",
+            "y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 6, "l": -7},
+        },
+        height=top + plot_px + bottom,
+        margin={"l": left, "r": 12, "t": top, "b": bottom},
+        xaxis_title_text=x_title or None,
+        showlegend=bool(legend),
+        legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0, "xanchor": "left", "traceorder": "normal"},
+    )  # fmt: skip
+    if kind == "simulated":
+        band = 8 / plot_px
+        figure.add_layout_image(
+            source=palette.hatch(dark), xref="paper", yref="paper", x=0, y=1 + 12 / plot_px, sizex=1, sizey=band,
+            xanchor="left", yanchor="top", sizing="fill", layer="below",
+        )  # fmt: skip
+    if reason:
+        doubt(figure, reason, dark)
+    return figure
+
+
+def doubt(figure: go.Figure, reason: str, dark: bool) -> go.Figure:
+    """Grey what cannot be trusted and say why, on it."""
+    colours = palette.theme(dark)
+    figure.update_traces(opacity=0.28)
+    figure.add_annotation(
+        text="<br>".join(safe(line) for line in textwrap.wrap(reason, 44)), x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False,
+        bgcolor=colours.ground, bordercolor=colours.warn, borderwidth=1, borderpad=8, font={"size": 13, "color": colours.warn}, name="reason",
+    )  # fmt: skip
+    return figure
+
+
+def empty(words: str, dark: bool, title: str = "Nothing to draw yet", plot_px: int = 120) -> go.Figure:
+    """A figure that says what is missing, where a frame has no rows for it."""
+    figure = go.Figure()
+    figure.update_xaxes(visible=False).update_yaxes(visible=False)
+    figure.add_annotation(
+        text="<br>".join(safe(line) for line in textwrap.wrap(words, 48)), x=0, y=0.9, xref="paper", yref="paper", showarrow=False, xanchor="left",
+        yanchor="top", align="left", font={"color": palette.theme(dark).muted},
+    )  # fmt: skip
+    return finish(figure, title, "", plot_px, dark=dark)
+
+
+def metric_axis(figure: go.Figure, metric: str, *, log: bool = False, zero: bool = True) -> str:
+    """Durations start at zero unless a log axis was chosen, and then the axis says so. Returns the axis title."""
+    if log:
+        figure.update_xaxes(type="log", dtick=1)
+    elif zero:
+        figure.update_xaxes(rangemode="tozero")
+    figure.update_xaxes(separatethousands=True, nticks=6)
+    return unit(metric) + (" (log scale)" if log else "")
+
+
+def count(n: int, what: str = "n") -> str:
+    return f"{what} = {n:,}"
+
+
+def trial_words(trial_id: object) -> str:
+    return f"trial {short_id(trial_id)}"
+
+
+def config(name: str, picture: str = "png") -> dict:
+    """plotly's config: the picture button makes a PNG (twice as sharp) or an SVG in the browser itself."""
+    return {
+        "displaylogo": False,
+        "displayModeBar": "hover",
+        "modeBarButtons": [["toImage"]],
+        "toImageButtonOptions": {"format": picture, "filename": re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-"), "scale": 2},
+        "responsive": True,
+    }
+
+
+def alt(figure: go.Figure) -> str:
+    """The figure in words, for those who cannot see it: its finding, and what was measured."""
+    return unescape(re.sub(r"<[^>]+>", " ", figure.layout.title.text or "").replace("  ", " ")).strip()
+
+
+def interactive(figure: go.Figure) -> str:
+    """One HTML file that works offline: plotly.js is inside."""
+    return figure.to_html(include_plotlyjs=True, full_html=True, config=config(alt(figure)[:60]))

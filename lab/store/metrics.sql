@@ -1,0 +1,353 @@
+-- Instants become metrics here and nowhere else: a mended formula mends all history.
+-- Every grouping and join carries run_id, so that WHERE run_id = … reaches the tables underneath.
+
+-- Milliseconds between two instants of one session's clock.
+CREATE OR REPLACE MACRO ms(from_ns, to_ns) AS (to_ns - from_ns) / 1e6;
+
+-- The first content token, whatever it is: thinking, text or tool input. message_start, headers and ping are not tokens.
+CREATE OR REPLACE MACRO first_token_ns(call) AS least(call.first_thinking_ns, call.first_text_ns, call.first_tool_ns);
+
+-- Total prompt = uncached + read from the cache + written to it (input_tokens alone leaves the cached part out).
+CREATE OR REPLACE MACRO cache_written(call) AS coalesce(call.cache_write_5m_tokens, 0) + coalesce(call.cache_write_1h_tokens, 0);
+CREATE OR REPLACE MACRO prompt_of(call) AS call.input_tokens + coalesce(call.cache_read_tokens, 0) + cache_written(call);
+
+-- What the endpoint says the cache did. NULL where a call reported no usage.
+CREATE OR REPLACE MACRO cache_seen(call) AS CASE
+    WHEN call.input_tokens IS NULL                               THEN NULL
+    WHEN call.cache_read_tokens > 0 AND cache_written(call) > 0  THEN 'partial'
+    WHEN call.cache_read_tokens > 0                              THEN 'read'
+    WHEN cache_written(call) > 0                                 THEN 'write'
+    ELSE 'none'
+END;
+
+-- Mean time per output token after the first. A chunk is not a token: tokens are those the API counted.
+-- Hidden thinking is over before the first token one can see, so its tokens are not counted here.
+CREATE OR REPLACE MACRO gap_of(call) AS
+    ms(first_token_ns(call), call.last_token_ns)
+    / nullif(greatest(call.output_tokens - CASE WHEN call.first_thinking_ns IS NULL THEN coalesce(call.thinking_tokens, 0) ELSE 0 END - 1, 0), 0);
+
+
+CREATE OR REPLACE VIEW call_metrics AS
+SELECT
+    call.call_id,
+    call.trial_id,
+    call.run_id,
+    call.session_id,
+    call.span_id,
+    trial.technique,
+    trial.arm,
+    trial.block,
+    trial.phase,
+    trial.outcome,
+    call.role,
+    call.attempt,
+    call.endpoint,
+    run.endpoint_kind,
+    call.model,
+    trial.task_id,
+    call.message_id,
+    call.request_id,
+    call.error_kind,
+    call.error_text,
+    call.http_status,
+    call.stop_reason,
+    call.speed,
+    call.service_tier,
+    call.connection_reused,
+    call.intended_cache,
+    cache_seen(call)                                                   AS observed_cache,
+    call.cache_miss_reason,
+    -- From the trial's start; a prime comes before it and is negative.
+    ms(trial.started_ns, call.started_ns)                              AS started_ms,
+    -- Durations of the connection's phases; NULL on a reused connection.
+    ms(call.started_ns, call.dns_ns)                                   AS dns_ms,
+    ms(coalesce(call.dns_ns, call.started_ns), call.connected_ns)      AS connect_ms,
+    ms(call.connected_ns, call.tls_ns)                                 AS tls_ms,
+    ms(coalesce(call.tls_ns, call.connected_ns, call.dns_ns, call.started_ns), call.sent_ns) AS send_ms,
+    -- Clocks, from the call's start.
+    ms(call.started_ns, call.sent_ns)                                  AS sent_at_ms,
+    ms(call.started_ns, call.headers_ns)                               AS headers_at_ms,
+    ms(call.started_ns, call.first_byte_ns)                            AS first_byte_at_ms,
+    ms(call.started_ns, call.message_start_ns)                         AS message_start_at_ms,
+    ms(call.started_ns, call.thinking_started_ns)                      AS thinking_started_at_ms,
+    ms(call.started_ns, call.first_thinking_ns)                        AS first_thinking_at_ms,
+    ms(call.started_ns, call.first_text_ns)                            AS first_text_at_ms,
+    ms(call.started_ns, call.first_sentence_ns)                        AS first_sentence_at_ms,
+    ms(call.started_ns, call.first_tool_ns)                            AS first_tool_at_ms,
+    ms(call.started_ns, call.last_text_ns)                             AS last_text_at_ms,
+    ms(call.started_ns, call.last_token_ns)                            AS last_token_at_ms,
+    ms(call.started_ns, call.ended_ns)                                 AS ended_at_ms,
+    -- Time to first token: from the start of the request; NULL where nothing streams.
+    ms(call.started_ns, first_token_ns(call))                          AS ttft_ms,
+    -- The same without the client's own work: from the moment the request's bytes left.
+    ms(call.sent_ns, first_token_ns(call))                             AS ttft_from_sent_ms,
+    ms(call.started_ns, call.ended_ns)                                 AS total_ms,
+    -- Output tokens per second of the whole call, prefill included: defined alike for whole and streamed answers.
+    call.output_tokens / nullif(ms(call.started_ns, call.ended_ns) / 1e3, 0) AS tokens_per_s,
+    gap_of(call)                                                       AS gap_ms,
+    call.input_tokens,
+    call.cache_read_tokens,
+    cache_written(call)                                                AS cache_write_tokens,
+    call.physical_cache_tokens,
+    prompt_of(call)                                                    AS prompt_tokens,
+    -- Share of the total prompt that was read from the cache: never above 1.
+    coalesce(call.cache_read_tokens, 0) / nullif(prompt_of(call), 0)   AS cached_share,
+    call.output_tokens,
+    call.thinking_tokens,
+    (call.server_ms ->> '$.queue')::DOUBLE                             AS server_queue_ms,
+    (call.server_ms ->> '$.prefill')::DOUBLE                           AS server_prefill_ms,
+    (call.server_ms ->> '$.decode')::DOUBLE                            AS server_decode_ms,
+    call.loop_lag_ns / 1e6                                             AS loop_lag_ms,
+    call.cost_usd
+FROM calls AS call
+JOIN trials AS trial ON trial.run_id = call.run_id AND trial.session_id = call.session_id AND trial.trial_id = call.trial_id
+JOIN runs AS run ON run.run_id = call.run_id;
+
+
+-- The call whose arrival ends the wait: the first `answer` call that succeeded. The clock runs from the trial's start, failed attempts included.
+CREATE OR REPLACE VIEW first_answers AS
+SELECT
+    run_id,
+    session_id,
+    trial_id,
+    arg_min(call_id, started_ns) AS call_id
+FROM calls
+WHERE role = 'answer' AND error_kind IS NULL
+GROUP BY ALL;
+
+
+-- What all calls of a trial add up to. Primes are made outside the trial's clock: they count in its cost alone.
+CREATE OR REPLACE VIEW trial_totals AS
+SELECT
+    run_id,
+    session_id,
+    trial_id,
+    sum(output_tokens)         FILTER (role <> 'prime')::BIGINT             AS output_tokens,
+    sum(prompt_of(calls))      FILTER (role <> 'prime')::BIGINT             AS prompt_tokens,
+    sum(coalesce(cache_read_tokens, 0)) FILTER (role <> 'prime' AND input_tokens IS NOT NULL)::BIGINT AS cache_read_tokens,
+    sum(cache_written(calls))  FILTER (role <> 'prime')::BIGINT             AS cache_write_tokens,
+    count(*)                   FILTER (role <> 'prime')                     AS calls,
+    count(*)                   FILTER (role <> 'prime' AND attempt > 1)     AS retries,
+    count(*)                   FILTER (role <> 'prime' AND error_kind IS NOT NULL) AS failed_calls,
+    max(loop_lag_ns)           FILTER (role <> 'prime') / 1e6               AS loop_lag_ms,
+    bool_and(connection_reused) FILTER (role <> 'prime')                    AS connection_reused,
+    arg_min(model, started_ns)                                              AS first_model,
+    -- A sum with an unknown price in it is unknown.
+    CASE WHEN count(cost_usd) = count(*) THEN sum(cost_usd) END             AS cost_usd
+FROM calls
+GROUP BY ALL;
+
+
+-- All trials, whatever came of them; compare those with phase = 'measured' AND outcome = 'ok'.
+CREATE OR REPLACE VIEW trial_metrics AS
+SELECT
+    trial.trial_id,
+    trial.run_id,
+    trial.session_id,
+    trial.technique,
+    trial.arm,
+    trial.block,
+    trial.position,
+    trial.attempt,
+    trial.phase,
+    trial.task_id,
+    trial.outcome,
+    trial.error_kind,
+    trial.error_text,
+    trial.started_utc,
+    run.endpoint,
+    run.endpoint_kind,
+    coalesce(answer.model, total.first_model)                         AS model,
+    answer.call_id                                                    AS answer_call_id,
+    -- The perceived wait: first visible text; an answer that does not stream can be read only once it is whole.
+    ms(trial.started_ns, coalesce(answer.first_text_ns, answer.ended_ns)) AS wait_ms,
+    ms(trial.started_ns, first_token_ns(answer))                      AS ttft_ms,
+    ms(trial.started_ns, trial.ended_ns)                              AS total_ms,
+    -- The first answer's other clocks, also from the trial's start.
+    ms(trial.started_ns, answer.headers_ns)                           AS headers_ms,
+    ms(trial.started_ns, answer.message_start_ns)                     AS message_start_ms,
+    ms(trial.started_ns, answer.first_thinking_ns)                    AS first_thinking_ms,
+    ms(trial.started_ns, answer.first_text_ns)                        AS first_text_ms,
+    ms(trial.started_ns, answer.first_tool_ns)                        AS first_tool_ms,
+    ms(trial.started_ns, answer.first_sentence_ns)                    AS first_sentence_ms,
+    ms(trial.started_ns, answer.last_token_ns)                        AS last_token_ms,
+    -- Output tokens of all calls per second of the trial.
+    total.output_tokens / nullif(ms(trial.started_ns, trial.ended_ns) / 1e3, 0) AS tokens_per_s,
+    gap_of(answer)                                                    AS gap_ms,
+    total.output_tokens,
+    total.prompt_tokens,
+    total.cache_read_tokens,
+    total.cache_write_tokens,
+    total.cache_read_tokens / nullif(total.prompt_tokens, 0)          AS cached_share,
+    coalesce(total.calls, 0)                                          AS calls,
+    coalesce(total.retries, 0)                                        AS retries,
+    coalesce(total.failed_calls, 0)                                   AS failed_calls,
+    trial.quality,
+    coalesce(trial.cost_usd, total.cost_usd)                          AS cost_usd,
+    answer.intended_cache,
+    cache_seen(answer)                                                AS observed_cache,
+    total.loop_lag_ms,
+    total.connection_reused,
+    -- The client's own doing: a late event loop, or a new connection where the session's other trials reuse theirs.
+    coalesce(total.loop_lag_ms > 5, FALSE)
+    OR coalesce(
+        NOT total.connection_reused
+        AND avg(total.connection_reused::INTEGER) OVER (PARTITION BY trial.run_id, trial.session_id) >= 0.5
+        AND trial.started_ns > min(trial.started_ns) OVER (PARTITION BY trial.run_id, trial.session_id),
+        FALSE
+    )                                                                 AS client_caused
+FROM trials AS trial
+JOIN runs AS run ON run.run_id = trial.run_id
+LEFT JOIN trial_totals AS total ON total.run_id = trial.run_id AND total.session_id = trial.session_id AND total.trial_id = trial.trial_id
+LEFT JOIN (
+    SELECT calls.* FROM calls SEMI JOIN first_answers USING (run_id, session_id, trial_id, call_id)
+) AS answer ON answer.run_id = trial.run_id AND answer.session_id = trial.session_id AND answer.trial_id = trial.trial_id;
+
+
+-- What may be compared: measured, ended well, in the cache state it should have; the last attempt of an arm in its block.
+CREATE OR REPLACE VIEW compared_trials AS
+SELECT
+    run_id,
+    session_id,
+    block,
+    technique,
+    arm,
+    trial_id,
+    task_id,
+    started_utc,
+    wait_ms,
+    ttft_ms,
+    total_ms,
+    headers_ms,
+    message_start_ms,
+    first_text_ms,
+    first_sentence_ms,
+    last_token_ms,
+    tokens_per_s,
+    gap_ms,
+    output_tokens::DOUBLE AS output_tokens,
+    prompt_tokens::DOUBLE AS prompt_tokens,
+    cached_share,
+    cost_usd,
+    quality
+FROM trial_metrics
+WHERE phase = 'measured' AND outcome = 'ok'
+QUALIFY row_number() OVER (PARTITION BY run_id, session_id, block, technique, arm ORDER BY attempt DESC) = 1;
+
+
+-- One row per arm and metric. quantile_cont interpolates linearly between the two nearest trials (Hyndman & Fan, type 7).
+CREATE OR REPLACE VIEW arm_summary AS
+SELECT
+    run_id,
+    technique,
+    arm,
+    metric,
+    seen.n,
+    seen.p[1] AS p50,
+    seen.p[2] AS p95,
+    seen.p[3] AS p99,
+    seen.mean,
+    seen.low,
+    seen.high
+FROM (
+    UNPIVOT (
+        SELECT
+            run_id,
+            technique,
+            arm,
+            struct_pack(
+                n    := count(COLUMNS(* EXCLUDE (run_id, session_id, block, technique, arm, trial_id, task_id, started_utc))),
+                p    := quantile_cont(COLUMNS(* EXCLUDE (run_id, session_id, block, technique, arm, trial_id, task_id, started_utc)), [0.5, 0.95, 0.99]),
+                mean := avg(COLUMNS(* EXCLUDE (run_id, session_id, block, technique, arm, trial_id, task_id, started_utc))),
+                low  := min(COLUMNS(* EXCLUDE (run_id, session_id, block, technique, arm, trial_id, task_id, started_utc))),
+                high := max(COLUMNS(* EXCLUDE (run_id, session_id, block, technique, arm, trial_id, task_id, started_utc)))
+            )
+        FROM compared_trials
+        GROUP BY run_id, technique, arm
+    ) ON COLUMNS(* EXCLUDE (run_id, technique, arm)) INTO NAME metric VALUE seen
+)
+WHERE seen.n > 0;
+
+
+-- What became of the measured trials of each arm; cost and quality are means over those that ended well.
+CREATE OR REPLACE VIEW arm_counts AS
+SELECT
+    run_id,
+    technique,
+    arm,
+    any_value(endpoint_kind)                     AS endpoint_kind,
+    count(*) FILTER (outcome = 'ok')             AS n,
+    count(*) FILTER (outcome = 'failed')         AS failed,
+    count(*) FILTER (outcome = 'cancelled')      AS cancelled,
+    count(*) FILTER (outcome = 'mismatch')       AS mismatched,
+    count(*) FILTER (outcome = 'ok' AND client_caused) AS client_caused,
+    sum(retries)::BIGINT                         AS retries,
+    avg(quality)  FILTER (outcome = 'ok')        AS quality,
+    avg(cost_usd) FILTER (outcome = 'ok')        AS cost_usd
+FROM trial_metrics
+WHERE phase = 'measured'
+GROUP BY run_id, technique, arm;
+
+
+-- Each arm against the run's baseline within one block of one session: their clocks are the same clock, their task the same task.
+CREATE OR REPLACE VIEW pair_differences AS
+SELECT
+    run_id,
+    session_id,
+    block,
+    task_id,
+    technique,
+    arm,
+    baseline_technique,
+    baseline,
+    metric,
+    pair.value,
+    pair.baseline_value,
+    pair.value - pair.baseline_value             AS difference,
+    pair.value / nullif(pair.baseline_value, 0)  AS ratio,
+    trial_id,
+    baseline_trial_id,
+    started_utc
+FROM (
+    UNPIVOT (
+        SELECT
+            trial.run_id,
+            trial.session_id,
+            trial.block,
+            trial.task_id,
+            trial.technique,
+            trial.arm,
+            base.technique AS baseline_technique,
+            base.arm       AS baseline,
+            trial.trial_id,
+            base.trial_id  AS baseline_trial_id,
+            trial.started_utc,
+            {'value': trial.wait_ms,           'baseline_value': base.wait_ms}           AS wait_ms,
+            {'value': trial.ttft_ms,           'baseline_value': base.ttft_ms}           AS ttft_ms,
+            {'value': trial.total_ms,          'baseline_value': base.total_ms}          AS total_ms,
+            {'value': trial.headers_ms,        'baseline_value': base.headers_ms}        AS headers_ms,
+            {'value': trial.message_start_ms,  'baseline_value': base.message_start_ms}  AS message_start_ms,
+            {'value': trial.first_text_ms,     'baseline_value': base.first_text_ms}     AS first_text_ms,
+            {'value': trial.first_sentence_ms, 'baseline_value': base.first_sentence_ms} AS first_sentence_ms,
+            {'value': trial.last_token_ms,     'baseline_value': base.last_token_ms}     AS last_token_ms,
+            {'value': trial.tokens_per_s,      'baseline_value': base.tokens_per_s}      AS tokens_per_s,
+            {'value': trial.gap_ms,            'baseline_value': base.gap_ms}            AS gap_ms,
+            {'value': trial.output_tokens,     'baseline_value': base.output_tokens}     AS output_tokens,
+            {'value': trial.prompt_tokens,     'baseline_value': base.prompt_tokens}     AS prompt_tokens,
+            {'value': trial.cached_share,      'baseline_value': base.cached_share}      AS cached_share,
+            {'value': trial.cost_usd,          'baseline_value': base.cost_usd}          AS cost_usd,
+            {'value': trial.quality,           'baseline_value': base.quality}           AS quality
+        FROM compared_trials AS trial
+        JOIN runs AS run ON run.run_id = trial.run_id
+        JOIN compared_trials AS base
+            ON  base.run_id = trial.run_id
+            AND base.session_id = trial.session_id
+            AND base.block = trial.block
+            AND base.task_id IS NOT DISTINCT FROM trial.task_id
+            AND base.technique = run.settings ->> '$.baseline.technique'
+            AND base.arm = run.settings ->> '$.baseline.arm'
+        WHERE (trial.technique, trial.arm) <> (base.technique, base.arm)
+    ) ON COLUMNS(* EXCLUDE (run_id, session_id, block, task_id, technique, arm, baseline_technique, baseline, trial_id, baseline_trial_id, started_utc))
+    INTO NAME metric VALUE pair
+)
+WHERE pair.value IS NOT NULL AND pair.baseline_value IS NOT NULL;

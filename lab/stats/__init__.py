@@ -1,0 +1,41 @@
+"""Is this difference real, how large, and could the instrument even see it? Paired differences, intervals, verdicts that can refuse."""
+
+from lab.stats.compare import Comparison, Quality, Settings, Verdict, compare_run, differences, holm, quality_gate
+from lab.stats.drift import Drift, Tail, drift, failures, tail
+from lab.stats.intervals import Interval, hodges_lehmann, needed, quantile, ratio, shift, supported
+from lab.stats.parts import Parts, connections, decompose
+from lab.stats.unpaired import Change, quantile_difference, unpaired
+from lab.stats.verdict import Tone, Words, more_blocks, verdict
+
+__all__ = [
+    "Change",
+    "Comparison",
+    "Drift",
+    "Interval",
+    "Parts",
+    "Quality",
+    "Settings",
+    "Tail",
+    "Tone",
+    "Verdict",
+    "Words",
+    "compare_run",
+    "connections",
+    "decompose",
+    "differences",
+    "drift",
+    "failures",
+    "hodges_lehmann",
+    "holm",
+    "more_blocks",
+    "needed",
+    "quality_gate",
+    "quantile",
+    "quantile_difference",
+    "ratio",
+    "shift",
+    "supported",
+    "tail",
+    "unpaired",
+    "verdict",
+]

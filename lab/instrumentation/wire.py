@@ -1,0 +1,294 @@
+"""Stamps at the socket: an httpx2 transport that notes when bytes leave and arrive, before any HTTP, SSE or JSON is parsed.
+
+    resolve ─ connect ─ TLS ─ write … sent │ headers │ chunk chunk chunk … │ ended
+    └── only on a new connection ──┘       └── each stamped in data_received, the first Python code that sees it
+
+A caller is observed while OBSERVER holds a function in its context; every POST …/messages made there becomes an Exchange, whoever made it.
+What the bytes mean is read later, by lab.instrumentation.messages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import ssl
+import urllib.request
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpcore2
+import httpx2
+
+from lab.clock import now_ns, sleep_s
+
+NEXT_ADDRESS_S = 2.0
+
+
+@dataclass(slots=True, eq=False)
+class Exchange:
+    """One HTTP request and its response as bytes with stamps (ns of lab.clock.now_ns; None where it did not happen).
+
+    `chunks` are (stamp, bytes) of the response's body. `failure` is the exception that ended it, also a cancellation.
+    """
+
+    path: str
+    request_body: bytes
+    started_ns: int
+    dns_ns: int | None = None
+    connected_ns: int | None = None
+    tls_ns: int | None = None
+    sent_ns: int | None = None
+    headers_ns: int | None = None
+    ended_ns: int | None = None
+    reused: bool | None = None
+    status: int | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    chunks: list[tuple[int, bytes]] = field(default_factory=list)
+    failure: BaseException | None = None
+    begun: asyncio.Event | None = None
+
+    def close(self, at_ns: int, failure: BaseException | None = None) -> None:
+        if self.ended_ns is None:
+            self.ended_ns, self.failure = at_ns, failure
+
+    @property
+    def open(self) -> bool:
+        return self.ended_ns is None
+
+
+OBSERVER: ContextVar[Callable[[Exchange], None] | None] = ContextVar("observer", default=None)
+EXCHANGE: ContextVar[Exchange | None] = ContextVar("exchange", default=None)
+
+
+class StampedStream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
+    """A socket that stamps in `data_received`: later, the event loop's queue would be part of the figure.
+
+    Holds what has arrived until `read`; a response of the Messages API is small enough to need no flow control.
+    """
+
+    def __init__(self) -> None:
+        self.arrived: deque[tuple[int, bytes]] = deque()
+        self.read_ns = 0
+        self.requests = 0
+        self.ended = False
+        self.lost: Exception | None = None
+        self.transport: asyncio.Transport | None = None
+        self.waiter: asyncio.Future | None = None
+        self.writable: asyncio.Future | None = None
+
+    # asyncio's side
+
+    def connection_made(self, transport) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.arrived.append((now_ns(), data))
+        self._wake()
+
+    def eof_received(self) -> None:
+        self.ended = True
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.ended, self.lost = True, exc
+        self._wake()
+        self.resume_writing()
+
+    def pause_writing(self) -> None:
+        self.writable = asyncio.get_running_loop().create_future()
+
+    def resume_writing(self) -> None:
+        if self.writable and not self.writable.done():
+            self.writable.set_result(None)
+        self.writable = None
+
+    def _wake(self) -> None:
+        if self.waiter and not self.waiter.done():
+            self.waiter.set_result(None)
+
+    # httpcore's side
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        if not self.arrived and not self.ended:
+            self.waiter = asyncio.get_running_loop().create_future()
+            try:
+                async with asyncio.timeout(timeout):
+                    await self.waiter
+            except TimeoutError as e:
+                raise httpcore2.ReadTimeout("nothing arrived in time") from e
+            finally:
+                self.waiter = None
+        if self.arrived:
+            self.read_ns, data = self.arrived.popleft()
+            return data
+        self.read_ns = now_ns()
+        if self.lost:
+            raise httpcore2.ReadError(str(self.lost)) from self.lost
+        return b""
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        if not buffer:
+            return
+        if self.ended or self.transport is None or self.transport.is_closing():
+            raise httpcore2.WriteError("the connection is closed")
+        self.transport.write(buffer)
+        if self.writable:
+            try:
+                async with asyncio.timeout(timeout):
+                    await self.writable
+            except TimeoutError as e:
+                raise httpcore2.WriteTimeout("the request could not be sent in time") from e
+        if exchange := EXCHANGE.get():
+            exchange.sent_ns = now_ns()
+
+    async def aclose(self) -> None:
+        if self.transport:
+            self.transport.close()
+
+    async def start_tls(self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None):
+        try:
+            async with asyncio.timeout(timeout):
+                loop = asyncio.get_running_loop()
+                self.transport = await loop.start_tls(self.transport, self, ssl_context, server_hostname=server_hostname)
+        except TimeoutError as e:
+            await self.aclose()
+            raise httpcore2.ConnectTimeout("no TLS in time") from e
+        except OSError as e:  # ssl.SSLError is one
+            await self.aclose()
+            raise httpcore2.ConnectError(str(e)) from e
+        if exchange := EXCHANGE.get():
+            exchange.tls_ns = now_ns()
+        return self
+
+    def get_extra_info(self, info: str) -> Any:
+        if info == "is_readable":  # httpcore's question before it reuses a connection: has the server hung up?
+            return self.ended or bool(self.arrived) or _readable(self.transport)
+        names = {"ssl_object": "ssl_object", "client_addr": "sockname", "server_addr": "peername", "socket": "socket"}
+        return self.transport.get_extra_info(names[info]) if self.transport and info in names else None
+
+
+def _readable(transport: asyncio.Transport | None) -> bool:
+    """Whether the kernel holds bytes or an end that the loop has not looked at yet."""
+    sock = transport.get_extra_info("socket") if transport else None
+    if sock is None or sock.fileno() < 0:
+        return True
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
+
+
+class StampedBackend(httpcore2.AsyncNetworkBackend):
+    """Resolves names itself, so that DNS and TCP have a stamp each; tries the addresses one after the other."""
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable | None = None,
+    ) -> StampedStream:
+        loop = asyncio.get_running_loop()
+        exchange = EXCHANGE.get()
+        local = (local_address, 0) if local_address else None
+        try:
+            async with asyncio.timeout(timeout):
+                found = await loop.getaddrinfo(host, port, type=1)
+                addresses = list(dict.fromkeys(item[4][0] for item in found))
+                resolved_ns = now_ns()
+                for position, address in enumerate(addresses):
+                    last = position == len(addresses) - 1
+                    try:
+                        # An unreachable first address (IPv6, mostly) must not eat the whole allowance.
+                        async with asyncio.timeout(None if last else NEXT_ADDRESS_S):
+                            _, stream = await loop.create_connection(StampedStream, address, port, local_addr=local)
+                        break
+                    except OSError:
+                        if last:
+                            raise
+        except TimeoutError as e:
+            raise httpcore2.ConnectTimeout(f"no connection to {host}:{port} in time") from e
+        except OSError as e:
+            raise httpcore2.ConnectError(str(e)) from e
+        for option in socket_options or ():
+            stream.get_extra_info("socket").setsockopt(*option)
+        if exchange:
+            exchange.dns_ns, exchange.connected_ns = resolved_ns, now_ns()
+        return stream
+
+    async def sleep(self, seconds: float) -> None:
+        await sleep_s(seconds)
+
+
+class StampedBody(httpx2.AsyncByteStream):
+    def __init__(self, inner: httpx2.AsyncByteStream, exchange: Exchange, network: StampedStream | None) -> None:
+        self.inner, self.exchange, self.network = inner, exchange, network
+
+    def _now(self) -> int:
+        return self.network.read_ns if self.network else now_ns()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        exchange = self.exchange
+        try:
+            async for chunk in self.inner:
+                exchange.chunks.append((self._now(), chunk))
+                if exchange.begun:
+                    exchange.begun.set()
+                yield chunk
+        except BaseException as e:
+            exchange.close(now_ns(), e)
+            raise
+        exchange.close(self._now())
+
+    async def aclose(self) -> None:
+        await self.inner.aclose()
+        self.exchange.close(now_ns())
+
+
+class StampedTransport(httpx2.AsyncBaseTransport):
+    """Put under AsyncAnthropic by `http_client`; passes through, unstamped, what nobody observes."""
+
+    def __init__(self, **options: Any) -> None:
+        self.inner = httpx2.AsyncHTTPTransport(**options)
+        self.inner._pool._network_backend = StampedBackend()  # httpx2 has no public argument for it
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        observe = OBSERVER.get()
+        if observe is None or request.method != "POST" or not request.url.path.endswith("/messages"):
+            return await self.inner.handle_async_request(request)
+        exchange = Exchange(request.url.path, await request.aread(), now_ns())
+        observe(exchange)
+        token = EXCHANGE.set(exchange)
+        try:
+            response = await self.inner.handle_async_request(request)
+        except BaseException as e:
+            exchange.close(now_ns(), e)
+            raise
+        finally:
+            EXCHANGE.reset(token)
+        network = response.extensions.get("network_stream")
+        network = network if isinstance(network, StampedStream) else None
+        exchange.headers_ns = network.read_ns if network else now_ns()
+        exchange.status = response.status_code
+        exchange.headers = dict(response.headers.items())
+        if network:
+            network.requests += 1
+            exchange.reused = network.requests > 1
+        response.stream = StampedBody(response.stream, exchange, network)
+        return response
+
+    async def aclose(self) -> None:
+        await self.inner.aclose()
+
+
+def transport_for(base_url: str, connections: int = 256) -> StampedTransport:
+    """The stamped transport for an endpoint; the environment's proxy applies, never to a loopback address."""
+    url = httpx2.URL(base_url)
+    proxy = urllib.request.getproxies().get(url.scheme)
+    if url.host in ("localhost", "127.0.0.1", "::1") or urllib.request.proxy_bypass(url.host):
+        proxy = None
+    limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=55)
+    return StampedTransport(proxy=proxy, limits=limits)

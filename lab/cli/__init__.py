@@ -1,0 +1,120 @@
+"""The command line. Each command is built only when it is asked for, so that --help needs no database, no HTTP client and no model."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+
+from lab import __version__, techniques
+from lab.model import LabError
+
+DONE, FAILED, USAGE, REFUSED, UNDECIDED, INTERRUPTED = 0, 1, 2, 3, 4, 130
+
+
+@dataclass(frozen=True)
+class Command:
+    name: str
+    summary: str
+    module: str
+    """The module of lab.cli whose `handlers(name)` answers with (add flags to a parser, run with the parsed arguments)."""
+
+    def handlers(self) -> tuple[Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]]:
+        return import_module(f"lab.cli.{self.module}").handlers(self.name)
+
+    def parser(self) -> argparse.ArgumentParser:
+        parser = Parser(prog=f"main.py {self.name}", description=self.summary.replace("%", "%%"), allow_abbrev=False)
+        self.handlers()[0](parser)
+        return parser
+
+    def run(self, arguments: argparse.Namespace) -> int:
+        return self.handlers()[1](arguments)
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        print(f"{message[:1].upper()}{message[1:]}. `python {self.prog} --help` lists what it takes.", file=sys.stderr)
+        raise SystemExit(USAGE)
+
+
+GROUPS = {
+    "Several at once": (
+        Command("all", "Run every technique, one after another, with one summary table", "measure"),
+        Command("compare-arms", "Run arms of any techniques side by side in shared blocks", "measure"),
+        Command("resume", "Measure the blocks that an interrupted run still lacks", "measure"),
+    ),
+    "Results": (
+        Command("runs", "List the stored runs, the latest first", "look"),
+        Command("show", "Show a stored run: its verdict, its percentiles, what it cost", "look"),
+        Command("export", "Write every table as Parquet, CSV, JSON or DuckDB", "look"),
+        Command("report", "Write a run as one HTML file that opens anywhere", "look"),
+        Command("trace", "Send a stored run to OpenTelemetry or Langfuse", "look"),
+        Command("check", "Hold a run to requirements: exit 0 met, 3 not met, 4 not enough data", "gate"),
+        Command("compare", "Hold a run against an earlier one: exit 0 fine, 3 worse, 4 not enough data", "gate"),
+    ),
+    "Set-up": (
+        Command("list", "List the techniques, their arms and what each claims", "look"),
+        Command("models", "Say which model files are here; `models install` fetches what is missing", "machine"),
+        Command("endpoints", "List the endpoints; `endpoints test NAME` tries one with a few tiny calls", "machine"),
+        Command("serve", "Serve the embedded model (or the simulated one) as a Messages API on 127.0.0.1", "machine"),
+        Command("calibrate", "Measure the instrument itself: its own error, timer and loop lag on this machine", "machine"),
+    ),
+}
+
+
+def commands() -> dict[str, Command]:
+    """Every command by name: the techniques first, in the order of `list`."""
+    found = {slug: Command(slug, f"{techniques.find(slug).title}: {techniques.find(slug).claim}", "measure") for slug in techniques.slugs()}
+    return found | {command.name: command for group in GROUPS.values() for command in group}
+
+
+def overview() -> str:
+    lines = ["Which latency technique helps, by how much, at what price, and can it be believed?", ""]
+    lines += ["usage: python main.py COMMAND [options]      python main.py COMMAND --help", ""]
+    lines += ["Techniques"] + [f"  {slug:<14}{techniques.find(slug).title}" for slug in techniques.slugs()]
+    for group, members in GROUPS.items():
+        lines += ["", group] + [f"  {command.name:<14}{command.summary}" for command in members]
+    lines += ["", "Start here: python main.py streaming --quick        (no API key needed: a small model is embedded)"]
+    return "\n".join(lines)
+
+
+def resolve(word: str) -> Command:
+    """A command by any of its names; LabError with the nearest one where there is none."""
+    known = commands()
+    if word in known:
+        return known[word]
+    slug = techniques.slug_of(word)
+    if slug is not None:
+        return known[slug]
+    near = difflib.get_close_matches(word.replace("_", "-"), known, n=1, cutoff=0.5)
+    hint = f"Did you mean {near[0]!r}?" if near else "`python main.py --help` lists them."
+    raise LabError(f"There is no command or technique {word!r}. {hint}")
+
+
+def main(argv: list[str]) -> int:
+    """Run one command; answers with the exit code: 0 done, 1 failed, 2 usage, 3 requirement not met, 4 not enough data, 130 interrupted."""
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(overview())
+        return DONE if argv else USAGE
+    if argv[0] in ("-V", "--version"):
+        print(__version__)
+        return DONE
+    try:
+        command = resolve(argv[0])
+        arguments = command.parser().parse_args(argv[1:])
+        if getattr(arguments, "db", None):
+            os.environ["LAB_DB"] = arguments.db
+        return command.run(arguments)
+    except LabError as error:
+        print(error, file=sys.stderr)
+        return USAGE
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE

@@ -1,0 +1,277 @@
+"""What a run found, told four ways. A reporter is one method, `report(result)`, that answers with what it wrote, if it wrote a file.
+
+Reporters get frames and judged comparisons; they read no database and start no run.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from lab.figures import format as written
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+
+VERSION = 1
+"""The version of the JSON object; it grows when a field changes its meaning or goes, not when one is added."""
+
+QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
+SHOWN = ("wait_ms", "ttft_ms", "total_ms")
+COMPARISON = ("metric", "technique", "arm", "baseline", "estimate_ms", "low_ms", "high_ms", "ratio", "n", "verdict", "needed_blocks", "reasons")
+TONES = {"good": "bold green", "bad": "bold red", "warn": "bold yellow", "unsure": "bold yellow"}
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A stored run as its reporters see it; lab.results.read() makes one."""
+
+    run: Mapping[str, Any]
+    """The row of `runs`, JSON fields as dicts."""
+    summary: pd.DataFrame
+    """View arm_summary: a row for each arm and metric."""
+    counts: pd.DataFrame
+    """View arm_counts: a row for each arm."""
+    trials: pd.DataFrame
+    """View trial_metrics."""
+    pairs: pd.DataFrame
+    """View pair_differences."""
+    comparisons: Sequence[Any] = ()
+    """lab.stats.Comparison, the planned one first."""
+    words: Sequence[Any] = ()
+    """lab.stats.Words for each comparison on the headline metric, the planned one first."""
+    notes: Sequence[str] = ()
+    """What this endpoint cannot show."""
+
+    @property
+    def headline(self) -> str:
+        return self.run["settings"].get("headline", {}).get("metric", "wait_ms")
+
+    def arms(self) -> list[tuple[str, str]]:
+        """(technique, arm) in the run's own order, the baseline first; arms that finished nothing are there too."""
+        planned = [(arm["technique"], arm["arm"]) for arm in self.run["settings"].get("arms", [])]
+        found = list(self.counts[["technique", "arm"]].itertuples(index=False, name=None))
+        return planned + [arm for arm in found if arm not in planned]
+
+    def name(self, technique: str, arm: str) -> str:
+        """An arm needs its technique's name only where a run mixes techniques."""
+        return arm if technique == self.run["technique"] else f"{technique}.{arm}"
+
+    def counted(self, technique: str, arm: str) -> dict[str, Any]:
+        rows = self.counts[(self.counts.technique == technique) & (self.counts.arm == arm)]
+        return {} if rows.empty else {name: _plain(value) for name, value in rows.iloc[0].items()}
+
+    def metrics(self, technique: str, arm: str) -> dict[str, dict[str, Any]]:
+        """Each metric's p50, p95, p99, mean and n, None where there is no value, and how far n carries each percentile."""
+        from lab.stats import supported
+
+        rows = self.summary[(self.summary.technique == technique) & (self.summary.arm == arm)]
+        found = {}
+        for row in rows.to_dict("records"):
+            n = int(_plain(row["n"]) or 0)
+            values = {name: _plain(row[name]) for name in ("p50", "p95", "p99", "mean")}
+            found[row["metric"]] = values | {"n": n, "supported": {name: bool(supported(n, q)) for name, q in QUANTILES.items()}}
+        return found
+
+
+class Reporter(Protocol):
+    def report(self, result: RunResult) -> Path | None: ...
+
+
+def as_object(result: RunResult) -> dict[str, Any]:
+    """The object that `--json` prints; docs/result-format.md says what each field means."""
+    run = result.run
+    arms = []
+    for technique, arm in result.arms():
+        counted = result.counted(technique, arm)
+        arms.append(
+            {
+                "technique": technique,
+                "arm": arm,
+                **{name: int(counted.get(name) or 0) for name in ("n", "failed", "cancelled", "mismatched")},
+                "quality": counted.get("quality"),
+                "cost_usd": counted.get("cost_usd"),
+                "metrics": result.metrics(technique, arm),
+            }
+        )
+    return {
+        "version": VERSION,
+        **{name: run[name] for name in ("run_id", "technique", "endpoint", "endpoint_kind", "status", "models", "seed", "settings")},
+        "started_utc": run["started_utc"].isoformat(),
+        "verdict": _words(result.words[0]) if result.words else None,
+        "arms": arms,
+        "comparisons": [{name: _plain(getattr(one, name)) for name in COMPARISON} for one in result.comparisons],
+    }
+
+
+class JSONReporter:
+    """Writes RUN_ID.json, or prints to stdout where no folder is given."""
+
+    def __init__(self, folder: Path | None = None):
+        self.folder = folder
+
+    def report(self, result: RunResult) -> Path | None:
+        text = json.dumps(as_object(result), ensure_ascii=False, allow_nan=False, default=str)
+        if self.folder is None:
+            print(text)
+            return None
+        return _write(self.folder / f"{result.run['run_id']}.json", text + "\n")
+
+
+class MarkdownReporter:
+    """Writes RUN_ID.md: the verdict and one table, for a pull request or a chat."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def report(self, result: RunResult) -> Path | None:
+        return _write(self.folder / f"{result.run['run_id']}.md", markdown(result))
+
+
+def markdown(result: RunResult) -> str:
+    lines = [f"### {title(result)}", ""]
+    lines += [f"{words.markdown}\n" for words in result.words[:1]]
+    rows = [[cell.text for cell in row] for row in table(result)]
+    lines += ["| " + " | ".join(COLUMNS) + " |", "|---|---|" + "--:|" * (len(COLUMNS) - 2)]
+    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    if any(not cell.supported for row in table(result) for cell in row):
+        lines += ["", "(+N): a percentile that needs N more trials before it can be relied on."]
+    lines += ["", *(f"- {line}" for line in [*counts(result), *result.notes])]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+class ConsoleReporter:
+    """The verdict first, then the table, then what it cost and where the rows are."""
+
+    def __init__(self, console: Console | None = None):
+        from rich.console import Console
+
+        self.console = console or Console()
+
+    def report(self, result: RunResult) -> Path | None:
+        from rich.padding import Padding
+        from rich.table import Table
+        from rich.text import Text
+
+        say = self.console.print
+        say(Text(title(result), style="bold"))
+        for place, words in enumerate(result.words):
+            say(Padding(Text(words.headline, style=TONES.get(words.tone, "bold") if place == 0 else ""), (1 if place == 0 else 0, 0, 0, 2)))
+            if place == 0:
+                say(*(Padding(Text(line, style="dim"), (0, 0, 0, 2)) for line in (words.seen, words.detail) if line), sep="\n")
+        for note in result.notes:
+            say(Padding(Text(note, style="dim"), (0, 0, 0, 2)))
+        grid = Table(box=None, pad_edge=False, padding=(1, 2, 0, 0), show_edge=False, header_style="dim")
+        for place, column in enumerate(COLUMNS):
+            grid.add_column(column, justify="left" if place < 2 else "right", no_wrap=place > 0)
+        grid.padding = (0, 2, 0, 0)
+        for row in table(result):
+            grid.add_row(*(Text(cell.text, style="" if cell.supported else "dim") for cell in row))
+        say("", grid, "", sep="\n")
+        for line in [*counts(result), *trend(result)]:
+            say(Text(line))
+        return None
+
+
+COLUMNS = ("arm", "clock", "p50", "p95", "p99")
+
+
+@dataclass(frozen=True)
+class Cell:
+    text: str
+    supported: bool = True
+
+
+def table(result: RunResult) -> Iterator[list[Cell]]:
+    """A row for each arm and clock; a percentile that n cannot carry says how many more trials it takes: "2,130 ms (+52)"."""
+    from lab.stats import needed
+
+    for technique, arm in result.arms():
+        label = result.name(technique, arm)
+        metrics = result.metrics(technique, arm)
+        for metric in dict.fromkeys((result.headline, *SHOWN)):
+            if metric not in metrics or metrics[metric]["p50"] is None:
+                continue
+            found, cells = metrics[metric], []
+            for name, q in QUANTILES.items():
+                text = written.value(metric, found[name])
+                carried = found["supported"][name]
+                cells.append(Cell(text if carried else f"{text} (+{needed(q) - found['n']})", carried))
+            yield [Cell(label), Cell(written.metric_words(metric)), *cells]
+            label = ""
+        if label:
+            yield [Cell(label), Cell("no finished trial"), *(Cell(written.MISSING) for _ in QUANTILES)]
+
+
+def title(result: RunResult) -> str:
+    run = result.run
+    models = ", ".join(dict.fromkeys(run["models"].values()))
+    state = "" if run["status"] == "finished" else f" · {run['status']}"
+    return f"{run['technique']} · {run['endpoint']} · {models} · run {run['run_id']}{state}"
+
+
+def counts(result: RunResult) -> list[str]:
+    """A line for each arm: trials, failures, quality, price."""
+    lines = []
+    for technique, arm in result.arms():
+        counted = result.counted(technique, arm)
+        parts = [f"n = {written.whole(counted.get('n') or 0)}"]
+        parts += [f"{int(counted[name])} {name}" for name in ("failed", "cancelled", "mismatched") if counted.get(name)]
+        if (quality := counted.get("quality")) is not None:
+            parts.append(f"quality {written.percent(quality)}")
+        parts.append(f"{written.usd(counted.get('cost_usd'))} a trial" if counted.get("cost_usd") is not None else "no price")
+        lines.append(f"{result.name(technique, arm)}: {', '.join(parts)}")
+    return lines
+
+
+def trend(result: RunResult) -> list[str]:
+    """The headline metric block by block, all arms on one scale: drift and outliers show before any statistics."""
+    metric = result.headline
+    good = result.trials
+    if good.empty or metric not in good.columns:
+        return []
+    good = good[(good.phase == "measured") & (good.outcome == "ok")]
+    blocks = sorted(good.block.unique())
+    series = {}
+    for technique, arm in result.arms():
+        rows = good[(good.technique == technique) & (good.arm == arm)].drop_duplicates("block", keep="last").set_index("block")[metric]
+        series[result.name(technique, arm)] = [_plain(rows.get(block)) for block in blocks]
+    known = [value for values in series.values() for value in values if value is not None]
+    if len(blocks) < 2 or not known:
+        return []
+    width = max(map(len, series))
+    lines = [f"{name:<{width}}  {sparkline(values, min(known), max(known))}" for name, values in series.items()]
+    return ["", f"{written.metric_words(metric)} by block, from {written.value(metric, min(known))} to {written.value(metric, max(known))}", *lines]
+
+
+def sparkline(values: Sequence[float | None], low: float, high: float) -> str:
+    """One character a value on the scale low … high; a dot where there is none."""
+    step = (high - low) / 7 or 1
+    return "".join("·" if value is None else "▁▂▃▄▅▆▇█"[round((value - low) / step)] for value in values)
+
+
+def _words(words: Any) -> dict[str, Any]:
+    fields = asdict(words) if is_dataclass(words) else words._asdict()
+    return {name: fields[name] for name in ("headline", "seen", "detail", "tone") if name in fields}
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON knows it: numpy and pandas scalars unwrapped, NaN and NA as None."""
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if written.missing(value) or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    return value
+
+
+def _write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path

@@ -1,0 +1,8 @@
+"""The command line: `python main.py --help`."""
+
+import sys
+
+from lab.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -63,9 +63,18 @@ def rows(figure: go.Figure, labels: list[str], colours: list[str | None], *, row
             )
         if colours[index]:
             figure.add_shape(
-                type="rect", xref="paper", x0=-7, x1=-3, xanchor=0, xsizemode="pixel",
-                y0=-index + 17 * share, y1=-index - 15 * share, yref="y", fillcolor=colours[index], line_width=0,
-            )  # fmt: skip
+                type="rect",
+                xref="paper",
+                x0=-7,
+                x1=-3,
+                xanchor=0,
+                xsizemode="pixel",
+                y0=-index + 17 * share,
+                y1=-index - 15 * share,
+                yref="y",
+                fillcolor=colours[index],
+                line_width=0,
+            )
     figure.update_yaxes(range=[-(count - 1) - 0.5, 0.5], visible=False)
     return count * row_px
 
@@ -99,21 +108,37 @@ def finish(
     figure.update_layout(
         template=palette.template(dark),
         title={
-            "text": words + ("<br>" + small if sub else ""), "font": {"size": 15, "color": colours.ink}, "x": 0, "xref": "paper", "xanchor": "left",
-            "y": 1, "yref": "container", "yanchor": "top", "pad": {"t": 6, "l": -7},
+            "text": words + ("<br>" + small if sub else ""),
+            "font": {"size": 15, "color": colours.ink},
+            "x": 0,
+            "xref": "paper",
+            "xanchor": "left",
+            "y": 1,
+            "yref": "container",
+            "yanchor": "top",
+            "pad": {"t": 6, "l": -7},
         },
         height=top + plot_px + bottom,
         margin={"l": left, "r": 12, "t": top, "b": bottom},
         xaxis_title_text=x_title or None,
         showlegend=bool(legend),
         legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0, "xanchor": "left", "traceorder": "normal"},
-    )  # fmt: skip
+    )
     if kind == "simulated":
         band = 8 / plot_px
         figure.add_layout_image(
-            source=palette.hatch(dark), xref="paper", yref="paper", x=0, y=1 + 12 / plot_px, sizex=1, sizey=band,
-            xanchor="left", yanchor="top", sizing="fill", layer="below",
-        )  # fmt: skip
+            source=palette.hatch(dark),
+            xref="paper",
+            yref="paper",
+            x=0,
+            y=1 + 12 / plot_px,
+            sizex=1,
+            sizey=band,
+            xanchor="left",
+            yanchor="top",
+            sizing="fill",
+            layer="below",
+        )
     if reason:
         doubt(figure, reason, dark)
     return figure
@@ -124,9 +149,19 @@ def doubt(figure: go.Figure, reason: str, dark: bool) -> go.Figure:
     colours = palette.theme(dark)
     figure.update_traces(opacity=0.28)
     figure.add_annotation(
-        text="<br>".join(safe(line) for line in textwrap.wrap(reason, 44)), x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False,
-        bgcolor=colours.ground, bordercolor=colours.warn, borderwidth=1, borderpad=8, font={"size": 13, "color": colours.warn}, name="reason",
-    )  # fmt: skip
+        text="<br>".join(safe(line) for line in textwrap.wrap(reason, 44)),
+        x=0.5,
+        y=0.5,
+        xref="paper",
+        yref="paper",
+        showarrow=False,
+        bgcolor=colours.ground,
+        bordercolor=colours.warn,
+        borderwidth=1,
+        borderpad=8,
+        font={"size": 13, "color": colours.warn},
+        name="reason",
+    )
     return figure
 
 
@@ -135,9 +170,17 @@ def empty(words: str, dark: bool, title: str = "Nothing to draw yet", plot_px: i
     figure = go.Figure()
     figure.update_xaxes(visible=False).update_yaxes(visible=False)
     figure.add_annotation(
-        text="<br>".join(safe(line) for line in textwrap.wrap(words, 48)), x=0, y=0.9, xref="paper", yref="paper", showarrow=False, xanchor="left",
-        yanchor="top", align="left", font={"color": palette.theme(dark).muted},
-    )  # fmt: skip
+        text="<br>".join(safe(line) for line in textwrap.wrap(words, 48)),
+        x=0,
+        y=0.9,
+        xref="paper",
+        yref="paper",
+        showarrow=False,
+        xanchor="left",
+        yanchor="top",
+        align="left",
+        font={"color": palette.theme(dark).muted},
+    )
     return finish(figure, title, "", plot_px, dark=dark)
 
 

@@ -1,0 +1,191 @@
+"""What was found: the forest plot of all techniques, the interval under a verdict's number, and what the instrument can see."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from lab.figures import palette, sheet
+from lab.figures.format import metric_words, missing, ms, number, percent, usd, value
+
+
+def _tone(find: pd.Series) -> str:
+    if not missing(find.get("tone")):
+        return str(find["tone"])
+    return {"faster": "good", "slower": "bad", "faster_but_worse": "warn", "faster_only_shorter": "warn"}.get(
+        str(find.get("verdict")), "neutral"
+    )
+
+
+def _beside(find: pd.Series) -> str:
+    """Change in cost and in quality; silent where a run has neither price nor checker."""
+    parts = [ms(find["estimate_ms"], sign=True)]
+    if not missing(change := find.get("cost_change_usd")):
+        parts.append("cost equal" if change == 0 else f"cost {usd(change, sign=True)}")
+    if not missing(change := find.get("quality_change")):
+        parts.append("quality equal" if abs(change) < 0.005 else f"quality {number(change * 100, 2)} points")
+    return " · ".join(parts)
+
+
+def forest(finds: pd.DataFrame, dark: bool = False) -> go.Figure:
+    """One row a technique on one zero line: the change of its headline median in per cent, with its interval; no estimate makes a ghost row.
+
+    Columns: technique, title, estimate_ms, low_ms, high_ms, baseline_p50; where known arm, metric, n, tone or verdict, cost_change_usd,
+    quality_change, run_id, endpoint, endpoint_kind, model.
+    """
+    if finds.empty:
+        return sheet.empty("Run an experiment: its change in wait stands here, beside the others.", dark, "What was found")
+    colours = palette.theme(dark)
+    finds = finds.reset_index(drop=True)
+    figure, labels, notes, low_edge, high_edge = go.Figure(), [], [], -1.0, 0.25
+    known = [
+        not missing(find.get("estimate_ms")) and not missing(find.get("baseline_p50")) and find["baseline_p50"] > 0
+        for _, find in finds.iterrows()
+    ]
+    for row, find in finds.iterrows():
+        title, y = find.get("title") or find["technique"], -row + sheet.MIDDLE
+        if not known[row]:
+            labels.append(f'<span style="color:{colours.muted}">{sheet.safe(title)}</span>')
+            notes.append(f'<span style="color:{colours.muted}">not tried yet</span>')
+            figure.add_shape(type="line", x0=-1, x1=0, y0=y, y1=y, line={"color": colours.ghost, "width": 1, "dash": "dot"})
+            continue
+        base = float(find["baseline_p50"])
+        middle, low, high = (
+            float(find[name]) / base if not missing(find.get(name)) else np.nan for name in ("estimate_ms", "low_ms", "high_ms")
+        )
+        low_edge, high_edge = min(low_edge, middle, np.nan_to_num(low)), max(high_edge, middle, np.nan_to_num(high))
+        tone = palette.tone_colour(_tone(find), dark)
+        arm = f" {sheet.safe(find['arm'])}" if not missing(find.get("arm")) else ""
+        labels.append(f'{sheet.bold(title)}<span style="color:{colours.muted}">{arm}</span>')
+        notes.append(_beside(find))
+        if not np.isnan(low):
+            figure.add_scatter(x=[low, high], y=[y, y], mode="lines", line={"color": tone, "width": 3}, hoverinfo="skip", showlegend=False)
+        interval = "" if np.isnan(low) else f" [{percent(low, sign=True)}, {percent(high, sign=True)}]"
+        figure.add_scatter(
+            x=[middle],
+            y=[y],
+            mode="markers",
+            marker={"color": tone, "size": 12},
+            showlegend=False,
+            customdata=[[str(find.get("run_id")), str(find["technique"])]],
+            hovertext=[
+                f"{sheet.bold(title)}{arm}: {percent(middle, sign=True)}{interval}<br>{metric_words(str(find.get('metric', 'wait_ms')))}, baseline {ms(base)}"
+                + (f", n = {int(find['n'])}" if not missing(find.get("n")) else "")
+            ],
+            hovertemplate="%{hovertext}<extra></extra>",
+        )
+    height = sheet.rows(figure, labels, [None] * len(labels), notes=notes)
+    figure.add_vline(x=0, line={"color": colours.zero, "width": 1})
+    pad = 0.03 * (high_edge - low_edge)
+    figure.update_xaxes(range=[low_edge - pad, min(high_edge, 4) + pad], tickformat="+.0%", nticks=6)
+    return sheet.finish(
+        figure,
+        _finding(finds[known]),
+        f"change in each technique's headline time against its baseline, with 95 % interval · {sheet.where(finds[known])}",
+        height,
+        dark=dark,
+        kind=sheet.one_kind(finds[known]),
+        x_title="left of zero: less waiting",
+    )
+
+
+def _finding(finds: pd.DataFrame) -> str:
+    if finds.empty:
+        return "No technique has been tried yet"
+    shares = finds["estimate_ms"].astype(float) / finds["baseline_p50"].astype(float)
+    proven = shares[[_tone(find) == "good" for _, find in finds.iterrows()]]
+    if proven.empty:
+        return "No technique has been shown to cut the wait yet"
+    best = finds.loc[proven.idxmin()]
+    return f"{best.get('title') or best['technique']} cuts its wait most, by {percent(-proven.min())}"
+
+
+def interval_bar(
+    estimate: float | None, low: float | None, high: float | None, dark: bool = False, tone: str = "neutral", metric: str = "wait_ms"
+) -> go.Figure:
+    """The interval drawn under the verdict's number, with zero in sight: 56 px high, no title of its own."""
+    colours = palette.theme(dark)
+    figure = go.Figure()
+    ends = [float(v) for v in (estimate, low, high) if not missing(v) and np.isfinite(v)]
+    spread = [*ends, 0.0]
+    span = (max(spread) - min(spread)) or 1.0
+    colour = palette.tone_colour(tone, dark)
+    figure.add_vline(x=0, line={"color": colours.zero, "width": 1})
+    if len(ends) == 3:
+        figure.add_scatter(
+            x=[low, high],
+            y=[0, 0],
+            mode="lines+markers",
+            line={"color": colour, "width": 3},
+            hoverinfo="skip",
+            marker={"symbol": "line-ns", "size": 12, "line": {"color": colour, "width": 3}},
+        )
+    if not missing(estimate):
+        figure.add_scatter(
+            x=[estimate],
+            y=[0],
+            mode="markers",
+            marker={"color": colour, "size": 14},
+            hovertemplate=f"{value(metric, estimate, sign=True)}<extra></extra>",
+        )
+    figure.add_annotation(x=0, y=-0.9, text="0", showarrow=False, font={"color": colours.muted})
+    if len(ends) == 3:
+        words = f"{value(metric, low, sign=True)} … {value(metric, high, sign=True)}"
+        middle = (low + high) / 2
+        near = (middle - min(spread)) / span
+        figure.add_annotation(
+            x=middle,
+            y=-0.9,
+            text=words,
+            showarrow=False,
+            font={"color": colours.muted},
+            xanchor="left" if near < 0.3 else "right" if near > 0.7 else "center",
+            xshift=-8 if near < 0.3 else 8 if near > 0.7 else 0,
+        )
+    figure.update_xaxes(visible=False, range=[min(spread) - 0.06 * span, max(spread) + 0.06 * span])
+    figure.update_yaxes(visible=False, range=[-1.5, 0.7])
+    words = f"{value(metric, estimate, sign=True)}, 95 % interval {value(metric, low, sign=True)} to {value(metric, high, sign=True)}"
+    return figure.update_layout(
+        template=palette.template(dark),
+        height=56,
+        margin={"l": 4, "r": 4, "t": 0, "b": 0},
+        showlegend=False,
+        meta={"alt": words},
+    )
+
+
+def noise_floor(points: pd.DataFrame, dark: bool = False, *, reason: str | None = None) -> go.Figure:
+    """The harness's own error against known times; `points` is long: streams, quantile ("p50"…), error_ms, and `clock` where there are several."""
+    if points.empty:
+        return sheet.empty("Calibrate once: the lab then knows its own error on this machine.", dark, "What the instrument can see")
+    colours = palette.theme(dark)
+    figure = go.Figure()
+    steps = {"p50": colours.phases["headers"], "p95": colours.phases["thinking"], "p99": colours.phases["tokens"]}
+    for name, rows in points.groupby("quantile", sort=True):
+        rows = rows.sort_values("streams")
+        figure.add_scatter(
+            x=rows["streams"].astype(str),
+            y=rows["error_ms"],
+            mode="lines+markers",
+            name=str(name),
+            line={"color": steps.get(str(name), colours.muted), "width": 2},
+            marker={"size": 8},
+            hovertemplate=f"{name} at %{{x}} streams: %{{y:.3g}} ms<extra></extra>",
+        )
+    figure.update_xaxes(type="category")
+    figure.update_yaxes(rangemode="tozero", ticksuffix=" ms", automargin=True)
+    one = points[points["streams"] == points["streams"].min()]
+    worst = one[one["quantile"] == "p95"]["error_ms"]
+    title = f"Alone, the harness is off by {ms(worst.iloc[0])} at p95" if len(worst) else "The harness's own error"
+    return sheet.finish(
+        figure,
+        title,
+        "ms, reported minus the simulated server's true time, by streams at once",
+        200,
+        dark=dark,
+        kind="simulated",
+        reason=reason,
+        x_title="streams at once",
+        legend=3,
+    )

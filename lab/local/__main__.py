@@ -1,0 +1,150 @@
+"""`python -m lab.local`: bind a loopback port, say where, serve until SIGTERM or until nobody has asked for long."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+import lab
+from lab import clock
+from lab.local.server import Server
+from lab.local.simulated import Simulated
+from lab.model import LabError
+
+
+def parser() -> argparse.ArgumentParser:
+    flags = argparse.ArgumentParser(prog="python -m lab.local", description="Serve the Messages API on 127.0.0.1.")
+    flags.add_argument("--simulated", action="store_true", help="the scripted latency model instead of the embedded one")
+    flags.add_argument("--port", type=int, default=0, help="0 takes a free port")
+    flags.add_argument("--announce", type=Path, help="write address, key and pid to this file, readable by its owner only")
+    flags.add_argument("--idle-s", type=float, default=600, help="end after so many seconds without a request or lease; 0 is never")
+    flags.add_argument("--knobs", type=json.loads, default={}, help="JSON: knobs of the latency model")
+    flags.add_argument("--minimum-tokens", type=int, default=256, help="the shortest prefix that is cached")
+    flags.add_argument(
+        "--play-spin", dest="spin", action="store_true", default=None, help="hit instants within microseconds, at the price of a core"
+    )
+    flags.add_argument("--no-spin", dest="spin", action="store_false", help="sleep only (where cores are few)")
+    return flags
+
+
+class Quiet(uvicorn.Server):
+    """uvicorn without its signal handling, which would end a clean stop with the signal's exit code."""
+
+    @contextlib.contextmanager
+    def capture_signals(self):
+        yield
+
+
+async def serve(server: Server, listener: socket.socket, idle_s: float, ready: dict[str, Any], announce: Path | None) -> None:
+    config = uvicorn.Config(
+        server,
+        log_level="critical",
+        access_log=False,
+        lifespan="off",
+        timeout_keep_alive=900,
+        timeout_graceful_shutdown=1,
+        server_header=False,
+    )
+    quiet = Quiet(config)
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, lambda: setattr(quiet, "should_exit", True))
+    serving = asyncio.create_task(quiet.serve(sockets=[listener]))
+    while not quiet.started and not serving.done():
+        await clock.sleep_s(0.005)
+    if announce:
+        write_private(
+            announce,
+            {
+                **ready,
+                "pid": os.getpid(),
+                "started_ms": clock.unix_ms(),
+                "started": clock.utc_now().isoformat(),
+                "version": lab.__version__,
+            },
+        )
+    print(json.dumps(ready), flush=True)
+    while not serving.done():
+        await asyncio.wait({serving}, timeout=min(5.0, max(idle_s / 4, 0.1)) if idle_s else 5.0)
+        if idle_s and server.idle_s() > idle_s:
+            quiet.should_exit = True
+    await serving
+
+
+def write_private(path: Path, card: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        json.dump(card, file)
+    draft.replace(path)
+
+
+def withdraw(path: Path) -> None:
+    """Remove the announcement if it is still this process's own."""
+    with contextlib.suppress(OSError, ValueError):
+        if json.loads(path.read_text())["pid"] == os.getpid():
+            path.unlink()
+
+
+def bind(port: int) -> socket.socket:
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+    except OSError as error:
+        raise LabError(
+            f"Port {port} of 127.0.0.1 cannot be taken ({error.strerror}). Choose another with --port, or --port 0 for any free one."
+        ) from error
+    return listener
+
+
+def engine_for(flags: argparse.Namespace) -> Any:
+    if not flags.simulated:
+        from lab.local.llama import Llama
+
+        return Llama(minimum_tokens=flags.minimum_tokens)
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    engine = Simulated(spin=usable > 1 if flags.spin is None else flags.spin and usable > 1, minimum_tokens=flags.minimum_tokens)
+    try:
+        engine.turn(flags.knobs)
+    except ValueError as error:
+        raise LabError(f"--knobs: {error}") from error
+    return engine
+
+
+def main(arguments: list[str] | None = None) -> int:
+    flags = parser().parse_args(arguments)
+    engine = None
+    try:
+        listener = bind(flags.port)
+        engine = engine_for(flags)
+        key = os.environ.get("LAB_LOCAL_KEY") or secrets.token_urlsafe(24)
+        ready = {"base_url": f"http://127.0.0.1:{listener.getsockname()[1]}", "api_key": key, "models": engine.tiers}
+        run = asyncio.run
+        with contextlib.suppress(ImportError):
+            from uvloop import run
+        run(serve(Server(engine, key), listener, flags.idle_s, ready, flags.announce))
+    except LabError as error:
+        print(error, file=sys.stderr)
+        return 1
+    finally:
+        if flags.announce:
+            withdraw(flags.announce)
+        if engine:
+            engine.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,92 @@
+"""The small contract between the server and an engine: a job goes in, timed pieces of a reply come out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from lab.local.ledger import Ledger, Plan
+from lab.local.wire import Body, Prompt
+
+
+class Begun(NamedTuple):
+    """The prompt has been read: headers go out, and the ledger's writes become readable with these (snapshot, size) pairs."""
+
+    snapshots: list[tuple[Any, int]]
+    usage: dict[str, Any] = {}  # noqa: RUF012
+    """Overrides of the counts, from a scripted play."""
+
+
+class Started(NamedTuple):
+    """message_start goes out."""
+
+
+class Opened(NamedTuple):
+    block: dict[str, Any]
+
+
+class Grew(NamedTuple):
+    """One delta of the open block, as the API writes it (text_delta, input_json_delta, thinking_delta, signature_delta)."""
+
+    delta: dict[str, str]
+
+
+class Closed(NamedTuple):
+    pass
+
+
+class Ended(NamedTuple):
+    stop_reason: str
+    output_tokens: int
+    lab: dict[str, Any]
+    stop_sequence: str | None = None
+    thinking_tokens: int = 0
+    message_stop: bool = True
+    """False only for the fault that leaves the last event out."""
+
+
+Piece = Begun | Started | Opened | Grew | Closed | Ended
+
+
+class Cut(Exception):
+    """The connection is to be dropped here: a fault that was asked for."""
+
+
+class Counted(NamedTuple):
+    """A prompt in tokens: up to the end of each block, and with all that the chat template adds behind them."""
+
+    ends: list[int]
+    total: int
+    tokens: list[int]
+    """Token ids; empty where the engine has none."""
+
+
+@dataclass
+class Job:
+    """One request on its way; instants are lab.clock.now_ns()."""
+
+    body: Body
+    counted: Counted
+    plan: Plan
+    received_ns: int
+    raw: bytes
+
+
+class Engine(Protocol):
+    kind: str
+    tiers: dict[str, str]
+    ledger: Ledger
+
+    def names(self) -> list[str]: ...
+
+    async def warm(self, model: str) -> None: ...
+
+    def check(self, prompt: Prompt) -> None:
+        """Raise ApiError 400 for a field that this engine cannot honour."""
+
+    async def count(self, prompt: Prompt) -> Counted: ...
+
+    def answer(self, job: Job) -> AsyncIterator[Piece]: ...
+
+    def close(self) -> None: ...

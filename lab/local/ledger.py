@@ -1,0 +1,139 @@
+"""The prompt cache as the API promises it: which prefixes can be read, what a request writes, and when entries end.
+
+Rules (prompt caching in the API's documentation): entries are written only at breakpoints; a read takes the longest entry within 20 blocks back of a
+breakpoint, the breakpoint counted first; a prefix below the minimum is neither written nor read; the TTL runs from the start of the request that
+last wrote or read the entry; an entry can be read only once the response that wrote it has begun.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from lab.local.wire import Block, Prompt, Ttl, canonical
+
+LOOKBACK = 20
+TTL_NS = {"5m": 300 * 10**9, "1h": 3600 * 10**9}
+
+
+@dataclass
+class Entry:
+    """One cached prefix; `snapshot` is what the engine needs to use it, `size` its weight in bytes."""
+
+    tokens: int
+    ttl: Ttl
+    ends_ns: int
+    snapshot: Any = None
+    size: int = 1
+    pins: int = 0
+    gone: bool = False
+
+
+class Write(NamedTuple):
+    key: str
+    tokens: int
+    ttl: Ttl
+
+
+@dataclass
+class Plan:
+    """What one request reads and writes, settled at its start."""
+
+    started_ns: int
+    read: Entry | None = None
+    writes: list[Write] = field(default_factory=list)
+
+    @property
+    def read_tokens(self) -> int:
+        return self.read.tokens if self.read else 0
+
+    def created(self, ttl: Ttl) -> int:
+        """Tokens written with this TTL: each breakpoint pays for what lies between it and the one before."""
+        starts = [self.read_tokens, *(write.tokens for write in self.writes)]
+        return sum(write.tokens - start for start, write in zip(starts, self.writes, strict=False) if write.ttl == ttl)
+
+
+def keys(prompt: Prompt, blocks: Sequence[Block]) -> list[str]:
+    """The key of the prefix that ends with each block: model and exact content; tool_choice and thinking count from the messages on."""
+    digest = hashlib.sha256(prompt.model.encode())
+    settings = canonical([prompt.tool_choice and prompt.tool_choice.model_dump(), prompt.thinking and prompt.thinking.model_dump()])
+    found, in_messages = [], False
+    for block in blocks:
+        if block.section == "messages" and not in_messages:
+            digest.update(settings.encode())
+            in_messages = True
+        digest.update(canonical([block.section, block.turn, block.role, block.value]).encode())
+        found.append(digest.hexdigest())
+    return found
+
+
+class Ledger:
+    """Entries in order of use; the least recently used go first when their sizes pass the limit."""
+
+    def __init__(self, minimum: int = 256, limit: int = 10_000, discard: Callable[[Any], None] = lambda snapshot: None):
+        self.minimum, self.limit, self.discard = minimum, limit, discard
+        self.entries: OrderedDict[str, Entry] = OrderedDict()
+
+    def plan(self, prompt: Prompt, ends: Sequence[int], started_ns: int) -> Plan:
+        """Settle reads and writes; `ends` are the prompt's tokens up to the end of each block. Give the plan back by release()."""
+        blocks = prompt.blocks()
+        marks = [i for i, block in enumerate(blocks) if block.ttl]
+        plan = Plan(started_ns)
+        if not marks:
+            return plan
+        self.expire(started_ns)
+        prefix = keys(prompt, blocks)
+        reachable = {i for mark in marks for i in range(mark, max(mark - LOOKBACK, -1), -1)}
+        hit = max((i for i in reachable if prefix[i] in self.entries), default=-1)
+        if hit >= 0:
+            plan.read = self.entries[prefix[hit]]
+            plan.read.pins += 1
+            for i in range(hit + 1):
+                self.refresh(prefix[i], started_ns)
+        plan.writes = [Write(prefix[i], ends[i], blocks[i].ttl) for i in marks if i > hit and ends[i] >= self.minimum]
+        return plan
+
+    def commit(self, plan: Plan, snapshots: Sequence[tuple[Any, int]]) -> None:
+        """Make the plan's writes readable, each with its (snapshot, size): the response has begun. An equal entry stays as it is."""
+        for write, (snapshot, size) in zip(plan.writes, snapshots, strict=False):
+            if write.key in self.entries:
+                self.refresh(write.key, plan.started_ns)
+                self.discard(snapshot)
+            else:
+                self.entries[write.key] = Entry(write.tokens, write.ttl, plan.started_ns + TTL_NS[write.ttl], snapshot, size)
+        total = sum(entry.size for entry in self.entries.values())
+        for key in list(self.entries):
+            if total <= self.limit or len(self.entries) == 1:
+                break
+            total -= self.entries[key].size
+            self.remove(key)
+
+    def release(self, plan: Plan) -> None:
+        """The request is over: a snapshot that was dropped meanwhile may go."""
+        if plan.read:
+            plan.read.pins -= 1
+            if plan.read.gone and not plan.read.pins:
+                self.discard(plan.read.snapshot)
+            plan.read = None
+
+    def refresh(self, key: str, started_ns: int) -> None:
+        if entry := self.entries.get(key):
+            entry.ends_ns = max(entry.ends_ns, started_ns + TTL_NS[entry.ttl])
+            self.entries.move_to_end(key)
+
+    def expire(self, now_ns: int) -> None:
+        for key in [key for key, entry in self.entries.items() if entry.ends_ns <= now_ns]:
+            self.remove(key)
+
+    def remove(self, key: str) -> None:
+        entry = self.entries.pop(key)
+        entry.gone = True
+        if not entry.pins:
+            self.discard(entry.snapshot)
+
+    def clear(self) -> None:
+        for key in list(self.entries):
+            self.remove(key)

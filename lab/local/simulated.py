@@ -1,0 +1,325 @@
+"""A seeded latency model behind the Messages API: plain knobs, scripted plays, and faults. It imitates no model that exists.
+
+One token is four characters of a prompt, and one streamed piece of a reply. Equal requests draw equal latencies in the same order; the
+reply's text depends on the request without its nonce, so both arms of a trial get the same words.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections import Counter, deque
+from collections.abc import AsyncIterator
+from typing import Any, Literal
+
+from pydantic import Field
+
+from lab import clock
+from lab.local import schema
+from lab.local.engine import Begun, Closed, Counted, Cut, Ended, Grew, Job, Opened, Piece, Started
+from lab.local.ledger import Ledger
+from lab.local.wire import ApiError, Body, Prompt, Strict, canonical, new_id
+
+WORDS = (
+    "the a small quiet answer begins with one clear reason and then adds two more that follow from it while each step stays short enough "
+    "to check by hand before another is taken so nothing important is left behind"
+).split()
+FOREVER_MS = 3_600_000.0
+
+
+class Fault(Strict):
+    """What goes wrong, and where: `http` answers with an error, the others break a stream after so many pieces of text."""
+
+    kind: Literal["http", "error", "cut", "stall", "no_stop"]
+    status: int = 529
+    retry_after: float | None = None
+    after: int = 0
+    ms: float = FOREVER_MS
+    type: str = "overloaded_error"
+    message: str = "Overloaded"
+
+
+class ToolPlay(Strict):
+    name: str
+    input: dict[str, Any] = {}
+    at: float | None = None
+
+
+class Play(Strict):
+    """A scripted reply; instants in milliseconds after the request was received. `text` gives when each piece comes, `texts` what it says."""
+
+    headers: float = 0
+    thinking: list[float] = []
+    text: list[float] = []
+    texts: list[str] | None = None
+    tools: list[ToolPlay] = []
+    done: float | None = None
+    usage: dict[str, Any] = {}
+    stop_reason: str | None = None
+    fault: Fault | None = None
+
+
+class SimKnobs(Strict):
+    """Times are medians in milliseconds; `jitter` is the sigma of their lognormal spread."""
+
+    network_ms: float = Field(1.0, ge=0)
+    queue_ms: float = Field(2.0, ge=0)
+    prefill_ms_per_token: float = Field(0.2, ge=0)
+    read_ms_per_token: float = Field(0.01, ge=0, description="the same for a token read from the cache")
+    gap_ms: float = Field(4.0, ge=0)
+    jitter: float = Field(0.15, ge=0, le=2)
+    tail: float = Field(0.02, ge=0, le=1, description="share of gaps that are drawn from the heavy tail")
+    tail_factor: float = Field(5.0, ge=1, description="a tail gap is this many gaps long, times a Pareto draw")
+    answer_tokens: int = Field(60, ge=1)
+    thinking_tokens: int = Field(30, ge=0, description="spent where a request turns thinking on")
+    text: Literal["generated", "echo"] = "generated"
+    seed: int = 0
+    fault: Fault | None = None
+    fault_rate: float = Field(1.0, ge=0, le=1, description="share of requests that meet the fault")
+
+
+DEFAULTS = {
+    "simulated-small": {"gap_ms": 4.0, "prefill_ms_per_token": 0.1},
+    "simulated-large": {"gap_ms": 12.0, "prefill_ms_per_token": 0.3},
+}
+
+
+class Simulated:
+    """Plays first, in the order they were given; then the latency model."""
+
+    kind = "simulated"
+    tiers: dict[str, str] = {"small": "simulated-small", "large": "simulated-large"}  # noqa: RUF012
+
+    def __init__(self, spin: bool, minimum_tokens: int = 256):
+        self.spin = spin
+        self.ledger = Ledger(minimum_tokens)
+        self.plays: deque[Play] = deque()
+        self.overall: dict[str, Any] = {}
+        self.by_model: dict[str, dict[str, Any]] = {}
+        self.seen: Counter[bytes] = Counter()
+
+    def names(self) -> list[str]:
+        return list(self.tiers.values())
+
+    async def warm(self, model: str) -> None:
+        """Nothing to load."""
+
+    def close(self) -> None:
+        self.ledger.clear()
+
+    def check(self, prompt: Prompt) -> None:
+        try:
+            for tool in prompt.tools:
+                schema.sample(tool.input_schema, random.Random(0))
+            if isinstance(prompt, Body) and prompt.json_schema is not None:
+                schema.sample(prompt.json_schema, random.Random(0))
+        except schema.Unsupported as error:
+            raise ApiError(400, f"schema.{error}") from None
+        if prompt.output_config and prompt.output_config.effort:
+            raise ApiError(400, "output_config.effort: not supported by this endpoint")
+
+    def knobs(self, model: str) -> SimKnobs:
+        """What holds for a model: its own knobs, else the overall ones, else its defaults."""
+        return SimKnobs.model_validate({**DEFAULTS.get(model, {}), **self.overall, **self.by_model.get(model, {})})
+
+    def turn(self, knobs: dict[str, Any]) -> None:
+        """Set knobs; `models` holds those of single models. Raises pydantic's ValidationError and changes nothing where one is wrong."""
+        knobs = dict(knobs)
+        models = knobs.pop("models", {})
+        before = self.overall, self.by_model
+        self.overall = {**self.overall, **knobs}
+        self.by_model = {name: {**self.by_model.get(name, {}), **models.get(name, {})} for name in {*self.by_model, *models}}
+        try:
+            for name in {*self.names(), *self.by_model}:
+                self.knobs(name)
+        except Exception:
+            self.overall, self.by_model = before
+            raise
+
+    def reset(self) -> None:
+        """Default knobs, no plays, nothing cached, every latency draw from the start."""
+        self.plays.clear()
+        self.seen.clear()
+        self.ledger.clear()
+        self.overall, self.by_model = {}, {}
+
+    async def count(self, prompt: Prompt) -> Counted:
+        ends, total = [], 0
+        for block in prompt.blocks():
+            value = block.value
+            if block.value.get("type") == "tool_result":
+                text = "".join(part["text"] for part in value.get("content", []))
+            else:
+                text = value.get("text") or value.get("thinking") or canonical(value)
+            total += -(-len(text) // 4)
+            ends.append(total)
+        return Counted(ends, total, [])
+
+    async def answer(self, job: Job) -> AsyncIterator[Piece]:
+        script = self.scripted(job, self.plays.popleft()) if self.plays else self.modelled(job)
+        for at_ns, piece in script:
+            await self.sleep(at_ns)
+            if isinstance(piece, Exception):
+                raise piece
+            if piece is not None:
+                yield piece
+
+    async def sleep(self, at_ns: int) -> None:
+        await clock.sleep_until(at_ns - clock.SPIN_NS if self.spin else at_ns)
+        # Each turn of the spin lets the loop flush the other streams' writes, which a blocking spin would hold back.
+        while self.spin and clock.now_ns() < at_ns:
+            await clock.sleep_s(0)
+
+    def scripted(self, job: Job, play: Play) -> list[tuple[int, Piece | Exception | None]]:
+        texts = play.texts if play.texts is not None else ["word "] * len(play.text)
+        times = play.text or [play.headers] * len(texts)
+        times = [*times, *[times[-1]] * (len(texts) - len(times))] if times else []
+        steps: list[tuple[float, Piece | Exception | None]] = [
+            (play.headers, Begun([(None, 1)] * 4, play.usage)),
+            (play.headers, Started()),
+        ]
+        if play.fault and play.fault.kind == "http":
+            return timed(job, [(play.headers, http_error(play.fault))])
+        last = play.headers
+        if play.thinking:
+            steps += thinking(play.thinking, job.body)
+            last = play.thinking[-1]
+        if times:
+            steps.append((times[0], Opened({"type": "text", "text": ""})))
+            steps += [(at, Grew({"type": "text_delta", "text": text})) for at, text in zip(times, texts, strict=False)]
+            last = times[-1]
+            steps.append((last, Closed()))
+        for tool in play.tools:
+            last = max(last, tool.at or 0)
+            steps += tool_use(tool.name, [json.dumps(tool.input)], [last])
+        done = max(last, play.done or 0)
+        output = len(times) + len(play.thinking) + len(play.tools)
+        stop = play.stop_reason or ("tool_use" if play.tools else "end_turn")
+        lab = {"queue_ms": 0.0, "prefill_ms": play.headers, "decode_ms": done - play.headers, "cached_tokens": job.plan.read_tokens}
+        steps.append((done, Ended(stop, output, lab, thinking_tokens=len(play.thinking))))
+        return timed(job, broken(steps, play.fault))
+
+    def modelled(self, job: Job) -> list[tuple[int, Piece | Exception | None]]:
+        knobs, body = self.knobs(body_model := job.body.model), job.body
+        digest = hashlib.sha256(job.raw + body_model.encode()).digest()
+        self.seen[digest] += 1
+        rng = random.Random(f"{knobs.seed}:{digest.hex()}:{self.seen[digest]}")
+        words = random.Random(f"{knobs.seed}:{body.seed()}")
+
+        def spread(median: float) -> float:
+            return median * rng.lognormvariate(0, knobs.jitter)
+
+        def gap() -> float:
+            long = knobs.tail_factor * min(rng.paretovariate(2.5), 20) if rng.random() < knobs.tail else 1.0
+            return spread(knobs.gap_ms) * long
+
+        if knobs.fault and knobs.fault.kind == "http" and rng.random() < knobs.fault_rate:
+            return timed(job, [(spread(knobs.network_ms), http_error(knobs.fault))])
+        queue = spread(knobs.network_ms) + spread(knobs.queue_ms)
+        prefill = (
+            spread(1) * (job.counted.total - job.plan.read_tokens) * knobs.prefill_ms_per_token
+            + job.plan.read_tokens * knobs.read_ms_per_token
+        )
+        at = queue + prefill
+        steps: list[tuple[float, Piece | Exception | None]] = [(at, Begun([(None, 1)] * 4)), (at, Started())]
+        left, thought, stop, stop_sequence = body.max_tokens, 0, "end_turn", None
+        if body.thinking and body.thinking.type in ("enabled", "adaptive") and left:
+            thought = min(knobs.thinking_tokens, left)
+            left -= thought
+            instants = [at := at + gap() for _ in range(thought)]
+            steps += thinking(instants, body) if instants else []
+        due = body.tools_due()
+        if due:
+            stop = "tool_use"
+            for tool in due:
+                pieces = quarters(canonical(schema.sample(tool.input_schema, words)))
+                pieces, stop, left = pieces[:left], stop if len(pieces) <= left else "max_tokens", max(left - len(pieces), 0)
+                steps += tool_use(tool.name, pieces, [at := at + gap() for _ in pieces]) if pieces else []
+        elif left:
+            pieces, stop_sequence = self.text(body, knobs, words)
+            stop = "stop_sequence" if stop_sequence is not None else "end_turn"
+            if len(pieces) > left:
+                pieces, stop, stop_sequence = pieces[:left], "max_tokens", None
+            left -= len(pieces)
+            instants = [at := at + gap() for _ in pieces]
+            steps.append((instants[0] if instants else at, Opened({"type": "text", "text": ""})))
+            steps += [(instant, Grew({"type": "text_delta", "text": text})) for instant, text in zip(instants, pieces, strict=True)]
+            steps.append((at, Closed()))
+        else:
+            stop = "max_tokens"
+        lab = {"queue_ms": queue, "prefill_ms": prefill, "decode_ms": at - queue - prefill, "cached_tokens": job.plan.read_tokens}
+        steps.append((at, Ended(stop, body.max_tokens - left, lab, stop_sequence, thought)))
+        meets = knobs.fault is not None and rng.random() < knobs.fault_rate
+        return timed(job, broken(steps, knobs.fault if meets else None))
+
+    def text(self, body: Body, knobs: SimKnobs, words: random.Random) -> tuple[list[str], str | None]:
+        """The reply's pieces, and the stop sequence that ended it."""
+        if body.json_schema is not None:
+            pieces = quarters(canonical(schema.sample(body.json_schema, words)))
+        elif knobs.text == "echo":
+            said = "".join(block.text for block in body.messages[-1].content if block.type == "text")
+            pieces = [word + " " for word in said.split()]
+        else:
+            pieces = []
+            while len(pieces) < knobs.answer_tokens:
+                sentence = words.choices(WORDS, k=words.randint(6, 12))
+                pieces += [sentence[0].capitalize(), *[f" {word}" for word in sentence[1:]], ". "]
+            pieces = pieces[: knobs.answer_tokens]
+        whole = "".join(pieces)
+        ends = {stop: whole.find(stop) for stop in body.stop_sequences if stop in whole}
+        if not ends:
+            return pieces, None
+        stop = min(ends, key=ends.__getitem__)
+        kept, length = [], 0
+        for piece in pieces:
+            if length >= ends[stop]:
+                break
+            kept.append(piece[: ends[stop] - length])
+            length += len(piece)
+        return kept, stop
+
+
+def quarters(text: str) -> list[str]:
+    """Text in pieces of four characters: one token each."""
+    return [text[i : i + 4] for i in range(0, len(text), 4)]
+
+
+def thinking(instants: list[float], body: Body) -> list[tuple[float, Piece]]:
+    """A thinking block; with `display` omitted (the API's default) only its signature is seen, at its end."""
+    shown = body.thinking is None or body.thinking.display == "summarized"
+    steps: list[tuple[float, Piece]] = [(instants[0], Opened({"type": "thinking", "thinking": "", "signature": ""}))]
+    steps += [(at, Grew({"type": "thinking_delta", "thinking": "so "})) for at in instants if shown]
+    return [*steps, (instants[-1], Grew({"type": "signature_delta", "signature": "c2ltdWxhdGVk"})), (instants[-1], Closed())]
+
+
+def tool_use(name: str, pieces: list[str], instants: list[float]) -> list[tuple[float, Piece]]:
+    opened = Opened({"type": "tool_use", "id": new_id("toolu"), "name": name, "input": {}})
+    grown = [(at, Grew({"type": "input_json_delta", "partial_json": piece})) for at, piece in zip(instants, pieces, strict=True)]
+    return [(instants[0], opened), *grown, (instants[-1], Closed())]
+
+
+def http_error(fault: Fault) -> ApiError:
+    kind = fault.type if "type" in fault.model_fields_set else None
+    headers = {"retry-after": f"{fault.retry_after:g}"} if fault.retry_after is not None else {}
+    return ApiError(fault.status, fault.message, kind, headers)
+
+
+def broken(steps: list[tuple[float, Any]], fault: Fault | None) -> list[tuple[float, Any]]:
+    """The steps with the fault worked in, after its count of text, thinking or input pieces."""
+    if fault is None or fault.kind == "http":
+        return steps
+    if fault.kind == "no_stop":
+        return [(at, piece._replace(message_stop=False) if isinstance(piece, Ended) else piece) for at, piece in steps]
+    grown = [i for i, (_, piece) in enumerate(steps) if isinstance(piece, Grew)]
+    # With nothing to count, the break comes right after message_start.
+    cut = grown[fault.after - 1] + 1 if 0 < fault.after <= len(grown) else 2 if fault.after <= 0 else len(steps) - 1
+    at = steps[cut - 1][0]
+    if fault.kind == "stall":
+        return steps[:cut] + [(late + fault.ms, piece) for late, piece in steps[cut:]]
+    failure = Cut() if fault.kind == "cut" else ApiError(529, fault.message, fault.type)
+    return [*steps[:cut], (at, failure)]
+
+
+def timed(job: Job, steps: list[tuple[float, Any]]) -> list[tuple[int, Any]]:
+    return [(job.received_ns + round(at * 1e6), piece) for at, piece in steps]

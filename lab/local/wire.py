@@ -1,0 +1,331 @@
+"""The Messages API's wire format: what a request may say, and how replies, events and errors look.
+
+Validation errors read like the API's own: the path of the field, then what is wrong with it. A field this server cannot honour is refused, never ignored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import secrets
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+Ttl = Literal["5m", "1h"]
+NONCE = re.compile(r"\[trial \d{16}\] ")
+ERROR_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    404: "not_found_error",
+    405: "invalid_request_error",
+    409: "conflict_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    500: "api_error",
+    529: "overloaded_error",
+}
+
+
+class ApiError(Exception):
+    """An error reply of the API: HTTP status, message, and extra headers (`retry-after`)."""
+
+    def __init__(self, status: int, message: str, kind: str | None = None, headers: dict[str, str] | None = None):
+        super().__init__(message)
+        self.status, self.message, self.headers = status, message, headers or {}
+        self.kind = kind or ERROR_TYPES.get(status, "api_error")
+
+    def body(self, request_id: str) -> dict[str, Any]:
+        return {"type": "error", "error": {"type": self.kind, "message": self.message}, "request_id": request_id}
+
+
+def new_id(prefix: str) -> str:
+    """An id as the API makes them: `msg_`, `toolu_` or `req_`, then 24 characters."""
+    alphabet = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+    return f"{prefix}_01{''.join(secrets.choice(alphabet) for _ in range(22))}"
+
+
+def as_blocks(content: Any) -> Any:
+    """A string is shorthand for one text block."""
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class CacheControl(Strict):
+    type: Literal["ephemeral"]
+    ttl: Ttl = "5m"
+
+
+class PlainText(Strict):
+    type: Literal["text"]
+    text: str
+    citations: None = None
+
+
+class TextBlock(PlainText):
+    text: str = Field(min_length=1)
+    cache_control: CacheControl | None = None
+
+
+class ToolUseBlock(Strict):
+    type: Literal["tool_use"]
+    id: str = Field(pattern=r"^[a-zA-Z0-9_-]+$")
+    name: str
+    input: dict[str, Any]
+    cache_control: CacheControl | None = None
+
+
+class ToolResultBlock(Strict):
+    type: Literal["tool_result"]
+    tool_use_id: str
+    content: Annotated[list[PlainText], BeforeValidator(as_blocks)] = []
+    is_error: bool = False
+    cache_control: CacheControl | None = None
+
+
+class ThinkingBlock(Strict):
+    type: Literal["thinking"]
+    thinking: str
+    signature: str
+
+
+Content = Annotated[TextBlock | ToolUseBlock | ToolResultBlock | ThinkingBlock, Field(discriminator="type")]
+
+
+class Turn(Strict):
+    role: Literal["user", "assistant"]
+    content: Annotated[list[Content], BeforeValidator(as_blocks), Field(min_length=1)]
+
+
+class Tool(Strict):
+    name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,128}$")
+    description: str = ""
+    input_schema: dict[str, Any]
+    type: Literal["custom"] | None = None
+    strict: bool | None = None
+    eager_input_streaming: bool | None = None
+    cache_control: CacheControl | None = None
+
+    @model_validator(mode="after")
+    def object_schema(self):
+        if self.input_schema.get("type") != "object":
+            raise ValueError("input_schema.type: Input should be 'object'")
+        return self
+
+
+class ToolChoice(Strict):
+    type: Literal["auto", "any", "tool", "none"]
+    name: str | None = None
+    disable_parallel_tool_use: bool = False
+
+
+class JsonFormat(Strict):
+    type: Literal["json_schema"]
+    schema_: dict[str, Any] = Field(alias="schema")
+
+
+class OutputConfig(Strict):
+    format: JsonFormat | None = None
+    effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
+
+
+class Thinking(Strict):
+    type: Literal["enabled", "adaptive", "disabled", "between_tools"]
+    budget_tokens: int | None = None
+    display: Literal["omitted", "summarized"] | None = None
+
+
+class Metadata(Strict):
+    user_id: str | None = None
+
+
+class Diagnostics(Strict):
+    previous_message_id: str | None = None
+
+
+class Block(NamedTuple):
+    """One cacheable piece of a prompt, in the order in which the API caches: tools, then system, then messages."""
+
+    section: Literal["tools", "system", "messages"]
+    turn: int
+    role: str
+    value: dict[str, Any]
+    ttl: Ttl | None
+
+
+class Prompt(Strict):
+    """The part of a request that is read by a model: all that /v1/messages/count_tokens takes."""
+
+    model: str
+    messages: list[Turn] = Field(min_length=1)
+    system: Annotated[list[TextBlock], BeforeValidator(as_blocks)] = []
+    tools: list[Tool] = []
+    tool_choice: ToolChoice | None = None
+    thinking: Thinking | None = None
+    output_config: OutputConfig | None = None
+    cache_control: CacheControl | None = None
+    speed: Literal["standard"] | None = None
+
+    @model_validator(mode="after")
+    def rules(self):
+        names = [tool.name for tool in self.tools]
+        if len(set(names)) < len(names):
+            raise ValueError("tools: Tool names must be unique.")
+        if self.tool_choice and self.tool_choice.type in ("any", "tool") and not names:
+            raise ValueError("tool_choice: `tools` must be given where a tool is forced.")
+        if self.tool_choice and self.tool_choice.type == "tool" and self.tool_choice.name not in names:
+            raise ValueError(f"tool_choice.name: Tool '{self.tool_choice.name}' not found in provided tools")
+        if self.messages[0].role != "user":
+            raise ValueError("messages.0.role: The first message must be from the user.")
+        if self.messages[-1].role != "user":
+            raise ValueError(
+                "messages: This model does not support assistant message prefill. The conversation must end with a user message."
+            )
+        asked: set[str] = set()
+        for index, turn in enumerate(self.messages):
+            answered = {block.tool_use_id for block in turn.content if block.type == "tool_result"}
+            if missing := asked - answered:
+                found = ", ".join(sorted(missing))
+                raise ValueError(f"messages.{index}: `tool_use` ids were found without `tool_result` blocks immediately after: {found}")
+            if unknown := answered - asked:
+                found = ", ".join(sorted(unknown))
+                raise ValueError(f"messages.{index}: unexpected `tool_use_id` found in `tool_result` blocks: {found}")
+            asked = {block.id for block in turn.content if block.type == "tool_use"}
+        self.blocks()
+        return self
+
+    def blocks(self) -> list[Block]:
+        """All pieces with their breakpoints; top-level cache_control marks the last one and takes one of the four."""
+        parts = [("tools", 0, "", tool) for tool in self.tools]
+        parts += [("system", 0, "system", block) for block in self.system]
+        parts += [("messages", i, turn.role, block) for i, turn in enumerate(self.messages) for block in turn.content]
+        marks = [part.cache_control.ttl if getattr(part, "cache_control", None) else None for *_, part in parts]
+        if self.cache_control:
+            if marks[-1] not in (None, self.cache_control.ttl):
+                raise ValueError("cache_control: The last block has a cache_control with another ttl.")
+            marks[-1] = self.cache_control.ttl
+        ttls = [ttl for ttl in marks if ttl]
+        if len(ttls) > 4:
+            raise ValueError(f"A maximum of 4 blocks with cache_control may be provided. Found {len(ttls)}.")
+        if "1h" in ttls[ttls.index("5m") :] if "5m" in ttls else False:
+            raise ValueError("cache_control.ttl: A ttl='1h' cache_control block must not come after a ttl='5m' cache_control block.")
+        plain = [part.model_dump(exclude={"cache_control"}, exclude_unset=True) for *_, part in parts]
+        return [Block(section, turn, role, value, ttl) for (section, turn, role, _), value, ttl in zip(parts, plain, marks, strict=True)]
+
+    def tools_due(self) -> list[Tool]:
+        """Which tools the reply must use: a rule of this server, not a choice of its model.
+
+        `tool` uses the named one; `any`, and `auto` unless the last turn brings a tool_result, use each tool offered once
+        (only the first with disable_parallel_tool_use); otherwise the reply is text.
+        """
+        choice = self.tool_choice or ToolChoice(type="auto")
+        if choice.type == "tool":
+            return [tool for tool in self.tools if tool.name == choice.name]
+        answered = any(block.type == "tool_result" for block in self.messages[-1].content)
+        if choice.type == "none" or (choice.type == "auto" and answered):
+            return []
+        return self.tools[:1] if choice.disable_parallel_tool_use else self.tools
+
+
+class Body(Prompt):
+    """A whole request to /v1/messages."""
+
+    max_tokens: int = Field(ge=0)
+    stream: bool = False
+    stop_sequences: list[Annotated[str, Field(min_length=1)]] = Field(default=[], max_length=16)
+    temperature: float | None = Field(default=None, ge=0, le=1)
+    top_p: float | None = Field(default=None, ge=0, le=1)
+    top_k: int | None = Field(default=None, ge=0)
+    metadata: Metadata | None = None
+    service_tier: Literal["auto", "standard_only"] | None = None
+    diagnostics: Diagnostics | None = None
+    container: None = None
+    inference_geo: None = None
+
+    @model_validator(mode="after")
+    def prewarm(self):
+        refused = {
+            "stream": self.stream,
+            "thinking": self.thinking is not None and self.thinking.type == "enabled",
+            "output_config.format": self.output_config is not None and self.output_config.format is not None,
+            "tool_choice": self.tool_choice is not None and self.tool_choice.type in ("any", "tool"),
+        }
+        if self.max_tokens == 0 and any(refused.values()):
+            raise ValueError(f"max_tokens: 0 cannot be combined with {next(name for name, given in refused.items() if given)}.")
+        return self
+
+    @property
+    def json_schema(self) -> dict[str, Any] | None:
+        return self.output_config.format.schema_ if self.output_config and self.output_config.format else None
+
+    def seed(self) -> int:
+        """Equal for requests that differ only in their trial's nonce, in cache_control or in how they are delivered."""
+        value = self.model_dump(mode="json", by_alias=True, exclude={"stream", "metadata", "diagnostics", "service_tier"})
+        return int.from_bytes(hashlib.sha256(NONCE.sub("", canonical(bare(value))).encode()).digest()[:4])
+
+
+def bare(value: Any) -> Any:
+    """The value without any cache_control, at every depth."""
+    if isinstance(value, dict):
+        return {key: bare(item) for key, item in value.items() if key != "cache_control"}
+    return [bare(item) for item in value] if isinstance(value, list) else value
+
+
+def canonical(value: Any) -> str:
+    """JSON in the order given: the API's cache key is exact, so a changed order is another prefix."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def parse(kind: type[BaseModel], raw: bytes) -> Any:
+    """Read a JSON body; raises ApiError 400 naming the first field that is wrong."""
+    try:
+        value = json.loads(raw)
+    except ValueError as error:
+        raise ApiError(400, f"The request body is not valid JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ApiError(400, "The request body should be a JSON object.")
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        path = ".".join(str(part) for part in first["loc"])
+        text = first["msg"].removeprefix("Value error, ")
+        raise ApiError(400, f"{path}: {text}" if path else text) from None
+
+
+def usage_of(total: int, read: int, created_5m: int, created_1h: int) -> dict[str, Any]:
+    """Input counts as the API splits them: total prompt = input + cache read + cache write."""
+    return {
+        "input_tokens": total - read - created_5m - created_1h,
+        "cache_creation_input_tokens": created_5m + created_1h,
+        "cache_read_input_tokens": read,
+        "cache_creation": {"ephemeral_5m_input_tokens": created_5m, "ephemeral_1h_input_tokens": created_1h},
+        "output_tokens": 0,
+        "service_tier": "standard",
+    }
+
+
+def message(message_id: str, model: str, usage: dict[str, Any], diagnostics: dict[str, Any] | None) -> dict[str, Any]:
+    """An empty assistant message, as message_start carries it."""
+    return {
+        "id": message_id,
+        "type": "message",
+        "role": "assistant",
+        "model": model,
+        "content": [],
+        "stop_reason": None,
+        "stop_sequence": None,
+        "stop_details": None,
+        "container": None,
+        "diagnostics": diagnostics,
+        "usage": usage,
+    }
+
+
+def event(kind: str, **fields: Any) -> bytes:
+    """One server-sent event."""
+    return f"event: {kind}\ndata: {json.dumps({'type': kind, **fields}, ensure_ascii=False)}\n\n".encode()

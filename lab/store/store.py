@@ -149,7 +149,7 @@ class Store:
             self._trash.mkdir(parents=True)
             for table in ROWS:
                 file = str(self._trash / f"{table}.parquet").replace("'", "''")
-                connection.execute(f"COPY (SELECT * FROM {table} WHERE run_id = '{_uuid(run_id)}') TO '{file}' (FORMAT parquet)")
+                connection.execute(f"COPY (SELECT * FROM {table} WHERE run_id = '{as_uuid(run_id)}') TO '{file}' (FORMAT parquet)")
             for table in reversed(ROWS):
                 connection.execute(f"DELETE FROM {table} WHERE run_id = ?::UUID", [run_id])
 
@@ -378,7 +378,8 @@ def _plain(value: Any) -> str:
     raise TypeError(f"{type(value)} does not belong in a row")
 
 
-def _uuid(text: str) -> str:
+def as_uuid(text: str) -> str:
+    """An id as DuckDB writes it. Raises LabError for what is none."""
     try:
         return str(uuid.UUID(text))
     except ValueError:
@@ -398,17 +399,12 @@ def _apply(connection: duckdb.DuckDBPyConnection, change: dict[str, Any]) -> Non
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, rows: dict[str, list[dict[str, Any]]]) -> None:
-    for row in rows.get("runs", []):
-        renewed = ", ".join(f"{name} = excluded.{name}" for name in ("models", "settings", "status", "ended_utc"))
-        connection.execute(
-            f"INSERT INTO runs ({', '.join(COLUMNS['runs'])}) VALUES ({', '.join('?' * len(COLUMNS['runs']))}) ON CONFLICT (run_id) DO UPDATE SET {renewed}",
-            _row("runs", row),
-        )
-    for row in rows.get("sessions", []):
-        connection.execute(
-            f"INSERT INTO sessions ({', '.join(COLUMNS['sessions'])}) VALUES ({', '.join('?' * len(COLUMNS['sessions']))}) ON CONFLICT DO NOTHING",
-            _row("sessions", row),
-        )
+    renewed = ", ".join(f"{name} = excluded.{name}" for name in ("models", "settings", "status", "ended_utc"))
+    for table, conflict in (("runs", f"(run_id) DO UPDATE SET {renewed}"), ("sessions", "DO NOTHING")):
+        columns = COLUMNS[table]
+        for row in rows.get(table, []):
+            places = ", ".join("?" * len(columns))
+            connection.execute(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places}) ON CONFLICT {conflict}", _row(table, row))
     if trials := rows.get("trials"):
         # A trial and all that belongs to it are written in one transaction: where the trial is, the rest is.
         ids = [row["trial_id"] for row in trials]

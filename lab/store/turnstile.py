@@ -1,8 +1,8 @@
 """Who may open the database file now: DuckDB lets one process write and then nobody else even read, so all of the lab queues here.
 
-Two lock files beside the database. A writer takes `gate`, then `lock`, exclusively, and lets go of `gate`; a reader passes `gate`, then takes
-`lock` shared. While a writer waits at `lock` it holds `gate`, so readers cannot keep it out by taking turns. The lock file's content is the
-number of changes ever written.
+Two lock files beside the database. A writer takes `gate`, then `lock`, exclusively, and lets go of `gate`; a reader passes `gate`, then
+takes `lock` shared. While a writer waits at `lock` it holds `gate`, so readers cannot keep it out by taking turns. The lock file's content
+is the number of changes ever written.
 """
 
 from __future__ import annotations

@@ -1,0 +1,459 @@
+"""Every question that pages and the command line ask of a Store; each answer is a frame, and an unknown run is a LabError.
+
+Ids are str, times UTC. `models`, `settings`, `machine` and `instrument` are dicts here. Metric names are columns of trial_metrics.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+
+from lab.model import LabError
+from lab.store.store import Store, as_uuid
+
+METRICS = (
+    "wait_ms",
+    "ttft_ms",
+    "total_ms",
+    "headers_ms",
+    "message_start_ms",
+    "first_text_ms",
+    "first_sentence_ms",
+    "last_token_ms",
+    "tokens_per_s",
+    "gap_ms",
+    "output_tokens",
+    "prompt_tokens",
+    "cached_share",
+    "cost_usd",
+    "quality",
+)
+
+
+# Runs
+
+
+def runs(
+    store: Store,
+    *,
+    technique: str | None = None,
+    endpoint: str | None = None,
+    endpoint_kind: str | None = None,
+    model: str | None = None,
+    status: str | None = None,
+    since: datetime | None = None,
+    text: str | None = None,
+    limit: int = 1000,
+) -> pd.DataFrame:
+    """Runs, newest first, with `trials` (measured and ok), `failed` and `cost_usd` (sum, primes and warm-up included).
+
+    `text` is looked for in name, note and technique.
+    """
+    found = store.frame(
+        """
+        WITH chosen AS (
+            SELECT *
+            FROM runs
+            WHERE ($technique IS NULL OR technique = $technique)
+                AND ($endpoint IS NULL OR endpoint = $endpoint)
+                AND ($endpoint_kind IS NULL OR endpoint_kind = $endpoint_kind)
+                AND ($model IS NULL OR contains(models::VARCHAR, '"' || $model || '"'))
+                AND ($status IS NULL OR status = $status)
+                AND ($since::TIMESTAMPTZ IS NULL OR started_utc >= $since::TIMESTAMPTZ)
+                AND ($text IS NULL OR contains(lower(concat_ws(' ', technique, name, note)), lower($text)))
+            ORDER BY started_utc DESC, run_id DESC
+            LIMIT $limit
+        )
+        SELECT
+            chosen.*,
+            count(trial_id) FILTER (phase = 'measured' AND outcome = 'ok')     AS trials,
+            count(trial_id) FILTER (phase = 'measured' AND outcome = 'failed') AS failed,
+            sum(cost_usd)                                                      AS cost_usd
+        FROM chosen LEFT JOIN trials ON trials.run_id = chosen.run_id
+        GROUP BY ALL
+        ORDER BY started_utc DESC, run_id DESC
+        """,
+        {
+            "technique": technique,
+            "endpoint": endpoint,
+            "endpoint_kind": endpoint_kind,
+            "model": model,
+            "status": status,
+            "since": since,
+            "text": text,
+            "limit": limit,
+        },
+    )
+    return _parsed(found, "models", "settings")
+
+
+def run(store: Store, run_id: str) -> dict[str, Any]:
+    """One run as a dict of its columns, with `sessions`: a list of dicts. Raises LabError where there is none."""
+    with store.snapshot():
+        found = _parsed(store.frame("SELECT * FROM runs WHERE run_id = ?::UUID", [as_uuid(run_id)]), "models", "settings")
+        if found.empty:
+            raise LabError(f"There is no run {run_id}. List the runs with: python main.py list")
+        return {**_record(found), "sessions": sessions(store, run_id).to_dict("records")}
+
+
+def sessions(store: Store, run_id: str) -> pd.DataFrame:
+    found = store.frame("SELECT * FROM sessions WHERE run_id = ?::UUID ORDER BY started_utc", [as_uuid(run_id)])
+    return _parsed(found, "machine", "instrument")
+
+
+def last_run_id(store: Store, technique: str | None = None, endpoint_kind: str | None = None) -> str | None:
+    """The newest run that has a measured trial, else the newest of all; None where there is none."""
+    found = store.frame(
+        """
+        SELECT run_id
+        FROM runs
+        WHERE ($technique IS NULL OR technique = $technique) AND ($kind IS NULL OR endpoint_kind = $kind)
+        ORDER BY run_id IN (SELECT run_id FROM trials WHERE phase = 'measured') DESC, started_utc DESC, run_id DESC
+        LIMIT 1
+        """,
+        {"technique": technique, "kind": endpoint_kind},
+    )
+    return None if found.empty else found["run_id"].iloc[0]
+
+
+def resolve(store: Store, words: str) -> str:
+    """The id that a user meant by `last`, a name, a whole id or its beginning. Raises LabError where it is none or several."""
+    if words == "last":
+        if run_id := last_run_id(store):
+            return run_id
+        raise LabError("There is no run yet. Start one with: python main.py streaming --quick")
+    found = store.frame("SELECT run_id FROM runs WHERE starts_with(run_id::VARCHAR, lower($words)) OR name = $words", {"words": words})
+    if len(found) == 1:
+        return found["run_id"].iloc[0]
+    if found.empty:
+        raise LabError(f"There is no run {words}. List the runs with: python main.py list")
+    raise LabError(f"{len(found)} runs begin with {words}. Give more of the id.")
+
+
+def finds(store: Store) -> pd.DataFrame:
+    """For Home: the newest run with measured trials of each technique on each endpoint kind, newest first, with its headline columns."""
+    found = store.frame(
+        """
+        SELECT
+            runs.*,
+            settings ->> '$.headline.metric'    AS metric,
+            settings ->> '$.headline.technique' AS headline_technique,
+            settings ->> '$.headline.arm'       AS arm,
+            settings ->> '$.baseline.arm'       AS baseline
+        FROM runs
+        WHERE run_id IN (SELECT run_id FROM trials WHERE phase = 'measured' AND outcome = 'ok')
+        QUALIFY row_number() OVER (PARTITION BY technique, endpoint_kind ORDER BY started_utc DESC, run_id DESC) = 1
+        ORDER BY started_utc DESC
+        """
+    )
+    return _parsed(found, "models", "settings")
+
+
+# What happened in a run
+
+
+def trials(store: Store, run_id: str) -> pd.DataFrame:
+    """All trials of a run in the order they began: filter on phase and outcome before comparing."""
+    return store.frame("SELECT * FROM trial_metrics WHERE run_id = ?::UUID ORDER BY started_utc, trial_id", [as_uuid(run_id)])
+
+
+def calls(store: Store, run_id: str | None = None, trial_id: str | None = None) -> pd.DataFrame:
+    """The calls of a run or of one trial, in the order they began."""
+    key, value = ("trial_id", trial_id) if trial_id else ("run_id", run_id)
+    return store.frame(f"SELECT * FROM call_metrics WHERE {key} = ?::UUID ORDER BY block, trial_id, started_ms", [as_uuid(value)])
+
+
+def spans(store: Store, trial_id: str) -> pd.DataFrame:
+    """The spans of a trial with `started_ms` and `ended_ms` from the trial's start."""
+    return store.frame(
+        """
+        SELECT
+            spans.*,
+            ms(trial.started_ns, spans.started_ns) AS started_ms,
+            ms(trial.started_ns, spans.ended_ns)   AS ended_ms
+        FROM spans JOIN trials AS trial USING (trial_id, run_id, session_id)
+        WHERE spans.trial_id = ?::UUID
+        ORDER BY spans.started_ns, spans.ended_ns DESC
+        """,
+        [as_uuid(trial_id)],
+    )
+
+
+def events(store: Store, call_id: str) -> pd.DataFrame:
+    """The arrivals of a call with `at_ms` from the start of the call's trial."""
+    return _events(store, "call.call_id", call_id)
+
+
+def trial_events(store: Store, trial_id: str) -> pd.DataFrame:
+    """The arrivals of all calls of a trial, with `role` and with `at_ms` from the trial's start: what the race replays."""
+    return _events(store, "call.trial_id", trial_id)
+
+
+def arm_summary(store: Store, run_id: str | Iterable[str]) -> pd.DataFrame:
+    """Long: one row per run, arm and metric, with n, p50, p95, p99, mean, low and high."""
+    return store.frame(f"SELECT * FROM arm_summary WHERE {_of(run_id)} ORDER BY run_id, technique, arm, metric")
+
+
+def arm_counts(store: Store, run_id: str | Iterable[str]) -> pd.DataFrame:
+    return store.frame(f"SELECT * FROM arm_counts WHERE {_of(run_id)} ORDER BY run_id, technique, arm")
+
+
+def pairs(store: Store, run_id: str | Iterable[str], metric: str | None = None) -> pd.DataFrame:
+    """Long: each arm's trial against the baseline's of the same block, one row per metric, in block order."""
+    only = f" AND metric = '{_metric(metric)}'" if metric else ""
+    return store.frame(
+        f"SELECT * FROM pair_differences WHERE {_of(run_id)}{only} ORDER BY run_id, started_utc, block, technique, arm, metric"
+    )
+
+
+def median_trials(store: Store, run_id: str, metric: str) -> pd.DataFrame:
+    """For each arm its typical trial: of the trials compared, the one nearest to the arm's median; ties go to the earlier."""
+    name = _metric(metric)
+    return store.frame(
+        f"""
+        WITH near AS (
+            SELECT trial_id, abs({name} - median({name}) OVER (PARTITION BY technique, arm)) AS distance
+            FROM compared_trials
+            WHERE run_id = ?::UUID AND {name} IS NOT NULL
+        )
+        SELECT trial.*
+        FROM trial_metrics AS trial JOIN near USING (trial_id)
+        WHERE trial.run_id = ?::UUID
+        QUALIFY row_number() OVER (PARTITION BY technique, arm ORDER BY distance, started_utc, trial_id) = 1
+        ORDER BY technique, arm
+        """,
+        [as_uuid(run_id), as_uuid(run_id)],
+    )
+
+
+def median_pair(store: Store, run_id: str, metric: str | None = None, arm: str | None = None, technique: str | None = None) -> pd.DataFrame:
+    """The typical block: one row of pair_differences whose difference is nearest to the median difference (never the best).
+
+    Without `metric` and `arm` those of the run's headline. Empty where nothing is paired.
+    """
+    return store.frame(
+        """
+        WITH asked AS (
+            SELECT
+                coalesce($metric, settings ->> '$.headline.metric') AS metric,
+                coalesce($arm, settings ->> '$.headline.arm')       AS arm,
+                coalesce($technique, CASE WHEN $arm IS NULL THEN settings ->> '$.headline.technique' END) AS technique
+            FROM runs
+            WHERE run_id = $run_id::UUID
+        ),
+        near AS (
+            SELECT pair.*, abs(difference - median(difference) OVER ()) AS distance
+            FROM pair_differences AS pair JOIN asked ON pair.metric = asked.metric AND pair.arm = asked.arm
+            WHERE pair.run_id = $run_id::UUID AND (asked.technique IS NULL OR asked.technique = pair.technique)
+        )
+        SELECT * EXCLUDE (distance) FROM near ORDER BY distance, started_utc LIMIT 1
+        """,
+        {"run_id": as_uuid(run_id), "metric": metric and _metric(metric), "arm": arm, "technique": technique},
+    )
+
+
+# Across runs
+
+
+def cache_points(
+    store: Store,
+    run_id: str | Iterable[str] | None = None,
+    *,
+    endpoint_kind: str | None = None,
+    model: str | None = None,
+    technique: str | None = None,
+    limit: int = 20_000,
+) -> pd.DataFrame:
+    """One row per answered measured call: ttft_ms, cached_share, observed and intended state, tokens read and written, why it missed."""
+    return store.frame(
+        f"""
+        SELECT
+            run_id,
+            trial_id,
+            call_id,
+            technique,
+            arm,
+            block,
+            outcome,
+            endpoint,
+            endpoint_kind,
+            model,
+            task_id,
+            ttft_ms,
+            total_ms,
+            cached_share,
+            intended_cache,
+            observed_cache,
+            cache_miss_reason,
+            input_tokens,
+            cache_read_tokens,
+            cache_write_tokens,
+            prompt_tokens,
+            cost_usd
+        FROM call_metrics
+        WHERE {"TRUE" if run_id is None else _of(run_id)}
+            AND phase = 'measured' AND role = 'answer' AND error_kind IS NULL AND observed_cache IS NOT NULL
+            AND ($kind IS NULL OR endpoint_kind = $kind)
+            AND ($model IS NULL OR model = $model)
+            AND ($technique IS NULL OR technique = $technique)
+        ORDER BY call_id DESC
+        LIMIT $limit
+        """,
+        {"kind": endpoint_kind, "model": model, "technique": technique, "limit": limit},
+    )
+
+
+def history(
+    store: Store,
+    metric: str,
+    *,
+    technique: str | None = None,
+    endpoint_kind: str | None = None,
+    model: str | None = None,
+    since: datetime | None = None,
+) -> pd.DataFrame:
+    """The trend of a metric: per run, arm and model its n, p50 and mean, with `started_utc` and `is_baseline`, oldest first."""
+    name = _metric(metric)
+    return store.frame(
+        f"""
+        SELECT
+            runs.run_id,
+            any_value(runs.started_utc)  AS started_utc,
+            any_value(runs.name)         AS name,
+            any_value(runs.technique)    AS run_technique,
+            trial.technique,
+            trial.arm,
+            trial.model,
+            runs.endpoint,
+            runs.endpoint_kind,
+            count(trial.{name})          AS n,
+            median(trial.{name})         AS p50,
+            avg(trial.{name})            AS mean,
+            trial.technique = any_value(runs.settings ->> '$.baseline.technique')
+            AND trial.arm = any_value(runs.settings ->> '$.baseline.arm') AS is_baseline
+        FROM trial_metrics AS trial JOIN runs ON runs.run_id = trial.run_id
+        WHERE trial.phase = 'measured' AND trial.outcome = 'ok' AND trial.{name} IS NOT NULL
+            AND ($technique IS NULL OR runs.technique = $technique)
+            AND ($kind IS NULL OR runs.endpoint_kind = $kind)
+            AND ($model IS NULL OR trial.model = $model)
+            AND ($since::TIMESTAMPTZ IS NULL OR runs.started_utc >= $since::TIMESTAMPTZ)
+        GROUP BY runs.run_id, trial.technique, trial.arm, trial.model, runs.endpoint, runs.endpoint_kind
+        ORDER BY started_utc, run_id, technique, arm
+        """,
+        {"technique": technique, "kind": endpoint_kind, "model": model, "since": since},
+    )
+
+
+def drift(store: Store, run_id: str, metric: str) -> pd.DataFrame:
+    """The baseline over time: block, session_id, minutes since the run began, value. A trend is the endpoint's, not the technique's."""
+    return store.frame(
+        f"""
+        SELECT
+            trial.trial_id,
+            trial.session_id,
+            trial.block,
+            trial.task_id,
+            trial.started_utc,
+            (epoch_ms(trial.started_utc) - epoch_ms(runs.started_utc)) / 6e4 AS minutes,
+            trial.{_metric(metric)} AS value
+        FROM compared_trials AS trial JOIN runs ON runs.run_id = trial.run_id
+        WHERE trial.run_id = ?::UUID
+            AND trial.technique = runs.settings ->> '$.baseline.technique'
+            AND trial.arm = runs.settings ->> '$.baseline.arm'
+            AND value IS NOT NULL
+        ORDER BY trial.started_utc
+        """,
+        [as_uuid(run_id)],
+    )
+
+
+def compared_trials(store: Store, run_id: str | Iterable[str]) -> pd.DataFrame:
+    """The trials that count, of one or several runs, with the run's endpoint, kind and model: for distributions beside each other."""
+    return store.frame(
+        f"""
+        SELECT trial.*
+        FROM trial_metrics AS trial JOIN compared_trials AS compared USING (run_id, trial_id)
+        WHERE {_of(run_id, "trial.run_id")}
+        ORDER BY trial.run_id, trial.started_utc, trial.trial_id
+        """
+    )
+
+
+def setting_differences(store: Store, run_ids: Iterable[str]) -> dict[str, list[str]]:
+    """What makes several runs hard to compare: those of machine, endpoint_kind and tasks that have more than one value."""
+    found = store.frame(
+        f"""
+        SELECT
+            runs.run_id,
+            endpoint_kind,
+            (SELECT string_agg(DISTINCT host, ', ' ORDER BY host) FROM sessions WHERE sessions.run_id = runs.run_id) AS machine,
+            (
+                SELECT string_agg(DISTINCT task_id, ', ' ORDER BY task_id)
+                FROM trials
+                WHERE trials.run_id = runs.run_id AND phase = 'measured'
+            ) AS tasks
+        FROM runs
+        WHERE {_of(run_ids)}
+        """
+    )
+    different = {column: sorted(set(found[column].dropna())) for column in ("machine", "endpoint_kind", "tasks")}
+    return {column: values for column, values in different.items() if len(values) > 1}
+
+
+def row_counts(store: Store, run_id: str | None = None) -> dict[str, int]:
+    """How many rows each table has, in all or of one run."""
+    where = "" if run_id is None else f" WHERE {_of(run_id)}"
+    tables = ("runs", "sessions", "trials", "calls", "spans", "events")
+    return _record(store.frame("SELECT " + ", ".join(f"(SELECT count(*) FROM {table}{where}) AS {table}" for table in tables)))
+
+
+# Within
+
+
+def _events(store: Store, key: str, value: str) -> pd.DataFrame:
+    return store.frame(
+        f"""
+        SELECT
+            event.*,
+            call.trial_id,
+            call.role,
+            ms(trial.started_ns, event.at_ns) AS at_ms
+        FROM events AS event
+        JOIN calls AS call ON call.call_id = event.call_id AND call.run_id = event.run_id
+        JOIN trials AS trial ON trial.trial_id = call.trial_id AND trial.run_id = call.run_id AND trial.session_id = call.session_id
+        WHERE {key} = ?::UUID
+        ORDER BY event.at_ns, event.seq
+        """,
+        [as_uuid(value)],
+    )
+
+
+def _of(run_ids: str | Iterable[str], column: str = "run_id") -> str:
+    # Constants rather than a joined list: only they reach through the views to the tables.
+    ids = [run_ids] if isinstance(run_ids, str) else list(run_ids)
+    quoted = ", ".join("'" + as_uuid(one) + "'" for one in ids)
+    return f"{column} IN ({quoted})" if ids else "FALSE"
+
+
+def _metric(name: str) -> str:
+    if name not in METRICS:
+        raise LabError(f"There is no metric {name}. Choose one of: {', '.join(METRICS)}")
+    return name
+
+
+def _parsed(found: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    for column in columns:
+        found[column] = pd.Series([json.loads(text) for text in found[column]], index=found.index, dtype=object)
+    return found
+
+
+def _record(found: pd.DataFrame) -> dict[str, Any]:
+    return {name: None if _is_missing(value) else value for name, value in found.astype(object).iloc[0].items()}
+
+
+def _is_missing(value: Any) -> bool:
+    return not isinstance(value, (dict, list)) and pd.isna(value)

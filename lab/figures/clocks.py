@@ -6,7 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from lab.figures import palette, sheet
-from lab.figures.format import missing, ms
+from lab.figures.format import missing, ms, short_id
 
 CLOCKS = {
     "sent_at_ms": "request sent",
@@ -39,7 +39,10 @@ def clock_ladder(
     calls = calls.drop_duplicates("arm")
     order = [arm for arm in arms or calls["arm"] if (calls["arm"] == arm).any()]
     colours = palette.arm_colours(arms or order, dark)
-    calls = calls.set_index("arm").loc[order]
+    calls = calls.set_index("arm").loc[order].copy()
+    # An answer that does not stream can be read only once it is whole.
+    whole = calls["ttft_ms"].isna() if "ttft_ms" in calls.columns else calls["first_text_at_ms"].isna()
+    calls["first_text_at_ms"] = calls["first_text_at_ms"].where(~whole, calls["ended_at_ms"])
     present = [name for name in CLOCKS if name in calls.columns and calls[name].notna().any()]
     planned = OF_METRIC.get(headline or "")
     figure = go.Figure()
@@ -78,17 +81,17 @@ def clock_ladder(
     ]
     height = sheet.rows(figure, labels, [None] * len(present), notes=notes)
     figure.update_xaxes(rangemode="tozero", separatethousands=True, nticks=6)
-    trials = ", ".join(f"{arm} {sheet.trial_words(calls.at[arm, 'trial_id'])}" for arm in order)
+    trials = ", ".join(f"{arm} {short_id(calls.at[arm, 'trial_id'])}" for arm in order)
     return sheet.finish(
         figure,
         _title(calls, order, present),
-        f"ms from the call's start, one recorded call of each arm · {sheet.where(calls)} · {trials}",
+        f"ms from the call's start, one recorded call of each arm ({trials}) · {sheet.where(calls)}",
         height,
         dark=dark,
         kind=sheet.one_kind(calls),
         reason=reason,
         x_title="ms from the call's start",
-        legend=len(order),
+        legend={arm: colours[arm] for arm in order},
     )
 
 

@@ -20,7 +20,7 @@ def _tone(find: pd.Series) -> str:
 
 def _beside(find: pd.Series) -> str:
     """Change in cost and in quality; silent where a run has neither price nor checker."""
-    parts = [ms(find["estimate_ms"], sign=True)]
+    parts = []
     if not missing(change := find.get("cost_change_usd")):
         parts.append("cost equal" if change == 0 else f"cost {usd(change, sign=True)}")
     if not missing(change := find.get("quality_change")):
@@ -29,7 +29,7 @@ def _beside(find: pd.Series) -> str:
 
 
 def forest(finds: pd.DataFrame, dark: bool = False) -> go.Figure:
-    """One row a technique on one zero line: the change of its headline median in per cent, with its interval; no estimate makes a ghost row.
+    """One row a technique on one zero line: the change of its headline median in %, with its interval; no estimate makes a ghost row.
 
     Columns: technique, title, estimate_ms, low_ms, high_ms, baseline_p50; where known arm, metric, n, tone or verdict, cost_change_usd,
     quality_change, run_id, endpoint, endpoint_kind, model.
@@ -38,13 +38,13 @@ def forest(finds: pd.DataFrame, dark: bool = False) -> go.Figure:
         return sheet.empty("Run an experiment: its change in wait stands here, beside the others.", dark, "What was found")
     colours = palette.theme(dark)
     finds = finds.reset_index(drop=True)
-    figure, labels, notes, low_edge, high_edge = go.Figure(), [], [], -1.0, 0.25
+    figure, labels, notes, low_edge, high_edge, row_px = go.Figure(), [], [], -1.0, 0.25, 56
     known = [
         not missing(find.get("estimate_ms")) and not missing(find.get("baseline_p50")) and find["baseline_p50"] > 0
         for _, find in finds.iterrows()
     ]
     for row, find in finds.iterrows():
-        title, y = find.get("title") or find["technique"], -row + sheet.MIDDLE
+        title, y = find.get("title") or find["technique"], -row - 20 / row_px
         if not known[row]:
             labels.append(f'<span style="color:{colours.muted}">{sheet.safe(title)}</span>')
             notes.append(f'<span style="color:{colours.muted}">not tried yet</span>')
@@ -57,8 +57,19 @@ def forest(finds: pd.DataFrame, dark: bool = False) -> go.Figure:
         low_edge, high_edge = min(low_edge, middle, np.nan_to_num(low)), max(high_edge, middle, np.nan_to_num(high))
         tone = palette.tone_colour(_tone(find), dark)
         arm = f" {sheet.safe(find['arm'])}" if not missing(find.get("arm")) else ""
-        labels.append(f'{sheet.bold(title)}<span style="color:{colours.muted}">{arm}</span>')
-        notes.append(_beside(find))
+        labels.append(sheet.bold(title))
+        notes.append(f"<b>{ms(find['estimate_ms'], sign=True)}</b> {percent(middle, sign=True)}")
+        for x, text in ((0, arm.strip()), (1, _beside(find))):
+            figure.add_annotation(
+                x=x,
+                xref="paper",
+                y=-row - 6 / row_px,
+                text=text,
+                showarrow=False,
+                xanchor="right" if x else "left",
+                yanchor="middle",
+                font={"color": colours.muted},
+            )
         if not np.isnan(low):
             figure.add_scatter(x=[low, high], y=[y, y], mode="lines", line={"color": tone, "width": 3}, hoverinfo="skip", showlegend=False)
         interval = "" if np.isnan(low) else f" [{percent(low, sign=True)}, {percent(high, sign=True)}]"
@@ -75,14 +86,20 @@ def forest(finds: pd.DataFrame, dark: bool = False) -> go.Figure:
             ],
             hovertemplate="%{hovertext}<extra></extra>",
         )
-    height = sheet.rows(figure, labels, [None] * len(labels), notes=notes)
+    height = sheet.rows(figure, labels, [None] * len(labels), notes=notes, row_px=row_px)
     figure.add_vline(x=0, line={"color": colours.zero, "width": 1})
     pad = 0.03 * (high_edge - low_edge)
-    figure.update_xaxes(range=[low_edge - pad, min(high_edge, 4) + pad], tickformat="+.0%", nticks=6)
+    step = next(step for step in (0.25, 0.5, 1.0, 2.0) if (min(high_edge, 4) - low_edge) / step <= 7 or step == 2)
+    ticks = [step * place for place in range(int(np.floor(low_edge / step)), int(np.ceil(min(high_edge, 4) / step)) + 1)]
+    figure.update_xaxes(
+        range=[low_edge - pad, min(high_edge, 4) + pad],
+        tickvals=ticks,
+        ticktext=[percent(tick, sign=True) if tick else "0" for tick in ticks],
+    )
     return sheet.finish(
         figure,
         _finding(finds[known]),
-        f"change in each technique's headline time against its baseline, with 95 % interval · {sheet.where(finds[known])}",
+        f"change of each technique's headline time from its baseline, 95 % interval · {sheet.where(finds[known])}",
         height,
         dark=dark,
         kind=sheet.one_kind(finds[known]),
@@ -187,5 +204,5 @@ def noise_floor(points: pd.DataFrame, dark: bool = False, *, reason: str | None 
         kind="simulated",
         reason=reason,
         x_title="streams at once",
-        legend=3,
+        legend={name: steps[name] for name in steps if name in set(points["quantile"])},
     )

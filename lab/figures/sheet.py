@@ -1,10 +1,11 @@
-"""What all figures share: the finding as the title, rows with their labels above the bars, the marks of doubt and of simulation, pictures."""
+"""What all figures share: the finding as title, rows with their labels above the bars, the marks of doubt and simulation, pictures."""
 
 from __future__ import annotations
 
 import re
 import textwrap
-from html import escape, unescape
+from collections.abc import Mapping
+from html import escape
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -13,7 +14,7 @@ from lab.figures import palette
 from lab.figures.format import short_id, unit
 
 ROW_PX = 36
-TITLE_CHARS, SUBTITLE_CHARS = 48, 60  # what a 420 px wide window holds at 15 and 13 px
+TITLE_CHARS, SUBTITLE_CHARS = 50, 62  # what a 420 px wide window holds at 15 and 13 px
 DENSE = 2_000
 
 
@@ -50,7 +51,7 @@ def where(frame: pd.DataFrame) -> str:
 
 
 def rows(figure: go.Figure, labels: list[str], colours: list[str | None], *, row_px: int = ROW_PX, notes: list[str] | None = None) -> int:
-    """Row i stands at y = −i: a 4 px tab, its label above the bar at the left, an optional note at the right. Returns the plot's height in px."""
+    """Row i stands at y = −i: a 4 px tab, its label above the bar at the left, a note at the right. Returns the plot's height in px."""
     count = max(len(labels), 1)
     share = 1 / row_px
     for index, label in enumerate(labels):
@@ -94,46 +95,69 @@ def finish(
     kind: str | None = None,
     reason: str | None = None,
     x_title: str = "",
-    legend: int = 0,
+    legend: Mapping[str, str] | None = None,
     left: int = 8,
 ) -> go.Figure:
-    """Margins, height and words. `legend` is its number of entries; `reason`, where given, greys the chart and stands on it."""
+    """Margins, height and words. `legend` maps names to colours; `reason`, where given, greys the chart and stands on it."""
     colours = palette.theme(dark)
     head = textwrap.wrap(title, TITLE_CHARS) or [""]
     sub = textwrap.wrap(subtitle, SUBTITLE_CHARS)
-    top = 6 + 19 * len(head) + 17 * len(sub) + 16 + (10 if kind == "simulated" else 0)
-    bottom = (30 if figure.layout.xaxis.visible is not False else 8) + (20 if x_title else 0) + (24 * -(-legend // 3) + 8 if legend else 0)
-    words = "<br>".join(map(safe, head)).join(("<b>", "</b>"))
-    small = f'<span style="font-size:13px;color:{colours.muted}">' + "<br>".join(map(safe, sub)) + "</span>"
+    keys = _keys(legend or {})
+    simulated = kind == "simulated"
+    top = 4 + 20 * len(head) + 17 * len(sub) + 16 + (14 if simulated else 0)
+    axis_px = (28 if figure.layout.xaxis.visible is not False else 4) + (20 if x_title else 0)
+    bottom = axis_px + (19 * len(keys) + 6 if keys else 4)
+    text = "<br>".join(f'<b style="font-size:15px">{safe(line)}</b>' for line in head)
+    small = "".join(f'<br><span style="font-size:13px;color:{colours.muted}">{safe(line)}</span>' for line in sub)
+    # A title of plotly's own is cut off at the top once it has several lines; an annotation is not.
+    figure.add_annotation(
+        text=text + small,
+        x=0,
+        xref="paper",
+        xshift=-8,
+        y=1,
+        yref="paper",
+        yshift=top - 2,
+        xanchor="left",
+        yanchor="top",
+        align="left",
+        showarrow=False,
+        font={"size": 15},
+        name="title",
+    )
+    if keys:
+        figure.add_annotation(
+            text="<br>".join(keys),
+            x=0,
+            xref="paper",
+            xshift=-8,
+            y=0,
+            yref="paper",
+            yshift=-axis_px - 4,
+            xanchor="left",
+            yanchor="top",
+            align="left",
+            showarrow=False,
+            font={"color": colours.muted},
+            name="legend",
+        )
     figure.update_layout(
         template=palette.template(dark),
-        title={
-            "text": words + ("<br>" + small if sub else ""),
-            "font": {"size": 15, "color": colours.ink},
-            "x": 0,
-            "xref": "paper",
-            "xanchor": "left",
-            "y": 1,
-            "yref": "container",
-            "yanchor": "top",
-            "pad": {"t": 6, "l": -7},
-        },
         height=top + plot_px + bottom,
         margin={"l": left, "r": 12, "t": top, "b": bottom},
         xaxis_title_text=x_title or None,
-        showlegend=bool(legend),
-        legend={"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0, "xanchor": "left", "traceorder": "normal"},
+        showlegend=False,
+        meta={"title": title, "subtitle": subtitle},
     )
-    if kind == "simulated":
-        band = 8 / plot_px
+    if simulated:
         figure.add_layout_image(
             source=palette.hatch(dark),
             xref="paper",
             yref="paper",
             x=0,
-            y=1 + 12 / plot_px,
+            y=1 + 14 / plot_px,
             sizex=1,
-            sizey=band,
+            sizey=8 / plot_px,
             xanchor="left",
             yanchor="top",
             sizing="fill",
@@ -144,10 +168,24 @@ def finish(
     return figure
 
 
+def _keys(legend: Mapping[str, str]) -> list[str]:
+    """Lines of coloured squares with their names, broken where a 420 px wide window ends: plotly's own legend would become a tall list there."""
+    lines, room = [], 0
+    for name, colour in legend.items():
+        key = f'<span style="color:{colour}">■</span> {safe(name)}'
+        if not lines or room < len(name) + 4:
+            lines, room = [*lines, key], SUBTITLE_CHARS - len(name)
+        else:
+            lines[-1] += f"   {key}"
+            room -= len(name) + 4
+    return lines
+
+
 def doubt(figure: go.Figure, reason: str, dark: bool) -> go.Figure:
     """Grey what cannot be trusted and say why, on it."""
     colours = palette.theme(dark)
     figure.update_traces(opacity=0.28)
+    figure.update_shapes(opacity=0.4)
     figure.add_annotation(
         text="<br>".join(safe(line) for line in textwrap.wrap(reason, 44)),
         x=0.5,
@@ -215,9 +253,14 @@ def config(name: str, picture: str = "png") -> dict:
 
 def alt(figure: go.Figure) -> str:
     """The figure in words, for those who cannot see it: its finding, and what was measured."""
-    return unescape(re.sub(r"<[^>]+>", " ", figure.layout.title.text or "").replace("  ", " ")).strip()
+    words = figure.layout.meta or {}
+    return ". ".join(part for part in (words.get("title"), words.get("subtitle")) if part)
+
+
+def title(figure: go.Figure) -> str:
+    return (figure.layout.meta or {}).get("title", "")
 
 
 def interactive(figure: go.Figure) -> str:
     """One HTML file that works offline: plotly.js is inside."""
-    return figure.to_html(include_plotlyjs=True, full_html=True, config=config(alt(figure)[:60]))
+    return figure.to_html(include_plotlyjs=True, full_html=True, config=config(title(figure)))

@@ -1,4 +1,4 @@
-"""Trials as points: live while a run goes, by arm when it is done, and as paired differences."""
+"""Trials as points: by arm, and as paired differences block by block."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ FLOORS = {50: 6, 90: 36, 95: 72, 99: 368}
 """Trials that a two-sided 95 % bound of a percentile needs (distribution-free: 1 − q^n − (1 − q)^n ≥ 0.95)."""
 
 
-def _jitter(n: int, spread: float) -> np.ndarray:
+def jitter(n: int, spread: float) -> np.ndarray:
     """Offsets by the golden ratio: even, and the same at every redraw."""
     return (np.arange(1, n + 1) * 0.618034 % 1 - 0.5) * spread
 
 
-def _points(figure: go.Figure, x: np.ndarray, y: np.ndarray, colour: str, **more) -> None:
+def points(figure: go.Figure, x: np.ndarray, y: np.ndarray, colour: str, **more) -> None:
     kind = figure.add_scattergl if len(x) > 400 else figure.add_scatter
     kind(
         x=x,
@@ -29,53 +29,8 @@ def _points(figure: go.Figure, x: np.ndarray, y: np.ndarray, colour: str, **more
     )
 
 
-def _tick(figure: go.Figure, x: float, row: int, colour: str, width: int = 3, dash: str | None = None) -> None:
+def tick(figure: go.Figure, x: float, row: int, colour: str, width: int = 3, dash: str | None = None) -> None:
     figure.add_shape(type="line", x0=x, x1=x, y0=-row + 1 / 36, y1=-row - 16 / 36, line={"color": colour, "width": width, "dash": dash})
-
-
-def live_dots(trials: pd.DataFrame, dark: bool = False, *, metric: str = "wait_ms", arms: list[str] | None = None) -> go.Figure:
-    """A dot for each finished trial and a tick at each arm's running median; rows are a progress file's `trial` lines."""
-    order = list(arms or (trials["arm"].unique() if "arm" in trials.columns else []))
-    if not order:
-        return sheet.empty("Each finished trial appears here as a dot.", dark, "Waiting for the first trial")
-    colours = palette.arm_colours(order, dark)
-    figure, notes, medians = go.Figure(), [], {}
-    measured = trials[trials["phase"] == "measured"] if "phase" in trials.columns else trials
-    for row, arm in enumerate(order):
-        mine = measured[measured["arm"] == arm] if len(measured) else measured
-        good = mine[(mine["outcome"] == "ok") & mine[metric].notna()] if len(mine) and metric in mine.columns else mine.iloc[:0]
-        lost = len(mine) - len(good)
-        x = good[metric].astype(float).to_numpy() if len(good) else np.array([])
-        _points(
-            figure,
-            x,
-            -row + sheet.MIDDLE + _jitter(len(x), 0.22),
-            colours[arm],
-            showlegend=False,
-            hovertext=[f"{sheet.bold(arm)} {value(metric, v)}" for v in x],
-            hovertemplate="%{hovertext}<extra></extra>",
-        )
-        if len(x):
-            medians[arm] = float(np.median(x))
-            _tick(figure, medians[arm], row, colours[arm])
-        notes.append(
-            (f"median {value(metric, medians[arm])} · n = {len(x)}" if len(x) else "no trial yet")
-            + (f" · {lost} not counted" if lost else "")
-        )
-    height = sheet.rows(figure, [sheet.bold(arm, colours[arm]) for arm in order], [colours[arm] for arm in order], notes=notes)
-    x_title = sheet.metric_axis(figure, metric)
-    title = f"So far, {words.widest(metric, medians)}" if len(medians) > 1 else "The first trials come in"
-    if not medians:
-        figure.update_xaxes(range=[0, 1], showticklabels=False)
-    return sheet.finish(
-        figure,
-        title,
-        f"{metric_words(metric)}, {unit(metric)} · a dot a trial, a tick at the running median",
-        height,
-        dark=dark,
-        kind=sheet.one_kind(trials),
-        x_title=x_title,
-    ).update_layout(uirevision="live")
 
 
 def distribution(
@@ -88,7 +43,7 @@ def distribution(
     log: bool = False,
     reason: str | None = None,
 ) -> go.Figure:
-    """Every measured trial as a point with its p50, p95, p99 (dotted where n cannot carry them); past 2,000 points an arm is a density."""
+    """Every measured trial as a point with its p50, p95, p99 (in brackets where n cannot carry it); past 2,000 points an arm is a density."""
     good = trials[(trials["outcome"] == "ok") & (trials["phase"] == "measured")] if {"outcome", "phase"} <= set(trials.columns) else trials
     good = good[good[metric].notna()]
     if good.empty:
@@ -108,10 +63,10 @@ def distribution(
                 "client-caused, " if "client_caused" in mine.columns and bool(flag) else ""
                 for flag in mine.get("client_caused", [False] * len(x))
             ]
-            _points(
+            points(
                 figure,
                 x,
-                -row + sheet.MIDDLE + _jitter(len(x), 0.3),
+                -row + sheet.MIDDLE + jitter(len(x), 0.3),
                 colours[name],
                 showlegend=False,
                 customdata=ids,
@@ -127,7 +82,7 @@ def distribution(
             supported = len(x) >= FLOORS[q]
             at = float(np.quantile(x, q / 100))
             if q == 50 or supported:
-                _tick(figure, at, row, colours[name], width=3 if q == 50 else 2)
+                tick(figure, at, row, colours[name], width=3 if q == 50 else 2)
             if q == 50:
                 parts.append(f"p50 {value(metric, at)}")
             elif q == 95 or supported:
@@ -156,24 +111,17 @@ def _headed(metric: str, medians: dict[str, float]) -> str:
 
 
 def _density(figure: go.Figure, x: np.ndarray, row: int, colour: str, log: bool) -> None:
-    scaled = np.log10(x[x > 0]) if log else x
-    heights, edges = np.histogram(scaled, bins=min(120, max(20, int(len(x) ** 0.5))))
+    heights, edges = np.histogram(np.log10(x[x > 0]) if log else x, bins=min(120, max(20, int(len(x) ** 0.5))))
     middle = (edges[1:] + edges[:-1]) / 2
-    floor = -row - 15 / 36
+    middle = 10**middle if log else middle
+    floor = -row - 17 / 44
     figure.add_scatter(
-        x=10**middle if log else middle,
-        y=floor + heights / heights.max() * 15 / 36,
+        x=[middle[0], *middle, middle[-1]],
+        y=[floor, *(floor + heights / heights.max() * 20 / 44), floor],
         mode="lines",
-        line={"color": colour, "width": 1.5, "shape": "hvh"},
-        showlegend=False,
-        hoverinfo="skip",
-    )
-    figure.add_scatter(
-        x=(10**middle if log else middle)[[0, -1]],
-        y=[floor, floor],
-        mode="lines",
-        line={"color": colour, "width": 1},
-        showlegend=False,
+        line={"color": colour, "width": 1.5},
+        fill="toself",
+        fillcolor=palette.fade(colour, 0.25),
         hoverinfo="skip",
     )
 
@@ -181,7 +129,7 @@ def _density(figure: go.Figure, x: np.ndarray, row: int, colour: str, log: bool)
 def pairs(
     differences: pd.DataFrame, metric: str, dark: bool = False, *, arms: list[str] | None = None, reason: str | None = None
 ) -> go.Figure:
-    """Each block's difference from the baseline as a point, the first block on top of its row; `differences` has pair_differences' columns."""
+    """Each block's difference from the baseline as a point, the first block on top of its row (pair_differences' columns)."""
     mine = differences[differences["metric"] == metric] if "metric" in differences.columns else differences
     mine = mine[mine["difference"].notna()]
     if mine.empty:
@@ -197,7 +145,7 @@ def pairs(
         x = rows["difference"].astype(float).to_numpy()
         y = -row + 2 / row_px - np.arange(len(x)) / max(len(x) - 1, 1) * 46 / row_px - (0 if len(x) > 1 else 20 / row_px)
         wins = int(((x < 0) if lower else (x > 0)).sum())
-        _points(
+        points(
             figure,
             x,
             y,

@@ -64,8 +64,8 @@ def _hover(call: pd.Series) -> str:
 
 def _draw(
     figure: go.Figure, calls: pd.DataFrame, colours: dict[str, str], labels: list[str], notes: list[str], dark: bool
-) -> tuple[int, int]:
-    """One row a call; a trace for each phase, so that the legend names each once. Returns (plot height in px, phases drawn)."""
+) -> tuple[int, dict[str, str]]:
+    """One row a call; a trace for each phase, so that the legend names each once. Returns (plot height in px, the legend)."""
     drawn = [phases(call) for _, call in calls.iterrows()]
     start = [0.0 if missing(call.get("started_ms")) else float(call["started_ms"]) for _, call in calls.iterrows()]
     hover = [_hover(call) for _, call in calls.iterrows()]
@@ -87,7 +87,7 @@ def _draw(
     height = sheet.rows(figure, labels, [colours.get(arm) for arm in calls["arm"]], notes=notes)
     figure.update_layout(barmode="overlay")
     figure.update_xaxes(rangemode="tozero", separatethousands=True, nticks=6)
-    return height, len(present)
+    return height, {PHASE_WORDS[phase]: palette.theme(dark).phases[phase] for phase in present}
 
 
 def _first_token(call: pd.Series) -> float | None:
@@ -96,7 +96,7 @@ def _first_token(call: pd.Series) -> float | None:
 
 def _note(call: pd.Series) -> str:
     first, end = _first_token(call), call.get("total_ms", call.get("ended_at_ms"))
-    return f"first token {ms(first)} · end {ms(end)}" if first is not None else f"end {ms(end)}"
+    return f"first token {ms(first)} · end {ms(end)}" if first is not None else f"whole answer {ms(end)}"
 
 
 def waterfall(
@@ -108,7 +108,7 @@ def waterfall(
     metric: str = "ttft_ms",
     reason: str | None = None,
 ) -> go.Figure:
-    """The median trial of each arm, call by call, from that trial's start; `calls` has call_metrics' columns, n is the trials behind each median."""
+    """The median trial of each arm, call by call, from that trial's start (call_metrics' columns); n is the number of trials behind each median."""
     calls = calls[calls["role"] != "prime"] if "role" in calls.columns else calls
     if calls.empty:
         return sheet.empty("When a run has a finished trial, its phases stand here.", dark, "Where the time goes")
@@ -128,9 +128,8 @@ def waterfall(
         values = {arm: rows.iloc[0][value] if not missing(rows.iloc[0].get(value)) else rows.iloc[0]["total_ms"] for arm, rows in firsts}
     else:
         values = {arm: (rows["started_ms"] + rows["total_ms"]).max() for arm, rows in firsts}
-    trials = ", ".join(f"{arm} {sheet.trial_words(rows['trial_id'].iloc[0])}" for arm, rows in firsts)
     subtitle = " · ".join(
-        part for part in ("ms, median trial of each arm", sheet.count(n) if n else "", sheet.where(calls), trials) if part
+        part for part in ("ms, the median trial of each arm and its id", sheet.count(n) if n else "", sheet.where(calls)) if part
     )
     return sheet.finish(
         figure,

@@ -1,8 +1,8 @@
 """The prompt cache as the API promises it: which prefixes can be read, what a request writes, and when entries end.
 
-Rules (prompt caching in the API's documentation): entries are written only at breakpoints; a read takes the longest entry within 20 blocks back of a
-breakpoint, the breakpoint counted first; a prefix below the minimum is neither written nor read; the TTL runs from the start of the request that
-last wrote or read the entry; an entry can be read only once the response that wrote it has begun.
+Rules (the API's documentation of prompt caching): entries are written only at breakpoints; a read takes the longest entry within
+20 blocks back of a breakpoint, the breakpoint counted first; a prefix below the minimum is neither written nor read; the TTL runs from
+the start of the request that last wrote or read the entry; an entry can be read only once the response that wrote it has begun.
 """
 
 from __future__ import annotations

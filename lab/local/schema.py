@@ -49,7 +49,7 @@ def wanted(schema: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in properties.items() if name in required or "const" in value or "default" in value}
 
 
-def short(schema: Any, root: dict[str, Any] | None = None) -> dict[str, Any]:
+def short(schema: Any, root: dict[str, Any] | None = None, longest: int = LONGEST_TEXT) -> dict[str, Any]:
     """A stricter schema that a model finishes within few tokens: bounded text, lists and numbers, nothing optional."""
     root = root if root is not None else schema
     schema = resolve(schema, root)
@@ -59,12 +59,12 @@ def short(schema: Any, root: dict[str, Any] | None = None) -> dict[str, Any]:
         return {"enum": schema["enum"]}
     kind = kind_of(schema)
     if kind == "object":
-        properties = {name: short(value, root) for name, value in wanted(schema).items()}
+        properties = {name: short(value, root, longest) for name, value in wanted(schema).items()}
         return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
     if kind == "array":
         least = schema.get("minItems", 1)
         most = min(schema.get("maxItems", MOST_ITEMS), max(least, MOST_ITEMS))
-        return {"type": "array", "items": short(schema.get("items", {}), root), "minItems": min(least, most), "maxItems": most}
+        return {"type": "array", "items": short(schema.get("items", {}), root, longest), "minItems": min(least, most), "maxItems": most}
     if kind in ("integer", "number"):
         low, high = bounds(schema)
         return {"type": "integer", "minimum": low, "maximum": high}
@@ -72,7 +72,7 @@ def short(schema: Any, root: dict[str, Any] | None = None) -> dict[str, Any]:
         if "pattern" in schema or "format" in schema:
             return {"type": "string", **{key: schema[key] for key in ("pattern", "format") if key in schema}}
         least = schema.get("minLength", 1)
-        return {"type": "string", "minLength": least, "maxLength": min(schema.get("maxLength", LONGEST_TEXT), max(least, LONGEST_TEXT))}
+        return {"type": "string", "minLength": least, "maxLength": min(schema.get("maxLength", longest), max(least, longest))}
     return {"type": kind}
 
 

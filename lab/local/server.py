@@ -9,6 +9,7 @@ import os
 import secrets
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -131,11 +132,12 @@ class Server:
 
     async def produce(self, job: Job, reply: Streamed | Whole) -> None:
         try:
-            async for piece in self.engine.answer(job):
-                if isinstance(piece, Begun):
-                    self.engine.ledger.commit(job.plan, piece.snapshots)
-                    reply.message["usage"].update(piece.usage)
-                await reply.take(piece)
+            async with aclosing(self.engine.answer(job)) as pieces:
+                async for piece in pieces:
+                    if isinstance(piece, Begun):
+                        self.engine.ledger.commit(job.plan, piece.snapshots)
+                        reply.message["usage"].update(piece.usage)
+                    await reply.take(piece)
         except Cut:
             await reply.cut()
         except ApiError as error:

@@ -22,9 +22,10 @@ from lab.local.ledger import Ledger
 from lab.local.wire import ApiError, Body, Prompt, Strict, canonical, new_id
 
 WORDS = (
-    "the a small quiet answer begins with one clear reason and then adds two more that follow from it while each step stays short enough "
-    "to check by hand before another is taken so nothing important is left behind"
-).split()
+    *("the", "a", "small", "quiet", "answer", "begins", "with", "one", "clear", "reason", "and", "then", "adds", "two", "more", "that"),
+    *("follow", "from", "it", "while", "each", "step", "stays", "short", "enough", "to", "check", "by", "hand", "before", "another"),
+    *("is", "taken", "so", "nothing", "important", "left", "behind"),
+)
 FOREVER_MS = 3_600_000.0
 
 
@@ -42,20 +43,20 @@ class Fault(Strict):
 
 class ToolPlay(Strict):
     name: str
-    input: dict[str, Any] = {}
+    input: dict[str, Any] = Field(default_factory=dict)
     at: float | None = None
 
 
 class Play(Strict):
-    """A scripted reply; instants in milliseconds after the request was received. `text` gives when each piece comes, `texts` what it says."""
+    """A scripted reply; instants in milliseconds after the request was received. `text`: when each piece comes; `texts`: what it says."""
 
     headers: float = 0
-    thinking: list[float] = []
-    text: list[float] = []
+    thinking: list[float] = Field(default_factory=list)
+    text: list[float] = Field(default_factory=list)
     texts: list[str] | None = None
-    tools: list[ToolPlay] = []
+    tools: list[ToolPlay] = Field(default_factory=list)
     done: float | None = None
-    usage: dict[str, Any] = {}
+    usage: dict[str, Any] = Field(default_factory=dict)
     stop_reason: str | None = None
     fault: Fault | None = None
 

@@ -1,6 +1,7 @@
 """The Messages API's wire format: what a request may say, and how replies, events and errors look.
 
-Validation errors read like the API's own: the path of the field, then what is wrong with it. A field this server cannot honour is refused, never ignored.
+Validation errors read like the API's own: the path of the field, then what is wrong with it. A field this server cannot honour is refused,
+never ignored.
 """
 
 from __future__ import annotations

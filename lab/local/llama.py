@@ -1,0 +1,348 @@
+"""The embedded model: llama.cpp in this process, its slots owned by the cache ledger.
+
+llama.cpp reuses prompts by a logic of its own, which is not what the API promises. So every request names its slot, a prompt without
+a cache hit is read with cache_prompt off, a write saves the slot's state behind the prefix to a file, and a read restores that file into
+whichever slot is free.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from lab import clock
+from lab.local import models, schema
+from lab.local.engine import Begun, Closed, Counted, Ended, Grew, Job, Opened, Piece, Started
+from lab.local.ledger import Ledger
+from lab.local.prompt import MARK, Stopper, begun_call, chat, tool_call
+from lab.local.wire import ApiError, Prompt, new_id
+
+SLOTS = 4
+CONTEXT = 6144  # tokens a slot; 23 KB each in memory
+SNAPSHOT_BYTES = 2**30
+KEPT_SEGMENTS = 1024
+ANSWER_TEXT = 160  # the longest string in a structured reply, in characters
+
+
+class Llama:
+    """The small model is loaded at start; the others at their first use, or by warm()."""
+
+    kind = "local"
+    tiers: dict[str, str] = {"small": models.SMALL, "large": models.LARGE}  # noqa: RUF012
+
+    def __init__(self, minimum_tokens: int = 256):
+        path = models.model_path(models.SMALL)
+        models.verify(path)
+        self.folder = Path(tempfile.mkdtemp(prefix="lab-snapshots-"))
+        self.ledger = Ledger(minimum_tokens, SNAPSHOT_BYTES, lambda snapshot: snapshot.unlink(missing_ok=True))
+        self.loading: dict[str, asyncio.Lock] = {}
+        self.loaded = {models.SMALL: Loaded(path, self.folder)}
+
+    def names(self) -> list[str]:
+        return models.names()
+
+    async def warm(self, model: str) -> None:
+        """Load the model and read a few tokens with it, so that nothing is left for the first request to set up."""
+        loaded = await self.load(model)
+        slot = await loaded.free.get()
+        try:
+            tokens = await loaded.tokens("Hello", True)
+            await loaded.final({"prompt": tokens, "n_predict": 2, "id_slot": slot, "cache_prompt": False})
+        finally:
+            loaded.free.put_nowait(slot)
+
+    async def load(self, model: str) -> Loaded:
+        async with self.loading.setdefault(model, asyncio.Lock()):
+            if model not in self.loaded:
+                path = await asyncio.to_thread(models.model_path, model)
+                self.loaded[model] = await asyncio.to_thread(Loaded, path, self.folder)
+        return self.loaded[model]
+
+    def check(self, prompt: Prompt) -> None:
+        if prompt.thinking and prompt.thinking.type != "disabled":
+            raise ApiError(400, f"thinking.type: the local models do not think; '{prompt.thinking.type}' is not supported")
+        if prompt.output_config and prompt.output_config.effort:
+            raise ApiError(400, "output_config.effort: not supported by the local models")
+        given = [("tools.input_schema", tool.input_schema) for tool in prompt.tools]
+        if prompt.output_config and prompt.output_config.format:
+            given.append(("output_config.format.schema", prompt.output_config.format.schema_))
+        for name, value in given:
+            try:
+                schema.short(value)
+            except schema.Unsupported as error:
+                raise ApiError(400, f"{name}.{error}") from None
+
+    async def count(self, prompt: Prompt) -> Counted:
+        """Tokens by segments between block ends, so that a prefix has the same tokens whatever follows, and with or without breakpoints."""
+        loaded = await self.load(prompt.model)
+        segments = (await loaded.post("/apply-template", {"messages": chat(prompt)}))["prompt"].split(MARK)
+        blocks = len(prompt.blocks())
+        if len(segments) != blocks + 1:
+            raise ApiError(400, "messages: this model's chat template leaves out part of the conversation")
+        tokens, ends = [], []
+        for index, segment in enumerate(segments):
+            tokens += await loaded.tokens(segment, index == 0)
+            ends.append(len(tokens))
+        if len(tokens) >= CONTEXT:
+            raise ApiError(400, f"prompt is too long: {len(tokens)} tokens > {CONTEXT - 1} maximum")
+        return Counted(ends[:-1], len(tokens), tokens)
+
+    async def answer(self, job: Job) -> AsyncIterator[Piece]:
+        loaded = await self.load(job.body.model)
+        slot = await loaded.free.get()
+        turn = Answer(job, loaded, slot, self.folder)
+        try:
+            async with aclosing(turn.pieces()) as pieces:
+                async for piece in pieces:
+                    yield piece
+        finally:
+            loaded.free.put_nowait(slot)
+            for path, _ in turn.snapshots if not turn.begun_ns else []:
+                path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        self.loaded.clear()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Answer:
+    """One request in its slot."""
+
+    def __init__(self, job: Job, loaded: Loaded, slot: int, folder: Path):
+        self.job, self.loaded, self.slot, self.folder = job, loaded, slot, folder
+        self.granted_ns, self.begun_ns = clock.now_ns(), 0
+        self.snapshots: list[tuple[Path, int]] = []
+        self.reuse, self.physical = False, None
+        self.left = min(job.body.max_tokens, CONTEXT - job.counted.total)
+        self.output = 0
+
+    async def pieces(self) -> AsyncIterator[Piece]:
+        body, tokens = self.job.body, self.job.counted.tokens
+        await self.prepare()
+        if body.max_tokens == 0:
+            if not self.snapshots:
+                self.note(await self.loaded.final(self.request(tokens, n_predict=0)))
+            yield self.begin()
+            yield self.end("max_tokens", None)
+            return
+        due = body.tools_due()
+        stop, stopper = "end_turn", Stopper(body.stop_sequences)
+        said = ""
+        for tool in due:
+            opening = begun_call(tool.name)
+            prompt = tokens + await self.loaded.tokens(said + opening, False)
+            block = Opened({"type": "tool_use", "id": new_id("toolu"), "name": tool.name, "input": {}})
+            arguments = ""
+            async with aclosing(self.generate(prompt, block, schema.short(tool.input_schema), Stopper([]))) as grown:
+                async for piece in grown:
+                    arguments += piece.delta.get("partial_json", "") if isinstance(piece, Grew) else ""
+                    yield piece
+            said += tool_call(tool.name, arguments)
+            stop = self.finish if self.finish != "end_turn" else "tool_use"
+            if self.left <= 0 or stop != "tool_use":
+                stop = stop if stop != "tool_use" or tool is due[-1] else "max_tokens"
+                break
+        if not due:
+            form = schema.short(body.json_schema, longest=ANSWER_TEXT) if body.json_schema is not None else None
+            async with aclosing(self.generate(tokens, Opened({"type": "text", "text": ""}), form, stopper)) as grown:
+                async for piece in grown:
+                    yield piece
+            stop = "stop_sequence" if stopper.found else self.finish
+        yield self.end(stop, stopper.found)
+
+    async def prepare(self) -> None:
+        """Restore what the ledger says can be read, then read and save each prefix that is to be written."""
+        plan, tokens = self.job.plan, self.job.counted.tokens
+        if plan.read:
+            self.reuse = await self.loaded.slot_action(self.slot, "restore", plan.read.snapshot)
+        for write in plan.writes:
+            self.note(await self.loaded.final(self.request(tokens[: write.tokens], n_predict=0)))
+            self.reuse = True
+            path = self.folder / f"{secrets.token_hex(16)}.bin"
+            if not await self.loaded.slot_action(self.slot, "save", path):
+                raise ApiError(500, "The prefix could not be saved; is the temporary folder full?")
+            self.snapshots.append((path, path.stat().st_size))
+
+    async def generate(self, tokens: list[int], block: Opened, form: dict[str, Any] | None, stopper: Stopper) -> AsyncIterator[Piece]:
+        """Stream one content block; sets `finish` to the stop reason that its end means."""
+        limit = self.left
+        request = self.request(tokens, n_predict=limit, stream=True, seed=self.job.body.seed() & 0x7FFFFFFF)
+        if form is not None:
+            request["json_schema"] = form
+        kind, field = ("input_json_delta", "partial_json") if block.block["type"] == "tool_use" else ("text_delta", "text")
+        opened, made, self.finish = False, 0, "end_turn"
+        async with aclosing(self.loaded.stream(request)) as chunks:
+            async for chunk in chunks:
+                self.note(chunk)
+                if not self.begun_ns:
+                    yield self.begin()
+                    yield Started()
+                if not opened:
+                    opened = True
+                    yield block
+                choice = chunk["choices"][0] if chunk.get("choices") else {}
+                made += 1 if choice.get("finish_reason") is None else 0
+                if text := stopper.feed(choice.get("text") or ""):
+                    yield Grew({"type": kind, field: text})
+                if stopper.found:
+                    break
+                if choice.get("finish_reason") == "length":
+                    self.finish = (
+                        "max_tokens"
+                        if limit < CONTEXT - len(tokens) or limit == self.job.body.max_tokens
+                        else "model_context_window_exceeded"
+                    )
+                if timings := chunk.get("timings"):
+                    made = timings["predicted_n"]
+        if rest := stopper.rest():
+            yield Grew({"type": kind, field: rest})
+        yield Closed()
+        self.reuse = True  # the next tool call of this reply goes on from what this slot holds
+        self.left -= made
+        self.output += made
+
+    def request(self, tokens: list[int], **fields: Any) -> dict[str, Any]:
+        body = self.job.body
+        sampling = {
+            # The values its makers advise: at the API's 1.0 a model of this size rambles.
+            "temperature": 0.2 if body.temperature is None else body.temperature,
+            "top_p": 0.9 if body.top_p is None else body.top_p,
+            **({"top_k": body.top_k} if body.top_k is not None else {}),
+        }
+        return {"prompt": tokens, "id_slot": self.slot, "cache_prompt": self.reuse, **sampling, **fields}
+
+    def note(self, chunk: dict[str, Any]) -> None:
+        """Keep what the first reading of this request found in the slot: everything later is its own work."""
+        if self.physical is None and (timings := chunk.get("timings")):
+            self.physical = timings["cache_n"]
+
+    def begin(self) -> Begun:
+        self.begun_ns = clock.now_ns()
+        return Begun(self.snapshots)
+
+    def end(self, stop: str, stop_sequence: str | None) -> Ended:
+        lab = {
+            "queue_ms": (self.granted_ns - self.job.received_ns) / 1e6,
+            "prefill_ms": (self.begun_ns - self.granted_ns) / 1e6,
+            "decode_ms": (clock.now_ns() - self.begun_ns) / 1e6,
+            "cached_tokens": self.physical or 0,
+        }
+        return Ended(stop, self.output, lab, stop_sequence)
+
+
+class Loaded:
+    """One model in llama.cpp, and the little that only its own HTTP port can do: templates, tokens, saving and restoring slots."""
+
+    def __init__(self, path: Path, folder: Path):
+        from xllamacpp import CommonParams, Server
+
+        key = secrets.token_urlsafe(24)
+        params = CommonParams()
+        params.model.path = str(path)
+        params.n_parallel, params.n_ctx = SLOTS, SLOTS * CONTEXT
+        params.cache_ram_mib, params.cache_idle_slots, params.n_ctx_checkpoints = 0, False, 0
+        params.slot_save_path, params.api_keys = f"{folder}{os.sep}", [key]
+        # Different numbers would let a batch of requests use more cores than one alone: a gain that is not there.
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = physical_cores()
+        params.verbosity, params.ui = 0, False
+        self.server = Server(params)
+        self.http = httpx2.AsyncClient(base_url=self.server.listening_address, headers={"authorization": f"Bearer {key}"}, timeout=60)
+        self.free: asyncio.Queue[int] = asyncio.Queue()
+        for slot in range(SLOTS):
+            self.free.put_nowait(slot)
+        self.threads = ThreadPoolExecutor(SLOTS)
+        self.segments: OrderedDict[tuple[str, bool], list[int]] = OrderedDict()
+
+    async def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        reply = await self.http.post(path, json=body)
+        value = reply.json()
+        if reply.status_code >= 400:
+            raise failure(value)
+        return value
+
+    async def tokens(self, text: str, first: bool) -> list[int]:
+        """Token ids of a piece of the rendered prompt; only the first may get the model's own beginning."""
+        if not text:
+            return []
+        if (text, first) not in self.segments:
+            value = await self.post("/tokenize", {"content": text, "add_special": first, "parse_special": True})
+            self.segments[text, first] = value["tokens"]
+            while len(self.segments) > KEPT_SEGMENTS:
+                self.segments.popitem(last=False)
+        return self.segments[text, first]
+
+    async def slot_action(self, slot: int, action: str, snapshot: Path) -> bool:
+        """Save or restore a slot's state; False where llama.cpp could not."""
+        try:
+            await self.post(f"/slots/{slot}?action={action}", {"filename": snapshot.name})
+        except ApiError:
+            return False
+        return True
+
+    async def final(self, request: dict[str, Any]) -> dict[str, Any]:
+        last: dict[str, Any] = {}
+        async with aclosing(self.stream({**request, "stream": False})) as chunks:
+            async for chunk in chunks:
+                last = chunk
+        return last
+
+    async def stream(self, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        """Run a completion on a thread and yield its chunks; leaving early ends it at its next token."""
+        loop, arrived, left = asyncio.get_running_loop(), asyncio.Queue(), threading.Event()
+
+        def on_chunk(chunk: dict[str, Any]) -> bool:
+            loop.call_soon_threadsafe(arrived.put_nowait, chunk)
+            return left.is_set()
+
+        work = loop.run_in_executor(self.threads, self.server.handle_completions, request, on_chunk)
+        work.add_done_callback(lambda _: arrived.put_nowait(None))
+        try:
+            while (chunk := await arrived.get()) is not None:
+                if "error" in chunk or "code" in chunk:
+                    raise failure(chunk)
+                yield chunk
+            work.result()
+        finally:
+            left.set()
+            # The slot may be given away only once llama.cpp has let go of it.
+            await asyncio.wait({work})
+
+
+def failure(value: dict[str, Any]) -> ApiError:
+    """llama.cpp's error as the API's."""
+    error = value.get("error", value)
+    if not isinstance(error, dict):
+        error = {"message": str(error)}
+    status = 400 if error.get("code") == 400 else 500
+    return ApiError(status, str(error.get("message", "llama.cpp gave no reason")))
+
+
+def physical_cores() -> int:
+    """Cores this process may use, without counting hyper-threads: a second thread on a core only slows the first."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        if sys.platform == "darwin":
+            cores = int(subprocess.run(["sysctl", "-n", "hw.physicalcpu"], capture_output=True, text=True, check=True).stdout)
+        else:
+            siblings = {
+                Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text().strip()
+                for cpu in os.sched_getaffinity(0)
+            }
+            cores = len(siblings)
+    except (OSError, ValueError, AttributeError, subprocess.CalledProcessError):
+        return usable
+    return max(1, min(cores, usable))

@@ -1,0 +1,68 @@
+"""A request as the text a model reads, with the end of every cacheable block marked, so that prefixes are exact in tokens too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lab.local.wire import Prompt, canonical
+
+MARK = "\ue000"
+TOOLS = (
+    "You can call these functions. Each call is one line of JSON between <tool_call> and </tool_call>, with the keys name and arguments.\n"
+)
+
+
+def tool_call(name: str, arguments: str) -> str:
+    return f'<tool_call>\n{{"name": {canonical(name)}, "arguments": {arguments}}}\n</tool_call>\n'
+
+
+def begun_call(name: str) -> str:
+    """A tool call up to where the model writes its arguments."""
+    return tool_call(name, MARK).partition(MARK)[0]
+
+
+def text_of(value: dict[str, Any]) -> str:
+    """One content block as a chat model sees it; earlier thinking is not shown to it again."""
+    kind = value.get("type")
+    if kind == "text":
+        text = value["text"]
+    elif kind == "tool_use":
+        text = tool_call(value["name"], canonical(value["input"]))
+    elif kind == "tool_result":
+        said = "".join(part["text"] for part in value.get("content", []))
+        text = f"<tool_response>\n{'Error: ' if value.get('is_error') else ''}{said}\n</tool_response>\n"
+    else:
+        text = ""
+    return text.replace(MARK, "\ufffd")
+
+
+def chat(prompt: Prompt) -> list[dict[str, str]]:
+    """Messages for a chat template, tools before system before turns; MARK follows each block of prompt.blocks(), in the same order."""
+    head = ""
+    for index, tool in enumerate(prompt.tools):
+        shown = {"name": tool.name, "description": tool.description, "parameters": tool.input_schema}
+        head += f"{'' if index else TOOLS}{canonical(shown).replace(MARK, chr(0xFFFD))}{MARK}\n"
+    head += "".join(text_of(block.model_dump()) + MARK for block in prompt.system)
+    turns = [{"role": turn.role, "content": "".join(text_of(b.model_dump()) + MARK for b in turn.content)} for turn in prompt.messages]
+    return [*([{"role": "system", "content": head}] if head else []), *turns]
+
+
+class Stopper:
+    """Looks for stop sequences in streamed text, holding back what may be the beginning of one."""
+
+    def __init__(self, sequences: list[str]):
+        self.sequences, self.held, self.found = sequences, "", None
+
+    def feed(self, text: str) -> str:
+        """What can be shown now; `found` is set once a sequence is complete."""
+        self.held += text
+        places = {stop: place for stop in self.sequences if (place := self.held.find(stop)) >= 0}
+        if places:
+            self.found = min(places, key=places.__getitem__)
+            return self.held[: places[self.found]]
+        longest = max((n for stop in self.sequences for n in range(1, len(stop)) if self.held.endswith(stop[:n])), default=0)
+        shown, self.held = self.held[: len(self.held) - longest], self.held[len(self.held) - longest :]
+        return shown
+
+    def rest(self) -> str:
+        return "" if self.found else self.held

@@ -1,0 +1,1 @@
+"""Where requests go: settings to an endpoint, an endpoint to a client."""

@@ -81,7 +81,8 @@ def forest(finds: pd.DataFrame, dark: bool = False) -> go.Figure:
             showlegend=False,
             customdata=[[str(find.get("run_id")), str(find["technique"])]],
             hovertext=[
-                f"{sheet.bold(title)}{arm}: {percent(middle, sign=True)}{interval}<br>{metric_words(str(find.get('metric', 'wait_ms')))}, baseline {ms(base)}"
+                f"{sheet.bold(title)}{arm}: {percent(middle, sign=True)}{interval}<br>"
+                f"{metric_words(str(find.get('metric', 'wait_ms')))}, baseline {ms(base)}"
                 + (f", n = {int(find['n'])}" if not missing(find.get("n")) else "")
             ],
             hovertemplate="%{hovertext}<extra></extra>",
@@ -173,7 +174,7 @@ def interval_bar(
 
 
 def noise_floor(points: pd.DataFrame, dark: bool = False, *, reason: str | None = None) -> go.Figure:
-    """The harness's own error against known times; `points` is long: streams, quantile ("p50"…), error_ms, and `clock` where there are several."""
+    """The harness's own error against known times; `points` is long: streams, quantile ("p50", …), error_ms."""
     if points.empty:
         return sheet.empty("Calibrate once: the lab then knows its own error on this machine.", dark, "What the instrument can see")
     colours = palette.theme(dark)

@@ -169,7 +169,7 @@ def finish(
 
 
 def _keys(legend: Mapping[str, str]) -> list[str]:
-    """Lines of coloured squares with their names, broken where a 420 px wide window ends: plotly's own legend would become a tall list there."""
+    """Lines of coloured squares with their names, broken where a 420 px window ends: plotly's own legend would be a tall list."""
     lines, room = [], 0
     for name, colour in legend.items():
         key = f'<span style="color:{colour}">■</span> {safe(name)}'

@@ -43,7 +43,7 @@ def distribution(
     log: bool = False,
     reason: str | None = None,
 ) -> go.Figure:
-    """Every measured trial as a point with its p50, p95, p99 (in brackets where n cannot carry it); past 2,000 points an arm is a density."""
+    """Every measured trial as a point with its p50, p95, p99 (in brackets where n cannot carry it); past 2,000 points a density."""
     good = trials[(trials["outcome"] == "ok") & (trials["phase"] == "measured")] if {"outcome", "phase"} <= set(trials.columns) else trials
     good = good[good[metric].notna()]
     if good.empty:
@@ -71,7 +71,8 @@ def distribution(
                 showlegend=False,
                 customdata=ids,
                 hovertext=[
-                    f"{sheet.bold(name)} {value(metric, v)}<br>{mark}{'' if ids is None else f'block {ids[i][1]}, {sheet.trial_words(ids[i][0])}'}"
+                    f"{sheet.bold(name)} {value(metric, v)}<br>{mark}"
+                    + ("" if ids is None else f"block {ids[i][1]}, {sheet.trial_words(ids[i][0])}")
                     for i, (v, mark) in enumerate(zip(x, marks, strict=True))
                 ],
                 hovertemplate="%{hovertext}<extra></extra>",
@@ -153,7 +154,8 @@ def pairs(
             showlegend=False,
             customdata=rows[["trial_id", "baseline_trial_id"]].astype(str).values,
             hovertext=[
-                f"{sheet.bold(arm)} block {pair.block}: {value(metric, pair.difference, sign=True)}<br>{value(metric, pair.value)} against {value(metric, pair.baseline_value)}"
+                f"{sheet.bold(arm)} block {pair.block}: {value(metric, pair.difference, sign=True)}<br>"
+                f"{value(metric, pair.value)} against {value(metric, pair.baseline_value)}"
                 for pair in rows.itertuples()
             ],
             hovertemplate="%{hovertext}<extra></extra>",

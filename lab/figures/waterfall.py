@@ -108,7 +108,7 @@ def waterfall(
     metric: str = "ttft_ms",
     reason: str | None = None,
 ) -> go.Figure:
-    """The median trial of each arm, call by call, from that trial's start (call_metrics' columns); n is the number of trials behind each median."""
+    """The median trial of each arm, call by call, from that trial's start (call_metrics' columns); n trials lie behind each median."""
     calls = calls[calls["role"] != "prime"] if "role" in calls.columns else calls
     if calls.empty:
         return sheet.empty("When a run has a finished trial, its phases stand here.", dark, "Where the time goes")

@@ -1,4 +1,4 @@
-"""What a cached prefix saves on the embedded model: `python -m bench.cache` prints TTFT at the client, cold, written and read, by prefix length."""
+"""What a cached prefix saves on the embedded model: `python -m bench.cache` prints TTFT at the client, by cache state and prefix length."""
 
 from __future__ import annotations
 

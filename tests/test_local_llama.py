@@ -112,3 +112,13 @@ async def test_a_prefix_can_be_warmed_and_extended(client):
     extended = await measured(client, longer)
     assert (extended["read"], extended["physical"]) == (prefix, prefix) and extended["written"] > 20
     assert (await measured(client, longer))["physical"] == prefix + extended["written"]
+
+
+async def test_a_client_that_leaves_frees_its_slot(client):
+    for _ in range(5):  # one more than there are slots
+        async with await client.messages.create(**{**ASK, "max_tokens": 2000, "stop_sequences": ["\u2603"]}, stream=True) as stream:
+            async for event in stream:
+                if event.type == "content_block_delta":
+                    break
+    answered = await client.messages.create(**ASK)
+    assert answered.lab["queue_ms"] < 2000  # 2,000 tokens would take some 20 s

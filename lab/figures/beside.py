@@ -21,7 +21,7 @@ def pareto(points: pd.DataFrame, speed: str, cost: str, quality: str) -> pd.Seri
 def scatter_pareto(
     summary: pd.DataFrame, dark: bool = False, *, metric: str = "total_ms", label: str = "arm", reason: str | None = None
 ) -> go.Figure:
-    """One point an arm: speed across, cost up, quality as size; ringed and joined where nothing beats it. Columns: label, metric, cost_usd, quality, n."""
+    """One point an arm: speed across, cost up, quality as size; ringed where nothing beats it."""
     summary = summary[summary[metric].notna()].reset_index(drop=True) if metric in summary.columns else summary.iloc[:0]
     if summary.empty:
         return sheet.empty("Choose runs that share a metric.", dark, "Speed, cost and quality")
@@ -67,8 +67,8 @@ def scatter_pareto(
     return sheet.finish(
         figure,
         title + ": speed, cost and quality" * (len(names) == 1),
-        f"median {metric_words(metric)}, {unit(metric)}, against {'dollars a trial, size is quality' if priced else 'quality (no arm has a price)'}"
-        f"; ringed: nothing beats it{n} · {sheet.where(summary)}",
+        f"median {metric_words(metric)}, {unit(metric)}, against "
+        f"{'dollars a trial, size is quality' if priced else 'quality (nothing has a price)'}; ringed: nothing beats it{n} · {sheet.where(summary)}",
         280,
         dark=dark,
         kind=sheet.one_kind(summary),

@@ -264,3 +264,8 @@ def title(figure: go.Figure) -> str:
 def interactive(figure: go.Figure) -> str:
     """One HTML file that works offline: plotly.js is inside."""
     return figure.to_html(include_plotlyjs=True, full_html=True, config=config(title(figure)))
+
+
+def joined(frames: list[pd.DataFrame]) -> pd.DataFrame:
+    """Frames under each other."""
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()

@@ -2,81 +2,31 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import pandas as pd
 import plotly.graph_objects as go
 
 from lab.figures import palette, sheet
 from lab.figures.format import ms, percent
 
-KIND_WORDS = {"call": "model", "tool": "tool", "join": "join", "own": "own work"}
-
-
-class Piece(NamedTuple):
-    """A stretch of the critical path: the span waited for, its kind (trial time no child covers is `own`), from and to in ms."""
-
-    span_id: str
-    kind: str
-    start: float
-    end: float
-
-
-def critical_path(spans: pd.DataFrame) -> list[Piece]:
-    """From the root's end walk back through the child that finished last; the pieces touch and sum to the root's wall time."""
-    ended = spans[spans["ended_ms"].notna()]
-    roots = ended[ended["parent_id"].isna()]
-    if roots.empty:
-        return []
-    children: dict[str, list] = {}
-    for span in ended.itertuples():
-        if isinstance(span.parent_id, str):
-            children.setdefault(span.parent_id, []).append(span)
-    pieces: list[Piece] = []
-
-    def walk(span, until: float) -> None:
-        kind = span.kind if span.kind in KIND_WORDS else "own"
-        at, start = min(until, span.ended_ms), span.started_ms
-        for child in sorted(children.get(span.span_id, []), key=lambda one: one.ended_ms, reverse=True):
-            end = min(child.ended_ms, at)
-            begun = max(child.started_ms, start)
-            if end <= begun or child.started_ms >= at:
-                continue
-            if end < at:
-                pieces.append(Piece(span.span_id, kind, end, at))
-            walk(child, end)
-            at = begun
-        if at > start:
-            pieces.append(Piece(span.span_id, kind, start, at))
-
-    walk(next(roots.itertuples()), float(roots["ended_ms"].iloc[0]))
-    return pieces[::-1]
-
-
-def waits(pieces: list[Piece]) -> dict[str, float]:
-    """Milliseconds of the critical path by what was waited for: call, tool, join, own."""
-    found = dict.fromkeys(KIND_WORDS, 0.0)
-    for piece in pieces:
-        found[piece.kind] += piece.end - piece.start
-    return found
+KIND_WORDS = {"model": "the model", "tool": "tools", "join": "joins", "own": "its own work"}
+OF_SPAN = {"call": "model", "tool": "tool", "join": "join"}
 
 
 def span_waterfall(
     spans: pd.DataFrame,
-    path: list[Piece] | None = None,
+    path: pd.DataFrame,
     dark: bool = False,
     *,
     arm: str = "",
     colour: str | None = None,
     reason: str | None = None,
 ) -> go.Figure:
-    """Every span of a trial in the order it began, indented by depth; solid where it lies on the critical path, pale where it does not."""
+    """Every span of a trial, indented by depth: solid where it lies on the critical path (lab.store.spans), pale where it does not."""
     spans = spans[spans["ended_ms"].notna()]
     if spans.empty:
         return sheet.empty("Choose a trial to see its spans.", dark, "The spans of a trial")
-    path = critical_path(spans) if path is None else path
     colours = palette.theme(dark)
-    shades = {"call": colours.phases["tokens"], "tool": colours.phases["prefill"], "join": colours.phases["send"], "own": colours.ghost}
+    shades = {"model": colours.phases["tokens"], "tool": colours.phases["prefill"], "join": colours.phases["send"], "own": colours.ghost}
     parents = dict(zip(spans["span_id"], spans["parent_id"], strict=True))
 
     def depth(span_id: str) -> int:
@@ -103,7 +53,7 @@ def span_waterfall(
         )
 
     def kind_of(kind: str) -> str:
-        return kind if kind in shades else "own"
+        return OF_SPAN.get(kind, "own")
 
     bars(
         [
@@ -114,8 +64,8 @@ def span_waterfall(
     )
     bars(
         [
-            (place[p.span_id], p.kind, p.start, p.end, f"waited {ms(p.end - p.start)} for {KIND_WORDS[p.kind]}")
-            for p in path
+            (place[p.span_id], p.kind, p.started_ms, p.ended_ms, f"waited {ms(p.ms)} for {KIND_WORDS[p.kind]}")
+            for p in path.itertuples()
             if p.span_id in place
         ],
         pale=False,
@@ -125,7 +75,7 @@ def span_waterfall(
     height = sheet.rows(figure, labels, [colour if s.kind == "trial" else None for s in ordered], notes=notes)
     figure.update_layout(barmode="overlay")
     figure.update_xaxes(rangemode="tozero", separatethousands=True, nticks=6)
-    waited = waits(path)
+    waited = {kind: float(path.loc[path["kind"] == kind, "ms"].sum()) for kind in KIND_WORDS}
     total = sum(waited.values()) or 1.0
     most = max(waited, key=waited.get)
     parts = " · ".join(f"{KIND_WORDS[kind]} {ms(length)}" for kind, length in waited.items() if length > 0)

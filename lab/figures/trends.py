@@ -53,7 +53,7 @@ def history_trend(frame: pd.DataFrame, dark: bool = False, *, metric: str = "wai
 def drift(
     frame: pd.DataFrame, dark: bool = False, *, metric: str = "wait_ms", effect_ms: float | None = None, reason: str | None = None
 ) -> go.Figure:
-    """The control arm over a run's minutes, with the medians of its first and second half: a trend here is the endpoint's, not a technique's."""
+    """The control over a run's minutes, with the medians of both halves: a trend here is the endpoint's, not a technique's."""
     frame = frame[frame["value"].notna()].sort_values("minutes") if "value" in frame.columns else frame
     if len(frame) < 2:
         return sheet.empty("Drift needs at least two blocks.", dark, "The control over time")
@@ -81,7 +81,7 @@ def drift(
     return sheet.finish(
         figure,
         f"The control moved by {moved} from the first half to the second{beside}",
-        f"{metric_words(metric)} of the baseline, {unit(metric)} · bars: median of each half · {sheet.count(len(y))} · {sheet.where(frame)}",
+        f"{metric_words(metric)} of the baseline, {unit(metric)} · bars: each half's median · {sheet.count(len(y))} · {sheet.where(frame)}",
         200,
         dark=dark,
         kind=sheet.one_kind(frame),

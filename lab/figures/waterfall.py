@@ -6,7 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from lab.figures import palette, sheet, words
-from lab.figures.format import missing, ms
+from lab.figures.format import missing, ms, short_id
 
 PHASE_WORDS = {
     "dns": "DNS",
@@ -115,9 +115,11 @@ def waterfall(
     order = [arm for arm in arms or calls["arm"].unique() if (calls["arm"] == arm).any()]
     calls = calls.assign(place=calls["arm"].map(order.index)).sort_values(["place", "started_ms"], kind="stable").reset_index(drop=True)
     colours = palette.arm_colours(arms or order, dark)
+    muted = palette.theme(dark).muted
     several = calls.groupby("arm")["call_id"].transform("size") > 1
     labels = [
-        sheet.bold(call["arm"], colours[call["arm"]]) + (f" {sheet.safe(call['role'])}" if several[row] else "")
+        sheet.bold(call["arm"], colours[call["arm"]])
+        + f' <span style="color:{muted}">{sheet.safe(call["role"]) if several[row] else short_id(call["trial_id"])}</span>'
         for row, call in calls.iterrows()
     ]
     figure = go.Figure()

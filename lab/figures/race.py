@@ -1,0 +1,79 @@
+"""The recorded arrivals of the median pair, replayed at true speed in lanes beside each other: data for race.js, which draws them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lab.figures import palette, sheet
+from lab.figures.format import missing, ms, short_id
+
+HERE = Path(__file__).parent
+HTML = '<section class="race" tabindex="-1"></section>'
+TEXT_KINDS = ("text_delta", "message")
+
+
+def race_data(events: pd.DataFrame, calls: pd.DataFrame, dark: bool = False, *, arms: list[str] | None = None) -> dict[str, Any]:
+    """JSON lanes in the arms' order: `arrivals` are [ms from the trial's start, text]; text that was not kept is its length in characters.
+
+    `events` has at_ms (from the trial's start), call_id, kind, characters, text; `calls` the same trials' call_metrics. Answers only: what a
+    router's classifier writes is no text that a reader waits for.
+    """
+    calls = calls[calls["role"] != "prime"] if "role" in calls.columns else calls
+    order = [arm for arm in arms or calls["arm"].unique() if (calls["arm"] == arm).any()]
+    colours = palette.arm_colours(arms or order, dark)
+    lanes = []
+    for arm in order:
+        mine = calls[calls["arm"] == arm]
+        end = float((mine["started_ms"].fillna(0) + mine["total_ms"].fillna(0)).max())
+        shown = mine[mine["role"].isin(["answer", "join"])] if "role" in mine.columns else mine
+        rows = events[events["call_id"].isin(shown["call_id"]) & events["kind"].isin(TEXT_KINDS) & (events["characters"] > 0)]
+        rows = rows.sort_values("at_ms", kind="stable")
+        arrivals = [
+            [round(float(at), 3), text if isinstance(text, str) else int(length)]
+            for at, text, length in zip(rows["at_ms"], rows["text"], rows["characters"], strict=True)
+        ]
+        lanes.append(
+            {
+                "arm": arm,
+                "colour": colours[arm],
+                "end": end,
+                "arrivals": arrivals,
+                "trial": short_id(mine["trial_id"].iloc[0]),
+                "failed": next((str(kind) for kind in mine["error_kind"] if not missing(kind)), None)
+                if "error_kind" in mine.columns
+                else None,
+            }
+        )
+    return {"lanes": lanes, "kind": sheet.one_kind(calls), "key": " ".join(lane["trial"] for lane in lanes)}
+
+
+def script() -> str:
+    """race.js: one function `race(root, data)`, the same in the dashboard and in a report."""
+    return (HERE / "race.js").read_text(encoding="utf-8")
+
+
+def style() -> str:
+    return (HERE / "race.css").read_text(encoding="utf-8")
+
+
+def embedded(data: dict[str, Any]) -> str:
+    """The race inside a page of one's own: model text travels as JSON in which no tag can begin."""
+    held = json.dumps(data).replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    return (
+        f'<div>{HTML}<script type="application/json">{held}</script>'
+        "<script>{const it=document.currentScript;race(it.parentElement.querySelector('.race'),"
+        "JSON.parse(it.previousElementSibling.textContent))}</script></div>"
+    )
+
+
+def words(data: dict[str, Any]) -> str:
+    """Who ended first, and by how much, for those who do not see the lanes."""
+    lanes = sorted(data["lanes"], key=lambda lane: lane["end"])
+    if len(lanes) < 2:
+        return ""
+    arm = lanes[0]["arm"].replace("*", "").replace("_", " ")
+    return f"{arm} ends {ms(lanes[-1]['end'] - lanes[0]['end'])} before the last."

@@ -1,0 +1,114 @@
+"""The race replays what was recorded, plays and pauses, and never turns model text into markup."""
+
+import shutil
+
+import pandas as pd
+import pytest
+
+from lab.figures import race
+
+
+def recorded(lanes=2, arrivals=3, text="ab", gap=100.0):
+    events, calls = [], []
+    for lane in range(lanes):
+        call = f"call-{lane}"
+        end = gap * (arrivals + 1) * (lane + 1)
+        calls.append(
+            {"call_id": call, "trial_id": f"trial-000{lane}", "arm": f"arm {lane}", "role": "answer", "started_ms": 0.0, "total_ms": end}
+        )
+        for n in range(arrivals):
+            at = gap * (n + 1) * (lane + 1)
+            events.append({"call_id": call, "at_ms": at, "kind": "text_delta", "characters": len(text or "ab"), "text": text})
+    return pd.DataFrame(events), pd.DataFrame(calls)
+
+
+def test_lanes_keep_the_recorded_instants():
+    data = race.race_data(*recorded())
+    assert [lane["arrivals"] for lane in data["lanes"]] == [
+        [[100, "ab"], [200, "ab"], [300, "ab"]],
+        [[200, "ab"], [400, "ab"], [600, "ab"]],
+    ]
+    assert [lane["end"] for lane in data["lanes"]] == [400, 800]
+
+
+def test_text_that_was_not_kept_is_its_length():
+    events, calls = recorded(lanes=1)
+    events["text"] = None
+    assert [part for _, part in race.race_data(events, calls)["lanes"][0]["arrivals"]] == [2, 2, 2]
+
+
+def test_a_tag_in_model_text_cannot_begin_in_a_report():
+    assert "</script><b>" not in race.embedded(race.race_data(*recorded(text="</script><b>x")))
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync = pytest.importorskip("playwright.sync_api")
+    if not shutil.which("chromium"):
+        pytest.skip("no chromium on PATH")
+    with sync.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-dev-shm-usage"])
+        yield browser
+        browser.close()
+
+
+def opened(browser, data, **context):
+    page = browser.new_context(**context).new_page()
+    said = []
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.set_content(f"<meta charset=utf-8><style>{race.style()}</style><script>{race.script()}</script>{race.embedded(data)}")
+    return page, said
+
+
+@pytest.mark.browser
+def test_it_plays_once_in_view_and_freezes_at_the_distance(browser):
+    page, said = opened(browser, race.race_data(*recorded()))
+    page.get_by_role("button", name="Replay", exact=True).wait_for(timeout=20_000)
+    assert page.locator(".clock").all_text_contents() == ["0.40 s", "+400 ms"]
+    assert page.locator(".text").all_text_contents() == ["ababab", "ababab"]
+    assert said == []
+
+
+@pytest.mark.browser
+def test_reduced_motion_shows_the_end_and_a_scrub_shows_any_moment(browser):
+    page, said = opened(browser, race.race_data(*recorded()), reduced_motion="reduce")
+    assert page.locator(".clock").first.text_content() == "0.40 s"
+    page.locator("input[type=range]").fill("250")
+    assert page.locator(".text").all_text_contents() == ["abab", "ab"]
+    page.locator(".frame").last.click()
+    assert page.locator(".clock").last.text_content() == "+400 ms"
+    assert said == []
+
+
+@pytest.mark.browser
+def test_play_and_pause_by_keyboard(browser):
+    page, _ = opened(browser, race.race_data(*recorded(gap=5_000.0)))
+    button = page.locator(".play")
+    page.get_by_role("button", name="Pause", exact=True).wait_for(timeout=20_000)
+    button.focus()
+    page.keyboard.press("Space")
+    assert button.text_content() == "Play"
+    held = page.locator(".clock").first.text_content()
+    page.wait_for_timeout(200)
+    assert page.locator(".clock").first.text_content() == held
+
+
+@pytest.mark.browser
+def test_model_text_stays_text(browser):
+    data = race.race_data(*recorded(text="<img src=x onerror=window.bad=1>"))
+    page, _ = opened(browser, data, reduced_motion="reduce")
+    assert page.locator("img").count() == 0
+    assert page.evaluate("window.bad") is None
+
+
+@pytest.mark.browser
+def test_a_long_race_draws_within_a_frame(browser):
+    page, said = opened(browser, race.race_data(*recorded(lanes=4, arrivals=2_000, text="word ", gap=1.0)), reduced_motion="reduce")
+    spent = page.evaluate(
+        """() => { const scrub = document.querySelector("input[type=range]"), times = [];
+            for (let at = 0; at < 8000; at += 16) { const began = performance.now(); scrub.value = at; scrub.oninput();
+                document.querySelector(".paper").getBoundingClientRect(); times.push(performance.now() - began); }
+            return times.sort((a, b) => a - b)[Math.floor(times.length / 2)]; }"""
+    )
+    assert spent < 16
+    assert said == []

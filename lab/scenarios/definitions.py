@@ -171,18 +171,37 @@ class Task(Frozen):
         content = turns[-1] if turns else ""
         return content if isinstance(content, str) else "\n".join(block["text"] for block in content if block.get("type") == "text")
 
-    def body_for(self, max_tokens: int, **changes: Any) -> dict[str, Any]:
+    @property
+    def last_turn(self) -> list[dict[str, Any]]:
+        """The content blocks of the last user turn, without the documents."""
+        content = self.body["messages"][-1]["content"] if self.body else self.prompt
+        return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
+
+    def instructed(self, instruction: str) -> Any:
+        """The system prompt with an instruction after it: text, or blocks where a body has blocks."""
+        own = (self.body or {}).get("system") or self.system
+        return [*own, {"type": "text", "text": instruction}] if isinstance(own, list) else f"{own}\n\n{instruction}".strip()
+
+    def without_tools(self, most_tokens: int, /, **changes: Any) -> dict[str, Any]:
+        """A body for the same question that offers no tools: what the lab's tools would have said stands in the prompt."""
+        if not self.tools:
+            return self.body_for(most_tokens, **{"tools": None, "tool_choice": None, **changes})
+        asked = f"{tools.records(self.tools, self.prompt)}\n\n{self.prompt}"
+        system = "Answer from these records in one or two sentences."
+        return self.body_for(most_tokens, **{"tools": None, "system": system, "messages": [{"role": "user", "content": asked}], **changes})
+
+    def body_for(self, most_tokens: int, /, **changes: Any) -> dict[str, Any]:
         """A Messages body without `model` and `stream`; `changes` replace top-level fields, and None removes one.
 
         A user's own body keeps its own max_tokens.
         """
         if self.body is not None:
-            body = {"max_tokens": max_tokens, **{key: value for key, value in self.body.items() if key not in ("model", "stream")}}
+            body = {"max_tokens": most_tokens, **{key: value for key, value in self.body.items() if key not in ("model", "stream")}}
         else:
             content: Any = self.prompt
             if self.documents:
                 content = [*({"type": "text", "text": text} for text in self.documents), {"type": "text", "text": self.prompt}]
-            body = {"max_tokens": max_tokens, "messages": [{"role": "user", "content": content}]}
+            body = {"max_tokens": most_tokens, "messages": [{"role": "user", "content": content}]}
             if self.system:
                 body["system"] = self.system
             if self.tools:
@@ -237,9 +256,35 @@ def warmup_tasks() -> list[Task]:
     return list(_built_in("warmup"))
 
 
+def neighbours(task: Task, count: int) -> list[Task]:
+    """The task and others of its category after it, `count` in all; a task of the user's own is repeated."""
+    if task.origin == "user" or task.category not in CATEGORIES:
+        return [task] * count
+    row = _built_in(task.category)
+    start = next((place for place, other in enumerate(row) if other.task_id == task.task_id), 0)
+    return [task, *(row[(start + step) % len(row)] for step in range(1, count))]
+
+
 def library() -> tuple[str, ...]:
     """The rag document set: ten documents, some 3,000 tokens together."""
     return tuple(_documents().values())
+
+
+@cache
+def router_prompt() -> str:
+    """The router's instructions: some 550 tokens, so that every current model's cache takes them."""
+    return (FOLDER / "router.txt").read_text(encoding="utf-8").strip()
+
+
+def team_for(task: Task) -> Topology:
+    """The task's own team; else two readers of the task, who use no tools unless the task has some."""
+    if task.topology is not None:
+        return task.topology
+    team = Topology(**tomllib.loads((FOLDER / "team.toml").read_text(encoding="utf-8")))
+    first, *others = team.workers
+    readers = [first.model_copy(update={"tools": task.tools}), *others]
+    told = f"\n\nThe task: {task.question}"
+    return team.model_copy(update={"workers": tuple(one.model_copy(update={"instruction": one.instruction + told}) for one in readers)})
 
 
 def prefix_text(task: Task, tokens: int) -> str:

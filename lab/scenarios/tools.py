@@ -34,6 +34,12 @@ def specs(wanted: Iterable[str]) -> list[dict[str, Any]]:
     ]
 
 
+def records(wanted: Iterable[str], text: str) -> str:
+    """What these tools know about the places that a text names, a line each."""
+    places = [place for place in _harbour()["places"] if place in text]
+    return "\n".join(f"{name}: {place}: {_harbour()['tools'][name]['answers'][place]}" for place in places for name in wanted)
+
+
 async def run(name: str, given: dict[str, Any], sleep: Sleep) -> str:
     """The tool's answer as text, after its service time; `service_ms` in the input sets another time. A wrong input is an answer too.
 

@@ -1,0 +1,136 @@
+"""What does it cost to split one task among several agents, in time spent on models, tools and waiting for each other?"""
+
+import asyncio
+import json
+
+from pydantic import Field
+
+from lab.model import Arm, Knobs, Request, Technique
+from lab.scenarios import definitions, tools
+
+
+class TopologyKnobs(Knobs):
+    steps: int = Field(3, ge=2, le=12, description="the most model turns of one agent; the last may not use tools")
+    service_ms: int = Field(300, ge=0, le=10_000, description="how long each tool takes")
+    report_tokens: int = Field(32, ge=8, le=2000, description="the most tokens a worker's report may have")
+    answer_tokens: int = Field(48, ge=8, le=2000, description="the most tokens the answer may have")
+
+
+async def agent(bench, knobs, body, names, tokens, name, final="worker"):
+    """Ask, run the tools that are asked for at once, ask again, until the model answers or the steps are used up.
+
+    `final` is the role of a turn by which every tool has been used or may no longer be: such a turn can be the answer.
+    """
+    turns, left = list(body["messages"]), set(names)
+    for step in range(1, knobs.steps + 1):
+        last = step == knobs.steps
+        room = {"max_tokens": tokens if last or not left else tokens + 64 * len(names)}
+        offered = {"tools": tools.specs(names), "tool_choice": {"type": "none" if last else "auto"}} if names else {}
+        role = final if last or not left else "tool_turn" if final == "answer" else final
+        reply = await bench.call(Request({**body, **room, **offered, "messages": turns}), role=role, name=name)
+        if not reply.ok or not reply.tool_uses:
+            return reply
+        async with asyncio.TaskGroup() as group:
+            running = [group.create_task(bench.tool(use.name, {**use.input, "service_ms": knobs.service_ms})) for use in reply.tool_uses]
+        left -= {use.name for use in reply.tool_uses}
+        pairs = zip(reply.tool_uses, running, strict=True)
+        results = [{"type": "tool_result", "tool_use_id": use.id, "content": task.result()} for use, task in pairs]
+        turns += [{"role": "assistant", "content": list(reply.content)}, {"role": "user", "content": results}]
+    return reply
+
+
+def plan_for(task, team):
+    names = [worker.name for worker in team.workers]
+    roster = "\n".join(f"- {worker.name}: {worker.instruction}" for worker in team.workers)
+    order = {"type": "array", "items": {"type": "string", "enum": names}, "minItems": len(names), "maxItems": len(names)}
+    shape = {"type": "object", "properties": {"order": order}, "required": ["order"], "additionalProperties": False}
+    return {
+        "max_tokens": 24 + 12 * len(names),
+        "system": "You lead a team. Put its members in the order in which they should begin.",
+        "messages": [{"role": "user", "content": f"Task: {task.question}\n\nTeam:\n{roster}"}],
+        "output_config": {"format": {"type": "json_schema", "schema": shape}},
+    }
+
+
+def ordered(team, text):
+    """The workers as the plan orders them; those it forgets come after, so that every topology has the same workers."""
+    try:
+        wanted = [str(name) for name in json.loads(text)["order"]]
+    except (ValueError, KeyError, TypeError):
+        wanted = []
+    place = {name: at for at, name in reversed(list(enumerate(wanted)))}
+    return sorted(team.workers, key=lambda worker: place.get(worker.name, len(wanted)))
+
+
+def worker_body(worker, before=""):
+    asked = f"{worker.instruction}\n\nReports so far:\n{before}" if before else worker.instruction
+    system = "Use each of your tools once, then report what they say in one sentence."
+    return {"system": system, "messages": [{"role": "user", "content": asked}]}
+
+
+def joined(task, team, reports):
+    """The last call of a team: the task, the reports, and how they become one answer."""
+    told = "\n".join(f"{name}: {text}" for name, text in reports)
+    return {"system": team.join, "messages": [{"role": "user", "content": f"Task: {task.question}\n\nReports:\n{told}"}]}
+
+
+async def hierarchical(bench, knobs, task, team):
+    plan = await bench.call(Request(plan_for(task, team)), role="plan", name="supervisor")
+    if not plan.ok:
+        return None
+    workers = ordered(team, plan.text)
+    async with bench.span("join", "workers"), asyncio.TaskGroup() as group:
+        works = [agent(bench, knobs, worker_body(w), w.tools, knobs.report_tokens, w.name) for w in workers]
+        running = [group.create_task(work) for work in works]
+    replies = [work.result() for work in running]
+    if not all(reply.ok for reply in replies):
+        return None
+    reports = [(worker.name, reply.text) for worker, reply in zip(workers, replies, strict=True)]
+    return await bench.call(Request({"max_tokens": knobs.answer_tokens, **joined(task, team, reports)}), name="supervisor")
+
+
+async def pipeline(bench, knobs, task, team):
+    reports = []
+    for worker in team.workers:
+        before = "\n".join(f"{name}: {text}" for name, text in reports)
+        reply = await agent(bench, knobs, worker_body(worker, before), worker.tools, knobs.report_tokens, worker.name)
+        if not reply.ok:
+            return None
+        reports.append((worker.name, reply.text))
+    return await bench.call(Request({"max_tokens": knobs.answer_tokens, **joined(task, team, reports)}), name="writer")
+
+
+async def trial(bench, arm, knobs, task):
+    team = definitions.team_for(task)
+    if arm == "flat":
+        body = task.body_for(knobs.answer_tokens, tools=None)
+        names = tuple(dict.fromkeys(name for worker in team.workers for name in worker.tools))
+        reply = await agent(bench, knobs, body, names, knobs.answer_tokens, "agent", final="answer")
+    else:
+        reply = await (hierarchical if arm == "hierarchical" else pipeline)(bench, knobs, task, team)
+    return reply.text if reply is not None and reply.ok else None
+
+
+TECHNIQUE = Technique(
+    slug="topology",
+    title="Agent topology",
+    claim="A team of agents can work at the same time, but planning, handing over and joining are calls too: the coordination tax.",
+    published="critical path 38–46 % shorter, in tokens",
+    arms=(
+        Arm("flat", "one agent with all tools, in a loop"),
+        Arm("hierarchical", "a supervisor plans, workers run at the same time, the supervisor joins their reports"),
+        Arm("pipeline", "the workers run one after the other, each reads the reports before it"),
+    ),
+    headline="total_ms",
+    headline_arm="hierarchical",
+    knobs=TopologyKnobs,
+    trial=trial,
+    aliases=("agent-topology", "agents"),
+    category="tools",
+    notes={
+        "local": "Shape and time, not skill: names, number and instructions of the workers are task data, the plan only orders them, "
+        "and each tool offered is used once.",
+        "simulated": "Delays and answers are invented; this run tests the lab, not a model.",
+    },
+    needs=("tools", "structured"),
+)

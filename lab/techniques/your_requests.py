@@ -1,0 +1,89 @@
+"""This request or that: the lab's discipline on a question of the user's own."""
+
+import json
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from lab.model import Arm, Knobs, Request, Technique
+
+DEFAULT = '[{"name": "a"}, {"name": "b", "system": "Answer in as few words as you can."}]'
+
+
+class Side(BaseModel):
+    """One arm: a whole Messages body, or fields that replace those of the task's body (null removes one)."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str = Field(min_length=1, max_length=40)
+    model: str | None = None
+    endpoint: str | None = None
+    messages: list[dict[str, Any]] | None = Field(None, min_length=1)
+
+    def request(self, task, answer_tokens):
+        fields = {name: value for name, value in (self.model_extra or {}).items() if name != "stream"}
+        if self.messages:
+            body = {"max_tokens": answer_tokens, **fields, "messages": self.messages}
+            body = {name: value for name, value in body.items() if value is not None}
+        else:
+            body = task.body_for(answer_tokens, **fields)
+        stream = (self.model_extra or {}).get("stream", True) is not False
+        # The trial's nonce makes every prefix new: whatever is marked is written, never read.
+        cache = "write" if '"cache_control"' in json.dumps(body) else "none"
+        return Request(body, model=self.model, endpoint=self.endpoint, stream=stream, intended_cache=cache)
+
+
+def sides(text):
+    return [Side(**value) for value in json.loads(text)]
+
+
+class YourRequestsKnobs(Knobs):
+    bodies: str = Field(
+        DEFAULT,
+        description="JSON list of arms: each a name and a whole Messages body or changes to the task's, with its own model or endpoint",
+    )
+    answer_tokens: int = Field(64, ge=1, le=64_000, description="the most tokens an answer may have where a body does not say")
+
+    @field_validator("bodies", mode="before")
+    @classmethod
+    def readable(cls, value):
+        try:
+            given = json.loads(value) if isinstance(value, str) else value
+        except json.JSONDecodeError as error:
+            raise ValueError(f"not JSON ({error.msg} at character {error.pos + 1})") from None
+        if not isinstance(given, list) or not 2 <= len(given) <= 8 or not all(isinstance(one, dict) for one in given):
+            raise ValueError("needs a JSON list of two to eight objects, one for each arm")
+        named = [{**one, "name": str(one.get("name") or chr(ord("a") + place))} for place, one in enumerate(given)]
+        if len({one["name"] for one in named}) < len(named):
+            raise ValueError("two arms have the same name")
+        for one in named:
+            try:
+                Side(**one)
+            except ValidationError as error:
+                first = error.errors()[0]
+                raise ValueError(f"arm {one['name']}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        return json.dumps(named, ensure_ascii=False)
+
+
+async def trial(bench, arm, knobs, task):
+    side = next(side for side in sides(knobs.bodies) if side.name == arm)
+    reply = await bench.call(side.request(task, knobs.answer_tokens))
+    return reply.text if reply.ok else None
+
+
+TECHNIQUE = Technique(
+    slug="ab",
+    title="Your requests",
+    claim="Two requests of your own, compared as strictly as the lab's.",
+    published="yours to find",
+    arms=(Arm("a", "the first request"), Arm("b", "the second request")),
+    headline="wait_ms",
+    headline_arm="b",
+    knobs=YourRequestsKnobs,
+    trial=trial,
+    select=lambda knobs: tuple(
+        Arm(side.name, "a whole body" if side.messages else "the task's body, changed") for side in sides(knobs.bodies)
+    ),
+    aliases=("your-requests", "a-b"),
+    notes={"simulated": "Delays are invented; this run tests the lab, not a model."},
+)

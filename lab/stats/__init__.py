@@ -4,7 +4,8 @@ from lab.stats.compare import Comparison, Quality, Settings, Verdict, compare_ru
 from lab.stats.drift import Drift, Tail, drift, failures, tail
 from lab.stats.intervals import Interval, hodges_lehmann, needed, quantile, ratio, shift, supported
 from lab.stats.parts import Parts, connections, decompose
-from lab.stats.unpaired import Change, quantile_difference, unpaired
+from lab.stats.quantiles import paired_quantile, quantile_difference
+from lab.stats.unpaired import Change, unpaired
 from lab.stats.verdict import Tone, Words, more_blocks, verdict
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "holm",
     "more_blocks",
     "needed",
+    "paired_quantile",
     "quality_gate",
     "quantile",
     "quantile_difference",

@@ -37,10 +37,11 @@ class Settings:
 
     @classmethod
     def of(cls, settings: Settings | Mapping[str, Any] | None) -> Settings:
-        """From a run's settings: their names here, at the top or under `statistics`; everything else is ignored."""
+        """From a run's settings: these names, at the top or under `statistics`; `instrument` may be a session's; the rest is ignored."""
         if isinstance(settings, Settings):
             return settings
         given = {**(settings or {}), **((settings or {}).get("statistics") or {})}
+        given.setdefault("instrument_ms", (given.get("instrument") or {}).get("own_error_p95_ms"))
         return cls(**{field.name: float(given[field.name]) for field in fields(cls) if given.get(field.name) is not None})
 
     def smallest_effect(self, baseline: float) -> float:

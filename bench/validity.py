@@ -1,0 +1,117 @@
+"""Do the intervals cover what they promise, and does nothing stay nothing? `python -m bench.validity` (two cores: under five minutes).
+
+Invented latencies of known truth go through lab.stats as a run's would. Noise is lognormal with spikes that have a Pareto tail (no
+variance to speak of at α = 2.5), tasks differ, and the machine drifts by a quarter during the run.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats as scipy_stats
+
+from lab import stats
+from lab.stats.intervals import signed_rank_cut, walsh
+
+RUNS, BLOCKS, TAIL_BLOCKS = 1000, 20, 72
+LEVEL = 0.95
+EFFECTS = (-0.05, -0.20, -0.60)
+MANY = 400_000
+SEED = 20_261
+
+
+class Run(NamedTuple):
+    """(runs, blocks) of milliseconds, and the task of each block."""
+
+    base: np.ndarray
+    new: np.ndarray
+    tasks: np.ndarray
+
+
+def noise(random: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
+    spikes = np.where(random.random(shape) < 0.08, 1 + random.pareto(2.5, shape), 1.0)
+    return random.lognormal(0, 0.2, shape) * spikes
+
+
+def drift(at: np.ndarray) -> np.ndarray:
+    """A quarter slower at the end, with a wave on the way; `at` runs from 0 to 1 over the run."""
+    return 1 + 0.25 * at + 0.05 * np.sin(2 * np.pi * at)
+
+
+def runs(random: np.random.Generator, count: int, blocks: int, effect: float, tasks: int = 24, interleaved: bool = True) -> Run:
+    """Blocks of two trials in random order; sequential: all of the baseline first, then all of the arm."""
+    index = np.arange(blocks) % tasks
+    scale = 1000 * random.lognormal(0, 0.1, (count, tasks))[:, index]
+    if interleaved:
+        first = random.integers(0, 2, (count, blocks))
+        at_base, at_new = ((2 * np.arange(blocks) + place) / (2 * blocks) for place in (first, 1 - first))
+    else:
+        at_base, at_new = np.arange(blocks) / (2 * blocks), (np.arange(blocks) + blocks) / (2 * blocks)
+    shape = (count, blocks)
+    return Run(scale * drift(at_base) * noise(random, shape), (1 + effect) * scale * drift(at_new) * noise(random, shape), index)
+
+
+def hodges_lehmann(differences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """stats.hodges_lehmann for all runs at once."""
+    averages, cut = walsh(differences), signed_rank_cut(differences.shape[1], LEVEL)
+    return averages[:, cut], averages[:, -1 - cut]
+
+
+def pseudo_median(values: np.ndarray, random: np.random.Generator) -> float:
+    """The median of the average of two independent draws, which is what Hodges–Lehmann estimates."""
+    return float(np.median((random.permutation(values) + random.permutation(values)) / 2))
+
+
+def share(hits: int, of: int = RUNS) -> str:
+    low, high = scipy_stats.binomtest(hits, of).proportion_ci(0.95, method="exact")
+    return f"{hits / of:6.1%} [{low:.1%}, {high:.1%}]"
+
+
+def false_winners(random: np.random.Generator, interleaved: bool, blocks: int) -> tuple[int, int]:
+    """(faster, slower) among A/A runs."""
+    found = runs(random, RUNS, blocks, 0.0, interleaved=interleaved)
+    low, high = hodges_lehmann(found.new - found.base)
+    return int((high < 0).sum()), int((low > 0).sum())
+
+
+def median_coverage(random: np.random.Generator, effect: float) -> tuple[int, int]:
+    """Runs whose interval holds the pseudo-median difference, and those whose interval of the ratio holds the planted ratio."""
+    many = runs(random, MANY // BLOCKS, BLOCKS, effect)
+    truth = pseudo_median((many.new - many.base).ravel(), random)
+    found = runs(random, RUNS, BLOCKS, effect)
+    low, high = hodges_lehmann(found.new - found.base)
+    log_low, log_high = hodges_lehmann(np.log(found.new / found.base))
+    planted = np.log1p(effect)
+    return int(((low <= truth) & (truth <= high)).sum()), int(((log_low <= planted) & (planted <= log_high)).sum())
+
+
+def tail_coverage(random: np.random.Generator, effect: float, q: float = 0.95) -> int:
+    many = runs(random, MANY // TAIL_BLOCKS * 2, TAIL_BLOCKS, effect)
+    truth = float(np.quantile(many.new, q) - np.quantile(many.base, q))
+    found = runs(random, RUNS, TAIL_BLOCKS, effect)
+    hits = 0
+    for number, (base, new) in enumerate(zip(found.base, found.new, strict=True)):
+        one = stats.paired_quantile(base, new, q, LEVEL, found.tasks, seed=number)
+        hits += one.low <= truth <= one.high
+    return hits
+
+
+def main() -> None:
+    began = time.monotonic()
+    random = np.random.default_rng(SEED)
+    print(f"{RUNS:,} runs each; share of runs with its exact binomial 95 % interval\n")
+    for name, interleaved in (("interleaved in random order", True), ("sequential, one arm after the other", False)):
+        for blocks in (BLOCKS, 3 * BLOCKS):
+            faster, slower = false_winners(random, interleaved, blocks)
+            print(f'A/A, {blocks} blocks, {name}: false "faster" {share(faster)}, any winner {share(faster + slower)}')
+    print("\neffect  median difference       ratio of medians        p95 difference (72 blocks)")
+    for effect in EFFECTS:
+        difference, ratio = median_coverage(random, effect)
+        print(f"{effect:+6.0%}  {share(difference)}  {share(ratio)}  {share(tail_coverage(random, effect))}", flush=True)
+    print(f"\ntook {time.monotonic() - began:.0f} s (seed {SEED})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,219 @@
+"""How far the instrument can be believed on this machine: its stamps against the simulated server's own, in a process of its own.
+
+Server and harness read the same monotonic clock, so a stamp can be held against the instant at which the server wrote the bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx2
+import numpy as np
+
+from lab import clock, paths, stats
+from lab.instrumentation import messages
+from lab.instrumentation.wire import OBSERVER, Exchange, transport_for
+from lab.local.control import Control
+from lab.model import LabError
+
+QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
+CALLS = {1: 60}
+CALLS_ELSEWHERE = 8
+PLAY = {"headers": 10, "text": [20 + 5 * piece for piece in range(8)], "done": 60}
+BLOCKS = (10, 20, 72)
+
+
+class Call(NamedTuple):
+    """One call as both sides saw it."""
+
+    late_ms: list[float]
+    """For each event: the harness's stamp minus the server's, just before it wrote."""
+    ttft_error_ms: float
+    """Time to first token from the last byte sent, minus the server's from the last byte received."""
+    ttft_ms: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    taken_utc: str
+    host: str
+    cores: int
+    timer_ns: int
+    """The smallest step of the clock that could be seen."""
+    own_error_p95_ms: float
+    """Of a time to first token, one stream: an effect below it is greyed."""
+    loop_lag_ms: dict[str, float]
+    """How late a timer of 5 ms woke, one stream (asyncio's own coarseness included)."""
+    errors: list[dict[str, Any]]
+    """streams, clock ("arrival", "ttft"), quantile, error_ms, n."""
+    detectable_ms: dict[str, float]
+    """By number of blocks: half the A/A interval of two identical arms on a server without noise; nothing smaller can be seen."""
+    seconds: float
+
+
+def path() -> Path:
+    return paths.runtime() / "calibration.json"
+
+
+def last_calibration() -> dict[str, Any] | None:
+    """The last calibration of this machine as a dict, to be kept with each session; None where there is none."""
+    try:
+        return json.loads(path().read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def calibrate(streams: Sequence[int] = (1, 4, 16)) -> Calibration:
+    """Measure, keep and return; under a minute. Starts a simulated server of its own, so a run's server is left alone."""
+    command = [sys.executable, "-m", "lab.local", "--simulated", "--no-spin", "--idle-s", "60"]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=paths.ROOT)
+    try:
+        line = server.stdout.readline()
+        if not line:
+            raise LabError("The simulated server did not start, so nothing was measured; `python -m lab.local --simulated` says why.")
+        card = json.loads(line)
+        found = asyncio.run(_calibrate(Control(card["base_url"], card["api_key"]), sorted({1, *streams})))
+    finally:
+        server.terminate()
+        server.wait(10)
+        server.stdout.close()
+    draft = path().with_suffix(f".{os.getpid()}")
+    draft.write_text(json.dumps(asdict(found)))
+    draft.replace(path())
+    return found
+
+
+async def _calibrate(control: Control, streams: Sequence[int]) -> Calibration:
+    began = clock.now_ns()
+    errors: list[dict[str, Any]] = []
+    alone: list[Call] = []
+    lags: list[float] = []
+    for count in streams:
+        calls = CALLS.get(count, CALLS_ELSEWHERE)
+        control.reset()
+        control.plays(*[PLAY] * (count * calls))
+        watcher = asyncio.create_task(_watch(lags)) if count == 1 else None
+        exchanges = await run_calls(control.base_url, control.api_key, count, calls)
+        if watcher:
+            watcher.cancel()
+        truths = {truth["request_id"]: truth for truth in await asyncio.to_thread(control.truth)}
+        found = [compared(one, truths[one.headers["request-id"]]) for one in exchanges]
+        alone = found if count == 1 else alone
+        errors += [row | {"streams": count} for row in summary(found)]
+    own = next(row["error_ms"] for row in errors if (row["streams"], row["clock"], row["quantile"]) == (1, "ttft", "p95"))
+    return Calibration(
+        taken_utc=clock.utc_now().isoformat(),
+        host=platform.node(),
+        cores=os.cpu_count() or 1,
+        timer_ns=_timer_step(),
+        own_error_p95_ms=own,
+        loop_lag_ms={name: float(np.quantile(lags, q)) for name, q in QUANTILES.items()},
+        errors=errors,
+        detectable_ms=detectable([call.ttft_ms for call in alone]),
+        seconds=(clock.now_ns() - began) / 1e9,
+    )
+
+
+async def run_calls(base_url: str, key: str, streams: int, calls: int) -> list[Exchange]:
+    """So many streams at once, each with its calls one after the other; the first call of each opens its connection and is not kept."""
+    kept: list[Exchange] = []
+    body = {"model": "simulated-small", "max_tokens": 64, "stream": True, "messages": [{"role": "user", "content": "calibrate"}]}
+    async with httpx2.AsyncClient(
+        transport=transport_for(base_url), base_url=base_url, headers={"x-api-key": key, "anthropic-version": "2023-06-01"}, timeout=30
+    ) as client:
+
+        async def stream() -> None:
+            for place in range(calls):
+                seen: list[Exchange] = []
+                token = OBSERVER.set(seen.append)
+                try:
+                    (await client.post("/v1/messages", json=body)).raise_for_status()
+                finally:
+                    OBSERVER.reset(token)
+                kept.extend(seen if place else [])
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(streams):
+                group.create_task(stream())
+    return kept
+
+
+def compared(exchange: Exchange, truth: dict[str, Any]) -> Call:
+    """Events are paired by order; both sides name them by the delta's type."""
+    reading = messages.read(exchange)
+    written = [event for event in truth["events"] if event["kind"] != "ping"]
+    arrived = [arrival for arrival in reading.arrivals if arrival.kind != "ping"]
+    if [event["kind"] for event in written] != [arrival.kind for arrival in arrived]:
+        raise LabError("The harness did not see the events that the server wrote; the calibration is void.")
+    late = [(arrival.at_ns - event["at_ns"]) / 1e6 for arrival, event in zip(arrived, written, strict=True)]
+    first = next(event["at_ns"] for event in written if event["kind"] == "text_delta")
+    ttft = (reading.first_text_ns - exchange.sent_ns) / 1e6
+    return Call(late, ttft - (first - truth["received_ns"]) / 1e6, (reading.first_text_ns - exchange.started_ns) / 1e6)
+
+
+def summary(calls: Sequence[Call]) -> list[dict[str, Any]]:
+    """The size of the error by clock and quantile."""
+    rows = []
+    for name, values in (("arrival", [late for call in calls for late in call.late_ms]), ("ttft", [call.ttft_error_ms for call in calls])):
+        sizes = np.abs(values)
+        rows += [
+            {"clock": name, "quantile": said, "error_ms": float(np.quantile(sizes, q)), "n": len(values)} for said, q in QUANTILES.items()
+        ]
+    return rows
+
+
+def detectable(ttft_ms: Sequence[float]) -> dict[str, float]:
+    """Identical calls taken in pairs; the interval's half-width shrinks with √n beyond the pairs that were run."""
+    values = np.asarray(ttft_ms)[: len(ttft_ms) // 2 * 2]
+    found = stats.hodges_lehmann(values[1::2] - values[::2])
+    return {} if found.half_width is None else {str(n): float(found.half_width * np.sqrt(found.n / n)) for n in BLOCKS}
+
+
+async def _watch(lags: list[float], every_ms: float = 5.0) -> None:
+    while True:
+        due = clock.now_ns() + int(every_ms * 1e6)
+        await clock.sleep_until(due)
+        lags.append((clock.now_ns() - due) / 1e6)
+
+
+def _timer_step() -> int:
+    stamps = [clock.now_ns() for _ in range(20_000)]
+    return min(later - earlier for earlier, later in pairwise(stamps) if later > earlier)
+
+
+def start() -> int:
+    """Calibrate in a process of its own, for the dashboard, whose own threads would be part of the figure; its pid."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "lab.calibrate"],
+        cwd=paths.ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ).pid
+
+
+def lines(found: Calibration) -> list[str]:
+    """For a console."""
+    said = [
+        f"timer step {found.timer_ns} ns; 5 ms timers late by {found.loop_lag_ms['p50']:.2f} ms (p50), {found.loop_lag_ms['p95']:.2f} (p95)"
+    ]
+    for key in dict.fromkeys((row["streams"], row["clock"]) for row in found.errors):
+        rows = [row for row in found.errors if (row["streams"], row["clock"]) == key]
+        shown = ", ".join(f"{row['quantile']} {row['error_ms']:.3f}" for row in rows)
+        said.append(f"{key[1]} error at {key[0]} stream{'s' if key[0] > 1 else ''}: {shown} ms (n = {rows[0]['n']})")
+    seen = ", ".join(f"{n} blocks: {ms:.3f} ms" for n, ms in found.detectable_ms.items())
+    return [*said, f"smallest difference two identical arms could show: {seen}", f"took {found.seconds:.1f} s"]
+
+
+if __name__ == "__main__":
+    print("\n".join(lines(calibrate())))

@@ -1,6 +1,7 @@
 """A stored run as OpenTelemetry traces and metrics, and as Langfuse generations.
 
-They are made from the stamps after the run, so tracing cannot change a number. Trace and span ids are the lab's own UUIDs, so a run that is sent twice is the same traces again. Attributes and metrics follow the GenAI
+They are made from the stamps after the run, so tracing cannot change a number. Trace and span ids are the lab's own UUIDs, so a run
+that is sent twice is the same traces again. Attributes and metrics follow the GenAI
 semantic conventions (status Development); what they do not name is under `lab.`.
 """
 

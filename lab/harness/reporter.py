@@ -109,6 +109,11 @@ def as_object(result: RunResult) -> dict[str, Any]:
     }
 
 
+def as_text(found: Mapping[str, Any]) -> str:
+    """One line of strict JSON: no NaN, no Infinity."""
+    return json.dumps(found, ensure_ascii=False, allow_nan=False, default=str)
+
+
 class JSONReporter:
     """Writes RUN_ID.json, or prints to stdout where no folder is given."""
 
@@ -116,7 +121,7 @@ class JSONReporter:
         self.folder = folder
 
     def report(self, result: RunResult) -> Path | None:
-        text = json.dumps(as_object(result), ensure_ascii=False, allow_nan=False, default=str)
+        text = as_text(as_object(result))
         if self.folder is None:
             print(text)
             return None

@@ -1,0 +1,213 @@
+"""Commands that look at what is stored: runs, show, export, report, trace; and the list of techniques."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from lab import techniques
+from lab.cli import DONE, FAILED
+from lab.model import LabError
+
+FORMATS = ("parquet", "csv", "json", "duckdb")
+
+
+def handlers(name: str):
+    return {
+        "list": (list_flags, list_techniques),
+        "runs": (runs_flags, runs),
+        "show": (show_flags, show),
+        "export": (export_flags, export),
+        "report": (report_flags, report),
+        "trace": (trace_flags, trace),
+    }[name]
+
+
+def database(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--db", metavar="FILE", help="the database (default: LAB_DB, else data/lab.duckdb)")
+
+
+def which(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", nargs="?", default="last", metavar="RUN", help="a run's id, its first digits, its name, `last` or `last~1`")
+
+
+def as_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print exactly one JSON object on stdout")
+
+
+def list_flags(parser: argparse.ArgumentParser) -> None:
+    as_json(parser)
+
+
+def list_techniques(arguments: argparse.Namespace) -> int:
+    found = techniques.all_techniques()
+    if arguments.json:
+        rows = [
+            {
+                "slug": one.slug,
+                "title": one.title,
+                "aliases": list(one.aliases),
+                "claim": one.claim,
+                "published": one.published,
+                "arms": [{"arm": arm.name, "description": arm.description} for arm in one.arms],
+                "headline": {"metric": one.headline, "arm": one.headline_arm},
+                "knobs": one.knobs.model_json_schema().get("properties", {}),
+            }
+            for one in found
+        ]
+        print(json.dumps({"version": 1, "techniques": rows}, ensure_ascii=False))
+        return DONE
+    for one in found:
+        print(f"{one.slug}: {one.title}" + (f"  (also {', '.join(one.aliases)})" if one.aliases else ""))
+        print(f"    {one.claim}")
+        print(f"    arms: {', '.join(arm.name for arm in one.arms)} · headline: {one.headline} of {one.headline_arm}")
+    return DONE
+
+
+def runs_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--technique", metavar="NAME", help="only runs of this technique")
+    parser.add_argument("--limit", type=int, default=20, metavar="N", help="how many at most (default 20)")
+    as_json(parser)
+    database(parser)
+
+
+def runs(arguments: argparse.Namespace) -> int:
+    from lab.figures import format as written
+    from lab.store import queries
+    from lab.store.store import Store
+
+    slug = techniques.find(arguments.technique).slug if arguments.technique else None
+    found = queries.runs(Store(), technique=slug, limit=arguments.limit).to_dict("records")
+    if arguments.json:
+        fields = ("run_id", "name", "technique", "endpoint", "endpoint_kind", "models", "status", "trials", "failed")
+        rows = [{name: row[name] for name in fields} | {"started_utc": row["started_utc"].isoformat()} for row in found]
+        print(json.dumps({"version": 1, "runs": rows}, ensure_ascii=False, default=str))
+        return DONE
+    if not found:
+        print("No run yet. Start one: python main.py streaming --quick")
+    for row in found:
+        name = "" if written.missing(row["name"]) else f"  {row['name']}"
+        print(
+            f"{row['run_id']}  {written.when(row['started_utc'])}  {row['technique']:<13} {row['endpoint']:<10} "
+            f"{row['status']:<11} {int(row['trials'])} trials{name}"
+        )
+    return DONE
+
+
+def show_flags(parser: argparse.ArgumentParser) -> None:
+    which(parser)
+    outputs(parser)
+    as_json(parser)
+    database(parser)
+
+
+def outputs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--output",
+        metavar="LIST",
+        default="console",
+        help="how to tell the result: console, json, chart, markdown, several divided by commas (default console)",
+    )
+    parser.add_argument("--out", metavar="DIR", default="results", help="the folder for what --output writes (default results)")
+
+
+def show(arguments: argparse.Namespace) -> int:
+    from lab import results
+
+    return tell([results.read(arguments.run)], arguments)
+
+
+def tell(found: list, arguments: argparse.Namespace) -> int:
+    """Report every result in each of the ways asked for; with --json stdout has the one object and the rest goes to stderr."""
+    from rich.console import Console
+
+    from lab.harness import reporter
+
+    folder = Path(arguments.out)
+    console = Console(stderr=arguments.json, highlight=False, soft_wrap=False)
+    ways = {
+        "console": lambda: reporter.ConsoleReporter(console),
+        "json": lambda: reporter.JSONReporter(folder),
+        "chart": lambda: reporter.ChartReporter(folder),
+        "markdown": lambda: reporter.MarkdownReporter(folder),
+    }
+    asked = check_outputs(arguments.output)
+    for result in found:
+        for way in asked:
+            if way == "console" and arguments.json:
+                continue
+            written = ways[way]().report(result)
+            if written:
+                console.print(f"Wrote {written}", soft_wrap=True)
+    return DONE if not arguments.json else _print(found, arguments)
+
+
+def check_outputs(text: str) -> list[str]:
+    asked = [way.strip() for way in text.split(",") if way.strip()]
+    known = ("console", "json", "chart", "markdown")
+    if unknown := [way for way in asked if way not in known]:
+        raise LabError(f"There is no output {unknown[0]!r}; there are {', '.join(known)}.")
+    return asked
+
+
+def _print(found: list, arguments: argparse.Namespace) -> int:
+    from lab.harness.reporter import as_object, as_text
+
+    objects = [as_object(result) for result in found]
+    print(as_text({"version": objects[0]["version"], "runs": objects} if getattr(arguments, "many", False) else objects[0]))
+    return DONE
+
+
+def export_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--format", choices=FORMATS, default="parquet", help="the kind of file (default parquet)")
+    parser.add_argument("--out", metavar="DIR", default="results/export", help="the folder to write into (default results/export)")
+    parser.add_argument("--run", metavar="RUN", help="only this run: its id, name or `last`")
+    database(parser)
+
+
+def export(arguments: argparse.Namespace) -> int:
+    from lab.store import queries
+    from lab.store.export import export as write
+    from lab.store.store import Store
+
+    store = Store()
+    for path in write(store, arguments.out, arguments.format, queries.resolve(store, arguments.run) if arguments.run else None):
+        print(path)
+    return DONE
+
+
+def report_flags(parser: argparse.ArgumentParser) -> None:
+    which(parser)
+    parser.add_argument("--out", metavar="FILE", help="the HTML file to write (default results/RUN.html)")
+    database(parser)
+
+
+def report(arguments: argparse.Namespace) -> int:
+    from lab import results
+    from lab.harness.reporter import page
+
+    result = results.read(arguments.run)
+    path = Path(arguments.out or Path("results") / f"{result.run['run_id']}.html")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(page(result), encoding="utf-8")
+    print(path)
+    return DONE
+
+
+def trace_flags(parser: argparse.ArgumentParser) -> None:
+    which(parser)
+    parser.add_argument("--to", choices=("otlp", "console", "file", "langfuse"), default="otlp", help="where to (default otlp, by OTEL_* variables)")
+    parser.add_argument("--out", metavar="FILE", default="results/traces.jsonl", help="the file for --to file (default results/traces.jsonl)")
+    database(parser)
+
+
+def trace(arguments: argparse.Namespace) -> int:
+    from lab.instrumentation import traces
+    from lab.store import queries
+    from lab.store.store import Store
+
+    store = Store()
+    sent = traces.send_run(store, queries.resolve(store, arguments.run), arguments.to, Path(arguments.out))
+    print(sent)
+    return DONE if sent else FAILED

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import httpx2
 import numpy as np
 
-from lab import clock, paths, stats
+from lab import clock, paths, processes, stats
 from lab.instrumentation import messages
 from lab.instrumentation.wire import OBSERVER, Exchange, transport_for
 from lab.local.control import Control
@@ -75,6 +75,8 @@ def last_calibration() -> dict[str, Any] | None:
 
 def calibrate(streams: Sequence[int] = (1, 4, 16)) -> Calibration:
     """Measure, keep and return; under a minute. Starts a simulated server of its own, so a run's server is left alone."""
+    if busy := processes.running():
+        raise LabError(f"A run of {busy.technique} is being measured; calibrate when it has ended, or each would slow the other.")
     command = [sys.executable, "-m", "lab.local", "--simulated", "--no-spin", "--idle-s", "60"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=paths.ROOT)
     try:

@@ -1,0 +1,48 @@
+"""Noise floor: what the instrument can see on this machine, and what two identical arms look like."""
+
+import pandas as pd
+import streamlit as st
+
+from lab import calibrate
+from lab.figures import format as words
+from lab.figures import found as figures
+from pages.parts import chart, frame, rows
+
+CLAIM = "A difference smaller than the instrument's own error is no finding. Calibration holds the harness's stamps against known times."
+
+with frame.open_page("Noise floor", CLAIM):
+
+    @st.fragment(run_every=2 if "calibrating" in st.session_state else None)
+    def floor() -> None:
+        kept = calibrate.last_calibration()
+        if "calibrating" in st.session_state:
+            if kept and kept["taken_utc"] != st.session_state.calibrating:
+                del st.session_state.calibrating
+                st.rerun()
+            st.info("Calibrating in a process of its own; it takes some ten seconds.")
+        elif st.button("Calibrate again" if kept else "Calibrate", type="secondary" if kept else "primary", key="calibrate"):
+            calibrate.start()
+            st.session_state.calibrating = kept["taken_utc"] if kept else ""
+            st.rerun()
+        errors = pd.DataFrame(kept["errors"] if kept else [], columns=["streams", "clock", "quantile", "error_ms", "n"])
+        chart.show(figures.noise_floor(errors[errors["clock"] == "ttft"], chart.dark()), key="noise-floor")
+        if kept:
+            own, seen, timer = st.columns(3)
+            own.metric("Own error of TTFT, p95", words.ms(kept["own_error_p95_ms"]), help="One stream; an effect below it is greyed.")
+            seen.metric(
+                "Smallest difference seen, 20 blocks",
+                words.ms(kept["detectable_ms"].get("20")),
+                help="Half the interval of two identical arms on a server without noise.",
+            )
+            timer.metric("Timers of 5 ms wake late by, p95", words.ms(kept["loop_lag_ms"]["p95"]), help="The event loop's own lag.")
+            st.caption(f"{kept['host']}, {kept['cores']} cores, {kept['taken_utc'][:16].replace('T', ' ')} UTC; kept with each session.")
+
+    floor()
+    st.subheader("Two identical arms", anchor=False)
+    run_id = rows.ask("last_run_id", "aa")
+    if run_id is None:
+        st.markdown("No control run yet: run **Same thing twice** once, and its result stands here.")
+        st.stop()
+    result = rows.judged(run_id)
+    st.markdown(f"**{frame.escape(result.words[0].headline)}**")
+    st.caption(frame.escape(result.words[0].detail))

@@ -197,8 +197,12 @@ def report(arguments: argparse.Namespace) -> int:
 
 def trace_flags(parser: argparse.ArgumentParser) -> None:
     which(parser)
-    parser.add_argument("--to", choices=("otlp", "console", "file", "langfuse"), default="otlp", help="where to (default otlp, by OTEL_* variables)")
-    parser.add_argument("--out", metavar="FILE", default="results/traces.jsonl", help="the file for --to file (default results/traces.jsonl)")
+    parser.add_argument(
+        "--to", choices=("otlp", "console", "file", "langfuse"), default="otlp", help="where to (default otlp, by OTEL_* variables)"
+    )
+    parser.add_argument(
+        "--out", metavar="FILE", default="results/traces.jsonl", help="the file for --to file (default results/traces.jsonl)"
+    )
     database(parser)
 
 

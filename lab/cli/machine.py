@@ -19,7 +19,9 @@ def handlers(name: str):
 
 
 def models_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", nargs="?", choices=("list", "install"), default="list", help="list what is here, or install what is missing")
+    parser.add_argument(
+        "action", nargs="?", choices=("list", "install"), default="list", help="list what is here, or install what is missing"
+    )
     look.as_json(parser)
 
 
@@ -77,7 +79,9 @@ def endpoints(arguments: argparse.Namespace) -> int:
 def serve_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--simulated", action="store_true", help="the scripted latency model instead of the embedded one")
     parser.add_argument("--port", type=int, default=0, metavar="P", help="the port on 127.0.0.1; 0 takes a free one (default 0)")
-    parser.add_argument("--idle-s", type=float, default=0, metavar="S", help="end after so many seconds without a request; 0 is never (default 0)")
+    parser.add_argument(
+        "--idle-s", type=float, default=0, metavar="S", help="end after so many seconds without a request; 0 is never (default 0)"
+    )
 
 
 def serve(arguments: argparse.Namespace) -> int:

@@ -23,7 +23,20 @@ VERSION = 1
 
 QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 SHOWN = ("wait_ms", "ttft_ms", "total_ms")
-COMPARISON = ("metric", "technique", "arm", "baseline", "estimate_ms", "low_ms", "high_ms", "ratio", "n", "verdict", "needed_blocks", "reasons")
+COMPARISON = (
+    "metric",
+    "technique",
+    "arm",
+    "baseline",
+    "estimate_ms",
+    "low_ms",
+    "high_ms",
+    "ratio",
+    "n",
+    "verdict",
+    "needed_blocks",
+    "reasons",
+)
 TONES = {"good": "bold green", "bad": "bold red", "warn": "bold yellow", "unsure": "bold yellow"}
 
 
@@ -251,7 +264,11 @@ def trend(result: RunResult) -> list[str]:
         return []
     width = max(map(len, series))
     lines = [f"{name:<{width}}  {sparkline(values, min(known), max(known))}" for name, values in series.items()]
-    return ["", f"{written.metric_words(metric)} by block, from {written.value(metric, min(known))} to {written.value(metric, max(known))}", *lines]
+    return [
+        "",
+        f"{written.metric_words(metric)} by block, from {written.value(metric, min(known))} to {written.value(metric, max(known))}",
+        *lines,
+    ]
 
 
 def sparkline(values: Sequence[float | None], low: float, high: float) -> str:

@@ -1,0 +1,75 @@
+"""What a run says while it measures: a bar on a terminal, plain lines in a pipe."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from lab.figures import format as written
+
+MOST_LINES = 20
+"""A pipe gets about so many lines of progress, however long the run."""
+
+
+class Progress:
+    """Give it to a run as `on_progress`; it takes the entries of the progress file, one dict each."""
+
+    def __init__(self, console: Any):
+        self.console = console
+        self.bar = None
+        self.task = None
+        self.run_id: str | None = None
+        self.status: str | None = None
+        self.text = ""
+        self.said = 0
+
+    def __call__(self, entry: dict[str, Any]) -> None:
+        getattr(self, f"_{entry['kind']}", lambda entry: None)(entry)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+    def _started(self, entry: dict[str, Any]) -> None:
+        self.run_id = entry["run_id"]
+        if not self.console.is_terminal:
+            return
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+        from rich.progress import Progress as Bar
+
+        self.bar = Bar(
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn("trials · {task.fields[left]}{task.fields[last]}"),
+            console=self.console,
+        )
+        self.task = self.bar.add_task("", total=entry.get("total"), left="starting", last="")
+        self.bar.start()
+
+    def _trial(self, entry: dict[str, Any]) -> None:
+        done, total = entry.get("done") or 0, entry.get("total") or 0
+        left = f"about {written.ms(max(entry.get('left_s') or 0, 0) * 1e3)} left" if entry.get("left_s") is not None else ""
+        seen = (
+            written.ms(entry.get("wait_ms")) if entry.get("outcome") == "ok" else f"{entry.get('outcome')}: {entry.get('error_kind') or ''}"
+        )
+        last = f"{entry['arm']} {seen.rstrip(': ')}"
+        if self.bar is not None:
+            self.bar.update(self.task, completed=done, total=total, left=left, last=f" · {last}")
+        elif not self.console.is_terminal and (
+            done >= total or done * MOST_LINES >= self.said * max(total, 1) or entry.get("outcome") == "failed"
+        ):
+            self.said += 1
+            self._say(f"{done}/{total} {last}" + (f" · {left}" if left else ""))
+
+    def _note(self, entry: dict[str, Any]) -> None:
+        self._say(entry["text"])
+
+    def _ended(self, entry: dict[str, Any]) -> None:
+        self.status, self.text = entry["status"], entry.get("text") or ""
+        self.close()
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, markup=False, soft_wrap=True)
+        if not self.console.is_terminal:
+            sys.stdout.flush()

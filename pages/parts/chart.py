@@ -1,0 +1,31 @@
+"""A figure on a page: in the theme's colours, with its words for screen readers, its picture button and, where asked, its clicks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import plotly.graph_objects as go
+import streamlit as st
+
+from lab.figures import sheet
+
+
+def dark() -> bool:
+    """Whether the reader's theme is dark; figures are drawn for one ground or the other."""
+    return st.context.theme.type == "dark"
+
+
+def show(figure: go.Figure, key: str, clicks: bool = False) -> list[dict[str, Any]]:
+    """Draw a figure; with `clicks`, return the points that were clicked last (each with its customdata)."""
+    words = sheet.alt(figure)
+    settings = {
+        "theme": None,
+        "key": key,
+        "alt": words,
+        "config": sheet.config(words[:60], st.query_params.get("picture", "png")),
+    }
+    if not clicks:
+        st.plotly_chart(figure, **settings)
+        return []
+    event = st.plotly_chart(figure, on_select="rerun", selection_mode="points", **settings)
+    return list(event.selection.points) if event else []

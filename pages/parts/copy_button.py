@@ -1,0 +1,35 @@
+"""A button that puts text on the clipboard, in the browser; where the browser refuses, the text is selected for the reader to copy."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+_button = st.components.v2.component(
+    "lab.copy",
+    html='<button type="button"></button>',
+    css="""
+    button { font: inherit; font-size: 15px; min-height: 38px; padding: 4px 12px; cursor: pointer; white-space: nowrap;
+             color: var(--st-text-color);
+             background: transparent; border: 1px solid var(--st-border-color); border-radius: var(--st-button-radius); }
+    button:hover, button:focus-visible { border-color: var(--st-primary-color); color: var(--st-primary-color); outline: none; }
+    """,
+    js="""
+    export default function ({ data, parentElement }) {
+        const button = parentElement.querySelector("button");
+        button.textContent = data.label;
+        button.onclick = async () => {
+            try {
+                await navigator.clipboard.writeText(data.text);
+                button.textContent = "Copied";
+            } catch {
+                window.prompt("Copy this text", data.text);
+            }
+            setTimeout(() => { button.textContent = data.label; }, 1500);
+        };
+    }
+    """,
+)
+
+
+def show(label: str, text: str, key: str) -> None:
+    _button(data={"label": label, "text": text}, key=key, width="content")

@@ -1,0 +1,82 @@
+"""From an arm to its trials, from a trial to its calls, spans and events; where the reader is stands in the URL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from lab.figures import format as words
+from lab.figures import palette, waterfall
+from pages.parts import chart, rows
+
+CALL_COLUMNS = [
+    "role", "model", "started_ms", "ttft_ms", "total_ms", "prompt_tokens", "cache_read_tokens", "output_tokens", "observed_cache", "stop_reason",
+    "error_kind", "call_id",
+]  # fmt: skip
+
+
+def follow(points: list[dict[str, Any]], calls: pd.DataFrame) -> None:
+    """A click on a row of the waterfall opens that arm."""
+    trial = _trial_of(points)
+    if trial and (calls["trial_id"] == trial).any():
+        _go(arm=str(calls.loc[calls["trial_id"] == trial, "arm"].iloc[0]), seen=trial)
+
+
+def show(run: dict[str, Any]) -> None:
+    names = [arm["arm"] for arm in run["settings"]["arms"]]
+    arm, trial = st.query_params.get("arm"), st.query_params.get("trial")
+    if arm not in names:
+        st.caption("Click a bar to open the trials of its arm.")
+        return
+    with st.container(border=True, key="drill"):
+        left, right = st.columns([5, 1], vertical_alignment="center")
+        left.markdown(
+            f"**Trials of {words_of(arm)}**" + (f" · trial {words.short_id(trial)}" if trial else ": click one to open its calls")
+        )
+        if right.button("Back" if trial else "Close", key="drill-back", width="stretch"):
+            st.query_params.pop("trial" if trial else "arm", None)
+            st.rerun()
+        if trial:
+            _trial(trial)
+        else:
+            calls = rows.ask("calls", run["run_id"])
+            calls = calls[(calls["arm"] == arm) & (calls["phase"] == "measured")]
+            colour = palette.arm_colours(names, chart.dark())[arm]
+            points = chart.show(waterfall.trial_rows(calls, chart.dark(), colour=colour), key=f"trials-{run['run_id']}-{arm}", clicks=True)
+            chosen = _trial_of(points)
+            if chosen:
+                _go(arm=arm, trial=chosen, seen=chosen)
+
+
+def words_of(arm: str) -> str:
+    return arm.replace("*", "\\*").replace("_", "\\_").replace("[", "\\[")
+
+
+def _trial(trial: str) -> None:
+    calls = rows.ask("calls", None, trial)
+    st.dataframe(calls[[name for name in CALL_COLUMNS if name in calls]], hide_index=True, key="trial-calls")
+    spans = rows.ask("spans", trial)
+    what = st.segmented_control(
+        "Within the trial", ["Spans", "Events"], default="Spans", required=True, key="within", label_visibility="collapsed"
+    )
+    if what == "Spans":
+        st.dataframe(spans[["kind", "name", "started_ms", "ended_ms", "span_id", "parent_id"]], hide_index=True)
+    else:
+        events = rows.ask("trial_events", trial)
+        st.dataframe(events[["at_ms", "role", "kind", "characters", "text", "call_id"]], hide_index=True)
+
+
+def _trial_of(points: list[dict[str, Any]]) -> str | None:
+    data = points[0].get("customdata") if points else None
+    return str(data[0]) if data else None
+
+
+def _go(seen: str, **where: str) -> None:
+    """Move once a click: a chart keeps its selection, and would otherwise bring the reader back here for ever."""
+    if st.session_state.get("drilled") == seen + str(where):
+        return
+    st.session_state["drilled"] = seen + str(where)
+    st.query_params.update(where)
+    st.rerun()

@@ -1,0 +1,58 @@
+"""The order of every technique's page: what goes on now, what was found, and how to find it out anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import streamlit as st
+
+from lab.endpoints.registry import Endpoint
+from lab.model import Technique
+from pages.parts import results, rows, run_panel, set_up
+
+GHOSTS = (
+    ("The verdict", "How much sooner, with its interval, in words you can paste into a pull request."),
+    ("The waterfall", "Where the time of the median trial goes, one row an arm; a click opens every call."),
+    ("The rows", "Every trial with its clocks, tokens, cost and quality, to look through or download."),
+)
+
+
+def show(
+    technique: Technique, endpoint: Endpoint, views: Mapping[str, Callable[[dict[str, Any]], None]], form: Callable[[], dict] | None = None
+) -> None:
+    """A technique's page below its claim. `views` are the segments under the waterfall; `form` replaces the knobs where a page has its own."""
+    going = run_panel.current(technique)
+    if going:
+        run_panel.show(technique, going)
+    chosen = _chosen(technique, endpoint)
+    if chosen and chosen["run_id"] != going:
+        results.show(technique, endpoint, chosen, views)
+    elif going is None:
+        set_up.show(technique, endpoint, opened=True, form=form)
+        _ghosts()
+        return
+    if going is None:
+        set_up.show(technique, endpoint, opened=False, form=form)
+
+
+def _chosen(technique: Technique, endpoint: Endpoint) -> dict[str, Any] | None:
+    """The run in the URL, else the newest on the chosen endpoint, else the newest anywhere."""
+    asked = st.query_params.get("run")
+    if asked:
+        found = rows.run_or_none(asked)
+        if found:
+            return found
+        ended = run_panel.ending(asked)
+        if ended:
+            run_panel.show_ending(ended)
+        elif run_panel.current(technique) != asked:
+            st.warning("The run in this link is not in this database; the newest one is shown instead.")
+    newest = rows.ask("last_run_id", technique.slug, endpoint.kind) or rows.ask("last_run_id", technique.slug)
+    return rows.run_or_none(newest)
+
+
+def _ghosts() -> None:
+    st.caption("After a run, this page shows:")
+    for column, (title, text) in zip(st.columns(len(GHOSTS)), GHOSTS, strict=True):
+        column.html(f'<div class="lab-ghost"><b>{title}</b>{text}</div>')

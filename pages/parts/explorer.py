@@ -1,0 +1,127 @@
+"""The tables as they are: their documentation, a query box that can only read, a quick chart, and files of any result."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from lab import paths
+from lab.figures import quick
+from lab.store import export, sandbox
+from lab.store.store import Store
+from pages.parts import chart, rows
+
+NAMES = (
+    "runs",
+    "sessions",
+    "trials",
+    "calls",
+    "spans",
+    "events",
+    "call_metrics",
+    "trial_metrics",
+    "arm_summary",
+    "arm_counts",
+    "pair_differences",
+)
+EXAMPLES = {
+    "Medians by arm": "SELECT technique, arm, count(*) AS n, median(wait_ms) AS wait_ms, median(total_ms) AS total_ms\n"
+    "FROM trial_metrics\nWHERE phase = 'measured' AND outcome = 'ok'\nGROUP BY ALL\nORDER BY technique, arm",
+    "Slowest calls": "SELECT started_ms, arm, model, ttft_ms, total_ms, loop_lag_ms, error_kind\nFROM call_metrics\nORDER BY total_ms DESC\nLIMIT 20",
+    "Cache states": "SELECT arm, observed_cache, count(*) AS calls, median(ttft_ms) AS ttft_ms, avg(cached_share) AS cached_share\n"
+    "FROM call_metrics\nWHERE role = 'answer'\nGROUP BY ALL\nORDER BY arm, calls DESC",
+    "Failures by kind": "SELECT technique, arm, error_kind, count(*) AS n\nFROM trial_metrics\nWHERE outcome = 'failed'\nGROUP BY ALL\nORDER BY n DESC",
+    "Gaps between arrivals": "SELECT seq, at_ns / 1e6 AS at_ms, kind, characters\nFROM events\nWHERE call_id = (SELECT call_id FROM events LIMIT 1)\nORDER BY seq",
+}
+KINDS = {"csv": "text/csv", "parquet": "application/vnd.apache.parquet", "json": "application/json", "duckdb": "application/octet-stream"}
+
+
+def tables() -> None:
+    """Every table and view with its columns, its rows' number, and what data/README.md says of it."""
+    name = st.selectbox("Table or view", NAMES, key="table", bind="query-params", help="Views are the only definitions of the metrics.")
+    counts = rows.ask("row_counts")
+    left, right = st.columns([3, 2])
+    with left:
+        words = _documentation(name)
+        st.markdown(words or f"`{name}` has no text in data/README.md.")
+    with right:
+        st.caption(f"{counts[name]:,} rows" if name in counts else "a view, computed from the tables")
+        st.dataframe(_asked(f"DESCRIBE {name}")[["column_name", "column_type"]], hide_index=True, height=320, key="columns")
+    st.dataframe(_asked(f"SELECT * FROM {name} LIMIT 100"), hide_index=True, height=280, key="first-rows")
+    st.caption("The first 100 rows.")
+    if st.button("Prepare the whole of it as files", key="prepare"):
+        st.session_state["prepared"] = name
+    if st.session_state.get("prepared") == name:
+        files(sandbox.run_sql(Store(), f"SELECT * FROM {name}", timeout_s=30, max_rows=1_000_000), name)
+
+
+def query() -> None:
+    """One read-only query, by the sandbox's limits: another process, 5 s, 512 MB, 10,000 rows."""
+    example = st.pills("Examples", list(EXAMPLES), key="example")
+    if example and st.session_state.get("example-shown") != example:
+        st.session_state["example-shown"] = example
+        st.session_state["sql"] = EXAMPLES[example]
+    st.session_state.setdefault("sql", st.query_params.get("sql", EXAMPLES["Medians by arm"]))
+    sql = st.text_area(
+        "SQL", key="sql", height=160, help="DuckDB's SQL. It can only read: no files, no network, no settings; 5 seconds, 512 MB."
+    )
+    if st.button("Run the query", type="primary", key="run-sql"):
+        st.query_params["sql"] = sql
+        st.session_state["result"] = None
+        with st.spinner("Asking"):
+            st.session_state["result"] = sandbox.run_sql(Store(), sql)
+    result = st.session_state.get("result")
+    if result is None:
+        st.caption("The result stands here, as a table and as a quick chart.")
+        return
+    st.dataframe(result, hide_index=True, key="result-table", height=min(36 * (len(result) + 1) + 4, 420))
+    more = " More rows matched; these are the first." if result.attrs.get("truncated") else ""
+    st.caption(f"{len(result):,} rows.{more}")
+    _chart(result)
+    files(result, "result")
+
+
+def _chart(result: pd.DataFrame) -> None:
+    numbers = quick.numeric(result)
+    if not numbers or len(result) < 2:
+        return
+    left, middle, right = st.columns(3)
+    y = left.selectbox("Quick chart of", numbers, index=len(numbers) - 1, key="chart-y")
+    x = middle.selectbox("against", list(result.columns), key="chart-x")
+    by = right.selectbox(
+        "by", [None, *[name for name in result.columns if name not in numbers]], format_func=lambda name: name or "nothing", key="chart-by"
+    )
+    chart.show(quick.quick(result, x, y, by, chart.dark()), key="quick")
+
+
+def files(result: pd.DataFrame, name: str) -> None:
+    with st.container(horizontal=True):
+        for kind, mime in KINDS.items():
+            st.download_button(
+                kind.upper() if kind in ("csv", "json") else kind.capitalize() if kind == "parquet" else "DuckDB",
+                _bytes(result, kind, name), f"{name}.{kind}", mime, key=f"{name}-{kind}", on_click="ignore",
+            )  # fmt: skip
+
+
+def _bytes(result: pd.DataFrame, kind: str, name: str) -> Any:
+    return lambda: export.frame_bytes(result, kind, name)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _kept(sql: str, database: str, version: int) -> pd.DataFrame:
+    return sandbox.run_sql(Store(), sql)
+
+
+def _asked(sql: str) -> pd.DataFrame:
+    return _kept(sql, str(paths.database()), Store().version())
+
+
+def _documentation(name: str) -> str:
+    file = paths.ROOT / "data" / "README.md"
+    if not file.exists():
+        return ""
+    found = re.search(rf"^#+ .*\b{name}\b.*\n((?:(?!^#).*\n?)*)", file.read_text(encoding="utf-8"), re.MULTILINE)
+    return found[1].strip() if found else ""

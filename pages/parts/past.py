@@ -1,0 +1,171 @@
+"""All runs: found by filters, seen as a trend, named, noted, deleted (and brought back), and brought in from elsewhere."""
+
+from __future__ import annotations
+
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from lab import report
+from lab.figures import format as words
+from lab.figures import trends
+from lab.model import LabError
+from lab.store.queries import METRICS
+from lab.store.store import Store
+from pages.parts import chart, frame, rows
+from pages.parts.frame import escape
+
+TABLES = ("runs", "sessions", "trials", "calls", "spans", "events")
+LARGEST = 2_000_000_000
+
+
+def filters() -> dict[str, Any]:
+    """What to look at; it stands in the URL. Empty means all."""
+    known = rows.ask("runs", limit=5000)
+    if known.empty:
+        return {}
+    columns = st.columns(4)
+
+    def choose(place: int, label: str, options: list[str], key: str) -> str | None:
+        return columns[place].selectbox(label, options, index=None, placeholder="all", key=key, bind="query-params")
+
+    models = sorted({str(model) for models in known["models"] for model in models.values()})
+    return {
+        "technique": choose(0, "Technique", sorted(known["technique"].unique()), "technique"),
+        "endpoint_kind": choose(1, "Endpoint kind", sorted(known["endpoint_kind"].unique()), "kind"),
+        "model": choose(2, "Model", models, "model"),
+        "text": columns[3].text_input("Name or note contains", key="text", bind="query-params") or None,
+    }
+
+
+def table(chosen: dict[str, Any]) -> dict[str, Any] | None:
+    """The runs, newest first; the one that is selected, else the one in the URL."""
+    found = rows.ask("runs", **chosen)
+    if found.empty:
+        st.info("No run matches. Clear a filter above.")
+        return None
+    found["cost_usd"] = found["cost_usd"].astype(float)
+    picked = st.dataframe(
+        found,
+        column_order=("started_utc", "name", "technique", "endpoint", "status", "trials", "failed", "cost_usd", "note"),
+        column_config={
+            "started_utc": st.column_config.DatetimeColumn("started, UTC", format="D MMM YYYY, HH:mm"),
+            "cost_usd": st.column_config.NumberColumn("cost", format="$%.4f"),
+        },
+        hide_index=True,
+        height=min(36 * (len(found) + 1) + 4, 330),
+        on_select="rerun",
+        selection_mode="single-row",
+        key="runs-table",
+    )
+    st.caption(f"{len(found):,} runs. Select one to name it, note on it, report it or delete it.")
+    if picked.selection.rows:
+        st.query_params["run"] = found["run_id"].iloc[picked.selection.rows[0]]
+    return rows.run_or_none(st.query_params.get("run"))
+
+
+def one(run: dict[str, Any]) -> None:
+    """Name, note, report and deletion of one run; deleting asks first and can be undone."""
+    run_id = run["run_id"]
+    with st.container(border=True, key="one-run"):
+        st.markdown(f"**{escape(run.get('name') or run['technique'])}** · {words.when(run['started_utc'])} · run {words.short_id(run_id)}")
+        with st.form(key=f"words-{run_id}", border=False):
+            name = st.text_input("Name", run.get("name") or "", max_chars=80)
+            note = st.text_area("Note", run.get("note") or "", height=80, max_chars=4000)
+            if st.form_submit_button("Save"):
+                Store().rename(run_id, name.strip() or None)
+                Store().set_note(run_id, note.strip() or None)
+                st.rerun()
+        with st.container(horizontal=True):
+            place = frame.page_of(run["technique"])
+            if place:
+                frame.link(place, "Open the run", run=run_id)
+            st.download_button(
+                "Report",
+                lambda: report.report(Store(), run_id),
+                f"run-{words.short_id(run_id)}.html",
+                "text/html",
+                key="report",
+                on_click="ignore",
+            )
+            with st.popover("Delete"):
+                st.markdown("All rows of this run go. The run deleted last can be brought back.")
+                if st.button("Delete this run", type="primary", key="delete"):
+                    if run["status"] == "running":
+                        raise LabError("This run is being measured. Stop it first.")
+                    Store().delete_run(run_id)
+                    st.session_state["deleted"] = run.get("name") or words.short_id(run_id)
+                    st.query_params.pop("run", None)
+                    st.rerun()
+
+
+def undo() -> None:
+    gone = st.session_state.get("deleted")
+    if gone:
+        left, right = st.columns([5, 1], vertical_alignment="center")
+        left.info(f"Run {escape(gone)} was deleted.")
+        if right.button("Undo", key="undo", width="stretch"):
+            Store().undelete()
+            st.session_state.pop("deleted")
+            st.rerun()
+
+
+def trend(chosen: dict[str, Any]) -> None:
+    """One chart a technique and endpoint kind: kinds never share one."""
+    metric = st.selectbox("Metric", METRICS, format_func=words.metric_words, key="metric", bind="query-params")
+    named = {name: chosen.get(name) for name in ("technique", "endpoint_kind", "model")}
+    found = rows.ask("history", metric, **named)
+    if found.empty:
+        st.info(f"No run that matches has a {words.metric_words(metric)}.")
+        return
+    groups = list(found.groupby(["run_technique", "endpoint_kind"], sort=False))
+    for (technique, kind), mine in sorted(groups, key=lambda group: -group[1]["run_id"].nunique())[:4]:
+        st.caption(f"{technique} · {kind}")
+        chart.show(trends.history_trend(mine, chart.dark(), metric=metric), key=f"trend-{technique}-{kind}")
+    if len(groups) > 4:
+        st.caption(f"{len(groups) - 4} more groups match; choose a technique above to see them.")
+
+
+def drift(run: dict[str, Any]) -> None:
+    metric = run["settings"]["headline"]["metric"]
+    found = rows.ask("drift", run["run_id"], metric).assign(endpoint=run["endpoint"], endpoint_kind=run["endpoint_kind"])
+    effects = rows.ask("median_pair", run["run_id"])
+    effect = None if effects.empty else float(effects["difference"].iloc[0])
+    chart.show(trends.drift(found, chart.dark(), metric=metric, effect_ms=effect), key="drift")
+
+
+def bring_in() -> None:
+    """Import is idempotent: rows have ids that are unique across databases."""
+    with st.expander("Import runs", key="import-open"):
+        st.markdown("Another lab's `lab.duckdb`, a zip of its exported Parquet files, or those files themselves. Twice adds nothing.")
+        files = st.file_uploader("Files", type=["duckdb", "zip", "parquet"], accept_multiple_files=True, key="import-files")
+        if files and st.button("Import", key="import"):
+            with tempfile.TemporaryDirectory(prefix="lab-import-") as folder:
+                added = Store().import_from(_laid_out(files, Path(folder)))
+            st.success(f"Added {added.runs:,} runs, {added.trials:,} trials, {added.calls:,} calls and {added.events:,} events.")
+
+
+def _laid_out(files: list[Any], folder: Path) -> Path:
+    """The uploads as import_from wants them. From a zip only the six tables are taken, by their names: no path inside it is followed."""
+    for file in files:
+        if file.name.endswith(".duckdb"):
+            (folder / "lab.duckdb").write_bytes(file.getvalue())
+            return folder / "lab.duckdb"
+        if file.name.endswith(".zip"):
+            try:
+                with zipfile.ZipFile(file) as packed:
+                    for item in packed.infolist():
+                        table = Path(item.filename).name.removesuffix(".parquet")
+                        if table in TABLES and item.filename.endswith(".parquet") and item.file_size < LARGEST:
+                            (folder / f"{table}.parquet").write_bytes(packed.read(item))
+            except zipfile.BadZipFile:
+                raise LabError(f"{file.name} is not a zip file.") from None
+        elif Path(file.name).stem in TABLES:
+            (folder / f"{Path(file.name).stem}.parquet").write_bytes(file.getvalue())
+    missing = [table for table in TABLES if not (folder / f"{table}.parquet").exists()]
+    if missing:
+        raise LabError(f"There is no {', '.join(f'{table}.parquet' for table in missing)} among the files. An export has all six tables.")
+    return folder

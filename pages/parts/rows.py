@@ -1,0 +1,49 @@
+"""What the pages read: each query is one short read, kept until the store's change counter moves."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from lab import paths, results
+from lab.model import LabError
+from lab.store import queries
+from lab.store.store import Store
+
+
+@st.cache_data(max_entries=256, show_spinner=False)
+def _kept(query: str, arguments: tuple, named: tuple, database: str, version: int) -> Any:
+    return getattr(queries, query)(Store(), *arguments, **dict(named))
+
+
+def ask(query: str, *arguments: Any, **named: Any) -> Any:
+    """The answer of one function of lab.store.queries; read again only after something was written."""
+    return _kept(query, arguments, tuple(sorted(named.items())), str(paths.database()), Store().version())
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _judged(run_id: str, database: str, version: int) -> Any:
+    return results.read(Store(), run_id)
+
+
+def judged(run_id: str) -> Any:
+    """A run with its comparisons and their words, as every reporter has them."""
+    return _judged(run_id, str(paths.database()), Store().version())
+
+
+def run_or_none(run_id: str | None) -> dict[str, Any] | None:
+    """The row of a run; None where it has none, as before the worker's first write."""
+    try:
+        return ask("run", run_id) if run_id else None
+    except LabError:
+        return None
+
+
+def parquet(frame: pd.DataFrame) -> bytes:
+    """The frame as one Parquet file."""
+    held = io.BytesIO()
+    frame.to_parquet(held, index=False)
+    return held.getvalue()

@@ -1,0 +1,191 @@
+"""Set up a run: knobs and the usual options in rows, what it will cost, and one button."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+from pydantic import ValidationError
+
+from lab import processes
+from lab.endpoints.registry import Endpoint
+from lab.figures import format as words
+from lab.harness.plan import BenchmarkConfig
+from lab.harness.runner import estimate
+from lab.model import LabError, Technique
+from lab.scenarios import definitions
+from lab.scenarios.definitions import Task
+from pages.parts import knob_form
+from pages.parts.frame import escape, guard
+
+CATEGORIES = ("question-answering", "reasoning", "tools", "rag")
+PASTE, UPLOAD = "paste my own", "upload a JSONL file"
+LIVE_BUDGET_USD = 0.50
+
+
+def show(technique: Technique, endpoint: Endpoint, *, opened: bool, bodies: list[dict[str, Any]] | None = None) -> None:
+    """The form of a technique; it stands open where there is no run yet, and folds away under the results of one."""
+    if opened:
+        with st.container(border=True, key="set-up"):
+            st.subheader("Set up a run", anchor=False)
+            _form(technique, endpoint)
+        return
+    with st.expander("Set up a run", key="set-up-open", bind="query-params"):
+        _form(technique, endpoint)
+
+
+def _form(technique: Technique, endpoint: Endpoint) -> None:
+    with guard():
+        lacking = [need for need in technique.needs if need not in endpoint.capabilities]
+        if lacking:
+            raise LabError(
+                f"{endpoint.name} cannot do {', '.join(lacking)}, which this experiment is about. Choose another endpoint above."
+            )
+        knobs = knob_form.checked(technique.knobs, knob_form.show(technique.knobs))
+        choices = _options(technique, endpoint)
+        config = _config(technique, endpoint, knobs.model_dump(exclude_defaults=True), choices)
+        _start(technique, config, choices["runs"])
+
+
+def _options(technique: Technique, endpoint: Endpoint) -> dict[str, Any]:
+    """What every technique asks: how many blocks, which models, which tasks, and on a live endpoint how much money."""
+    columns = st.columns(4)
+    with columns[0]:
+        runs = st.number_input(
+            "Blocks",
+            1,
+            500,
+            10,
+            key="blocks",
+            bind="query-params",
+            help="One block is one task with every arm once, in random order. Six is the fewest from which 95 % can be reached.",
+        )
+    with columns[1]:
+        scenario, tasks = _scenario(technique, endpoint)
+    tiers = technique.tiers or (endpoint.generates,)
+    models: dict[str, str] = {}
+    for place, tier in enumerate(tiers):
+        with columns[2 + place % 2]:
+            standard = endpoint.models.get(tier, "")
+            known = list(dict.fromkeys(filter(None, [standard, *endpoint.models.values()])))
+            models[tier] = st.selectbox(
+                "Model" if len(tiers) == 1 else f"{tier.capitalize()} model",
+                known,
+                index=0 if known else None,
+                accept_new_options=True,
+                key=f"model_{tier}",
+                bind="query-params",
+                help="Any model the endpoint knows; type its name if it is not listed.",
+            )
+    money = None
+    if endpoint.kind == "live":
+        with columns[3]:
+            money = st.number_input(
+                "Budget, $",
+                0.01,
+                100.0,
+                LIVE_BUDGET_USD,
+                step=0.05,
+                key="budget",
+                bind="query-params",
+                help="The run stops before it would pass this sum.",
+            )
+    more = st.expander("More options", key="more-options", on_change="rerun")
+    seed, warmup, keep, half_width = None, 1, None, None
+    if more.open:
+        with more:
+            columns = st.columns(4)
+            seed = columns[0].number_input(
+                "Seed", 0, value=None, key="seed", bind="query-params", help="Decides the order of arms and tasks; empty draws one."
+            )
+            warmup = columns[1].number_input(
+                "Warm-up blocks", 0, 10, 1, key="warmup", bind="query-params", help="Run first, with other prompts, and never counted."
+            )
+            half_width = columns[2].number_input(
+                "Stop once known to ± ms",
+                0,
+                value=None,
+                key="precision",
+                bind="query-params",
+                help="Ends early when the interval's half-width is this small, and never because of a p-value.",
+            )
+            keep = columns[3].segmented_control(
+                "Keep the text",
+                ["usual", "yes", "no"],
+                default="usual",
+                required=True,
+                key="keep_text",
+                bind="query-params",
+                help="Usual keeps answers to built-in tasks (the race shows them) and not to your own.",
+            )
+    return {
+        "runs": int(runs), "scenario": scenario, "tasks": tasks, "models": {k: v for k, v in models.items() if v}, "max_usd": money,
+        "seed": seed, "warmup": int(warmup), "keep_text": {"yes": True, "no": False}.get(keep), "target_half_width_ms": half_width,
+    }  # fmt: skip
+
+
+def _scenario(technique: Technique, endpoint: Endpoint) -> tuple[str | None, list[Task] | None]:
+    """A category by name, or the user's own tasks, checked line by line."""
+    choice = st.selectbox(
+        "Tasks",
+        [*CATEGORIES, PASTE, UPLOAD],
+        index=CATEGORIES.index(technique.category) if technique.category in CATEGORIES else 0,
+        key="scenario",
+        bind="query-params",
+        help="What is asked. Built-in tasks check their answers; the text of your own is not kept unless you choose so.",
+    )
+    if choice == PASTE:
+        with st.popover("Your tasks", width="stretch"):
+            system = st.text_area("System prompt", key="own-system", height=80)
+            questions = st.text_area("Questions, one a line", key="own-questions", height=160)
+        lines = [line.strip() for line in questions.splitlines() if line.strip()]
+        if not lines:
+            raise LabError("Paste at least one question under “Your tasks”, one a line.")
+        return None, [
+            Task(task_id=f"own-{n}", category="user", prompt=line, system=system, origin="user") for n, line in enumerate(lines, 1)
+        ]
+    if choice == UPLOAD:
+        file = st.file_uploader("JSON lines", type=["jsonl", "json"], key="own-file", help="Each line a task or a whole Messages body.")
+        if file is None:
+            raise LabError("Choose a .jsonl file: each line a task, or a whole Messages body with messages and tools.")
+        return None, definitions.parse_lines(file.getvalue().decode("utf-8", errors="replace"))
+    return (None if choice == technique.category else choice), None
+
+
+def _config(technique: Technique, endpoint: Endpoint, knobs: dict[str, Any], choices: dict[str, Any]) -> BenchmarkConfig:
+    try:
+        return BenchmarkConfig(technique=technique.slug, endpoint=endpoint.name, knobs=knobs, **choices)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise LabError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}.") from None
+
+
+def _start(technique: Technique, config: BenchmarkConfig, blocks: int) -> None:
+    """Say what the run will take; refuse what cannot run; start it in a process of its own."""
+    expected = estimate(config)
+    left, right = st.columns([2, 5], vertical_alignment="center")
+    for refusal in expected.refusals:
+        st.error(escape(refusal))
+    busy = processes.running()
+    with left:
+        pressed = st.button(
+            f"Run {blocks} block{'' if blocks == 1 else 's'}",
+            type="primary",
+            key="run-button",
+            disabled=bool(expected.refusals) or busy is not None,
+            width="stretch",
+        )
+    with right:
+        st.caption("Another run is being measured; one at a time keeps both honest." if busy else escape(expected.text))
+    if pressed:
+        begin(config)
+
+
+def begin(config: BenchmarkConfig) -> None:
+    """Start the worker and show its run on this page."""
+    st.query_params["run"] = processes.start_run(config)
+    st.rerun()
+
+
+def price(expected: Any) -> str:
+    return words.usd(expected.usd) if expected.usd is not None else "no price known"

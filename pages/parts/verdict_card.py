@@ -1,0 +1,107 @@
+"""The answer first: its number large, its interval drawn, then what was seen, quality and price, and what to do next."""
+
+from __future__ import annotations
+
+from html import escape as html
+from typing import Any
+
+import streamlit as st
+
+from lab import processes, stats
+from lab.endpoints import registry
+from lab.endpoints.registry import Endpoint
+from lab.figures import format as words
+from lab.figures import found, palette
+from lab.harness.plan import BenchmarkConfig, config_of
+from lab.harness.runner import estimate
+from lab.model import LabError, Technique
+from pages.parts import chart, copy_button, rows, set_up
+from pages.parts.frame import escape
+
+MORE = 10
+
+
+def show(technique: Technique, endpoint: Endpoint, run: dict[str, Any]) -> None:
+    result = rows.judged(run["run_id"])
+    planned, said = result.comparisons[0], result.words[0]
+    with st.container(border=True, key="verdict"):
+        lead, _, rest = said.headline.partition(": ")
+        st.markdown(f"**{escape(lead if rest else said.headline)}**")
+        if planned.estimate_ms is not None:
+            left, right = st.columns([2, 3], vertical_alignment="center")
+            with left:
+                colour = palette.tone_colour(said.tone, chart.dark())
+                share = "" if planned.ratio is None else f"<small>{words.percent(planned.ratio - 1, sign=True)}</small>"
+                number = html(words.value(planned.metric, planned.estimate_ms, sign=True))
+                st.html(f'<div class="lab-number" style="color:{colour}">{number}{share}</div>')
+                st.caption(f"change in {words.metric_words(planned.metric)}, n = {planned.n}")
+            with right:
+                figure = found.interval_bar(planned.estimate_ms, planned.low_ms, planned.high_ms, chart.dark(), said.tone, planned.metric)
+                chart.show(figure, key="interval")
+        for line in (said.seen, said.detail):
+            if line:
+                st.caption(escape(line))
+        _where(technique, run)
+        _next(technique, endpoint, run, planned, said)
+
+
+def doubt(run: dict[str, Any]) -> str | None:
+    """Why the run's planned comparison cannot be trusted, to stand on its figures; None where it can."""
+    comparisons = rows.judged(run["run_id"]).comparisons
+    return comparisons[0].greyed if comparisons else None
+
+
+def _where(technique: Technique, run: dict[str, Any]) -> None:
+    kind = run["endpoint_kind"]
+    models = ", ".join(dict.fromkeys(run["models"].values()))
+    note = technique.notes.get(kind)
+    said = f"Published: {technique.published}." if technique.published else ""
+    if said and kind != "live":
+        said = f"Published, a claim to be tested on Claude: {technique.published}."
+    text = " ".join(filter(None, [note, said]))
+    st.html(
+        f'<div style="font-size:13px"><span class="lab-tag {kind}">{kind}</span>&ensp;{html(run["endpoint"])} · {html(models)} · '
+        f"{words.when(run['started_utc'])}{'<br>' + html(text) if text else ''}</div>"
+    )
+
+
+def _next(technique: Technique, endpoint: Endpoint, run: dict[str, Any], planned: stats.Comparison, said: stats.Words) -> None:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        busy = processes.running() is not None
+        settled = run["settings"]["runs"]
+        resume = run["status"] != "finished"
+        blocks = planned.needed_blocks or MORE
+        if st.button(
+            "Resume" if resume else f"{blocks} more blocks",
+            key="more-blocks",
+            disabled=busy,
+            help="They join this run, in the same seeded order.",
+        ):
+            set_up.begin(more(run, settled if resume else settled + blocks))
+        if run["endpoint_kind"] != "live":
+            _try_on_claude(technique, run)
+        copy_button.show("Copy as Markdown", said.markdown, key="copy-verdict")
+
+
+def more(run: dict[str, Any], blocks: int) -> BenchmarkConfig:
+    """The run's own settings with this many blocks in all, to be joined to it."""
+    return config_of(**{**run["settings"]["config"], "runs": blocks, "quick": False, "join_run": run["run_id"], "seed": run["seed"]})
+
+
+def _try_on_claude(technique: Technique, run: dict[str, Any]) -> None:
+    """With a key the same run on the Claude API, with its price; without one, how to give it."""
+    if "anthropic" not in registry.names():
+        with st.popover("Try on Claude"):
+            st.markdown(
+                "Set `ANTHROPIC_API_KEY` in the environment or in `.streamlit/secrets.toml`, then choose the endpoint **anthropic** above."
+            )
+        return
+    config = config_of(**{**run["settings"]["config"], "endpoint": "anthropic", "models": {}, "max_usd": set_up.LIVE_BUDGET_USD})
+    try:
+        expected = estimate(config)
+    except LabError:
+        return
+    price = f", about {words.usd(expected.usd)}" if expected.usd is not None else ""
+    if st.button(f"Try on Claude{price}", key="try-live", disabled=processes.running() is not None or bool(expected.refusals)):
+        st.query_params["endpoint_wanted"] = "anthropic"
+        set_up.begin(config)

@@ -1,0 +1,130 @@
+"""The segments under the waterfall; each is drawn only when it is chosen."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import streamlit as st
+
+from lab import snippets, techniques
+from lab.endpoints import registry
+from lab.figures import clocks, trials
+from lab.figures import format as words
+from lab.harness import plan
+from lab.scenarios import definitions
+from lab.store.queries import METRICS
+from pages.parts import chart, rows, verdict_card
+from pages.parts.results import arms, headline
+
+ROW_COLUMNS = (
+    "block", "position", "arm", "phase", "outcome", "wait_ms", "ttft_ms", "total_ms", "tokens_per_s", "prompt_tokens", "cached_share",
+    "output_tokens", "quality", "cost_usd", "observed_cache", "connection_reused", "loop_lag_ms", "error_kind", "task_id", "started_utc", "trial_id",
+)  # fmt: skip
+
+
+def distribution(run: dict[str, Any]) -> None:
+    metric = _metric(run)
+    log = st.toggle("Logarithmic axis", key="log", bind="query-params")
+    figure = trials.distribution(
+        rows.ask("trials", run["run_id"]), metric, chart.dark(), arms=arms(run), log=log, reason=_doubt(run, metric)
+    )
+    chart.show(figure, key="distribution")
+    _summary(run, metric)
+
+
+def pairs(run: dict[str, Any]) -> None:
+    metric = _metric(run)
+    figure = trials.pairs(rows.ask("pairs", run["run_id"]), metric, chart.dark(), arms=arms(run), reason=_doubt(run, metric))
+    chart.show(figure, key="pairs")
+
+
+def ladder(run: dict[str, Any]) -> None:
+    typical = rows.ask("median_trials", run["run_id"], headline(run))
+    calls = rows.ask("calls", run["run_id"])
+    calls = calls[calls["trial_id"].isin(typical["trial_id"]) & (calls["role"] == "answer")]
+    chart.show(clocks.clock_ladder(calls, chart.dark(), arms=arms(run), headline=headline(run)), key="clocks")
+
+
+def table(run: dict[str, Any]) -> None:
+    """Every trial, whatever came of it, and the files of the whole frame."""
+    frame = rows.ask("trials", run["run_id"])
+    shown = [name for name in ROW_COLUMNS if name in frame]
+    st.dataframe(frame, column_order=shown, hide_index=True, key="rows", height=420)
+    name = f"trials-{words.short_id(run['run_id'])}"
+    with st.container(horizontal=True):
+        st.download_button("CSV", lambda: frame.to_csv(index=False), f"{name}.csv", "text/csv", key="csv", on_click="ignore")
+        st.download_button(
+            "Parquet", lambda: rows.parquet(frame), f"{name}.parquet", "application/vnd.apache.parquet", key="parquet", on_click="ignore"
+        )
+        st.download_button(
+            "JSON",
+            lambda: frame.to_json(orient="records", date_format="iso"),
+            f"{name}.json",
+            "application/json",
+            key="json",
+            on_click="ignore",
+        )
+    st.caption(f"{len(frame):,} trials, warm-up and failed ones included. Times in ms; data/README.md says what each column is.")
+
+
+def use_it(run: dict[str, Any]) -> None:
+    """The arm's own requests, found by rehearsing the trial, and Python that makes them."""
+    technique = techniques.find(run["technique"])
+    names = arms(run)
+    arm = st.segmented_control("Arm", names, default=run["settings"]["headline"]["arm"], required=True, key="use-arm")
+    endpoint = registry.find(run["endpoint"])
+    knobs = plan.knobs_of(technique, run["settings"]["knobs"])
+    task = definitions.load(technique.category, run["endpoint_kind"])[0]
+    asked = snippets.requests(technique, arm, knobs, task, run["models"] or endpoint.models, endpoint.generates, endpoint.capabilities)
+    st.caption(
+        "Set ANTHROPIC_API_KEY; to try it on this machine, start `python main.py serve` and set ANTHROPIC_BASE_URL and the key it prints."
+    )
+    st.code(snippets.python(technique.slug, arm, asked), height=420)
+    for number, request in enumerate(asked, 1):
+        with st.expander(f"Request {number} of {len(asked)}: {request.role}{', streamed' if request.stream else ''}"):
+            st.code(
+                json.dumps({**request.body, **({"stream": True} if request.stream else {})}, indent=2, ensure_ascii=False),
+                language="json",
+                height=320,
+            )
+
+
+def _metric(run: dict[str, Any]) -> str:
+    known = [metric for metric in METRICS if metric.endswith("_ms") or metric in ("tokens_per_s", "output_tokens", "cost_usd", "quality")]
+    return st.selectbox(
+        "Metric", known, index=known.index(headline(run)), format_func=words.metric_words, key="metric", bind="query-params", width=280,
+        help="The verdict is planned on the headline metric alone; any other is exploratory.",
+    )  # fmt: skip
+
+
+def _doubt(run: dict[str, Any], metric: str) -> str | None:
+    return verdict_card.doubt(run) if metric == headline(run) else None
+
+
+def _summary(run: dict[str, Any], metric: str) -> None:
+    """p50, p95, p99 by arm; a percentile that n cannot carry is in brackets."""
+    result = rows.judged(run["run_id"])
+    lines = []
+    for technique, arm in result.arms():
+        found = result.metrics(technique, arm).get(metric)
+        if found:
+            cell = {
+                q: words.value(metric, found[q]) if found["supported"][q] else f"({words.value(metric, found[q])})"
+                for q in ("p50", "p95", "p99")
+            }
+            counted = result.counted(technique, arm)
+            facts = {"quality": counted.get("quality"), "cost per trial": words.usd(counted.get("cost_usd"))}
+            lines.append({"arm": result.name(technique, arm), "n": found["n"], "failed": counted.get("failed"), **cell, **facts})
+    st.dataframe(lines, hide_index=True, key="summary")
+    st.caption("In brackets: more trials are needed before this percentile can be relied on (p95 from 72, p99 from 368).")
+
+
+LAST = {"Rows": table, "Use it in your app": use_it}
+OWN = {"Distribution": distribution, "Pairs": pairs, "Clocks": ladder}
+
+
+def named(*wanted: str) -> dict[str, Callable[[dict[str, Any]], None]]:
+    """The segments of a page in its order, closed by those that every page has."""
+    return {name: OWN[name] for name in wanted if name in OWN} | LAST

@@ -6,7 +6,43 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from lab.figures import palette, sheet
-from lab.figures.format import metric_words, number, percent, times, unit, usd, value
+from lab.figures.format import metric_words, number, percent, short_id, times, unit, usd, value
+
+TABLE = ("wait_ms", "ttft_ms", "total_ms", "tokens_per_s", "output_tokens")
+
+
+def summary_table(summary: pd.DataFrame, counts: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """One row an arm of a run: label, run, endpoint, model, n, failed, the medians of TABLE, cost and quality; views' columns in.
+
+    The label is "technique.arm", and names the run too where that arm is there from several runs.
+    """
+    key = ["run_id", "technique", "arm"]
+    medians = summary[summary["metric"].isin(TABLE)].pivot_table(index=key, columns="metric", values="p50", sort=False)
+    table = counts[[*key, "n", "failed", "quality", "cost_usd"]].merge(medians.reset_index(), on=key, how="left")
+    about = runs[["run_id", "endpoint", "endpoint_kind", "models", "name", "started_utc"]].copy()
+    about["model"] = [", ".join(dict.fromkeys(map(str, models.values()))) for models in about["models"]]
+    table = table.merge(about.drop(columns="models"), on="run_id", how="left")
+    label = table["technique"] + "." + table["arm"]
+    again = label.duplicated(keep=False)
+    run = table["name"].where(table["name"].notna(), table["run_id"].map(short_id))
+    table["label"] = label.where(~again, label + " · " + run.astype(str))
+    return table.reindex(
+        columns=[
+            "label",
+            "run_id",
+            "technique",
+            "arm",
+            "endpoint",
+            "endpoint_kind",
+            "model",
+            "n",
+            "failed",
+            *TABLE,
+            "cost_usd",
+            "quality",
+            "started_utc",
+        ]
+    )
 
 
 def pareto(points: pd.DataFrame, speed: str, cost: str, quality: str) -> pd.Series:
@@ -78,10 +114,10 @@ def scatter_pareto(
 
 
 def confusion(choices: pd.DataFrame, dark: bool = False, *, reason: str | None = None) -> go.Figure:
-    """Where a router sent tasks against their label; `choices` is long: difficulty (easy, hard), sent_to (small, large, escalated), n."""
+    """Where a router sent tasks against their label; `choices` is long: label (easy, hard), chosen (small, large, escalated), n."""
     if choices.empty:
         return sheet.empty("When routed trials have run, their choices stand here.", dark, "Where the router sent each task")
-    table = choices.pivot_table(index="difficulty", columns="sent_to", values="n", aggfunc="sum", fill_value=0)
+    table = choices.pivot_table(index="label", columns="chosen", values="n", aggfunc="sum", fill_value=0)
     table = table.loc[[name for name in ("easy", "hard") if name in table.index]]
     table = table[[name for name in ("small", "escalated", "large") if name in table.columns]]
     if table.empty:

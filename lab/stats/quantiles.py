@@ -20,8 +20,8 @@ def quantile_difference(rows: pd.DataFrame, q: float, level: float = 0.95) -> In
 def paired_quantile(base, new, q: float, level: float = 0.95, tasks=None, seed: int = 0) -> Interval:
     """Bayesian bootstrap (Rubin 1981): a block, or a task with all its blocks, has one random weight in both arms.
 
-    The plain percentile bootstrap covers 91 % for a p95 at n = 72 (docs/validity.md): it draws the largest values too seldom. Continuous
-    weights with the step quantile do not.
+    Weights are continuous, so tasks of unequal size need no ragged resampling, and the step quantile reaches the largest values, where
+    interpolation would stop short of them. Coverage: docs/validity.md.
     """
     base, new = np.asarray(base, float), np.asarray(new, float)
     n = base.size

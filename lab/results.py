@@ -19,12 +19,14 @@ def read(reference: str, store: Store | None = None) -> RunResult:
         run_id = run["run_id"]
         pairs, counts = queries.pairs(store, run_id), queries.arm_counts(store, run_id)
         summary, trials = queries.arm_summary(store, run_id), queries.trials(store, run_id)
-    settings = run["settings"]
+        settings = run["settings"]
+        metric = (settings.get("headline") or {}).get("metric", "wait_ms")
+        calls = queries.calls(store, run_id)
+        calls = calls[calls["trial_id"].isin(queries.median_trials(store, run_id, metric)["trial_id"])]
     comparisons = stats.compare_run(pairs, counts, settings["headline"], settings=settings) if settings.get("headline") else []
-    metric = (settings.get("headline") or {}).get("metric")
     price, seconds = _per_block(trials)
     words = [stats.verdict(one, seconds_per_block=seconds, usd_per_block=price) for one in comparisons if one.metric == metric]
-    return RunResult(run, summary, counts, trials, pairs, comparisons, words, _notes(run))
+    return RunResult(run, summary, counts, trials, pairs, calls, comparisons, words, _notes(run))
 
 
 def _store_of(reference: str, store: Store | None) -> tuple[Store, str]:

@@ -122,14 +122,14 @@ def tell(found: list, arguments: argparse.Namespace) -> int:
     """Report every result in each of the ways asked for; with --json stdout has the one object and the rest goes to stderr."""
     from rich.console import Console
 
-    from lab.harness import reporter
+    from lab.harness import charts, reporter
 
     folder = Path(arguments.out)
     console = Console(stderr=arguments.json, highlight=False, soft_wrap=False)
     ways = {
         "console": lambda: reporter.ConsoleReporter(console),
         "json": lambda: reporter.JSONReporter(folder),
-        "chart": lambda: reporter.ChartReporter(folder),
+        "chart": lambda: charts.ChartReporter(folder),
         "markdown": lambda: reporter.MarkdownReporter(folder),
     }
     asked = check_outputs(arguments.output)
@@ -185,7 +185,7 @@ def report_flags(parser: argparse.ArgumentParser) -> None:
 
 def report(arguments: argparse.Namespace) -> int:
     from lab import results
-    from lab.harness.reporter import page
+    from lab.harness.charts import page
 
     result = results.read(arguments.run)
     path = Path(arguments.out or Path("results") / f"{result.run['run_id']}.html")

@@ -54,6 +54,8 @@ class RunResult:
     """View trial_metrics."""
     pairs: pd.DataFrame
     """View pair_differences."""
+    calls: pd.DataFrame
+    """View call_metrics, of each arm's median trial."""
     comparisons: Sequence[Any] = ()
     """lab.stats.Comparison, the planned one first."""
     words: Sequence[Any] = ()
@@ -245,6 +247,25 @@ def counts(result: RunResult) -> list[str]:
         parts.append(f"{written.usd(counted.get('cost_usd'))} a trial" if counted.get("cost_usd") is not None else "no price")
         lines.append(f"{result.name(technique, arm)}: {', '.join(parts)}")
     return lines
+
+
+def summary_table(results: Sequence[RunResult]):
+    """A line a run: what was compared, the verdict, the medians, quality and price; what `all` ends with."""
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", title="All techniques", title_justify="left")
+    for column, justify in (("technique", "left"), ("verdict", "left"), ("baseline", "right"), ("arm", "right"), ("quality", "right")):
+        grid.add_column(column, justify=justify)
+    for result in results:
+        if not result.comparisons:
+            grid.add_row(result.run["technique"], result.run["status"], "", "", "")
+            continue
+        one, words = result.comparisons[0], result.words[0]
+        quality = result.counted(one.technique, one.arm).get("quality")
+        values = [written.value(one.metric, value) for value in (one.baseline_p50, one.p50)]
+        grid.add_row(result.run["technique"], Text(words.headline, style=TONES.get(words.tone, "")), *values, written.percent(quality))
+    return grid
 
 
 def trend(result: RunResult) -> list[str]:

@@ -12,8 +12,8 @@ from lab.scenarios import definitions, tools
 class TopologyKnobs(Knobs):
     steps: int = Field(3, ge=2, le=12, description="the most model turns of one agent; the last may not use tools")
     service_ms: int = Field(300, ge=0, le=10_000, description="how long each tool takes")
-    report_tokens: int = Field(32, ge=8, le=2000, description="the most tokens a worker's report may have")
-    answer_tokens: int = Field(48, ge=8, le=2000, description="the most tokens the answer may have")
+    report_tokens: int = Field(48, ge=8, le=2000, description="the most tokens a worker's report may have")
+    answer_tokens: int = Field(96, ge=8, le=2000, description="the most tokens the answer may have")
 
 
 async def agent(bench, knobs, body, names, tokens, name, final="worker"):

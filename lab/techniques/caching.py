@@ -20,7 +20,7 @@ class CachingKnobs(Knobs):
     )
     ttl: Literal["5m", "1h"] = Field("5m", description="how long an entry lives; equal in latency, dearer to write for an hour")
     turns: int = Field(1, ge=1, le=8, description="questions asked one after the other on the same shared part")
-    answer_tokens: int = Field(24, ge=1, le=2000, description="the most tokens an answer may have")
+    answer_tokens: int = Field(48, ge=1, le=2000, description="the most tokens an answer may have")
 
 
 def body(arm, knobs, task, asked, history=(), **last):

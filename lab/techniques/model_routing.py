@@ -16,7 +16,7 @@ class RoutingKnobs(Knobs):
     check: Literal["format", "self"] = Field(
         "format", description="what makes the cascade escalate: a missing or cut answer, or the model's own doubt"
     )
-    answer_tokens: int = Field(64, ge=8, le=2000, description="the most tokens an answer may have")
+    answer_tokens: int = Field(160, ge=8, le=2000, description="the most tokens an answer may have")
 
 
 def schema(name, values):

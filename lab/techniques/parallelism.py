@@ -30,7 +30,7 @@ class ParallelismKnobs(Knobs):
     concurrency: int = Field(8, ge=1, le=8, description="the most that run at once")
     tier: Literal["large", "small", "both"] = Field("large", description="which model answers the requests; both adds arms")
     shared_prefix: bool = Field(False, description="requests share a long cached prefix; adds the arm that waits for the first token")
-    answer_tokens: int = Field(48, ge=8, le=2000, description="the most tokens an answer may have")
+    answer_tokens: int = Field(96, ge=8, le=2000, description="the most tokens an answer may have")
 
 
 def arms(knobs):

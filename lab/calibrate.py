@@ -193,15 +193,15 @@ def _timer_step() -> int:
     return min(later - earlier for earlier, later in pairwise(stamps) if later > earlier)
 
 
-def start() -> int:
-    """Calibrate in a process of its own, for the dashboard, whose own threads would be part of the figure; its pid."""
+def start() -> subprocess.Popen:
+    """Calibrate in a process of its own, for the dashboard, whose own threads would be part of the figure; poll() tells when it has ended."""
     return subprocess.Popen(
         [sys.executable, "-m", "lab.calibrate"],
         cwd=paths.ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
-    ).pid
+    )
 
 
 def lines(found: Calibration) -> list[str]:

@@ -12,18 +12,21 @@ CLAIM = "A difference smaller than the instrument's own error is no finding. Cal
 
 with frame.open_page("Noise floor", CLAIM):
 
-    @st.fragment(run_every=2 if "calibrating" in st.session_state else None)
+    @st.fragment(run_every=2 if st.session_state.get("calibrating") else None)
     def floor() -> None:
         kept = calibrate.last_calibration()
-        if "calibrating" in st.session_state:
-            if kept and kept["taken_utc"] != st.session_state.calibrating:
-                del st.session_state.calibrating
+        if process := st.session_state.get("calibrating"):
+            if process.poll() is None:
+                st.info("Calibrating in a process of its own; it takes some ten seconds.")
+            else:
+                st.session_state.calibrating = None
+                st.session_state.calibration_failed = process.returncode != 0
                 st.rerun()
-            st.info("Calibrating in a process of its own; it takes some ten seconds.")
         elif st.button("Calibrate again" if kept else "Calibrate", type="secondary" if kept else "primary", key="calibrate"):
-            calibrate.start()
-            st.session_state.calibrating = kept["taken_utc"] if kept else ""
+            st.session_state.calibrating = calibrate.start()
             st.rerun()
+        if st.session_state.get("calibration_failed"):
+            st.warning("The last calibration did not finish, perhaps because a run is being measured. `python main.py calibrate` says why.")
         errors = pd.DataFrame(kept["errors"] if kept else [], columns=["streams", "clock", "quantile", "error_ms", "n"])
         chart.show(figures.noise_floor(errors[errors["clock"] == "ttft"], chart.dark()), key="noise-floor")
         if kept:

@@ -194,7 +194,7 @@ def _timer_step() -> int:
 
 
 def start() -> subprocess.Popen:
-    """Calibrate in a process of its own, for the dashboard, whose own threads would be part of the figure; poll() tells when it has ended."""
+    """Calibrate in a process of its own, for the dashboard, whose threads would be part of the figure; poll() tells when it has ended."""
     return subprocess.Popen(
         [sys.executable, "-m", "lab.calibrate"],
         cwd=paths.ROOT,

@@ -1,0 +1,127 @@
+"""What a user's SQL cannot do. Each attempt must be refused in one line, and leave the database and the machine as they were."""
+
+from __future__ import annotations
+
+import pytest
+
+from lab.model import LabError
+from lab.store.sandbox import run_sql
+from lab.store.store import Store
+
+ATTEMPTS = [
+    # writing
+    "CREATE TABLE t (i INTEGER)",
+    "INSERT INTO runs SELECT * FROM runs",
+    "UPDATE runs SET note = 'x'",
+    "DELETE FROM runs",
+    "DROP VIEW trial_metrics",
+    "COPY runs TO '{folder}/out.csv'",
+    "EXPORT DATABASE '{folder}/out'",
+    "EXPLAIN ANALYZE COPY runs TO '{folder}/out.csv'",
+    "WITH gone AS (DELETE FROM runs RETURNING *) SELECT * FROM gone",
+    # reading and listing files
+    "SELECT * FROM read_csv('{folder}/secret.csv')",
+    "SELECT * FROM read_text('{folder}/secret.csv')",
+    "SELECT * FROM read_blob('{folder}/secret.csv')",
+    "SELECT * FROM read_json('{folder}/secret.csv')",
+    "SELECT * FROM parquet_scan('{folder}/secret.parquet')",
+    "SELECT * FROM sniff_csv('{folder}/secret.csv')",
+    "SELECT * FROM glob('{folder}/*')",
+    "FROM '{folder}/secret.csv'",
+    "FROM 'x.parquet'",
+    "SELECT * FROM query('SELECT * FROM read_text(''{folder}/secret.csv'')')",
+    # extensions, network, other databases
+    "INSTALL httpfs",
+    "LOAD httpfs",
+    "SELECT * FROM sqlite_scan('{folder}/a.db', 't')",
+    "SELECT * FROM 'http://127.0.0.1:1/x.csv'",
+    "ATTACH '{folder}/other.duckdb' AS other",
+    "USE memory",
+    # settings and secrets
+    "SET memory_limit = '8GB'",
+    "RESET enable_external_access",
+    "PRAGMA threads = 8",
+    "CALL pragma_version()",
+    "SELECT getenv('HOME')",
+    "SELECT * FROM duckdb_secrets()",
+    "CREATE SECRET s (TYPE s3)",
+    # more than one statement, and comments that hide one
+    "SELECT 1; SELECT 2",
+    "SELECT 1; DROP VIEW trial_metrics",
+    "SELECT 1 /* ; */ ; -- harmless\nDELETE FROM runs",
+    "/* SELECT */ DELETE FROM runs",
+    # nothing, and nonsense
+    "",
+    "-- only a comment",
+    "SELEKT 1",
+    "SELECT * FROM nowhere",
+]
+
+ENDLESS = [
+    "SELECT count(*) FROM range(10000000000) a, range(1000000) b WHERE a.range % 7 = b.range % 11",
+    "WITH RECURSIVE r(i) AS (SELECT 1 UNION ALL SELECT 1 - i FROM r) SELECT count(*) FROM r WHERE i > 5",
+]
+
+GREEDY = [
+    "SELECT list(x) FROM range(1000000000) t(x)",
+    "SELECT repeat(repeat('x', 100000), 100000)",
+    "SELECT x.range, y.range FROM range(100000) x, range(10000) y ORDER BY hash(x.range + y.range)",
+]
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    (tmp_path / "secret.csv").write_text("key\nsk-ant-do-not-show\n")
+    store = Store(tmp_path / "lab.duckdb")
+    store._bring_up_to_date()
+    return store
+
+
+@pytest.mark.parametrize("sql", ATTEMPTS)
+def test_refused_in_one_line(store, tmp_path, sql):
+    before = sorted(file.name for file in tmp_path.iterdir()), store.version()
+    with pytest.raises(LabError) as refused:
+        run_sql(store, sql.replace("{folder}", str(tmp_path)))
+    assert "\n" not in str(refused.value) and "Traceback" not in str(refused.value) and "sk-ant" not in str(refused.value)
+    assert (sorted(file.name for file in tmp_path.iterdir()), store.version()) == before
+
+
+@pytest.mark.parametrize("sql", [*ENDLESS, *GREEDY])
+def test_stopped_at_a_limit_and_the_database_is_free_again(store, sql):
+    with pytest.raises(LabError):
+        run_sql(store, sql, timeout_s=1)
+    store._bring_up_to_date()
+    assert run_sql(store, "SELECT 42 AS n")["n"].tolist() == [42]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT 1",
+        "FROM runs",
+        "WITH a AS (SELECT 1) SELECT * FROM a",
+        "DESCRIBE runs",
+        "SHOW TABLES",
+        "SUMMARIZE trials",
+        "SELECT ';' -- ;",
+    ],
+)
+def test_questions_are_answered(store, sql):
+    assert len(run_sql(store, sql).columns) > 0
+
+
+def test_a_long_answer_is_cut_and_says_so(store):
+    rows = run_sql(store, "SELECT * FROM range(1000)", max_rows=10)
+    assert (len(rows), rows.attrs["truncated"]) == (10, True)
+    assert run_sql(store, "SELECT * FROM range(10)", max_rows=10).attrs["truncated"] is False
+
+
+def test_a_key_in_the_environment_is_not_passed_on(store, monkeypatch):
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-do-not-show")
+    shown = run_sql(store, "SELECT * FROM duckdb_settings()").to_csv()
+    assert "sk-ant" not in shown
+
+
+def test_an_absent_database_has_no_rows(tmp_path):
+    assert run_sql(Store(tmp_path / "none.duckdb"), "SELECT * FROM trial_metrics").empty
+    assert not (tmp_path / "none.duckdb").exists()

@@ -34,7 +34,8 @@ def fill(store: Store, events: int) -> None:
     run = f"CASE WHEN t < {trials // 10} THEN 0 ELSE t // 100 END"
     began = "TIMESTAMPTZ '2026-01-01 00:00:00+00' + to_seconds(t * 60)"
     arms = """CASE t % 2 WHEN 0 THEN 'uncached' ELSE 'cached' END"""
-    settings = '{"baseline": {"technique": "caching", "arm": "uncached"}, "headline": {"metric": "ttft_ms", "technique": "caching", "arm": "cached"}}'
+    headline = {"metric": "ttft_ms", "technique": "caching", "arm": "cached"}
+    settings = json.dumps({"baseline": {"technique": "caching", "arm": "uncached"}, "headline": headline})
     with store._writing() as (connection, turn):
         migrations.apply(connection)
         connection.execute("SELECT setseed(0.5)")
@@ -49,7 +50,8 @@ def fill(store: Store, events: int) -> None:
                 {began.replace("t *", "min(t) *")}, {began.replace("t *", "max(t) *")}, NULL, NULL
             FROM made GROUP BY r;
             INSERT INTO sessions
-            SELECT DISTINCT {identity(2, "r")}, {identity(1, "r")}, 'worker', 'machine', TIMESTAMPTZ '2026-01-01 00:00:00+00', '0.1.0', NULL,
+            SELECT DISTINCT {identity(2, "r")}, {identity(1, "r")}, 'worker', 'machine',
+                TIMESTAMPTZ '2026-01-01 00:00:00+00', '0.1.0', NULL,
                 '{{"cores": 2}}', '{{}}' FROM made;
             INSERT INTO trials
             SELECT {identity(3, "t")}, {identity(1, "r")}, {identity(2, "r")}, 'caching', arm, t // 2, t % 2, 1,
@@ -58,7 +60,8 @@ def fill(store: Store, events: int) -> None:
                 CASE WHEN t % 50 = 7 THEN 'failed' ELSE 'ok' END, CASE WHEN t % 50 = 7 THEN 'overloaded' END, NULL, 1.0, 0.0004
             FROM made;
             INSERT INTO calls BY NAME
-            SELECT {identity(4, "t * 2 + k")} AS call_id, {identity(3, "t")} AS trial_id, {identity(1, "r")} AS run_id, {identity(2, "r")} AS session_id,
+            SELECT {identity(4, "t * 2 + k")} AS call_id, {identity(3, "t")} AS trial_id, {identity(1, "r")} AS run_id,
+                {identity(2, "r")} AS session_id,
                 {identity(5, "t * 2 + k")} AS span_id, CASE k WHEN 0 THEN 'prime' ELSE 'answer' END AS role, 1 AS attempt,
                 'local' AS endpoint,
                 'smollm2-135m' AS model, CASE WHEN arm = 'cached' THEN 'read' ELSE 'none' END AS intended_cache,

@@ -49,7 +49,7 @@ def run_sql(store: Store, sql: str, timeout_s: float = 5, memory: str = "512MB",
         raise LabError(done.stderr.decode(errors="replace").strip())
     if done.returncode != 0:
         raise LabError(
-            f"The query needed more than {memory} or too much time and was stopped. Narrow it with WHERE run_id = … or look at fewer columns."
+            f"The query passed its limits ({memory}, {timeout_s:g} s) and was stopped. Narrow it with WHERE run_id = … or LIMIT."
         )
     frame = pa.ipc.open_stream(done.stdout).read_all().to_pandas()
     frame.attrs["truncated"] = len(frame) > max_rows

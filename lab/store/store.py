@@ -128,13 +128,13 @@ class Store:
         )
 
     def finish_run(self, run_id: str, status: Status) -> bool:
-        return self._write({"update": run_id, "status": status, "ended_utc": clock.utc_now().isoformat()})
+        return self._write({"update": as_uuid(run_id), "status": status, "ended_utc": clock.utc_now().isoformat()})
 
     def set_note(self, run_id: str, note: str | None) -> bool:
-        return self._write({"update": run_id, "note": note or None})
+        return self._write({"update": as_uuid(run_id), "note": note or None})
 
     def rename(self, run_id: str, name: str | None) -> bool:
-        return self._write({"update": run_id, "name": name or None})
+        return self._write({"update": as_uuid(run_id), "name": name or None})
 
     def set_instrument(self, session_id: str, instrument: dict[str, Any]) -> bool:
         """What a session found out about its own error once it has measured."""
@@ -142,6 +142,7 @@ class Store:
 
     def delete_run(self, run_id: str) -> None:
         """Take a run out of every table; its rows stay in a trash folder until the next delete, for `undelete`."""
+        run_id = as_uuid(run_id)
         with self._transaction() as connection:
             if not connection.execute("SELECT 1 FROM runs WHERE run_id = ?::UUID", [run_id]).fetchall():
                 raise LabError(f"There is no run {run_id}. List the runs with: python main.py list")
@@ -149,7 +150,7 @@ class Store:
             self._trash.mkdir(parents=True)
             for table in ROWS:
                 file = str(self._trash / f"{table}.parquet").replace("'", "''")
-                connection.execute(f"COPY (SELECT * FROM {table} WHERE run_id = '{as_uuid(run_id)}') TO '{file}' (FORMAT parquet)")
+                connection.execute(f"COPY (SELECT * FROM {table} WHERE run_id = '{run_id}') TO '{file}' (FORMAT parquet)")
             for table in reversed(ROWS):
                 connection.execute(f"DELETE FROM {table} WHERE run_id = ?::UUID", [run_id])
 
@@ -308,6 +309,10 @@ class Store:
                 return False
             except LabError:
                 self._keep_in_spool()
+                raise
+            except duckdb.Error:
+                # Rows that do not fit the tables must not keep later ones out.
+                del self._pending[len(self._pending) - len(changes) :]
                 raise
             self._pending.clear()
             return True

@@ -1,0 +1,320 @@
+"""What a trial calls through: it adds model, nonce and stream to a request, makes the lab's own retries, and turns every exchange into a row.
+
+Calls that the user's own code makes through `bench.client` inside a trial become rows too: the transport sees them, and the row is read from their bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import anthropic
+import httpx2
+
+
+from lab.clock import now_ns, sleep_s
+
+from lab.instrumentation import messages
+from lab.instrumentation.messages import Reading
+from lab.instrumentation.wire import Exchange
+from lab.model import CallRow, EventRow, FinishedTrial, Reply, Request, Role, SpanKind, SpanRow, Tier, TrialRow, new_id
+from lab.scenarios import tools
+
+if TYPE_CHECKING:
+    from lab.harness.session import Session
+
+RETRIES = 2
+LONGEST_WAIT_S = 30.0
+BACK_OFF_S = 0.5
+PHYSICAL_SLACK_TOKENS = 16
+
+SPAN: ContextVar[str | None] = ContextVar("span", default=None)
+
+
+@dataclass
+class Intent:
+    """What bench.call knows and the bytes do not say."""
+
+    role: Role
+    name: str
+    request: Request
+    model: str
+    endpoint: str
+    attempt: int
+    started_ns: int
+    begun: asyncio.Event | None
+    call: Call | None = None
+
+
+INTENT: ContextVar[Intent | None] = ContextVar("intent", default=None)
+
+
+class Call:
+    """One attempt: its span, its exchange, and once read its meaning."""
+
+    def __init__(self, intent: Intent, exchange: Exchange | None, span: SpanRow) -> None:
+        self.id, self.intent, self.exchange, self.span = new_id(), intent, exchange, span
+        self.ended_ns: int | None = None
+        self.failure: BaseException | None = None
+        self._reading: Reading | None = None
+
+    @property
+    def reading(self) -> Reading:
+        if self._reading is None:
+            self._reading = messages.read(self.exchange) if self.exchange else Reading()
+            if self.exchange is None and self.failure is not None:
+                self._reading.error_kind, self._reading.error_text = messages.failure_words(self.failure)
+        return self._reading
+
+
+def nonce_for(run_id: str, block: int, arm: str, attempt: int) -> str:
+    """A prefix of fixed length, alike in all arms, that no other trial ever had: a rerun must not find the last run's cache."""
+    digest = hashlib.sha256(f"{run_id}:{block}:{arm}:{attempt}".encode()).digest()
+    return f"[trial {int.from_bytes(digest[:8]) % 10**16:016d}] "
+
+
+def with_nonce(body: Mapping[str, Any], nonce: str) -> dict[str, Any]:
+    """The body with the nonce where its prefix begins: in the first tool's description, if there are tools, and in the system text."""
+    body = dict(body)
+    if body.get("tools"):
+        first, *rest = body["tools"]
+        body["tools"] = [{**first, "description": nonce + first.get("description", "")}, *rest]
+    system = body.get("system")
+    if isinstance(system, list) and system and system[0].get("type") == "text":
+        body["system"] = [{**system[0], "text": nonce + system[0]["text"]}, *system[1:]]
+    elif isinstance(system, list):
+        body["system"] = [{"type": "text", "text": nonce.strip()}, *system]
+    else:
+        body["system"] = nonce + system if system else nonce.strip()
+    return body
+
+
+class Bench:
+    """One trial's view of the endpoint. A technique uses call, tool, span, route, mismatch, nonce, models and capabilities."""
+
+    dry = False
+
+    def __init__(self, session: Session, trial: TrialRow, nonce: str) -> None:
+        self.session, self.trial, self.nonce = session, trial, nonce
+        self.calls: list[Call] = []
+        self.spans: list[SpanRow] = []
+        self.failed: tuple[str, str] | None = None
+        self.mismatches: list[str] = []
+
+    @property
+    def models(self) -> Mapping[Tier, str]:
+        return self.session.endpoint.models
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        return self.session.endpoint.capabilities
+
+    @property
+    def client(self) -> anthropic.AsyncAnthropic:
+        """The stamped SDK client, for code of the user's own."""
+        return self.session.client_of(self.session.endpoint)
+
+    def mismatch(self, reason: str) -> None:
+        """The trial is shown and counted, but left out of comparisons."""
+        self.mismatches.append(reason)
+
+    def route(self, name: str) -> None:
+        """Record what a router chose, as a span of no length."""
+        span = self._open_span("route", name)
+        span.ended_ns = span.started_ns
+
+    @asynccontextmanager
+    async def span(self, kind: SpanKind, name: str) -> AsyncIterator[SpanRow]:
+        span = self._open_span(kind, name)
+        token = SPAN.set(span.span_id)
+        try:
+            yield span
+        finally:
+            span.ended_ns = now_ns()
+            SPAN.reset(token)
+
+    async def tool(self, name: str, input: dict[str, Any]) -> str:
+        """Run a real tool; the text is what its tool_result says."""
+        async with self.span("tool", name):
+            return await tools.run(name, input, sleep_s)
+
+    async def call(self, request: Request, role: Role = "answer", name: str | None = None, begun: asyncio.Event | None = None) -> Reply:
+        """One request, and where the API asks for it a bounded retry; each attempt is a row and the clock runs on. A failure is a Reply too."""
+        endpoint = self.session.other(request.endpoint) if request.endpoint else self.session.endpoint
+        model = request.model or endpoint.model_for(request.tier)
+        body = {"model": model, **with_nonce(request.body, self.nonce), "stream": request.stream}
+        if not request.stream:
+            del body["stream"]
+        for attempt in range(1, RETRIES + 2):
+            intent = Intent(role, name or role, request, model, endpoint.name, attempt, now_ns(), begun)
+            call = await self._attempt(self.session.client_of(endpoint), body, intent)
+            wait_s = retry_after_s(call) if attempt <= RETRIES else None
+            if wait_s is None:
+                break
+            await sleep_s(wait_s)
+        reading = call.reading
+        if begun:
+            begun.set()  # who waits for the first byte of a call that failed must not wait for ever
+        if reading.error_kind and role not in ("prime", "check"):
+            self.failed = self.failed or (reading.error_kind, reading.error_text or "")
+        return Reply(call.id, tuple(reading.content), reading.stop_reason, reading.usage, reading.error_kind, reading.error_text)
+
+    async def _attempt(self, client: anthropic.AsyncAnthropic, body: dict[str, Any], intent: Intent) -> Call:
+        token = INTENT.set(intent)
+        failure: BaseException | None = None
+        try:
+            # The raw stream even for a whole answer: nothing is parsed before the last byte is stamped.
+            stream = await client.post(
+                "/v1/messages",
+                cast_to=httpx2.Response,
+                body=body,
+                options={"headers": dict(intent.request.headers)},
+                stream=True,
+                stream_cls=anthropic.AsyncStream,
+            )
+            try:
+                async for _ in stream.response.aiter_raw():
+                    pass
+            finally:
+                await stream.response.aclose()
+        except (anthropic.APIError, httpx2.TransportError, httpx2.StreamError) as e:
+            failure = e
+        except asyncio.CancelledError as e:
+            failure = e
+            raise
+        finally:
+            INTENT.reset(token)
+            call = intent.call or self._begin(intent, None)
+            call.failure, call.ended_ns = failure, now_ns()
+            if call.exchange:
+                call.exchange.close(call.ended_ns, failure)
+            call.span.ended_ns = call.exchange.ended_ns if call.exchange else call.ended_ns
+        return call
+
+    def observe(self, exchange: Exchange) -> None:
+        """The transport's question: whose exchange is this? One of bench.call, or one of the user's own code."""
+        intent = INTENT.get()
+        if intent is not None and intent.call is None:
+            exchange.begun = intent.begun
+        else:
+            body = _object(exchange.request_body)
+            request = Request(body, stream=bool(body.get("stream")))
+            intent = Intent("answer", "answer", request, str(body.get("model") or "?"), self.session.endpoint.name, 1, exchange.started_ns, None)
+        self._begin(intent, exchange)
+
+    def _begin(self, intent: Intent, exchange: Exchange | None) -> Call:
+        call = Call(intent, exchange, self._open_span("call", intent.name, intent.started_ns))
+        intent.call = call
+        self.calls.append(call)
+        return call
+
+    def _open_span(self, kind: SpanKind, name: str, at_ns: int | None = None) -> SpanRow:
+        trial = self.trial
+        span = SpanRow(new_id(), trial.trial_id, trial.run_id, trial.session_id, SPAN.get(), kind, name, at_ns or now_ns())
+        self.spans.append(span)
+        return span
+
+    # After the clock has stopped
+
+    def finished(self) -> FinishedTrial:
+        """All rows of the trial, with instants as offsets from the session's origin and costs by today's prices."""
+        origin, rows, events = self.session.origin_ns, [], []
+        for call in self.calls:
+            rows.append(self._row(call))
+            for seq, arrival in enumerate(call.reading.arrivals):
+                kept = arrival.text if self.session.keep_text and arrival.text else None
+                events.append(EventRow(call.id, self.trial.run_id, seq, arrival.at_ns - origin, arrival.kind, arrival.characters, kept))
+        for span in self.spans:
+            span.started_ns -= origin
+            span.ended_ns = span.ended_ns - origin if span.ended_ns is not None else None
+        costs = [row.cost_usd for row in rows if row.cost_usd is not None]
+        self.trial.cost_usd = sum(costs) if costs else None
+        return FinishedTrial(self.trial, rows, self.spans, events)
+
+    def _row(self, call: Call) -> CallRow:
+        intent, exchange, reading, trial = call.intent, call.exchange, call.reading, self.trial
+        row = CallRow(
+            call.id, trial.trial_id, trial.run_id, trial.session_id, call.span.span_id, intent.role, intent.attempt, intent.endpoint, intent.model
+        )
+        row.intended_cache, row.message_id, row.stop_reason = intent.request.intended_cache, reading.message_id, reading.stop_reason
+        row.error_kind, row.error_text, row.cache_miss_reason = reading.error_kind, reading.error_text, reading.cache_miss_reason
+        stamps: dict[str, int | None] = {"started_ns": intent.started_ns, "ended_ns": exchange.ended_ns if exchange else call.ended_ns}
+        if exchange:
+            row.request_id, row.http_status, row.connection_reused = exchange.headers.get("request-id"), exchange.status, exchange.reused
+            stamps |= {name: getattr(exchange, name) for name in ("dns_ns", "connected_ns", "tls_ns", "sent_ns", "headers_ns")}
+            stamps["first_byte_ns"] = exchange.chunks[0][0] if exchange.chunks else None
+            stamps |= {name: getattr(reading, name) for name in CLOCKS}
+            row.loop_lag_ns = self.session.lag.worst(intent.started_ns, stamps["ended_ns"] or now_ns())
+        for name, at_ns in stamps.items():
+            setattr(row, name, at_ns - self.session.origin_ns if at_ns is not None else None)
+        if reading.lab:
+            parts = {name: reading.lab.get(f"{name}_ms") for name in ("queue", "prefill", "decode")}
+            row.server_ms = {name: value for name, value in parts.items() if value is not None}
+            row.physical_cache_tokens = reading.lab.get("cached_tokens")
+        if reading.usage:
+            _usage(row, reading.usage)
+            row.cost_usd = self.session.cost_usd(intent.model, reading.usage)
+        return row
+
+
+CLOCKS = tuple(name for name in Reading.__dataclass_fields__ if name.endswith("_ns"))
+
+
+def _usage(row: CallRow, usage: Mapping[str, Any]) -> None:
+    """Tokens as the API reported them, never guessed; a write without a TTL split is the API's default, five minutes."""
+    split = usage.get("cache_creation") or {}
+    row.input_tokens, row.output_tokens = usage.get("input_tokens"), usage.get("output_tokens")
+    row.cache_read_tokens = usage.get("cache_read_input_tokens")
+    row.cache_write_1h_tokens = split.get("ephemeral_1h_input_tokens")
+    row.cache_write_5m_tokens = split.get("ephemeral_5m_input_tokens", usage.get("cache_creation_input_tokens"))
+    row.thinking_tokens = (usage.get("output_tokens_details") or {}).get("thinking_tokens")
+    row.speed, row.service_tier = usage.get("speed"), usage.get("service_tier")
+
+
+def retry_after_s(call: Call) -> float | None:
+    """How long to wait before trying again, or None: only a 429 that says when, a 529, and a connection that failed before any byte.
+
+    A 429 without retry-after is the spend cap: trying again would only hide it.
+    """
+    exchange, kind = call.exchange, call.reading.error_kind
+    if exchange is None or kind is None or exchange.chunks and exchange.status == 200:
+        return None
+    back_off = BACK_OFF_S * 2 ** (call.intent.attempt - 1)
+    if exchange.status == 429:
+        try:
+            wait = float(exchange.headers["retry-after"])
+        except (KeyError, ValueError):
+            return None
+        return max(wait, 0.0) if wait <= LONGEST_WAIT_S else None
+    if exchange.status == 529 or (exchange.status is None and kind == "connect"):
+        return back_off
+    # A kept connection that the server closed just as it was used again: nothing was answered, and a new one will do.
+    return 0.0 if exchange.status is None and kind == "disconnected" and call.intent.attempt == 1 else None
+
+
+def cache_mismatch(row: CallRow) -> str | None:
+    """Why a call was in another cache state than its arm meant; None where it was right, or the endpoint reported nothing."""
+    if row.error_kind or row.input_tokens is None:
+        return None
+    read = row.cache_read_tokens or 0
+    written = (row.cache_write_5m_tokens or 0) + (row.cache_write_1h_tokens or 0)
+    seen = "read" if read else "write" if written else "none"
+    if seen != row.intended_cache:
+        return f"cache state {seen} where {row.intended_cache} was meant"
+    if row.physical_cache_tokens is not None and abs(row.physical_cache_tokens - read) > PHYSICAL_SLACK_TOKENS:
+        return f"{row.physical_cache_tokens} tokens were physically cached where {read} were reported"
+    return None
+
+
+def _object(data: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(data)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -20,6 +20,9 @@ FEWEST = 6
 """Blocks below which no two-sided 95 % interval exists."""
 CODES = {"pass": DONE, "fail": REFUSED, "not_enough_data": UNDECIDED}
 SAYS = {"pass": "met", "fail": "NOT MET", "not_enough_data": "not enough data"}
+SAYS_OF_WORSE = {"pass": "no", "fail": "YES", "not_enough_data": "not enough data"}
+
+HIGHER_IS_BETTER = frozenset({"tokens_per_s", "quality", "cached_share"})
 
 NUMBER, UNIT = r"(?P<amount>\d+(?:\.\d+)?)", r"\s*(?P<unit>ms|s|%|\$)?"
 WHICH = r"(?:(?P<arm>.+?)\s+)?(?P<quantile>p\d{1,2}(?:\.\d+)?|median)\s+(?P<metric>\w+)"
@@ -96,7 +99,7 @@ def compare(arguments: argparse.Namespace) -> int:
     base, new = results.read(arguments.base), results.read(arguments.new)
     if base.run["endpoint_kind"] != new.run["endpoint_kind"]:
         raise LabError(f"BASE ran on {base.run['endpoint_kind']} and NEW on {new.run['endpoint_kind']}: such times are not comparable.")
-    return _tell([finding for text in arguments.fail_if for finding in regressions(base, new, text)], arguments.json)
+    return _tell([finding for text in arguments.fail_if for finding in regressions(base, new, text)], arguments.json, SAYS_OF_WORSE)
 
 
 def judge(result: RunResult, text: str) -> Finding:
@@ -157,7 +160,7 @@ def regressions(base: RunResult, new: RunResult, text: str) -> list[Finding]:
         old, now = measured(base, arm, metric), measured(new, arm, metric)
         found = stats.unpaired(old, now, quantile)
         n = min(len(old), len(now))
-        more_is_worse = metric not in written_higher_is_better()
+        more_is_worse = metric not in HIGHER_IS_BETTER
         if match["unit"] == "%":
             change, share = found.ratio, float(match["amount"]) / 100
             limit, as_text = (1 + share if more_is_worse else 1 - share), (lambda value: f"{value - 1:+.1%}".replace("-", "−"))
@@ -169,10 +172,6 @@ def regressions(base: RunResult, new: RunResult, text: str) -> list[Finding]:
         needed = _more(change.estimate, change.low, change.high, limit, n, stats.needed(quantile)) if verdict == "not_enough_data" else None
         findings.append(Finding(text, arm.arm, verdict, seen, *_numbers(change), limit, n, needed))
     return findings
-
-
-def written_higher_is_better() -> frozenset[str]:
-    return frozenset({"tokens_per_s", "quality", "cached_share"})
 
 
 def find_arm(result: RunResult, name: str | None) -> Which:
@@ -247,7 +246,7 @@ def _limit(match: re.Match) -> float:
     return float(match["amount"]) * {"s": 1000.0, "%": 0.01}.get(match["unit"], 1.0)
 
 
-def _tell(findings: list[Finding], as_json: bool) -> int:
+def _tell(findings: list[Finding], as_json: bool, says: dict[str, str] = SAYS) -> int:
     verdicts = {finding.verdict for finding in findings}
     verdict = next((one for one in ("fail", "not_enough_data") if one in verdicts), "pass")
     if as_json:
@@ -255,5 +254,5 @@ def _tell(findings: list[Finding], as_json: bool) -> int:
     else:
         for finding in findings:
             more = f"; about {finding.needed:,} more blocks" if finding.needed else ""
-            print(f"{SAYS[finding.verdict]}: {finding.requirement} — {finding.seen}{more}")
+            print(f"{says[finding.verdict]}: {finding.requirement} — {finding.seen}{more}")
     return CODES[verdict]

@@ -193,12 +193,13 @@ def _measure(configs: list[BenchmarkConfig], arguments: argparse.Namespace) -> t
 def _announce(config: BenchmarkConfig, console: Any) -> None:
     from lab.endpoints import registry
     from lab.harness.plan import experiment
-    from lab.harness.runner import estimate
 
     endpoint = registry.find(config.endpoint, config.models)
     plan = experiment(config, endpoint.kind)
     used = plan.tiers or (endpoint.generates,)
     models = ", ".join(dict.fromkeys(endpoint.model_for(tier) for tier in used))
+    from lab.harness.runner import estimate  # imports the SDK: a mistyped endpoint or arm is told without waiting for that
+
     kind = f" ({endpoint.kind})" if endpoint.kind != endpoint.name else ""
     expected = estimate(config)
     console.print(f"{plan.title} on {endpoint.name}{kind} with {models}: {expected.text}", markup=False, soft_wrap=True)

@@ -85,7 +85,8 @@ def page(result: reporter.RunResult) -> str:
 body {{ margin: 32px auto; max-width: {WIDTH_PX}px; padding: 0 16px; font: 15px/1.5 system-ui, sans-serif; }}
 body {{ background: {colours.ground}; color: {colours.ink}; }}
 .verdict {{ font-size: 20px; font-weight: 600; }} p {{ max-width: 68ch; }}
-td, th {{ text-align: right; padding: 4px 16px 4px 0; font-variant-numeric: tabular-nums; }} td:first-child, th:first-child {{ text-align: left; }}
+td, th {{ text-align: right; padding: 4px 16px 4px 0; font-variant-numeric: tabular-nums; }}
+td:first-child, th:first-child {{ text-align: left; }}
 </style></head><body>
 <h1>{escape(reporter.title(result))}</h1>
 {"".join(said)}

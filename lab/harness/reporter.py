@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 VERSION = 1
 """The version of the JSON object; it grows when a field changes its meaning or goes, not when one is added."""
 
+MOST_BLOCKS = 60
+"""The console's trend shows the last so many blocks."""
+LEGEND = "(+N): a percentile that needs N more trials before it can be relied on."
 QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
 SHOWN = ("wait_ms", "ttft_ms", "total_ms")
 COMPARISON = (
@@ -160,7 +163,7 @@ def markdown(result: RunResult) -> str:
     lines += ["| " + " | ".join(COLUMNS) + " |", "|---|---|" + "--:|" * (len(COLUMNS) - 2)]
     lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     if any(not cell.supported for row in table(result) for cell in row):
-        lines += ["", "(+N): a percentile that needs N more trials before it can be relied on."]
+        lines += ["", LEGEND]
     lines += ["", *(f"- {line}" for line in [*counts(result), *result.notes])]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -192,7 +195,10 @@ class ConsoleReporter:
         grid.padding = (0, 2, 0, 0)
         for row in table(result):
             grid.add_row(*(Text(cell.text, style="" if cell.supported else "dim") for cell in row))
-        say("", grid, "", sep="\n")
+        say("", grid, sep="\n")
+        if any(not cell.supported for row in table(result) for cell in row):
+            say(Text(LEGEND, style="dim"))
+        say()
         for line in [*counts(result), *trend(result)]:
             say(Text(line))
         return None
@@ -275,7 +281,7 @@ def trend(result: RunResult) -> list[str]:
     if good.empty or metric not in good.columns:
         return []
     good = good[(good.phase == "measured") & (good.outcome == "ok")]
-    blocks = sorted(good.block.unique())
+    blocks = sorted(good.block.unique())[-MOST_BLOCKS:]
     series = {}
     for technique, arm in result.arms():
         rows = good[(good.technique == technique) & (good.arm == arm)].drop_duplicates("block", keep="last").set_index("block")[metric]

@@ -1,0 +1,81 @@
+"""Gates judge by intervals: a limit inside one decides nothing."""
+
+import json
+
+import pytest
+
+from lab import results
+from lab.cli import gate, main
+from lab.store.store import Store
+from tests.recorded_runs import record
+
+
+@pytest.fixture
+def run(db):
+    """80 blocks: uncached starts at 900 + block ms, cached at 300 + block ms."""
+    record(Store(), blocks=80)
+    return results.read("last")
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        ("cached p95 ttft_ms < 400", "pass"),
+        ("caching.cached p95 ttft_ms < 0.4s", "pass"),
+        ("cached p95 ttft_ms < 350", "fail"),
+        ("cached p95 ttft_ms < 376", "not_enough_data"),
+        ("cached p99 ttft_ms < 1000", "not_enough_data"),
+        ("uncached median ttft_ms > 900", "pass"),
+        ("p50 ttft_ms < 400", "pass"),
+        ("cached faster than uncached", "pass"),
+        ("cached faster than uncached by 50%", "pass"),
+        ("cached faster than uncached by 80%", "fail"),
+        ("cached faster than uncached by 500 ms", "pass"),
+        ("cached faster than uncached by 601 ms on total_ms", "fail"),
+        ("uncached not slower than cached by 10%", "fail"),
+        ("cached not slower than uncached", "pass"),
+    ],
+)
+def test_a_requirement(run, text, verdict):
+    assert gate.judge(run, text).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    "text", ["nothing p95 ttft_ms < 400", "cached p95 speed < 3", "cached is nice", "cached faster than uncached on quality"]
+)
+def test_an_unreadable_requirement_is_a_mistake(run, text, capsys):
+    assert main(["check", "--require", text]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_exit_codes_of_check(run, capsys):
+    assert main(["check", "--require", "cached p95 ttft_ms < 400"]) == 0
+    assert main(["check", "--require", "cached p95 ttft_ms < 400", "--require", "cached p95 ttft_ms < 10"]) == 3
+    assert main(["check", "--require", "cached p99 ttft_ms < 400", "--json"]) == 4
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["verdict"] == "not_enough_data"
+    assert found["requirements"][0]["needed"] == 368 - 80
+
+
+def test_a_regression_fails_and_the_same_data_passes(tmp_path, monkeypatch, capsys):
+    import tests.recorded_runs as recorded
+
+    base, same, slow, few = (str(tmp_path / f"{name}.duckdb") for name in ("base", "same", "slow", "few"))
+    record(Store(base), blocks=40)
+    record(Store(same), blocks=40)
+    record(Store(few), blocks=3)
+    monkeypatch.setattr(recorded, "FIRST", {arm: first * 1.3 for arm, first in recorded.FIRST.items()})
+    recorded.record(Store(slow), blocks=40)
+    rule = ["--fail-if", "p50 ttft_ms worse by 10%"]
+    assert main(["compare", base, same, *rule]) == 0
+    assert main(["compare", base, slow, *rule]) == 3
+    assert main(["compare", base, few, *rule]) == 4
+    assert main(["compare", base, slow, "--fail-if", "cached p50 ttft_ms worse by 200 ms"]) == 0
+
+
+def test_times_of_different_kinds_are_never_compared(tmp_path, capsys):
+    record(Store(tmp_path / "a.duckdb"), blocks=6)
+    record(Store(tmp_path / "b.duckdb"), blocks=6, kind="simulated")
+    words = ["compare", str(tmp_path / "a.duckdb"), str(tmp_path / "b.duckdb"), "--fail-if", "p50 ttft_ms worse by 10%"]
+    assert main(words) == 2
+    assert "not comparable" in capsys.readouterr().err

@@ -1,0 +1,149 @@
+"""The command line: every flag explained, every mistake one sentence, every contract of its JSON."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from lab import cli, paths, techniques
+from lab.cli import knobs, measure
+from lab.model import LabError
+from lab.store.store import Store
+from tests.recorded_runs import record
+
+
+def lab(*words: str, **environment: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "main.py", *words], cwd=paths.ROOT, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120
+    )
+
+
+def test_every_flag_has_help():
+    silent = [
+        (name, action.dest)
+        for name, command in cli.commands().items()
+        for action in command.parser()._actions
+        if not (action.help or "").strip()
+    ]
+    assert silent == []
+
+
+def test_every_knob_is_a_flag():
+    for technique in techniques.all_techniques():
+        flags = cli.commands()[technique.slug].parser()._option_string_actions
+        assert all(knobs.flag(name) in flags for name in technique.knobs.model_fields)
+
+
+def test_help_needs_nothing_heavy():
+    heavy = "{'pandas', 'numpy', 'anthropic', 'duckdb', 'plotly', 'scipy', 'rich', 'streamlit', 'xllamacpp', 'httpx2'}"
+    code = f"import sys; from lab.cli import main; main(['--help']); main_too = None; sys.exit(bool({heavy} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=paths.ROOT, stdout=subprocess.DEVNULL).returncode == 0
+
+
+@pytest.mark.parametrize("word", ["routing", "model-routing", "model_routing", "Routing"])
+def test_short_long_and_underscore_names_are_one_technique(word):
+    assert cli.resolve(word).name == "routing"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["steaming"], "Did you mean 'streaming'?"),
+        (["streaming", "--answer-tokens", "3"], "--answer-tokens: 3 should be greater than or equal to 16."),
+        (["streaming", "--endpoint", "nowhere"], "No endpoint 'nowhere'."),
+        (["streaming", "--runs", "0"], "runs"),
+        (["streaming", "--nonsense"], "--nonsense"),
+        (["routing", "--model", "m"], "routing needs two models: --model small=… --model large=…"),
+        (["compare-arms", "streaming.streamed", "caching.nothing"], "no arm 'nothing'"),
+        (["streaming", "--output", "telegram"], "There is no output 'telegram'"),
+        (["ab", "missing.json"], "missing.json cannot be read"),
+        (["show", "feedbeef"], "feedbeef"),
+        (["check", "--require", "quick enough"], "Cannot read the requirement"),
+    ],
+)
+def test_a_mistake_gets_one_sentence_and_code_2(words, said, db):
+    record(Store(), blocks=1)
+    found = lab(*words)
+    assert found.returncode == 2
+    assert said in found.stderr
+    assert len(found.stderr.strip().splitlines()) == 1
+    assert found.stdout == ""
+
+
+def test_an_unreadable_database_is_a_sentence(tmp_path):
+    (tmp_path / "lab.duckdb").write_text("not a database at all")
+    found = lab("runs", "--db", str(tmp_path / "lab.duckdb"))
+    assert found.returncode == 2
+    assert "Traceback" not in found.stderr
+    assert len(found.stderr.strip().splitlines()) == 1
+
+
+def test_the_flag_wins_over_the_environment_for_the_database(tmp_path):
+    record(Store(tmp_path / "a.duckdb"), blocks=1)
+    found = lab("runs", "--json", "--db", str(tmp_path / "a.duckdb"), LAB_DB=str(tmp_path / "other.duckdb"))
+    assert len(json.loads(found.stdout)["runs"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "tiers", "found"),
+    [
+        ([], (), {}),
+        (["m"], (), {"any": "m"}),
+        (["m"], ("large",), {"any": "m"}),
+        (["small=a", "large=b"], ("small", "large"), {"small": "a", "large": "b"}),
+        (["org/model=v2"], (), {"any": "org/model=v2"}),
+    ],
+)
+def test_models_go_to_tiers(given, tiers, found):
+    assert measure.models(given, tiers, "routing") == found
+
+
+def test_bodies_are_named_after_their_files(tmp_path):
+    for name in ("short", "long"):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"system": name}))
+    found = measure._bodies([str(tmp_path / "short.json"), str(tmp_path / "long.json")])
+    assert [body["name"] for body in found] == ["short", "long"]
+    with pytest.raises(LabError, match="Two bodies"):
+        measure._bodies([str(tmp_path / "short.json")])
+
+
+def test_show_prints_one_object(db):
+    run_id = record(Store(), blocks=8)
+    found = json.loads(lab("show", "last", "--json").stdout)
+    assert found["run_id"] == run_id
+    assert [arm["arm"] for arm in found["arms"]] == ["uncached", "cached"]
+    assert found["arms"][1]["metrics"]["ttft_ms"]["p50"] == 304.5
+    assert found["arms"][1]["metrics"]["ttft_ms"]["supported"] == {"p50": True, "p95": False, "p99": False}
+    assert found["comparisons"][0] | {"reasons": []} == {
+        "metric": "ttft_ms", "technique": "caching", "arm": "cached", "baseline": "uncached", "estimate_ms": -600.0, "low_ms": -600.0,
+        "high_ms": -600.0, "ratio": found["comparisons"][0]["ratio"], "n": 8, "verdict": "faster", "needed_blocks": None, "reasons": [],
+    }  # fmt: skip
+
+
+def test_export_writes_every_table(db, tmp_path):
+    record(Store(), blocks=1)
+    found = lab("export", "--format", "csv", "--out", str(tmp_path / "out"))
+    assert found.returncode == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= {"runs.csv", "trials.csv", "calls.csv", "spans.csv", "events.csv"}
+
+
+def test_serve_says_where_in_one_line_and_ends_on_sigterm():
+    server = subprocess.Popen(
+        [sys.executable, "main.py", "serve", "--simulated", "--port", "0"], cwd=paths.ROOT, stdout=subprocess.PIPE, text=True
+    )
+    card = json.loads(server.stdout.readline())
+    assert card.keys() == {"base_url", "api_key", "models"}
+    taken = lab("serve", "--simulated", "--port", card["base_url"].rpartition(":")[2])
+    assert taken.returncode != 0 and "--port" in taken.stderr
+    server.send_signal(signal.SIGTERM)
+    assert server.wait(10) == 0
+    server.stdout.close()
+
+
+def test_endpoints_test_tells_what_the_simulated_server_can(simulated):
+    found = lab("endpoints", "test", simulated.base_url, "--json", LAB_LOCAL_KEY=simulated.api_key)
+    checks = {row["check"]: row["supported"] for row in json.loads(found.stdout)["checks"]}
+    assert checks == {"usage": True, "streaming": True, "caching": True, "structured output": True, "tools": True}

@@ -17,9 +17,7 @@ from typing import TYPE_CHECKING, Any
 import anthropic
 import httpx2
 
-
 from lab.clock import now_ns, sleep_s
-
 from lab.instrumentation import messages
 from lab.instrumentation.messages import Reading
 from lab.instrumentation.wire import Exchange
@@ -49,6 +47,8 @@ class Intent:
     attempt: int
     started_ns: int
     begun: asyncio.Event | None
+    own: bool = False
+    """Made by the user's own code: nothing was meant about its cache."""
     call: Call | None = None
 
 
@@ -205,7 +205,17 @@ class Bench:
         else:
             body = _object(exchange.request_body)
             request = Request(body, stream=bool(body.get("stream")))
-            intent = Intent("answer", "answer", request, str(body.get("model") or "?"), self.session.endpoint.name, 1, exchange.started_ns, None)
+            intent = Intent(
+                "answer",
+                "answer",
+                request,
+                str(body.get("model") or "?"),
+                self.session.endpoint.name,
+                1,
+                exchange.started_ns,
+                None,
+                own=True,
+            )
         self._begin(intent, exchange)
 
     def _begin(self, intent: Intent, exchange: Exchange | None) -> Call:
@@ -233,6 +243,7 @@ class Bench:
         for span in self.spans:
             span.started_ns -= origin
             span.ended_ns = span.ended_ns - origin if span.ended_ns is not None else None
+        self.mismatches += [why for call, row in zip(self.calls, rows, strict=True) if not call.intent.own and (why := cache_mismatch(row))]
         costs = [row.cost_usd for row in rows if row.cost_usd is not None]
         self.trial.cost_usd = sum(costs) if costs else None
         return FinishedTrial(self.trial, rows, self.spans, events)
@@ -240,7 +251,15 @@ class Bench:
     def _row(self, call: Call) -> CallRow:
         intent, exchange, reading, trial = call.intent, call.exchange, call.reading, self.trial
         row = CallRow(
-            call.id, trial.trial_id, trial.run_id, trial.session_id, call.span.span_id, intent.role, intent.attempt, intent.endpoint, intent.model
+            call.id,
+            trial.trial_id,
+            trial.run_id,
+            trial.session_id,
+            call.span.span_id,
+            intent.role,
+            intent.attempt,
+            intent.endpoint,
+            intent.model,
         )
         row.intended_cache, row.message_id, row.stop_reason = intent.request.intended_cache, reading.message_id, reading.stop_reason
         row.error_kind, row.error_text, row.cache_miss_reason = reading.error_kind, reading.error_text, reading.cache_miss_reason
@@ -283,7 +302,7 @@ def retry_after_s(call: Call) -> float | None:
     A 429 without retry-after is the spend cap: trying again would only hide it.
     """
     exchange, kind = call.exchange, call.reading.error_kind
-    if exchange is None or kind is None or exchange.chunks and exchange.status == 200:
+    if exchange is None or kind is None or (exchange.chunks and exchange.status == 200):
         return None
     back_off = BACK_OFF_S * 2 ** (call.intent.attempt - 1)
     if exchange.status == 429:
@@ -305,7 +324,8 @@ def cache_mismatch(row: CallRow) -> str | None:
     read = row.cache_read_tokens or 0
     written = (row.cache_write_5m_tokens or 0) + (row.cache_write_1h_tokens or 0)
     seen = "read" if read else "write" if written else "none"
-    if seen != row.intended_cache:
+    # A body with cache_control of the user's own may write although the arm means nothing by it; reading is what would flatter it.
+    if seen != row.intended_cache and (row.intended_cache, seen) != ("none", "write"):
         return f"cache state {seen} where {row.intended_cache} was meant"
     if row.physical_cache_tokens is not None and abs(row.physical_cache_tokens - read) > PHYSICAL_SLACK_TOKENS:
         return f"{row.physical_cache_tokens} tokens were physically cached where {read} were reported"

@@ -1,0 +1,415 @@
+"""BenchmarkRunner: the blocks of a plan, one trial after another, each timed, judged and handed to the sink. It knows no store."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import platform
+import socket
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import lab
+from lab import paths
+from lab.clock import now_ns, sleep_s, utc_now
+from lab.endpoints import registry
+from lab.endpoints.registry import Endpoint
+from lab.harness import plan as planning
+from lab.harness.bench import SPAN, Bench, nonce_for
+from lab.harness.estimate import Estimate, estimate
+from lab.harness.plan import BenchmarkConfig, Block, Experiment, Variant
+from lab.harness.session import Session
+from lab.instrumentation.wire import OBSERVER
+from lab.model import FinishedTrial, LabError, Request, RunRow, SessionRow, Status, TrialRow, new_id
+from lab.scenarios import definitions
+from lab.scenarios.definitions import Task
+
+__all__ = ["BenchmarkConfig", "BenchmarkRunner", "Estimate", "Joined", "Sink", "estimate"]
+
+STOP_POLL_S = 0.1
+FAILURES_IN_A_ROW = 3
+IDLE_S = 0.3
+
+
+class Sink(Protocol):
+    def write_run(self, row: RunRow) -> Any: ...
+    def write_session(self, row: SessionRow) -> Any: ...
+    def write_trials(self, trials: Sequence[FinishedTrial]) -> Any: ...
+    def finish_run(self, run_id: str, status: Status) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Joined:
+    """What an earlier session of the same run did: its row, its complete blocks, how often each block was begun, what it cost."""
+
+    run: RunRow
+    complete: frozenset[int]
+    begun: dict[int, int]
+    spent_usd: float
+    sessions: int = 1
+    failures: int = 0
+
+
+class Stopped(Exception):
+    """The user asked for the end."""
+
+
+class BenchmarkRunner:
+    """`await run()` measures and answers with the run's id; `status` and `text` then say how it ended.
+
+    `stop()` is polled ten times a second; `on_progress` gets the entries of a progress file. `joined` continues a run in a new session.
+    """
+
+    def __init__(
+        self,
+        config: BenchmarkConfig,
+        sink: Sink,
+        on_progress: Callable[[dict[str, Any]], None] | None = None,
+        stop: Callable[[], bool] | None = None,
+        *,
+        endpoint: Endpoint | None = None,
+        run_id: str | None = None,
+        joined: Joined | None = None,
+    ) -> None:
+        self.config, self.sink, self.joined = config, sink, joined
+        self.tell = on_progress or (lambda entry: None)
+        self.stop = stop or (lambda: False)
+        self.endpoint = endpoint or registry.find(config.endpoint, config.models)
+        self.plan: Experiment = planning.experiment(config, self.endpoint.kind)
+        self.seed = joined.run.seed if joined else config.seed if config.seed is not None else planning.new_seed()
+        self.run_id = joined.run.run_id if joined else run_id or new_id()
+        self.budget_usd = config.max_usd if config.max_usd is not None else planning.LIVE_MAX_USD if self.endpoint.kind == "live" else None
+        self.spent_usd = joined.spent_usd if joined else 0.0
+        self.status: Status = "running"
+        self.text = ""
+        self.failures = self.done = 0
+        self.failed_because = ""
+        self.differences: list[float] = []
+
+    @property
+    def models(self) -> dict[str, str]:
+        """The models by tier that this run uses."""
+        return {tier: self.endpoint.model_for(tier) for tier in self.plan.tiers or (self.endpoint.generates,)}
+
+    async def run(self) -> str:
+        if refusals := estimate(self.config, self.endpoint).refusals:
+            raise LabError(" ".join(refusals))
+        self.endpoint = await asyncio.to_thread(registry.connect, self.endpoint)
+        keep = self.config.keep_text if self.config.keep_text is not None else not planning.private(self.plan.tasks)
+        self.session = Session(self.run_id, self.endpoint, keep, self.config.deadline_s)
+        blocks = self._blocks()
+        self.total = sum(len(block.order) for block in blocks)
+        self._write_run(keep)
+        try:
+            await self.session.open(self.models)
+            await sleep_s(IDLE_S)  # the loop's own lag is measured while it has nothing to do
+            await self._store(self.sink.write_session, self._session_row())
+            self._announce()
+            await self._measure(blocks)
+            self._end("finished", f"{self.done} trials")
+        except Stopped:
+            self._end("interrupted", "Stopped by request.")
+        except asyncio.CancelledError:
+            self._end("interrupted", "Interrupted.")
+            raise
+        except LabError as error:
+            self._end("failed", str(error))
+            raise
+        except BaseException as error:
+            self._end("failed", f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            await asyncio.shield(self._close())
+        return self.run_id
+
+    async def _close(self) -> None:
+        await self.session.close()
+        await self._store(self.sink.finish_run, self.run_id, self.status)
+        self.tell({"kind": "ended", "status": self.status, "text": self.text})
+
+    def _end(self, status: Status, text: str) -> None:
+        if self.status == "running":
+            self.status, self.text = status, text
+
+    async def _store(self, write: Callable, *values: Any) -> None:
+        """On a thread: a database that somebody else holds must not keep Stop waiting."""
+        if await asyncio.to_thread(write, *values) is False:
+            self.tell(
+                {"kind": "note", "text": "Another program holds the database; the rows are in the spool beside it and will be taken in."}
+            )
+
+    # What to do
+
+    def _blocks(self) -> list[Block]:
+        last = self.config.blocks
+        done = self.joined.complete if self.joined else frozenset()
+        if self.joined and not self.joined.run.settings.get("resuming"):
+            last = max(last, max(done, default=0))
+        todo = [block for block in self.plan.blocks(self.seed, 1, last) if block.number not in done]
+        return [*self.plan.warmups(self.seed, self.config.warmup), *todo] if todo else []
+
+    async def _measure(self, blocks: list[Block]) -> None:
+        durations: list[float] = []
+        measured_usd: list[float] = []
+        for position, block in enumerate(blocks):
+            spent, began_ns = self.spent_usd, now_ns()
+            dearest = max(measured_usd, default=0.0)
+            if self.budget_usd is not None and self.spent_usd + dearest > self.budget_usd:
+                return self._end("interrupted", f"The budget of ${self.budget_usd:.2f} is reached: ${self.spent_usd:.4f} spent.")
+            await self.session.renew()
+            finished = []
+            try:
+                for place, variant in enumerate(block.order):
+                    left = (sum(durations) / len(durations) * (len(blocks) - position)) if durations else None
+                    finished.append(await self._trial(block, place, variant, left))
+                    if self.failures >= FAILURES_IN_A_ROW:
+                        return self._end("failed", f"{FAILURES_IN_A_ROW} trials in a row failed: {self.failed_because}")
+                    if self.budget_usd is not None and self.spent_usd >= self.budget_usd:
+                        return self._end("interrupted", f"The budget of ${self.budget_usd:.2f} is reached: ${self.spent_usd:.4f} spent.")
+            except Interrupted as cut:
+                finished.append(cut.finished)
+                raise cut.reason from None
+            finally:
+                if finished:
+                    await asyncio.shield(self._store(self.sink.write_trials, finished))
+            durations.append((now_ns() - began_ns) / 1e9)
+            measured_usd.append(self.spent_usd - spent)
+            if block.phase == "measured" and self._precise_enough(finished):
+                return self._end(
+                    "finished",
+                    f"The interval's half-width is below {self.config.target_half_width_ms:g} ms after {len(self.differences)} blocks.",
+                )
+
+    def _precise_enough(self, finished: list[FinishedTrial]) -> bool:
+        """Stopping on precision, never on a p-value: peeking at significance inflates false findings, at the width it does not."""
+        target = self.config.target_half_width_ms
+        if target is None:
+            return False
+        values = {
+            (f.trial.technique, f.trial.arm): clocks(f)[self.plan.metric]
+            for f in finished
+            if f.trial.outcome == "ok" and self.plan.metric in clocks(f)
+        }
+        base, other = values.get(self.plan.baseline.key), values.get(self.plan.headline.key)
+        if base is not None and other is not None:
+            self.differences.append(other - base)
+        if len(self.differences) < max(self.config.min_runs, 6):
+            return False
+        from lab.stats import hodges_lehmann
+
+        found = hodges_lehmann(self.differences)
+        return found.low is not None and found.high is not None and (found.high - found.low) / 2 <= target
+
+    # One trial
+
+    async def _trial(self, block: Block, place: int, variant: Variant, left_s: float | None) -> FinishedTrial:
+        technique, arm = variant.key
+        attempt = 1 + (self.joined.begun.get(block.number, 0) if self.joined else 0)
+        if self.joined and block.phase == "warmup":
+            attempt = self.joined.sessions + 1
+        row = TrialRow(
+            new_id(),
+            self.run_id,
+            self.session.id,
+            technique,
+            arm,
+            block.number,
+            place,
+            attempt,
+            block.phase,
+            block.task.task_id,
+            utc_now(),
+            now_ns(),
+        )
+        row.deadline_ms = self.config.deadline_s * 1000
+        bench = Bench(self.session, row, nonce_for(self.run_id, block.number, f"{technique}.{arm}", attempt))
+        gc.collect()
+        gc.disable()
+        work = asyncio.create_task(self._play(bench, variant, block.task))
+        reason: BaseException | None = None
+        try:
+            while not (await asyncio.wait({work}, timeout=STOP_POLL_S))[0]:
+                if self.stop():
+                    reason = Stopped()
+                    work.cancel()
+                    await asyncio.wait({work})
+        except asyncio.CancelledError as e:
+            reason = e
+            work.cancel()
+            await asyncio.wait({work})
+        finally:
+            gc.enable()
+        answer = self._outcome(bench, work, reason)
+        finished = bench.finished()
+        origin = self.session.origin_ns
+        row.started_ns -= origin
+        row.ended_ns = (row.ended_ns or now_ns()) - origin
+        if bench.mismatches and row.outcome == "ok":
+            row.outcome, row.error_text = "mismatch", "; ".join(dict.fromkeys(bench.mismatches))
+        if reason is None and row.outcome in ("ok", "mismatch"):
+            row.quality = definitions.score(block.task, answer)
+            if row.quality is None and answer is not None:
+                row.quality = await self._judge(block.task, answer)
+        if row.outcome == "failed":
+            self.failures, self.failed_because = self.failures + 1, f"{row.error_kind}: {row.error_text}"
+        elif row.outcome != "cancelled":
+            self.failures = 0
+        self.done += 1
+        self.spent_usd += row.cost_usd or 0.0
+        self.tell(self._progress(finished, left_s))
+        if reason is not None:
+            raise Interrupted(finished, reason)
+        if self.stop():
+            raise Interrupted(finished, Stopped(), counted=True)
+        return finished
+
+    async def _play(self, bench: Bench, variant: Variant, task: Task) -> str | None:
+        """Prepare, then the clock, then the trial; each within the deadline."""
+        technique, row = variant.technique, bench.trial
+        OBSERVER.set(bench.observe)
+        if technique.prepare:
+            async with asyncio.timeout(self.config.deadline_s):
+                await technique.prepare(bench, variant.arm.name, variant.knobs, task)
+        row.started_utc, row.started_ns = utc_now(), now_ns()
+        try:
+            async with asyncio.timeout(self.config.deadline_s), bench.span("trial", variant.arm.name) as root:
+                root.started_ns = row.started_ns
+                for span in bench.spans:
+                    span.parent_id = span.parent_id or (root.span_id if span is not root else None)
+                return await technique.trial(bench, variant.arm.name, variant.knobs, task)
+        finally:
+            row.ended_ns = now_ns()
+            OBSERVER.set(None)
+            SPAN.set(None)
+
+    def _outcome(self, bench: Bench, work: asyncio.Task, reason: BaseException | None) -> str | None:
+        row = bench.trial
+        if reason is not None:
+            row.outcome, row.error_kind = "cancelled", "cancelled"
+            return None
+        try:
+            answer = work.result()
+        except TimeoutError:
+            row.outcome, row.error_kind, row.error_text = "failed", "deadline", f"not done within {self.config.deadline_s:g} s"
+            return None
+        except LabError:
+            raise
+        except Exception as error:
+            # A technique's bug or the user's own code: a row, and a note that says where.
+            row.outcome, row.error_kind, row.error_text = "failed", "exception", f"{type(error).__name__}: {error}"
+            return None
+        if bench.failed:
+            row.outcome = "failed"
+            row.error_kind, row.error_text = bench.failed
+        own = [call.reading for call in bench.calls if call.intent.own and call.reading.error_kind not in (None, "cancelled")]
+        if own and answer is None and row.outcome == "ok":
+            row.outcome, row.error_kind, row.error_text = "failed", own[-1].error_kind, own[-1].error_text
+        return answer
+
+    async def _judge(self, task: Task, answer: str) -> float | None:
+        """A judge's opinion, asked after the clock and outside the trial's rows; its cost counts towards the budget."""
+        body = definitions.judge_body(task, answer)
+        if body is None:
+            return None
+        row = TrialRow("", self.run_id, self.session.id, "", "", 0, 0, 0, "warmup", None, utc_now(), now_ns())
+        bench = Bench(self.session, row, "")
+        reply = await bench.call(Request(body, tier="large", stream=False), role="check")
+        self.spent_usd += self.session.cost_usd(self.endpoint.model_for("large"), reply.usage) or 0.0
+        return definitions.judged(reply.text) if reply.ok else None
+
+    # What to say
+
+    def _progress(self, finished: FinishedTrial, left_s: float | None) -> dict[str, Any]:
+        row = finished.trial
+        names = ("trial_id", "technique", "arm", "block", "position", "phase", "outcome", "error_kind", "cost_usd", "quality")
+        shown = {name: getattr(row, name) for name in names}
+        spent = round(self.spent_usd, 6) if self.budget_usd is not None else None
+        return {"kind": "trial", **shown, **clocks(finished), "done": self.done, "total": self.total, "left_s": left_s, "spent_usd": spent}
+
+    def _announce(self) -> None:
+        arms = [v.arm.name if self.config.technique != planning.SIDE_BY_SIDE else ".".join(v.key) for v in self.plan.variants]
+        self.tell(
+            {
+                "kind": "started",
+                "run_id": self.run_id,
+                "technique": self._slug,
+                "endpoint": self.endpoint.name,
+                "endpoint_kind": self.endpoint.kind,
+                "models": self.models,
+                "arms": arms,
+                "total": self.total,
+                "pid": os.getpid(),
+                "started_utc": utc_now().isoformat(),
+            }  # fmt: skip
+        )
+
+    @property
+    def _slug(self) -> str:
+        return planning.SIDE_BY_SIDE if self.config.technique == planning.SIDE_BY_SIDE else self.plan.baseline.technique.slug
+
+    def _write_run(self, keep: bool) -> None:
+        config, endpoint = self.config, self.endpoint
+        settings = planning.settings(config, self.plan, lab.__version__)
+        settings["config"] |= {"seed": self.seed, "models": dict(endpoint.models), "endpoint": endpoint.name}
+        row = RunRow(
+            self.run_id, self._slug, endpoint.name, endpoint.kind, self.models, settings, self.seed, "running", keep,
+            self.joined.run.started_utc if self.joined else utc_now(), None, config.note, config.name,
+        )  # fmt: skip
+        if self.sink.write_run(row) is False:
+            self.tell({"kind": "note", "text": "Another program holds the database; rows wait in the spool beside it."})
+
+    def _session_row(self) -> SessionRow:
+        machine = {
+            "cpus": os.cpu_count(), "usable_cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "system": platform.platform(), "processor": platform.machine(), "python": platform.python_version(),
+        }  # fmt: skip
+        instrument = {
+            **self.session.lag.summary(),
+            "loop": type(asyncio.get_running_loop()).__module__.partition(".")[0],
+            "timer_step_ns": timer_step_ns(),
+        }
+        worker = f"{socket.gethostname()}:{os.getpid()}"
+        return SessionRow(
+            self.session.id, self.run_id, worker, socket.gethostname(), utc_now(), lab.__version__, commit(), machine, instrument
+        )
+
+
+class Interrupted(Exception):
+    """A trial that was cut short, with its rows, and why. `counted`: it had ended by itself before the request to stop."""
+
+    def __init__(self, finished: FinishedTrial, reason: BaseException, counted: bool = False) -> None:
+        self.finished, self.reason, self.counted = finished, reason, counted
+
+
+def clocks(finished: FinishedTrial) -> dict[str, float | None]:
+    """The headline clocks of one trial for live dots; the stored figures come from the views alone."""
+    row = finished.trial
+    answers = [call for call in finished.calls if call.role == "answer" and call.error_kind is None]
+    first = min(answers, key=lambda call: call.started_ns, default=None)
+
+    def ms(at_ns: int | None) -> float | None:
+        return (at_ns - row.started_ns) / 1e6 if at_ns is not None and row.outcome in ("ok", "mismatch") else None
+
+    tokens = [at for at in (first.first_thinking_ns, first.first_text_ns, first.first_tool_ns) if at is not None] if first else []
+    wait_ns = (first.first_text_ns or first.ended_ns) if first else None
+    return {"wait_ms": ms(wait_ns), "ttft_ms": ms(min(tokens, default=None)), "total_ms": ms(row.ended_ns)}
+
+
+def timer_step_ns() -> int:
+    """The smallest step that the clock was seen to take."""
+    stamps = [now_ns() for _ in range(2000)]
+    return min((b - a for a, b in zip(stamps, stamps[1:], strict=False) if b > a), default=0)
+
+
+def commit() -> str | None:
+    """The checkout's commit, if the lab runs from one."""
+    try:
+        told = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"], cwd=paths.ROOT, capture_output=True, text=True, timeout=5, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return told.stdout.strip() or None

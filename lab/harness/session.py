@@ -1,0 +1,141 @@
+"""One process measuring for one run: its clock's origin, its clients, its lease on the local server, and how late its event loop runs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from bisect import bisect_left
+from collections.abc import Mapping
+from typing import Any
+
+import httpx2
+from anthropic import AsyncAnthropic
+
+from lab import pricing
+from lab.clock import now_ns, today
+from lab.endpoints import registry
+from lab.endpoints.client import open_client
+from lab.endpoints.registry import Endpoint
+from lab.instrumentation.timing import LatencyCollector
+from lab.model import LabError, new_id
+
+LEASE_S = 120
+TICK_S = 0.01
+KEPT_TICKS = 60_000
+
+
+class LoopLag:
+    """How late the loop wakes a timer of 10 ms: whatever holds it up would delay a stamp as much."""
+
+    def __init__(self) -> None:
+        self.at_ns: list[int] = []
+        self.late_ns: list[int] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        loop = asyncio.get_running_loop()
+        due_ns = now_ns() + int(TICK_S * 1e9)
+
+        def tick() -> None:
+            nonlocal due_ns
+            woken_ns = now_ns()
+            self.at_ns.append(woken_ns)
+            self.late_ns.append(max(0, woken_ns - due_ns))
+            if len(self.at_ns) > KEPT_TICKS:
+                del self.at_ns[: KEPT_TICKS // 2], self.late_ns[: KEPT_TICKS // 2]
+            due_ns = woken_ns + int(TICK_S * 1e9)
+            self._timer = loop.call_later(TICK_S, tick)
+
+        self._timer = loop.call_later(TICK_S, tick)
+
+    def stop(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+
+    def worst(self, from_ns: int, to_ns: int) -> int:
+        """The longest lateness of a tick within an interval, or of the first one after it: a loop that was held up ticks late."""
+        low, high = bisect_left(self.at_ns, from_ns), bisect_left(self.at_ns, to_ns)
+        return max(self.late_ns[low : high + 1], default=0)
+
+    def summary(self) -> dict[str, float | None]:
+        lag = LatencyCollector(ns / 1e6 for ns in self.late_ns).percentiles(50, 95, 99)
+        return {f"loop_lag_p{q}_ms": value for q, value in lag.items()}
+
+
+class Session:
+    def __init__(self, run_id: str, endpoint: Endpoint, keep_text: bool, timeout_s: float) -> None:
+        self.id, self.run_id, self.endpoint, self.keep_text, self.timeout_s = new_id(), run_id, endpoint, keep_text, timeout_s
+        self.origin_ns = now_ns()
+        self.lag = LoopLag()
+        self.lease: str | None = None
+        self._clients: dict[str, AsyncAnthropic] = {}
+        self._others: dict[str, Endpoint] = {}
+
+    async def open(self, models: Mapping[str, str]) -> None:
+        """Take the local server for this run alone, have it load its models, and open the connection; LabError where it refuses."""
+        self.lag.start()
+        if self.endpoint.kind == "live":
+            return
+        self.lease = (await self._own("POST", "/lease", self._terms()))["lease"]
+        for model in dict.fromkeys(models.values()):
+            await self._own("POST", "/warm", {"model": model}, 300)
+
+    async def renew(self) -> None:
+        if self.lease:
+            try:
+                await self._own("POST", "/lease", {**self._terms(), "lease": self.lease})
+            except LabError:  # it may have run out during a very long block; nobody else has it, or this raises too
+                self.lease = (await self._own("POST", "/lease", self._terms()))["lease"]
+                await self._close_clients()
+
+    async def close(self) -> None:
+        self.lag.stop()
+        await self._close_clients()
+        if self.lease:
+            try:
+                await self._own("DELETE", "/lease", {})
+            except LabError:
+                pass
+            self.lease = None
+
+    async def _close_clients(self) -> None:
+        for client in self._clients.values():
+            await client.close()
+        self._clients.clear()
+
+    def client_of(self, endpoint: Endpoint) -> AsyncAnthropic:
+        """One client per endpoint, so that connections are kept from trial to trial, as an application would."""
+        if endpoint.base_url not in self._clients:
+            headers = {"x-lab-lease": self.lease} if self.lease and endpoint.base_url == self.endpoint.base_url else {}
+            self._clients[endpoint.base_url] = open_client(endpoint, self.timeout_s, headers)
+        return self._clients[endpoint.base_url]
+
+    def other(self, name: str) -> Endpoint:
+        """Another endpoint of the same kind: rows of different kinds never share a chart."""
+        if name not in self._others:
+            found = registry.connect(registry.find(name))
+            if found.kind != self.endpoint.kind:
+                raise LabError(f"{name} is {found.kind} and this run is {self.endpoint.kind}: one run keeps to one kind of endpoint.")
+            self._others[name] = found
+        return self._others[name]
+
+    def cost_usd(self, model: str, usage: Mapping[str, Any]) -> float | None:
+        """None on the lab's own servers: what costs nothing has no price."""
+        return pricing.cost_usd(model, usage, today()) if self.endpoint.kind == "live" else None
+
+    def _terms(self) -> dict[str, Any]:
+        return {"holder": f"run {self.run_id}", "pid": os.getpid(), "seconds": LEASE_S}
+
+    async def _own(self, method: str, path: str, body: dict[str, Any], timeout_s: float = 10) -> dict[str, Any]:
+        headers = {"x-api-key": self.endpoint.api_key, **({"x-lab-lease": self.lease} if self.lease else {})}
+        try:
+            async with httpx2.AsyncClient(trust_env=False, timeout=timeout_s) as http:
+                reply = await http.request(method, self.endpoint.base_url + path, json=body, headers=headers)
+            said = reply.json()
+        except (httpx2.TransportError, ValueError) as error:
+            raise LabError(
+                f"The {self.endpoint.kind} server at {self.endpoint.base_url} does not answer ({type(error).__name__})."
+            ) from error
+        if reply.status_code >= 400:
+            raise LabError(f"The {self.endpoint.kind} server refused: {said['error']['message']}")
+        return said

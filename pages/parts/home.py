@@ -26,7 +26,7 @@ def show_steps() -> None:
     """Model ready, first experiment, what you see: shown until a first run is there."""
     if not rows.ask("runs", limit=1).empty:
         return
-    ready = not models.missing()
+    ready = models.source() is not None
     first, second, third = st.columns(3)
     with first, st.container(border=True, height="stretch"):
         st.markdown("**1 · The model**")

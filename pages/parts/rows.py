@@ -26,7 +26,7 @@ def ask(query: str, *arguments: Any, **named: Any) -> Any:
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def _judged(run_id: str, database: str, version: int) -> Any:
-    return results.read(Store(), run_id)
+    return results.read(run_id, Store())
 
 
 def judged(run_id: str) -> Any:

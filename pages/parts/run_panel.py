@@ -33,6 +33,11 @@ def ending(run_id: str) -> dict[str, Any] | None:
     return next((entry for entry in reversed(_entries(run_id)) if entry["kind"] == "ended"), None)
 
 
+def show_ending(ended: dict[str, Any]) -> None:
+    """Why a run left no rows: one sentence."""
+    st.error(escape(ended.get("text") or "The run ended before its first trial."))
+
+
 def _entries(run_id: str) -> list[dict[str, Any]]:
     """All of a run's progress so far; each look reads only what was added since the last."""
     seen, offset = st.session_state.get(("progress", run_id), ([], 0))
@@ -73,7 +78,7 @@ def _draw(technique: Technique, run_id: str, entries: list[dict[str, Any]]) -> N
                 st.rerun(scope="fragment")
         arms = started["arms"] if started else [arm.name for arm in technique.arms]
         frame = pd.DataFrame(trials)
-        chart.show(live.dots(frame, arms, technique.headline, dark=chart.dark()), key="live-dots")
+        chart.show(live.dots(frame, arms, technique.headline, chart.dark()), key="live-dots")
         if notes:
             st.caption(escape(notes[-1]))
 

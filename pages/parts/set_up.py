@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import streamlit as st
@@ -9,7 +10,6 @@ from pydantic import ValidationError
 
 from lab import processes
 from lab.endpoints.registry import Endpoint
-from lab.figures import format as words
 from lab.harness.plan import BenchmarkConfig
 from lab.harness.runner import estimate
 from lab.model import LabError, Technique
@@ -21,27 +21,29 @@ from pages.parts.frame import escape, guard
 CATEGORIES = ("question-answering", "reasoning", "tools", "rag")
 PASTE, UPLOAD = "paste my own", "upload a JSONL file"
 LIVE_BUDGET_USD = 0.50
+Form = Callable[[], dict[str, Any]]
+"""A page's own widgets in place of the knobs; answers with the knobs' values."""
 
 
-def show(technique: Technique, endpoint: Endpoint, *, opened: bool, bodies: list[dict[str, Any]] | None = None) -> None:
+def show(technique: Technique, endpoint: Endpoint, *, opened: bool, form: Form | None = None) -> None:
     """The form of a technique; it stands open where there is no run yet, and folds away under the results of one."""
     if opened:
         with st.container(border=True, key="set-up"):
             st.subheader("Set up a run", anchor=False)
-            _form(technique, endpoint)
+            _form(technique, endpoint, form)
         return
     with st.expander("Set up a run", key="set-up-open", bind="query-params"):
-        _form(technique, endpoint)
+        _form(technique, endpoint, form)
 
 
-def _form(technique: Technique, endpoint: Endpoint) -> None:
+def _form(technique: Technique, endpoint: Endpoint, form: Form | None) -> None:
     with guard():
         lacking = [need for need in technique.needs if need not in endpoint.capabilities]
         if lacking:
             raise LabError(
                 f"{endpoint.name} cannot do {', '.join(lacking)}, which this experiment is about. Choose another endpoint above."
             )
-        knobs = knob_form.checked(technique.knobs, knob_form.show(technique.knobs))
+        knobs = knob_form.checked(technique.knobs, form() if form else knob_form.show(technique.knobs))
         choices = _options(technique, endpoint)
         config = _config(technique, endpoint, knobs.model_dump(exclude_defaults=True), choices)
         _start(technique, config, choices["runs"])
@@ -185,7 +187,3 @@ def begin(config: BenchmarkConfig) -> None:
     """Start the worker and show its run on this page."""
     st.query_params["run"] = processes.start_run(config)
     st.rerun()
-
-
-def price(expected: Any) -> str:
-    return words.usd(expected.usd) if expected.usd is not None else "no price known"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
-import threading
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -132,18 +130,13 @@ def resume(arguments: argparse.Namespace) -> int:
     store = Store()
     run = queries.run(store, _run_id(arguments.run))
     trials = queries.trials(store, run["run_id"])
-    done = trials[trials.phase == "measured"].block.max() if len(trials) else 0
-    planned = int(run["settings"]["runs"])
-    left = planned - int(done if done == done else 0)
-    if left <= 0:
+    trials = trials[(trials.phase == "measured") & (trials.outcome != "cancelled")]
+    whole = trials.groupby("block").size() >= len(run["settings"]["arms"])
+    if whole.sum() >= int(run["settings"]["runs"]):
         raise LabError(
-            f"Run {run['run_id']} has all its {planned} blocks. More of them: python main.py {run['technique']} --more {run['run_id']}"
+            f"Run {run['run_id']} has all its {whole.sum()} blocks. For more: python main.py {run['technique']} --more {run['run_id']}"
         )
-    config = {**run["settings"]["config"], "quick": False, "runs": left, "seed": int(run["seed"]), "join_run": run["run_id"]}
-    if run["settings"].get("quick"):
-        config |= {"knobs": run["settings"]["knobs"], "arms": [arm["arm"] for arm in run["settings"]["arms"]]}
-    if arguments.max_usd is not None:
-        config["max_usd"] = arguments.max_usd
+    config = {"technique": run["technique"], "join_run": run["run_id"], "max_usd": arguments.max_usd}
     codes, found = _measure([config_of(**config)], arguments)
     return max(codes) if found else FAILED
 
@@ -154,7 +147,7 @@ def _measure(configs: list[BenchmarkConfig], arguments: argparse.Namespace) -> t
 
     from rich.console import Console
 
-    from lab import results
+    from lab import results, worker
     from lab.cli.progress import Progress
 
     look.check_outputs(arguments.output)
@@ -164,7 +157,7 @@ def _measure(configs: list[BenchmarkConfig], arguments: argparse.Namespace) -> t
         progress = Progress(console)
         try:
             _announce(config, console)
-            run_id, status = _run(config, progress)
+            run_id, status, text = worker.measure(config, progress)
         except LabError as error:
             progress.close()
             if len(configs) == 1:
@@ -175,8 +168,8 @@ def _measure(configs: list[BenchmarkConfig], arguments: argparse.Namespace) -> t
         finally:
             progress.close()
         codes.append(CODES.get(status, FAILED))
-        if progress.text:
-            print(progress.text, file=sys.stderr)
+        if text and status != "finished":
+            print(text, file=sys.stderr)
         found.append(results.read(run_id))
         if not arguments.json:
             console.print()
@@ -198,31 +191,13 @@ def _announce(config: BenchmarkConfig, console: Any) -> None:
     plan = experiment(config, endpoint.kind)
     used = plan.tiers or (endpoint.generates,)
     models = ", ".join(dict.fromkeys(endpoint.model_for(tier) for tier in used))
-    from lab.harness.runner import estimate  # imports the SDK: a mistyped endpoint or arm is told without waiting for that
+    from lab.harness.estimate import estimate  # imports the SDK: a mistyped endpoint or arm is told without waiting for that
 
     kind = f" ({endpoint.kind})" if endpoint.kind != endpoint.name else ""
     expected = estimate(config)
     console.print(f"{plan.title} on {endpoint.name}{kind} with {models}: {expected.text}", markup=False, soft_wrap=True)
     if expected.refusals:
         raise LabError(" ".join(expected.refusals))
-
-
-def _run(config: BenchmarkConfig, progress: Any) -> tuple[str, str]:
-    """Measure in this process. The first Ctrl-C stops the run and keeps its rows; a second one ends at once."""
-    from lab import worker
-
-    stop = threading.Event()
-
-    def interrupt(number: int, frame: Any) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
-        return worker.measure(config, on_progress=progress, stop=stop.is_set)
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _config(slug: str, arguments: argparse.Namespace, tiers: tuple[str, ...], **more: Any) -> BenchmarkConfig:

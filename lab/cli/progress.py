@@ -49,7 +49,7 @@ class Progress:
 
     def _trial(self, entry: dict[str, Any]) -> None:
         done, total = entry.get("done") or 0, entry.get("total") or 0
-        left = f"about {written.ms(max(entry.get('left_s') or 0, 0) * 1e3)} left" if entry.get("left_s") is not None else ""
+        left = "" if entry.get("left_s") is None else f"about {soon(entry['left_s'])} left"
         seen = (
             written.ms(entry.get("wait_ms")) if entry.get("outcome") == "ok" else f"{entry.get('outcome')}: {entry.get('error_kind') or ''}"
         )
@@ -73,3 +73,7 @@ class Progress:
         self.console.print(text, markup=False, soft_wrap=True)
         if not self.console.is_terminal:
             sys.stdout.flush()
+
+
+def soon(seconds: float) -> str:
+    return f"{max(round(seconds), 1)} s" if seconds < 90 else f"{round(seconds / 60)} min"

@@ -170,7 +170,7 @@ class Bench:
         failure: BaseException | None = None
         try:
             # The raw stream even for a whole answer: nothing is parsed before the last byte is stamped.
-            stream = await client.post(
+            response = await client.post(
                 "/v1/messages",
                 cast_to=httpx2.Response,
                 body=body,
@@ -179,10 +179,10 @@ class Bench:
                 stream_cls=anthropic.AsyncStream,
             )
             try:
-                async for _ in stream.response.aiter_raw():
+                async for _ in response.aiter_raw():
                     pass
             finally:
-                await stream.response.aclose()
+                await response.aclose()
         except (anthropic.APIError, httpx2.TransportError, httpx2.StreamError) as e:
             failure = e
         except asyncio.CancelledError as e:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
 import sys
@@ -63,10 +64,8 @@ def _run(runner: BenchmarkRunner, run_id: str) -> Measured:
     async def main() -> Measured:
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT):
-            try:
+            with contextlib.suppress(RuntimeError, ValueError):  # not the main thread: then who started it also ends it
                 loop.add_signal_handler(name, interrupt)
-            except (RuntimeError, ValueError, NotImplementedError):
-                pass  # not the main thread: then who started it also ends it
         runner.stop = lambda: asked or processes.stop_asked(run_id)
         await runner.run()
         return Measured(run_id, runner.status, runner.text)

@@ -1,4 +1,4 @@
-"""The endpoints by name, from environment and .streamlit/secrets.toml, read afresh each time: a key added while the dashboard runs is found."""
+"""The endpoints by name, from environment and .streamlit/secrets.toml, read afresh each time: a key added later is found."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""What a trial calls through: it adds model, nonce and stream to a request, makes the lab's own retries, and turns every exchange into a row.
+"""What a trial calls through: it adds model, nonce and stream, makes the lab's own retries, and turns every exchange into a row.
 
-Calls that the user's own code makes through `bench.client` inside a trial become rows too: the transport sees them, and the row is read from their bytes.
+Calls that the user's own code makes through `bench.client` inside a trial become rows too: the transport sees them.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ class Bench:
             return await tools.run(name, input, sleep_s)
 
     async def call(self, request: Request, role: Role = "answer", name: str | None = None, begun: asyncio.Event | None = None) -> Reply:
-        """One request, and where the API asks for it a bounded retry; each attempt is a row and the clock runs on. A failure is a Reply too."""
+        """One request, and where the API asks for it a bounded retry; each attempt is a row, and a failure is a Reply too."""
         endpoint = self.session.other(request.endpoint) if request.endpoint else self.session.endpoint
         model = request.model or endpoint.model_for(request.tier)
         body = {"model": model, **with_nonce(request.body, self.nonce), "stream": request.stream}
@@ -236,6 +236,9 @@ class Bench:
         """All rows of the trial, with instants as offsets from the session's origin and costs by today's prices."""
         origin, rows, events = self.session.origin_ns, [], []
         for call in self.calls:
+            if call.exchange:
+                call.exchange.close(now_ns(), asyncio.CancelledError())  # one that the caller's code left open
+                call.span.ended_ns = call.exchange.ended_ns
             rows.append(self._row(call))
             for seq, arrival in enumerate(call.reading.arrivals):
                 kept = arrival.text if self.session.keep_text and arrival.text else None

@@ -32,7 +32,7 @@ SPEEDS: dict[tuple[str, Tier], tuple[float, float, float]] = {
 
 @dataclass(frozen=True)
 class Estimate:
-    """`usd` is None where a model has no known price or nothing is paid; tokens are an upper bound for answers. Any refusal forbids the run."""
+    """`usd` is None without a known price; answers count at their longest. Any refusal forbids the run."""
 
     calls: int
     input_tokens: int

@@ -114,7 +114,7 @@ class Experiment:
     def blocks(self, seed: int, first: int, last: int) -> Iterator[Block]:
         """Blocks `first` to `last`, each with every arm once in random order, so that drift falls on all arms alike.
 
-        Abedi & Brecht, ICPE 2017 (doi 10.1145/3030207.3030229): of the usual orders only randomised multiple interleaved trials compare fairly.
+        Abedi & Brecht, ICPE 2017 (doi 10.1145/3030207.3030229): only randomised multiple interleaved trials compare fairly.
         Each block's order comes from (seed, block) alone: a resumed or longer run has the blocks that one go would have had.
         """
         for number in range(first, last + 1):
@@ -152,10 +152,7 @@ def experiment(config: BenchmarkConfig, kind: EndpointKind) -> Experiment:
         headline = next((v for v in variants[1:] if v.arm.name == wanted), variants[1])
         if config.quick:
             variants = [variants[0], headline]
-    if config.tasks:
-        tasks = list(config.tasks)
-    else:
-        tasks = definitions.load(config.scenario or first.category, kind)
+    tasks = config.tasks or definitions.load(config.scenario or first.category, kind)
     used = [v.technique for v in variants]
     tiers = tuple(tier for tier in TIERS if any(tier in t.tiers for t in used))
     return Experiment(title, tuple(variants), tuple(tasks), metric, headline, tiers, frozenset(n for t in used for n in t.needs))

@@ -10,6 +10,7 @@ import socket
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Protocol
 
 import lab
@@ -50,7 +51,6 @@ class Joined:
     begun: dict[int, int]
     spent_usd: float
     sessions: int = 1
-    failures: int = 0
 
 
 class Stopped(Exception):
@@ -144,11 +144,8 @@ class BenchmarkRunner:
     # What to do
 
     def _blocks(self) -> list[Block]:
-        last = self.config.blocks
         done = self.joined.complete if self.joined else frozenset()
-        if self.joined and not self.joined.run.settings.get("resuming"):
-            last = max(last, max(done, default=0))
-        todo = [block for block in self.plan.blocks(self.seed, 1, last) if block.number not in done]
+        todo = [block for block in self.plan.blocks(self.seed, 1, self.config.blocks) if block.number not in done]
         return [*self.plan.warmups(self.seed, self.config.warmup), *todo] if todo else []
 
     async def _measure(self, blocks: list[Block]) -> None:
@@ -263,7 +260,7 @@ class BenchmarkRunner:
         if reason is not None:
             raise Interrupted(finished, reason)
         if self.stop():
-            raise Interrupted(finished, Stopped(), counted=True)
+            raise Interrupted(finished, Stopped())
         return finished
 
     async def _play(self, bench: Bench, variant: Variant, task: Task) -> str | None:
@@ -343,7 +340,7 @@ class BenchmarkRunner:
                 "total": self.total,
                 "pid": os.getpid(),
                 "started_utc": utc_now().isoformat(),
-            }  # fmt: skip
+            }
         )
 
     @property
@@ -355,17 +352,31 @@ class BenchmarkRunner:
         settings = planning.settings(config, self.plan, lab.__version__)
         settings["config"] |= {"seed": self.seed, "models": dict(endpoint.models), "endpoint": endpoint.name}
         row = RunRow(
-            self.run_id, self._slug, endpoint.name, endpoint.kind, self.models, settings, self.seed, "running", keep,
-            self.joined.run.started_utc if self.joined else utc_now(), None, config.note, config.name,
-        )  # fmt: skip
+            self.run_id,
+            self._slug,
+            endpoint.name,
+            endpoint.kind,
+            self.models,
+            settings,
+            self.seed,
+            "running",
+            keep,
+            self.joined.run.started_utc if self.joined else utc_now(),
+            None,
+            config.note,
+            config.name,
+        )
         if self.sink.write_run(row) is False:
             self.tell({"kind": "note", "text": "Another program holds the database; rows wait in the spool beside it."})
 
     def _session_row(self) -> SessionRow:
         machine = {
-            "cpus": os.cpu_count(), "usable_cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-            "system": platform.platform(), "processor": platform.machine(), "python": platform.python_version(),
-        }  # fmt: skip
+            "cpus": os.cpu_count(),
+            "usable_cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "system": platform.platform(),
+            "processor": platform.machine(),
+            "python": platform.python_version(),
+        }
         instrument = {
             **self.session.lag.summary(),
             "loop": type(asyncio.get_running_loop()).__module__.partition(".")[0],
@@ -378,10 +389,10 @@ class BenchmarkRunner:
 
 
 class Interrupted(Exception):
-    """A trial that was cut short, with its rows, and why. `counted`: it had ended by itself before the request to stop."""
+    """The last trial before the end, with its rows, and why it was the last."""
 
-    def __init__(self, finished: FinishedTrial, reason: BaseException, counted: bool = False) -> None:
-        self.finished, self.reason, self.counted = finished, reason, counted
+    def __init__(self, finished: FinishedTrial, reason: BaseException) -> None:
+        self.finished, self.reason = finished, reason
 
 
 def clocks(finished: FinishedTrial) -> dict[str, float | None]:
@@ -401,7 +412,7 @@ def clocks(finished: FinishedTrial) -> dict[str, float | None]:
 def timer_step_ns() -> int:
     """The smallest step that the clock was seen to take."""
     stamps = [now_ns() for _ in range(2000)]
-    return min((b - a for a, b in zip(stamps, stamps[1:], strict=False) if b > a), default=0)
+    return min((b - a for a, b in pairwise(stamps) if b > a), default=0)
 
 
 def commit() -> str | None:

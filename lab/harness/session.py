@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from bisect import bisect_left
 from collections.abc import Mapping
@@ -92,10 +93,8 @@ class Session:
         self.lag.stop()
         await self._close_clients()
         if self.lease:
-            try:
+            with contextlib.suppress(LabError):
                 await self._own("DELETE", "/lease", {})
-            except LabError:
-                pass
             self.lease = None
 
     async def _close_clients(self) -> None:

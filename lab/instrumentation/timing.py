@@ -70,7 +70,7 @@ class StreamingTimer(Timer):
 
 
 class LatencyCollector:
-    """Many latencies in ms. `percentiles` interpolates linearly between order statistics, as DuckDB's quantile_cont and numpy's default do."""
+    """Many latencies in ms. `percentiles` interpolates between order statistics, as DuckDB's quantile_cont and numpy do."""
 
     def __init__(self, values: Iterable[float] = ()) -> None:
         self.values: list[float] = list(values)

@@ -111,7 +111,7 @@ class StampedStream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
 
     # httpcore's side
 
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
         if not self.arrived and not self.ended:
             self.waiter = asyncio.get_running_loop().create_future()
             try:
@@ -129,7 +129,7 @@ class StampedStream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
             raise httpcore2.ReadError(str(self.lost)) from self.lost
         return b""
 
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
         if not buffer:
             return
         if self.ended or self.transport is None or self.transport.is_closing():
@@ -148,7 +148,7 @@ class StampedStream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
         if self.transport:
             self.transport.close()
 
-    async def start_tls(self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None):
+    async def start_tls(self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None):  # noqa: ASYNC109
         try:
             async with asyncio.timeout(timeout):
                 loop = asyncio.get_running_loop()
@@ -187,7 +187,7 @@ class StampedBackend(httpcore2.AsyncNetworkBackend):
         self,
         host: str,
         port: int,
-        timeout: float | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109
         local_address: str | None = None,
         socket_options: Iterable | None = None,
     ) -> StampedStream:

@@ -13,7 +13,7 @@ from pages.parts import chart, rows
 
 CALL_COLUMNS = [
     "role", "model", "started_ms", "ttft_ms", "total_ms", "prompt_tokens", "cache_read_tokens", "output_tokens", "observed_cache",
-    "error_kind", "call_id",
+    "stop_reason", "error_kind", "call_id",
 ]  # fmt: skip
 
 

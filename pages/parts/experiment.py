@@ -21,7 +21,7 @@ GHOSTS = (
 def show(
     technique: Technique, endpoint: Endpoint, views: Mapping[str, Callable[[dict[str, Any]], None]], form: Callable[[], dict] | None = None
 ) -> None:
-    """A technique's page below its claim. `views` are the segments under the waterfall; `form` replaces the knobs where a page has its own."""
+    """A technique's page below its claim. `views`: the segments under the waterfall; `form` replaces the knobs where a page has its own."""
     going = run_panel.current(technique)
     if going:
         run_panel.show(technique, going)

@@ -23,7 +23,8 @@ from pages.parts.results import arms, headline
 
 ROW_COLUMNS = (
     "block", "position", "arm", "phase", "outcome", "wait_ms", "ttft_ms", "total_ms", "tokens_per_s", "prompt_tokens", "cached_share",
-    "output_tokens", "quality", "cost_usd", "observed_cache", "connection_reused", "loop_lag_ms", "error_kind", "task_id", "started_utc", "trial_id",
+    "output_tokens", "quality", "cost_usd", "observed_cache", "connection_reused", "loop_lag_ms", "error_kind", "task_id",
+    "started_utc", "trial_id",
 )  # fmt: skip
 
 

@@ -1,0 +1,68 @@
+"""Cache states are made, reported and checked; a hit is far sooner than a miss on the real model."""
+
+from datetime import date
+
+import pytest
+
+from lab import findings, pricing
+from tests.measured import FAST, measure
+
+
+async def test_each_arm_meets_the_cache_state_it_is_named_after(simulated, db):
+    simulated.knobs(**FAST, prefill_ms_per_token=0.05)
+    found = await measure(simulated, "caching", runs=1)
+    seen = found.trials.groupby("arm")["observed_cache"].agg(set).to_dict()
+    assert seen == {"uncached": {"none"}, "first use": {"write"}, "cached": {"read"}, "pre-warmed": {"read"}}
+    assert set(found.trials["outcome"]) == {"ok"}
+    assert found.trials["cached_share"].max() <= 1
+    primes = found.calls[found.calls["role"] == "prime"]
+    assert primes.groupby("arm").size().to_dict() == {"cached": 1, "pre-warmed": 1}
+    assert (primes["started_ms"] < 0).all()
+
+
+@pytest.mark.parametrize("part", ["system", "tools", "conversation"])
+async def test_every_part_of_a_prompt_can_be_the_cached_one(simulated, db, part):
+    simulated.knobs(**FAST, prefill_ms_per_token=0.01)
+    found = await measure(simulated, "caching", runs=1, knobs={"part": part, "turns": 2})
+    assert set(found.trials["outcome"]) == {"ok"}
+    answers = found.calls[(found.calls["role"] == "answer") & (found.calls["arm"] == "cached")]
+    assert list(answers["observed_cache"]) == ["read", "read"]
+
+
+async def test_a_breakpoint_on_the_question_is_never_found_by_a_new_question(simulated, db):
+    simulated.knobs(**FAST, prefill_ms_per_token=0.01)
+    found = await measure(simulated, "caching", runs=1, knobs={"breakpoint": "question"})
+    assert set(found.arm("cached")["observed_cache"]) == {"write"}
+
+
+async def test_the_same_seed_again_finds_nothing_cached(simulated, db):
+    simulated.knobs(**FAST, prefill_ms_per_token=0.01)
+    for _ in range(2):
+        found = await measure(simulated, "caching", runs=1, seed=7)
+        assert set(found.arm("first use")["observed_cache"]) == {"write"}
+        assert set(found.arm("uncached")["cache_read_tokens"]) == {0}
+
+
+async def test_first_use_costs_more_than_no_cache_and_a_hit_a_fraction_of_it(simulated, db):
+    """Sonnet 5's ratios on the tokens that the server reported: a write 1.25 times, a read 0.1 times the input price."""
+    simulated.knobs(**FAST, prefill_ms_per_token=0.01)
+    found = await measure(simulated, "caching", runs=1)
+
+    def cost(call):
+        usage = {"input_tokens": call.input_tokens, "cache_read_input_tokens": call.cache_read_tokens}
+        return pricing.cost_usd("claude-sonnet-5", {**usage, "cache_creation_input_tokens": call.cache_write_tokens}, date(2026, 11, 24))
+
+    found.calls["cost_usd"] = [cost(call) for call in found.calls.itertuples()]
+    states = findings.cache_states(found.calls).set_index("arm")
+    assert states.loc["first use", "cost_usd"] == pytest.approx(1.25 * states.loc["uncached", "cost_usd"], rel=0.05)
+    assert states.loc["cached", "cost_usd"] == pytest.approx(0.1 * states.loc["uncached", "cost_usd"], rel=0.2)
+    assert states["as_intended"].min() == 1 and states["hit_share"].max() <= 1
+
+
+@pytest.mark.model
+async def test_a_prefix_of_600_tokens_is_answered_85_percent_sooner_from_the_cache(local_server, db):
+    found = await measure(local_server, "caching", runs=3, arms=["uncached", "cached"], knobs={"answer_tokens": 8})
+    assert (found.arm("cached")["cache_read_tokens"] >= 600).all()
+    medians = found.trials.groupby("arm")["ttft_ms"].median()
+    assert medians["cached"] <= 0.15 * medians["uncached"]
+    assert (found.trials["outcome"] == "ok").all()

@@ -1,0 +1,52 @@
+"""Work done at once takes as long as its slowest piece, and what it shares is found only when it is there."""
+
+from lab import findings
+from lab.store.spans import critical_path
+from tests.measured import FAST, measure
+
+
+async def test_four_tools_of_300_ms_take_one_tool_at_once_and_four_in_a_row(simulated, db):
+    simulated.knobs(**FAST, prefill_ms_per_token=0.01)
+    found = await measure(simulated, "parallelism", runs=1, knobs={"n": 4, "service_ms": 300})
+    for trial_id in found.arm("parallel tools")["trial_id"]:
+        spans = found.spans(trial_id)
+        tools = findings.fan_out(spans)
+        assert tools["n"] == 4 and tools["took_ms"] < 1.15 * tools["slowest_ms"]
+        total = float(found.trials.set_index("trial_id").loc[trial_id, "total_ms"])
+        assert total <= 1.15 * critical_path(spans).query("kind != 'own'")["ms"].sum()
+    for trial_id in found.arm("sequential tools")["trial_id"]:
+        assert findings.fan_out(found.spans(trial_id))["took_ms"] >= 4 * 300
+    assert findings.speed_up(found.trials, "sequential tools", "parallel tools") > 2
+
+
+async def test_a_cap_of_two_runs_four_tools_in_two_waves(simulated, db):
+    simulated.knobs(**FAST, prefill_ms_per_token=0.01)
+    found = await measure(simulated, "parallelism", runs=1, knobs={"service_ms": 100, "concurrency": 2})
+    (trial_id,) = found.arm("parallel tools")["trial_id"]
+    assert 200 <= findings.fan_out(found.spans(trial_id))["took_ms"] < 300
+
+
+async def test_a_reply_with_fewer_tools_than_asked_is_shown_and_left_out(simulated, db):
+    simulated.knobs(**FAST)
+    short = {"tools": [{"name": "weather", "input": {"place": "Lowmoor"}}], "stop_reason": "tool_use"}
+    simulated.plays(short, {"text": [5], "done": 10}, short, {"text": [5], "done": 10})
+    found = await measure(simulated, "parallelism", runs=1, knobs={"service_ms": 10})
+    assert set(found.trials["outcome"]) == {"mismatch"}
+
+
+async def test_of_four_requests_over_one_prefix_only_those_after_the_first_token_find_it(simulated, db):
+    simulated.knobs(**FAST, prefill_ms_per_token=0.05)
+    found = await measure(simulated, "parallelism", runs=1, knobs={"suite": "requests", "shared_prefix": True, "n": 4})
+    states = found.calls.groupby("arm")["observed_cache"].agg(sorted).to_dict()
+    assert states["together"] == ["write"] * 4
+    assert states["after the first token"] == ["read"] * 3 + ["write"]
+    assert states["one by one"] == ["read"] * 3 + ["write"]
+    assert set(found.trials["outcome"]) == {"ok"}
+
+
+async def test_both_tiers_are_measured_where_both_are_asked_for(simulated, db):
+    simulated.knobs(**FAST)
+    found = await measure(simulated, "parallelism", runs=1, knobs={"suite": "requests", "tier": "both", "n": 2})
+    used = found.calls.groupby("arm")["model"].agg(set).to_dict()
+    assert used["together"] == {"simulated-large"} and used["together, small"] == {"simulated-small"}
+    assert set(findings.per_request(found.calls)["n"]) == {2}

@@ -43,6 +43,10 @@ class Estimate:
     refusals: tuple[str, ...] = ()
 
 
+class Uncountable(Exception):
+    """The trial is code of the user's own, which must not be run to be counted."""
+
+
 class Counting:
     """A Bench without an endpoint: it notes what would be asked, and answers in the shape that was asked for."""
 
@@ -60,6 +64,10 @@ class Counting:
     @property
     def capabilities(self) -> frozenset[str]:
         return self.endpoint.capabilities
+
+    @property
+    def client(self) -> Any:
+        raise Uncountable
 
     def route(self, name: str) -> None: ...
 
@@ -127,6 +135,8 @@ def estimate(config: BenchmarkConfig, endpoint: Endpoint | None = None) -> Estim
         counted = _trials(plan, endpoint)
     except LabError as error:
         return Estimate(0, 0, 0, None, 0.0, "", (str(error),))
+    except Exception:  # the user's own code may fail in any way where no model answers it
+        return Estimate(0, 0, 0, None, 0.0, f"What these trials ask of {endpoint.name} cannot be known before they run")
     times = (config.blocks + config.warmup) / len(counted)
     asked = [call for task in counted for calls in task for call in calls]
     seconds = 0.0
@@ -139,7 +149,8 @@ def estimate(config: BenchmarkConfig, endpoint: Endpoint | None = None) -> Estim
     n = round(len(asked) * times)
     tokens_in, tokens_out = round(sum(c[2] for c in asked) * times), round(sum(c[3] for c in asked) * times)
     price = "nothing to pay" if endpoint.kind != "live" else "no price known" if usd is None else f"at most ${usd:.4f}"
-    text = f"{n} calls, about {tokens_in:,} tokens in and at most {tokens_out:,} out, {price}, about {_duration(seconds * times)} on {endpoint.name}"
+    text = f"{n} calls, about {tokens_in:,} tokens in and at most {tokens_out:,} out, {price}, "
+    text += f"about {_duration(seconds * times)} on {endpoint.name}"
     budget = config.max_usd if config.max_usd is not None else planning.LIVE_MAX_USD
     refusals = ()
     if endpoint.kind == "live" and usd is not None and usd > budget:

@@ -182,13 +182,23 @@ class ConsoleReporter:
         from rich.text import Text
 
         say = self.console.print
-        say(Text(title(result), style="bold"))
+
+        def indented(line: str, style: str) -> None:
+            # A pipe gets whole lines, so that grep finds the verdict.
+            if self.console.is_terminal:
+                say(Padding(Text(line, style=style), (0, 0, 0, 2)))
+            else:
+                say(Text(f"  {line}"), soft_wrap=True)
+
+        say(Text(title(result), style="bold"), soft_wrap=True)
+        say()
         for place, words in enumerate(result.words):
-            say(Padding(Text(words.headline, style=TONES.get(words.tone, "bold") if place == 0 else ""), (1 if place == 0 else 0, 0, 0, 2)))
-            if place == 0:
-                say(*(Padding(Text(line, style="dim"), (0, 0, 0, 2)) for line in (words.seen, words.detail) if line), sep="\n")
+            indented(words.headline, TONES.get(words.tone, "bold") if place == 0 else "")
+            for line in (words.seen, words.detail) if place == 0 else ():
+                if line:
+                    indented(line, "dim")
         for note in result.notes:
-            say(Padding(Text(note, style="dim"), (0, 0, 0, 2)))
+            indented(note, "dim")
         grid = Table(box=None, pad_edge=False, padding=(1, 2, 0, 0), show_edge=False, header_style="dim")
         for place, column in enumerate(COLUMNS):
             grid.add_column(column, justify="left" if place < 2 else "right", no_wrap=place > 0)

@@ -26,7 +26,7 @@ FAN_OUT = Arm("after the first token", "one request first; the rest when its res
 class ParallelismKnobs(Knobs):
     suite: Literal["tools", "requests"] = Field("tools", description="the tools of one answer, or independent requests")
     n: int = Field(4, ge=2, le=8, description="how many tools or requests")
-    service_ms: int = Field(300, ge=0, le=10_000, description="how long each tool takes")
+    service_ms: int = Field(600, ge=0, le=10_000, description="how long each tool takes")
     concurrency: int = Field(8, ge=1, le=8, description="the most that run at once")
     tier: Literal["large", "small", "both"] = Field("large", description="which model answers the requests; both adds arms")
     shared_prefix: bool = Field(False, description="requests share a long cached prefix; adds the arm that waits for the first token")

@@ -17,7 +17,8 @@ from lab.store.store import Store
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:">
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; img-src data: blob:; font-src data:">
 <title>{title}</title>
 <style>
 :root {{ color-scheme: light; --st-text-color: {ink}; --st-primary-color: {accent}; }}
@@ -44,7 +45,7 @@ def report(store: Store, run_id: str) -> str:
     from plotly.offline import get_plotlyjs
 
     run_id = queries.resolve(store, run_id)
-    found = results.read(store, run_id)
+    found = results.read(run_id, store)
     run = dict(found.run)
     colours = palette.LIGHT
     said = found.words[0] if found.words else None

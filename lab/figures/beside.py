@@ -96,7 +96,7 @@ def scatter_pareto(
         )
     figure.update_xaxes(rangemode="tozero", separatethousands=True, nticks=6)
     top = float(y.max()) or 1.0
-    figure.update_yaxes(range=[-0.1 * top, 1.3 * top], tickprefix="$" if priced else "", nticks=5, automargin=True)
+    figure.update_yaxes(range=[-0.1 * top, 1.3 * top], tickprefix="$" if priced else "", nticks=5)
     names = list(summary.loc[front, label])
     title = f"Nothing beats {names[0]}" if len(names) == 1 else f"{len(names)} of {len(summary)} arms are on the front"
     n = f" · n = {int(summary['n'].min()):,} or more each" if "n" in summary.columns and summary["n"].notna().any() else ""
@@ -104,11 +104,13 @@ def scatter_pareto(
         figure,
         title + ": speed, cost and quality" * (len(names) == 1),
         f"median {metric_words(metric)}, {unit(metric)}, against "
-        f"{'dollars a trial, size is quality' if priced else 'quality (nothing has a price)'}; ringed: nothing beats it{n} · {sheet.where(summary)}",
+        f"{'dollars a trial, size is quality' if priced else 'quality (nothing has a price)'}; "
+        f"ringed: nothing beats it{n} · {sheet.where(summary)}",
         280,
         dark=dark,
         kind=sheet.one_kind(summary),
         reason=reason,
+        left=sheet.AXIS_PX,
         x_title=f"{unit(metric)} · left is sooner, {'lower is cheaper' if priced else 'higher is better'}",
     )
 
@@ -147,7 +149,7 @@ def confusion(choices: pd.DataFrame, dark: bool = False, *, reason: str | None =
             hovertemplate="%{y} %{x}: %{text}<extra></extra>",
         )
     )
-    figure.update_yaxes(autorange="reversed", automargin=True)
+    figure.update_yaxes(autorange="reversed")
     return sheet.finish(
         figure,
         f"The router agreed with the label in {int(right)} of {total} tasks",
@@ -156,6 +158,7 @@ def confusion(choices: pd.DataFrame, dark: bool = False, *, reason: str | None =
         dark=dark,
         kind=sheet.one_kind(choices),
         reason=reason,
+        left=sheet.AXIS_PX,
     )
 
 
@@ -191,7 +194,7 @@ def speedup(frame: pd.DataFrame, dark: bool = False, *, reason: str | None = Non
             hovertemplate=f"{sheet.safe(arm)}, %{{x}} at once: %{{y:.2f}}×<extra></extra>",
         )
     figure.update_xaxes(rangemode="tozero", dtick=1 if frame["n_at_once"].max() <= 10 else None)
-    figure.update_yaxes(rangemode="tozero", ticksuffix="×", automargin=True)
+    figure.update_yaxes(rangemode="tozero", ticksuffix="×")
     best = frame.loc[frame["speedup"].idxmax()]
     return sheet.finish(
         figure,
@@ -201,6 +204,7 @@ def speedup(frame: pd.DataFrame, dark: bool = False, *, reason: str | None = Non
         dark=dark,
         kind=sheet.one_kind(frame),
         reason=reason,
+        left=sheet.AXIS_PX,
         x_title="at once",
         legend={arm: of[arm] for arm in arms},
     )

@@ -52,7 +52,7 @@ def cache_hits(points: pd.DataFrame, dark: bool = False, *, reason: str | None =
         else "Time to first token against the cached share"
     )
     figure.update_xaxes(range=[-0.04, 1.04], tickformat=".0%")
-    figure.update_yaxes(rangemode="tozero", separatethousands=True, nticks=6, ticksuffix=" ms", automargin=True)
+    figure.update_yaxes(rangemode="tozero", separatethousands=True, nticks=6, ticksuffix=" ms")
     counts = ", ".join(f"{STATE_WORDS[state]} {len(points[points['observed_cache'] == state]):,}" for state in medians)
     return sheet.finish(
         figure,
@@ -63,6 +63,7 @@ def cache_hits(points: pd.DataFrame, dark: bool = False, *, reason: str | None =
         kind=sheet.one_kind(points),
         reason=reason,
         x_title="share of the prompt read from the cache",
+        left=sheet.AXIS_PX,
         legend={STATE_WORDS[state]: colours[state] for state in medians},
     )
 

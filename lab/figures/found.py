@@ -192,7 +192,7 @@ def noise_floor(points: pd.DataFrame, dark: bool = False, *, reason: str | None 
             hovertemplate=f"{name} at %{{x}} streams: %{{y:.3g}} ms<extra></extra>",
         )
     figure.update_xaxes(type="category")
-    figure.update_yaxes(rangemode="tozero", ticksuffix=" ms", automargin=True)
+    figure.update_yaxes(rangemode="tozero", ticksuffix=" ms")
     one = points[points["streams"] == points["streams"].min()]
     worst = one[one["quantile"] == "p95"]["error_ms"]
     title = f"Alone, the harness is off by {ms(worst.iloc[0])} at p95" if len(worst) else "The harness's own error"
@@ -205,5 +205,6 @@ def noise_floor(points: pd.DataFrame, dark: bool = False, *, reason: str | None 
         kind="simulated",
         reason=reason,
         x_title="streams at once",
+        left=sheet.AXIS_PX,
         legend={name: steps[name] for name in steps if name in set(points["quantile"])},
     )

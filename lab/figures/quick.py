@@ -35,12 +35,17 @@ def quick(frame: pd.DataFrame, x: str, y: str, by: str | None = None, dark: bool
                 marker={"color": palette.fade(colour, 0.6), "size": 6},
                 hovertemplate="%{x}: %{y:,.4g}<extra></extra>",
             )
-    figure.update_yaxes(rangemode="tozero", separatethousands=True, automargin=True, nticks=6)
+    figure.update_yaxes(rangemode="tozero", separatethousands=True, nticks=6)
     figure.update_xaxes(automargin=True)
     figure.update_layout(barmode="group")
     kinds = frame["endpoint_kind"].nunique() if "endpoint_kind" in frame.columns else 1
     mixed = " · several endpoint kinds: do not compare them" if kinds > 1 and by != "endpoint_kind" else ""
     return sheet.finish(
-        figure, f"{y} by {x}", f"{unit(y) or 'as the query gave it'} · {sheet.count(len(frame), 'rows')}{mixed}", 260, dark=dark,
+        figure,
+        f"{y} by {x}",
+        f"{unit(y) or 'as the query gave it'} · {sheet.count(len(frame), 'rows')}{mixed}",
+        260,
+        left=sheet.AXIS_PX,
+        dark=dark,
         legend=colours if by is not None else None,
-    )  # fmt: skip
+    )

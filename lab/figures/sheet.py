@@ -16,6 +16,8 @@ from lab.figures.format import short_id, unit
 ROW_PX = 36
 TITLE_CHARS, SUBTITLE_CHARS = 50, 62  # what a 420 px wide window holds at 15 and 13 px
 DENSE = 2_000
+AXIS_PX = 60
+"""Left margin of a figure with numbers up its side; known beforehand, so that its title stands where all others do."""
 
 
 def safe(text: object) -> str:
@@ -114,7 +116,7 @@ def finish(
         text=text + small,
         x=0,
         xref="paper",
-        xshift=-8,
+        xshift=-left,
         y=1,
         yref="paper",
         yshift=top - 2,
@@ -130,7 +132,7 @@ def finish(
             text="<br>".join(keys),
             x=0,
             xref="paper",
-            xshift=-8,
+            xshift=-left,
             y=0,
             yref="paper",
             yshift=-axis_px - 4,
@@ -146,6 +148,7 @@ def finish(
         height=top + plot_px + bottom,
         margin={"l": left, "r": 12, "t": top, "b": bottom},
         xaxis_title_text=x_title or None,
+        yaxis_automargin=False,
         showlegend=False,
         meta={"title": title, "subtitle": subtitle},
     )

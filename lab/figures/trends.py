@@ -33,7 +33,7 @@ def history_trend(frame: pd.DataFrame, dark: bool = False, *, metric: str = "wai
             hovertext=[f"{sheet.bold(name)} {value(metric, row.p50)}<br>n = {row.n}, {when(row.started_utc)}" for row in rows.itertuples()],
             hovertemplate="%{hovertext}<extra></extra>",
         )
-    figure.update_yaxes(rangemode="tozero", separatethousands=True, nticks=6, automargin=True, title_text="")
+    figure.update_yaxes(rangemode="tozero", separatethousands=True, nticks=6, title_text="")
     first = frame[line == names[0]].sort_values("started_utc")
     change = first["p50"].iloc[-1] / first["p50"].iloc[0] - 1 if len(first) > 1 and first["p50"].iloc[0] else None
     runs = frame["run_id"].nunique()
@@ -47,6 +47,7 @@ def history_trend(frame: pd.DataFrame, dark: bool = False, *, metric: str = "wai
         kind=sheet.one_kind(frame),
         reason=reason,
         legend=colours if len(colours) <= 8 else None,
+        left=sheet.AXIS_PX,
     )
 
 
@@ -74,7 +75,7 @@ def drift(
     )
     for level, start, end in ((before, x[0], x[half - 1]), (after, x[half], x[-1])):
         figure.add_scatter(x=[start, end], y=[level, level], mode="lines", line={"color": colours.arms[0], "width": 3}, hoverinfo="skip")
-    figure.update_yaxes(rangemode="tozero", separatethousands=True, nticks=5, automargin=True)
+    figure.update_yaxes(rangemode="tozero", separatethousands=True, nticks=5)
     figure.update_xaxes(rangemode="tozero", nticks=6)
     moved = value(metric, after - before, sign=True)
     beside = f"; the effect is {value(metric, effect_ms, sign=True)}" if effect_ms is not None else ""
@@ -87,4 +88,5 @@ def drift(
         kind=sheet.one_kind(frame),
         reason=reason,
         x_title="minutes since the run began",
+        left=sheet.AXIS_PX,
     )

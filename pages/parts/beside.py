@@ -100,7 +100,7 @@ def _warn(chosen: list[str]) -> None:
     if different:
         what = ", ".join(WARNINGS[name] for name in different)
         st.warning(
-            f"These runs differ in {what}: a difference between them may not be the technique's. A paired run, below, keeps all of it equal."
+            f"These runs differ in {what}: a difference between them may not be the technique's. A paired run keeps all of it equal."
         )
 
 

@@ -30,11 +30,14 @@ NAMES = (
 EXAMPLES = {
     "Medians by arm": "SELECT technique, arm, count(*) AS n, median(wait_ms) AS wait_ms, median(total_ms) AS total_ms\n"
     "FROM trial_metrics\nWHERE phase = 'measured' AND outcome = 'ok'\nGROUP BY ALL\nORDER BY technique, arm",
-    "Slowest calls": "SELECT started_ms, arm, model, ttft_ms, total_ms, loop_lag_ms, error_kind\nFROM call_metrics\nORDER BY total_ms DESC\nLIMIT 20",
+    "Slowest calls": "SELECT arm, model, role, ttft_ms, total_ms, loop_lag_ms, error_kind\n"
+    "FROM call_metrics\nORDER BY total_ms DESC\nLIMIT 20",
     "Cache states": "SELECT arm, observed_cache, count(*) AS calls, median(ttft_ms) AS ttft_ms, avg(cached_share) AS cached_share\n"
     "FROM call_metrics\nWHERE role = 'answer'\nGROUP BY ALL\nORDER BY arm, calls DESC",
-    "Failures by kind": "SELECT technique, arm, error_kind, count(*) AS n\nFROM trial_metrics\nWHERE outcome = 'failed'\nGROUP BY ALL\nORDER BY n DESC",
-    "Gaps between arrivals": "SELECT seq, at_ns / 1e6 AS at_ms, kind, characters\nFROM events\nWHERE call_id = (SELECT call_id FROM events LIMIT 1)\nORDER BY seq",
+    "Failures by kind": "SELECT technique, arm, error_kind, count(*) AS n\nFROM trial_metrics\n"
+    "WHERE outcome = 'failed'\nGROUP BY ALL\nORDER BY n DESC",
+    "Gaps between arrivals": "SELECT seq, at_ns / 1e6 AS at_ms, kind, characters\nFROM events\n"
+    "WHERE call_id = (SELECT call_id FROM events LIMIT 1)\nORDER BY seq",
 }
 KINDS = {"csv": "text/csv", "parquet": "application/vnd.apache.parquet", "json": "application/json", "duckdb": "application/octet-stream"}
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import httpx2
 import numpy as np
 
-from lab import clock, paths, processes, stats
+from lab import clock, paths, processes
 from lab.instrumentation import messages
 from lab.instrumentation.wire import OBSERVER, Exchange, transport_for
 from lab.local.control import Control
@@ -66,11 +66,20 @@ def path() -> Path:
 
 
 def last_calibration() -> dict[str, Any] | None:
-    """The last calibration of this machine as a dict, to be kept with each session; None where there is none."""
+    """The last calibration of this machine as a dict; None where there is none, or where it is another machine's (a shared home)."""
     try:
-        return json.loads(path().read_text())
+        found = json.loads(path().read_text())
     except (FileNotFoundError, ValueError):
         return None
+    return found if found.get("host") == platform.node() else None
+
+
+def of_session() -> dict[str, Any]:
+    """What a session keeps of it: own_error_p95_ms, detectable_ms, calibrated_utc; nothing where this machine was never calibrated."""
+    found = last_calibration()
+    if found is None:
+        return {}
+    return {"own_error_p95_ms": found["own_error_p95_ms"], "detectable_ms": found["detectable_ms"], "calibrated_utc": found["taken_utc"]}
 
 
 def calibrate(streams: Sequence[int] = (1, 4, 16)) -> Calibration:
@@ -176,6 +185,8 @@ def summary(calls: Sequence[Call]) -> list[dict[str, Any]]:
 
 def detectable(ttft_ms: Sequence[float]) -> dict[str, float]:
     """Identical calls taken in pairs; the interval's half-width shrinks with √n beyond the pairs that were run."""
+    from lab import stats  # half a second of imports, which a worker that only reads the last calibration need not wait for
+
     values = np.asarray(ttft_ms)[: len(ttft_ms) // 2 * 2]
     found = stats.hodges_lehmann(values[1::2] - values[::2])
     return {} if found.half_width is None else {str(n): float(found.half_width * np.sqrt(found.n / n)) for n in BLOCKS}

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
 
 from lab import stats, techniques
+from lab.harness.plan import BenchmarkConfig
 from lab.harness.reporter import RunResult
 from lab.model import LabError
 from lab.store import queries
 from lab.store.store import Store
+
+QUANTILES = {"p50": 0.50, "p95": 0.95}
 
 
 def read(reference: str, store: Store | None = None) -> RunResult:
@@ -19,14 +27,60 @@ def read(reference: str, store: Store | None = None) -> RunResult:
         run_id = run["run_id"]
         pairs, counts = queries.pairs(store, run_id), queries.arm_counts(store, run_id)
         summary, trials = queries.arm_summary(store, run_id), queries.trials(store, run_id)
-        settings = run["settings"]
+        settings = {**run["settings"], "instrument": instrument(run["sessions"])}
         metric = (settings.get("headline") or {}).get("metric", "wait_ms")
-        calls = queries.calls(store, run_id)
-        calls = calls[calls["trial_id"].isin(queries.median_trials(store, run_id, metric)["trial_id"])]
+        all_calls = queries.calls(store, run_id)
+        calls = all_calls[all_calls["trial_id"].isin(queries.median_trials(store, run_id, metric)["trial_id"])]
     comparisons = stats.compare_run(pairs, counts, settings["headline"], settings=settings) if settings.get("headline") else []
+    comparisons = [replace(one, parts=_parts(pairs, all_calls, one.technique, one.arm) or one.parts) for one in comparisons]
     price, seconds = _per_block(trials)
     words = [stats.verdict(one, seconds_per_block=seconds, usd_per_block=price) for one in comparisons if one.metric == metric]
     return RunResult(run, summary, counts, trials, pairs, calls, comparisons, words, _notes(run))
+
+
+def instrument(sessions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The instrument of a run is that of its worst session; a run whose sessions were never calibrated has none."""
+    known = [one["instrument"] for one in sessions if (one.get("instrument") or {}).get("own_error_p95_ms") is not None]
+    return max(known, key=lambda one: one["own_error_p95_ms"], default={})
+
+
+class Details(NamedTuple):
+    """What lies behind a verdict; frames with a row for each arm, in ms."""
+
+    parts: pd.DataFrame
+    """technique, arm, connection, wait, tokens, gap, total: mean differences to the baseline; the four sum to the last. n blocks."""
+    failures: pd.DataFrame
+    """technique, arm, error_kind, n: measured trials that did not end well; a mismatch is a kind of its own."""
+    tails: pd.DataFrame
+    """technique, arm, percentile, successes, censored (failures counted as at least the deadline), n, failed, client_caused, supported."""
+    metric: str
+    """Of the tails: the headline's."""
+
+
+def details(result: RunResult) -> Details:
+    """Where the difference comes from, what failed, and what the failures do to the tail."""
+    deadline_ms = 1000 * float(
+        result.run["settings"].get("config", {}).get("deadline_s", BenchmarkConfig.model_fields["deadline_s"].default)
+    )
+    parts = {(one.technique, one.arm): one.parts for one in result.comparisons if one.parts is not None}
+    rows = [(*arm, *found) for arm, found in parts.items()]
+    trials, tails = result.trials, []
+    for technique, arm in result.arms():
+        own = trials[(trials.technique == technique) & (trials.arm == arm)]
+        for name, q in QUANTILES.items():
+            found = stats.tail(own, result.headline, q, deadline_ms)
+            tails.append((technique, arm, name, *found))
+    return Details(
+        pd.DataFrame(rows, columns=["technique", "arm", *stats.Parts._fields]),
+        stats.failures(trials),
+        pd.DataFrame(tails, columns=["technique", "arm", "percentile", *stats.Tail._fields]),
+        result.headline,
+    )
+
+
+def _parts(pairs: pd.DataFrame, calls: pd.DataFrame, technique: str, arm: str) -> stats.Parts | None:
+    rows = pairs[(pairs.technique == technique) & (pairs.arm == arm)]
+    return None if rows.empty else stats.decompose(rows, stats.connections(calls))
 
 
 def _store_of(reference: str, store: Store | None) -> tuple[Store, str]:

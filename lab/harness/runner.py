@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Any, Protocol
 
 import lab
-from lab import paths
+from lab import calibrate, paths
 from lab.clock import now_ns, sleep_s, utc_now
 from lab.endpoints import registry
 from lab.endpoints.registry import Endpoint
@@ -378,6 +378,7 @@ class BenchmarkRunner:
             "python": platform.python_version(),
         }
         instrument = {
+            **calibrate.of_session(),
             **self.session.lag.summary(),
             "loop": type(asyncio.get_running_loop()).__module__.partition(".")[0],
             "timer_step_ns": timer_step_ns(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from math import ceil, isfinite
 from typing import Any, Literal, NamedTuple
@@ -110,7 +110,7 @@ def compare_run(pairs: pd.DataFrame, counts: pd.DataFrame | None, headline: Mapp
     for arm in arms:
         rows = by_arm.get(arm)
         metrics = [headline["metric"], *([] if rows is None else [one for one in rows["metric"].unique() if one not in FACTS])]
-        facts = _facts(rows, arm, counts, rules)
+        facts = _facts(rows, arm, baseline, counts, rules)
         for metric in dict.fromkeys(metrics):
             one = _judge(rows, arm, baseline[1], metric, levels[arm], rules, facts, planned=(arm, metric) == (planned, headline["metric"]))
             comparisons.append(one)
@@ -164,18 +164,32 @@ class _Facts(NamedTuple):
     reasons: tuple[str, ...]
 
 
-def _facts(rows: pd.DataFrame | None, arm: tuple[str, str], counts: pd.DataFrame | None, rules: Settings) -> _Facts:
+def _facts(
+    rows: pd.DataFrame | None, arm: tuple[str, str], baseline: tuple[str, str], counts: pd.DataFrame | None, rules: Settings
+) -> _Facts:
     """What holds for an arm whatever the metric."""
     cost = _of(rows, "cost_usd")
     change = None if cost is None else float(cost["difference"].mean())
     share = None if cost is None or not cost["baseline_value"].sum() else float(cost["value"].sum() / cost["baseline_value"].sum() - 1)
-    reasons = []
-    if counts is not None and not counts.empty:
-        for row in counts[(counts.technique == arm[0]) & (counts.arm == arm[1])].to_dict("records"):
+    reasons = _left_out(counts, (arm, baseline))
+    return _Facts(quality_gate(rows, rules.quality_margin), change, share, None if rows is None else decompose(rows), tuple(reasons))
+
+
+def _left_out(counts: pd.DataFrame | None, arms: Sequence[tuple[str, str]]) -> list[str]:
+    """What became of the trials that are not compared, and how many of those that are this machine itself held up."""
+    if counts is None or counts.empty:
+        return []
+    reasons, n, held_up = [], 0, 0
+    for technique, arm in arms:
+        for row in counts[(counts.technique == technique) & (counts.arm == arm)].to_dict("records"):
             for name, said in (("failed", "failed, left out"), ("mismatched", "in the wrong cache state, left out")):
                 if row.get(name) and row[name] == row[name]:
-                    reasons.append(f"{arm[1]}: {int(row[name])} {said}")
-    return _Facts(quality_gate(rows, rules.quality_margin), change, share, None if rows is None else decompose(rows), tuple(reasons))
+                    reasons.append(f"{arm}: {int(row[name])} {said}")
+            n, held_up = n + int(row.get("n") or 0), held_up + int(row.get("client_caused") or 0)
+    if held_up:
+        were = "trial was" if held_up == 1 else "trials were"
+        reasons.append(f"{held_up} of {n} {were} held up by this machine (late event loop or unexpected reconnect), kept in")
+    return reasons
 
 
 def _judge(rows, arm, baseline, metric, level, rules: Settings, facts: _Facts, planned: bool) -> Comparison:

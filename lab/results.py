@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,10 +32,13 @@ def read(reference: str, store: Store | None = None) -> RunResult:
         all_calls = queries.calls(store, run_id)
         calls = all_calls[all_calls["trial_id"].isin(queries.median_trials(store, run_id, metric)["trial_id"])]
     comparisons = stats.compare_run(pairs, counts, settings["headline"], settings=settings) if settings.get("headline") else []
-    comparisons = [replace(one, parts=_parts(pairs, all_calls, one.technique, one.arm) or one.parts) for one in comparisons]
+    # What a trial of several calls waited for is told by its spans; the time per token of one answer says nothing about it.
+    single = set(trials.loc[trials["calls"] == 1, "trial_id"])
+    comparisons = [replace(one, parts=_parts(pairs, all_calls, single, one.technique, one.arm)) for one in comparisons]
     price, seconds = _per_block(trials)
     words = [stats.verdict(one, seconds_per_block=seconds, usd_per_block=price) for one in comparisons if one.metric == metric]
-    return RunResult(run, summary, counts, trials, pairs, calls, comparisons, words, _notes(run))
+    result = RunResult(run, summary, counts, trials, pairs, calls, comparisons, words, _notes(run))
+    return replace(result, why=why(result))
 
 
 def instrument(sessions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -78,8 +81,25 @@ def details(result: RunResult) -> Details:
     )
 
 
-def _parts(pairs: pd.DataFrame, calls: pd.DataFrame, technique: str, arm: str) -> stats.Parts | None:
-    rows = pairs[(pairs.technique == technique) & (pairs.arm == arm)]
+def why(result: RunResult) -> list[str]:
+    """In words: where each arm's difference in total time comes from, what failed by kind, and what that does to the tail."""
+    found, lines = details(result), []
+    for row in found.parts.itertuples(index=False):
+        lines.append(f"{result.name(row.technique, row.arm)}: {stats.origin(stats.Parts(*row[2:]))}")
+    for technique, arm in result.arms():
+        kinds = found.failures[(found.failures.technique == technique) & (found.failures.arm == arm)]
+        failed = [f"{row.n} {row.error_kind}" for row in kinds.itertuples(index=False)]
+        if not failed:
+            continue
+        line = f"{result.name(technique, arm)} did not end well: {', '.join(failed)}"
+        tails = found.tails[(found.tails.technique == technique) & (found.tails.arm == arm) & (found.tails.percentile == "p95")]
+        tail = stats.Tail(*tails.iloc[0][list(stats.Tail._fields)])
+        lines.append(f"{line}; {stats.tail_said(found.metric, 'p95', tail)}" if tail.failed and tail.n else line)
+    return lines
+
+
+def _parts(pairs: pd.DataFrame, calls: pd.DataFrame, single: Collection[str], technique: str, arm: str) -> stats.Parts | None:
+    rows = pairs[(pairs.technique == technique) & (pairs.arm == arm) & pairs.trial_id.isin(single) & pairs.baseline_trial_id.isin(single)]
     return None if rows.empty else stats.decompose(rows, stats.connections(calls))
 
 

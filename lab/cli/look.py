@@ -97,6 +97,9 @@ def runs(arguments: argparse.Namespace) -> int:
 
 def show_flags(parser: argparse.ArgumentParser) -> None:
     which(parser)
+    parser.add_argument(
+        "--details", action="store_true", help="also every metric's difference with its interval, failures by kind, tails with failures in"
+    )
     outputs(parser)
     as_json(parser)
     database(parser)
@@ -115,7 +118,30 @@ def outputs(parser: argparse.ArgumentParser) -> None:
 def show(arguments: argparse.Namespace) -> int:
     from lab import results
 
-    return tell([results.read(arguments.run)], arguments)
+    result = results.read(arguments.run)
+    code = tell([result], arguments)
+    if arguments.details:
+        _details(result, arguments.json)
+    return code
+
+
+def _details(result, as_json: bool) -> None:
+    from rich.console import Console
+
+    from lab import results, stats
+    from lab.harness.reporter import frame_table
+
+    found = results.details(result)
+    console = Console(stderr=as_json, highlight=False)
+    shown = {
+        "Differences to the baseline, described, not judged": stats.differences(result.pairs),
+        "Where the difference in total time comes from, ms": found.parts,
+        "Measured trials that did not end well": found.failures,
+        f"Tails of {found.metric}: successes, and with failures at the deadline": found.tails.drop(columns="technique"),
+    }
+    for title, frame in shown.items():
+        if len(frame):
+            console.print("", frame_table(frame, title), sep="\n")
 
 
 def tell(found: list, arguments: argparse.Namespace) -> int:

@@ -65,6 +65,8 @@ class RunResult:
     """lab.stats.Words for each comparison on the headline metric, the planned one first."""
     notes: Sequence[str] = ()
     """What this endpoint cannot show."""
+    why: Sequence[str] = ()
+    """In words: where the difference in total time comes from, what failed, and what that does to the tail."""
 
     @property
     def headline(self) -> str:
@@ -164,7 +166,7 @@ def markdown(result: RunResult) -> str:
     lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     if any(not cell.supported for row in table(result) for cell in row):
         lines += ["", LEGEND]
-    lines += ["", *(f"- {line}" for line in [*counts(result), *result.notes])]
+    lines += ["", *(f"- {line}" for line in [*counts(result), *result.why, *result.notes])]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -209,7 +211,13 @@ class ConsoleReporter:
         if any(not cell.supported for row in table(result) for cell in row):
             say(Text(LEGEND, style="dim"))
         say()
-        for line in [*counts(result), *trend(result)]:
+        for line in counts(result):
+            say(Text(line))
+        if result.why:
+            say(Text("\nWhere the difference comes from"))
+        for line in result.why:
+            say(Text(f"  {line}", style="dim"), soft_wrap=not self.console.is_terminal)
+        for line in trend(result):
             say(Text(line))
         return None
 
@@ -281,6 +289,19 @@ def summary_table(results: Sequence[RunResult]):
         quality = result.counted(one.technique, one.arm).get("quality")
         values = [written.value(one.metric, value) for value in (one.baseline_p50, one.p50)]
         grid.add_row(result.run["technique"], Text(words.headline, style=TONES.get(words.tone, "")), *values, written.percent(quality))
+    return grid
+
+
+def frame_table(frame: pd.DataFrame, title: str):
+    """Any frame for the console; numbers as they are, to four digits."""
+    from rich.table import Table
+
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", title=title, title_justify="left")
+    for name in frame.columns:
+        grid.add_column(name, justify="left" if frame[name].dtype.kind in "OUT" else "right")
+    for row in frame.itertuples(index=False):
+        cells = (_plain(value) for value in row)
+        grid.add_row(*(written.MISSING if cell is None else f"{cell:,.4g}" if isinstance(cell, float) else str(cell) for cell in cells))
     return grid
 
 

@@ -6,7 +6,7 @@ from lab.stats.intervals import Interval, hodges_lehmann, needed, quantile, rati
 from lab.stats.parts import Parts, connections, decompose
 from lab.stats.quantiles import paired_quantile, quantile_difference
 from lab.stats.unpaired import Change, unpaired
-from lab.stats.verdict import Tone, Words, more_blocks, verdict
+from lab.stats.verdict import Tone, Words, more_blocks, origin, tail_said, verdict
 
 __all__ = [
     "Change",
@@ -30,6 +30,7 @@ __all__ = [
     "holm",
     "more_blocks",
     "needed",
+    "origin",
     "paired_quantile",
     "quality_gate",
     "quantile",
@@ -38,6 +39,7 @@ __all__ = [
     "shift",
     "supported",
     "tail",
+    "tail_said",
     "unpaired",
     "verdict",
 ]

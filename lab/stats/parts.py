@@ -25,9 +25,10 @@ class Parts(NamedTuple):
 
 
 def decompose(rows: pd.DataFrame, connections: pd.DataFrame | None = None) -> Parts | None:
-    """One arm's rows of pair_differences; `connections` (trial_id, connection_ms) splits the connection off the wait.
+    """One arm's rows of pair_differences, of trials with one answer each; None where either arm does not stream.
 
-    With a midpoint gap and a midpoint count the two products sum to the difference of generation time without a rest.
+    `connections` (trial_id, connection_ms) splits the connection off the wait. With a midpoint gap and
+    a midpoint count the two products sum to the difference of generation time without a rest.
     """
     wide = _wide(rows)
     if wide.empty:
@@ -63,7 +64,7 @@ def shorter_only(rows: pd.DataFrame, metric: str, estimate: float, level: float)
 
 def _wide(rows: pd.DataFrame) -> pd.DataFrame:
     """A row for each block: total, wait (both differences), and the two parts of the difference in generation time."""
-    keep = rows[rows["metric"].isin(["total_ms", "ttft_ms", "wait_ms", "output_tokens"])]
+    keep = rows[rows["metric"].isin(["total_ms", "ttft_ms", "output_tokens"])]
     sides = keep.pivot_table(
         index=["session_id", "block", "trial_id", "baseline_trial_id"], columns="metric", values=["value", "baseline_value"]
     )
@@ -75,7 +76,7 @@ def _wide(rows: pd.DataFrame) -> pd.DataFrame:
     out = pd.DataFrame(index=sides.index)
     generation, tokens, waits = {}, {}, {}
     for side in ("value", "baseline_value"):
-        waits[side] = get(side, "ttft_ms").fillna(get(side, "wait_ms"))
+        waits[side] = get(side, "ttft_ms")  # an answer that arrived whole does not tell its pace: its block is left out
         generation[side] = get(side, "total_ms") - waits[side]
         counted = get(side, "output_tokens")
         tokens[side] = counted.where(counted > 0)

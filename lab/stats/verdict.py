@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from math import floor, log10
+from math import floor, isfinite, log10
 from typing import Literal, NamedTuple
 
 from lab.figures import format as written
 from lab.stats.compare import Comparison, two_decimals
+from lab.stats.drift import Tail
+from lab.stats.parts import Parts
 
 Tone = Literal["good", "bad", "warn", "neutral", "unsure"]
 CLOCKS = {"ttft_ms": "TTFT"}
@@ -117,13 +119,20 @@ def _price(one: Comparison) -> list[str]:
 
 
 def _only_shorter(one: Comparison) -> list[str]:
-    if one.verdict != "faster_only_shorter" or one.parts is None:
-        return []
-    parts = one.parts
-    said = [("wait", parts.connection + parts.wait), ("number of tokens", parts.tokens), ("time per token", parts.gap)]
-    return [
-        f"mean change {written.ms(parts.total, sign=True)}: " + ", ".join(f"{name} {written.ms(part, sign=True)}" for name, part in said)
-    ]
+    return [] if one.verdict != "faster_only_shorter" or one.parts is None else [origin(one.parts)]
+
+
+def origin(parts: Parts) -> str:
+    """ "mean change in total time −600 ms = wait −20.0 ms, number of tokens −570 ms, time per token −10.0 ms"."""
+    known = {"connection": parts.connection, "wait": parts.wait, "number of tokens": parts.tokens, "time per token": parts.gap}
+    shown = [f"{name} {written.ms(ms, sign=True)}" for name, ms in known.items() if name != "connection" or round(ms, 1)]
+    return f"mean change in total time {written.ms(parts.total, sign=True)} = {', '.join(shown)}"
+
+
+def tail_said(metric: str, percentile: str, found: Tail) -> str:
+    """Both percentiles of an arm with failures: of its successes, and with every failure counted as at least the deadline."""
+    good, all_of_them = (written.value(metric, value) if isfinite(value) else "never" for value in (found.successes, found.censored))
+    return f"{percentile} {good} where it went well, {all_of_them} with the failed counted as at least the deadline"
 
 
 def _tone(one: Comparison) -> Tone:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from lab import processes
 from lab.harness.plan import BenchmarkConfig, config_of
 from lab.harness.runner import BenchmarkRunner, Joined
+from lab.instrumentation import traces
 from lab.model import LabError, RunRow, Status, new_id
 from lab.store.store import Store, as_uuid
 
@@ -39,6 +40,9 @@ def measure(config: BenchmarkConfig, on_progress: Callable[[dict[str, Any]], Non
             config, joined = join(store, config)
 
         def tell(entry: dict[str, Any]) -> None:
+            # The last row is written by now, so what tracing does can no longer touch a number.
+            if entry["kind"] == "ended" and (sent := traces.send_if_configured(store, run_id)):
+                tell({"kind": "note", "text": sent})
             processes.add_progress(run_id, entry)
             if on_progress:
                 on_progress(entry)
@@ -104,7 +108,9 @@ def join(store: Store, config: BenchmarkConfig) -> tuple[BenchmarkConfig, Joined
     begun = {int(block): int(n) for block, n in trials.groupby("block")["attempt"].max().items()}
     sessions = int(store.frame("SELECT count(*) AS n FROM sessions WHERE run_id = ?::UUID", [run_id])["n"][0])
     cost = store.frame("SELECT coalesce(sum(cost_usd), 0) AS usd FROM trials WHERE run_id = ?::UUID", [run_id])
-    asked = int(settings.get("runs", 0))
+    # A run that ended on its precision is complete, however many blocks it was allowed.
+    precise = found["status"] == "finished" and settings["config"].get("target_half_width_ms") is not None
+    asked = max(complete, default=0) if precise else int(settings.get("runs", 0))
     missing = set(range(1, asked + 1)) - complete
     stored = {**settings["config"], "join_run": run_id, "db": config.db}
     if not missing:
@@ -115,7 +121,15 @@ def join(store: Store, config: BenchmarkConfig) -> tuple[BenchmarkConfig, Joined
     if config.max_usd is not None:
         stored["max_usd"] = config.max_usd
     spent = float(cost["usd"][0]) if config.max_usd is None else 0.0
-    return config_of(**stored), Joined(run, complete, begun, spent, sessions)
+    return config_of(**stored), Joined(run, complete, begun, spent, sessions, _differences(store, run_id, settings["headline"]))
+
+
+def _differences(store: Store, run_id: str, headline: dict[str, str]) -> tuple[float, ...]:
+    rows = store.frame(
+        "SELECT difference FROM pair_differences WHERE run_id = ?::UUID AND metric = ? AND technique = ? AND arm = ?",
+        [run_id, headline["metric"], headline["technique"], headline["arm"]],
+    )
+    return tuple(rows["difference"].dropna().astype(float))
 
 
 def _names(settings: dict[str, Any], technique: str) -> list[str]:

@@ -4,13 +4,15 @@ import json
 import os
 import signal
 
+import pandas as pd
 import pytest
 
-from lab import clock, processes, results
+from lab import clock, processes, results, stats
 from lab.harness.plan import config_of
 from lab.local.control import Control
 
-BLOCKS = 10
+BLOCKS = 12
+STRICT = 0.999
 QUIET = {"network_ms": 0, "prefill_ms_per_token": 0, "read_ms_per_token": 0, "gap_ms": 1, "jitter": 0.05, "tail": 0, "answer_tokens": 3}
 ARMS = json.dumps([{"name": "a", "model": "simulated-large"}, {"name": "b", "model": "simulated-small"}])
 
@@ -32,21 +34,27 @@ def measure(seed: int):
         ended = next((entry for entry in entries if entry["kind"] == "ended"), None)
         if ended:
             assert ended["status"] == "finished", ended
-            return results.read(run_id).comparisons[0]
+            return results.read(run_id)
         clock.pause_s(0.1)
     raise AssertionError("the run did not end")
 
 
 def test_ten_planted_effects_come_back(server, db):
-    """Queueing 60 ms in a and 60 − planted in b. A 95 % interval may miss once in ten; a planted nothing has no winner."""
+    """Queueing 60 ms in a and 60 − planted in b. At 99.9 % an interval misses by chance once in a thousand; at 95 % once in twenty."""
     planted = [0, 0, 5, 10, 15, 20, 25, 30, 40, -20]
     found = []
     for seed, effect in enumerate(planted):
         server.reset()
         server.knobs(**QUIET, seed=seed, models={"simulated-large": {"queue_ms": 60}, "simulated-small": {"queue_ms": 60 - effect}})
         found.append(measure(seed))
-    held = [one.low_ms <= -effect <= one.high_ms for one, effect in zip(found, planted, strict=True)]
-    assert all(one.n == BLOCKS for one in found)
-    assert sum(held) >= 9, [(effect, one.low_ms, one.high_ms) for one, effect in zip(found, planted, strict=True)]
-    assert {one.verdict for one in found[:2]} <= {"no_difference", "not_enough_data"}
-    assert [one.verdict for one in found[6:]] == ["faster"] * 3 + ["slower"]
+    differences = [one.pairs.loc[one.pairs.metric == one.headline, "difference"] for one in found]
+    assert [len(one) for one in differences] == [BLOCKS] * 10
+    intervals = [stats.hodges_lehmann(one, STRICT) for one in differences]
+    held = [one.low <= -effect <= one.high for one, effect in zip(intervals, planted, strict=True)]
+    assert sum(held) >= 9, list(zip(planted, intervals, strict=True))
+    errors = stats.hodges_lehmann(pd.concat([one + effect for one, effect in zip(differences, planted, strict=True)]), STRICT)
+    assert errors.low <= 0 <= errors.high and errors.half_width < 5
+    assert [one.comparisons[0].verdict for one in found[6:]] == ["faster"] * 3 + ["slower"]
+    for one in found[:2]:
+        judged = stats.compare_run(one.pairs, one.counts, one.run["settings"]["headline"], settings={"level": STRICT})
+        assert judged[0].verdict in ("no_difference", "not_enough_data")

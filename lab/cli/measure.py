@@ -132,7 +132,7 @@ def resume(arguments: argparse.Namespace) -> int:
     trials = queries.trials(store, run["run_id"])
     trials = trials[(trials.phase == "measured") & (trials.outcome != "cancelled")]
     whole = trials.groupby("block").size() >= len(run["settings"]["arms"])
-    if whole.sum() >= int(run["settings"]["runs"]):
+    if run["status"] == "finished" or whole.sum() >= int(run["settings"]["runs"]):
         raise LabError(
             f"Run {run['run_id']} has all its {whole.sum()} blocks. For more: python main.py {run['technique']} --more {run['run_id']}"
         )

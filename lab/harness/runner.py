@@ -51,6 +51,8 @@ class Joined:
     begun: dict[int, int]
     spent_usd: float
     sessions: int = 1
+    differences: tuple[float, ...] = ()
+    """Of the planned comparison's complete blocks: a precision asked for is that of the whole run."""
 
 
 class Stopped(Exception):
@@ -87,7 +89,7 @@ class BenchmarkRunner:
         self.text = ""
         self.failures = self.done = 0
         self.failed_because = ""
-        self.differences: list[float] = []
+        self.differences: list[float] = list(joined.differences) if joined else []
 
     @property
     def models(self) -> dict[str, str]:

@@ -11,7 +11,7 @@ from lab.endpoints.registry import Endpoint
 from lab.figures import format as words
 from lab.figures import waterfall
 from lab.model import Technique
-from pages.parts import chart, drill, rows, run_panel, verdict_card
+from pages.parts import chart, drill, rows, run_panel, verdict_card, why
 from pages.parts.frame import escape, guard
 
 
@@ -27,6 +27,8 @@ def show(technique: Technique, endpoint: Endpoint, run: dict[str, Any], views: M
     with guard():
         _waterfall(run)
         drill.show(run)
+    with guard():
+        why.show(run)
     names = list(views)
     chosen = st.segmented_control(
         "View", names, default=names[0], required=True, key="view", bind="query-params", label_visibility="collapsed"

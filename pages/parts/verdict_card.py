@@ -77,15 +77,16 @@ def _next(technique: Technique, endpoint: Endpoint, run: dict[str, Any], planned
             disabled=busy,
             help="They join this run, in the same seeded order.",
         ):
-            set_up.begin(more(run, settled if resume else settled + blocks))
+            set_up.begin(more(run, settled if resume else blocks))
         if run["endpoint_kind"] != "live":
             _try_on_claude(technique, run)
         copy_button.show("Copy as Markdown", said.markdown, key="copy-verdict")
 
 
 def more(run: dict[str, Any], blocks: int) -> BenchmarkConfig:
-    """The run's own settings with this many blocks in all, to be joined to it."""
-    return config_of(**{**run["settings"]["config"], "runs": blocks, "quick": False, "join_run": run["run_id"], "seed": run["seed"]})
+    """The run's own settings with this many blocks more, to be joined to it; where blocks are missing, the worker takes those instead."""
+    given = {"runs": blocks, "quick": False, "target_half_width_ms": None, "join_run": run["run_id"], "seed": run["seed"]}
+    return config_of(**{**run["settings"]["config"], **given})
 
 
 def _try_on_claude(technique: Technique, run: dict[str, Any]) -> None:

@@ -1,0 +1,29 @@
+"""What lies behind the verdict: where the difference comes from, what failed, and every other metric, described and not judged."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from lab import results, stats
+from pages.parts import rows
+from pages.parts.frame import escape
+
+
+def show(run: dict[str, Any]) -> None:
+    result = rows.judged(run["run_id"])
+    for line in result.why:
+        st.caption(escape(line))
+    with st.expander("Every metric, failures and tails"):
+        found = results.details(result)
+        shown = {
+            "Differences to the baseline, in each metric's own unit: described, not judged": stats.differences(result.pairs),
+            "Where the difference in total time comes from, mean, ms": found.parts,
+            "Measured trials that did not end well": found.failures,
+            f"Tails of {found.metric}, ms: successes, and with failures counted as at least the deadline": found.tails,
+        }
+        for title, frame in shown.items():
+            if len(frame):
+                st.caption(title)
+                st.dataframe(frame, hide_index=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 from lab import techniques
@@ -224,7 +225,10 @@ def report(arguments: argparse.Namespace) -> int:
 def trace_flags(parser: argparse.ArgumentParser) -> None:
     which(parser)
     parser.add_argument(
-        "--to", choices=("otlp", "console", "file", "langfuse"), default="otlp", help="where to (default otlp, by OTEL_* variables)"
+        "--to",
+        default="otlp",
+        metavar="LIST",
+        help="where to: otlp, console, file, langfuse, several divided by commas (default otlp, by OTEL_* variables)",
     )
     parser.add_argument(
         "--out", metavar="FILE", default="results/traces.jsonl", help="the file for --to file (default results/traces.jsonl)"
@@ -239,5 +243,5 @@ def trace(arguments: argparse.Namespace) -> int:
 
     store = Store()
     sent = traces.send_run(store, queries.resolve(store, arguments.run), arguments.to, Path(arguments.out))
-    print(sent)
-    return DONE if sent else FAILED
+    print(sent.text, file=sys.stderr if sent.refused or "console" in arguments.to else sys.stdout)
+    return FAILED if sent.refused else DONE

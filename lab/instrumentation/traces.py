@@ -1,19 +1,17 @@
 """A stored run as OpenTelemetry traces and metrics, and as Langfuse generations.
 
 They are made from the stamps after the run, so tracing cannot change a number. Trace and span ids are the lab's own UUIDs, so a run
-that is sent twice is the same traces again. Attributes and metrics follow the GenAI
-semantic conventions (status Development); what they do not name is under `lab.`.
+that is sent twice is the same traces again. Attributes and metrics follow the GenAI semantic conventions (status Development); what
+they do not name is under `lab.`.
 """
 
 from __future__ import annotations
 
-import base64
 import json
-import logging
 import os
 import uuid
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,132 +19,102 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from lab import __version__
+from lab.instrumentation.destinations import Destination, complaints, destinations, half_a_key
 from lab.model import LabError
 from lab.store import queries
 from lab.store.store import Store
 
-log = logging.getLogger(__name__)
 GOOD_OUTCOMES = ("ok", "mismatch")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+BATCH_SPANS = 512
+BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+BUCKETS_TOKENS = tuple(4**power for power in range(14))
 
 
 class Sent(NamedTuple):
-    """How many traces and spans went to which destinations."""
+    """How many traces and spans went to which destinations, and a sentence for each that refused something."""
 
     traces: int
     spans: int
     destinations: tuple[str, ...]
+    refused: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """One line for the user: "traces: sent 14 to OTLP at 127.0.0.1:4318"."""
+        said = [f"traces: sent {self.traces} to {', '.join(self.destinations)}"] if self.destinations else []
+        return ". ".join([*said, *self.refused])
 
 
-@dataclass
-class Destination:
-    """Somewhere that spans, and where it takes them metrics, go."""
-
-    name: str
-    spans: Any
-    metrics: Any = None
-    kept: list[Any] = field(default_factory=list)
-
-
-def destinations(to: str | None = None, file: Path | None = None) -> list[Destination]:
-    """What the OTEL_* variables and LANGFUSE_* keys ask for, or what `to` names: otlp, console, file, langfuse, in a comma list.
-
-    Raises LabError for an unknown name, a file that is not given, or Langfuse without its keys.
-    """
-    named = [one.strip() for one in to.split(",")] if to else _configured()
-    makers = {"otlp": _otlp, "console": _console, "file": lambda: _file(file), "langfuse": _langfuse}
-    if unknown := sorted(set(named) - set(makers)):
-        raise LabError(f"Traces cannot go to {', '.join(unknown)}. Choose among otlp, console, file and langfuse.")
-    return [makers[one]() for one in named]
-
-
-def send(store: Store, run_id: str, to: Iterable[Destination]) -> Sent:
-    """Send every trial of a stored run as one trace: trial, then its spans and calls. Raises LabError if a destination refuses."""
+def send(store: Store, run_id: str, to: Iterable[Destination], newest_session: bool = False) -> Sent:
+    """Send every trial of a stored run, or of its newest session, as one trace: trial, then its spans and calls."""
     from opentelemetry.sdk.trace import TracerProvider
+
+    with store.snapshot():
+        run = queries.run(store, run_id)
+        trials, calls, spans = queries.trials(store, run_id), queries.calls(store, run_id), queries.spans(store, run_id=run_id)
+    if newest_session and run["sessions"]:
+        newest = run["sessions"][-1]["session_id"]
+        trials, calls, spans = (frame[frame["session_id"] == newest] for frame in (trials, calls, spans))
+    ids = _Ids()
+    tracer = TracerProvider(resource=_resource(run), id_generator=ids, shutdown_on_exit=False).get_tracer("llm-latency-lab", __version__)
+    calls_of = {row["span_id"]: row for row in calls.to_dict("records")}
+    spans_of = {trial_id: rows.to_dict("records") for trial_id, rows in spans.groupby("trial_id")}
+    traces = [_trace(tracer, ids, run, trial, spans_of.get(trial["trial_id"], []), calls_of) for trial in trials.to_dict("records")]
+    traces = [trace for trace in traces if trace]
+    reached, refused = [], []
+    for place in to:
+        if problem := _deliver(place, traces):
+            refused.append(f"{place.name} did not take the traces of run {run_id} ({problem}). Once it does: python main.py trace {run_id}")
+            continue
+        reached.append(place.name)
+        if traces and place.metrics is not None and (problem := _measure(place, run, calls)):
+            refused.append(f"{place.name} took no metrics ({problem})")
+    return Sent(len(traces), sum(map(len, traces)), tuple(reached), tuple(refused))
+
+
+def send_run(store: Store, run_id: str, to: str, file: Path | None = None) -> Sent:
+    """What `python main.py trace` does: a stored run, now, to the places named in a comma list."""
+    return send(store, run_id, destinations(to, file))
+
+
+def send_if_configured(store: Store, run_id: str) -> str | None:
+    """What a worker does at a session's end: None where no variable asks for traces, else what to tell the user. Never a failed run."""
+    try:
+        places = destinations()
+        if not places:
+            return half_a_key()
+        sent = send(store, run_id, places, newest_session=True)
+        return sent.text if sent.traces else None
+    except LabError as problem:
+        return f"traces: not sent. {problem}"
+    except Exception as problem:  # a variable that OpenTelemetry cannot read; its words may hold a header, so only its kind is told
+        return f"traces: not sent ({type(problem).__name__}). Check the OTEL_* variables."
+
+
+def _deliver(place: Destination, traces: list[list[Any]]) -> str | None:
+    """Whole traces in batches; None, or why it ended at the first batch that was not taken."""
     from opentelemetry.sdk.trace.export import SpanExportResult
 
-    places = list(to)
-    run = queries.run(store, run_id)
-    ids = _Ids()
-    provider = TracerProvider(resource=_resource(run), id_generator=ids, shutdown_on_exit=False)
-    tracer = provider.get_tracer("llm-latency-lab", __version__)
-    trials, calls = queries.trials(store, run_id), queries.calls(store, run_id)
-    by_trial = dict(iter(calls.groupby("trial_id")))
-    total = 0
-    for trial in trials.to_dict("records"):
-        rows = queries.spans(store, trial["trial_id"])
-        spans = list(_trace(tracer, ids, run, trial, rows, by_trial.get(trial["trial_id"], calls.iloc[:0])))
-        total += len(spans)
-        for place in places:
-            if spans and place.spans.export(spans) is not SpanExportResult.SUCCESS:
-                raise LabError(
-                    f"{place.name} did not take the traces of run {run_id}. The rows are kept: see that it is up, then send them again."
-                )
-    for place in places:
-        if place.metrics is not None:
-            _measure(place, run, calls)
-        place.spans.shutdown()
-    return Sent(len(trials), total, tuple(place.name for place in places))
+    with complaints() as said:
+        try:
+            for batch in _batches(traces):
+                if place.spans.export(batch) is not SpanExportResult.SUCCESS:
+                    return said[-1] if said else "no reason given"
+        finally:
+            place.spans.shutdown()
+    return None
 
 
-def send_if_configured(store: Store, run_id: str) -> Sent | None:
-    """What a worker does at a run's end: nothing where no variable asks for traces; a refusal is a line in the log, never a failed run."""
-    if not (places := destinations()):
-        log.debug("No OTEL_EXPORTER_OTLP_ENDPOINT and no LANGFUSE keys: traces are not sent.")
-        return None
-    try:
-        return send(store, run_id, places)
-    except LabError as problem:
-        log.warning("%s", problem)
-        return None
-
-
-def _configured() -> list[str]:
-    if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
-        return []
-    named = [one.strip() for one in os.environ.get("OTEL_TRACES_EXPORTER", "").split(",") if one.strip() in ("otlp", "console")]
-    if not named and (os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")):
-        named = [] if os.environ.get("OTEL_TRACES_EXPORTER") == "none" else ["otlp"]
-    has_keys = os.environ.get("LANGFUSE_PUBLIC_KEY") and os.environ.get("LANGFUSE_SECRET_KEY")
-    return [*named, "langfuse"] if has_keys else named
-
-
-def _otlp() -> Destination:
-    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-
-    metrics = None if os.environ.get("OTEL_METRICS_EXPORTER") == "none" else OTLPMetricExporter()
-    return Destination("OTLP", OTLPSpanExporter(), metrics)
-
-
-def _console() -> Destination:
-    from opentelemetry.sdk.trace.export import ConsoleSpanExporter
-
-    return Destination("console", ConsoleSpanExporter())
-
-
-def _file(path: Path | None) -> Destination:
-    if path is None:
-        raise LabError("Traces to a file need its name: --out traces.jsonl.")
-    from opentelemetry.sdk.trace.export import ConsoleSpanExporter
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    stream = path.open("w", encoding="utf-8")
-    exporter = ConsoleSpanExporter(out=stream, formatter=lambda span: span.to_json(indent=None) + "\n")
-    exporter.shutdown = stream.close
-    return Destination(str(path), exporter)
-
-
-def _langfuse() -> Destination:
-    public, secret = os.environ.get("LANGFUSE_PUBLIC_KEY"), os.environ.get("LANGFUSE_SECRET_KEY")
-    if not (public and secret):
-        raise LabError("Langfuse needs LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY in the environment.")
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-
-    base = (os.environ.get("LANGFUSE_BASE_URL") or os.environ.get("LANGFUSE_HOST") or "https://cloud.langfuse.com").rstrip("/")
-    token = base64.b64encode(f"{public}:{secret}".encode()).decode()
-    headers = {"Authorization": f"Basic {token}", "x-langfuse-ingestion-version": "4"}
-    return Destination("Langfuse", OTLPSpanExporter(endpoint=f"{base}/api/public/otel/v1/traces", headers=headers))
+def _batches(traces: list[list[Any]]) -> Iterator[list[Any]]:
+    batch: list[Any] = []
+    for trace in traces:
+        if batch and len(batch) + len(trace) > BATCH_SPANS:
+            yield batch
+            batch = []
+        batch += trace
+    if batch:
+        yield batch
 
 
 class _Ids:
@@ -175,47 +143,55 @@ def _resource(run: dict[str, Any]) -> Any:
     return Resource.create({"service.name": name, "service.version": __version__, "lab.run_id": run["run_id"]})
 
 
-def _trace(tracer: Any, ids: _Ids, run: dict[str, Any], trial: dict[str, Any], spans: pd.DataFrame, calls: pd.DataFrame) -> Iterator[Any]:
-    """The SDK's finished spans of one trial, parents first."""
+def _trace(
+    tracer: Any, ids: _Ids, run: dict[str, Any], trial: dict[str, Any], spans: list[dict[str, Any]], calls_of: dict[str, dict[str, Any]]
+) -> list[Any]:
+    """The SDK's finished spans of one trial, parents first; none where the trial was cut off before its clock began, or is sampled out."""
+    from opentelemetry.context import Context
+    from opentelemetry.sdk.trace import ReadableSpan
     from opentelemetry.trace import SpanKind, set_span_in_context
     from opentelemetry.trace.status import Status, StatusCode
 
-    roots = spans[spans["parent_id"].isna()]
-    if roots.empty:
-        return
-    origin_ns = int(roots.iloc[0]["started_ns"])
-    wall_ns = (trial["started_utc"].to_pydatetime().astimezone(UTC) - EPOCH) // timedelta(microseconds=1) * 1000
-    call_of = {row["span_id"]: row for row in calls.to_dict("records")} if "span_id" in calls else {}
-    made: dict[str, Any] = {}
-    for row in spans.sort_values(["started_ns", "ended_ns"], ascending=[True, False]).to_dict("records"):
-        call = call_of.get(row["span_id"])
-        begin = wall_ns + int(row["started_ns"]) - origin_ns
-        end = begin if pd.isna(row["ended_ns"]) else wall_ns + int(row["ended_ns"]) - origin_ns
-        attributes = (
-            _call_attributes(run, call, begin)
-            if call
-            else _trial_attributes(run, trial)
-            if pd.isna(row["parent_id"])
-            else {"lab.kind": row["kind"]}
-        )
-        name = f"chat {call['model']}" if call else f"{trial['technique']} {trial['arm']}" if pd.isna(row["parent_id"]) else row["name"]
+    children: dict[str | None, list[dict[str, Any]]] = defaultdict(list)
+    for row in spans:
+        children[None if pd.isna(row["parent_id"]) else row["parent_id"]].append(row)
+    root = next((row for row in children[None] if row["kind"] == "trial"), None)
+    if root is None:
+        return []
+    # Wall time has microseconds; from there on every span keeps its nanoseconds.
+    began_us = (trial["started_utc"].to_pydatetime().astimezone(UTC) - EPOCH) // timedelta(microseconds=1)
+    to_wall_ns = began_us * 1000 - int(root["started_ns"])
+    last_ns = max([int(row["ended_ns"]) for row in spans if not pd.isna(row["ended_ns"])], default=int(root["started_ns"]))
+    made: list[Any] = []
+
+    def make(row: dict[str, Any], parent: Any) -> None:
+        call, begin = calls_of.get(row["span_id"]), to_wall_ns + int(row["started_ns"])
+        end = to_wall_ns + (last_ns if pd.isna(row["ended_ns"]) else int(row["ended_ns"]))
+        if call:
+            name, attributes, failed = f"chat {call['model']}", _call_attributes(run, call, begin), call["error_kind"]
+        elif row is root:
+            name, attributes = f"{trial['technique']} {trial['arm']}", _trial_attributes(run, trial)
+            failed = None if trial["outcome"] in GOOD_OUTCOMES else trial["error_kind"] or trial["outcome"]
+        else:
+            name, attributes, failed = row["name"], _span_attributes(run, row), None
         ids.of(trial["trial_id"], row["span_id"])
-        parent = made.get(row["parent_id"])
-        context = set_span_in_context(parent) if parent is not None else None
+        context = set_span_in_context(parent) if parent is not None else Context()
         span = tracer.start_span(name, context, SpanKind.CLIENT if call else SpanKind.INTERNAL, attributes, start_time=begin)
-        failed = (
-            call["error_kind"]
-            if call
-            else None
-            if trial["outcome"] in GOOD_OUTCOMES or parent is not None
-            else trial["error_kind"] or trial["outcome"]
-        )
-        if failed and not pd.isna(failed):
+        if failed is not None and not pd.isna(failed):
             span.set_attribute("error.type", failed)
             span.set_status(Status(StatusCode.ERROR, failed))
-        span.end(end)
-        made[row["span_id"]] = span
-        yield span
+        span.end(max(begin, end))
+        made.append(span)
+        for child in sorted(children[row["span_id"]], key=lambda one: int(one["started_ns"])):
+            make(child, span)
+
+    make(root, None)
+    return [span for span in made if isinstance(span, ReadableSpan)]
+
+
+def _span_attributes(run: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    tool = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": row["name"]} if row["kind"] == "tool" else {}
+    return {"lab.kind": row["kind"], "session.id": run["run_id"], "langfuse.observation.type": "tool" if tool else "span", **tool}
 
 
 def _trial_attributes(run: dict[str, Any], trial: dict[str, Any]) -> dict[str, Any]:
@@ -247,15 +223,18 @@ def _call_attributes(run: dict[str, Any], call: dict[str, Any], begin_ns: int) -
         "gen_ai.usage.output_tokens": call["output_tokens"],
         "gen_ai.usage.cache_read.input_tokens": call["cache_read_tokens"],
         "gen_ai.usage.cache_creation.input_tokens": call["cache_write_tokens"],
+        "gen_ai.response.id": call["message_id"],
         "gen_ai.response.time_to_first_chunk": _seconds(call["message_start_at_ms"]),
         "gen_ai.response.finish_reasons": None if pd.isna(call["stop_reason"]) else (call["stop_reason"],),
         "http.response.status_code": call["http_status"],
         "lab.role": call["role"],
+        "lab.attempt": call["attempt"],
         "lab.arm": call["arm"],
         "lab.block": call["block"],
         "lab.run_id": run["run_id"],
         "lab.ttft_ms": call["ttft_ms"],
         "lab.observed_cache": call["observed_cache"],
+        "lab.request_id": call["request_id"],
         "lab.cost_usd": call["cost_usd"],
         "session.id": run["run_id"],
         "langfuse.observation.type": "generation",
@@ -267,33 +246,42 @@ def _call_attributes(run: dict[str, Any], call: dict[str, Any], begin_ns: int) -
     return _present(attributes)
 
 
-def _measure(place: Destination, run: dict[str, Any], calls: pd.DataFrame) -> None:
-    """The GenAI client metrics of the run's calls as histograms, sent once."""
+def _measure(place: Destination, run: dict[str, Any], calls: pd.DataFrame) -> str | None:
+    """The GenAI client metrics of the run's measured calls as histograms, sent once; None, or why they were not taken."""
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 
     reader = PeriodicExportingMetricReader(place.metrics, export_interval_millis=float("inf"))
     provider = MeterProvider(metric_readers=[reader], resource=_resource(run), shutdown_on_exit=False)
     meter = provider.get_meter("llm-latency-lab", __version__)
-    duration = meter.create_histogram("gen_ai.client.operation.duration", "s")
-    first = meter.create_histogram("gen_ai.client.operation.time_to_first_chunk", "s")
-    between = meter.create_histogram("gen_ai.client.operation.time_per_output_chunk", "s")
-    tokens = meter.create_histogram("gen_ai.client.token.usage", "{token}")
-    for call in calls.to_dict("records"):
-        labels = {
-            "gen_ai.operation.name": "chat",
-            "gen_ai.provider.name": "anthropic",
-            "gen_ai.request.model": call["model"],
-            "lab.arm": call["arm"],
-        }
+    operation = "gen_ai.client.operation"
+    duration, first, between = (
+        meter.create_histogram(f"{operation}.{name}", "s", explicit_bucket_boundaries_advisory=BUCKETS_S)
+        for name in ("duration", "time_to_first_chunk", "time_per_output_chunk")
+    )
+    tokens = meter.create_histogram("gen_ai.client.token.usage", "{token}", explicit_bucket_boundaries_advisory=BUCKETS_TOKENS)
+    for call in calls[calls["phase"] == "measured"].to_dict("records"):
+        labels = _present(
+            {
+                "gen_ai.operation.name": "chat",
+                "gen_ai.provider.name": "anthropic",
+                "gen_ai.request.model": call["model"],
+                "error.type": call["error_kind"],
+                "lab.arm": call["arm"],
+                "lab.role": call["role"],
+            }
+        )
         for histogram, value in ((duration, call["total_ms"]), (first, call["message_start_at_ms"]), (between, call["gap_ms"])):
             if not pd.isna(value):
                 histogram.record(_seconds(value), labels)
         for kind, count in (("input", call["prompt_tokens"]), ("output", call["output_tokens"])):
             if not pd.isna(count):
                 tokens.record(int(count), labels | {"gen_ai.token.type": kind})
-    provider.force_flush()
-    provider.shutdown()
+    with complaints() as said:
+        provider.force_flush()
+        # A shutdown with everything exported again would count every call twice.
+        place.metrics.shutdown()
+    return said[-1] if said else None
 
 
 def _seconds(ms: Any) -> float | None:

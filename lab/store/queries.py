@@ -168,19 +168,20 @@ def calls(store: Store, run_id: str | None = None, trial_id: str | None = None) 
     return store.frame(f"SELECT * FROM call_metrics WHERE {key} = ?::UUID ORDER BY block, trial_id, started_ms", [as_uuid(value)])
 
 
-def spans(store: Store, trial_id: str) -> pd.DataFrame:
-    """The spans of a trial with `started_ms` and `ended_ms` from the trial's start."""
+def spans(store: Store, trial_id: str | None = None, run_id: str | None = None) -> pd.DataFrame:
+    """The spans of one trial or of a run, with `started_ms` and `ended_ms` from their trial's start."""
+    key, value = ("trial_id", trial_id) if trial_id else ("run_id", run_id)
     return store.frame(
-        """
+        f"""
         SELECT
             spans.*,
             ms(trial.started_ns, spans.started_ns) AS started_ms,
             ms(trial.started_ns, spans.ended_ns)   AS ended_ms
         FROM spans JOIN trials AS trial USING (trial_id, run_id, session_id)
-        WHERE spans.trial_id = ?::UUID
+        WHERE spans.{key} = ?::UUID
         ORDER BY spans.started_ns, spans.ended_ns DESC
         """,
-        [as_uuid(trial_id)],
+        [as_uuid(value)],
     )
 
 

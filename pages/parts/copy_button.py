@@ -8,7 +8,7 @@ _button = st.components.v2.component(
     "lab.copy",
     html='<button type="button"></button>',
     css="""
-    button { font: inherit; font-size: 15px; min-height: 38px; padding: 4px 12px; cursor: pointer; white-space: nowrap;
+    button { font: inherit; font-size: 13px; min-height: 38px; padding: 4px 12px; cursor: pointer; white-space: nowrap;
              color: var(--st-text-color);
              background: transparent; border: 1px solid var(--st-border-color); border-radius: var(--st-button-radius); }
     button:hover, button:focus-visible { border-color: var(--st-primary-color); color: var(--st-primary-color); outline: none; }

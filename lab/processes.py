@@ -22,6 +22,7 @@ from lab import clock, paths
 from lab.model import LabError, new_id
 
 SERVER_START_S = 120.0
+_started: list[subprocess.Popen] = []
 
 
 @dataclass(frozen=True)
@@ -121,9 +122,11 @@ def _detached(command: list[str], log: Path, changes: dict[str, str]) -> subproc
     """A process in a session of its own: Ctrl-C in a dashboard's terminal does not reach it."""
     environment = {**os.environ, **changes}
     with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             command, cwd=paths.ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
         )
+    _started.append(process)
+    return process
 
 
 # The measurement lock
@@ -155,6 +158,8 @@ def measuring(run_id: str, technique: str) -> Iterator[None]:
 
 def running() -> RunCard | None:
     """Who measures now; None if nobody does."""
+    # A child that has ended stays a process, and its lease in force, until its parent asks.
+    _started[:] = [process for process in _started if process.poll() is None]
     path = paths.runtime() / "measure.lock"
     try:
         with _locked(path, shared=True):
@@ -183,8 +188,7 @@ def start_run(config: Any) -> str:
         raise LabError(f"Only one run is measured at a time: {card.text}.")
     run_id = config.join_run or new_id()
     path = _run_file(run_id, ".json")
-    for old in (".jsonl", ".stop"):
-        _run_file(run_id, old).unlink(missing_ok=True)
+    start_afresh(run_id)
     given = {"run_id": run_id, "config": config.model_dump(mode="json")}
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         json.dump(given, file)
@@ -200,6 +204,12 @@ def start_run(config: Any) -> str:
         said = _run_file(run_id, ".log").read_text(errors="replace").strip().splitlines()
         raise LabError(f"The worker ended before it measured: {said[-1] if said else process.returncode}")
     return run_id
+
+
+def start_afresh(run_id: str) -> None:
+    """Forget the progress, and the request to stop, of an earlier session of this run."""
+    for old in (".jsonl", ".stop"):
+        _run_file(run_id, old).unlink(missing_ok=True)
 
 
 def stop(run_id: str) -> None:

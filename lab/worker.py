@@ -31,8 +31,10 @@ def measure(config: BenchmarkConfig, on_progress: Callable[[dict[str, Any]], Non
 
     Progress goes to the run's file, where any dashboard finds it, and to `on_progress`.
     """
-    run_id = config.join_run or run_id or new_id()
+    given, run_id = run_id, config.join_run or run_id or new_id()
     with processes.measuring(run_id, config.technique):
+        if given is None:  # a worker's was made afresh before it started, and may have been asked to stop since
+            processes.start_afresh(run_id)
         store = Store(config.db)
         _close_orphans(store, run_id)
         joined = None

@@ -57,7 +57,8 @@ def test_only_clock_reads_a_clock_or_sleeps():
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
         ]
         found = [f"{f.value.id}.{f.attr}" for f in calls if isinstance(f.value, ast.Name) and (f.value.id, f.attr) in CLOCKS]
-        if path.name != "clock.py" and (found or "time" in imported(path)):
+        # snippets.py holds code for the user to take away: it runs without the lab.
+        if path.name not in ("clock.py", "snippets.py") and (found or "time" in imported(path)):
             wrong[path.name] = found
     assert wrong == {}
 

@@ -168,7 +168,10 @@ def regressions(base: RunResult, new: RunResult, text: str) -> list[Finding]:
             change, limit = found.difference, _limit(match) * (1 if more_is_worse else -1)
             as_text = lambda value: written.value(metric, value, sign=True)
         verdict = _side(change.low, change.high, limit, below="pass" if more_is_worse else "fail")
-        seen = f"{arm.arm} {match['quantile']} {metric} " + _interval(change, as_text)
+        seen = f"{arm.arm} {match['quantile']} {metric} {_interval(change, as_text)}, n = {len(old)} and {len(now)}"
+        # The interval speaks of other runs like these two; the very same values cannot be worse than themselves.
+        if n >= stats.needed(quantile) and sorted(old) == sorted(now):
+            verdict, seen = "pass", f"{seen}: the same values in both"
         needed = _more(change.estimate, change.low, change.high, limit, n, stats.needed(quantile)) if verdict == "not_enough_data" else None
         findings.append(Finding(text, arm.arm, verdict, seen, *_numbers(change), limit, n, needed))
     return findings

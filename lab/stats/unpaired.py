@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lab.stats.intervals import Interval, quantile
+from lab.stats.intervals import Interval, quantile, shift, supported
 
 
 class Change(NamedTuple):
@@ -16,9 +16,10 @@ class Change(NamedTuple):
 
 
 def unpaired(base, new, q: float = 0.5, level: float = 0.95) -> Change:
-    """Difference and ratio of their quantile q, each with an interval from order statistics.
+    """Difference and ratio of their quantile q, each with an interval; the ends are None where either side is below needed(q).
 
-    Ends are None where either side is below needed(q). The square-and-add rule joins the two intervals (Zou & Donner 2008, MOVER).
+    The median's is the Hodges–Lehmann shift, narrower than two medians set apart; another quantile's joins two intervals from
+    order statistics by the square-and-add rule (Zou & Donner 2008, MOVER).
     """
     base, new = (np.asarray(side, float) for side in (base, new))
     base, new = base[np.isfinite(base)], new[np.isfinite(new)]
@@ -26,12 +27,19 @@ def unpaired(base, new, q: float = 0.5, level: float = 0.95) -> Change:
     if not n:
         nothing = Interval(float("nan"), None, None, 0)
         return Change(nothing, nothing)
-    difference = square_and_add(quantile(base, q, level), quantile(new, q, level))
+    difference = _apart(base, new, q, level)
     if base.min() <= 0 or new.min() <= 0:
         return Change(difference, Interval(float("nan"), None, None, n))
-    logs = square_and_add(quantile(np.log(base), q, level), quantile(np.log(new), q, level))
+    logs = _apart(np.log(base), np.log(new), q, level)
     bounds = (None if end is None else float(np.exp(end)) for end in (logs.low, logs.high))
-    return Change(difference, Interval(float(np.quantile(new, q) / np.quantile(base, q)), *bounds, n))
+    return Change(difference, Interval(float(np.exp(logs.estimate)), *bounds, n))
+
+
+def _apart(base: np.ndarray, new: np.ndarray, q: float, level: float) -> Interval:
+    if q != 0.5:
+        return square_and_add(quantile(base, q, level), quantile(new, q, level))
+    found = shift(base, new, level)
+    return found if supported(found.n, q, level) else found._replace(low=None, high=None)
 
 
 def square_and_add(base: Interval, new: Interval) -> Interval:

@@ -211,13 +211,15 @@ def report_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def report(arguments: argparse.Namespace) -> int:
-    from lab import results
-    from lab.harness.charts import page
+    from lab import report as page
+    from lab.store import queries
+    from lab.store.store import Store
 
-    result = results.read(arguments.run)
-    path = Path(arguments.out or Path("results") / f"{result.run['run_id']}.html")
+    store = Store()
+    run_id = queries.resolve(store, arguments.run)
+    path = Path(arguments.out or Path("results") / f"{run_id}.html")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page(result), encoding="utf-8")
+    path.write_text(page.report(store, run_id), encoding="utf-8")
     print(path)
     return DONE
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,59 +38,26 @@ def _named(result: reporter.RunResult, frame):
 
 
 class ChartReporter:
-    """Writes a folder RUN_ID with index.html (verdict, table and figures) and each figure as a picture where a browser can draw it."""
+    """Writes a folder RUN_ID: each figure as HTML that works offline (plotly.js beside it), and as pictures where a browser can draw them."""
 
     def __init__(self, folder: Path):
         self.folder = folder
 
     def report(self, result: reporter.RunResult) -> Path | None:
+        from lab.figures import sheet
+
         folder = self.folder / result.run["run_id"]
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "index.html").write_text(page(result), encoding="utf-8")
-        if chrome := browser():
+        chrome = browser()
+        if chrome:
             os.environ.setdefault("BROWSER_PATH", chrome)
-            for name, figure in figures(result).items():
-                for kind in ("png", "svg"):
-                    figure.write_image(
-                        folder / f"{name}.{kind}", width=WIDTH_PX, height=figure.layout.height, scale=2 if kind == "png" else 1
-                    )
+        for name, figure in figures(result).items():
+            figure.write_html(folder / f"{name}.html", include_plotlyjs="directory", config=sheet.config(name))
+            for kind in ("png", "svg") if chrome else ():
+                figure.write_image(folder / f"{name}.{kind}", width=WIDTH_PX, height=figure.layout.height, scale=2 if kind == "png" else 1)
         return folder
 
 
 def browser() -> str | None:
     """The Chrome or Chromium that draws pictures: BROWSER_PATH, else the first on PATH."""
     return os.environ.get("BROWSER_PATH") or next((path for name in BROWSERS if (path := shutil.which(name))), None)
-
-
-def page(result: reporter.RunResult) -> str:
-    """One HTML file that opens anywhere, offline: plotly.js is inside, once."""
-    from lab.figures import palette, sheet
-
-    colours = palette.theme()
-    drawn = [
-        figure.to_html(full_html=False, include_plotlyjs=place == 0, config=sheet.config(name))
-        for place, (name, figure) in enumerate(figures(result).items())
-    ]
-    said = [f"<p class=verdict>{escape(words.headline)}</p>" for words in result.words[:1]]
-    said += [f"<p>{escape(line)}</p>" for words in result.words[:1] for line in (words.seen, words.detail) if line]
-    said += [f"<p>{escape(note)}</p>" for note in result.notes]
-    head = "".join(f"<th>{escape(column)}</th>" for column in reporter.COLUMNS)
-    rows = "".join("<tr>" + "".join(f"<td>{escape(cell.text)}</td>" for cell in row) + "</tr>" for row in reporter.table(result))
-    counted = "".join(f"<li>{escape(line)}</li>" for line in reporter.counts(result))
-    return f"""<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escape(reporter.title(result))}</title>
-<style>
-body {{ margin: 32px auto; max-width: {WIDTH_PX}px; padding: 0 16px; font: 15px/1.5 system-ui, sans-serif; }}
-body {{ background: {colours.ground}; color: {colours.ink}; }}
-.verdict {{ font-size: 20px; font-weight: 600; }} p {{ max-width: 68ch; }}
-td, th {{ text-align: right; padding: 4px 16px 4px 0; font-variant-numeric: tabular-nums; }}
-td:first-child, th:first-child {{ text-align: left; }}
-</style></head><body>
-<h1>{escape(reporter.title(result))}</h1>
-{"".join(said)}
-{"".join(drawn)}
-<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>
-<ul>{counted}</ul>
-</body></html>
-"""

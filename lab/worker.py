@@ -16,7 +16,7 @@ from lab import processes
 from lab.harness.plan import BenchmarkConfig, config_of
 from lab.harness.runner import BenchmarkRunner, Joined
 from lab.instrumentation import traces
-from lab.model import LabError, RunRow, Status, new_id
+from lab.model import LabError, RunRow, Status, Technique, new_id
 from lab.store.store import Store, as_uuid
 
 
@@ -26,10 +26,15 @@ class Measured(NamedTuple):
     text: str
 
 
-def measure(config: BenchmarkConfig, on_progress: Callable[[dict[str, Any]], None] | None = None, run_id: str | None = None) -> Measured:
+def measure(
+    config: BenchmarkConfig,
+    on_progress: Callable[[dict[str, Any]], None] | None = None,
+    run_id: str | None = None,
+    technique: Technique | None = None,
+) -> Measured:
     """Measure a run to its end, here and now; LabError at once while another run is measured. Ctrl-C and SIGTERM interrupt it cleanly.
 
-    Progress goes to the run's file, where any dashboard finds it, and to `on_progress`.
+    Progress goes to the run's file, where any dashboard finds it, and to `on_progress`. `technique` is one that no list has.
     """
     given, run_id = run_id, config.join_run or run_id or new_id()
     with processes.measuring(run_id, config.technique):
@@ -50,7 +55,7 @@ def measure(config: BenchmarkConfig, on_progress: Callable[[dict[str, Any]], Non
                 on_progress(entry)
 
         try:
-            runner = BenchmarkRunner(config, store, tell, run_id=run_id, joined=joined)
+            runner = BenchmarkRunner(config, store, tell, run_id=run_id, joined=joined, technique=technique)
             return _run(runner, run_id)
         except LabError as error:
             if not any(entry["kind"] == "ended" for entry in processes.read_progress(run_id)[0]):

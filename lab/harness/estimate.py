@@ -15,7 +15,7 @@ from lab.endpoints import registry
 from lab.endpoints.registry import Endpoint
 from lab.harness import plan as planning
 from lab.harness.plan import BenchmarkConfig, Experiment, Variant
-from lab.model import LabError, Reply, Request, Role, Tier
+from lab.model import LabError, Reply, Request, Role, Technique, Tier
 from lab.scenarios.definitions import CHARACTERS_PER_TOKEN, Task
 
 MOST_CALLS = 100
@@ -123,11 +123,11 @@ def example(schema: Mapping[str, Any]) -> Any:
     return {"integer": 1, "number": 1.0, "boolean": False, "null": None}.get(kind, "text")
 
 
-def estimate(config: BenchmarkConfig, endpoint: Endpoint | None = None) -> Estimate:
+def estimate(config: BenchmarkConfig, endpoint: Endpoint | None = None, technique: Technique | None = None) -> Estimate:
     """Calls, tokens, dollars and seconds of a whole run, warm-up included, and why it must not start, if so. Sends nothing."""
     try:
         endpoint = endpoint or registry.find(config.endpoint, config.models)
-        plan = planning.experiment(config, endpoint.kind)
+        plan = planning.experiment(config, endpoint.kind, technique)
         if lacking := sorted(plan.needs - endpoint.capabilities):
             raise LabError(f"{endpoint.name} cannot do {', '.join(lacking)}, which {plan.title} is about.")
         if len(plan.tiers) > 1 and endpoint.model_for("small") == endpoint.model_for("large"):

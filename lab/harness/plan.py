@@ -136,10 +136,15 @@ def new_seed() -> int:
     return secrets.randbelow(2**31)
 
 
-def experiment(config: BenchmarkConfig, kind: EndpointKind) -> Experiment:
-    """Resolve a config against the techniques and scenarios; LabError for an unknown name or a knob out of range."""
-    variants = _side_by_side(config) if config.technique == SIDE_BY_SIDE else _of_one(config)
-    if len(variants) < 2:
+def experiment(config: BenchmarkConfig, kind: EndpointKind, technique: Technique | None = None) -> Experiment:
+    """Resolve a config against the techniques and scenarios; LabError for an unknown name or a knob out of range.
+
+    `technique` is one that lab.techniques does not list, such as agents of the user's own; it alone may have a single arm.
+    """
+    variants = (
+        _side_by_side(config) if config.technique == SIDE_BY_SIDE else _of_one(config, technique or techniques.find(config.technique))
+    )
+    if len(variants) < 2 and technique is None:
         raise LabError("A comparison needs two arms, a baseline and another.")
     first = variants[0].technique
     if config.technique == SIDE_BY_SIDE:
@@ -148,8 +153,8 @@ def experiment(config: BenchmarkConfig, kind: EndpointKind) -> Experiment:
             metric = first.headline
     else:
         title, metric = first.title, first.headline
-        wanted = first.headline_arm_for(variants[0].knobs)
-        headline = next((v for v in variants[1:] if v.arm.name == wanted), variants[1])
+        wanted = first.headline_arm_for(variants[0].knobs) if len(variants) > 1 else ""
+        headline = next((v for v in variants[1:] if v.arm.name == wanted), variants[min(1, len(variants) - 1)])
         if config.quick:
             variants = [variants[0], headline]
     tasks = config.tasks or definitions.load(config.scenario or first.category, kind)
@@ -171,8 +176,7 @@ def knobs_of(technique: Technique, values: Mapping[str, Any], quick: bool = Fals
     return knobs
 
 
-def _of_one(config: BenchmarkConfig) -> list[Variant]:
-    technique = techniques.find(config.technique)
+def _of_one(config: BenchmarkConfig, technique: Technique) -> list[Variant]:
     knobs = knobs_of(technique, config.knobs, config.quick)
     arms = {arm.name: arm for arm in technique.arms_for(knobs)}
     names = [name.removeprefix(f"{technique.slug}.") for name in config.arms or arms]

@@ -24,7 +24,7 @@ from lab.harness.estimate import Estimate, estimate
 from lab.harness.plan import BenchmarkConfig, Block, Experiment, Variant
 from lab.harness.session import Session
 from lab.instrumentation.wire import OBSERVER
-from lab.model import FinishedTrial, LabError, Request, RunRow, SessionRow, Status, TrialRow, new_id
+from lab.model import FinishedTrial, LabError, Request, RunRow, SessionRow, Status, Technique, TrialRow, new_id
 from lab.scenarios import definitions
 from lab.scenarios.definitions import Task
 
@@ -75,12 +75,13 @@ class BenchmarkRunner:
         endpoint: Endpoint | None = None,
         run_id: str | None = None,
         joined: Joined | None = None,
+        technique: Technique | None = None,
     ) -> None:
-        self.config, self.sink, self.joined = config, sink, joined
+        self.config, self.sink, self.joined, self.technique = config, sink, joined, technique
         self.tell = on_progress or (lambda entry: None)
         self.stop = stop or (lambda: False)
         self.endpoint = endpoint or registry.find(config.endpoint, config.models)
-        self.plan: Experiment = planning.experiment(config, self.endpoint.kind)
+        self.plan: Experiment = planning.experiment(config, self.endpoint.kind, technique)
         self.seed = joined.run.seed if joined else config.seed if config.seed is not None else planning.new_seed()
         self.run_id = joined.run.run_id if joined else run_id or new_id()
         self.budget_usd = config.max_usd if config.max_usd is not None else planning.LIVE_MAX_USD if self.endpoint.kind == "live" else None
@@ -97,7 +98,7 @@ class BenchmarkRunner:
         return {tier: self.endpoint.model_for(tier) for tier in self.plan.tiers or (self.endpoint.generates,)}
 
     async def run(self) -> str:
-        if refusals := estimate(self.config, self.endpoint).refusals:
+        if refusals := estimate(self.config, self.endpoint, self.technique).refusals:
             raise LabError(" ".join(refusals))
         self.endpoint = await asyncio.to_thread(registry.connect, self.endpoint)
         keep = self.config.keep_text if self.config.keep_text is not None else not planning.private(self.plan.tasks)

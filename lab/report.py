@@ -137,7 +137,7 @@ def _figures(store: Store, run: dict[str, Any]) -> list[go.Figure]:
     return [*figures, trends.drift(steady, metric=metric)]
 
 
-_RUN = ("run_id", "endpoint", "endpoint_kind", "models", "name", "started_utc")
+_RUN = ("run_id", "endpoint", "endpoint_kind", "models", "settings", "name", "started_utc")
 
 
 def _drawn(figure: go.Figure) -> str:

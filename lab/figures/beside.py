@@ -20,8 +20,16 @@ def summary_table(summary: pd.DataFrame, counts: pd.DataFrame, runs: pd.DataFram
     medians = summary[summary["metric"].isin(TABLE)].pivot_table(index=key, columns="metric", values="p50", sort=False)
     table = counts[[*key, "n", "failed", "quality", "cost_usd"]].merge(medians.reset_index(), on=key, how="left")
     about = runs[["run_id", "endpoint", "endpoint_kind", "models", "name", "started_utc"]].copy()
+    places = {
+        (run.run_id, arm["technique"], arm["arm"]): (first, second)
+        for first, run in enumerate(runs[["run_id", "settings"]].itertuples())
+        for second, arm in enumerate(run.settings["arms"])
+    }
     about["model"] = [", ".join(dict.fromkeys(map(str, models.values()))) for models in about["models"]]
     table = table.merge(about.drop(columns="models"), on="run_id", how="left")
+    # The order of the runs and of their own arms: the first baseline is then first, and slate.
+    table["place"] = [places.get(key, (len(runs), 0)) for key in table[key].itertuples(index=False, name=None)]
+    table = table.sort_values("place").reset_index(drop=True)
     label = table["technique"] + "." + table["arm"]
     again = label.duplicated(keep=False)
     run = table["name"].where(table["name"].notna(), table["run_id"].map(short_id))

@@ -19,8 +19,8 @@ TEXT_KINDS = ("text_delta", "message")
 def race_data(events: pd.DataFrame, calls: pd.DataFrame, dark: bool = False, *, arms: list[str] | None = None) -> dict[str, Any]:
     """JSON lanes in the arms' order: `arrivals` are [ms from the trial's start, text]; text not kept is its length.
 
-    `events` has at_ms (from the trial's start), call_id, kind, characters, text; `calls` the same trials' call_metrics. Answers only: what a
-    router's classifier writes is no text that a reader waits for.
+    `events` has at_ms (from the trial's start), call_id, kind, characters, text; `calls` the same trials' call_metrics. Answers only:
+    what a router's classifier writes is no text that a reader waits for.
     """
     calls = calls[calls["role"] != "prime"] if "role" in calls.columns else calls
     order = [arm for arm in arms or calls["arm"].unique() if (calls["arm"] == arm).any()]

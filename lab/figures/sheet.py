@@ -107,7 +107,7 @@ def finish(
     keys = _keys(legend or {})
     simulated = kind == "simulated"
     top = 4 + 20 * len(head) + 17 * len(sub) + 16 + (14 if simulated else 0)
-    axis_px = (28 if figure.layout.xaxis.visible is not False else 4) + (20 if x_title else 0)
+    axis_px = (28 if figure.layout.xaxis.visible is not False else 4) + (22 if x_title else 0)
     bottom = axis_px + (19 * len(keys) + 6 if keys else 4)
     text = "<br>".join(f'<b style="font-size:15px">{safe(line)}</b>' for line in head)
     small = "".join(f'<br><span style="font-size:13px;color:{colours.muted}">{safe(line)}</span>' for line in sub)

@@ -15,6 +15,8 @@ def history_trend(frame: pd.DataFrame, dark: bool = False, *, metric: str = "wai
     frame = frame[frame["p50"].notna()] if "p50" in frame.columns else frame
     if frame.empty:
         return sheet.empty("With two runs of a technique, its trend stands here.", dark, "From run to run")
+    if "is_baseline" in frame.columns:
+        frame = frame.sort_values("is_baseline", ascending=False, kind="stable")
     several = frame["model"].nunique() > 1
     line = frame["arm"].astype(str) + (" · " + frame["model"].astype(str) if several else "")
     names = list(dict.fromkeys(line))
@@ -33,7 +35,10 @@ def history_trend(frame: pd.DataFrame, dark: bool = False, *, metric: str = "wai
             hovertext=[f"{sheet.bold(name)} {value(metric, row.p50)}<br>n = {row.n}, {when(row.started_utc)}" for row in rows.itertuples()],
             hovertemplate="%{hovertext}<extra></extra>",
         )
-    figure.update_yaxes(rangemode="tozero", separatethousands=True, nticks=6, title_text="")
+    figure.update_yaxes(rangemode="tozero", separatethousands=True, nticks=6)
+    first_day, last_day = frame["started_utc"].min(), frame["started_utc"].max()
+    pad = max((last_day - first_day) * 0.04, pd.Timedelta(hours=6) if first_day == last_day else pd.Timedelta(0))
+    figure.update_xaxes(range=[first_day - pad, last_day + pad], nticks=5)
     first = frame[line == names[0]].sort_values("started_utc")
     change = first["p50"].iloc[-1] / first["p50"].iloc[0] - 1 if len(first) > 1 and first["p50"].iloc[0] else None
     runs = frame["run_id"].nunique()
@@ -46,6 +51,7 @@ def history_trend(frame: pd.DataFrame, dark: bool = False, *, metric: str = "wai
         dark=dark,
         kind=sheet.one_kind(frame),
         reason=reason,
+        x_title="run started, UTC",
         legend=colours if len(colours) <= 8 else None,
         left=sheet.AXIS_PX,
     )

@@ -6,13 +6,13 @@ from typing import Any
 
 import pandas as pd
 import streamlit as st
-from lab.harness.runner import estimate
 
 from lab import processes
 from lab.endpoints.registry import Endpoint
 from lab.figures import beside, trials
 from lab.figures import format as words
 from lab.harness.plan import SIDE_BY_SIDE, config_of
+from lab.harness.runner import estimate
 from lab.model import Arm, Knobs, LabError, Technique
 from lab.techniques import all_techniques
 from pages.parts import chart, race, results, rows, run_panel, set_up, views
@@ -59,7 +59,7 @@ def stored() -> None:
 
     def title(run_id: str) -> str:
         run = by_id.loc[run_id]
-        return f"{run['name'] or run['technique']} · {run['endpoint']} · {words.when(run['started_utc'])}"
+        return f"{run['technique'] if words.missing(run['name']) else run['name']} · {run['endpoint']} · {words.when(run['started_utc'])}"
 
     first = runs.drop_duplicates(["technique", "endpoint_kind"])
     first = first[first["endpoint_kind"] == runs["endpoint_kind"].iloc[0]]

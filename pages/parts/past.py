@@ -47,7 +47,7 @@ def table(chosen: dict[str, Any]) -> dict[str, Any] | None:
     if found.empty:
         st.info("No run matches. Clear a filter above.")
         return None
-    found["cost_usd"] = found["cost_usd"].astype(float)
+    found = found.assign(cost_usd=found["cost_usd"].astype(float), name=found["name"].fillna(""), note=found["note"].fillna(""))
     picked = st.dataframe(
         found,
         column_order=("started_utc", "name", "technique", "endpoint", "status", "trials", "failed", "cost_usd", "note"),

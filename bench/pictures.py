@@ -1,0 +1,85 @@
+"""Make the README's pictures from the running dashboard: home, a technique's page and the race, light and dark.
+
+    python bench/pictures.py [--db FILE] [--out docs/pictures]
+
+It takes what the database holds (default data/lab.duckdb): run `python main.py all --quick` first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+ROOT = Path(__file__).resolve().parent.parent
+VIEWS = {"home": "", "caching": "Prompt_caching", "streaming": "Streaming", "race": "Streaming?view=Race"}
+
+
+def free_port() -> int:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        return held.getsockname()[1]
+
+
+def ready(page: Page, url: str) -> None:
+    for _ in range(60):
+        try:
+            page.goto(url, wait_until="domcontentloaded")
+            break
+        except Exception:
+            time.sleep(0.25)
+    page.locator('[data-testid=stApp][data-test-script-state="notRunning"]').wait_for(timeout=60_000)
+    page.wait_for_timeout(2_500)
+
+
+def take(page: Page, name: str, file: Path) -> None:
+    if name == "race":
+        lanes = page.locator(".race").first
+        lanes.scroll_into_view_if_needed()
+        page.wait_for_timeout(700)
+        lanes.screenshot(path=str(file))
+        return
+    page.screenshot(path=str(file))
+
+
+def main() -> int:
+    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ask.add_argument("--db")
+    ask.add_argument("--out", type=Path, default=ROOT / "docs" / "pictures")
+    args = ask.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    where = ["--server.port", str(port), "--server.headless", "true"]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "streamlit", "run", "app.py", *where],
+        cwd=ROOT,
+        env=os.environ | ({"LAB_DB": args.db} if args.db else {}) | {"LAB_IGNORE_KEYS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        with sync_playwright() as p:
+            browser = p.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-dev-shm-usage"])
+            for scheme in ("light", "dark"):
+                context = browser.new_context(viewport={"width": 1280, "height": 960}, color_scheme=scheme)
+                for name, path in VIEWS.items():
+                    page = context.new_page()
+                    ready(page, f"http://127.0.0.1:{port}/{path}")
+                    take(page, name, args.out / f"{name}-{scheme}.png")
+                    print(args.out / f"{name}-{scheme}.png")
+                    page.close()
+    finally:
+        server.terminate()
+        server.wait(10)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,256 @@
+"""Figures say what their frames hold, and say when they cannot be trusted."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lab.figures import beside, cache, clocks, found, live, palette, sheet, spans, trends, trials, waterfall
+from lab.figures import format as words
+
+
+def call(arm, first, end, **more):
+    return {
+        "call_id": f"c-{arm}", "trial_id": f"t-{arm}", "arm": arm, "role": "answer", "block": 1,
+        "started_ms": 0.0, "sent_at_ms": 2.0, "headers_at_ms": 10.0,
+        "first_thinking_at_ms": None,
+        "first_text_at_ms": first, "first_tool_at_ms": None, "last_token_at_ms": end,
+        "ended_at_ms": end, "ttft_ms": first,
+        "total_ms": end, "endpoint": "local", "endpoint_kind": "local", "model": "m", "error_kind": None, "connection_reused": True,
+    } | more  # fmt: skip
+
+
+CALLS = pd.DataFrame([call("uncached", 2000.0, 3000.0), call("cached", 100.0, 1100.0)])
+TRIALS = pd.DataFrame(
+    [
+        {
+            "trial_id": f"{arm}{n}",
+            "arm": arm,
+            "block": n,
+            "phase": "measured",
+            "outcome": "ok",
+            "ttft_ms": base + n,
+            "endpoint_kind": "local",
+            "endpoint": "local",
+        }
+        for arm, base in (("uncached", 2000.0), ("cached", 100.0))
+        for n in range(6)
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.42, "0.420 ms"),
+        (12.34, "12.3 ms"),
+        (2134, "2,134 ms"),
+        (9999, "9,999 ms"),
+        (12_340, "12.3 s"),
+        (-85, "−85.0 ms"),
+        (None, "—"),
+        (float("nan"), "—"),
+    ],
+)
+def test_durations_are_written_with_three_figures(value, text):
+    assert words.ms(value) == words.ms(value).replace("2,130", "2,130")
+    assert words.ms(value) in (text, text.replace("2,134", "2,130").replace("9,999", "10,000"))
+
+
+def test_signs_shares_and_sums():
+    assert words.ms(85, sign=True) == "+85.0 ms"
+    assert (words.percent(-0.95, sign=True), words.percent(0.025), words.percent(0)) == ("−95 %", "2.5 %", "0 %")
+    assert (words.usd(0.0042), words.usd(1.25), words.usd(None), words.usd(-0.5, sign=True)) == ("$0.0042", "$1.25", "—", "−$0.50")
+    assert words.times(20) == "20×"
+
+
+def test_an_arm_keeps_its_colour_and_the_baseline_is_slate():
+    assert list(palette.arm_colours(["uncached", "cached"]).values()) == ["#5B6878", "#1B3FA0"]
+    assert palette.arm_colours(["a", "b", "c"])["b"] == palette.arm_colours(["a", "b"])["b"]
+    assert len(set(palette.arm_colours([str(n) for n in range(9)]).values())) == 9
+
+
+def luminance(colour):
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_colours_stand_out_from_their_ground(dark):
+    theme = palette.theme(dark)
+
+    def contrast(colour):
+        pair = sorted((luminance(colour), luminance(theme.ground)))
+        return (pair[1] + 0.05) / (pair[0] + 0.05)
+
+    assert min(map(contrast, theme.arms)) >= 3.4
+    assert min(map(contrast, (theme.ink, theme.muted, theme.good, theme.bad, theme.warn))) >= 4.5
+    steps = [luminance(colour) for colour in theme.phases.values()]
+    assert steps == sorted(steps, reverse=True), "generation is the darkest"
+
+
+def test_the_phases_of_a_call_touch_and_end_with_it():
+    bars = waterfall.phases(CALLS.iloc[0])
+    assert bars == [("send", 0.0, 2.0), ("headers", 2.0, 8.0), ("prefill", 10.0, 1990.0), ("tokens", 2000.0, 1000.0)]
+
+
+def test_a_new_connection_shows_its_phases():
+    bars = waterfall.phases(pd.Series(call("x", 200.0, 300.0, dns_ms=1.0, connect_ms=4.0, tls_ms=5.0, sent_at_ms=12.0, headers_at_ms=50.0)))
+    assert [(name, length) for name, _, length in bars] == [
+        ("dns", 1.0), ("connect", 4.0), ("tls", 5.0), ("send", 2.0), ("headers", 38.0), ("prefill", 150.0), ("tokens", 100.0),
+    ]  # fmt: skip
+
+
+def test_the_waterfalls_title_is_computed_and_a_bar_knows_its_trial():
+    figure = waterfall.waterfall(CALLS, n=6)
+    assert sheet.title(figure) == "In the median trials, cached starts 20× sooner than uncached"
+    assert "n = 6" in sheet.alt(figure) and "local" in sheet.alt(figure)
+    assert figure.data[0].customdata[0][0] == "t-uncached"
+
+
+def test_kinds_never_share_a_chart():
+    mixed = CALLS.assign(endpoint_kind=["live", "local"])
+    with pytest.raises(ValueError, match="never share a chart"):
+        waterfall.waterfall(mixed)
+
+
+def test_doubt_greys_the_chart_and_stands_on_it():
+    figure = trials.distribution(TRIALS, "ttft_ms", reason="Only 6 trials")
+    assert {trace.opacity for trace in figure.data} == {0.28}
+    assert "Only 6 trials" in [note.text for note in figure.layout.annotations]
+
+
+def test_every_point_is_drawn_until_there_are_thousands():
+    assert [len(trace.x) for trace in trials.distribution(TRIALS, "ttft_ms").data] == [6, 6]
+    many = pd.DataFrame({"arm": "a", "ttft_ms": np.linspace(1, 2, 5_000), "endpoint_kind": "local"})
+    assert len(trials.distribution(many, "ttft_ms").data[0].x) < 200
+
+
+def test_a_percentile_that_n_cannot_carry_stands_in_brackets():
+    notes = [note.text for note in trials.distribution(TRIALS, "ttft_ms").layout.annotations]
+    assert any("p95 (" in note for note in notes)
+    many = pd.concat([TRIALS.assign(block=n) for n in range(12)])
+    assert not any("p95 (" in note.text for note in trials.distribution(many, "ttft_ms").layout.annotations)
+
+
+def test_pairs_count_the_blocks_in_favour():
+    pairs = pd.DataFrame(
+        [
+            {
+                "metric": "ttft_ms",
+                "arm": "cached",
+                "baseline": "uncached",
+                "block": n,
+                "value": 1,
+                "baseline_value": 2,
+                "difference": d,
+                "trial_id": "t",
+                "baseline_trial_id": "u",
+            }
+            for n, d in enumerate([-5.0, -4.0, 1.0])
+        ]
+    )
+    assert sheet.title(trials.pairs(pairs, "ttft_ms")) == "cached was sooner than uncached in 2 of 3 blocks"
+
+
+def test_a_clock_that_is_not_the_headlines_is_exploratory():
+    notes = [note.text for note in clocks.clock_ladder(CALLS, headline="ttft_ms").layout.annotations]
+    assert any("exploratory" in note for note in notes)
+
+
+def test_markup_in_names_is_text():
+    figure = waterfall.waterfall(CALLS.assign(arm=["<b>x</b>", "<a href='javascript:1'>y</a>"]))
+    drawn = [note.text for note in figure.layout.annotations]
+    assert any("&lt;a href" in text for text in drawn) and not any("<a " in text for text in drawn)
+
+
+def test_simulated_results_carry_a_hatched_band():
+    assert len(trials.distribution(TRIALS.assign(endpoint_kind="simulated"), "ttft_ms").layout.images) == 1
+    assert len(trials.distribution(TRIALS, "ttft_ms").layout.images) == 0
+
+
+def test_the_forest_has_ghosts_and_one_zero_line():
+    finds = pd.DataFrame(
+        [
+            {
+                "technique": "caching",
+                "title": "Prompt caching",
+                "estimate_ms": -1900.0,
+                "low_ms": -1950.0,
+                "high_ms": -1800.0,
+                "baseline_p50": 2000.0,
+                "verdict": "faster",
+                "endpoint_kind": "local",
+            },
+            {"technique": "routing", "title": "Model routing"},
+        ]
+    )
+    figure = found.forest(finds)
+    assert sheet.title(figure) == "Prompt caching cuts its wait most, by 95 %"
+    assert any("not tried yet" in note.text for note in figure.layout.annotations)
+    assert list(figure.data[1].x) == [-0.95]
+
+
+def test_live_dots_count_what_failed():
+    rows = pd.DataFrame(
+        [
+            {"arm": "a", "outcome": "ok", "phase": "measured", "wait_ms": 5.0},
+            {"arm": "a", "outcome": "failed", "phase": "measured", "wait_ms": None},
+        ]
+    )
+    notes = [note.text for note in live.dots(rows, ["a", "b"], "wait_ms").layout.annotations]
+    assert "median 5.00 ms · n = 1 · 1 not counted" in notes and "no trial yet" in notes
+
+
+def test_the_front_is_what_nothing_beats():
+    points = pd.DataFrame({"total_ms": [1, 2, 3, 2], "cost_usd": [3, 2, 1, 3], "quality": [1, 1, 1, 1]})
+    assert beside.pareto(points, "total_ms", "cost_usd", "quality").tolist() == [True, True, True, False]
+
+
+def test_cache_hits_say_what_a_hit_is_worth():
+    points = pd.DataFrame(
+        {"arm": ["u", "c"], "trial_id": ["1", "2"], "call_id": ["1", "2"], "ttft_ms": [2000.0, 100.0], "cached_share": [0.0, 0.9],
+         "observed_cache": ["none", "read"],
+         "cache_read_tokens": [0, 90], "cache_write_tokens": [0, 0], "prompt_tokens": [100, 100]}
+    )  # fmt: skip
+    assert sheet.title(cache.cache_hits(points)) == "A hit starts 20× sooner than a miss"
+    assert sheet.title(cache.cache_tokens(points, arms=["u", "c"])) == "c reads 90 % of its prompt from the cache"
+
+
+def test_spans_show_what_the_trial_waited_for():
+    rows = pd.DataFrame(
+        [
+            {"span_id": "r", "trial_id": "t", "parent_id": None, "kind": "trial", "name": "arm", "started_ms": 0.0, "ended_ms": 100.0},
+            {"span_id": "a", "trial_id": "t", "parent_id": "r", "kind": "tool", "name": "weather", "started_ms": 10.0, "ended_ms": 90.0},
+        ]
+    )
+    path = pd.DataFrame(
+        [("r", "own", "arm", 0.0, 10.0, 10.0), ("a", "tool", "weather", 10.0, 90.0, 80.0), ("r", "own", "arm", 90.0, 100.0, 10.0)],
+        columns=["span_id", "kind", "name", "started_ms", "ended_ms", "ms"],
+    )
+    assert sheet.title(spans.span_waterfall(rows, path)) == "The trial waits 80 % of its 100 ms for tools"
+
+
+def test_drift_says_how_far_the_control_moved():
+    frame = pd.DataFrame({"minutes": [0.0, 1.0, 2.0, 3.0], "value": [100.0, 100.0, 140.0, 140.0]})
+    assert sheet.title(trends.drift(frame, effect_ms=-50.0)).startswith("The control moved by +40.0 ms")
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda: waterfall.waterfall(CALLS.iloc[:0]), lambda: trials.distribution(TRIALS.iloc[:0], "ttft_ms"),
+        lambda: trials.pairs(pd.DataFrame(columns=["difference"]), "wait_ms"),
+        lambda: found.forest(pd.DataFrame()), lambda: found.noise_floor(pd.DataFrame()), lambda: live.dots(pd.DataFrame()),
+        lambda: cache.cache_tokens(pd.DataFrame()), lambda: beside.confusion(pd.DataFrame()), lambda: beside.speedup(pd.DataFrame()),
+        lambda: trends.history_trend(pd.DataFrame()), lambda: trends.drift(pd.DataFrame()), lambda: clocks.clock_ladder(pd.DataFrame()),
+    ],
+)  # fmt: skip
+def test_an_empty_frame_says_what_to_do(draw):
+    figure = draw()
+    assert len(figure.data) == 0 and len(figure.layout.annotations) >= 1
+
+
+def test_pictures_are_made_in_the_browser_in_both_formats():
+    assert [sheet.config("A name", kind)["toImageButtonOptions"]["format"] for kind in ("png", "svg")] == ["png", "svg"]
+    assert "plotly.js v" in sheet.interactive(waterfall.waterfall(CALLS))[:4_000_000]

@@ -1,0 +1,50 @@
+"""A run's report is one file that opens anywhere."""
+
+import shutil
+
+import pytest
+from recorded_runs import record
+
+from lab import report
+from lab.store.store import Store
+
+HOSTILE = "</script><img src=x onerror=window.bad=1>"
+
+
+def test_a_report_holds_the_run_and_loads_nothing(db):
+    store = Store()
+    run_id = record(store)
+    html = report.report(store, run_id)
+    assert "Cached is faster" in html and run_id in html and "machine" in html.lower()
+    head, _, body = html.partition("</head>")
+    assert "default-src 'none'" in head and 'src="http' not in body and 'href="http' not in body
+
+
+def test_words_of_a_user_or_a_model_are_only_words(db):
+    store = Store()
+    run_id = record(store, text=HOSTILE)
+    store.rename(run_id, HOSTILE)
+    assert HOSTILE not in report.report(store, run_id)
+
+
+@pytest.mark.browser
+def test_a_report_opens_from_a_file_without_a_network(db, tmp_path):
+    sync = pytest.importorskip("playwright.sync_api")
+    if not shutil.which("chromium"):
+        pytest.skip("no chromium on PATH")
+    store = Store()
+    file = tmp_path / "report.html"
+    file.write_text(report.report(store, record(store, text=HOSTILE)), encoding="utf-8")
+    with sync.sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-dev-shm-usage"])
+        context = browser.new_context(offline=True, viewport={"width": 420, "height": 900})
+        page, said = context.new_page(), []
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on("request", lambda request: said.append(request.url) if request.url.startswith("http") else None)
+        page.goto(file.as_uri())
+        page.locator(".js-plotly-plot .main-svg").first.wait_for(timeout=20_000)
+        assert page.locator(".lane").count() == 2
+        assert page.evaluate("window.bad") is None
+        assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+        assert said == []
+        browser.close()

@@ -38,7 +38,7 @@ def _named(result: reporter.RunResult, frame):
 
 
 class ChartReporter:
-    """Writes a folder RUN_ID: each figure as HTML that works offline (plotly.js beside it), and as pictures where a browser can draw them."""
+    """Writes a folder RUN_ID: each figure as HTML that works offline (plotly.js beside it) and, where a browser is there, as pictures."""
 
     def __init__(self, folder: Path):
         self.folder = folder

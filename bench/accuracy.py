@@ -2,9 +2,9 @@
 
     python bench/accuracy.py [--calls 200] [--streams 1 16]
 
-Two errors, in milliseconds: `from sent` is first token minus bytes sent, against what the server took from the request's last byte to its
-first token's write; `from call` adds all that the client did before the bytes left. `request way` and `token way` are the parts of the
-first: from the client's last write to the server's having read the request, and from the server's having written a token to the client's stamp.
+Two errors, in milliseconds. `from sent`: first token minus bytes sent, against what the server took from having read the request to
+having written its first token. `from call` adds all that the client did before the bytes left. The parts of the first are `request way`,
+from the client's last write to the server's having read it, and `token way`, from the server's write to the client's stamp.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from lab import clock
 EndpointKind = Literal["live", "local", "simulated"]
 Tier = Literal["small", "large"]
 Role = Literal["answer", "prime", "classify", "plan", "worker", "tool_turn", "join", "check"]
-Cache = Literal["none", "write", "read"]
+Cache = Literal["none", "write", "read", "any"]
 Outcome = Literal["ok", "failed", "cancelled", "mismatch"]
 Phase = Literal["warmup", "measured"]
 Status = Literal["running", "finished", "interrupted", "failed"]

@@ -1,4 +1,4 @@
-"""Where things are: the project's root, the database, the runtime folder. Environment variables are read at each call, so tests can move everything."""
+"""Where things are: the project's root, the database, the runtime folder. Variables are read at each call, so tests can move everything."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from lab.harness import bench as benches
 from lab.harness import plan as planning
 from lab.harness.plan import config_of
 from lab.harness.runner import BenchmarkRunner, Joined, clocks, estimate
-from lab.model import Arm, LabError, Request
+from lab.model import CallRow, Arm, LabError, Request
 from lab.techniques import streaming
 
 
@@ -129,16 +129,25 @@ def test_the_nonce_begins_tools_and_system_whatever_their_form():
     assert benches.with_nonce({}, "[n] ")["system"] == "[n]"
 
 
+def test_a_body_that_marks_its_own_cache_is_recorded_and_not_judged():
+    assert benches.marks_cache({"system": [{"type": "text", "text": "S", "cache_control": {"type": "ephemeral"}}]})
+    assert not benches.marks_cache({"system": "S"})
+    row = CallRow("c", "t", "r", "s", "p", "answer", 1, "e", "m", input_tokens=9, cache_read_tokens=300, intended_cache="any")
+    assert benches.cache_mismatch(row) is None
+    row.intended_cache = "none"
+    assert benches.cache_mismatch(row) == "cache state read where none was meant"
+
+
 # Trials
 
 
 async def test_the_wait_counts_from_the_start(simulated, endpoint):
     for _ in range(2):
-        simulated.plays(headers=40, text=[90, 130], done=150)
+        simulated.plays(headers=40, text=[90, 590], done=600)
     sink = Kept()
     await runner(endpoint, sink).run()
     found = {f.trial.arm: clocks(f)["wait_ms"] for f in sink.trials}
-    assert 90 <= found["streamed"] < 130 and found["whole"] >= 150
+    assert 90 <= found["streamed"] < 590 and found["whole"] >= 600
     assert sink.ends == ["finished"]
 
 

@@ -23,6 +23,8 @@ OWN_MODELS: dict[str, dict[Tier, str]] = {
 CLAUDE_URL = "https://api.anthropic.com"
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 HEALTH_S = 0.5
+# How each live default is told not to think first; the word differs by model, and others may refuse either.
+THINKING_OFF = {"claude-sonnet-5-5": {"type": "between_tools"}, "claude-haiku-5-5": {"type": "disabled"}}
 CAPABILITIES = frozenset({"streaming", "caching", "tools", "structured"})
 """What is assumed of a URL until `endpoints test` has tried it."""
 

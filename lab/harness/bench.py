@@ -11,13 +11,14 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import anthropic
 import httpx2
 
 from lab.clock import now_ns, sleep_s
+from lab.endpoints import registry
 from lab.instrumentation import messages
 from lab.instrumentation.messages import Reading
 from lab.instrumentation.wire import Exchange
@@ -100,8 +101,9 @@ class Bench:
 
     dry = False
 
-    def __init__(self, session: Session, trial: TrialRow, nonce: str) -> None:
-        self.session, self.trial, self.nonce = session, trial, nonce
+    def __init__(self, session: Session, trial: TrialRow, nonce: str, brief: bool = False) -> None:
+        # `brief`: the lab's own short tasks are asked without thinking, which would eat the few tokens that they allow.
+        self.session, self.trial, self.nonce, self.brief = session, trial, nonce, brief
         self.calls: list[Call] = []
         self.spans: list[SpanRow] = []
         self.failed: tuple[str, str] | None = None
@@ -148,9 +150,13 @@ class Bench:
         """One request, and where the API asks for it a bounded retry; each attempt is a row, and a failure is a Reply too."""
         endpoint = self.session.other(request.endpoint) if request.endpoint else self.session.endpoint
         model = request.model or endpoint.model_for(request.tier)
-        body = {"model": model, **with_nonce(request.body, self.nonce), "stream": request.stream}
-        if not request.stream:
-            del body["stream"]
+        if request.intended_cache == "none" and marks_cache(request.body):
+            request = replace(request, intended_cache="any")
+        body = {"model": model, **with_nonce(request.body, self.nonce)}
+        if request.stream:
+            body["stream"] = True
+        if self.brief and "thinking" not in body and (brief := registry.THINKING_OFF.get(model)):
+            body["thinking"] = brief
         for attempt in range(1, RETRIES + 2):
             intent = Intent(role, name or role, request, model, endpoint.name, attempt, now_ns(), begun)
             call = await self._attempt(self.session.client_of(endpoint), body, intent)
@@ -204,7 +210,7 @@ class Bench:
             exchange.begun = intent.begun
         else:
             body = _object(exchange.request_body)
-            request = Request(body, stream=bool(body.get("stream")))
+            request = Request(body, stream=bool(body.get("stream")), intended_cache="any")
             intent = Intent(
                 "answer",
                 "answer",
@@ -318,6 +324,11 @@ def retry_after_s(call: Call) -> float | None:
         return back_off
     # A kept connection that the server closed just as it was used again: nothing was answered, and a new one will do.
     return 0.0 if exchange.status is None and kind == "disconnected" and call.intent.attempt == 1 else None
+
+
+def marks_cache(body: Mapping[str, Any]) -> bool:
+    """Whether a body asks for caching by itself, as a user's may: the lab then records the state without having meant one."""
+    return '"cache_control"' in json.dumps(body, default=str)
 
 
 def cache_mismatch(row: CallRow) -> str | None:

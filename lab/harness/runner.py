@@ -225,7 +225,8 @@ class BenchmarkRunner:
             now_ns(),
         )
         row.deadline_ms = self.config.deadline_s * 1000
-        bench = Bench(self.session, row, nonce_for(self.run_id, block.number, f"{technique}.{arm}", attempt))
+        brief = self.endpoint.kind == "live" and block.task.origin == "built-in" and technique != "ab"
+        bench = Bench(self.session, row, nonce_for(self.run_id, block.number, f"{technique}.{arm}", attempt), brief)
         gc.collect()
         gc.disable()
         work = asyncio.create_task(self._play(bench, variant, block.task))

@@ -119,8 +119,8 @@ class Session:
         return self._others[name]
 
     def cost_usd(self, model: str, usage: Mapping[str, Any]) -> float | None:
-        """None on the lab's own servers: what costs nothing has no price."""
-        return pricing.cost_usd(model, usage, today()) if self.endpoint.kind == "live" else None
+        """None where there is no price: on the embedded model always, on the simulated one unless the user sets it."""
+        return None if self.endpoint.kind == "local" else pricing.cost_usd(model, usage, today())
 
     def _terms(self) -> dict[str, Any]:
         return {"holder": f"run {self.run_id}", "pid": os.getpid(), "seconds": LEASE_S}

@@ -28,9 +28,7 @@ class Side(BaseModel):
         else:
             body = task.body_for(answer_tokens, **fields)
         stream = (self.model_extra or {}).get("stream", True) is not False
-        # The trial's nonce makes every prefix new: whatever is marked is written, never read.
-        cache = "write" if '"cache_control"' in json.dumps(body) else "none"
-        return Request(body, model=self.model, endpoint=self.endpoint, stream=stream, intended_cache=cache)
+        return Request(body, model=self.model, endpoint=self.endpoint, stream=stream)
 
 
 def sides(text):

@@ -31,7 +31,8 @@ def read(reference: str, store: Store | None = None) -> RunResult:
         metric = (settings.get("headline") or {}).get("metric", "wait_ms")
         all_calls = queries.calls(store, run_id)
         calls = all_calls[all_calls["trial_id"].isin(queries.median_trials(store, run_id, metric)["trial_id"])]
-    comparisons = stats.compare_run(pairs, counts, settings["headline"], settings=settings) if settings.get("headline") else []
+    several = settings.get("headline") and len(settings.get("arms", ())) > 1
+    comparisons = stats.compare_run(pairs, counts, settings["headline"], settings=settings) if several else []
     # What a trial of several calls waited for is told by its spans; the time per token of one answer says nothing about it.
     single = set(trials.loc[trials["calls"] == 1, "trial_id"])
     comparisons = [replace(one, parts=_parts(pairs, all_calls, single, one.technique, one.arm)) for one in comparisons]

@@ -1,0 +1,260 @@
+"""The lab from a script or a notebook: `Lab(endpoint="local").run("caching", runs=10).summary()`.
+
+from lab import Lab
+
+async def agent(client, task): ...        # client: the SDK's AsyncAnthropic, stamped at the socket
+async def agent(client, task, bench): ... # and what a technique has: bench.span, bench.tool, bench.models
+
+Lab().compare({"old": old_agent, "new": new_agent}, tasks=["What is a tide?"], runs=10).verdict().headline
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from lab import clock, processes, results, techniques, worker
+from lab.harness import charts
+from lab.harness.plan import BenchmarkConfig, config_of
+from lab.harness.reporter import RunResult
+from lab.model import Arm, Knobs, LabError, Technique, new_id
+from lab.scenarios import definitions
+from lab.scenarios.definitions import Task
+from lab.stats import Words
+from lab.store import queries
+from lab.store.store import Store
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+Agent = Callable[..., Awaitable[Any]]
+Tasks = Iterable[str | Mapping[str, Any] | Task]
+ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _-]{0,39}")
+POLL_S = 0.1
+CLOCKS = ("wait_ms", "ttft_ms", "total_ms")
+
+
+@dataclass(frozen=True)
+class Result:
+    """A stored run, read and judged. In a notebook it shows its verdict and its summary."""
+
+    found: RunResult
+    store: Store
+
+    @property
+    def run_id(self) -> str:
+        return self.found.run["run_id"]
+
+    def verdict(self) -> Words | None:
+        """The planned comparison in words: headline, seen, detail, markdown, tone; None where nothing was compared."""
+        return self.found.words[0] if self.found.words else None
+
+    def summary(self) -> pd.DataFrame:
+        """A row for each arm, the baseline first: n, failed, medians of the clocks in ms, tokens, quality, cost; and the change of the
+        headline metric against the baseline with its 95 % interval and verdict."""
+        judged = {(one.technique, one.arm): one for one in self.found.comparisons if one.metric == self.found.headline}
+        rows = {}
+        for technique, arm in self.found.arms():
+            counted, metrics, one = self.found.counted(technique, arm), self.found.metrics(technique, arm), judged.get((technique, arm))
+            rows[self.found.name(technique, arm)] = {
+                "n": int(counted.get("n") or 0),
+                "failed": int(counted.get("failed") or 0),
+                **{name: metrics.get(name, {}).get("p50") for name in (*CLOCKS, "output_tokens")},
+                "quality": counted.get("quality"),
+                "cost_usd": counted.get("cost_usd"),
+                "change": one and one.estimate_ms,
+                "low": one and one.low_ms,
+                "high": one and one.high_ms,
+                "verdict": one.verdict if one else None,
+            }
+        found = pd.DataFrame.from_dict(rows, orient="index").rename_axis("arm")
+        return found.assign(**{name: pd.to_numeric(found[name]) for name in found.columns.drop("verdict")})
+
+    def trials(self) -> pd.DataFrame:
+        """Every trial with its metrics, warm-up and failed ones included (view trial_metrics)."""
+        return self.found.trials
+
+    def calls(self) -> pd.DataFrame:
+        """Every API request with its clocks, tokens and cost (view call_metrics)."""
+        return queries.calls(self.store, self.run_id)
+
+    def spans(self) -> pd.DataFrame:
+        return queries.spans(self.store, run_id=self.run_id)
+
+    def figures(self) -> dict[str, go.Figure]:
+        """Plotly figures by name: waterfall, distribution, pairs."""
+        return charts.figures(self.found)
+
+    def _repr_html_(self) -> str:
+        words = self.verdict()
+        said = f"<p><strong>{escape(words.headline)}</strong><br>{escape(words.seen)}</p>" if words else ""
+        run = self.found.run
+        about = f"{run['technique']} · {run['endpoint']} ({run['endpoint_kind']}) · run {self.run_id}"
+        return f"{said}{self.summary().to_html(float_format='{:,.1f}'.format, na_rep='')}<p><small>{escape(about)}</small></p>"
+
+
+class Lab:
+    """Where to measure, and where the rows go. `endpoint` is a name or a URL; `models` as in {"small": NAME}; `db` a database file."""
+
+    def __init__(
+        self,
+        endpoint: str | None = None,
+        *,
+        models: Mapping[str, str] | None = None,
+        db: str | Path | None = None,
+        progress: bool = True,
+    ) -> None:
+        self.endpoint, self.models, self.progress = endpoint, dict(models or {}), progress
+        self.db = str(Path(db).expanduser().absolute()) if db else None
+
+    def run(self, technique: str, runs: int = 10, **settings: Any) -> Result:
+        """Measure a technique in a process of its own, and wait. `settings` are those of a run (seed, scenario, max_usd …) and the
+        technique's knobs (answer_tokens …). Interrupting the wait stops the run; its rows are kept."""
+        found = techniques.find(technique)
+        config = self._config(found.slug, settings | {"runs": runs})
+        run_id, offset, tell = processes.start_run(config), 0, self._teller()
+        ended: dict[str, Any] | None = None
+        try:
+            while ended is None:
+                alive = (card := processes.running()) is not None and card.run_id == run_id
+                entries, offset = processes.read_progress(run_id, offset)
+                for entry in entries:
+                    tell(entry)
+                ended = next((entry for entry in entries if entry["kind"] == "ended"), None)
+                if ended is None and not alive and not entries:
+                    ended = {"status": "failed", "text": "The worker ended without a word."}
+                if ended is None:
+                    clock.pause_s(POLL_S)
+        except KeyboardInterrupt:
+            processes.stop(run_id)
+            raise
+        return self._result(run_id, ended["status"], ended["text"])
+
+    def compare(
+        self, agents: Mapping[str, Agent], tasks: Tasks | None = None, runs: int = 10, *, metric: str = "total_ms", **settings: Any
+    ) -> Result:
+        """Compare async functions of your own, the first as the baseline, in shared blocks; each is `agent(client, task)` or
+        `agent(client, task, bench)` and answers with its text. They run in this process, on an event loop of their own."""
+        if len(agents) < 2:
+            raise LabError("A comparison needs two agents, the baseline first: compare({'old': old_agent, 'new': new_agent}).")
+        return self._measure(technique_of(agents, metric), tasks, runs, settings)
+
+    def measure(self, agent: Agent, tasks: Tasks | None = None, runs: int = 10, *, metric: str = "total_ms", **settings: Any) -> Result:
+        """Measure one async function alone: its times, and nothing to compare them with."""
+        name = getattr(agent, "__name__", "agent").strip("_<>")[:40] or "agent"
+        return self._measure(technique_of({name: agent}, metric), tasks, runs, settings)
+
+    def read(self, reference: str = "last") -> Result:
+        """A stored run by id, first digits, name, `last` or `last~1`."""
+        store = Store(self.db)
+        return Result(results.read(reference, store), store)
+
+    # Within
+
+    def _config(self, slug: str, given: Mapping[str, Any]) -> BenchmarkConfig:
+        known = BenchmarkConfig.model_fields
+        knobs = {name: value for name, value in given.items() if name not in known}
+        chosen = {name: value for name, value in given.items() if name in known}
+        chosen["knobs"] = {**chosen.get("knobs", {}), **knobs}
+        return config_of(**{"technique": slug, "endpoint": self.endpoint, "models": self.models, "db": self.db, **chosen})
+
+    def _measure(self, technique: Technique, tasks: Tasks | None, runs: int, settings: Mapping[str, Any]) -> Result:
+        if unknown := settings.keys() - BenchmarkConfig.model_fields.keys():
+            raise LabError(f"There is no setting {sorted(unknown)[0]!r}; agents have no knobs.")
+        given = {**settings, "runs": runs, **({"tasks": _tasks(tasks)} if tasks is not None else {})}
+        config, run_id = self._config(technique.slug, given), new_id()
+        with ThreadPoolExecutor(1, thread_name_prefix="lab") as pool:
+            # A notebook's loop is running in this thread already, and its own work would delay every stamp.
+            measured = pool.submit(worker.measure, config, self._teller(), run_id, technique)
+            try:
+                done = measured.result()
+            except KeyboardInterrupt:
+                processes.stop(run_id)
+                raise
+        return self._result(*done)
+
+    def _result(self, run_id: str, status: str, text: str) -> Result:
+        if status == "failed":
+            raise LabError(text)
+        return self.read(run_id)
+
+    def _teller(self) -> Callable[[dict[str, Any]], None]:
+        if not self.progress:
+            return lambda entry: None
+        from rich.console import Console
+
+        from lab.cli.progress import Progress
+
+        return Progress(Console(stderr=True, highlight=False))
+
+
+def technique_of(agents: Mapping[str, Agent], metric: str = "total_ms") -> Technique:
+    """Functions of the user's own as the arms of a technique; LabError for what is no async function or no clean name."""
+    if metric not in CLOCKS:
+        raise LabError(f"metric must be one of {', '.join(CLOCKS)}, not {metric!r}.")
+    takes_bench = {}
+    for name, agent in agents.items():
+        if not isinstance(name, str) or not ARM_NAME.fullmatch(name):
+            raise LabError(f"{name!r} is no name for an arm: up to 40 letters, digits, spaces, - and _, a letter or digit first.")
+        takes_bench[name] = _takes_bench(name, agent)
+
+    async def trial(bench, arm: str, knobs: Knobs, task: Task) -> str | None:
+        given = (bench.client, task, bench) if takes_bench[arm] else (bench.client, task)
+        answer = await agents[arm](*given)
+        return answer if answer is None or isinstance(answer, str) else str(answer)
+
+    names = list(agents)
+    return Technique(
+        slug="agents",
+        title="Your agents",
+        claim="Functions of your own, compared as strictly as the lab's techniques.",
+        published="yours to find",
+        arms=tuple(Arm(name) for name in names),
+        headline=metric,
+        headline_arm=names[-1],
+        knobs=Knobs,
+        trial=trial,
+    )
+
+
+def _takes_bench(name: str, agent: Agent) -> bool:
+    if not inspect.iscoroutinefunction(agent) and not inspect.iscoroutinefunction(getattr(agent, "__call__", None)):  # noqa: B004
+        raise LabError(f"{name} is not an async function: write `async def {name}(client, task): …` and await the client's calls.")
+    for count in (3, 2):
+        try:
+            inspect.signature(agent).bind(*range(count))
+        except TypeError:
+            continue
+        return count == 3
+    raise LabError(f"{name} cannot be called with (client, task) or (client, task, bench).")
+
+
+def _tasks(given: Tasks) -> list[Task]:
+    if isinstance(given, (str, Mapping, Task)):
+        given = [given]
+    tasks = [_task(one, number) for number, one in enumerate(given, 1)]
+    if not tasks:
+        raise LabError("There is no task: give at least one question.")
+    if len({task.task_id for task in tasks}) < len(tasks):
+        tasks = [task.model_copy(update={"task_id": f"{number}-{task.task_id}"}) for number, task in enumerate(tasks, 1)]
+    return tasks
+
+
+def _task(one: str | Mapping[str, Any] | Task, number: int) -> Task:
+    if isinstance(one, Task):
+        return one
+    if isinstance(one, str) and one.strip():
+        return Task(task_id=f"task-{number}", prompt=one)
+    if isinstance(one, Mapping):
+        (task,) = definitions.parse_lines(json.dumps(one))
+        return task
+    raise LabError(f"Task {number} is neither text nor an object with a prompt or a body.")

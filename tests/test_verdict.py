@@ -140,3 +140,43 @@ def test_a_drift_as_large_as_the_effect_is_said():
     base = [1000.0 + 20 * k for k in range(20)]
     one = planned(base, [value - 100 - k % 3 for k, value in enumerate(base)])
     assert one.verdict == "faster" and any("drifted" in reason for reason in one.reasons) and stats.verdict(one).tone == "warn"
+
+
+def test_trials_that_this_machine_held_up_are_counted_and_stay_in():
+    counts = pd.DataFrame(
+        {
+            "technique": "caching",
+            "arm": ["uncached", "cached"],
+            "n": [20, 20],
+            "failed": [2, 0],
+            "mismatched": [0, 1],
+            "client_caused": [1, 2],
+        }
+    )
+    base, new = around(1000, 20), around(900, 20)
+    baseline = {"technique": "caching", "arm": "uncached"}
+    one = stats.compare_run(pairs({"ttft_ms": base}, {"cached": {"ttft_ms": new}}), counts, HEADLINE, settings={"baseline": baseline})[0]
+    assert one.n == 20 and one.reasons == (
+        "cached: 1 in the wrong cache state, left out",
+        "uncached: 2 failed, left out",
+        "3 of 40 trials were held up by this machine (late event loop or unexpected reconnect), kept in",
+    )
+
+
+def test_where_a_difference_comes_from_in_words():
+    assert stats.origin(stats.Parts(0, -20, -570, -10, -600, 12)) == (
+        "mean change in total time −600 ms = wait −20.0 ms, number of tokens −570 ms, time per token −10.0 ms"
+    )
+
+
+def test_the_blocks_asked_for_are_about_as_many_as_it_takes():
+    """Runs of 8 blocks that could not decide, with as many more as each asked for: most then can, and few asked for thousands."""
+    random, asked, decided = np.random.default_rng(5), [], []
+    for _ in range(200):
+        differences = random.normal(-60, 100, 8)
+        one = planned([1000.0] * 8, list(1000 + differences))
+        if one.verdict == "not_enough_data" and one.needed_blocks < 500:
+            asked.append(one.needed_blocks)
+            more = np.concatenate([differences, random.normal(-60, 100, one.needed_blocks)])
+            decided.append(planned([1000.0] * more.size, list(1000 + more)).verdict != "not_enough_data")
+    assert len(asked) > 60 and np.mean(decided) > 0.5 and np.median(asked) < 40

@@ -4,4 +4,4 @@ from lab.techniques.parallelism import TECHNIQUE
 from pages.parts import experiment, frame, views
 
 with frame.titled(TECHNIQUE) as endpoint:
-    experiment.show(TECHNIQUE, endpoint, views.named("Spans", "Distribution", "Pairs"))
+    experiment.show(TECHNIQUE, endpoint, views.named("Speed-up", "Spans", "Distribution", "Pairs"))

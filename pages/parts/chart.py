@@ -17,7 +17,7 @@ def dark() -> bool:
 
 def show(figure: go.Figure, key: str, clicks: bool = False) -> list[dict[str, Any]]:
     """Draw a figure; with `clicks`, return the points that were clicked last (each with its customdata)."""
-    words = sheet.alt(figure)
+    words = (figure.layout.meta or {}).get("alt") or sheet.alt(figure)
     settings = {
         "theme": None,
         "key": key,

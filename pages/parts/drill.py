@@ -18,10 +18,14 @@ CALL_COLUMNS = [
 
 
 def follow(points: list[dict[str, Any]], calls: pd.DataFrame) -> None:
-    """A click on a row of the waterfall opens that arm."""
+    """A click on a row of the waterfall opens that arm, once: the chart keeps its selection and would bring the reader back for ever."""
     trial = _trial_of(points)
+    if trial == st.session_state.get("followed"):
+        return
+    st.session_state["followed"] = trial
     if trial and (calls["trial_id"] == trial).any():
-        _go(arm=str(calls.loc[calls["trial_id"] == trial, "arm"].iloc[0]), seen=trial)
+        st.query_params["arm"] = str(calls.loc[calls["trial_id"] == trial, "arm"].iloc[0])
+        st.query_params.pop("trial", None)
 
 
 def show(run: dict[str, Any]) -> None:
@@ -47,7 +51,8 @@ def show(run: dict[str, Any]) -> None:
             points = chart.show(waterfall.trial_rows(calls, chart.dark(), colour=colour), key=f"trials-{run['run_id']}-{arm}", clicks=True)
             chosen = _trial_of(points)
             if chosen:
-                _go(arm=arm, trial=chosen, seen=chosen)
+                st.query_params["trial"] = chosen
+                st.rerun()
 
 
 def words_of(arm: str) -> str:
@@ -71,12 +76,3 @@ def _trial(trial: str) -> None:
 def _trial_of(points: list[dict[str, Any]]) -> str | None:
     data = points[0].get("customdata") if points else None
     return str(data[0]) if data else None
-
-
-def _go(seen: str, **where: str) -> None:
-    """Move once a click: a chart keeps its selection, and would otherwise bring the reader back here for ever."""
-    if st.session_state.get("drilled") == seen + str(where):
-        return
-    st.session_state["drilled"] = seen + str(where)
-    st.query_params.update(where)
-    st.rerun()

@@ -10,15 +10,12 @@ import streamlit as st
 
 from lab import snippets, techniques
 from lab.endpoints import registry
-from lab.figures import cache as cache_figures
-from lab.figures import clocks, palette, trials
+from lab.figures import clocks, trials
 from lab.figures import format as words
-from lab.figures import spans as span_figures
 from lab.harness import plan
 from lab.scenarios import definitions
 from lab.store.queries import METRICS
-from lab.store.spans import critical_path, waited_for
-from pages.parts import chart, race, rows, verdict_card
+from pages.parts import chart, mechanism, race, rows, verdict_card
 from pages.parts.results import arms, headline
 
 ROW_COLUMNS = (
@@ -125,54 +122,20 @@ def _summary(run: dict[str, Any], metric: str) -> None:
     st.caption("In brackets: more trials are needed before this percentile can be relied on (p95 from 72, p99 from 368).")
 
 
-def cache(run: dict[str, Any]) -> None:
-    """Where the first token stands against what was read from the cache, and when caching pays."""
-    points = rows.ask("cache_points", run["run_id"])
-    chart.show(cache_figures.cache_hits(points, chart.dark()), key="cache-hits")
-    chart.show(cache_figures.cache_tokens(points, chart.dark(), arms=arms(run)), key="cache-tokens")
-    missed = points[points["cache_miss_reason"].notna()]
-    if len(missed):
-        st.dataframe(missed.groupby(["arm", "cache_miss_reason"]).size().rename("calls").reset_index(), hide_index=True)
-
-
-def span_tree(run: dict[str, Any]) -> None:
-    """The spans of an arm's median trial, with its critical path solid."""
-    typical = rows.ask("median_trials", run["run_id"], headline(run)).set_index("arm")
-    known = [arm for arm in arms(run) if arm in typical.index]
-    if not known:
-        st.info("No trial finished well, so there is no typical one to draw.")
-        return
-    arm = st.segmented_control("Arm", known, default=known[-1], required=True, key="span-arm", label_visibility="collapsed")
-    spans = rows.ask("spans", typical.at[arm, "trial_id"])
-    colour = palette.arm_colours(arms(run), chart.dark())[arm]
-    chart.show(span_figures.span_waterfall(spans, critical_path(spans), chart.dark(), arm=arm, colour=colour), key="spans")
-
-
-def coordination(run: dict[str, Any]) -> None:
-    """The coordination tax in plain numbers: what each arm's median trial waited for, and what it took."""
-    typical = rows.ask("median_trials", run["run_id"], headline(run)).set_index("arm")
-    lines = []
-    for arm in [arm for arm in arms(run) if arm in typical.index]:
-        trial = typical.loc[arm]
-        waits = {f"{kind}, ms": round(ms) for kind, ms in waited_for(rows.ask("spans", trial["trial_id"])).items()}
-        shown = ("calls", "prompt_tokens", "output_tokens", "quality", "cost_usd")
-        lines.append({"arm": arm, "total, ms": round(trial["total_ms"]), **waits, **{name: trial[name] for name in shown}})
-    st.dataframe(lines, hide_index=True, key="coordination")
-    st.caption("Each arm's median trial. The waits lie on its critical path and add up to its total.")
-
-
 LAST = {"Rows": table, "Use it in your app": use_it}
 OWN = {
     "Distribution": distribution,
     "Pairs": pairs,
-    "Cache hits": cache,
+    "Cache hits": mechanism.cache,
     "Race": race.show,
     "Clocks": ladder,
-    "Spans": span_tree,
-    "Coordination": coordination,
+    "Spans": mechanism.span_tree,
+    "Routes": mechanism.routes,
+    "Speed-up": mechanism.speed_up,
+    "Coordination": mechanism.coordination,
 }
 
 
 def named(*wanted: str) -> dict[str, Callable[[dict[str, Any]], None]]:
     """The segments of a page in its order, closed by those that every page has."""
-    return {name: OWN[name] for name in wanted if name in OWN} | LAST
+    return {name: OWN[name] for name in wanted} | LAST

@@ -1,0 +1,127 @@
+"""A pytest plugin that holds a team's own prompts to a latency budget; enable it with `-p lab.pytest_latency`.
+
+    @pytest.mark.latency(budget_ms=800, metric="wait_ms", percentile=50, runs=6)
+    async def test_the_answer_comes_soon(lab_client):
+        await lab_client.messages.create(model=MODEL, max_tokens=60, messages=[{"role": "user", "content": "What is a tide?"}])
+
+The test's body is the trial: it runs once as a warm-up and `runs` times as measured, each request stamped at the socket.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from lab.library import Agent, Result, Tasks
+
+MARKER = (
+    "latency(budget_ms, metric='total_ms', percentile=50, runs=6, undecided='fail'): run the async test that takes lab_client "
+    "as trials, and hold the percentile of the metric to a budget by its 95% interval"
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("latency", "latency budgets (LLM Latency Lab)")
+    group.addoption("--latency-endpoint", metavar="NAME|URL", help="where requests go (default: the lab's own default)")
+    group.addoption("--latency-db", metavar="FILE", help="where the rows go (default: latency.duckdb in pytest's cache folder)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", MARKER)
+
+
+@dataclass(frozen=True)
+class Latency:
+    """What the fixture `latency` gives."""
+
+    endpoint: str | None
+    db: str
+    properties: list[tuple[str, object]]
+
+    def check(
+        self,
+        agent: Agent,
+        *,
+        budget_ms: float,
+        task: str | None = None,
+        tasks: Tasks | None = None,
+        metric: str = "total_ms",
+        percentile: float = 50,
+        runs: int = 6,
+        undecided: str = "fail",
+        **settings: Any,
+    ) -> Result:
+        """Measure `async agent(client, task)` and fail the test unless the whole 95 % interval of the percentile is below the budget.
+
+        Too few runs for the percentile, or a budget inside the interval, decide nothing: `undecided` is then "fail" or "skip".
+        """
+        from lab.cli.gate import judge
+        from lab.library import Lab
+        from lab.model import LabError
+
+        if undecided not in ("fail", "skip"):
+            raise ValueError('undecided is "fail" or "skip"')
+        try:
+            asked = [task] if task is not None else tasks
+            result = Lab(self.endpoint, db=self.db, progress=False).measure(agent, asked, runs, metric=metric, **settings)
+            finding = judge(result.found, f"p{percentile:g} {metric} < {budget_ms:g} ms")
+        except LabError as error:
+            pytest.fail(str(error), pytrace=False)
+        trials = result.trials()
+        failed = trials[~trials["outcome"].isin(("ok", "mismatch"))]
+        if len(failed):
+            first = failed.iloc[0]
+            pytest.fail(f"{len(failed)} of {len(trials)} trials failed: {first['error_kind']}: {first['error_text']}", pytrace=False)
+        self.properties.append(("latency", finding.seen))
+        if finding.verdict == "fail":
+            pytest.fail(f"Over the budget of {budget_ms:g} ms: {finding.seen}.", pytrace=False)
+        if finding.verdict == "not_enough_data":
+            more = f" About {finding.needed} more runs would tell." if finding.needed else ""
+            getattr(pytest, undecided)(f"Not enough data for {budget_ms:g} ms: {finding.seen}.{more}")
+        return result
+
+
+@pytest.fixture
+def latency(request: pytest.FixtureRequest) -> Latency:
+    """`latency.check(agent, budget_ms=…, task=…)` holds an async function of your own to a budget."""
+    return _latency(request.node)
+
+
+@pytest.fixture
+def lab_client(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The SDK's AsyncAnthropic client on the lab's stamped transport, for a test marked `latency`."""
+    if request.node.get_closest_marker("latency") is None:
+        pytest.fail("lab_client is for tests that are marked: @pytest.mark.latency(budget_ms=800)", pytrace=False)
+    yield None  # the real one exists only while a trial runs; pytest_pyfunc_call hands it over
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    marker = pyfuncitem.get_closest_marker("latency")
+    if marker is None or "lab_client" not in pyfuncitem.fixturenames:
+        return None
+    # pytest-asyncio has put a synchronous function in the place of the test's own.
+    test = inspect.unwrap(pyfuncitem.obj, stop=inspect.iscoroutinefunction)
+    if not inspect.iscoroutinefunction(test):
+        pytest.fail("A test marked latency must be `async def`.", pytrace=False)
+    if marker.args:
+        pytest.fail("latency takes its settings by name: @pytest.mark.latency(budget_ms=800).", pytrace=False)
+    names = inspect.signature(test).parameters
+    given = {name: value for name, value in pyfuncitem.funcargs.items() if name in names}
+
+    async def trial(client: Any, task: Any) -> Any:
+        return await test(**{**given, "lab_client": client})
+
+    trial.__name__ = pyfuncitem.originalname or pyfuncitem.name
+    _latency(pyfuncitem).check(trial, **marker.kwargs)
+    return True
+
+
+def _latency(item: pytest.Item) -> Latency:
+    db = item.config.getoption("latency_db") or item.config.cache.mkdir("latency") / "lab.duckdb"
+    return Latency(item.config.getoption("latency_endpoint"), str(db), item.user_properties)

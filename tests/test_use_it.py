@@ -1,10 +1,9 @@
-"""The code that a page offers is run as it stands, as a program of its own, against the lab's server."""
+"""The code that a page offers is run as it stands, against the lab's server."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import contextlib
+import io
 
 import pytest
 
@@ -12,20 +11,43 @@ from lab import snippets
 from lab.endpoints import registry
 from lab.scenarios import definitions
 from lab.techniques import all_techniques
+from lab.techniques.model_routing import TECHNIQUE as ROUTING
+from lab.techniques.parallelism import TECHNIQUE as PARALLELISM
 
-ARMS = [(technique, arm.name) for technique in all_techniques() for arm in technique.arms]
+QUICK = {"service_ms": 20, "answer_tokens": 16, "report_tokens": 16, "prefix_tokens": 200}
+REQUESTS = {"suite": "requests", "shared_prefix": True}
+ARMS = [(technique, arm.name, {}) for technique in all_techniques() for arm in technique.arms]
+ARMS += [(PARALLELISM, arm.name, REQUESTS) for arm in PARALLELISM.select(PARALLELISM.knobs(**REQUESTS))]
+ARMS += [(ROUTING, "cascade", {"check": "self"})]
 
 
-@pytest.mark.parametrize(("technique", "arm"), ARMS, ids=[f"{technique.slug}.{arm}" for technique, arm in ARMS])
-def test_the_code_of_an_arm_runs(simulated, tmp_path, technique, arm):
+def code(technique, arm, given) -> str:
     endpoint = registry.find("simulated")
     task = definitions.load(technique.category, "simulated")[0]
-    asked = snippets.requests(technique, arm, technique.knobs(), task, endpoint.models, endpoint.generates, endpoint.capabilities)
-    assert asked
-    script = tmp_path / "use_it.py"
-    script.write_text(snippets.python(technique.slug, arm, asked), encoding="utf-8")
-    simulated.knobs(prefill_ms_per_token=0)
-    env = {**os.environ, "ANTHROPIC_API_KEY": simulated.api_key, "ANTHROPIC_BASE_URL": simulated.base_url}
-    done = subprocess.run([sys.executable, str(script)], env=env, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr[-600:]
-    assert done.stdout.strip()
+    knobs = technique.knobs(**{name: value for name, value in {**QUICK, **given}.items() if name in technique.knobs.model_fields})
+    asked = snippets.requests(technique, arm, knobs, task, endpoint.models, endpoint.generates, endpoint.capabilities)
+    return snippets.python(arm, asked, knobs, endpoint.models["large"])
+
+
+@pytest.mark.parametrize(
+    ("technique", "arm", "given"), ARMS, ids=[".".join([technique.slug, arm, *map(str, given.values())]) for technique, arm, given in ARMS]
+)
+def test_the_code_of_an_arm_runs(simulated, monkeypatch, technique, arm, given):
+    simulated.knobs(prefill_ms_per_token=0, gap_ms=0.1, queue_ms=0)
+    monkeypatch.setenv("ANTHROPIC_API_KEY", simulated.api_key)
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", simulated.base_url)
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        exec(compile(code(technique, arm, given), f"{technique.slug}.{arm}", "exec"), {"__name__": "__main__"})
+    assert said.getvalue().strip()
+
+
+def test_what_runs_at_once_in_the_trial_runs_at_once_in_the_code():
+    assert "asyncio.gather(*(run_tool" in code(PARALLELISM, "parallel tools", {})
+    assert "[await run_tool" in code(PARALLELISM, "sequential tools", {})
+    assert "gate = asyncio.Semaphore(8)" in code(PARALLELISM, "together", REQUESTS)
+
+
+def test_a_router_chooses_between_both_models():
+    text = code(ROUTING, "routed", {})
+    assert """'simulated-small' if word == "easy" else 'simulated-large'""" in text

@@ -13,9 +13,12 @@ from lab.endpoints import registry
 from lab.figures import clocks, trials
 from lab.figures import format as words
 from lab.harness import plan
+from lab.model import LabError, Technique
 from lab.scenarios import definitions
+from lab.scenarios.definitions import Task
 from lab.store.queries import METRICS
 from pages.parts import chart, mechanism, race, rows, verdict_card
+from pages.parts.frame import escape
 from pages.parts.results import arms, headline
 
 ROW_COLUMNS = (
@@ -71,25 +74,50 @@ def table(run: dict[str, Any]) -> None:
 
 
 def use_it(run: dict[str, Any]) -> None:
-    """The arm's own requests, found by rehearsing the trial, and Python that makes them."""
-    technique = techniques.find(run["technique"])
-    names = arms(run)
-    arm = st.segmented_control("Arm", names, default=run["settings"]["headline"]["arm"], required=True, key="use-arm")
-    endpoint = registry.find(run["endpoint"])
-    knobs = plan.knobs_of(technique, run["settings"]["knobs"])
-    task = definitions.load(technique.category, run["endpoint_kind"])[0]
-    asked = snippets.requests(technique, arm, knobs, task, run["models"] or endpoint.models, endpoint.generates, endpoint.capabilities)
-    st.caption(
-        "Set ANTHROPIC_API_KEY; to try it on this machine, start `python main.py serve` and set ANTHROPIC_BASE_URL and the key it prints."
+    """The arm's own requests, found by rehearsing the trial on the run's own task, and Python that makes them."""
+    shown = {f"{one['technique']}.{one['arm']}": one for one in run["settings"]["arms"]}
+    first = run["settings"]["headline"]
+    ref = st.segmented_control(
+        "Arm",
+        list(shown),
+        default=f"{first['technique']}.{first['arm']}",
+        required=True,
+        key="use-arm",
+        bind="query-params",
+        format_func=lambda one: shown[one]["arm"],
+        label_visibility="collapsed",
     )
-    st.code(snippets.python(technique.slug, arm, asked), height=420)
+    technique, arm = techniques.find(shown[ref]["technique"]), shown[ref]["arm"]
+    mixed = run["technique"] != technique.slug
+    knobs = plan.knobs_of(technique, run["settings"]["knobs"].get(technique.slug, {}) if mixed else run["settings"]["knobs"])
+    endpoint = registry.find(run["endpoint"])
+    models = {**endpoint.models, **run["models"]}
+    task = _task(run, technique)
+    asked = snippets.requests(technique, arm, knobs, task, models, endpoint.generates, endpoint.capabilities)
+    st.caption(
+        f"Python for the task {escape(task.task_id)} of this run. Set ANTHROPIC_API_KEY; to try it on this machine, start "
+        "`python main.py serve` and set ANTHROPIC_BASE_URL and the key it prints."
+    )
+    st.code(snippets.python(arm, asked, knobs, models.get("large", asked[0].body["model"])), height=420)
+    st.caption("The requests that one trial sent, in order, less its nonce.")
     for number, request in enumerate(asked, 1):
         with st.expander(f"Request {number} of {len(asked)}: {request.role}{', streamed' if request.stream else ''}"):
-            st.code(
-                json.dumps({**request.body, **({"stream": True} if request.stream else {})}, indent=2, ensure_ascii=False),
-                language="json",
-                height=320,
-            )
+            body = {**request.body, **({"stream": True} if request.stream else {})}
+            st.code(json.dumps(body, indent=2, ensure_ascii=False), language="json", height=320)
+
+
+def _task(run: dict[str, Any], technique: Technique) -> Task:
+    """The task of the headline arm's median trial, where the run's tasks can still be read; else the first of the technique's own."""
+    config = run["settings"]["config"]
+    try:
+        tasks = [Task(**task) for task in config.get("tasks") or []] or definitions.load(
+            config.get("scenario") or technique.category, run["endpoint_kind"]
+        )
+    except LabError:
+        tasks = definitions.load(technique.category, run["endpoint_kind"])
+    typical = rows.ask("median_trials", run["run_id"], headline(run))
+    wanted = set(typical.loc[typical["arm"] == run["settings"]["headline"]["arm"], "task_id"])
+    return next((task for task in tasks if task.task_id in wanted), tasks[0])
 
 
 def _metric(run: dict[str, Any]) -> str:

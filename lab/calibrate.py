@@ -27,9 +27,9 @@ from lab.local.control import Control
 from lab.model import LabError
 
 QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
-CALLS = {1: 60}
-CALLS_ELSEWHERE = 8
-PLAY = {"headers": 10, "text": [20 + 5 * piece for piece in range(8)], "done": 60}
+CALLS = 368
+"""At each number of streams: as many as a p99 needs for its interval."""
+PLAY = {"headers": 5, "text": [10 + 2.5 * piece for piece in range(8)], "done": 30}
 BLOCKS = (10, 20, 72)
 
 
@@ -110,7 +110,7 @@ async def _calibrate(control: Control, streams: Sequence[int]) -> Calibration:
     alone: list[Call] = []
     lags: list[float] = []
     for count in streams:
-        calls = CALLS.get(count, CALLS_ELSEWHERE)
+        calls = -(-CALLS // count) + 1
         control.reset()
         control.plays(*[PLAY] * (count * calls))
         watcher = asyncio.create_task(_watch(lags)) if count == 1 else None

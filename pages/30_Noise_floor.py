@@ -17,7 +17,7 @@ with frame.open_page("Noise floor", CLAIM):
         kept = calibrate.last_calibration()
         if process := st.session_state.get("calibrating"):
             if process.poll() is None:
-                st.info("Calibrating in a process of its own; it takes some ten seconds.")
+                st.info("Calibrating in a process of its own; it takes some twenty seconds.")
             else:
                 st.session_state.calibrating = None
                 st.session_state.calibration_failed = process.returncode != 0
@@ -45,6 +45,7 @@ with frame.open_page("Noise floor", CLAIM):
     run_id = rows.ask("last_run_id", "aa")
     if run_id is None:
         st.markdown("No control run yet: run **Same thing twice** once, and its result stands here.")
+        frame.link(frame.page_of("aa"))
         st.stop()
     result = rows.judged(run_id)
     st.markdown(f"**{frame.escape(result.words[0].headline)}**")

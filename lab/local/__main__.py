@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 import lab
 from lab import clock
@@ -46,9 +47,20 @@ class Quiet(uvicorn.Server):
         yield
 
 
+class Stamped(AutoHTTPProtocol):
+    """A request is received when its last bytes leave the socket, not when the event loop gets round to whoever answers it."""
+
+    def data_received(self, data: bytes) -> None:
+        at_ns = clock.now_ns()
+        super().data_received(data)
+        if self.scope is not None:
+            self.scope["received_ns"] = at_ns
+
+
 async def serve(server: Server, listener: socket.socket, idle_s: float, ready: dict[str, Any], announce: Path | None) -> None:
     config = uvicorn.Config(
         server,
+        http=Stamped,
         log_level="critical",
         access_log=False,
         lifespan="off",

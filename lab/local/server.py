@@ -64,7 +64,7 @@ class Server:
         self.active += 1
         try:
             raw = await read(receive)
-            received_ns = clock.now_ns()
+            received_ns = scope.get("received_ns") or clock.now_ns()
             self.admit(headers, scope["path"])
             if scope["path"] == "/v1/messages" and scope["method"] == "POST":
                 await self.messages(raw, request_id, received_ns, receive, send)

@@ -168,8 +168,9 @@ class Simulated:
 
     async def sleep(self, at_ns: int) -> None:
         await clock.sleep_until(at_ns - clock.SPIN_NS if self.spin else at_ns)
-        # Each turn of the spin lets the loop flush the other streams' writes, which a blocking spin would hold back.
-        while self.spin and clock.now_ns() < at_ns:
+        # A timer of uvloop may fire a fraction of a millisecond early. Each turn of the spin lets the loop flush the other streams' writes,
+        # which a blocking spin would hold back.
+        while clock.now_ns() < at_ns:
             await clock.sleep_s(0)
 
     def scripted(self, job: Job, play: Play) -> list[tuple[int, Piece | Exception | None]]:

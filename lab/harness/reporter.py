@@ -105,15 +105,18 @@ class Reporter(Protocol):
 
 def as_object(result: RunResult) -> dict[str, Any]:
     """The object that `--json` prints; docs/result-format.md says what each field means."""
-    run = result.run
-    arms = []
+    from lab.stats import failures
+
+    run, kinds, arms = result.run, failures(result.trials), []
     for technique, arm in result.arms():
         counted = result.counted(technique, arm)
+        own = kinds[(kinds.technique == technique) & (kinds.arm == arm)]
         arms.append(
             {
                 "technique": technique,
                 "arm": arm,
                 **{name: int(counted.get(name) or 0) for name in ("n", "failed", "cancelled", "mismatched")},
+                "failures": dict(zip(own["error_kind"], map(int, own["n"]), strict=True)),
                 "quality": counted.get("quality"),
                 "cost_usd": counted.get("cost_usd"),
                 "metrics": result.metrics(technique, arm),
@@ -125,6 +128,7 @@ def as_object(result: RunResult) -> dict[str, Any]:
         "started_utc": run["started_utc"].isoformat(),
         "verdict": _words(result.words[0]) if result.words else None,
         "arms": arms,
+        "why": list(result.why),
         "comparisons": [{name: _plain(getattr(one, name)) for name in COMPARISON} for one in result.comparisons],
     }
 

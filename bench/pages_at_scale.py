@@ -9,6 +9,7 @@ for a first view, under 1 s for an interaction.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import tempfile
@@ -25,16 +26,33 @@ def timed(action) -> float:
     return time.perf_counter() - began
 
 
-def interaction(app):
-    """The first thing on the page that a reader would change: another view or metric, or a filter."""
+def complete(store) -> None:
+    """The settings that a run's own harness writes and pages read."""
+    arms = [{"technique": "caching", "arm": arm} for arm in ("uncached", "cached")]
+    settings = {
+        "config": {"technique": "caching", "endpoint": "local"},
+        "arms": arms,
+        "baseline": arms[0],
+        "headline": {"metric": "ttft_ms", **arms[1]},
+        "knobs": {},
+        "runs": 50,
+        "warmup": 1,
+        "quick": False,
+    }
+    with store._writing() as (connection, _):
+        connection.execute("UPDATE runs SET settings = ?", [json.dumps(settings)])
+
+
+def interact(app) -> tuple[str, float]:
+    """Change the first thing on the page that a reader would: another view or metric, or a filter."""
     for group in app.get("button_group"):
-        other = [option.content for option in group.proto.options][1:]
-        if other and group.label in ("View", "Metric", "What"):
-            return group.label, lambda: group.set_value([other[0]] if group.proto.click_mode else other[0]).run()
+        others = [option.content for option in group.proto.options][1:]
+        if others and group.label in ("View", "Metric", "What"):
+            return group.label, timed(lambda one=group, other=others[0]: one.set_value([other]).run())
     for box in app.selectbox:
-        if len(box.options) > 1 and box.key not in ("endpoint",):
-            return box.label, lambda: box.select_index(1).run()
-    return "run again", app.run
+        if len(box.options) > 1 and box.key != "endpoint":
+            return box.label, timed(lambda one=box: one.select_index(1).run())
+    return "run again", timed(app.run)
 
 
 def main() -> int:
@@ -48,6 +66,7 @@ def main() -> int:
         )
         from streamlit.testing.v1 import AppTest
 
+        from lab.store import queries
         from lab.store.store import Store
 
         store = Store()
@@ -55,21 +74,29 @@ def main() -> int:
             import store_at_scale
 
             print(f"filling {args.events:,} events: {timed(lambda: store_at_scale.fill(store, args.events)):.1f} s")
-        worst_view = worst_action = 0.0
+            complete(store)
+        print(queries.row_counts(store))
+        large = queries.runs(store, limit=100_000)["run_id"].iloc[-1]
+        worst_view = worst_action = failures = 0.0
         AppTest.from_file(str(ROOT / "app.py"), default_timeout=120).run()  # imports are a server's start, not a page's wait
-        print(f"{'page':<24}{'first view':>12}{'interaction':>14}")
-        for page in ["", *sorted(file.name for file in (ROOT / "pages").glob("*.py"))]:
+        print(f"{'page':<34}{'first view':>12}{'interaction':>14}")
+        pages = ["", *sorted(file.name for file in (ROOT / "pages").glob("*.py"))]
+        visits = [(page, {}) for page in pages] + [("2_Prompt_caching.py", {"run": large}), ("20_Side_by_side.py", {"runs": [large]})]
+        for page, query in visits:
             app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120)
+            for name, value in query.items():
+                app.query_params[name] = value
             if page:
                 app.switch_page(f"pages/{page}")
             view = timed(app.run)
-            what, act = interaction(app)
-            action = timed(act)
+            what, action = interact(app)
+            failures += bool(app.exception)
             failed = "  EXCEPTION: " + app.exception[0].value[:80] if app.exception else ""
-            print(f"{page.removesuffix('.py') or 'Home':<24}{view:>10.2f} s{action:>12.2f} s  {what}{failed}")
+            title = (page.removesuffix(".py") or "Home") + (", largest run" if query else "")
+            print(f"{title:<34}{view:>10.2f} s{action:>12.2f} s  {what}{failed}")
             worst_view, worst_action = max(worst_view, view), max(worst_action, action)
     print(f"slowest first view {worst_view:.2f} s, slowest interaction {worst_action:.2f} s")
-    return 0 if worst_view < 2 and worst_action < 1 else 1
+    return 0 if worst_view < 2 and worst_action < 1 and not failures else 1
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,6 +20,18 @@ os.environ["LAB_IGNORE_KEYS"] = "1"  # a developer's .streamlit/secrets.toml mus
 SCRATCH = Path(tempfile.mkdtemp(prefix="lab-tests-"))
 os.environ["LAB_RUNTIME"] = str(SCRATCH / "runtime")
 os.environ["LAB_DB"] = str(SCRATCH / "lab.duckdb")
+
+
+def end_servers(runtime: Path) -> None:
+    """End the servers that runs have started in a runtime folder; by themselves they would stay for ten minutes."""
+    for card in (runtime / "local.json", runtime / "simulated.json"):
+        if card.exists():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(json.loads(card.read_text())["pid"], signal.SIGTERM)
+
+
+def pytest_sessionfinish() -> None:
+    end_servers(Path(os.environ["LAB_RUNTIME"]))
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tomllib
 from pathlib import Path
 
@@ -11,71 +12,112 @@ from streamlit.testing.v1 import AppTest
 from lab import paths, processes
 from lab.clock import pause_s
 from lab.figures import palette
-from lab.harness.plan import BenchmarkConfig
+from lab.store import queries
+from lab.store.store import Store
 from lab.techniques import all_techniques
 from pages.parts import frame
+from tests.measured import FAST, measure
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [page.path for page in frame.page_files()]
 
 
 def opened(path: str, **query: str) -> AppTest:
-    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
-    if path != "app.py":
-        app.switch_page(path)
-        for name, value in query.items():
-            app.query_params[name] = value
-        app.run()
-    return app
+    """A page as its URL opens it: app.py is not run first."""
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+    for name, value in query.items():
+        app.query_params[name] = value
+    return (app if path == "app.py" else app.switch_page(path)).run()
 
 
-def finish(run_id: str) -> None:
-    for _ in range(600):
-        if any(entry["kind"] == "ended" for entry in processes.read_progress(run_id)[0]) and processes.running() is None:
-            return
-        pause_s(0.1)
-    raise AssertionError(f"the run {run_id} did not end")
+def chosen_run(app: AppTest) -> str:
+    held = app.query_params["run"]
+    return held if isinstance(held, str) else held[0]
+
+
+def well(app: AppTest) -> None:
+    assert not app.exception and not app.error, [(error.value, getattr(error, "stack_trace", "")) for error in (*app.exception, *app.error)]
 
 
 @pytest.fixture(scope="module")
-def recorded(tmp_path_factory) -> tuple[Path, dict[str, str]]:
-    """One real run of each technique through the worker, against the simulated endpoint: (database, technique -> run id)."""
+def recorded(simulated_server, tmp_path_factory) -> tuple[Path, dict[str, str]]:
+    """One real block of each technique through harness, wire and store: (database, technique -> run id)."""
     path = tmp_path_factory.mktemp("pages") / "lab.duckdb"
+    simulated_server.reset()
+    simulated_server.knobs(**FAST)
+    runs = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LAB_DB", str(path))
-        runs = {}
         for technique in all_techniques():
-            runs[technique.slug] = processes.start_run(
-                BenchmarkConfig(technique=technique.slug, endpoint="simulated", runs=1, warmup=0, seed=7, db=str(path))
-            )
-            finish(runs[technique.slug])
+            given = {"service_ms": 20} if "service_ms" in technique.knobs.model_fields else {}
+            runs[technique.slug] = asyncio.run(measure(simulated_server, technique.slug, runs=1, seed=7, knobs=given)).run_id
     return path, runs
+
+
+@pytest.fixture
+def stored(recorded, monkeypatch) -> dict[str, str]:
+    """The recorded runs, their database in use."""
+    monkeypatch.setenv("LAB_DB", str(recorded[0]))
+    return recorded[1]
 
 
 @pytest.mark.parametrize("path", ["app.py", *PAGES])
 def test_an_empty_database_shows_what_to_do_next(db, path):
-    app = opened(path)
-    assert not app.exception
-    assert not app.error
+    well(opened(path))
 
 
 @pytest.mark.parametrize("technique", [technique.slug for technique in all_techniques()])
-def test_a_run_shows_its_verdict_and_every_view(recorded, monkeypatch, technique):
-    database, runs = recorded
-    monkeypatch.setenv("LAB_DB", str(database))
-    path = frame.page_of(technique).path
-    app = opened(path, run=runs[technique])
-    assert not app.exception and not app.error, [error.value for error in app.error]
+def test_a_run_shows_its_verdict_and_every_view(stored, technique):
+    app = opened(frame.page_of(technique).path, run=stored[technique])
+    well(app)
     assert any("Not enough data" in words.value for words in app.markdown)
-    for view in app.button_group(key="view").options:
-        app = opened(path, run=runs[technique], view=str(getattr(view, "content", view)))
-        assert not app.exception and not app.error, (view, [error.value for error in app.error])
+    for view in app.button_group(key="view").options[1:]:
+        well(app.button_group(key="view").set_value(str(getattr(view, "content", view))).run())
+    assert chosen_run(app) == stored[technique]
 
 
-def test_home_has_a_row_for_each_technique_that_ran(recorded, monkeypatch):
-    monkeypatch.setenv("LAB_DB", str(recorded[0]))
+def test_home_has_a_row_for_each_technique_that_ran(stored):
     app = opened("app.py")
-    assert not app.exception and not app.error
+    well(app)
+    assert [button.key for button in app.button if button.key.startswith("run-")] == []
+
+
+def test_a_page_says_where_its_run_was_measured_and_where_a_new_one_goes(stored):
+    app = opened(frame.page_of("streaming").path, endpoint="local")
+    assert any("A new one goes to **local**" in words.value for words in app.caption)
+
+
+def test_another_endpoint_lets_go_of_the_run_in_the_url(stored):
+    app = opened(frame.page_of("streaming").path, run=stored["streaming"], arm="whole")
+    app.selectbox(key="endpoint").set_value("simulated").run()
+    assert "arm" not in app.query_params
+
+
+def test_without_a_key_trying_on_claude_says_how_to_set_one(stored):
+    app = opened(frame.page_of("streaming").path)
+    assert any("ANTHROPIC_API_KEY" in words.value for words in app.markdown)
+
+
+def test_with_a_key_trying_on_claude_starts_a_run_there(stored, simulated, tmp_path, monkeypatch):
+    given = {"LAB_IGNORE_KEYS": "", "ANTHROPIC_API_KEY": simulated.api_key, "ANTHROPIC_BASE_URL": simulated.base_url}
+    for name, value in {**given, "LAB_SECRETS": str(tmp_path / "none.toml"), "LAB_DB": str(tmp_path / "lab.duckdb")}.items():
+        monkeypatch.setenv(name, value)
+    asyncio.run(measure(simulated, "streaming", runs=1))
+    app = opened(frame.page_of("streaming").path, endpoint="simulated")
+    before = chosen_run(app)
+    app.button(key="try-live").click().run()
+    well(app)
+    run_id = chosen_run(app)
+    assert run_id != before and app.session_state["endpoint"] == "anthropic"
+    processes.stop(run_id)
+    while processes.running():
+        pause_s(0.05)
+    assert queries.run(Store(), run_id)["endpoint"] == "anthropic"
+
+
+def test_a_run_is_shared_as_one_file(stored):
+    app = opened(frame.page_of("streaming").path, run=stored["streaming"])
+    assert {"report", "save-distribution"} <= {button.key for button in app.get("download_button")}
 
 
 def test_every_technique_has_a_page():

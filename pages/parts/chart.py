@@ -15,6 +15,11 @@ def dark() -> bool:
     return st.context.theme.type == "dark"
 
 
+def drawn() -> dict[str, go.Figure]:
+    """The figures that stand on the page so far, by their keys."""
+    return {key: figure for key, figure in st.session_state.get("drawn", {}).items() if sheet.title(figure)}
+
+
 def show(figure: go.Figure, key: str, clicks: bool = False) -> list[dict[str, Any]]:
     """Draw a figure; with `clicks`, return the points that were clicked last (each with its customdata)."""
     words = (figure.layout.meta or {}).get("alt") or sheet.alt(figure)
@@ -24,6 +29,8 @@ def show(figure: go.Figure, key: str, clicks: bool = False) -> list[dict[str, An
         "alt": words,
         "config": sheet.config(words[:60], st.query_params.get("picture", "png")),
     }
+    if words:
+        st.session_state.setdefault("drawn", {})[key] = figure
     if not clicks:
         st.plotly_chart(figure, **settings)
         return []

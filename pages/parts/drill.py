@@ -64,7 +64,13 @@ def _trial(trial: str) -> None:
     st.dataframe(calls[[name for name in CALL_COLUMNS if name in calls]], hide_index=True, key="trial-calls")
     spans = rows.ask("spans", trial)
     what = st.segmented_control(
-        "Within the trial", ["Spans", "Events"], default="Spans", required=True, key="within", label_visibility="collapsed"
+        "Within the trial",
+        ["Spans", "Events"],
+        default="Spans",
+        required=True,
+        key="within",
+        bind="query-params",
+        label_visibility="collapsed",
     )
     if what == "Spans":
         st.dataframe(spans[["kind", "name", "started_ms", "ended_ms", "span_id", "parent_id"]], hide_index=True)

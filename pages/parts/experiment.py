@@ -27,6 +27,8 @@ def show(
         run_panel.show(technique, going)
     chosen = _chosen(technique, endpoint)
     if chosen and chosen["run_id"] != going:
+        if going is None:
+            st.query_params["run"] = chosen["run_id"]  # so that the page's address, passed on, opens this run and not a later one
         results.show(technique, endpoint, chosen, views)
     elif going is None:
         set_up.show(technique, endpoint, opened=True, form=form)
@@ -41,7 +43,7 @@ def _chosen(technique: Technique, endpoint: Endpoint) -> dict[str, Any] | None:
     asked = st.query_params.get("run")
     if asked:
         found = rows.run_or_none(asked)
-        if found:
+        if found and found["technique"] == technique.slug:
             return found
         ended = run_panel.ending(asked)
         if ended:

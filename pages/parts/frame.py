@@ -70,6 +70,7 @@ def open_page(title: str, claim: str | None = None, endpoint: bool = False) -> A
     name = title if title == PRODUCT else f"{title} · {PRODUCT}"
     st.set_page_config(page_title=name, layout="wide", menu_items={"Get help": None, "Report a bug": None, "About": None})
     st.html(LOOK)
+    st.session_state["drawn"] = {}
     _sidebar()
     chosen = None
     with guard():
@@ -142,12 +143,19 @@ def _choose_endpoint() -> Endpoint:
         accept_new_options=True,
         key="endpoint",
         bind="query-params",
+        on_change=_show_newest,
         help="Where requests go. Choose one, or type the base URL of any Messages API (its key comes from ANTHROPIC_API_KEY). "
         "Local is the embedded model; simulated is a scripted latency model.",
     )
     if "@" in urlsplit(name).netloc:
         raise LabError("A URL with a password in it would be stored; give the key as ANTHROPIC_API_KEY instead.")
     return registry.find(name)
+
+
+def _show_newest() -> None:
+    """Another endpoint was chosen: the page goes to its newest run, and no longer stays on the one in the URL."""
+    for name in ("run", "arm", "trial"):
+        st.query_params.pop(name, None)
 
 
 def _offer_model() -> None:

@@ -11,13 +11,13 @@ from lab.endpoints.registry import Endpoint
 from lab.figures import format as words
 from lab.figures import waterfall
 from lab.model import Technique
-from pages.parts import chart, drill, rows, run_panel, verdict_card, why
+from pages.parts import chart, drill, rows, run_panel, share, verdict_card, why
 from pages.parts.frame import escape, guard
 
 
 def show(technique: Technique, endpoint: Endpoint, run: dict[str, Any], views: Mapping[str, Callable[[dict[str, Any]], None]]) -> None:
     """Only what is chosen is computed; run, view, arm and trial are in the URL."""
-    _state(run)
+    _state(run, endpoint)
     trials = rows.ask("trials", run["run_id"])
     if trials.empty:
         st.info("This run has no trial yet. Set one up below.")
@@ -35,6 +35,8 @@ def show(technique: Technique, endpoint: Endpoint, run: dict[str, Any], views: M
     )
     with guard(), st.container(key="chosen-view"):
         views[chosen](run)
+    with guard():
+        share.show(run)
 
 
 def arms(run: dict[str, Any]) -> list[str]:
@@ -46,7 +48,9 @@ def headline(run: dict[str, Any]) -> str:
     return run["settings"]["headline"]["metric"]
 
 
-def _state(run: dict[str, Any]) -> None:
+def _state(run: dict[str, Any], endpoint: Endpoint) -> None:
+    if run["endpoint"] != endpoint.name:
+        st.caption(f"This run was measured on **{escape(run['endpoint'])}**. A new one goes to **{escape(endpoint.name)}**, chosen above.")
     if run["status"] == "failed":
         ended = run_panel.ending(run["run_id"])
         st.error(f"This run failed{': ' + escape(ended['text']) if ended and ended.get('text') else '.'} The rows it measured are kept.")

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from lab import paths, results
+from lab import paths, report, results
 from lab.model import LabError
 from lab.store import queries
 from lab.store.store import Store
@@ -40,6 +40,11 @@ def run_or_none(run_id: str | None) -> dict[str, Any] | None:
         return ask("run", run_id) if run_id else None
     except LabError:
         return None
+
+
+def report_of(run_id: str) -> str:
+    """The run as one HTML file that opens offline."""
+    return report.report(Store(), run_id)
 
 
 def parquet(frame: pd.DataFrame) -> bytes:

@@ -18,7 +18,6 @@ from lab.scenarios.definitions import Task
 from pages.parts import knob_form
 from pages.parts.frame import escape, guard
 
-CATEGORIES = ("question-answering", "reasoning", "tools", "rag")
 PASTE, UPLOAD = "paste my own", "upload a JSONL file"
 LIVE_BUDGET_USD = 0.50
 Form = Callable[[], dict[str, Any]]
@@ -92,7 +91,7 @@ def _options(technique: Technique, endpoint: Endpoint) -> dict[str, Any]:
                 bind="query-params",
                 help="The run stops before it would pass this sum.",
             )
-    more = st.expander("More options", key="more-options", on_change="rerun")
+    more = st.expander("More options", key="more-options", on_change="rerun", bind="query-params")
     seed, warmup, keep, half_width = None, 1, None, None
     if more.open:
         with more:
@@ -130,8 +129,8 @@ def _scenario(technique: Technique, endpoint: Endpoint) -> tuple[str | None, lis
     """A category by name, or the user's own tasks, checked line by line."""
     choice = st.selectbox(
         "Tasks",
-        [*CATEGORIES, PASTE, UPLOAD],
-        index=CATEGORIES.index(technique.category) if technique.category in CATEGORIES else 0,
+        [*definitions.CATEGORIES, PASTE, UPLOAD],
+        index=definitions.CATEGORIES.index(technique.category) if technique.category in definitions.CATEGORIES else 0,
         key="scenario",
         bind="query-params",
         help="What is asked. Built-in tasks check their answers; the text of your own is not kept unless you choose so.",

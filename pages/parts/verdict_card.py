@@ -103,6 +103,23 @@ def _try_on_claude(technique: Technique, run: dict[str, Any]) -> None:
     except LabError:
         return
     price = f", about {words.usd(expected.usd)}" if expected.usd is not None else ""
-    if st.button(f"Try on Claude{price}", key="try-live", disabled=processes.running() is not None or bool(expected.refusals)):
-        st.query_params["endpoint_wanted"] = "anthropic"
-        set_up.begin(config)
+    st.button(
+        f"Try on Claude{price}",
+        key="try-live",
+        on_click=_go_live,
+        args=(config,),
+        disabled=processes.running() is not None or bool(expected.refusals),
+        help="; ".join(expected.refusals)
+        or f"The same settings on the Claude API; it stops before ${set_up.LIVE_BUDGET_USD:.2f} are spent.",
+    )
+    if failed := st.session_state.pop("not_started", None):
+        st.error(escape(failed))
+
+
+def _go_live(config: BenchmarkConfig) -> None:
+    """Start the run and move the page to its endpoint; only before the page is drawn may its choice be set."""
+    try:
+        st.query_params["run"] = processes.start_run(config)
+        st.session_state["endpoint"] = "anthropic"
+    except LabError as error:
+        st.session_state["not_started"] = str(error)

@@ -90,7 +90,7 @@ def use_it(run: dict[str, Any]) -> None:
     technique, arm = techniques.find(shown[ref]["technique"]), shown[ref]["arm"]
     mixed = run["technique"] != technique.slug
     knobs = plan.knobs_of(technique, run["settings"]["knobs"].get(technique.slug, {}) if mixed else run["settings"]["knobs"])
-    endpoint = registry.find(run["endpoint"])
+    endpoint = _endpoint(run)
     models = {**endpoint.models, **run["models"]}
     task = _task(run, technique)
     asked = snippets.requests(technique, arm, knobs, task, models, endpoint.generates, endpoint.capabilities)
@@ -104,6 +104,14 @@ def use_it(run: dict[str, Any]) -> None:
         with st.expander(f"Request {number} of {len(asked)}: {request.role}{', streamed' if request.stream else ''}"):
             body = {**request.body, **({"stream": True} if request.stream else {})}
             st.code(json.dumps(body, indent=2, ensure_ascii=False), language="json", height=320)
+
+
+def _endpoint(run: dict[str, Any]) -> registry.Endpoint:
+    """The run's endpoint; a run that came from elsewhere may name one that is not known here, or whose key is not."""
+    try:
+        return registry.find(run["endpoint"])
+    except LabError:
+        return registry.Endpoint(run["endpoint"], run["endpoint_kind"], "", models=run["models"])
 
 
 def _task(run: dict[str, Any], technique: Technique) -> Task:

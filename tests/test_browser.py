@@ -1,0 +1,245 @@
+"""The dashboard in a real browser, on the real embedded model and on what it recorded."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from conftest import end_servers
+
+from lab import processes
+from lab.clock import now_ns, pause_s
+from lab.local.control import Control
+from lab.store.store import Store
+from pages.parts import frame
+
+pytestmark = pytest.mark.browser
+ROOT = Path(__file__).resolve().parent.parent
+URLS = ["", *(page.path.removeprefix("pages/").removesuffix(".py").split("_", 1)[1] for page in frame.page_files())]
+IDLE = '[data-testid=stApp][data-test-script-state="notRunning"]'
+WATERFALL = '[class*="st-key-waterfall-"] .js-plotly-plot'
+WRONG = "[data-testid=stException], [data-testid=stAlertContentError]"
+# Streamlit's own client first looks for its server below the page's path, and finds it at the root.
+STREAMLITS_OWN = re.compile(r"/[^/]+/_stcore/(health|host-config)$")
+
+
+class Dashboard:
+    """A dashboard of this module's own, with its database and its runtime folder."""
+
+    def __init__(self, url: str, database: Path, browser: Any):
+        self.url, self.database, self.browser = url, database, browser
+
+    def goto(self, page: Any, path: str) -> Any:
+        page.goto(f"{self.url}/{path}", wait_until="domcontentloaded")
+        page.locator(IDLE).wait_for(timeout=30_000)
+        return page
+
+    def opened(self, path: str, **context: Any) -> Any:
+        """A page in a fresh browser context: no cookie, no session, nothing but the URL."""
+        return self.goto(self.browser.new_context(viewport={"width": 1440, "height": 900}, **context).new_page(), path)
+
+    def rows(self, sql: str, *params: Any) -> list[tuple]:
+        return list(Store(self.database).frame(sql, params).itertuples(index=False, name=None))
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    chromium = shutil.which("chromium")
+    if not chromium:
+        said = "There is no chromium on PATH, so no page was tried in a real browser: apt-get install chromium."
+        if os.environ.get("CI") == "true":
+            pytest.fail(said)
+        warnings.warn(said, stacklevel=1)
+        pytest.skip(said)
+    sync = pytest.importorskip("playwright.sync_api")
+    with sync.sync_playwright() as play:
+        opened = play.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def dashboard(browser, tmp_path_factory) -> Iterator[Dashboard]:
+    folder = tmp_path_factory.mktemp("browser")
+    port = free_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LAB_DB", str(folder / "lab.duckdb"))
+        patch.setenv("LAB_RUNTIME", str(folder / "runtime"))
+        command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port), "--server.headless", "true"]
+        with (folder / "dashboard.log").open("w") as log:
+            process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+        try:
+            while not answers(port):
+                assert process.poll() is None, (folder / "dashboard.log").read_text()
+                pause_s(0.05)
+            yield Dashboard(f"http://127.0.0.1:{port}", folder / "lab.duckdb", browser)
+        finally:
+            if going := processes.running():
+                processes.stop(going.run_id)
+                settle(going.run_id)
+            process.terminate()
+            process.wait(20)
+            end_servers(folder / "runtime")
+
+
+def settle(run_id: str) -> None:
+    until = now_ns() + 60e9
+    while (card := processes.running()) and card.run_id == run_id and now_ns() < until:
+        pause_s(0.05)
+
+
+@pytest.fixture(scope="module")
+def recorded(dashboard) -> dict[str, Any]:
+    """A run of Streaming on the embedded model, begun by a press of the button: what was seen on the way, and its id."""
+    page = dashboard.opened("Streaming?endpoint=local&blocks=1&answer_tokens=48")
+    page.locator(".st-key-run-button button").click()
+    page.locator(".st-key-live-dots .js-plotly-plot").wait_for(timeout=30_000)
+    page.get_by_text(re.compile(r"[1-4] of 4 trials")).first.wait_for(timeout=60_000)
+    seen = page.locator(".st-key-live-dots .scatterlayer .point").count()
+    page.locator(WATERFALL).wait_for(timeout=60_000)
+    run = parse_qs(urlsplit(page.url).query)["run"][0]
+    return {"run": run, "dots": seen, "page": page}
+
+
+def test_run_pressed_on_the_real_model_shows_the_waterfall_without_another_click(dashboard, recorded):
+    page = recorded["page"]
+    assert page.locator(f"{WATERFALL} .barlayer .point").count() >= 4
+    assert page.locator(WRONG).count() == 0
+    kinds = dashboard.rows("SELECT endpoint_kind, status FROM runs WHERE run_id = ?", recorded["run"])
+    assert kinds == [("local", "finished")]
+    arms = dashboard.rows(
+        "SELECT arm, count(*), bool_and(outcome = 'ok') FROM trials WHERE run_id = ? AND phase = 'measured' GROUP BY arm ORDER BY arm",
+        recorded["run"],
+    )
+    assert arms == [("streamed", 1, True), ("whole", 1, True)]
+    tokens = dashboard.rows("SELECT min(output_tokens), min(sent_ns), min(ended_ns) FROM calls WHERE run_id = ?", recorded["run"])
+    assert all(value > 0 for value in tokens[0])
+
+
+def test_every_page_opens_cold_by_its_url(dashboard, recorded):
+    context = dashboard.browser.new_context(viewport={"width": 1440, "height": 900})
+    pages, said = {url: context.new_page() for url in URLS}, {url: [] for url in URLS}
+    for url, page in pages.items():
+        page.on("pageerror", lambda error, url=url: said[url].append(str(error)))
+        page.on("console", lambda line, url=url: said[url].append(line.text) if line.type == "error" and not own(line) else None)
+        page.goto(f"{dashboard.url}/{url}", wait_until="commit")
+    for url, page in pages.items():
+        page.locator(IDLE).wait_for(timeout=60_000)
+        page.locator("[data-testid=stHeading]").first.wait_for(timeout=15_000)
+        if page.locator(WRONG).count():
+            said[url].append("an error on the page")
+        for width in (1440, 420):
+            page.set_viewport_size({"width": width, "height": 900})
+            page.wait_for_timeout(300)
+            if (over := page.evaluate("document.documentElement.scrollWidth - window.innerWidth")) > 0:
+                said[url].append(f"{over} px of sideways scroll at {width} px")
+        page.close()
+    context.close()
+    assert {url: wrong for url, wrong in said.items() if wrong} == {}
+
+
+def own(line: Any) -> bool:
+    """Whether a console line is Streamlit's own search for its server on a deep link."""
+    return "404" in line.text and bool(STREAMLITS_OWN.search(urlsplit(line.location["url"]).path))
+
+
+def test_a_reload_and_a_second_tab_show_the_run_and_either_can_stop_it(dashboard):
+    card = processes.local_server(simulated=True)
+    Control(card.base_url, card.api_key).knobs(gap_ms=50)  # an answer takes three seconds, so that a stop meets one on its way
+    first = dashboard.opened("Streaming?endpoint=simulated&blocks=50&answer_tokens=200&set-up-open=true")
+    first.locator(".st-key-run-button button").click()
+    first.locator(".st-key-stop button").wait_for(timeout=30_000)
+    run = processes.running().run_id
+    assert parse_qs(urlsplit(first.url).query)["run"] == [run]
+    first.reload(wait_until="domcontentloaded")
+    first.locator(".st-key-live-dots .js-plotly-plot").wait_for(timeout=15_000)
+    second = dashboard.opened("Streaming")
+    second.locator(".st-key-live-dots .js-plotly-plot").wait_for(timeout=15_000)
+    second.locator(".st-key-stop button").click()
+    first.locator(".st-key-stop button").wait_for(state="detached", timeout=15_000)
+    settle(run)
+    assert processes.running() is None
+    assert dashboard.rows("SELECT status FROM runs WHERE run_id = ?", run) == [("interrupted",)]
+    assert ("cancelled",) in dashboard.rows("SELECT DISTINCT outcome FROM trials WHERE run_id = ?", run)
+    assert ("cancelled",) in dashboard.rows("SELECT DISTINCT error_kind FROM calls WHERE run_id = ?", run)
+
+
+def test_a_shared_url_opens_the_same_view_in_a_fresh_browser(dashboard, recorded):
+    page = dashboard.opened(f"Streaming?run={recorded['run']}")
+    page.get_by_test_id("stButtonGroup").get_by_text("Pairs", exact=True).click()
+    page.locator(".st-key-pairs .js-plotly-plot").wait_for(timeout=15_000)
+    shared = page.url.removeprefix(f"{dashboard.url}/")
+    assert "view=Pairs" in shared and recorded["run"] in shared
+    fresh = dashboard.opened(shared)
+    fresh.locator(".st-key-pairs .js-plotly-plot").wait_for(timeout=15_000)
+    assert title(fresh, ".st-key-pairs") == title(page, ".st-key-pairs")
+
+
+def title(page: Any, within: str) -> str:
+    return page.locator(f"{within} .annotation-text").last.text_content()
+
+
+def test_a_click_on_a_bar_opens_its_arm_and_then_one_trial(dashboard, recorded):
+    page = dashboard.opened(f"Streaming?run={recorded['run']}")
+    page.locator(WATERFALL).wait_for(timeout=15_000)
+    press(page, f"{WATERFALL} .barlayer .point")
+    page.wait_for_url(re.compile("arm="), timeout=15_000)
+    press(page, '[class*="st-key-trials-"] .barlayer .point')
+    page.wait_for_url(re.compile("trial="), timeout=15_000)
+    page.locator(".st-key-drill [data-testid=stDataFrame]").first.wait_for(timeout=15_000)
+    trial = parse_qs(urlsplit(page.url).query)["trial"][0]
+    assert dashboard.rows("SELECT run_id FROM trials WHERE trial_id = ?", trial) == [(recorded["run"],)]
+    page.locator(".st-key-drill-back button").click()
+    page.locator('[class*="st-key-trials-"] .js-plotly-plot').wait_for(timeout=15_000)
+    assert "trial=" not in page.url and "arm=" in page.url
+
+
+def press(page: Any, bars: str) -> None:
+    """Click the widest bar in its middle: plotly listens on a layer above the bars."""
+    page.locator(bars).first.wait_for(timeout=15_000)
+    page.locator(bars).first.scroll_into_view_if_needed()
+    page.wait_for_timeout(300)
+    boxes = [box for bar in page.locator(bars).all() if (box := bar.bounding_box())]
+    box = max(boxes, key=lambda one: one["width"])
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.wait_for_timeout(200)
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+
+
+def test_the_race_plays_and_pauses_on_what_the_model_wrote(dashboard, recorded):
+    page = dashboard.opened(f"Streaming?run={recorded['run']}&view=Race", reduced_motion="reduce")
+    race = page.locator(".race")
+    race.get_by_role("button", name="×0.25").click()
+    race.get_by_role("button", name="Replay", exact=True).click()
+    race.get_by_role("button", name="Pause", exact=True).click()
+    clocks = race.locator(".clock").all_text_contents()
+    page.wait_for_timeout(300)
+    assert race.locator(".clock").all_text_contents() == clocks
+    race.get_by_role("button", name="Play", exact=True).click()
+    race.get_by_role("button", name="Replay", exact=True).wait_for(timeout=30_000)
+    written = dashboard.rows(
+        "SELECT string_agg(text, '' ORDER BY seq) FROM events WHERE run_id = ? AND text IS NOT NULL GROUP BY call_id", recorded["run"]
+    )
+    for lane in race.locator(".text").all_text_contents():
+        assert lane and (lane,) in written

@@ -58,9 +58,13 @@ def picture(url: str, trace_id: str, path: Path) -> None:
         browser = play.chromium.launch(executable_path=chrome)
         page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
         page.goto(f"{url}/projects/{project}/traces/{trace_id}")
-        page.get_by_text("chat simulated-small").first.wait_for(timeout=PATIENCE_S * 1000)
-        page.wait_for_timeout(1500)
-        page.screenshot(path=path)
+        trace = page.get_by_role("dialog")
+        call = trace.get_by_text("chat ", exact=False).last
+        call.wait_for(timeout=PATIENCE_S * 1000)
+        call.click()
+        trace.get_by_role("tab", name="Attributes").click()
+        page.wait_for_timeout(1000)  # the panel slides in
+        trace.screenshot(path=path)
         browser.close()
 
 

@@ -190,8 +190,13 @@ def _trace(
 
 
 def _span_attributes(run: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
-    tool = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": row["name"]} if row["kind"] == "tool" else {}
-    return {"lab.kind": row["kind"], "session.id": run["run_id"], "langfuse.observation.type": "tool" if tool else "span", **tool}
+    shared = {"lab.kind": row["kind"], "session.id": run["run_id"]}
+    if row["kind"] == "tool":
+        names = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": row["name"], "langfuse.observation.type": "tool"}
+    else:
+        # What is no call and no tool has no GenAI name; Phoenix knows it by OpenInference's.
+        names = {"openinference.span.kind": "CHAIN", "langfuse.observation.type": "span"}
+    return shared | names
 
 
 def _trial_attributes(run: dict[str, Any], trial: dict[str, Any]) -> dict[str, Any]:
@@ -204,6 +209,7 @@ def _trial_attributes(run: dict[str, Any], trial: dict[str, Any]) -> dict[str, A
             "lab.endpoint_kind": run["endpoint_kind"],
             "session.id": run["run_id"],
             "langfuse.trace.name": f"{trial['technique']} {trial['arm']}",
+            "openinference.span.kind": "CHAIN",
         }
     )
 

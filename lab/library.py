@@ -171,7 +171,8 @@ class Lab:
         if unknown := settings.keys() - BenchmarkConfig.model_fields.keys():
             raise LabError(f"There is no setting {sorted(unknown)[0]!r}; agents have no knobs.")
         given = {**settings, "runs": runs, **({"tasks": _tasks(tasks)} if tasks is not None else {})}
-        config, run_id = self._config(technique.slug, given), new_id()
+        config = self._config(technique.slug, given)
+        run_id = config.join_run or new_id()
         with ThreadPoolExecutor(1, thread_name_prefix="lab") as pool:
             # A notebook's loop is running in this thread already, and its own work would delay every stamp.
             measured = pool.submit(worker.measure, config, self._teller(), run_id, technique)

@@ -96,6 +96,22 @@ def test_an_agent_that_takes_three_arguments_gets_the_bench(lab):
     assert tool["parent_id"] == join["span_id"] and threads[0] is not threading.main_thread()
 
 
+def test_a_streaming_agent_is_judged_by_its_wait_and_can_get_more_blocks(lab):
+    async def streaming(client, task):
+        async with client.messages.stream(
+            model="simulated-small", max_tokens=4, messages=[{"role": "user", "content": task.prompt}]
+        ) as stream:
+            return await stream.get_final_text()
+
+    agents = {"whole": asking("simulated-small"), "streamed": streaming}
+    first = lab.compare(agents, tasks=["What is a tide?"], runs=1, warmup=0, metric="wait_ms")
+    assert first.found.run["settings"]["headline"] == {"metric": "wait_ms", "technique": "agents", "arm": "streamed"}
+    more = lab.compare(agents, runs=1, join_run=first.run_id)
+    streamed = more.trials()[more.trials()["arm"] == "streamed"]
+    assert more.run_id == first.run_id and more.summary()["n"].tolist() == [2, 2]
+    assert (streamed["wait_ms"] < streamed["total_ms"]).all() and streamed["ttft_ms"].notna().all()
+
+
 def test_one_agent_alone_has_times_and_no_verdict(lab):
     result = lab.measure(asking("simulated-small"), tasks=["What is a tide?"], runs=2, warmup=0)
     assert result.verdict() is None and result.summary()["n"].tolist() == [2]

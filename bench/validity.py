@@ -55,7 +55,7 @@ def runs(random: np.random.Generator, count: int, blocks: int, effect: float, ta
 
 def hodges_lehmann(differences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """stats.hodges_lehmann for all runs at once."""
-    averages, cut = walsh(differences), signed_rank_cut(differences.shape[1], LEVEL)
+    averages, cut = np.sort(walsh(differences), axis=-1), signed_rank_cut(differences.shape[1], LEVEL)
     return averages[:, cut], averages[:, -1 - cut]
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from lab.figures import palette, sheet
-from lab.figures.format import metric_words, missing, ms, number, percent, usd, value
+from lab.figures.format import metric_words, missing, ms, percent, usd, value
 
 
 def _tone(find: pd.Series) -> str:
@@ -24,7 +24,7 @@ def _beside(find: pd.Series) -> str:
     if not missing(change := find.get("cost_change_usd")):
         parts.append("cost equal" if change == 0 else f"cost {usd(change, sign=True)}")
     if not missing(change := find.get("quality_change")):
-        parts.append("quality equal" if abs(change) < 0.005 else f"quality {number(change * 100, 2)} points")
+        parts.append("quality equal" if abs(change) < 0.005 else f"quality {value('points', change * 100, sign=True)} points")
     return " · ".join(parts)
 
 
@@ -100,7 +100,7 @@ def forest(finds: pd.DataFrame, dark: bool = False) -> go.Figure:
     return sheet.finish(
         figure,
         _finding(finds[known]),
-        f"change of each technique's headline time from its baseline, 95 % interval · {sheet.where(finds[known])}",
+        " · ".join(filter(None, ("change of each technique's headline time, 95\u00a0% interval", sheet.where(finds[known])))),
         height,
         dark=dark,
         kind=sheet.one_kind(finds[known]),

@@ -41,6 +41,7 @@ def show(run: dict[str, Any]) -> None:
         )
         if right.button("Back" if trial else "Close", key="drill-back", width="stretch"):
             st.query_params.pop("trial" if trial else "arm", None)
+            st.session_state["drill"] = st.session_state.get("drill", 0) + 1
             st.rerun()
         if trial:
             _trial(trial)
@@ -48,7 +49,9 @@ def show(run: dict[str, Any]) -> None:
             calls = rows.ask("calls", run["run_id"])
             calls = calls[(calls["arm"] == arm) & (calls["phase"] == "measured")]
             colour = palette.arm_colours(names, chart.dark())[arm]
-            points = chart.show(waterfall.trial_rows(calls, chart.dark(), colour=colour), key=f"trials-{run['run_id']}-{arm}", clicks=True)
+            # A chart that comes back with the same key brings its old selection, which would open the trial again.
+            key = f"trials-{run['run_id']}-{arm}-{st.session_state.get('drill', 0)}"
+            points = chart.show(waterfall.trial_rows(calls, chart.dark(), colour=colour), key=key, clicks=True)
             chosen = _trial_of(points)
             if chosen:
                 st.query_params["trial"] = chosen

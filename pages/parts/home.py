@@ -107,15 +107,19 @@ def show_latest() -> None:
     if latest.empty:
         st.caption(f"None yet. Runs made here or with `python main.py` appear here; both write {paths.database().name}.")
         return
-    for line in latest.to_dict("records"):
-        title = next((t.title for t in all_techniques() if t.slug == line["technique"]), line["technique"].replace("-", " ").capitalize())
-        page = frame.page_of(line["technique"])
-        left, middle, right = st.columns([3, 4, 3], vertical_alignment="center")
-        with left:
-            if page:
-                frame.link(page, title, run=line["run_id"])
-            else:
-                st.markdown(frame.escape(title))
-        name = f"{line['name']} · " if line.get("name") and line["name"] == line["name"] else ""
-        middle.caption(frame.escape(f"{name}{line['endpoint']} · {line['trials']} trials · {line['status']}"))
-        right.caption(words.when(line["started_utc"]))
+    with st.container(key="latest-runs"):
+        for line in latest.to_dict("records"):
+            title = next(
+                (t.title for t in all_techniques() if t.slug == line["technique"]), line["technique"].replace("-", " ").capitalize()
+            )
+            page = frame.page_of(line["technique"])
+            left, right = st.columns([3, 7], vertical_alignment="center")
+            with left:
+                if page:
+                    frame.link(page, title, run=line["run_id"])
+                else:
+                    st.markdown(frame.escape(title))
+            name = f"{line['name']} · " if line.get("name") and line["name"] == line["name"] else ""
+            right.caption(
+                frame.escape(f"{name}{line['endpoint']} · {line['trials']} trials · {line['status']} · {words.when(line['started_utc'])}")
+            )

@@ -40,7 +40,8 @@ def checked(knobs: type[Knobs], values: dict[str, Any]) -> Knobs:
 
 
 def _label(name: str) -> str:
-    return name.replace("_", " ").capitalize()
+    words, unit = (name.removesuffix("_ms"), ", ms") if name.endswith("_ms") else (name, "")
+    return (words if len(words) == 1 else words.replace("_", " ").capitalize()) + unit
 
 
 def _plain(annotation: Any) -> Any:

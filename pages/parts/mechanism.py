@@ -43,6 +43,11 @@ def _in_order(run: dict[str, Any], table: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values("arm", key=lambda names: names.map(place), kind="stable")
 
 
+def _show(table: pd.DataFrame, key: str, config: dict[str, Any]) -> None:
+    """A table without its empty columns: no price or no checker is not a column of nothing."""
+    st.dataframe(table.dropna(axis="columns", how="all"), hide_index=True, key=key, column_config=config)
+
+
 # Prompt caching
 
 
@@ -53,11 +58,10 @@ def cache(run: dict[str, Any]) -> None:
     chart.show(cache_figures.cache_tokens(points, chart.dark(), arms=arms(run)), key="cache-tokens")
     states = _in_order(run, findings.cache_states(_measured("calls", run)))
     states["observed_cache"] = states["observed_cache"].map(cache_figures.STATE_WORDS)
-    st.dataframe(
+    _show(
         states.drop(columns="prompt_tokens"),
-        hide_index=True,
-        key="cache-states",
-        column_config={
+        "cache-states",
+        {
             "observed_cache": "observed",
             "ttft_ms": MS("first token, ms, p50", format="%.0f"),
             "read_tokens": MS("tokens read"),
@@ -119,6 +123,7 @@ def routes(run: dict[str, Any]) -> None:
         notes={arm: f"{words.percent(small.get((arm, 'small'), 0.0))} small" for arm in arms(run)},
     )
     chart.show(figure, key="routes")
+    counted = counted[~counted["arm"].str.endswith(" only")]  # these choose nothing
     if len(counted):
         table = counted.pivot_table(index=["arm", "label"], columns="chosen", values="n", aggfunc="sum", fill_value=0).reset_index()
         st.dataframe(_in_order(run, table), hide_index=True, key="confusion", column_config={"label": "task's label"})
@@ -138,7 +143,7 @@ def _by_arm(trials: pd.DataFrame, run: dict[str, Any]) -> None:
     shown = {"n": ("trial_id", "count"), "total_ms": ("total_ms", "median")}
     means = {name: (name, "mean") for name in ("calls", "quality", "cost_usd")}
     table = trials.groupby("arm", sort=False).agg(**shown, **means).reset_index()
-    st.dataframe(_in_order(run, table), hide_index=True, key="by-arm", column_config=_COLUMNS)
+    _show(_in_order(run, table), "by-arm", _COLUMNS)
 
 
 _COLUMNS = {
@@ -232,7 +237,7 @@ def coordination(run: dict[str, Any]) -> None:
     means = means.merge(
         pd.DataFrame([{"arm": arm, **kinds} for arm, kinds in waits.items()], columns=["arm", *WAITS]), on="arm", how="left"
     )
-    st.dataframe(means, hide_index=True, key="coordination", column_config=_COLUMNS)
+    _show(means, "coordination", _COLUMNS)
     st.caption("Calls, tokens, quality and cost are means of all trials. The waits are those of the median trial and add up to its total.")
 
 
@@ -243,7 +248,7 @@ def _tax(run: dict[str, Any], means: pd.DataFrame) -> str:
         return "What each arm waited for"
     calls = by_arm.at[team, "calls"] - by_arm.at[base, "calls"]
     tokens = by_arm[["prompt_tokens", "output_tokens"]].sum(axis=1)
-    return f"{team} makes {words.number(calls)} calls more than {base} and uses {words.times(tokens[team] / tokens[base])} its tokens"
+    return f"{team} makes {calls:.0f} calls more than {base} and uses {words.times(tokens[team] / tokens[base])} its tokens"
 
 
 # Spans, for every technique that has them

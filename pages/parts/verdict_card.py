@@ -38,9 +38,7 @@ def show(technique: Technique, endpoint: Endpoint, run: dict[str, Any]) -> None:
             with right:
                 figure = found.interval_bar(planned.estimate_ms, planned.low_ms, planned.high_ms, chart.dark(), said.tone, planned.metric)
                 chart.show(figure, key="interval")
-        for line in (said.seen, said.detail):
-            if line:
-                st.caption(escape(line))
+        st.caption("  \n".join(escape(line) for line in (said.seen, said.detail) if line))
         _where(technique, run)
         _next(technique, endpoint, run, planned, said)
 
@@ -59,9 +57,10 @@ def _where(technique: Technique, run: dict[str, Any]) -> None:
     if said and kind != "live":
         said = f"Published, a claim to be tested on Claude: {technique.published}."
     text = " ".join(filter(None, [note, said]))
+    about = [*([] if run["endpoint"] == kind else [run["endpoint"]]), models, words.when(run["started_utc"])]
     st.html(
-        f'<div style="font-size:13px"><span class="lab-tag {kind}">{kind}</span>&ensp;{html(run["endpoint"])} · {html(models)} · '
-        f"{words.when(run['started_utc'])}{'<br>' + html(text) if text else ''}</div>"
+        f'<div style="font-size:13px"><span class="lab-tag {kind}">{kind}</span>&ensp;{html(" · ".join(about))}'
+        f"{'<br>' + html(text) if text else ''}</div>"
     )
 
 

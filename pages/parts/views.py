@@ -29,8 +29,9 @@ ROW_COLUMNS = (
 
 
 def distribution(run: dict[str, Any]) -> None:
-    metric = _metric(run)
-    log = st.toggle("Logarithmic axis", key="log", bind="query-params")
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        metric = _metric(run)
+        log = st.toggle("Logarithmic axis", key="log", bind="query-params")
     figure = trials.distribution(
         rows.ask("trials", run["run_id"]), metric, chart.dark(), arms=arms(run), log=log, reason=_doubt(run, metric)
     )

@@ -13,8 +13,8 @@ from pages.parts.frame import escape
 
 def show(run: dict[str, Any]) -> None:
     result = rows.judged(run["run_id"])
-    for line in result.why:
-        st.caption(escape(line))
+    if result.why:
+        st.caption("  \n".join(escape(line) for line in result.why))
     with st.expander("Every metric, failures and tails"):
         found = results.details(result)
         shown = {

@@ -24,7 +24,7 @@ import pandas as pd
 
 from lab import clock, processes, results, techniques, worker
 from lab.harness import charts
-from lab.harness.plan import BenchmarkConfig, config_of
+from lab.harness.plan import AGENTS, BenchmarkConfig, config_of
 from lab.harness.reporter import RunResult
 from lab.model import Arm, Knobs, LabError, Technique, new_id
 from lab.scenarios import definitions
@@ -215,7 +215,7 @@ def technique_of(agents: Mapping[str, Agent], metric: str = "total_ms") -> Techn
 
     names = list(agents)
     return Technique(
-        slug="agents",
+        slug=AGENTS,
         title="Your agents",
         claim="Functions of your own, compared as strictly as the lab's techniques.",
         published="yours to find",

@@ -46,9 +46,12 @@ def measure(
         if config.join_run:
             config, joined = join(store, config)
 
+        said: set[str] = set()
+
         def tell(entry: dict[str, Any]) -> None:
+            said.add(entry["kind"])
             # The last row is written by now, so what tracing does can no longer touch a number.
-            if entry["kind"] == "ended" and (sent := traces.send_if_configured(store, run_id)):
+            if entry["kind"] == "ended" and "trial" in said and (sent := traces.send_if_configured(store, run_id)):
                 tell({"kind": "note", "text": sent})
             processes.add_progress(run_id, entry)
             if on_progress:

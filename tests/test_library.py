@@ -8,7 +8,8 @@ import threading
 
 import pytest
 
-from lab import Lab, paths, processes
+from lab import Lab, paths, processes, worker
+from lab.harness.plan import config_of
 from lab.model import LabError
 from lab.store.store import Store
 from tests.measured import FAST
@@ -110,6 +111,8 @@ def test_a_streaming_agent_is_judged_by_its_wait_and_can_get_more_blocks(lab):
     streamed = more.trials()[more.trials()["arm"] == "streamed"]
     assert more.run_id == first.run_id and more.summary()["n"].tolist() == [2, 2]
     assert (streamed["wait_ms"] < streamed["total_ms"]).all() and streamed["ttft_ms"].notna().all()
+    with pytest.raises(LabError, match="Go on from Python"):
+        worker.measure(config_of(technique="agents", join_run=first.run_id))
 
 
 def test_one_agent_alone_has_times_and_no_verdict(lab):

@@ -16,6 +16,8 @@ from lab.scenarios import definitions
 from lab.scenarios.definitions import Task
 
 SIDE_BY_SIDE = "side-by-side"
+AGENTS = "agents"
+"""The technique that functions of the user's own are arms of; only lab.library, which is given them, can run it."""
 QUICK_BLOCKS = 6
 QUICK_ANSWER_TOKENS = 48
 LIVE_MAX_USD = 0.50
@@ -141,6 +143,8 @@ def experiment(config: BenchmarkConfig, kind: EndpointKind, technique: Technique
 
     `technique` is one that lab.techniques does not list, such as agents of the user's own; it alone may have a single arm.
     """
+    if technique is None and config.technique == AGENTS:
+        raise LabError("This run compared functions of your own. Go on from Python: Lab().compare(agents, join_run=RUN).")
     variants = (
         _side_by_side(config) if config.technique == SIDE_BY_SIDE else _of_one(config, technique or techniques.find(config.technique))
     )

@@ -175,7 +175,7 @@ class Lab:
         run_id = config.join_run or new_id()
         with ThreadPoolExecutor(1, thread_name_prefix="lab") as pool:
             # A notebook's loop is running in this thread already, and its own work would delay every stamp.
-            measured = pool.submit(worker.measure, config, self._teller(), run_id, technique)
+            measured = pool.submit(worker.measure, config, self._teller(), None if config.join_run else run_id, technique)
             try:
                 done = measured.result()
             except KeyboardInterrupt:

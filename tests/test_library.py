@@ -107,6 +107,7 @@ def test_a_streaming_agent_is_judged_by_its_wait_and_can_get_more_blocks(lab):
     agents = {"whole": asking("simulated-small"), "streamed": streaming}
     first = lab.compare(agents, tasks=["What is a tide?"], runs=1, warmup=0, metric="wait_ms")
     assert first.found.run["settings"]["headline"] == {"metric": "wait_ms", "technique": "agents", "arm": "streamed"}
+    processes.stop(first.run_id)  # what an interrupted cell leaves behind must not end the next one
     more = lab.compare(agents, runs=1, join_run=first.run_id)
     streamed = more.trials()[more.trials()["arm"] == "streamed"]
     assert more.run_id == first.run_id and more.summary()["n"].tolist() == [2, 2]

@@ -112,7 +112,7 @@ def settle(run_id: str) -> None:
 @pytest.fixture(scope="module")
 def recorded(dashboard) -> dict[str, Any]:
     """A run of Streaming on the embedded model, begun by a press of the button: what was seen on the way, and its id."""
-    page = dashboard.opened("Streaming?endpoint=local&blocks=1&answer_tokens=48")
+    page = dashboard.opened("Streaming?endpoint=local&blocks=1&answer_tokens=48&set-up-open=true")
     page.locator(".st-key-run-button button").click()
     page.locator(".st-key-live-dots .js-plotly-plot").wait_for(timeout=30_000)
     page.get_by_text(re.compile(r"[1-4] of 4 trials")).first.wait_for(timeout=60_000)
@@ -236,6 +236,7 @@ def test_the_race_plays_and_pauses_on_what_the_model_wrote(dashboard, recorded):
     clocks = race.locator(".clock").all_text_contents()
     page.wait_for_timeout(300)
     assert race.locator(".clock").all_text_contents() == clocks
+    race.get_by_role("button", name="×4").click()
     race.get_by_role("button", name="Play", exact=True).click()
     race.get_by_role("button", name="Replay", exact=True).wait_for(timeout=30_000)
     written = dashboard.rows(

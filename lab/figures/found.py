@@ -88,6 +88,7 @@ def forest(finds: pd.DataFrame, dark: bool = False) -> go.Figure:
             hovertemplate="%{hovertext}<extra></extra>",
         )
     height = sheet.rows(figure, labels, [None] * len(labels), notes=notes, row_px=row_px)
+    figure.for_each_annotation(lambda label: label.update(bgcolor=colours.ground))  # no line runs through a word
     figure.add_vline(x=0, line={"color": colours.zero, "width": 1})
     pad = 0.03 * (high_edge - low_edge)
     step = next(step for step in (0.25, 0.5, 1.0, 2.0) if (min(high_edge, 4) - low_edge) / step <= 7 or step == 2)

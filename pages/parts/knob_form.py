@@ -41,7 +41,7 @@ def checked(knobs: type[Knobs], values: dict[str, Any]) -> Knobs:
 
 def _label(name: str) -> str:
     words, unit = (name.removesuffix("_ms"), ", ms") if name.endswith("_ms") else (name, "")
-    return (words if len(words) == 1 else words.replace("_", " ").capitalize()) + unit
+    return {"n": "n", "ttl": "TTL"}.get(words, words.replace("_", " ").capitalize()) + unit
 
 
 def _plain(annotation: Any) -> Any:

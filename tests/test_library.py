@@ -60,10 +60,8 @@ def test_a_notebook_shows_the_verdict_and_escapes_names(db):
 
 
 async def test_a_technique_is_measured_from_a_running_loop_in_another_process(lab):
-    ticks = []
-    result = lab.run("streaming", runs=6, warmup=0, answer_tokens=16, seed=1)
-    ticks.append(asyncio.get_running_loop().is_running())
-    assert result.summary()["n"].tolist() == [6, 6] and ticks == [True]
+    result = lab.run("streaming", runs=2, warmup=0, answer_tokens=16, seed=1)
+    assert asyncio.get_running_loop().is_running() and result.summary()["n"].tolist() == [2, 2]
     assert result.found.run["settings"]["knobs"]["answer_tokens"] == 16
     assert result.found.run["sessions"][0]["worker"].rpartition(":")[2] != str(os.getpid())
     assert processes.running() is None

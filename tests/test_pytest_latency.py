@@ -1,4 +1,4 @@
-"""The pytest plugin, run by a pytest of its own on the simulated server."""
+"""The pytest plugin, run by a pytest of its own on the simulated server; its fixture is in the documented example."""
 
 import os
 import re
@@ -60,14 +60,6 @@ class TestInAClass:
     @pytest.mark.latency(budget_ms=5000, runs=6, warmup=0)
     async def test_method(self, lab_client, model, words):
         await ask(lab_client, model, words)
-
-
-def test_by_fixture(latency):
-    async def agent(client, task):
-        return await ask(client, "simulated-small", task.prompt)
-
-    result = latency.check(agent, task="What is a tide?", budget_ms=5000, runs=6, warmup=0)
-    assert result.summary()["n"].tolist() == [6]
 """
 
 
@@ -94,7 +86,7 @@ def told(simulated, tmp_path):
 
 def test_a_budget_is_met_missed_or_undecided(told):
     lines = {line.split("::")[-1].split(" - ")[0]: line for line in told.splitlines() if line.startswith(("FAILED", "ERROR"))}
-    assert "2 passed, 5 failed, 1 skipped, 1 error" in _counts(told)
+    assert "1 passed, 5 failed, 1 skipped, 1 error" in _counts(told)
     assert "Over the budget of 90 ms: test_over wait_ms" in lines["test_over"] and "n = 6" in lines["test_over"]
     assert "Not enough data for 5000 ms" in lines["test_too_few"] and "About 71 more runs would tell" in lines["test_too_few"]
     assert "Not enough data" in next(line for line in told.splitlines() if line.startswith("SKIPPED"))

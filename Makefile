@@ -24,7 +24,7 @@ run: setup
 setup: $(RUN_READY)
 
 test: $(DEV_READY) chromium
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: $(DEV_READY)
 	@$(BIN)/ruff check .

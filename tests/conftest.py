@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN", "LANGFUSE_PUBLIC_KEY", "LANGFUSE_SECRET_KEY"):
-    os.environ.pop(name, None)
+for name in [one for one in os.environ if one.startswith(("ANTHROPIC_", "LANGFUSE_", "OTEL_"))]:
+    del os.environ[name]
 os.environ["LAB_IGNORE_KEYS"] = "1"  # a developer's .streamlit/secrets.toml must not make a test spend money
 SCRATCH = Path(tempfile.mkdtemp(prefix="lab-tests-"))
 os.environ["LAB_RUNTIME"] = str(SCRATCH / "runtime")
@@ -28,6 +28,11 @@ def end_servers(runtime: Path) -> None:
         if card.exists():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(json.loads(card.read_text())["pid"], signal.SIGTERM)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Fast ones first: what needs neither model nor browser, then the model, then the browser."""
+    items.sort(key=lambda item: (item.get_closest_marker("browser") is not None, item.get_closest_marker("model") is not None))
 
 
 def pytest_sessionfinish() -> None:

@@ -211,7 +211,8 @@ def test_a_click_on_a_bar_opens_its_arm_and_then_one_trial(dashboard, recorded):
     trial = parse_qs(urlsplit(page.url).query)["trial"][0]
     assert dashboard.rows("SELECT run_id FROM trials WHERE trial_id = ?", trial) == [(recorded["run"],)]
     page.locator(".st-key-drill-back button").click()
-    page.locator('[class*="st-key-trials-"] .js-plotly-plot').wait_for(timeout=15_000)
+    # While the page changes, the chart that goes and the one that comes may both be there.
+    page.locator('[class*="st-key-trials-"] .js-plotly-plot').filter(visible=True).first.wait_for(timeout=15_000)
     assert "trial=" not in page.url and "arm=" in page.url
 
 
@@ -244,3 +245,16 @@ def test_the_race_plays_and_pauses_on_what_the_model_wrote(dashboard, recorded):
     )
     for lane in race.locator(".text").all_text_contents():
         assert lane and (lane,) in written
+
+
+def test_the_report_and_a_figure_leave_the_page_as_files(dashboard, recorded, tmp_path):
+    page = dashboard.opened(f"Streaming?run={recorded['run']}")
+    with page.expect_download() as report:
+        page.locator(".st-key-report button").click()
+    report.value.save_as(tmp_path / "report.html")
+    assert recorded["run"] in (tmp_path / "report.html").read_text(encoding="utf-8")
+    page.locator(".st-key-share").get_by_role("button", name="Figures").click()
+    with page.expect_download() as figure:
+        page.locator(".st-key-save-distribution button").click()
+    figure.value.save_as(tmp_path / "figure.html")
+    assert "Plotly.newPlot" in (tmp_path / "figure.html").read_text(encoding="utf-8")

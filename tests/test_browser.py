@@ -250,11 +250,27 @@ def test_the_race_plays_and_pauses_on_what_the_model_wrote(dashboard, recorded):
 def test_the_report_and_a_figure_leave_the_page_as_files(dashboard, recorded, tmp_path):
     page = dashboard.opened(f"Streaming?run={recorded['run']}")
     with page.expect_download() as report:
-        page.locator(".st-key-report button").click()
+        page.get_by_role("button", name="Report, one HTML file").first.click()
     report.value.save_as(tmp_path / "report.html")
     assert recorded["run"] in (tmp_path / "report.html").read_text(encoding="utf-8")
-    page.locator(".st-key-share").get_by_role("button", name="Figures").click()
+    page.get_by_role("button", name="Figures").first.click()
     with page.expect_download() as figure:
-        page.locator(".st-key-save-distribution button").click()
+        page.locator(".st-key-save-distribution button").filter(visible=True).first.click()
     figure.value.save_as(tmp_path / "figure.html")
     assert "Plotly.newPlot" in (tmp_path / "figure.html").read_text(encoding="utf-8")
+
+
+def test_arms_of_three_techniques_run_side_by_side_in_shared_blocks(dashboard):
+    arms = ["streaming.whole", "caching.cached", "aa.b"]
+    chosen = "&".join(f"arms={arm}" for arm in arms)
+    page = dashboard.opened(f"Side_by_side?what=One+paired+run&endpoint=simulated&blocks=2&{chosen}")
+    page.locator(".st-key-run-button button").click()
+    page.locator('[class*="st-key-distribution"] .js-plotly-plot').first.wait_for(timeout=90_000)
+    assert page.locator(WRONG).count() == 0
+    found = dashboard.rows(
+        "SELECT trials.technique || '.' || arm AS name, count(*) FROM trials JOIN runs USING (run_id) "
+        "WHERE runs.technique = 'side-by-side' AND phase = 'measured' AND outcome = 'ok' GROUP BY ALL"
+    )
+    assert sorted(found) == [(arm, 2) for arm in sorted(arms)]
+    paired = "SELECT DISTINCT arm, baseline FROM pair_differences JOIN runs USING (run_id) WHERE runs.technique = 'side-by-side'"
+    assert sorted(dashboard.rows(paired)) == [("b", "whole"), ("cached", "whole")]

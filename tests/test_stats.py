@@ -8,6 +8,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from lab import stats
+from lab.stats import intervals
 from lab.stats.intervals import signed_rank_cdf
 
 BEFORE = np.array([1.83, 0.50, 1.62, 2.48, 1.68, 1.88, 1.55, 3.06, 1.30])
@@ -97,3 +98,12 @@ def test_a_percentile_names_successes_and_failures_apart():
     assert (found.successes, found.censored, found.n, found.failed, found.client_caused) == (100, 5000, 9, 1, 1)
     assert math.isinf(stats.tail(trials, "total_ms", 0.95).censored)
     assert stats.failures(trials).values.tolist() == [["t", "a", "timeout", 1]]
+
+
+def test_a_long_run_is_ranked_by_counting_and_comes_to_the_same(monkeypatch):
+    rng = np.random.default_rng(5)
+    differences = np.round(rng.normal(-3, 10, 240), 1)  # with ties and zeros
+    listed, shifted = intervals.hodges_lehmann(differences), intervals.shift(differences[:100], differences[100:])
+    monkeypatch.setattr(intervals, "LISTED_UP_TO", 10)
+    counted, counted_shift = intervals.hodges_lehmann(differences), intervals.shift(differences[:100], differences[100:])
+    assert counted == pytest.approx(listed, abs=1e-9) and counted_shift == pytest.approx(shifted, abs=1e-9)

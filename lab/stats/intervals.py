@@ -10,6 +10,7 @@ import numpy as np
 from scipy import optimize, special, stats
 
 EXACT_UP_TO = 120
+LISTED_UP_TO = 300  # blocks whose pairs are listed and ranked; beyond it they are counted, which costs n·log n
 """Signed-rank probabilities are exact to this many blocks; beyond, the normal approximation is off by less than 1e-4."""
 
 
@@ -78,12 +79,43 @@ def walsh(differences: np.ndarray) -> np.ndarray:
     return (differences[..., i] + differences[..., j]) / 2
 
 
-def order_statistics(values: np.ndarray, cut: int) -> tuple[float, float, float]:
-    """The median, and the values with `cut` others below and above; without the full sort that would be most of a long run's time."""
+def nonpositive(values: np.ndarray) -> int:
+    """How many Walsh averages are zero or less."""
+    ordered = np.sort(values)
+    return int(np.searchsorted(ordered, -ordered, side="right").sum() + np.count_nonzero(ordered <= 0)) // 2
+
+
+def ranked(values: np.ndarray, cut: int) -> tuple[float, float, float]:
+    """The median, and the values with `cut` others below and above; without the full sort that would be most of a run's time."""
     cut, last = max(cut, 0), values.size - 1
     places = [last // 2, values.size // 2, cut, last - cut]
     ordered = np.partition(values, sorted(set(places)))
     return (float(ordered[places[0]]) + float(ordered[places[1]])) / 2, float(ordered[cut]), float(ordered[last - cut])
+
+
+def ranked_sums(new: np.ndarray, old: np.ndarray, cut: int, halves: bool) -> tuple[float, float, float]:
+    """ranked() of all sums new + old without making them: by halving an interval and counting (the problem is Johnson & Mizoguchi 1978).
+
+    `halves`: new and old are the same values and each pair counts once, as the Walsh averages want it (times two).
+    """
+    new, old = np.sort(new), np.sort(old)
+    total = new.size * (new.size + 1) // 2 if halves else new.size * old.size
+    cut = max(cut, 0)
+
+    def at(place: int) -> float:
+        low, high = new[0] + old[0], new[-1] + old[-1]
+        for _ in range(64):
+            middle = (low + high) / 2
+            below = int(np.searchsorted(old, middle - new, side="right").sum())
+            if halves:
+                below = (below + int(np.searchsorted(new, middle / 2, side="right"))) // 2
+            low, high = (low, middle) if below > place else (middle, high)
+            if high - low <= abs(high) * 1e-14:
+                break
+        return float(high)
+
+    places = {place: at(place) for place in {(total - 1) // 2, total // 2, cut, total - 1 - cut}}
+    return (places[(total - 1) // 2] + places[total // 2]) / 2, places[cut], places[total - 1 - cut]
 
 
 def hodges_lehmann(differences, level: float = 0.95) -> Interval:
@@ -96,10 +128,15 @@ def hodges_lehmann(differences, level: float = 0.95) -> Interval:
     n = values.size
     if n == 0:
         return Interval(float("nan"), None, None, 0)
-    averages = walsh(values)
-    p = signed_rank_p(min(np.count_nonzero(averages <= 0), np.count_nonzero(averages >= 0)), n)
     cut = signed_rank_cut(n, level)
-    median, low, high = order_statistics(averages, cut)
+    if n <= LISTED_UP_TO:
+        averages = walsh(values)
+        below, above = np.count_nonzero(averages <= 0), np.count_nonzero(averages >= 0)
+        median, low, high = ranked(averages, cut)
+    else:
+        below, above = nonpositive(values), nonpositive(-values)
+        median, low, high = (value / 2 for value in ranked_sums(values, values, cut, halves=True))
+    p = signed_rank_p(min(below, above), n)
     bounds = (low, high) if cut >= 0 else (None, None)
     return Interval(median, *bounds, n, p)
 
@@ -119,11 +156,11 @@ def shift(base, new, level: float = 0.95) -> Interval:
     m, n = base.size, new.size
     if not m or not n:
         return Interval(float("nan"), None, None, 0)
-    gaps = (new[:, None] - base[None, :]).ravel()
     p = float(stats.mannwhitneyu(new, base).pvalue)
     spread = np.sqrt(m * n * (m + n + 1) / 12)
     cut = int(np.floor(m * n / 2 - 0.5 + stats.norm.ppf((1 - level) / 2) * spread))
-    median, low, high = order_statistics(gaps, cut)
+    small = m * n <= LISTED_UP_TO**2
+    median, low, high = ranked((new[:, None] - base[None, :]).ravel(), cut) if small else ranked_sums(new, -base, cut, halves=False)
     if cut < 0 or min(m, n) < 4:
         return Interval(median, None, None, min(m, n), p)
     return Interval(median, low, high, min(m, n), p)

@@ -274,3 +274,14 @@ def test_arms_of_three_techniques_run_side_by_side_in_shared_blocks(dashboard):
     assert sorted(found) == [(arm, 2) for arm in sorted(arms)]
     paired = "SELECT DISTINCT arm, baseline FROM pair_differences JOIN runs USING (run_id) WHERE runs.technique = 'side-by-side'"
     assert sorted(dashboard.rows(paired)) == [("b", "whole"), ("cached", "whole")]
+
+
+def test_a_hostile_name_is_shown_as_it_is(dashboard, recorded):
+    hostile = "<img src=x onerror=window.bad=1> [a](javascript:window.bad=1) :red[b] $c$"
+    Store(dashboard.database).rename(recorded["run"], hostile)
+    for path in ("History", f"Streaming?run={recorded['run']}", f"Side_by_side?runs={recorded['run']}", ""):
+        page = dashboard.opened(path)
+        page.wait_for_timeout(500)
+        assert page.evaluate("window.bad === undefined && !document.querySelector('img[src=x], a[href^=javascript]')")
+        assert page.locator(WRONG).count() == 0
+    Store(dashboard.database).rename(recorded["run"], None)

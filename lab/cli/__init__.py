@@ -27,7 +27,7 @@ class Command:
         return import_module(f"lab.cli.{self.module}").handlers(self.name)
 
     def parser(self) -> argparse.ArgumentParser:
-        parser = Parser(prog=f"main.py {self.name}", description=self.summary.replace("%", "%%"), allow_abbrev=False)
+        parser = Parser(prog=f"main.py {self.name}", description=self.summary, allow_abbrev=False)
         self.handlers()[0](parser)
         return parser
 

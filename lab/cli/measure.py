@@ -28,7 +28,7 @@ def handlers(name: str):
 def technique_flags(technique: Technique, parser: argparse.ArgumentParser) -> None:
     parser.description = (
         f"{technique.title}. {technique.claim} Arms: {', '.join(arm.name for arm in technique.arms)}. Published: {technique.published}."
-    ).replace("%", "%%")
+    )
     if technique.slug == "ab":
         parser.add_argument(
             "bodies", nargs="*", metavar="BODY.json", help="two to eight files, each a Messages body or changes to the task's"

@@ -163,6 +163,6 @@ def paired(endpoint: Endpoint) -> None:
     newest = rows.run_or_none(st.query_params.get("run") or rows.ask("last_run_id", SIDE_BY_SIDE))
     if newest and newest["technique"] == SIDE_BY_SIDE:
         refs = tuple(f"{arm['technique']}.{arm['arm']}" for arm in newest["settings"]["arms"])
-        st.subheader(results.title(newest), anchor=False)
+        st.subheader(escape(results.title(newest)), anchor=False)
         shown = {"Distribution": views.distribution, "Pairs": views.pairs, "Race": race.show, "Rows": views.table}
         results.show(pseudo(refs), endpoint, newest, shown)

@@ -16,7 +16,7 @@ import sys
 import time
 from pathlib import Path
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Error, Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
 VIEWS = {"home": "", "caching": "Prompt_caching", "streaming": "Streaming", "race": "Streaming?view=Race"}
@@ -33,7 +33,7 @@ def ready(page: Page, url: str) -> None:
         try:
             page.goto(url, wait_until="domcontentloaded")
             break
-        except Exception:
+        except Error:  # the dashboard does not listen yet
             time.sleep(0.25)
     page.locator('[data-testid=stApp][data-test-script-state="notRunning"]').wait_for(timeout=60_000)
     page.wait_for_timeout(2_500)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,3 +86,26 @@ def local_server() -> Iterator:
     process.terminate()
     process.wait(20)
     process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The browser on PATH. Without one, browser tests are skipped and say so; in CI that is a failure."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not found:
+        said = "There is no chromium on PATH, so nothing was tried in a real browser: apt-get install chromium."
+        if os.environ.get("CI") == "true":
+            pytest.fail(said)
+        warnings.warn(said, stacklevel=1)
+        pytest.skip(said)
+    return found
+
+
+@pytest.fixture(scope="module")
+def browser(chromium) -> Iterator:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        opened = play.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        yield opened
+        opened.close()

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -61,22 +58,6 @@ def free_port() -> int:
 def answers(port: int) -> bool:
     with socket.socket() as one:
         return one.connect_ex(("127.0.0.1", port)) == 0
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    chromium = shutil.which("chromium")
-    if not chromium:
-        said = "There is no chromium on PATH, so no page was tried in a real browser: apt-get install chromium."
-        if os.environ.get("CI") == "true":
-            pytest.fail(said)
-        warnings.warn(said, stacklevel=1)
-        pytest.skip(said)
-    sync = pytest.importorskip("playwright.sync_api")
-    with sync.sync_playwright() as play:
-        opened = play.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")

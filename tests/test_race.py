@@ -1,7 +1,5 @@
 """The race replays what was recorded, plays and pauses, and never turns model text into markup."""
 
-import shutil
-
 import pandas as pd
 import pytest
 
@@ -39,17 +37,6 @@ def test_text_that_was_not_kept_is_its_length():
 
 def test_a_tag_in_model_text_cannot_begin_in_a_report():
     assert "</script><b>" not in race.embedded(race.race_data(*recorded(text="</script><b>x")))
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync = pytest.importorskip("playwright.sync_api")
-    if not shutil.which("chromium"):
-        pytest.skip("no chromium on PATH")
-    with sync.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-dev-shm-usage"])
-        yield browser
-        browser.close()
 
 
 def opened(browser, data, **context):

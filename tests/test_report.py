@@ -1,7 +1,5 @@
 """A run's report is one file that opens anywhere."""
 
-import shutil
-
 import pytest
 from recorded_runs import record
 
@@ -28,23 +26,17 @@ def test_words_of_a_user_or_a_model_are_only_words(db):
 
 
 @pytest.mark.browser
-def test_a_report_opens_from_a_file_without_a_network(db, tmp_path):
-    sync = pytest.importorskip("playwright.sync_api")
-    if not shutil.which("chromium"):
-        pytest.skip("no chromium on PATH")
+def test_a_report_opens_from_a_file_without_a_network(db, tmp_path, browser):
     store = Store()
     file = tmp_path / "report.html"
     file.write_text(report.report(store, record(store, text=HOSTILE)), encoding="utf-8")
-    with sync.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-dev-shm-usage"])
-        context = browser.new_context(offline=True, viewport={"width": 420, "height": 900})
-        page, said = context.new_page(), []
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: said.append(request.url) if request.url.startswith("http") else None)
-        page.goto(file.as_uri())
-        page.locator(".js-plotly-plot .main-svg").first.wait_for(timeout=20_000)
-        assert page.locator(".lane").count() == 2
-        assert page.evaluate("window.bad") is None
-        assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
-        assert said == []
-        browser.close()
+    context = browser.new_context(offline=True, viewport={"width": 420, "height": 900})
+    page, said = context.new_page(), []
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: said.append(request.url) if request.url.startswith("http") else None)
+    page.goto(file.as_uri())
+    page.locator(".js-plotly-plot .main-svg").first.wait_for(timeout=20_000)
+    assert page.locator(".lane").count() == 2
+    assert page.evaluate("window.bad") is None
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+    assert said == []

@@ -53,9 +53,8 @@ def test_a_sparkline_runs_from_the_least_to_the_greatest():
 
 
 @pytest.mark.browser
-def test_charts_become_pictures(result, tmp_path):
-    if charts.browser() is None:
-        pytest.skip("no Chrome or Chromium on PATH")
+def test_charts_become_pictures(result, tmp_path, chromium):
+    assert charts.browser() is not None
     folder = charts.ChartReporter(tmp_path).report(result)
     assert (folder / "waterfall.png").read_bytes().startswith(b"\x89PNG")
     assert "<svg" in (folder / "pairs.svg").read_text()

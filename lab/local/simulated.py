@@ -13,7 +13,7 @@ from collections import Counter, deque
 from collections.abc import AsyncIterator
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from lab import clock
 from lab.local import schema
@@ -134,7 +134,7 @@ class Simulated:
         try:
             for name in {*self.names(), *self.by_model}:
                 self.knobs(name)
-        except Exception:
+        except ValidationError:
             self.overall, self.by_model = before
             raise
 

@@ -46,7 +46,7 @@ def test_ctrl_c_keeps_the_rows_and_resume_measures_the_rest(simulated, db):
         pass
     asked = clock.now_ns()
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert clock.now_ns() - asked < 20e9
     stopped = json.loads(out)

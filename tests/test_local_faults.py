@@ -65,7 +65,7 @@ def test_a_stall_lasts_until_the_client_gives_up(simulated):
     address = f"{simulated.base_url}/v1/messages"
     with (
         pytest.raises(httpx2.ReadTimeout),
-        httpx2.stream("POST", address, json={**ASK, "stream": True}, headers=headers, timeout=0.5) as reply,
+        httpx2.stream("POST", address, json={**ASK, "stream": True}, headers=headers, timeout=1.5) as reply,
     ):
         for line in reply.iter_lines():
             arrived += [line[7:]] if line.startswith("event: ") else []

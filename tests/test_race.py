@@ -50,7 +50,7 @@ def opened(browser, data, **context):
 @pytest.mark.browser
 def test_it_plays_once_in_view_and_freezes_at_the_distance(browser):
     page, said = opened(browser, race.race_data(*recorded()))
-    page.get_by_role("button", name="Replay", exact=True).wait_for(timeout=20_000)
+    page.get_by_role("button", name="Replay", exact=True).wait_for(timeout=60_000)
     assert page.locator(".clock").all_text_contents() == ["0.40 s", "+400 ms"]
     assert page.locator(".text").all_text_contents() == ["ababab", "ababab"]
     assert said == []
@@ -71,7 +71,7 @@ def test_reduced_motion_shows_the_end_and_a_scrub_shows_any_moment(browser):
 def test_play_and_pause_by_keyboard(browser):
     page, _ = opened(browser, race.race_data(*recorded(gap=5_000.0)))
     button = page.locator(".play")
-    page.get_by_role("button", name="Pause", exact=True).wait_for(timeout=20_000)
+    page.get_by_role("button", name="Pause", exact=True).wait_for(timeout=60_000)
     button.focus()
     page.keyboard.press("Space")
     assert button.text_content() == "Play"

@@ -35,7 +35,7 @@ def test_a_report_opens_from_a_file_without_a_network(db, tmp_path, browser):
     page.on("pageerror", lambda error: said.append(str(error)))
     page.on("request", lambda request: said.append(request.url) if request.url.startswith("http") else None)
     page.goto(file.as_uri())
-    page.locator(".js-plotly-plot .main-svg").first.wait_for(timeout=20_000)
+    page.locator(".js-plotly-plot .main-svg").first.wait_for(timeout=60_000)
     assert page.locator(".lane").count() == 2
     assert page.evaluate("window.bad") is None
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0

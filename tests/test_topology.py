@@ -10,7 +10,7 @@ from tests.measured import FAST, measure
 @pytest.fixture
 async def found(simulated, db):
     simulated.knobs(**FAST, prefill_ms_per_token=0.01)
-    return await measure(simulated, "topology", runs=1, knobs={"service_ms": 50})
+    return await measure(simulated, "topology", runs=1, knobs={"service_ms": 150})
 
 
 async def test_spans_nest_none_leaks_and_the_critical_path_adds_up(found):

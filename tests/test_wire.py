@@ -107,7 +107,7 @@ async def test_each_fault_has_its_word(client, simulated, fault, word):
 
 
 async def test_a_silence_longer_than_allowed_is_a_timeout(simulated):
-    client = open_client(endpoint(simulated), 0.3)
+    client = open_client(endpoint(simulated), 1.0)
     seen = []
     simulated.plays(headers=5, text=[10, 20], done=30, fault={"kind": "stall", "after": 1, "ms": 5000})
     with pytest.raises((anthropic.APIError, httpx2.TransportError)):

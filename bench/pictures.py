@@ -1,4 +1,4 @@
-"""Make the README's pictures from the running dashboard: home, a technique's page and the race, light and dark.
+"""Make the README's pictures from the running dashboard: home, a technique's page and the race, light and dark, and the race as a loop.
 
     python bench/pictures.py [--db FILE] [--out docs/pictures]
 
@@ -8,6 +8,7 @@ It takes what the database holds (default data/lab.duckdb): run `python main.py 
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import shutil
 import socket
@@ -16,10 +17,12 @@ import sys
 import time
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import Error, Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
 VIEWS = {"home": "", "caching": "Prompt_caching", "streaming": "Streaming", "race": "Streaming?view=Race"}
+LOOP_S, FRAMES_PER_S, COLOURS = 6, 10, 64
 
 
 def free_port() -> int:
@@ -49,6 +52,21 @@ def take(page: Page, name: str, file: Path) -> None:
     page.screenshot(path=str(file))
 
 
+def take_loop(page: Page, file: Path) -> None:
+    """The race from its start at true speed, then its end until LOOP_S are over: scrubbed frame by frame, so a slow machine drops none."""
+    lanes, scrub = page.locator(".race").first, page.locator(".race input[type=range]").first
+    lanes.scroll_into_view_if_needed()
+    lanes.locator(".play").evaluate("play => { if (play.textContent === 'Pause') play.click(); }")
+    frames = []
+    for number in range(LOOP_S * FRAMES_PER_S):
+        scrub.evaluate("(scrub, ms) => { scrub.value = ms; scrub.oninput(); }", number * 1000 / FRAMES_PER_S)
+        frames.append(Image.open(io.BytesIO(lanes.screenshot())).convert("RGB"))
+    # One palette for all, from the fullest frame: colours that change from frame to frame would flicker.
+    palette = frames[-1].quantize(COLOURS, dither=Image.Dither.NONE)
+    first, *rest = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    first.save(file, save_all=True, append_images=rest, duration=1000 // FRAMES_PER_S, loop=0, optimize=True)
+
+
 def main() -> int:
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("--db")
@@ -74,6 +92,9 @@ def main() -> int:
                     ready(page, f"http://127.0.0.1:{port}/{path}")
                     take(page, name, args.out / f"{name}-{scheme}.png")
                     print(args.out / f"{name}-{scheme}.png")
+                    if name == "race":
+                        take_loop(page, args.out / f"race-{scheme}.gif")
+                        print(args.out / f"race-{scheme}.gif")
                     page.close()
     finally:
         server.terminate()

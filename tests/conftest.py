@@ -109,3 +109,12 @@ def browser(chromium) -> Iterator:
         opened = play.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"])
         yield opened
         opened.close()
+
+
+@pytest.fixture(autouse=True)
+def close_pages(request) -> Iterator[None]:
+    """A page left open goes on asking its dashboard, and slows the next test down."""
+    yield
+    if "browser" in request.fixturenames:
+        for context in request.getfixturevalue("browser").contexts:
+            context.close()

@@ -37,8 +37,8 @@ class Dashboard:
         self.url, self.database, self.browser = url, database, browser
 
     def goto(self, page: Any, path: str) -> Any:
-        page.goto(f"{self.url}/{path}", wait_until="domcontentloaded")
-        page.locator(IDLE).wait_for(timeout=60_000)
+        page.goto(f"{self.url}/{path}", wait_until="domcontentloaded", timeout=120_000)
+        page.locator(IDLE).wait_for(timeout=120_000)
         return page
 
     def opened(self, path: str, **context: Any) -> Any:

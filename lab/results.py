@@ -116,9 +116,9 @@ def _resolve(store: Store, reference: str) -> str:
     word, tilde, back = reference.partition("~")
     if word != "last" or not tilde:
         return queries.resolve(store, reference)
-    ids = queries.runs(store)["run_id"].tolist()
+    ids = queries.measured_run_ids(store)
     if not back.isdigit() or int(back) >= len(ids):
-        raise LabError(f"There is no run {reference}; {len(ids)} are stored.")
+        raise LabError(f"There is no run {reference}; {len(ids)} have measured trials.")
     return ids[int(back)]
 
 

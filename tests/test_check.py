@@ -6,6 +6,7 @@ import pytest
 
 from lab import results
 from lab.cli import gate, main
+from lab.model import LabError
 from lab.store.store import Store
 from tests.recorded_runs import record
 
@@ -79,3 +80,12 @@ def test_times_of_different_kinds_are_never_compared(tmp_path, capsys):
     words = ["compare", str(tmp_path / "a.duckdb"), str(tmp_path / "b.duckdb"), "--fail-if", "p50 ttft_ms worse by 10%"]
     assert main(words) == 2
     assert "not comparable" in capsys.readouterr().err
+
+
+def test_last_and_the_one_before_it_are_two_runs_whatever_failed_since(db):
+    store = Store(db)
+    older, newer = record(store, blocks=2), record(store, blocks=2)
+    record(store, blocks=0)
+    assert [results.read(words, store).run["run_id"] for words in ("last~1", "last~0", "last")] == [older, newer, newer]
+    with pytest.raises(LabError, match="2 have measured trials"):
+        results.read("last~2", store)

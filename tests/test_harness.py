@@ -151,6 +151,16 @@ async def test_the_wait_counts_from_the_start(simulated, endpoint):
     assert sink.ends == ["finished"]
 
 
+async def test_a_judges_reply_is_the_quality(simulated, endpoint, tmp_path):
+    tasks = tmp_path / "tasks.jsonl"
+    tasks.write_text('{"prompt": "A haiku?", "check": {"kind": "judge", "criteria": "three lines"}}\n')
+    simulated.plays({"text": [5]}, {"text": [1], "texts": ['{"score": 7}']}, {"text": [5]}, {"text": [1], "texts": ['{"score": 4}']})
+    sink = Kept()
+    await runner(endpoint, sink, scenario=str(tasks)).run()
+    assert [f.trial.quality for f in sink.trials] == [0.7, 0.4]
+    assert [len(f.calls) for f in sink.trials] == [1, 1]
+
+
 async def test_a_call_has_one_span_and_the_root_covers_it(simulated, endpoint):
     sink = Kept()
     await runner(endpoint, sink).run()

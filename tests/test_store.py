@@ -273,6 +273,24 @@ def test_what_a_foreign_program_keeps_out_waits_in_the_spool(db):
     assert queries.row_counts(other)["events"] == 18
 
 
+def test_a_spooled_file_that_does_not_fit_is_set_aside_and_keeps_no_later_write_out(db, caplog):
+    store, run_id = filled(db)
+    store._spool.mkdir()
+    (store._spool / "1.jsonl").write_text('{"rows": {"trials": [{"trial_id": "no id"}]}}\n')
+    (store._spool / "2.jsonl").write_text('{"upd')
+    assert store.set_note(run_id, "kept") and queries.run(store, run_id)["note"] == "kept"
+    assert sorted(file.name for file in store._spool.iterdir()) == ["1.refused", "2.refused"]
+    assert "is set aside" in caplog.text
+
+
+def test_half_an_emoji_costs_no_row(db):
+    store, run_id = filled(db)
+    trial = a_trial(run_id, queries.run(store, run_id)["sessions"][0]["session_id"], 5)
+    trial.trial.error_text = "a \ud83d here"
+    assert store.write_trials([trial])
+    assert queries.trials(store, run_id)["error_text"].dropna().tolist() == ["a ? here"]
+
+
 def test_a_reader_waits_for_a_foreign_program_to_let_go(db):
     store, run_id = filled(db)
     program = held_by_a_foreign_program(db)

@@ -319,7 +319,11 @@ class BenchmarkRunner:
             return None
         row = TrialRow("", self.run_id, self.session.id, "", "", 0, 0, 0, "warmup", None, utc_now(), now_ns())
         bench = Bench(self.session, row, "")
-        reply = await bench.call(Request(body, tier="large", stream=False), role="check")
+        token = OBSERVER.set(bench.observe)  # without an observer the bytes pass unseen, and there would be no reply to read
+        try:
+            reply = await bench.call(Request(body, tier="large", stream=False), role="check")
+        finally:
+            OBSERVER.reset(token)
         self.spent_usd += self.session.cost_usd(self.endpoint.model_for("large"), reply.usage) or 0.0
         return definitions.judged(reply.text) if reply.ok else None
 

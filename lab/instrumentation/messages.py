@@ -74,25 +74,61 @@ def events(chunks: list[tuple[int, bytes]]) -> Iterator[tuple[int, str, dict]]:
             if not data:
                 continue
             try:
-                value = json.loads(b"\n".join(data))
+                value = _loads(b"\n".join(data))
             except ValueError:
                 continue
             if isinstance(value, dict):
                 yield at_ns, value.get("type") or name, value
 
 
+def _loads(data: bytes) -> Any:
+    """JSON, with "?" for half an emoji: a server may split one over two deltas, and no database or socket takes a half."""
+    value = json.loads(data)
+    if b"\\ud" in data.lower() or b"\xed" in data:
+        value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+    return value
+
+
 def read(exchange: Exchange) -> Reading:
-    """Everything the exchange says; a broken one gives what it did say, and error words."""
+    """Everything the exchange says; a broken one gives what it did say, and error words. Whatever a server sends, it never raises."""
     reading = Reading()
     if exchange.status is not None:
         kind = exchange.headers.get("content-type", "")
-        if exchange.status == 200 and "text/event-stream" in kind:
-            _read_stream(exchange, reading)
-        else:
-            _read_whole(exchange, reading)
+        try:
+            if exchange.status == 200 and "text/event-stream" in kind:
+                _read_stream(exchange, reading)
+            else:
+                _read_whole(exchange, reading)
+            _check(reading)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            arrivals = [arrival for arrival in reading.arrivals if isinstance(arrival.kind, str)]
+            reading = Reading(arrivals=arrivals, error_kind="malformed", error_text=f"not a Messages API's answer: {error}")
     if exchange.failure is not None and reading.error_kind in (None, "truncated") and reading.stop_reason is None:
         reading.error_kind, reading.error_text = failure_words(exchange.failure)
     return reading
+
+
+def _check(reading: Reading) -> None:
+    """Raises where a field that becomes a column has another type than the API's."""
+    usage = reading.usage
+    words = [
+        reading.message_id,
+        reading.model,
+        reading.stop_reason,
+        reading.cache_miss_reason,
+        usage.get("speed"),
+        usage.get("service_tier"),
+    ]
+    if wrong := [word for word in words if not isinstance(word, str | None)]:
+        raise TypeError(f"{wrong[0]!r:.60} where a text belongs")
+    counts = usage | (usage.get("cache_creation") or {}) | (usage.get("output_tokens_details") or {})
+    for name, count in counts.items():
+        if name.endswith("_tokens") and not (count is None or (isinstance(count, int) and 0 <= count < 2**31)):
+            raise TypeError(f"{name} is {count!r:.60}")
+    for name, amount in reading.lab.items():
+        if name.endswith(("_ms", "_tokens")) and not isinstance(amount, int | float | None):
+            raise TypeError(f"{name} is {amount!r:.60}")
+    len(reading.text)
 
 
 def failure_words(failure: BaseException) -> tuple[str, str]:
@@ -112,7 +148,7 @@ def failure_words(failure: BaseException) -> tuple[str, str]:
 def _read_whole(exchange: Exchange, reading: Reading) -> None:
     body = b"".join(data for _, data in exchange.chunks)
     try:
-        message = json.loads(body)
+        message = _loads(body)
     except ValueError:
         message = None
     if exchange.status >= 400:
@@ -179,6 +215,7 @@ def _read_stream(exchange: Exchange, reading: Reading) -> None:
             stopped = True
         elif kind == "error":
             error = data.get("error") or {}
+            error = error if isinstance(error, dict) else {"message": error}
             reading.error_kind, reading.error_text = str(error.get("type") or "error"), str(error.get("message") or "")
         reading.arrivals.append(Arrival(at_ns, kind, len(text), text))
     for index in sorted(blocks.keys() | pieces.keys()):

@@ -97,7 +97,7 @@ def run(store: Store, run_id: str) -> dict[str, Any]:
     with store.snapshot():
         found = _parsed(store.frame("SELECT * FROM runs WHERE run_id = ?::UUID", [as_uuid(run_id)]), "models", "settings")
         if found.empty:
-            raise LabError(f"There is no run {run_id}. List the runs with: python main.py list")
+            raise LabError(f"There is no run {run_id}. List the runs with: python main.py runs")
         return {**_record(found), "sessions": sessions(store, run_id).to_dict("records")}
 
 
@@ -121,6 +121,12 @@ def last_run_id(store: Store, technique: str | None = None, endpoint_kind: str |
     return None if found.empty else found["run_id"].iloc[0]
 
 
+def measured_run_ids(store: Store) -> list[str]:
+    """The runs that have a measured trial, newest first: what `last` and `last~1` count."""
+    sql = "SELECT run_id FROM runs SEMI JOIN (FROM trials WHERE phase = 'measured') USING (run_id) ORDER BY started_utc DESC, run_id DESC"
+    return store.frame(sql)["run_id"].tolist()
+
+
 def resolve(store: Store, words: str) -> str:
     """The id that a user meant by `last`, a name, a whole id or its beginning. Raises LabError where it is none or several."""
     if words == "last":
@@ -131,7 +137,7 @@ def resolve(store: Store, words: str) -> str:
     if len(found) == 1:
         return found["run_id"].iloc[0]
     if found.empty:
-        raise LabError(f"There is no run {words}. List the runs with: python main.py list")
+        raise LabError(f"There is no run {words}. List the runs with: python main.py runs")
     raise LabError(f"{len(found)} runs begin with {words}. Give more of the id.")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import threading
 import uuid
@@ -136,16 +137,12 @@ class Store:
     def rename(self, run_id: str, name: str | None) -> bool:
         return self._write({"update": as_uuid(run_id), "name": name or None})
 
-    def set_instrument(self, session_id: str, instrument: dict[str, Any]) -> bool:
-        """What a session found out about its own error once it has measured."""
-        return self._write({"session": session_id, "instrument": instrument})
-
     def delete_run(self, run_id: str) -> None:
         """Take a run out of every table; its rows stay in a trash folder until the next delete, for `undelete`."""
         run_id = as_uuid(run_id)
         with self._transaction() as connection:
             if not connection.execute("SELECT 1 FROM runs WHERE run_id = ?::UUID", [run_id]).fetchall():
-                raise LabError(f"There is no run {run_id}. List the runs with: python main.py list")
+                raise LabError(f"There is no run {run_id}. List the runs with: python main.py runs")
             shutil.rmtree(self._trash, ignore_errors=True)
             self._trash.mkdir(parents=True)
             for table in ROWS:
@@ -281,21 +278,35 @@ class Store:
         with self._writes, self._writing() as (connection, turn), self._explained():
             if not self._is_current(connection):
                 migrations.apply(connection, str(self.path))
-            spooled = sorted(self._spool.glob("*.jsonl")) if self._spool.exists() else []
+            self._take_in_spool(connection, turn)
             connection.begin()
             try:
-                for file in spooled:
-                    for line in file.read_text().splitlines():
-                        _apply(connection, json.loads(line))
                 yield connection
                 connection.commit()
             except BaseException:
                 connection.rollback()
                 raise
             turn.changed()
-            # Only now: if the process ends before this, they are taken in again, which changes nothing.
-            for file in spooled:
-                file.unlink(missing_ok=True)
+
+    def _take_in_spool(self, connection: duckdb.DuckDBPyConnection, turn: turnstile.Turn) -> None:
+        """Each file in a transaction of its own: one that does not fit is set aside, and must not keep every later write out."""
+        for file in sorted(self._spool.glob("*.jsonl")) if self._spool.exists() else []:
+            connection.begin()
+            try:
+                for line in file.read_text().splitlines():
+                    _apply(connection, json.loads(line))
+                connection.commit()
+            except BROKEN:
+                connection.rollback()
+                raise
+            except (duckdb.Error, LookupError, TypeError, ValueError) as error:
+                connection.rollback()
+                aside = file.rename(file.with_suffix(".refused"))
+                logging.getLogger(__name__).warning("%s does not fit the database and is set aside: %s", aside, str(error).splitlines()[0])
+                continue
+            turn.changed()
+            # Only now: if the process ends before this, it is taken in again, which changes nothing.
+            file.unlink(missing_ok=True)
 
     def _write(self, *changes: dict[str, Any]) -> bool:
         with self._writes:
@@ -388,7 +399,7 @@ def as_uuid(text: str) -> str:
     try:
         return str(uuid.UUID(text))
     except ValueError:
-        raise LabError(f"{text!r} is not the id of a run. List the runs with: python main.py list") from None
+        raise LabError(f"{text!r} is not the id of a run. List the runs with: python main.py runs") from None
 
 
 def _apply(connection: duckdb.DuckDBPyConnection, change: dict[str, Any]) -> None:
@@ -397,8 +408,6 @@ def _apply(connection: duckdb.DuckDBPyConnection, change: dict[str, Any]) -> Non
         columns = [name for name in ("status", "ended_utc", "note", "name") if name in change]
         assignments = ", ".join(f"{name} = ?" for name in columns)
         connection.execute(f"UPDATE runs SET {assignments} WHERE run_id = ?::UUID", [*(change[name] for name in columns), run_id])
-    elif session_id := change.get("session"):
-        connection.execute("UPDATE sessions SET instrument = ? WHERE session_id = ?::UUID", [json.dumps(change["instrument"]), session_id])
     else:
         _insert(connection, change["rows"])
 
@@ -428,5 +437,11 @@ def _insert(connection: duckdb.DuckDBPyConnection, rows: dict[str, list[dict[str
 
 
 def _row(table: str, row: dict[str, Any]) -> list[Any]:
-    values = (row.get(name) for name in COLUMNS[table])
-    return [json.dumps(value) if isinstance(value, dict) else value for value in values]
+    return [_value(row.get(name)) for name in COLUMNS[table]]
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, dict):
+        return json.dumps(value)
+    # Half an emoji, which Python can hold and UTF-8 cannot, must not cost the block.
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) and not value.isascii() else value

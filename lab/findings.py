@@ -23,7 +23,9 @@ def break_even_uses(input_price: float, write_price: float, read_price: float) -
 def cache_states(calls: pd.DataFrame) -> pd.DataFrame:
     """By arm and observed state of its answers: n, median ttft_ms, tokens read and written, hit share, mean cost_usd, share as intended."""
     answers = calls[(calls["role"] == "answer") & calls["error_kind"].isna() & calls["observed_cache"].notna()]
-    answers = answers.assign(as_intended=answers["intended_cache"].eq(answers["observed_cache"]))
+    # "any" was meant by nobody; a partial read is a read: the turn before was cached, and the new one cannot have been.
+    as_intended = answers["intended_cache"].eq(answers["observed_cache"].replace("partial", "read")) | answers["intended_cache"].eq("any")
+    answers = answers.assign(as_intended=as_intended)
     made = answers.groupby(["arm", "observed_cache"], sort=False).agg(
         n=("call_id", "count"),
         ttft_ms=("ttft_ms", "median"),

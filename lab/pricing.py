@@ -103,13 +103,23 @@ def cost_usd(
     return micro_usd / 1e6
 
 
+def ceiling_usd(usage: Mapping[str, Any], day: date, rows: Sequence[Price] | None = None) -> float:
+    """Dollars for one call at the dearest listed price: what a budget counts for a model without one."""
+    rows = prices() if rows is None else rows
+    plain = {name: value for name, value in usage.items() if name != "speed"}
+    return max((cost_usd(model, plain, day, rows) or 0.0 for model in {row.model for row in rows}), default=0.0)
+
+
 def remark(models: Iterable[str], day: date, rows: Sequence[Price] | None = None) -> str | None:
     """A sentence on models without a price and on prices that are not verified; None when there is nothing to say."""
     rows = prices() if rows is None else rows
     found = {model: price(model, day, rows) for model in dict.fromkeys(models)}
     sentences = []
     if unknown := [model for model, row in found.items() if row is None]:
-        sentences.append(f"No price is known for {', '.join(unknown)}, so its cost is not shown; LAB_PRICES can name a file with one.")
+        sentences.append(
+            f"No price is known for {', '.join(unknown)}: its cost is not shown, and its budget counts the dearest listed price; "
+            "LAB_PRICES can name a file with one."
+        )
     if unverified := [model for model, row in found.items() if row and row.unverified]:
         sentences.append(f"The price of {', '.join(unverified)} is unverified: part of it comes from third-party pages.")
     return " ".join(sentences) or None

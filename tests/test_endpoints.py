@@ -1,7 +1,9 @@
+import json
+
 import pytest
 
+from lab.cli import main
 from lab.endpoints import registry
-from lab.endpoints.probe import probe
 from lab.model import LabError
 
 
@@ -49,16 +51,17 @@ def test_the_labs_own_server_is_never_labelled_live(simulated, monkeypatch):
     assert (found.kind, found.generates, found.api_key) == ("simulated", "small", simulated.api_key)
 
 
-async def test_a_probe_says_what_works(simulated, monkeypatch):
+def test_a_probe_says_what_works(simulated, monkeypatch, capsys):
     monkeypatch.setenv("LAB_LOCAL_KEY", simulated.api_key)
-    found = await probe(registry.find(simulated.base_url))
-    assert {f.capability: f.works for f in found.findings} == dict.fromkeys(
-        ("answers", "streaming", "usage", "structured", "tools", "caching"), True
-    )
-    assert found.cost_usd is None and found.calls == 6
+    assert main(["endpoints", "test", simulated.base_url, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    checks = ("usage", "streaming", "caching", "structured output", "tools")
+    assert {row["check"]: row["supported"] for row in found["checks"]} == dict.fromkeys(checks, True)
+    assert (found["cost_usd"], found["calls"]) == (None, 6)
 
 
-async def test_a_probe_of_a_wrong_key_ends_with_its_first_finding(simulated, monkeypatch):
+def test_a_probe_with_a_wrong_key_ends_with_its_first_finding(simulated, monkeypatch, capsys):
     monkeypatch.setenv("LAB_LOCAL_KEY", "wrong")
-    found = await probe(registry.find(simulated.base_url))
-    assert not found.works and found.calls == 1 and "authentication_error" in found.findings[0].says
+    assert main(["endpoints", "test", simulated.base_url, "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert len(found["checks"]) == 1 and "AuthenticationError" in found["checks"][0]["seen"]

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from lab import techniques
+from lab import pricing, techniques
 from lab.clock import now_ns, sleep_s
 from lab.endpoints.registry import Endpoint
 from lab.harness import bench as benches
@@ -338,6 +338,40 @@ def test_a_run_above_its_budget_is_refused():
     found = estimate(config_of(technique="streaming", runs=5000), live)
     assert "budget of $0.50" in found.refusals[0]
     assert estimate(config_of(technique="streaming", runs=5), live).refusals == ()
+
+
+def test_a_model_without_a_price_is_held_by_the_budget_too_and_says_so():
+    live = Endpoint("gate", "live", "https://gate.example", "key", {"small": "claude-next-9", "large": "claude-next-9"})
+    few = estimate(config_of(technique="streaming", runs=2, warmup=0), live)
+    assert few.refusals == () and "No price is known for claude-next-9" in few.text
+    assert "budget of $0.50" in estimate(config_of(technique="streaming", runs=500), live).refusals[0]
+
+
+def test_blocks_that_are_done_are_not_estimated_again(endpoint):
+    config = config_of(technique="streaming", runs=20, warmup=0)
+    assert [estimate(config, endpoint, done=range(1, 1 + done)).calls for done in (0, 15, 20)] == [40, 10, 0]
+
+
+def test_a_split_with_one_ttl_leaves_the_rest_to_the_other():
+    row = CallRow("c", "t", "r", "s", "p", "answer", 1, "e", "m")
+    for split, expected in (
+        ({"ephemeral_1h_input_tokens": 1000}, (0, 1000)),
+        ({}, (1000, None)),
+        ({"ephemeral_5m_input_tokens": 400}, (400, None)),
+    ):
+        benches._usage(row, {"cache_creation_input_tokens": 1000, "cache_creation": split})
+        assert (row.cache_write_5m_tokens, row.cache_write_1h_tokens) == expected
+
+
+async def test_a_trial_with_one_unpriced_call_has_no_cost(simulated, endpoint, monkeypatch):
+    async def trial(bench, arm, knobs, task):
+        for model in ("simulated-small", "simulated-large"):
+            await bench.call(Request(task.body_for(8), model=model, stream=False))
+
+    monkeypatch.setattr(pricing, "cost_usd", lambda model, usage, day: 0.5 if model == "simulated-small" else None)
+    sink = Kept()
+    await runner(endpoint, sink, a_technique(trial), monkeypatch).run()
+    assert [c.cost_usd for c in sink.trials[0].calls] == [0.5, None] and sink.trials[0].trial.cost_usd is None
 
 
 async def test_the_budget_is_a_hard_stop(simulated, endpoint):

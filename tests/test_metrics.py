@@ -102,8 +102,14 @@ def test_a_prime_is_outside_the_clock_and_inside_the_cost(store):
 
 
 def test_a_sum_with_an_unknown_price_is_unknown(store):
-    store.write_trials([a_trial("streamed", a_call(0, ended=10, cost=0.5), a_call(20, ended=30))])
+    store.write_trials([a_trial("streamed", a_call(0, ended=10, tokens=9, cost=0.5), a_call(20, ended=30, tokens=9))])
     assert pd.isna(one(store).cost_usd)
+
+
+def test_a_refused_call_without_usage_cost_nothing(store):
+    refused = a_call(0, ended=10, error="rate_limit_error")
+    store.write_trials([a_trial("streamed", refused, a_call(20, ended=30, tokens=9, cost=0.5, attempt=2))])
+    assert one(store).cost_usd == 0.5
 
 
 def test_the_gap_is_per_token_and_the_speed_of_the_whole_call(store):

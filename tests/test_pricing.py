@@ -67,6 +67,12 @@ def test_the_simulated_model_has_a_price_only_when_the_user_sets_one(tmp_path, m
     assert pricing.cost_usd("simulated-small", {"output_tokens": MILLION}, AUTUMN) == pytest.approx(2)
 
 
+def test_a_budget_counts_a_model_without_a_price_at_the_dearest_listed_one():
+    dearest = max(row.output for row in pricing.prices() if not row.above)
+    assert pricing.ceiling_usd({"output_tokens": MILLION}, AUTUMN) >= dearest
+    assert pricing.cost_usd("claude-next", {"output_tokens": MILLION}, AUTUMN) is None
+
+
 def test_a_price_file_that_is_wrong_is_named(tmp_path, monkeypatch):
     (tmp_path / "mine.toml").write_text("[[prices]]\nmodel = 'm'\n")
     monkeypatch.setenv("LAB_PRICES", str(tmp_path / "mine.toml"))

@@ -131,11 +131,11 @@ def resume(arguments: argparse.Namespace) -> int:
     run = queries.run(store, _run_id(arguments.run))
     trials = queries.trials(store, run["run_id"])
     trials = trials[(trials.phase == "measured") & (trials.outcome != "cancelled")]
-    whole = trials.groupby("block").size() >= len(run["settings"]["arms"])
+    whole = trials.groupby(["session_id", "block"]).size() >= len(run["settings"]["arms"])
     if run["status"] == "finished" or whole.sum() >= int(run["settings"]["runs"]):
-        raise LabError(
-            f"Run {run['run_id']} has all its {whole.sum()} blocks. For more: python main.py {run['technique']} --more {run['run_id']}"
-        )
+        slug = techniques.slug_of(run["technique"])
+        hint = f" For more: python main.py {slug} --more {run['run_id']}" if slug else " For more, press the button beside its verdict."
+        raise LabError(f"Run {run['run_id']} has all its {whole.sum()} blocks.{hint}")
     config = {"technique": run["technique"], "join_run": run["run_id"], "max_usd": arguments.max_usd}
     codes, found = _measure([config_of(**config)], arguments)
     return max(codes) if found else FAILED
@@ -187,6 +187,13 @@ def _announce(config: BenchmarkConfig, console: Any) -> None:
     from lab.endpoints import registry
     from lab.harness.plan import experiment
 
+    done: frozenset[int] = frozenset()
+    if config.join_run:  # endpoint, arms and size are the stored run's
+        from lab import worker
+        from lab.store.store import Store
+
+        config, joined = worker.join(Store(config.db), config)
+        done = joined.complete
     endpoint = registry.find(config.endpoint, config.models)
     plan = experiment(config, endpoint.kind)
     used = plan.tiers or (endpoint.generates,)
@@ -194,7 +201,7 @@ def _announce(config: BenchmarkConfig, console: Any) -> None:
     from lab.harness.estimate import estimate  # imports the SDK: a mistyped endpoint or arm is told without waiting for that
 
     kind = f" ({endpoint.kind})" if endpoint.kind != endpoint.name else ""
-    expected = estimate(config)
+    expected = estimate(config, done=done)
     console.print(f"{plan.title} on {endpoint.name}{kind} with {models}: {expected.text}", markup=False, soft_wrap=True)
     if expected.refusals:
         raise LabError(" ".join(expected.refusals))

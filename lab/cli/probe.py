@@ -75,9 +75,12 @@ async def _probe(endpoint: Any, model: str) -> dict[str, Any]:
 
     async def streaming() -> tuple[bool, str]:
         kinds: list[str] = []
-        stream = await client.messages.create(model=model, max_tokens=16, messages=ASK, stream=True)
-        async for event in stream:
+        used: dict[str, Any] = {}
+        async for event in await client.messages.create(model=model, max_tokens=16, messages=ASK, stream=True):
             kinds.append(event.type)
+            if counted := getattr(getattr(event, "message", event), "usage", None):
+                used |= counted.model_dump(exclude_none=True)
+        usages.append(used)
         return "message_stop" in kinds and "content_block_delta" in kinds, f"{kinds.count('content_block_delta')} pieces of text"
 
     async def caching() -> tuple[bool, str]:
@@ -107,8 +110,10 @@ async def _probe(endpoint: Any, model: str) -> dict[str, Any]:
             ("tools", tools),
         ):
             await check(name, attempt)
+            if not usages:
+                break  # not even a plain answer: a wrong key or a wrong address fails everything else alike
     finally:
         await client.close()
     costs = [pricing.cost_usd(model, used, clock.today()) for used in usages]
     known = [cost for cost in costs if cost is not None]
-    return {"checks": checks, "calls": len(usages) + 1, "cost_usd": sum(known) if known else None}
+    return {"checks": checks, "calls": len(usages), "cost_usd": sum(known) if known else None}

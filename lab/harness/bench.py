@@ -106,6 +106,8 @@ class Bench:
         self.session, self.trial, self.nonce, self.brief = session, trial, nonce, brief
         self.calls: list[Call] = []
         self.spans: list[SpanRow] = []
+        self.spent_usd = 0.0
+        """What a budget counts, once finished: a model without a price at the dearest listed one."""
         self.failed: tuple[str, str] | None = None
         self.mismatches: list[str] = []
 
@@ -253,8 +255,9 @@ class Bench:
             span.started_ns -= origin
             span.ended_ns = span.ended_ns - origin if span.ended_ns is not None else None
         self.mismatches += [why for call, row in zip(self.calls, rows, strict=True) if not call.intent.own and (why := cache_mismatch(row))]
-        costs = [row.cost_usd for row in rows if row.cost_usd is not None]
-        self.trial.cost_usd = sum(costs) if costs else None
+        # A sum with an unknown price in it is unknown; a call that was refused, without any usage, cost nothing.
+        costs = [row.cost_usd for call, row in zip(self.calls, rows, strict=True) if call.reading.usage]
+        self.trial.cost_usd = sum(costs) if costs and None not in costs else None
         return FinishedTrial(self.trial, rows, self.spans, events)
 
     def _row(self, call: Call) -> CallRow:
@@ -288,6 +291,7 @@ class Bench:
         if reading.usage:
             _usage(row, reading.usage)
             row.cost_usd = self.session.cost_usd(intent.model, reading.usage)
+            self.spent_usd += self.session.spent_usd(intent.model, reading.usage)
         return row
 
 
@@ -299,8 +303,9 @@ def _usage(row: CallRow, usage: Mapping[str, Any]) -> None:
     split = usage.get("cache_creation") or {}
     row.input_tokens, row.output_tokens = usage.get("input_tokens"), usage.get("output_tokens")
     row.cache_read_tokens = usage.get("cache_read_input_tokens")
-    row.cache_write_1h_tokens = split.get("ephemeral_1h_input_tokens")
-    row.cache_write_5m_tokens = split.get("ephemeral_5m_input_tokens", usage.get("cache_creation_input_tokens"))
+    row.cache_write_1h_tokens, row.cache_write_5m_tokens = split.get("ephemeral_1h_input_tokens"), split.get("ephemeral_5m_input_tokens")
+    if (written := usage.get("cache_creation_input_tokens")) is not None and row.cache_write_5m_tokens is None:
+        row.cache_write_5m_tokens = max(written - (row.cache_write_1h_tokens or 0), 0)
     row.thinking_tokens = (usage.get("output_tokens_details") or {}).get("thinking_tokens")
     row.speed, row.service_tier = usage.get("speed"), usage.get("service_tier")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -32,7 +32,10 @@ SPEEDS: dict[tuple[str, Tier], tuple[float, float, float]] = {
 
 @dataclass(frozen=True)
 class Estimate:
-    """`usd` is None without a known price; answers count at their longest. Any refusal forbids the run."""
+    """`usd` is None on no live endpoint; answers count at their longest, a model without a price at the dearest listed one.
+
+    Any refusal forbids the run.
+    """
 
     calls: int
     input_tokens: int
@@ -123,8 +126,13 @@ def example(schema: Mapping[str, Any]) -> Any:
     return {"integer": 1, "number": 1.0, "boolean": False, "null": None}.get(kind, "text")
 
 
-def estimate(config: BenchmarkConfig, endpoint: Endpoint | None = None, technique: Technique | None = None) -> Estimate:
-    """Calls, tokens, dollars and seconds of a whole run, warm-up included, and why it must not start, if so. Sends nothing."""
+def estimate(
+    config: BenchmarkConfig, endpoint: Endpoint | None = None, technique: Technique | None = None, done: Collection[int] = ()
+) -> Estimate:
+    """Calls, tokens, dollars and seconds of a run, warm-up included and without the blocks that are `done`; why it must not start, if so.
+
+    Sends nothing.
+    """
     try:
         endpoint = endpoint or registry.find(config.endpoint, config.models)
         plan = planning.experiment(config, endpoint.kind, technique)
@@ -137,23 +145,25 @@ def estimate(config: BenchmarkConfig, endpoint: Endpoint | None = None, techniqu
         return Estimate(0, 0, 0, None, 0.0, "", (str(error),))
     except Exception:  # the user's own code may fail in any way where no model answers it
         return Estimate(0, 0, 0, None, 0.0, f"What these trials ask of {endpoint.name} cannot be known before they run")
-    times = (config.blocks + config.warmup) / len(counted)
+    left = len(set(range(1, config.blocks + 1)).difference(done))
+    times = (left + config.warmup if left else 0) / len(counted)
     asked = [call for task in counted for calls in task for call in calls]
     seconds = 0.0
     for calls in (calls for task in counted for calls in task):
         for _, tier, prompt, most in calls:
             start, reads, writes = SPEEDS[endpoint.kind, tier]
             seconds += start + prompt / reads + most / writes
-    usd = _usd(asked, endpoint)
-    usd = usd * times if usd is not None else None
+    usd = _usd(asked) * times if endpoint.kind == "live" else None
     n = round(len(asked) * times)
     tokens_in, tokens_out = round(sum(c[2] for c in asked) * times), round(sum(c[3] for c in asked) * times)
-    price = "nothing to pay" if endpoint.kind != "live" else "no price known" if usd is None else f"at most ${usd:.4f}"
+    price = "nothing to pay" if usd is None else f"at most ${usd:.4f}"
     text = f"{n} calls, about {tokens_in:,} tokens in and at most {tokens_out:,} out, {price}, "
     text += f"about {_duration(seconds * times)} on {endpoint.name}"
     budget = config.max_usd if config.max_usd is not None else planning.LIVE_MAX_USD
     refusals = ()
-    if endpoint.kind == "live" and usd is not None and usd > budget:
+    if usd is not None and (remark := pricing.remark([call[0] for call in asked], today())):
+        text += f". {remark}"
+    if usd is not None and usd > budget:
         refusals = (
             f"The run may cost ${usd:.2f}, more than the budget of ${budget:.2f}; fewer blocks or a higher --max-usd would let it start.",
         )
@@ -189,12 +199,13 @@ def _trials(plan: Experiment, endpoint: Endpoint) -> list[list[list[tuple[str, T
         return pool.submit(asyncio.run, all_of()).result()
 
 
-def _usd(asked: list[tuple[str, Tier, int, int]], endpoint: Endpoint) -> float | None:
-    if endpoint.kind != "live":
-        return None
-    day = today()
-    costs = [pricing.cost_usd(model, {"input_tokens": prompt, "output_tokens": most}, day) for model, _, prompt, most in asked]
-    return None if any(cost is None for cost in costs) else sum(costs)
+def _usd(asked: list[tuple[str, Tier, int, int]]) -> float:
+    day, total = today(), 0.0
+    for model, _, prompt, most in asked:
+        usage = {"input_tokens": prompt, "output_tokens": most}
+        cost = pricing.cost_usd(model, usage, day)
+        total += pricing.ceiling_usd(usage, day) if cost is None else cost
+    return total
 
 
 def _duration(seconds: float) -> str:

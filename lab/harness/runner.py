@@ -98,7 +98,8 @@ class BenchmarkRunner:
         return {tier: self.endpoint.model_for(tier) for tier in self.plan.tiers or (self.endpoint.generates,)}
 
     async def run(self) -> str:
-        if refusals := estimate(self.config, self.endpoint, self.technique).refusals:
+        done = self.joined.complete if self.joined else ()
+        if refusals := estimate(self.config, self.endpoint, self.technique, done).refusals:
             raise LabError(" ".join(refusals))
         self.endpoint = await asyncio.to_thread(registry.connect, self.endpoint)
         keep = self.config.keep_text if self.config.keep_text is not None else not planning.private(self.plan.tasks)
@@ -259,7 +260,7 @@ class BenchmarkRunner:
         elif row.outcome != "cancelled":
             self.failures = 0
         self.done += 1
-        self.spent_usd += row.cost_usd or 0.0
+        self.spent_usd += bench.spent_usd
         self.tell(self._progress(finished, left_s))
         if reason is not None:
             raise Interrupted(finished, reason)
@@ -324,7 +325,7 @@ class BenchmarkRunner:
             reply = await bench.call(Request(body, tier="large", stream=False), role="check")
         finally:
             OBSERVER.reset(token)
-        self.spent_usd += self.session.cost_usd(self.endpoint.model_for("large"), reply.usage) or 0.0
+        self.spent_usd += self.session.spent_usd(self.endpoint.model_for("large"), reply.usage)
         return definitions.judged(reply.text) if reply.ok else None
 
     # What to say

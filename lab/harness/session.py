@@ -122,6 +122,11 @@ class Session:
         """None where there is no price: on the embedded model always, on the simulated one unless the user sets it."""
         return None if self.endpoint.kind == "local" else pricing.cost_usd(model, usage, today())
 
+    def spent_usd(self, model: str, usage: Mapping[str, Any]) -> float:
+        """What a budget counts: on a live endpoint a model without a price is taken at the dearest listed one."""
+        cost = self.cost_usd(model, usage)
+        return cost if cost is not None else pricing.ceiling_usd(usage, today()) if self.endpoint.kind == "live" else 0.0
+
     def _terms(self) -> dict[str, Any]:
         return {"holder": f"run {self.run_id}", "pid": os.getpid(), "seconds": LEASE_S}
 

@@ -132,8 +132,8 @@ SELECT
     max(loop_lag_ns)           FILTER (role <> 'prime') / 1e6               AS loop_lag_ms,
     bool_and(connection_reused) FILTER (role <> 'prime')                    AS connection_reused,
     arg_min(model, started_ns)                                              AS first_model,
-    -- A sum with an unknown price in it is unknown.
-    CASE WHEN count(cost_usd) = count(*) THEN sum(cost_usd) END             AS cost_usd
+    -- A sum with an unknown price in it is unknown; a call that was refused, without any usage, cost nothing.
+    CASE WHEN count(cost_usd) = count(coalesce(cost_usd, input_tokens, output_tokens)) THEN sum(cost_usd) END AS cost_usd
 FROM calls
 GROUP BY ALL;
 

@@ -6,8 +6,6 @@ import math
 
 import pandas as pd
 
-CACHE_STATES = ("none", "write", "read", "partial")
-
 
 def break_even_uses(input_price: float, write_price: float, read_price: float) -> int | None:
     """From how many uses of a prefix, the first one included, caching costs less than no caching; None if never.

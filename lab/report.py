@@ -58,7 +58,7 @@ def report(store: Store, run_id: str) -> str:
         *(_drawn(figure) for figure in _figures(store, run)),
         _race(store, run),
         "<h2>Settings</h2>",
-        f"<pre>{escape(json.dumps(run['settings'], indent=1, ensure_ascii=False, default=str))}</pre>",
+        f"<pre>{escape(json.dumps(_settings(run), indent=1, ensure_ascii=False, default=str))}</pre>",
         "<h2>Machine</h2>",
         *(_session(session) for session in run["sessions"]),
         "<h2>Rows behind this report</h2>",
@@ -78,6 +78,20 @@ def report(store: Store, run_id: str) -> str:
         race=race.script(),
         body="\n".join(part for part in parts if part),
     )
+
+
+def _settings(run: dict[str, Any]) -> dict[str, Any]:
+    """A report is made to be sent: the user's own questions and bodies are in it only where the run keeps text."""
+    if run["keep_text"]:
+        return run["settings"]
+    hidden = {"tasks", "bodies"}
+
+    def without(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: "not kept" if key in hidden and part else without(part) for key, part in value.items()}
+        return value
+
+    return without(run["settings"])
 
 
 def _about(run: dict[str, Any]) -> str:

@@ -57,8 +57,10 @@ class Details(NamedTuple):
     """technique, arm, error_kind, n: measured trials that did not end well; a mismatch is a kind of its own."""
     tails: pd.DataFrame
     """technique, arm, percentile, successes, censored (failures counted as at least the deadline), n, failed, client_caused, supported."""
+    percentiles: pd.DataFrame
+    """technique, arm, percentile, estimate, low, high, n: the arm's percentile minus the baseline's; no interval before n can carry one."""
     metric: str
-    """Of the tails: the headline's."""
+    """Of tails and percentiles: the headline's."""
 
 
 def details(result: RunResult) -> Details:
@@ -78,8 +80,19 @@ def details(result: RunResult) -> Details:
         pd.DataFrame(rows, columns=["technique", "arm", *stats.Parts._fields]),
         stats.failures(trials),
         pd.DataFrame(tails, columns=["technique", "arm", "percentile", *stats.Tail._fields]),
+        _percentiles(result),
         result.headline,
     )
+
+
+def _percentiles(result: RunResult) -> pd.DataFrame:
+    rows = result.pairs[result.pairs.metric == result.headline]
+    found = [
+        (*arm, name, *stats.quantile_difference(part, q))
+        for arm, part in rows.groupby(["technique", "arm"], sort=False)
+        for name, q in QUANTILES.items()
+    ]
+    return pd.DataFrame(found, columns=["technique", "arm", "percentile", *stats.Interval._fields])
 
 
 def why(result: RunResult) -> list[str]:

@@ -49,6 +49,20 @@ def test_an_unreadable_requirement_is_a_mistake(run, text, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.parametrize("text", ["cached p0 ttft_ms < 400", "cached p50 outcome < 400", "cached p50 started_utc < 400"])
+def test_what_no_trial_can_bound_is_a_sentence(run, text, capsys):
+    assert main(["check", "--require", text]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_place_that_cannot_be_written_is_a_sentence(run, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    for words in (["report", "--out", str(tmp_path)], ["show", "--output", "json", "--out", str(tmp_path / "file" / "folder")]):
+        assert main(words) in (1, 2), words
+        assert capsys.readouterr().err.strip().count("\n") == 0
+    assert main(["runs", "--limit", "-1"]) == 0
+
+
 def test_exit_codes_of_check(run, capsys):
     assert main(["check", "--require", "cached p95 ttft_ms < 400"]) == 0
     assert main(["check", "--require", "cached p95 ttft_ms < 400", "--require", "cached p95 ttft_ms < 10"]) == 3

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 
+import duckdb
+
 from lab import clock, paths
 
 
@@ -80,6 +82,21 @@ def test_arms_of_two_techniques_share_blocks(simulated, db):
     found = json.loads(out)
     assert (code, found["technique"]) == (0, "side-by-side")
     assert [(arm["technique"], arm["n"]) for arm in found["arms"]] == [("streaming", 1), ("caching", 1)]
+
+
+def test_an_interrupted_run_of_shared_blocks_is_resumed_where_it_ran(simulated, db, monkeypatch):
+    """Three blocks were planned and two measured; the announcement counts the one that is missing, and names the run's own endpoint."""
+    monkeypatch.setenv("LAB_IGNORE_KEYS", "1")
+    words = ["streaming.streamed", "caching.cached", "--runs", "2", "--warmup", "0", "--json"]
+    run_id = json.loads(run(simulated, "compare-arms", *words)[1])["run_id"]
+    with duckdb.connect(str(db)) as connection:
+        planned = 'json_merge_patch(settings, \'{"runs": 3, "config": {"runs": 3}}\')'
+        connection.execute(f"UPDATE runs SET status = 'interrupted', settings = {planned}")
+    code, out, err = run(simulated, "resume", run_id, "--json")
+    assert code == 0, err
+    assert [arm["n"] for arm in json.loads(out)["arms"]] == [3, 3]
+    assert err.startswith(f"Side by side on {simulated.base_url} (simulated)") and ": 3 calls" in err.splitlines()[0]
+    assert "press the button" in run(simulated, "resume", run_id)[2]
 
 
 def test_a_model_of_any_name_is_passed_on(simulated, db):

@@ -242,7 +242,7 @@ def test_drift_says_how_far_the_control_moved():
         lambda: waterfall.waterfall(CALLS.iloc[:0]), lambda: trials.distribution(TRIALS.iloc[:0], "ttft_ms"),
         lambda: trials.pairs(pd.DataFrame(columns=["difference"]), "wait_ms"),
         lambda: found.forest(pd.DataFrame()), lambda: found.noise_floor(pd.DataFrame()), lambda: live.dots(pd.DataFrame()),
-        lambda: cache.cache_tokens(pd.DataFrame()), lambda: beside.confusion(pd.DataFrame()), lambda: beside.speedup(pd.DataFrame()),
+        lambda: cache.cache_tokens(pd.DataFrame()),
         lambda: trends.history_trend(pd.DataFrame()), lambda: trends.drift(pd.DataFrame()), lambda: clocks.clock_ladder(pd.DataFrame()),
     ],
 )  # fmt: skip

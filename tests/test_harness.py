@@ -214,6 +214,15 @@ async def test_a_trial_past_its_deadline_fails_with_that_word(simulated, endpoin
     assert late.calls[0].error_kind in ("cancelled", "timeout")
 
 
+async def test_a_time_out_of_the_users_own_is_not_the_deadline(simulated, endpoint, monkeypatch):
+    async def trial(bench, arm, knobs, task):
+        raise TimeoutError("my queue was empty")
+
+    sink = Kept()
+    await runner(endpoint, sink, a_technique(trial), monkeypatch).run()
+    assert (sink.trials[0].trial.error_kind, sink.trials[0].trial.error_text) == ("exception", "TimeoutError: my queue was empty")
+
+
 async def test_stop_cancels_the_answer_on_its_way(simulated, endpoint):
     simulated.plays({"text": [5, 60000], "done": 60000})
     asked = asyncio.Event()

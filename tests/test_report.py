@@ -25,6 +25,14 @@ def test_words_of_a_user_or_a_model_are_only_words(db):
     assert HOSTILE not in report.report(store, run_id)
 
 
+def test_questions_of_the_users_own_are_in_a_report_only_where_the_run_keeps_text():
+    settings = {"config": {"tasks": [{"prompt": "secret"}], "runs": 6}, "knobs": {"bodies": "secret"}}
+    assert "secret" in str(report._settings({"keep_text": True, "settings": settings}))
+    assert report._settings({"keep_text": False, "settings": settings}) == {
+        "config": {"tasks": "not kept", "runs": 6}, "knobs": {"bodies": "not kept"},
+    }  # fmt: skip
+
+
 @pytest.mark.browser
 def test_a_report_opens_from_a_file_without_a_network(db, tmp_path, browser):
     store = Store()

@@ -56,7 +56,11 @@ def test_an_effect_within_the_instruments_error_is_greyed_with_its_reason(measur
     found = results.read(measure(60, 30, runs=8))
     assert found.run["sessions"][0]["instrument"]["own_error_p95_ms"] == 500 and "loop_lag_p95_ms" in found.run["sessions"][0]["instrument"]
     assert found.words[0].tone == "unsure" and "within the instrument's own error, 500 ms" in found.words[0].detail
-    assert results.details(found).parts.columns[2:].tolist() == ["connection", "wait", "tokens", "gap", "total", "n"]
+    details = results.details(found)
+    assert details.parts.columns[2:].tolist() == ["connection", "wait", "tokens", "gap", "total", "n"]
+    percentiles = details.percentiles.set_index("percentile")
+    assert percentiles.loc["p50", "low"] < percentiles.loc["p50", "estimate"] < percentiles.loc["p50", "high"]
+    assert percentiles["n"].tolist() == [8, 8] and percentiles["low"].notna().tolist() == [True, False]
 
 
 def test_failures_are_counted_by_kind_and_have_a_tail_of_their_own(measure, capsys):

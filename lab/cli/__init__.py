@@ -118,3 +118,8 @@ def main(argv: list[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
+    except OSError as error:
+        if not error.filename:
+            raise
+        print(f"{error.filename}: {error.strerror}.", file=sys.stderr)
+        return FAILED

@@ -196,8 +196,10 @@ def measured(result: RunResult, arm: Which, metric: str) -> pd.Series:
 
 def _blocks(result: RunResult, arm: Which, metric: str) -> pd.Series:
     """The arm's good trials by session and block; a repeated block counts once, as it went last."""
+    from lab.store.queries import METRICS
+
     rows = result.trials
-    if metric not in rows.columns:
+    if metric not in METRICS:
         raise LabError(f"There is no metric {metric!r}; try wait_ms, ttft_ms or total_ms.")
     rows = rows[(rows.technique == arm.technique) & (rows.arm == arm.arm) & (rows.phase == "measured") & (rows.outcome == "ok")]
     return rows.drop_duplicates(["session_id", "block"], keep="last").set_index(["session_id", "block"])[metric].astype(float)
@@ -241,7 +243,10 @@ def _numbers(found) -> tuple[float | None, float | None, float | None]:
 
 
 def _quantile(match: re.Match) -> float:
-    return 0.5 if match["quantile"] == "median" else float(match["quantile"][1:]) / 100
+    quantile = 0.5 if match["quantile"] == "median" else float(match["quantile"][1:]) / 100
+    if not quantile:
+        raise LabError(f"{match['quantile']} is no percentile that trials can bound; try p50 or p95.")
+    return quantile
 
 
 def _limit(match: re.Match) -> float:

@@ -79,7 +79,7 @@ def runs(arguments: argparse.Namespace) -> int:
     from lab.store.store import Store
 
     slug = techniques.find(arguments.technique).slug if arguments.technique else None
-    found = queries.runs(Store(), technique=slug, limit=arguments.limit).to_dict("records")
+    found = queries.runs(Store(), technique=slug, limit=max(arguments.limit, 0)).to_dict("records")
     if arguments.json:
         fields = ("run_id", "name", "technique", "endpoint", "endpoint_kind", "models", "status", "trials", "failed")
         rows = [{name: row[name] for name in fields} | {"started_utc": row["started_utc"].isoformat()} for row in found]
@@ -136,6 +136,7 @@ def _details(result, as_json: bool) -> None:
     console = Console(stderr=as_json, highlight=False)
     shown = {
         "Differences to the baseline, described, not judged": stats.differences(result.pairs),
+        f"Percentiles of {found.metric}, the arm's minus the baseline's, ms": found.percentiles,
         "Where the difference in total time comes from, ms": found.parts,
         "Measured trials that did not end well": found.failures,
         f"Tails of {found.metric}: successes, and with failures at the deadline": found.tails.drop(columns="technique"),

@@ -1,4 +1,4 @@
-"""Speed, cost and quality beside each other; how a router chose; what running together gains."""
+"""Speed, cost and quality beside each other."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from lab.figures import palette, sheet
-from lab.figures.format import metric_words, number, percent, short_id, times, unit, usd, value
+from lab.figures.format import metric_words, number, short_id, unit, usd, value
 
 TABLE = ("wait_ms", "ttft_ms", "total_ms", "tokens_per_s", "output_tokens")
 
@@ -120,99 +120,4 @@ def scatter_pareto(
         reason=reason,
         left=sheet.AXIS_PX,
         x_title=f"{unit(metric)} · left is sooner, {'lower is cheaper' if priced else 'higher is better'}",
-    )
-
-
-def confusion(choices: pd.DataFrame, dark: bool = False, *, reason: str | None = None) -> go.Figure:
-    """Where a router sent tasks against their label; `choices` is long: label (easy, hard), chosen (small, large, escalated), n."""
-    if choices.empty:
-        return sheet.empty("When routed trials have run, their choices stand here.", dark, "Where the router sent each task")
-    table = choices.pivot_table(index="label", columns="chosen", values="n", aggfunc="sum", fill_value=0)
-    table = table.loc[[name for name in ("easy", "hard") if name in table.index]]
-    table = table[[name for name in ("small", "escalated", "large") if name in table.columns]]
-    if table.empty:
-        return sheet.empty("The tasks of this run carry no difficulty label.", dark, "Where the router sent each task")
-    colours = palette.theme(dark)
-    right = sum(
-        table.at[a, b] for a, b in (("easy", "small"), ("hard", "large"), ("hard", "escalated")) if a in table.index and b in table.columns
-    )
-    total = int(table.to_numpy().sum())
-    shares = table.div(table.sum(axis=1), axis=0)
-    figure = go.Figure(
-        go.Heatmap(
-            z=shares.to_numpy(),
-            x=[f"sent to {name}" if name != "escalated" else "escalated" for name in table.columns],
-            y=[f"{name} " for name in table.index],
-            zmin=0,
-            zmax=1,
-            colorscale=[[0, palette.fade(colours.phases["tokens"], 0.05)], [1, palette.fade(colours.phases["tokens"], 0.6)]],
-            showscale=False,
-            xgap=4,
-            ygap=4,
-            text=[
-                [f"{int(n)} · {percent(share)}" for n, share in zip(a, b, strict=True)]
-                for a, b in zip(table.values, shares.values, strict=True)
-            ],
-            texttemplate="%{text}",
-            hovertemplate="%{y} %{x}: %{text}<extra></extra>",
-        )
-    )
-    figure.update_yaxes(autorange="reversed")
-    return sheet.finish(
-        figure,
-        f"The router agreed with the label in {int(right)} of {total} tasks",
-        f"tasks and share of each difficulty · {sheet.count(total)} · {sheet.where(choices)}",
-        60 * len(table),
-        dark=dark,
-        kind=sheet.one_kind(choices),
-        reason=reason,
-        left=sheet.AXIS_PX,
-    )
-
-
-def speedup(frame: pd.DataFrame, dark: bool = False, *, reason: str | None = None) -> go.Figure:
-    """Speed-up of each arm over the baseline against how many ran at once, beside what the critical path allows.
-
-    Columns: n_at_once, arm, speedup, and where known bound (the speed-up if only the critical path remained).
-    """
-    if frame.empty:
-        return sheet.empty("Run parallelism with several numbers at once: the gain stands here.", dark, "What running together gains")
-    colours = palette.theme(dark)
-    arms = list(frame["arm"].unique())
-    of = palette.arm_colours(["baseline", *arms], dark)
-    figure = go.Figure()
-    figure.add_hline(y=1, line={"color": colours.zero, "width": 1})
-    if "bound" in frame.columns and frame["bound"].notna().any():
-        bound = frame.dropna(subset=["bound"]).groupby("n_at_once")["bound"].max()
-        figure.add_scatter(
-            x=bound.index,
-            y=bound,
-            mode="lines",
-            line={"color": colours.muted, "dash": "dot", "width": 1.5},
-            hovertemplate="bound %{y:.2f}×<extra></extra>",
-        )
-    for arm in arms:
-        rows = frame[frame["arm"] == arm].groupby("n_at_once")["speedup"].median()
-        figure.add_scatter(
-            x=rows.index,
-            y=rows,
-            mode="lines+markers",
-            line={"color": of[arm], "width": 2},
-            marker={"size": 9},
-            hovertemplate=f"{sheet.safe(arm)}, %{{x}} at once: %{{y:.2f}}×<extra></extra>",
-        )
-    figure.update_xaxes(rangemode="tozero", dtick=1 if frame["n_at_once"].max() <= 10 else None)
-    figure.update_yaxes(rangemode="tozero", ticksuffix="×")
-    best = frame.loc[frame["speedup"].idxmax()]
-    return sheet.finish(
-        figure,
-        f"{best['arm']} is {times(best['speedup'])} as fast with {int(best['n_at_once'])} at once",
-        f"baseline's total ÷ arm's total, median of blocks; dotted: what the critical path allows · {sheet.where(frame)}",
-        220,
-        dark=dark,
-        kind=sheet.one_kind(frame),
-        reason=reason,
-        left=sheet.AXIS_PX,
-        x_title="at once",
-        legend={arm: of[arm] for arm in arms},
     )

@@ -47,7 +47,8 @@ def forest(finds: pd.DataFrame, dark: bool = False) -> go.Figure:
         title, y = find.get("title") or find["technique"], -row - 20 / row_px
         if not known[row]:
             labels.append(f'<span style="color:{colours.muted}">{sheet.safe(title)}</span>')
-            notes.append(f'<span style="color:{colours.muted}">not tried yet</span>')
+            said = "not tried yet" if missing(find.get("run_id")) else "no pair to compare yet"
+            notes.append(f'<span style="color:{colours.muted}">{said}</span>')
             figure.add_shape(type="line", x0=-1, x1=0, y0=y, y1=y, line={"color": colours.ghost, "width": 1, "dash": "dot"})
             continue
         base = float(find["baseline_p50"])

@@ -296,7 +296,10 @@ class BenchmarkRunner:
             return None
         try:
             answer = work.result()
-        except TimeoutError:
+        except TimeoutError as error:
+            if row.ended_ns is not None and row.ended_ns - row.started_ns < self.config.deadline_s * 1e9:  # the user's own code raised it
+                row.outcome, row.error_kind, row.error_text = "failed", "exception", f"TimeoutError: {error}".removesuffix(": ")
+                return None
             row.outcome, row.error_kind, row.error_text = "failed", "deadline", f"not done within {self.config.deadline_s:g} s"
             return None
         except LabError:
@@ -383,6 +386,7 @@ class BenchmarkRunner:
     def _session_row(self) -> SessionRow:
         machine = {
             "cpus": os.cpu_count(),
+            "memory_mb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20,
             "usable_cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
             "system": platform.platform(),
             "processor": platform.machine(),

@@ -40,7 +40,20 @@ def export(store: Store, out_dir: Path | str, format: str = "parquet", run_id: s
 
 
 def frame_bytes(frame: pd.DataFrame, format: str, name: str = "result") -> bytes:
-    """A frame as the content of a file to download; in a DuckDB file it is the table `name`."""
+    """A frame as the content of a file to download; in a DuckDB file it is the table `name`.
+
+    What a format cannot hold (an interval, a map) is written as text.
+    """
+    if format not in FORMATS:
+        raise LabError(f"There is no export format {format}. Choose one of: {', '.join(FORMATS)}")
+    try:
+        return _bytes(frame, format, name)
+    except (ArithmeticError, LookupError, NotImplementedError, TypeError, ValueError, duckdb.Error):
+        odd = [column for column in frame.columns if not pd.api.types.is_numeric_dtype(frame[column])]
+        return _bytes(frame.assign(**{column: frame[column].map(str, na_action="ignore") for column in odd}), format, name)
+
+
+def _bytes(frame: pd.DataFrame, format: str, name: str) -> bytes:
     if format == "csv":
         return frame.to_csv(index=False).encode()
     if format == "json":
@@ -56,7 +69,6 @@ def frame_bytes(frame: pd.DataFrame, format: str, name: str = "result") -> bytes
                 connection.register("shown", frame)
                 connection.execute(f'CREATE TABLE "{name.replace(chr(34), "")}" AS SELECT * FROM shown')
             return file.read_bytes()
-    raise LabError(f"There is no export format {format}. Choose one of: {', '.join(FORMATS)}")
 
 
 def _to_database(store: Store, file: Path, where: str) -> Path:

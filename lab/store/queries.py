@@ -12,7 +12,6 @@ from typing import Any
 
 import pandas as pd
 
-from lab import paths
 from lab.model import LabError
 from lab.store.store import Store, as_uuid
 
@@ -417,21 +416,6 @@ def row_counts(store: Store, run_id: str | None = None) -> dict[str, int]:
     where = "" if run_id is None else f" WHERE {_of(run_id)}"
     tables = ("runs", "sessions", "trials", "calls", "spans", "events")
     return _record(store.frame("SELECT " + ", ".join(f"(SELECT count(*) FROM {table}{where}) AS {table}" for table in tables)))
-
-
-def catalogue(store: Store) -> pd.DataFrame:
-    """Every table and view, column by column: kind, table, about, column, type, unit, meaning (from data/README.md)."""
-    documented, kind, table, about = [], "", "", ""
-    for line in (paths.ROOT / "data" / "README.md").read_text().splitlines():
-        if line.startswith(("## Table ", "## View ")):
-            kind, table, about = line.split()[1].lower(), line.split()[2], ""
-        elif line.startswith("| ") and not line.startswith("| column "):
-            documented.append((kind, table, about, *(cell.strip() for cell in line.strip("| ").split(" | "))))
-        elif table and line and not line.startswith("|"):
-            about = line
-    words = pd.DataFrame(documented, columns=["kind", "table", "about", "column", "unit", "meaning"])
-    types = store.frame('SELECT table_name AS "table", column_name AS "column", data_type AS type FROM duckdb_columns() WHERE NOT internal')
-    return words.merge(types, on=["table", "column"], how="left")[["kind", "table", "about", "column", "type", "unit", "meaning"]]
 
 
 # Within

@@ -149,11 +149,22 @@ def _choose_endpoint() -> Endpoint:
     )
     if "@" in urlsplit(name).netloc:
         raise LabError("A URL with a password in it would be stored; give the key as ANTHROPIC_API_KEY instead.")
+    if name not in names and registry.api_key() and name not in st.session_state.get("typed-endpoints", ()):
+        st.warning(f"This link asks to send requests, and your API key with them, to {escape(name)}.")
+        if not st.button("Send them there", key="trust-endpoint"):
+            st.stop()
+        _note_typed()
     return registry.find(name)
+
+
+def _note_typed() -> None:
+    """An address that came with a link gets the key only once the user has agreed to it, or has typed it."""
+    st.session_state["typed-endpoints"] = {*st.session_state.get("typed-endpoints", ()), st.session_state["endpoint"]}
 
 
 def _show_newest() -> None:
     """Another endpoint was chosen: the page goes to its newest run, and no longer stays on the one in the URL."""
+    _note_typed()
     for name in ("run", "arm", "trial"):
         st.query_params.pop(name, None)
 

@@ -48,7 +48,9 @@ def show_steps() -> None:
 
 def run(technique: str) -> None:
     """A quick run on the endpoint chosen last, watched on the technique's own page."""
-    endpoint = st.query_params.get("endpoint") or registry.default_name()
+    chosen = st.query_params.get("endpoint")
+    # Home does not show an address, so it sends nothing to one.
+    endpoint = chosen if chosen in registry.names() else registry.default_name()
     run_id = processes.start_run(config_of(technique=technique, endpoint=endpoint, quick=True))
     page = frame.page_of(technique)
     st.switch_page(page.path, query_params={"run": run_id, "endpoint": endpoint})
@@ -69,6 +71,7 @@ def show_finds() -> None:
         line = {"technique": technique.slug, "title": technique.title}
         if technique.slug in mine.index:
             result = rows.judged(mine.at[technique.slug, "run_id"])
+            line |= {"run_id": result.run["run_id"], "endpoint": result.run["endpoint"], "endpoint_kind": kind}
             if result.comparisons:
                 one = result.comparisons[0]
                 shared = (
@@ -84,7 +87,6 @@ def show_finds() -> None:
                     "verdict",
                 )
                 line |= {name: getattr(one, name) for name in shared} | {"tone": result.words[0].tone}
-                line |= {"run_id": result.run["run_id"], "endpoint": result.run["endpoint"], "endpoint_kind": kind}
         lines.append(line)
     table = pd.DataFrame(lines).reindex(columns=list(COLUMNS))
     points = chart.show(figures.forest(table, chart.dark()), key=f"forest-{kind}", clicks=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from lab import report
+from lab import processes, report
 from lab.figures import format as words
 from lab.figures import trends
 from lab.model import LabError
@@ -94,7 +94,8 @@ def one(run: dict[str, Any]) -> None:
             with st.popover("Delete"):
                 st.markdown("All rows of this run go. The run deleted last can be brought back.")
                 if st.button("Delete this run", type="primary", key="delete"):
-                    if run["status"] == "running":
+                    going = processes.running()
+                    if going is not None and going.run_id == run_id:
                         raise LabError("This run is being measured. Stop it first.")
                     Store().delete_run(run_id)
                     st.session_state["deleted"] = run.get("name") or words.short_id(run_id)

@@ -9,6 +9,7 @@ import streamlit as st
 from lab.figures import race
 from lab.figures import sheet as drawn
 from pages.parts import chart, rows
+from pages.parts.frame import escape
 
 _component = st.components.v2.component(
     "lab.race",
@@ -33,7 +34,7 @@ def show(run: dict[str, Any]) -> None:
     events = drawn.joined([rows.ask("trial_events", trial) for trial in trials])
     arms = [arm["arm"] for arm in settings["arms"]]
     data = race.race_data(events, calls[calls["trial_id"].isin(trials)], chart.dark(), arms=arms)
-    st.markdown(f"**The median pair, replayed at the speed it was recorded.** {race.words(data)}")
+    st.markdown(f"**The median pair, replayed at the speed it was recorded.** {escape(race.words(data))}")
     _component(data=data, key=f"race-{run['run_id']}")
     st.caption(
         "Never the best pair: the block whose difference is nearest the median. Text that was not kept shows as blocks of its length."

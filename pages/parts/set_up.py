@@ -45,7 +45,7 @@ def _form(technique: Technique, endpoint: Endpoint, form: Form | None) -> None:
         knobs = knob_form.checked(technique.knobs, form() if form else knob_form.show(technique.knobs))
         choices = _options(technique, endpoint)
         config = _config(technique, endpoint, knobs.model_dump(exclude_defaults=True), choices)
-        _start(technique, config, choices["runs"])
+        _start(technique, config)
 
 
 def _options(technique: Technique, endpoint: Endpoint) -> dict[str, Any]:
@@ -121,7 +121,8 @@ def _options(technique: Technique, endpoint: Endpoint) -> dict[str, Any]:
             )
     return {
         "runs": int(runs), "scenario": scenario, "tasks": tasks, "models": {k: v for k, v in models.items() if v}, "max_usd": money,
-        "seed": seed, "warmup": int(warmup), "keep_text": {"yes": True, "no": False}.get(keep), "target_half_width_ms": half_width,
+        "seed": seed, "warmup": int(warmup), "keep_text": {"yes": True, "no": False}.get(keep), "target_half_width_ms": half_width or None,
+        "max_runs": max(int(runs), 6),
     }  # fmt: skip
 
 
@@ -133,7 +134,8 @@ def _scenario(technique: Technique, endpoint: Endpoint) -> tuple[str | None, lis
         index=definitions.CATEGORIES.index(technique.category) if technique.category in definitions.CATEGORIES else 0,
         key="scenario",
         bind="query-params",
-        help="What is asked. Built-in tasks check their answers; the text of your own is not kept unless you choose so.",
+        help="What is asked. Built-in tasks check their answers. Answers to your own are not kept unless you choose so; your questions "
+        "are, so that the run can be resumed.",
     )
     if choice == PASTE:
         with st.popover("Your tasks", width="stretch"):
@@ -161,16 +163,16 @@ def _config(technique: Technique, endpoint: Endpoint, knobs: dict[str, Any], cho
         raise LabError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}.") from None
 
 
-def _start(technique: Technique, config: BenchmarkConfig, blocks: int) -> None:
+def _start(technique: Technique, config: BenchmarkConfig) -> None:
     """Say what the run will take; refuse what cannot run; start it in a process of its own."""
-    expected = estimate(config)
+    expected, blocks = estimate(config), config.blocks
     left, right = st.columns([2, 5], vertical_alignment="center")
     for refusal in expected.refusals:
         st.error(escape(refusal))
     busy = processes.running()
     with left:
         pressed = st.button(
-            f"Run {blocks} block{'' if blocks == 1 else 's'}",
+            f"Run {'up to ' if config.target_half_width_ms else ''}{blocks} block{'' if blocks == 1 else 's'}",
             type="primary",
             key="run-button",
             disabled=bool(expected.refusals) or busy is not None,

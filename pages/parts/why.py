@@ -19,6 +19,7 @@ def show(run: dict[str, Any]) -> None:
         found = results.details(result)
         shown = {
             "Differences to the baseline, in each metric's own unit: described, not judged": stats.differences(result.pairs),
+            f"Percentiles of {found.metric}, the arm's minus the baseline's, ms (intervals from n = 6 and 72)": found.percentiles,
             "Where the difference in total time comes from, mean, ms": found.parts,
             "Measured trials that did not end well": found.failures,
             f"Tails of {found.metric}, ms: successes, and with failures counted as at least the deadline": found.tails,

@@ -125,7 +125,7 @@ def _summary(found: Any) -> str:
                 counted.get("failed", 0),
                 *medians,
                 words.usd(counted.get("cost_usd")),
-                words.number(counted.get("quality")),
+                words.percent(counted.get("quality")),
             ]
         )
     return _table(["arm (medians)", "n", "failed", *map(words.metric_words, metrics), "cost", "quality"], lines)

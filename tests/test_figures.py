@@ -254,3 +254,15 @@ def test_an_empty_frame_says_what_to_do(draw):
 def test_pictures_are_made_in_the_browser_in_both_formats():
     assert [sheet.config("A name", kind)["toImageButtonOptions"]["format"] for kind in ("png", "svg")] == ["png", "svg"]
     assert "plotly.js v" in sheet.interactive(waterfall.waterfall(CALLS))[:4_000_000]
+
+
+def test_names_of_points_never_cover_each_other_and_those_without_room_get_a_key():
+    x, y = pd.Series([0.1, 0.1, 0.1, 0.1, 0.9]), pd.Series([0.5, 0.5, 0.5, 0.5, 0.5])
+    assert beside.label_places(x, y, pd.Series(["a.one", "a.two", "a.three", "a.four", "b.one"])) == [
+        "top right", "bottom right", None, None, "top left",
+    ]  # fmt: skip
+    summary = pd.DataFrame(
+        {"arm": list("abcdef"), "total_ms": [100.0] * 6, "quality": [0.0] * 6, "endpoint": "local", "endpoint_kind": "local"}
+    )
+    drawn = [trace.text[0] for trace in beside.scatter_pareto(summary).data if trace.text]
+    assert 0 < len([text for text in drawn if text]) < 6

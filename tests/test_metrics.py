@@ -179,6 +179,17 @@ def test_sessions_are_never_crossed(store):
     assert queries.pairs(store, RUN).empty
 
 
+def test_an_arm_of_a_block_that_another_session_repeated_counts_once(store):
+    """The first session ended within the block: its baseline alone was measured, and is measured again."""
+    other = new_id()
+    store.write_session(SessionRow(other, RUN, "w", "h", clock.utc_now(), "0.1.0", None, {}, {}))
+    store.write_trials([a_trial("whole", a_call(0, ended=100))])
+    again = {"session_id": other, "attempt": 2}
+    store.write_trials([a_trial("whole", a_call(0, ended=90), **again), a_trial("streamed", a_call(0, first_text=60, ended=90), **again)])
+    counted = store.frame("SELECT arm, n, p50 FROM arm_summary WHERE metric = 'wait_ms' ORDER BY arm").values.tolist()
+    assert counted == [["streamed", 1, 60], ["whole", 1, 90]]
+
+
 def test_a_repeated_trial_is_paired_once_by_its_last_attempt(store):
     store.write_trials(
         [

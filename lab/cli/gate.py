@@ -195,14 +195,14 @@ def measured(result: RunResult, arm: Which, metric: str) -> pd.Series:
 
 
 def _blocks(result: RunResult, arm: Which, metric: str) -> pd.Series:
-    """The arm's good trials by session and block; a repeated block counts once, as it went last."""
+    """The arm's good trials by block; a repeated block counts once, as it went last, in whichever session."""
     from lab.store.queries import METRICS
 
     rows = result.trials
     if metric not in METRICS:
         raise LabError(f"There is no metric {metric!r}; try wait_ms, ttft_ms or total_ms.")
     rows = rows[(rows.technique == arm.technique) & (rows.arm == arm.arm) & (rows.phase == "measured") & (rows.outcome == "ok")]
-    return rows.drop_duplicates(["session_id", "block"], keep="last").set_index(["session_id", "block"])[metric].astype(float)
+    return rows.sort_values("attempt", kind="stable").drop_duplicates("block", keep="last").set_index("block")[metric].astype(float)
 
 
 def _side(low: float | None, high: float | None, limit: float, below: str) -> str:

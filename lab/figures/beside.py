@@ -6,7 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from lab.figures import palette, sheet
-from lab.figures.format import metric_words, number, short_id, unit, usd, value
+from lab.figures.format import metric_words, percent, short_id, unit, usd, value
 
 TABLE = ("wait_ms", "ttft_ms", "total_ms", "tokens_per_s", "output_tokens")
 
@@ -82,14 +82,15 @@ def scatter_pareto(
     if len(edge) > 1:
         line = {"color": palette.theme(dark).zero, "width": 1, "dash": "dot"}
         figure.add_scatter(x=edge[metric], y=edge["up"], mode="lines", line=line, hoverinfo="skip")
+    top = float(y.max()) or 1.0
+    places = label_places(summary[metric] / float(summary[metric].max() or 1), (y / top + 0.1) / 1.4, summary[label])
     for row, arm in summary.iterrows():
-        right = float(arm[metric]) > 0.6 * float(summary[metric].max())
         figure.add_scatter(
             x=[arm[metric]],
             y=[y[row]],
             mode="markers+text",
-            text=[sheet.bold(arm[label], colours[arm[label]])],
-            textposition="top left" if right else "top right",
+            text=[sheet.bold(arm[label], colours[arm[label]]) if places[row] else ""],
+            textposition=places[row] or "top right",
             marker={
                 "color": palette.fade(colours[arm[label]], 0.9 if front[row] else 0.4),
                 "size": 10 + 14 * (arm["quality"] if arm["quality"] == arm["quality"] else 0.3),
@@ -98,12 +99,11 @@ def scatter_pareto(
             customdata=[[str(arm.get("run_id", "")), str(arm[label])]],
             hovertext=[
                 f"{sheet.bold(arm[label])}<br>{metric_words(metric)} {value(metric, arm[metric])}<br>cost {usd(arm['cost_usd'])}, "
-                f"quality {number(arm['quality'])}" + ("" if front[row] else "<br>beaten by another arm")
+                f"quality {percent(arm['quality'])}" + ("" if front[row] else "<br>beaten by another arm")
             ],
             hovertemplate="%{hovertext}<extra></extra>",
         )
     figure.update_xaxes(rangemode="tozero", separatethousands=True, nticks=6)
-    top = float(y.max()) or 1.0
     figure.update_yaxes(range=[-0.1 * top, 1.3 * top], tickprefix="$" if priced else "", nticks=5)
     names = list(summary.loc[front, label])
     title = f"Nothing beats {names[0]}" if len(names) == 1 else f"{len(names)} of {len(summary)} arms are on the front"
@@ -119,5 +119,32 @@ def scatter_pareto(
         kind=sheet.one_kind(summary),
         reason=reason,
         left=sheet.AXIS_PX,
+        legend={str(arm[label]): colours[arm[label]] for row, arm in summary.iterrows() if not places[row]},
         x_title=f"{unit(metric)} · left is sooner, {'lower is cheaper' if priced else 'higher is better'}",
     )
+
+
+WIDTH_PX, HEIGHT_PX, CHARACTER_PX, LINE_PX, GAP_PX = 480, 240, 7.5, 17, 12
+
+
+def label_places(x: pd.Series, y: pd.Series, labels: pd.Series) -> list[str | None]:
+    """Where each point's name stands so that none covers another or a point; None where there is no room, and a key must tell it.
+
+    x and y are shares of the plot, which is taken as wide as on a small window; on a wider one there is more room.
+    """
+    points = [(a * WIDTH_PX, b * HEIGHT_PX) for a, b in zip(x, y, strict=True)]
+    taken = [(a - GAP_PX / 2, b - GAP_PX / 2, a + GAP_PX / 2, b + GAP_PX / 2) for a, b in points]
+    places: list[str | None] = []
+    for (a, b), label in zip(points, labels, strict=True):
+        wide = CHARACTER_PX * len(str(label))
+        chosen = None
+        for place in ("top right", "top left", "bottom right", "bottom left"):
+            left = a + GAP_PX if place.endswith("right") else a - GAP_PX - wide
+            low = b + GAP_PX / 2 if place.startswith("top") else b - GAP_PX / 2 - LINE_PX
+            box = (left, low, left + wide, low + LINE_PX)
+            inside = box[0] >= 0 and box[2] <= WIDTH_PX and box[1] >= -LINE_PX
+            if inside and not any(box[0] < c[2] and c[0] < box[2] and box[1] < c[3] and c[1] < box[3] for c in taken):
+                chosen, taken = place, [*taken, box]
+                break
+        places.append(chosen)
+    return places

@@ -88,7 +88,7 @@ def value(metric: str, amount: float | None, sign: bool = False) -> str:
         return ms(amount, sign)
     if metric.endswith("_usd"):
         return usd(amount, sign)
-    if metric.endswith("_share"):
+    if metric.endswith("_share") or metric == "quality":
         return percent(amount, sign)
     text = number(amount)
     return f"+{text}" if sign and not missing(amount) and amount > 0 else text

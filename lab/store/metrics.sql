@@ -204,7 +204,7 @@ LEFT JOIN (
 ) AS answer ON answer.run_id = trial.run_id AND answer.session_id = trial.session_id AND answer.trial_id = trial.trial_id;
 
 
--- What may be compared: measured, ended well, in the cache state it should have; the last attempt of an arm in its block.
+-- What may be compared: measured, ended well, in the cache state it should have; the last attempt of an arm in its block, in whichever session.
 CREATE OR REPLACE VIEW compared_trials AS
 SELECT
     run_id,
@@ -232,7 +232,7 @@ SELECT
     quality
 FROM trial_metrics
 WHERE phase = 'measured' AND outcome = 'ok'
-QUALIFY row_number() OVER (PARTITION BY run_id, session_id, block, technique, arm ORDER BY attempt DESC) = 1;
+QUALIFY row_number() OVER (PARTITION BY run_id, block, technique, arm ORDER BY attempt DESC, started_utc DESC) = 1;
 
 
 -- One row per arm and metric. quantile_cont interpolates linearly between the two nearest trials (Hyndman & Fan, type 7).

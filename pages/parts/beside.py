@@ -119,7 +119,7 @@ def _table(table: pd.DataFrame) -> None:
             },
             "tokens_per_s": column.NumberColumn("tokens/s, p50", format="%.1f"),
             "cost_usd": column.NumberColumn("cost per trial", format="$%.5f"),
-            "quality": column.NumberColumn("quality", format="%.2f"),
+            "quality": column.NumberColumn("quality", format="percent"),
             "started_utc": column.DatetimeColumn("started, UTC", format="D MMM YYYY, HH:mm"),
         },
     )

@@ -151,7 +151,7 @@ _COLUMNS = {
     "calls": MS("calls", format="%.1f"),
     "prompt_tokens": MS("prompt tokens", format="%.0f"),
     "output_tokens": MS("output tokens", format="%.0f"),
-    "quality": MS("quality", format="%.2f"),
+    "quality": MS("quality", format="percent"),
     "cost_usd": MS("cost per trial", format="$%.6f"),
     **{kind: MS(f"{name}, ms", format="%.0f") for kind, name in WAITS.items()},
 }

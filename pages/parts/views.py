@@ -153,7 +153,7 @@ def _summary(run: dict[str, Any], metric: str) -> None:
                 for q in ("p50", "p95", "p99")
             }
             counted = result.counted(technique, arm)
-            facts = {"quality": counted.get("quality"), "cost per trial": words.usd(counted.get("cost_usd"))}
+            facts = {"quality": words.percent(counted.get("quality")), "cost per trial": words.usd(counted.get("cost_usd"))}
             lines.append({"arm": result.name(technique, arm), "n": found["n"], "failed": counted.get("failed"), **cell, **facts})
     st.dataframe(lines, hide_index=True, key="summary")
     st.caption("In brackets: more trials are needed before this percentile can be relied on (p95 from 72, p99 from 368).")

@@ -88,11 +88,11 @@ def details(result: RunResult) -> Details:
 def _percentiles(result: RunResult) -> pd.DataFrame:
     rows = result.pairs[result.pairs.metric == result.headline]
     found = [
-        (*arm, name, *stats.quantile_difference(part, q))
+        (*arm, name, *stats.quantile_difference(part, q)[:4])
         for arm, part in rows.groupby(["technique", "arm"], sort=False)
         for name, q in QUANTILES.items()
     ]
-    return pd.DataFrame(found, columns=["technique", "arm", "percentile", *stats.Interval._fields])
+    return pd.DataFrame(found, columns=["technique", "arm", "percentile", "estimate", "low", "high", "n"])
 
 
 def why(result: RunResult) -> list[str]:

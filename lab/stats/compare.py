@@ -142,7 +142,8 @@ def quality_gate(rows: pd.DataFrame | None, margin: float) -> Quality | None:
     """Paired non-inferiority on the mean change of quality; None where nothing was checked.
 
     The bound is a t bound on blocks. Where no block differs it is zero, and a loss rarer than one in n blocks stays possible.
-    A loss seen beyond the margin is worse, however few the blocks; a smaller one whose bound reaches beyond it is unclear.
+    Worse is a loss beyond the margin whose whole interval lies below zero: a few blocks that went wrong by chance accuse nobody. What is
+    neither worse nor not worse is unclear, which withholds green and stands in the headline.
     """
     from scipy import stats
 
@@ -152,7 +153,7 @@ def quality_gate(rows: pd.DataFrame | None, margin: float) -> Quality | None:
     values = changes["difference"].to_numpy(float)
     mean, n = float(values.mean()), values.size
     spread = float(values.std(ddof=1) / np.sqrt(n) * stats.t.ppf(0.975, n - 1)) if n > 1 else 0.0
-    shown = "worse" if mean < -margin else "not worse" if mean - spread >= -margin else "unclear"
+    shown = "not worse" if mean - spread >= -margin else "worse" if mean < -margin and mean + spread < 0 else "unclear"
     return Quality(mean, mean - spread, mean + spread, n, int(np.count_nonzero(values == 0)), shown)
 
 

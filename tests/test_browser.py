@@ -19,6 +19,7 @@ from lab.clock import now_ns, pause_s
 from lab.local.control import Control
 from lab.store.store import Store
 from pages.parts import frame
+from tests.measured import FAST
 
 pytestmark = pytest.mark.browser
 ROOT = Path(__file__).resolve().parent.parent
@@ -224,8 +225,8 @@ def test_the_race_plays_and_pauses_on_what_the_model_wrote(dashboard, recorded):
     written = dashboard.rows(
         "SELECT string_agg(text, '' ORDER BY seq) FROM events WHERE run_id = ? AND text IS NOT NULL GROUP BY call_id", recorded["run"]
     )
-    for lane in race.locator(".text").all_text_contents():
-        assert lane and (lane,) in written
+    lanes = race.locator(".text").all_text_contents()
+    assert len(lanes) == 2 and all((lane,) in written for lane in lanes if lane)  # so small a model may answer with nothing
 
 
 def test_the_report_and_a_figure_leave_the_page_as_files(dashboard, recorded, tmp_path):
@@ -242,6 +243,8 @@ def test_the_report_and_a_figure_leave_the_page_as_files(dashboard, recorded, tm
 
 
 def test_arms_of_three_techniques_run_side_by_side_in_shared_blocks(dashboard):
+    card = processes.local_server(simulated=True)
+    Control(card.base_url, card.api_key).knobs(**FAST)
     arms = ["streaming.whole", "caching.cached", "aa.b"]
     chosen = "&".join(f"arms={arm}" for arm in arms)
     page = dashboard.opened(f"Side_by_side?what=One+paired+run&endpoint=simulated&blocks=2&{chosen}")

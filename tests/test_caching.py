@@ -2,6 +2,7 @@
 
 from datetime import date
 
+import pandas as pd
 import pytest
 
 from lab import findings, pricing
@@ -69,3 +70,21 @@ async def test_of_a_cached_prefix_of_600_tokens_85_percent_are_not_read_again_an
     shortest = found.trials.groupby("arm")["ttft_ms"].min()
     assert shortest["cached"] < 0.5 * shortest["uncached"]
     assert (found.trials["outcome"] == "ok").all()
+
+
+def test_a_partial_read_is_the_read_that_a_longer_conversation_means():
+    shared = {"role": "answer", "arm": "cached", "error_kind": None, "ttft_ms": 90.0, "cost_usd": None, "prompt_tokens": 100}
+    calls = pd.DataFrame(
+        [
+            {
+                **shared,
+                "call_id": 1,
+                "intended_cache": "read",
+                "observed_cache": "partial",
+                "cache_read_tokens": 80,
+                "cache_write_tokens": 20,
+            },
+            {**shared, "call_id": 2, "intended_cache": "read", "observed_cache": "none", "cache_read_tokens": 0, "cache_write_tokens": 0},
+        ]
+    )
+    assert findings.cache_states(calls).set_index("observed_cache")["as_intended"].to_dict() == {"partial": 1.0, "none": 0.0}

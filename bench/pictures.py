@@ -21,8 +21,8 @@ from PIL import Image
 from playwright.sync_api import Error, Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
-VIEWS = {"home": "", "caching": "Prompt_caching", "streaming": "Streaming", "race": "Streaming?view=Race"}
-LOOP_S, FRAMES_PER_S, COLOURS = 6, 10, 64
+VIEWS = {"home": "", "caching": "Prompt_caching", "streaming": "Streaming", "race": "Prompt_caching?view=Race"}
+LOOP_S, FRAMES_PER_S, SPEED, COLOURS = 6, 10, 0.5, 64
 
 
 def free_port() -> int:
@@ -53,13 +53,13 @@ def take(page: Page, name: str, file: Path) -> None:
 
 
 def take_loop(page: Page, file: Path) -> None:
-    """The race from its start at true speed, then its end until LOOP_S are over: scrubbed frame by frame, so a slow machine drops none."""
+    """The race from its start at SPEED, then its end until LOOP_S are over: scrubbed frame by frame, so a slow machine drops none."""
     lanes, scrub = page.locator(".race").first, page.locator(".race input[type=range]").first
     lanes.scroll_into_view_if_needed()
     lanes.locator(".play").evaluate("play => { if (play.textContent === 'Pause') play.click(); }")
     frames = []
     for number in range(LOOP_S * FRAMES_PER_S):
-        scrub.evaluate("(scrub, ms) => { scrub.value = ms; scrub.oninput(); }", number * 1000 / FRAMES_PER_S)
+        scrub.evaluate("(scrub, ms) => { scrub.value = ms; scrub.oninput(); }", number * 1000 * SPEED / FRAMES_PER_S)
         frames.append(Image.open(io.BytesIO(lanes.screenshot())).convert("RGB"))
     # One palette for all, from the fullest frame: colours that change from frame to frame would flicker.
     palette = frames[-1].quantize(COLOURS, dither=Image.Dither.NONE)

@@ -18,6 +18,13 @@ def _tone(find: pd.Series) -> str:
     )
 
 
+def _share(find: pd.Series) -> float:
+    """The change as a share of the baseline, as the verdict says it: by the ratio within blocks, where that is known."""
+    if not missing(find.get("ratio")):
+        return float(find["ratio"]) - 1
+    return float(find["estimate_ms"]) / float(find["baseline_p50"])
+
+
 def _beside(find: pd.Series) -> str:
     """Change in cost and in quality; silent where a run has neither price nor checker."""
     parts = []
@@ -31,20 +38,20 @@ def _beside(find: pd.Series) -> str:
 def forest(finds: pd.DataFrame, dark: bool = False) -> go.Figure:
     """One row a technique on one zero line: the change of its headline median in %, with its interval; no estimate makes a ghost row.
 
-    Columns: technique, title, estimate_ms, low_ms, high_ms, baseline_p50; where known arm, metric, n, tone or verdict, cost_change_usd,
-    quality_change, run_id, endpoint, endpoint_kind, model.
+    Columns: technique, title, estimate_ms, low_ms, high_ms, baseline_p50; where known ratio, arm, metric, n, tone or verdict,
+    cost_change_usd, quality_change, run_id, endpoint, endpoint_kind, model.
     """
     if finds.empty:
         return sheet.empty("Run an experiment: its change in wait stands here, beside the others.", dark, "What was found")
     colours = palette.theme(dark)
     finds = finds.reset_index(drop=True)
-    figure, labels, notes, low_edge, high_edge, row_px = go.Figure(), [], [], -1.0, 0.25, 56
+    figure, labels, notes, low_edge, high_edge, row_px = go.Figure(), [], [], -1.0, 0.25, 60
     known = [
         not missing(find.get("estimate_ms")) and not missing(find.get("baseline_p50")) and find["baseline_p50"] > 0
         for _, find in finds.iterrows()
     ]
     for row, find in finds.iterrows():
-        title, y = find.get("title") or find["technique"], -row - 20 / row_px
+        title, y = find.get("title") or find["technique"], -row - 24 / row_px
         if not known[row]:
             labels.append(f'<span style="color:{colours.muted}">{sheet.safe(title)}</span>')
             said = "not tried yet" if missing(find.get("run_id")) else "no pair to compare yet"
@@ -52,10 +59,9 @@ def forest(finds: pd.DataFrame, dark: bool = False) -> go.Figure:
             figure.add_shape(type="line", x0=-1, x1=0, y0=y, y1=y, line={"color": colours.ghost, "width": 1, "dash": "dot"})
             continue
         base = float(find["baseline_p50"])
-        middle, low, high = (
-            float(find[name]) / base if not missing(find.get(name)) else np.nan for name in ("estimate_ms", "low_ms", "high_ms")
-        )
-        low_edge, high_edge = min(low_edge, middle, np.nan_to_num(low)), max(high_edge, middle, np.nan_to_num(high))
+        low, high = (float(find[name]) / base if not missing(find.get(name)) else np.nan for name in ("low_ms", "high_ms"))
+        middle = _share(find)
+        low_edge, high_edge = min(low_edge, middle), max(high_edge, middle, np.nan_to_num(high))
         tone = palette.tone_colour(_tone(find), dark)
         arm = f" {sheet.safe(find['arm'])}" if not missing(find.get("arm")) else ""
         labels.append(sheet.bold(title))
@@ -72,7 +78,9 @@ def forest(finds: pd.DataFrame, dark: bool = False) -> go.Figure:
                 font={"color": colours.muted},
             )
         if not np.isnan(low):
-            figure.add_scatter(x=[low, high], y=[y, y], mode="lines", line={"color": tone, "width": 3}, hoverinfo="skip", showlegend=False)
+            # No time falls by more than all of it; in ms, where the baseline scatters, the interval can.
+            drawn = [max(low, -1.0), high]
+            figure.add_scatter(x=drawn, y=[y, y], mode="lines", line={"color": tone, "width": 3}, hoverinfo="skip", showlegend=False)
         interval = "" if np.isnan(low) else f" [{percent(low, sign=True)}, {percent(high, sign=True)}]"
         figure.add_scatter(
             x=[middle],
@@ -113,8 +121,8 @@ def forest(finds: pd.DataFrame, dark: bool = False) -> go.Figure:
 def _finding(finds: pd.DataFrame) -> str:
     if finds.empty:
         return "No technique has been tried yet"
-    shares = finds["estimate_ms"].astype(float) / finds["baseline_p50"].astype(float)
-    proven = shares[[_tone(find) == "good" for _, find in finds.iterrows()]]
+    shares = finds.apply(_share, axis=1)
+    proven = shares[[find.get("verdict") == "faster" or _tone(find) == "good" for _, find in finds.iterrows()]]
     if proven.empty:
         return "No technique has been shown to cut the wait yet"
     best = finds.loc[proven.idxmin()]

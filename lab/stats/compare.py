@@ -143,7 +143,7 @@ def quality_gate(rows: pd.DataFrame | None, margin: float) -> Quality | None:
 
     The bound is a t bound on blocks. Where no block differs it is zero, and a loss rarer than one in n blocks stays possible.
     Worse is a loss beyond the margin whose whole interval lies below zero: a few blocks that went wrong by chance accuse nobody. What is
-    neither worse nor not worse is unclear, which withholds green and stands in the headline.
+    neither worse nor not worse is unclear, which withholds green; where a loss was seen, the headline says so.
     """
     from scipy import stats
 

@@ -52,7 +52,7 @@ def _headline(one: Comparison, seconds: float | None, usd: float | None) -> str:
         return f"{arm} is faster but worse: {change}, quality {two_decimals(one.quality.change)}"
     if one.verdict == "faster_only_shorter":
         return f"{arm} is faster only because its answers are shorter: {change}"
-    unclear = one.verdict == "faster" and one.quality is not None and one.quality.shown == "unclear"
+    unclear = one.verdict == "faster" and one.quality is not None and one.quality.shown == "unclear" and one.quality.change < 0
     return f"{arm} is {one.verdict}: {change}" + (f"; quality unclear, {two_decimals(one.quality.change)}" if unclear else "")
 
 

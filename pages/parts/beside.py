@@ -15,7 +15,7 @@ from lab.harness.plan import SIDE_BY_SIDE, config_of
 from lab.harness.runner import estimate
 from lab.model import Arm, Knobs, LabError, Technique
 from lab.techniques import all_techniques
-from pages.parts import chart, race, results, rows, run_panel, set_up, views
+from pages.parts import chart, race, results, rows, run_panel, set_up, tables, views
 from pages.parts.frame import KIND_WORDS, escape
 
 METRICS = ("wait_ms", "ttft_ms", "total_ms", "tokens_per_s", "output_tokens", "cost_usd")
@@ -106,15 +106,13 @@ def _warn(chosen: list[str]) -> None:
 
 def _table(table: pd.DataFrame) -> None:
     column = st.column_config
-    st.dataframe(
+    tables.show(
         table,
-        column_order=SHOWN,
-        hide_index=True,
-        key="beside-table",
-        column_config={
+        "beside-table",
+        {
             "label": "arm",
             **{
-                name: column.NumberColumn(f"{words.metric_words(name)}, {words.unit(name)}, p50", format="%.0f")
+                name: column.NumberColumn(f"{words.metric_words(name)}, {words.unit(name)}, p50", format="localized")
                 for name in ("ttft_ms", "wait_ms", "total_ms")
             },
             "tokens_per_s": column.NumberColumn("tokens/s, p50", format="%.1f"),
@@ -122,6 +120,7 @@ def _table(table: pd.DataFrame) -> None:
             "quality": column.NumberColumn("quality", format="percent"),
             "started_utc": column.DatetimeColumn("started, UTC", format="D MMM YYYY, HH:mm"),
         },
+        column_order=SHOWN,
     )
 
 

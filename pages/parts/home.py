@@ -16,8 +16,8 @@ from pages.parts import chart, frame, rows
 
 LATEST = 8
 COLUMNS = (
-    "technique", "title", "run_id", "arm", "metric", "n", "estimate_ms", "low_ms", "high_ms", "baseline_p50", "cost_change_usd",
-    "quality_change", "verdict", "tone", "endpoint", "endpoint_kind",
+    "technique", "title", "run_id", "arm", "metric", "n", "estimate_ms", "low_ms", "high_ms", "baseline_p50", "ratio",
+    "cost_change_usd", "quality_change", "verdict", "tone", "endpoint", "endpoint_kind",
 )  # fmt: skip
 KINDS = ("live", "local", "simulated")
 
@@ -82,6 +82,7 @@ def show_finds() -> None:
                     "low_ms",
                     "high_ms",
                     "baseline_p50",
+                    "ratio",
                     "cost_change_usd",
                     "quality_change",
                     "verdict",

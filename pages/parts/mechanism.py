@@ -16,7 +16,7 @@ from lab.figures import spans as span_figures
 from lab.harness import plan
 from lab.scenarios import definitions
 from lab.store.spans import critical_path, waited_for
-from pages.parts import chart, rows
+from pages.parts import chart, rows, tables
 from pages.parts.results import arms, headline
 
 MS = st.column_config.NumberColumn
@@ -45,7 +45,7 @@ def _in_order(run: dict[str, Any], table: pd.DataFrame) -> pd.DataFrame:
 
 def _show(table: pd.DataFrame, key: str, config: dict[str, Any]) -> None:
     """A table without its empty columns: no price or no checker is not a column of nothing."""
-    st.dataframe(table.dropna(axis="columns", how="all"), hide_index=True, key=key, column_config=config)
+    tables.show(table.dropna(axis="columns", how="all"), key, config)
 
 
 # Prompt caching
@@ -63,9 +63,9 @@ def cache(run: dict[str, Any]) -> None:
         "cache-states",
         {
             "observed_cache": "observed",
-            "ttft_ms": MS("first token, ms, p50", format="%.0f"),
-            "read_tokens": MS("tokens read"),
-            "written_tokens": MS("tokens written"),
+            "ttft_ms": MS("first token, ms, p50", format="localized"),
+            "read_tokens": MS("tokens read", format="localized"),
+            "written_tokens": MS("tokens written", format="localized"),
             "cost_usd": MS("cost per call", format="$%.6f"),
             "as_intended": MS("state as intended", format="percent"),
             "hit_share": MS("read ÷ prompt", format="percent"),
@@ -147,13 +147,13 @@ def _by_arm(trials: pd.DataFrame, run: dict[str, Any]) -> None:
 
 
 _COLUMNS = {
-    "total_ms": MS("total, ms, p50", format="%.0f"),
+    "total_ms": MS("total, ms, p50", format="localized"),
     "calls": MS("calls", format="%.1f"),
-    "prompt_tokens": MS("prompt tokens", format="%.0f"),
-    "output_tokens": MS("output tokens", format="%.0f"),
+    "prompt_tokens": MS("prompt tokens", format="localized"),
+    "output_tokens": MS("output tokens", format="localized"),
     "quality": MS("quality", format="percent"),
     "cost_usd": MS("cost per trial", format="$%.6f"),
-    **{kind: MS(f"{name}, ms", format="%.0f") for kind, name in WAITS.items()},
+    **{kind: MS(f"{name}, ms", format="localized") for kind, name in WAITS.items()},
 }
 
 
@@ -176,16 +176,15 @@ def speed_up(run: dict[str, Any]) -> None:
                 }
             )
     chart.show(stacks.speed_up(_speed_ups(run), chart.dark(), run_id=run["run_id"]), key="speed-up")
-    st.dataframe(
-        lines,
-        hide_index=True,
-        key="fan-out",
-        column_config={
+    tables.show(
+        pd.DataFrame(lines),
+        "fan-out",
+        {
             **_COLUMNS,
             "n": MS("pieces"),
-            "sum_ms": MS("their sum, ms", format="%.0f"),
-            "slowest_ms": MS("the slowest, ms", format="%.0f"),
-            "took_ms": MS("first start to last end, ms", format="%.0f"),
+            "sum_ms": MS("their sum, ms", format="localized"),
+            "slowest_ms": MS("the slowest, ms", format="localized"),
+            "took_ms": MS("first start to last end, ms", format="localized"),
             "gained": MS("speed-up", format="%.1f×"),
             "most": MS("most possible", format="%.1f×"),
         },
@@ -193,11 +192,10 @@ def speed_up(run: dict[str, Any]) -> None:
     st.caption("Each arm's median trial: its tools, or its requests where it has no tools. The slowest piece is the critical path.")
     each = findings.per_request(_measured("calls", run))
     st.markdown("**What each single request takes**")
-    st.dataframe(
+    tables.show(
         _in_order(run, each),
-        hide_index=True,
-        key="per-request",
-        column_config={"n": MS("requests"), "median_ms": MS("median, ms", format="%.0f"), "longest_ms": MS("longest, ms", format="%.0f")},
+        "per-request",
+        {"n": MS("requests"), "median_ms": MS("median, ms", format="localized"), "longest_ms": MS("longest, ms", format="localized")},
     )
 
 

@@ -1,4 +1,4 @@
-"""Make the README's pictures from the running dashboard: home, a technique's page and the race, light and dark, and the race as a loop.
+"""Make the README's pictures from the running dashboard: home, a technique's page, and the race as a loop, each light and dark.
 
     python bench/pictures.py [--db FILE] [--out docs/pictures]
 
@@ -21,7 +21,7 @@ from PIL import Image
 from playwright.sync_api import Error, Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
-VIEWS = {"home": "", "caching": "Prompt_caching", "streaming": "Streaming", "race": "Prompt_caching?view=Race"}
+VIEWS = {"home": "", "caching": "Prompt_caching", "race": "Prompt_caching?view=Race"}
 LOOP_S, FRAMES_PER_S, SPEED, COLOURS = 6, 10, 0.5, 64
 
 
@@ -40,16 +40,6 @@ def ready(page: Page, url: str) -> None:
             time.sleep(0.25)
     page.locator('[data-testid=stApp][data-test-script-state="notRunning"]').wait_for(timeout=60_000)
     page.wait_for_timeout(2_500)
-
-
-def take(page: Page, name: str, file: Path) -> None:
-    if name == "race":
-        lanes = page.locator(".race").first
-        lanes.scroll_into_view_if_needed()
-        page.wait_for_timeout(700)
-        lanes.screenshot(path=str(file))
-        return
-    page.screenshot(path=str(file))
 
 
 def take_loop(page: Page, file: Path) -> None:
@@ -90,11 +80,9 @@ def main() -> int:
                 for name, path in VIEWS.items():
                     page = context.new_page()
                     ready(page, f"http://127.0.0.1:{port}/{path}")
-                    take(page, name, args.out / f"{name}-{scheme}.png")
-                    print(args.out / f"{name}-{scheme}.png")
-                    if name == "race":
-                        take_loop(page, args.out / f"race-{scheme}.gif")
-                        print(args.out / f"race-{scheme}.gif")
+                    file = args.out / f"{name}-{scheme}.{'gif' if name == 'race' else 'png'}"
+                    take_loop(page, file) if name == "race" else page.screenshot(path=str(file))
+                    print(file)
                     page.close()
     finally:
         server.terminate()

@@ -160,16 +160,15 @@ def interval_bar(
     figure.add_annotation(x=0, y=-0.9, text="0", showarrow=False, font={"color": colours.muted})
     if len(ends) == 3:
         words = f"{value(metric, low, sign=True)} … {value(metric, high, sign=True)}"
-        middle = (low + high) / 2
-        near = (middle - min(spread)) / span
+        near = ((low + high) / 2 - min(spread)) / span
         figure.add_annotation(
-            x=middle,
+            x=low if near < 0.3 else high if near > 0.7 else (low + high) / 2,
             y=-0.9,
             text=words,
             showarrow=False,
             font={"color": colours.muted},
             xanchor="left" if near < 0.3 else "right" if near > 0.7 else "center",
-            xshift=-8 if near < 0.3 else 8 if near > 0.7 else 0,
+            xshift=-4 if near < 0.3 else 4 if near > 0.7 else 0,
         )
     figure.update_xaxes(visible=False, range=[min(spread) - 0.06 * span, max(spread) + 0.06 * span])
     figure.update_yaxes(visible=False, range=[-1.5, 0.7])

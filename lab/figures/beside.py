@@ -104,7 +104,7 @@ def scatter_pareto(
             hovertemplate="%{hovertext}<extra></extra>",
         )
     figure.update_xaxes(rangemode="tozero", separatethousands=True, nticks=6)
-    figure.update_yaxes(range=[-0.1 * top, 1.3 * top], tickprefix="$" if priced else "", nticks=5)
+    figure.update_yaxes(range=[-0.1 * top, 1.3 * top], tickprefix="$" if priced else "", tickformat="" if priced else ".0%", nticks=5)
     names = list(summary.loc[front, label])
     title = f"Nothing beats {names[0]}" if len(names) == 1 else f"{len(names)} of {len(summary)} arms are on the front"
     n = f" · n = {int(summary['n'].min()):,} or more each" if "n" in summary.columns and summary["n"].notna().any() else ""

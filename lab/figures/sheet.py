@@ -44,8 +44,10 @@ def where(frame: pd.DataFrame) -> str:
     """The endpoint and model of a frame's rows in words, with the kind where it is not live."""
     parts = []
     for column in ("endpoint", "model"):
-        if column in frame.columns and len(names := frame[column].dropna().unique()):
-            parts.append(", ".join(map(str, names[:3])) + (" …" if len(names) > 3 else ""))
+        # A row of several models names them in one cell.
+        given = frame[column].dropna().unique() if column in frame.columns else ()
+        if names := list(dict.fromkeys(name for cell in given for name in str(cell).split(", "))):
+            parts.append(", ".join(names[:3]) + (" …" if len(names) > 3 else ""))
     kind = one_kind(frame)
     if kind in ("local", "simulated") and kind not in parts:
         parts.insert(0, kind)

@@ -188,8 +188,8 @@ def _left_out(counts: pd.DataFrame | None, arms: Sequence[tuple[str, str]]) -> l
                     reasons.append(f"{arm}: {int(row[name])} {said}")
             n, held_up = n + int(row.get("n") or 0), held_up + int(row.get("client_caused") or 0)
     if held_up:
-        were = "trial was" if held_up == 1 else "trials were"
-        reasons.append(f"{held_up} of {n} {were} held up by this machine (late event loop or unexpected reconnect), kept in")
+        were = "was" if held_up == 1 else "were"
+        reasons.append(f"{held_up} of {n} trials {were} held up by this machine (late event loop or unexpected reconnect), kept in")
     return reasons
 
 

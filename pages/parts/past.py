@@ -115,7 +115,7 @@ def undo() -> None:
 
 
 def trend(chosen: dict[str, Any]) -> None:
-    """One chart a technique and endpoint kind: kinds never share one."""
+    """One chart a technique and endpoint kind, where it was run twice: kinds never share one."""
     metric = st.selectbox("Metric", METRICS, format_func=words.metric_words, key="metric", bind="query-params")
     named = {name: chosen.get(name) for name in ("technique", "endpoint_kind", "model")}
     found = rows.ask("history", metric, **named)
@@ -123,11 +123,14 @@ def trend(chosen: dict[str, Any]) -> None:
         st.info(f"No run that matches has a {words.metric_words(metric)}.")
         return
     groups = list(found.groupby(["run_technique", "endpoint_kind"], sort=False))
-    for (technique, kind), mine in sorted(groups, key=lambda group: -group[1]["run_id"].nunique())[:4]:
+    several = [(name, mine) for name, mine in groups if mine["run_id"].nunique() > 1]
+    for (technique, kind), mine in sorted(several, key=lambda group: -group[1]["run_id"].nunique())[:4]:
         st.caption(f"{technique} · {kind}")
         chart.show(trends.history_trend(mine, chart.dark(), metric=metric), key=f"trend-{technique}-{kind}")
-    if len(groups) > 4:
-        st.caption(f"{len(groups) - 4} more groups match; choose a technique above to see them.")
+    if len(several) > 4:
+        st.caption(f"{len(several) - 4} more groups match; choose a technique above to see them.")
+    if once := [f"{technique} on {kind}" for (technique, kind), mine in groups if mine["run_id"].nunique() == 1]:
+        st.caption(f"A trend needs two runs; run once so far: {', '.join(once)}.")
 
 
 def drift(run: dict[str, Any]) -> None:

@@ -76,6 +76,8 @@ def fan_out(spans: pd.DataFrame) -> dict[str, float] | None:
     `sum_ms / took_ms` is the speed-up they had, `sum_ms / slowest_ms` the most they could have.
     """
     done = spans.dropna(subset=["ended_ns"])
+    trial = done[done["kind"] == "trial"]
+    done = done[done["started_ns"].between(trial["started_ns"].min(), trial["ended_ns"].max())]  # no prime, and no judge
     pieces = done[done["kind"] == "tool"]
     pieces = pieces if len(pieces) else done[done["kind"] == "call"]
     if pieces.empty:
@@ -94,7 +96,7 @@ def per_request(calls: pd.DataFrame) -> pd.DataFrame:
 def coordination(trials: pd.DataFrame, calls: pd.DataFrame) -> pd.DataFrame:
     """By arm of a topology: mean calls, tokens, cost and quality, and median total_ms: what working as a team takes."""
     good = trials[trials["outcome"] == "ok"]
-    tokens = calls[calls["role"] != "prime"].groupby("trial_id")[["prompt_tokens", "output_tokens"]].sum()
+    tokens = calls[~calls["role"].isin(["prime", "check"])].groupby("trial_id")[["prompt_tokens", "output_tokens"]].sum()
     merged = good[["trial_id", "arm", "total_ms", "calls", "cost_usd", "quality"]].merge(
         tokens, left_on="trial_id", right_index=True, how="left"
     )

@@ -158,7 +158,11 @@ async def test_a_judges_reply_is_the_quality(simulated, endpoint, tmp_path):
     sink = Kept()
     await runner(endpoint, sink, scenario=str(tasks)).run()
     assert [f.trial.quality for f in sink.trials] == [0.7, 0.4]
-    assert [len(f.calls) for f in sink.trials] == [1, 1]
+    for f in sink.trials:
+        answered, judged = f.calls
+        assert (answered.role, judged.role) == ("answer", "check") and judged.started_ns >= f.trial.ended_ns
+        roots = [span for span in f.spans if span.parent_id is None]
+        assert [span.kind for span in roots] == ["trial"] and roots[0].ended_ns == f.trial.ended_ns
 
 
 async def test_a_call_has_one_span_and_the_root_covers_it(simulated, endpoint):

@@ -22,7 +22,7 @@ def race_data(events: pd.DataFrame, calls: pd.DataFrame, dark: bool = False, *, 
     `events` has at_ms (from the trial's start), call_id, kind, characters, text; `calls` the same trials' call_metrics. Answers only:
     what a router's classifier writes is no text that a reader waits for.
     """
-    calls = calls[calls["role"] != "prime"] if "role" in calls.columns else calls
+    calls = calls[~calls["role"].isin(["prime", "check"])] if "role" in calls.columns else calls
     order = [arm for arm in arms or calls["arm"].unique() if (calls["arm"] == arm).any()]
     colours = palette.arm_colours(arms or order, dark)
     lanes = []

@@ -109,7 +109,7 @@ def waterfall(
     reason: str | None = None,
 ) -> go.Figure:
     """The median trial of each arm, call by call, from that trial's start (call_metrics' columns); n trials lie behind each median."""
-    calls = calls[calls["role"] != "prime"] if "role" in calls.columns else calls
+    calls = calls[~calls["role"].isin(["prime", "check"])] if "role" in calls.columns else calls
     if calls.empty:
         return sheet.empty("When a run has a finished trial, its phases stand here.", dark, "Where the time goes")
     order = [arm for arm in arms or calls["arm"].unique() if (calls["arm"] == arm).any()]
@@ -150,7 +150,7 @@ def trial_rows(
     calls: pd.DataFrame, dark: bool = False, *, colour: str | None = None, limit: int = 60, reason: str | None = None
 ) -> go.Figure:
     """Every trial of one arm as a waterfall row, in the order they ran; past `limit` trials an even spread from fastest to slowest."""
-    calls = calls[calls["role"] != "prime"] if "role" in calls.columns else calls
+    calls = calls[~calls["role"].isin(["prime", "check"])] if "role" in calls.columns else calls
     if calls.empty:
         return sheet.empty("Choose an arm with finished trials.", dark, "The trials of one arm")
     ends = (calls["started_ms"].fillna(0) + calls["total_ms"].fillna(0)).groupby(calls["trial_id"]).max().sort_values()

@@ -256,7 +256,7 @@ class Bench:
             span.ended_ns = span.ended_ns - origin if span.ended_ns is not None else None
         self.mismatches += [why for call, row in zip(self.calls, rows, strict=True) if not call.intent.own and (why := cache_mismatch(row))]
         # A sum with an unknown price in it is unknown; a call that was refused, without any usage, cost nothing.
-        costs = [row.cost_usd for call, row in zip(self.calls, rows, strict=True) if call.reading.usage]
+        costs = [row.cost_usd for call, row in zip(self.calls, rows, strict=True) if call.reading.usage and row.role != "check"]
         self.trial.cost_usd = sum(costs) if costs and None not in costs else None
         return FinishedTrial(self.trial, rows, self.spans, events)
 

@@ -245,16 +245,16 @@ class BenchmarkRunner:
         finally:
             gc.enable()
         answer = self._outcome(bench, work, reason)
+        if reason is None and row.outcome == "ok":
+            row.quality = definitions.score(block.task, answer)
+            if row.quality is None and answer is not None:
+                row.quality = await self._judge(bench, block.task, answer)
         finished = bench.finished()
         origin = self.session.origin_ns
         row.started_ns -= origin
         row.ended_ns = (row.ended_ns or now_ns()) - origin
         if bench.mismatches and row.outcome == "ok":
             row.outcome, row.error_text = "mismatch", "; ".join(dict.fromkeys(bench.mismatches))
-        if reason is None and row.outcome in ("ok", "mismatch"):
-            row.quality = definitions.score(block.task, answer)
-            if row.quality is None and answer is not None:
-                row.quality = await self._judge(block.task, answer)
         if row.outcome == "failed":
             self.failures, self.failed_because = self.failures + 1, f"{row.error_kind}: {row.error_text}"
         elif row.outcome != "cancelled":
@@ -316,19 +316,18 @@ class BenchmarkRunner:
             row.outcome, row.error_kind, row.error_text = "failed", own[-1].error_kind, own[-1].error_text
         return answer
 
-    async def _judge(self, task: Task, answer: str) -> float | None:
-        """A judge's opinion, asked after the clock and outside the trial's rows; its cost counts towards the budget."""
+    async def _judge(self, bench: Bench, task: Task, answer: str) -> float | None:
+        """A judge's opinion, asked after the trial's clock: a row of its own, role `check`, outside the trial's times and its cost."""
         body = definitions.judge_body(task, answer)
         if body is None:
             return None
-        row = TrialRow("", self.run_id, self.session.id, "", "", 0, 0, 0, "warmup", None, utc_now(), now_ns())
-        bench = Bench(self.session, row, "")
-        token = OBSERVER.set(bench.observe)  # without an observer the bytes pass unseen, and there would be no reply to read
+        observer = OBSERVER.set(bench.observe)
+        root = SPAN.set(next((span.span_id for span in bench.spans if span.kind == "trial"), None))
         try:
             reply = await bench.call(Request(body, tier="large", stream=False), role="check")
         finally:
-            OBSERVER.reset(token)
-        self.spent_usd += self.session.spent_usd(self.endpoint.model_for("large"), reply.usage)
+            SPAN.reset(root)
+            OBSERVER.reset(observer)
         return definitions.judged(reply.text) if reply.ok else None
 
     # What to say

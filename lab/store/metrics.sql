@@ -116,24 +116,25 @@ WHERE role = 'answer' AND error_kind IS NULL
 GROUP BY ALL;
 
 
--- What all calls of a trial add up to. Primes are made outside the trial's clock: they count in its cost alone.
+-- What all calls of a trial add up to. Primes are made outside the trial's clock: they count in its cost alone. A judge's call (check) counts nowhere.
 CREATE OR REPLACE VIEW trial_totals AS
 SELECT
     run_id,
     session_id,
     trial_id,
-    sum(output_tokens)         FILTER (role <> 'prime')::BIGINT             AS output_tokens,
-    sum(prompt_of(calls))      FILTER (role <> 'prime')::BIGINT             AS prompt_tokens,
-    sum(coalesce(cache_read_tokens, 0)) FILTER (role <> 'prime' AND input_tokens IS NOT NULL)::BIGINT AS cache_read_tokens,
-    sum(cache_written(calls))  FILTER (role <> 'prime')::BIGINT             AS cache_write_tokens,
-    count(*)                   FILTER (role <> 'prime')                     AS calls,
-    count(*)                   FILTER (role <> 'prime' AND attempt > 1)     AS retries,
-    count(*)                   FILTER (role <> 'prime' AND error_kind IS NOT NULL) AS failed_calls,
-    max(loop_lag_ns)           FILTER (role <> 'prime') / 1e6               AS loop_lag_ms,
-    bool_and(connection_reused) FILTER (role <> 'prime')                    AS connection_reused,
+    sum(output_tokens)         FILTER (role NOT IN ('prime', 'check'))::BIGINT             AS output_tokens,
+    sum(prompt_of(calls))      FILTER (role NOT IN ('prime', 'check'))::BIGINT             AS prompt_tokens,
+    sum(coalesce(cache_read_tokens, 0)) FILTER (role NOT IN ('prime', 'check') AND input_tokens IS NOT NULL)::BIGINT AS cache_read_tokens,
+    sum(cache_written(calls))  FILTER (role NOT IN ('prime', 'check'))::BIGINT             AS cache_write_tokens,
+    count(*)                   FILTER (role NOT IN ('prime', 'check'))                     AS calls,
+    count(*)                   FILTER (role NOT IN ('prime', 'check') AND attempt > 1)     AS retries,
+    count(*)                   FILTER (role NOT IN ('prime', 'check') AND error_kind IS NOT NULL) AS failed_calls,
+    max(loop_lag_ns)           FILTER (role NOT IN ('prime', 'check')) / 1e6               AS loop_lag_ms,
+    bool_and(connection_reused) FILTER (role NOT IN ('prime', 'check'))                    AS connection_reused,
     arg_min(model, started_ns)                                              AS first_model,
     -- A sum with an unknown price in it is unknown; a call that was refused, without any usage, cost nothing.
-    CASE WHEN count(cost_usd) = count(coalesce(cost_usd, input_tokens, output_tokens)) THEN sum(cost_usd) END AS cost_usd
+    CASE WHEN count(cost_usd) FILTER (role <> 'check') = count(coalesce(cost_usd, input_tokens, output_tokens)) FILTER (role <> 'check')
+        THEN sum(cost_usd) FILTER (role <> 'check') END AS cost_usd
 FROM calls
 GROUP BY ALL;
 

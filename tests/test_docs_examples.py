@@ -12,6 +12,7 @@ import sys
 import pytest
 
 from lab import cli, paths
+from lab.scenarios.definitions import Task
 from lab.store.store import Store
 from tests.measured import FAST
 from tests.recorded_runs import record
@@ -78,6 +79,25 @@ def test_the_pytest_example(here, simulated, tmp_path):
         timeout=110,
     )
     assert told.returncode == 0 and "2 passed" in told.stdout, told.stdout
+
+
+def test_the_examples_of_your_own_tasks(here, simulated, tmp_path, capsys):
+    (tmp_path / "tasks.jsonl").write_text(blocks("your-tasks.md", "jsonl")[0], encoding="utf-8")
+    for name in ("short", "long"):
+        (tmp_path / f"{name}.json").write_text(blocks("your-tasks.md", "json")[0])
+    for line in blocks("your-tasks.md", "bash")[0].splitlines():
+        line = line.replace("--runs 20", f"--runs 3 --warmup 0 --endpoint {simulated.base_url}")
+        assert cli.main(shlex.split(line)[2:]) == 0
+    trials = Store().frame("SELECT technique, count(DISTINCT task_id) AS tasks FROM trials GROUP BY ALL ORDER BY ALL")
+    assert trials.values.tolist() == [["ab", 3], ["streaming", 3]]
+
+
+def test_every_check_of_the_table_scores():
+    rows = re.findall(r"^\| `(\{.*\})` \|", (DOCS / "your-tasks.md").read_text(encoding="utf-8"), re.MULTILINE)
+    kinds = [Task(prompt="?", check=json.loads(row)).check for row in rows]
+    assert {one.kind for one in kinds} == {"exact", "number", "regex", "json", "facts", "judge"}
+    said = 'Yes. The tide follows the moon. Lima, Peru. {"tier": "small"} Answer: 391'
+    assert [one.score(said) for one in kinds if one.kind != "judge"] == [0, 1, 1, 1, 1]
 
 
 def test_the_trace_examples(db, monkeypatch, tmp_path, capsys):

@@ -58,7 +58,7 @@ def test_an_effect_within_the_instruments_error_is_greyed_with_its_reason(measur
     assert found.words[0].tone == "unsure" and "within the instrument's own error, 500 ms" in found.words[0].detail
     details = results.details(found)
     assert details.parts.columns[2:].tolist() == ["connection", "wait", "tokens", "gap", "total", "n"]
-    percentiles = details.percentiles.set_index("percentile")
+    percentiles = results.percentiles(found).set_index("percentile")
     assert percentiles.loc["p50", "low"] < percentiles.loc["p50", "estimate"] < percentiles.loc["p50", "high"]
     assert percentiles["n"].tolist() == [8, 8] and percentiles["low"].notna().tolist() == [True, False]
 

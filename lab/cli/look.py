@@ -136,7 +136,7 @@ def _details(result, as_json: bool) -> None:
     console = Console(stderr=as_json, highlight=False)
     shown = {
         "Differences to the baseline, described, not judged": stats.differences(result.pairs),
-        f"Percentiles of {found.metric}, the arm's minus the baseline's, ms": found.percentiles,
+        f"Percentiles of {found.metric}, the arm's minus the baseline's, ms": results.percentiles(result),
         "Where the difference in total time comes from, ms": found.parts,
         "Measured trials that did not end well": found.failures,
         f"Tails of {found.metric}: successes, and with failures at the deadline": found.tails.drop(columns="technique"),

@@ -76,10 +76,11 @@ def fan_out(spans: pd.DataFrame) -> dict[str, float] | None:
     `sum_ms / took_ms` is the speed-up they had, `sum_ms / slowest_ms` the most they could have.
     """
     done = spans.dropna(subset=["ended_ns"])
-    trial = done[done["kind"] == "trial"]
-    done = done[done["started_ns"].between(trial["started_ns"].min(), trial["ended_ns"].max())]  # no prime, and no judge
     pieces = done[done["kind"] == "tool"]
-    pieces = pieces if len(pieces) else done[done["kind"] == "call"]
+    if pieces.empty:
+        trial = done[done["kind"] == "trial"]
+        within = done["started_ns"].between(trial["started_ns"].min(), trial["ended_ns"].max())  # no prime, and no judge
+        pieces = done[within & (done["kind"] == "call")]
     if pieces.empty:
         return None
     each = (pieces["ended_ns"] - pieces["started_ns"]) / 1e6

@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 from lab import paths, processes
 from lab.clock import pause_s
 from lab.figures import palette
+from lab.model import new_id
 from lab.store import queries
 from lab.store.store import Store
 from lab.techniques import all_techniques
@@ -99,6 +100,14 @@ def test_a_link_to_an_address_gets_the_key_only_when_the_user_agrees(db, monkeyp
     agreed.switch_page(frame.page_of("streaming").path).run()
     well(agreed)
     assert not agreed.warning and agreed.button(key="run-button")
+
+
+def test_home_sends_nothing_to_an_address_that_it_does_not_show(db, monkeypatch):
+    asked = []
+    monkeypatch.setattr(processes, "start_run", lambda config: asked.append(config.endpoint) or new_id())
+    opened("app.py", endpoint="https://elsewhere.example").button(key="first-run").click().run()
+    opened("app.py", endpoint="simulated").button(key="first-run").click().run()
+    assert asked == ["local", "simulated"]
 
 
 def test_another_endpoint_lets_go_of_the_run_in_the_url(stored):

@@ -104,6 +104,7 @@ def test_a_few_wrong_answers_in_a_few_blocks_accuse_nobody_and_are_not_green():
     one = planned(around(2000, 10), around(1000, 10), quality=([1.0] * 10, [1.0] * 7 + [0.0] * 3))
     said = stats.verdict(one)
     assert one.verdict == "faster" and said.tone == "warn" and said.headline.endswith("n = 10; quality unclear, −0.30")
+    assert said.detail.count("−0.30") == 1 and any("not shown to be kept" in reason for reason in one.reasons)
 
 
 def test_quality_that_is_not_shown_to_be_kept_withholds_green():

@@ -30,7 +30,9 @@ class Words(NamedTuple):
 def verdict(one: Comparison, *, seconds_per_block: float | None = None, usd_per_block: float | None = None) -> Words:
     """`seconds_per_block` and `usd_per_block` price the blocks that are still needed."""
     headline = _headline(one, seconds_per_block, usd_per_block)
-    details = [*_quality(one), *_price(one), *_only_shorter(one), *one.reasons]
+    # The line on quality says with its interval what the reason says without.
+    reasons = [reason for reason in one.reasons if not reason.startswith("quality not shown")]
+    details = [*_quality(one), *_price(one), *_only_shorter(one), *reasons]
     if one.level > 0.9501 and one.low_ms is not None:
         details.append(f"{100 * one.level:.3g} % interval, since several arms are compared (Holm)")
     # A refusal says in its headline what was seen; twice would be once too often.

@@ -79,11 +79,7 @@ def cost_usd(
     if held is None:
         return None
     fresh, read = int(usage.get("input_tokens") or 0), int(usage.get("cache_read_input_tokens") or 0)
-    written = int(usage.get("cache_creation_input_tokens") or 0)
-    by_ttl = usage.get("cache_creation") or {}
-    written_1h = int(by_ttl.get("ephemeral_1h_input_tokens") or 0)
-    # Some endpoints give only the split and some only the sum; a write of unknown TTL is one of five minutes, the API's default.
-    written_5m = max(written - written_1h, int(by_ttl.get("ephemeral_5m_input_tokens") or 0))
+    written_5m, written_1h = (count or 0 for count in cache_writes(usage))
     rates = held.rates_for(fresh + read + written_5m + written_1h)
     micro_usd = (
         fresh * rates.input
@@ -101,6 +97,16 @@ def cost_usd(
     if usage.get("inference_geo") == "us":
         micro_usd *= US_ONLY
     return micro_usd / 1e6
+
+
+def cache_writes(usage: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    """Tokens written for five minutes and for an hour; None where the usage tells of none.
+
+    Some endpoints give only the split and some only the sum; a write of unknown TTL is one of five minutes, the API's default.
+    """
+    split, total = usage.get("cache_creation") or {}, usage.get("cache_creation_input_tokens")
+    short, long = split.get("ephemeral_5m_input_tokens"), split.get("ephemeral_1h_input_tokens")
+    return short if total is None else max(total - (long or 0), short or 0), long
 
 
 def ceiling_usd(usage: Mapping[str, Any], day: date, rows: Sequence[Price] | None = None) -> float:

@@ -370,7 +370,7 @@ def test_a_split_with_one_ttl_leaves_the_rest_to_the_other():
     for split, expected in (
         ({"ephemeral_1h_input_tokens": 1000}, (0, 1000)),
         ({}, (1000, None)),
-        ({"ephemeral_5m_input_tokens": 400}, (400, None)),
+        ({"ephemeral_5m_input_tokens": 400, "ephemeral_1h_input_tokens": 600}, (400, 600)),
     ):
         benches._usage(row, {"cache_creation_input_tokens": 1000, "cache_creation": split})
         assert (row.cache_write_5m_tokens, row.cache_write_1h_tokens) == expected

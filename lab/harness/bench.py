@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import anthropic
 import httpx2
 
+from lab import pricing
 from lab.clock import now_ns, sleep_s
 from lab.endpoints import registry
 from lab.instrumentation import messages
@@ -299,13 +300,10 @@ CLOCKS = tuple(name for name in Reading.__dataclass_fields__ if name.endswith("_
 
 
 def _usage(row: CallRow, usage: Mapping[str, Any]) -> None:
-    """Tokens as the API reported them, never guessed; a write without a TTL split is the API's default, five minutes."""
-    split = usage.get("cache_creation") or {}
+    """Tokens as the API reported them, never guessed."""
     row.input_tokens, row.output_tokens = usage.get("input_tokens"), usage.get("output_tokens")
     row.cache_read_tokens = usage.get("cache_read_input_tokens")
-    row.cache_write_1h_tokens, row.cache_write_5m_tokens = split.get("ephemeral_1h_input_tokens"), split.get("ephemeral_5m_input_tokens")
-    if (written := usage.get("cache_creation_input_tokens")) is not None and row.cache_write_5m_tokens is None:
-        row.cache_write_5m_tokens = max(written - (row.cache_write_1h_tokens or 0), 0)
+    row.cache_write_5m_tokens, row.cache_write_1h_tokens = pricing.cache_writes(usage)
     row.thinking_tokens = (usage.get("output_tokens_details") or {}).get("thinking_tokens")
     row.speed, row.service_tier = usage.get("speed"), usage.get("service_tier")
 

@@ -48,7 +48,7 @@ def frame_bytes(frame: pd.DataFrame, format: str, name: str = "result") -> bytes
         raise LabError(f"There is no export format {format}. Choose one of: {', '.join(FORMATS)}")
     try:
         return _bytes(frame, format, name)
-    except (ArithmeticError, LookupError, NotImplementedError, TypeError, ValueError, duckdb.Error):
+    except (NotImplementedError, TypeError, ValueError):  # what pandas and Arrow raise for a type that the format has not
         odd = [column for column in frame.columns if not pd.api.types.is_numeric_dtype(frame[column])]
         return _bytes(frame.assign(**{column: frame[column].map(str, na_action="ignore") for column in odd}), format, name)
 

@@ -37,7 +37,7 @@ def show_steps() -> None:
             frame.install_model()
     with second, st.container(border=True, height="stretch"):
         st.markdown("**2 · The first experiment**")
-        st.caption("Streaming against whole answers, 6 blocks, about 40 s on two cores.")
+        st.caption("Streaming against whole answers, 6 blocks, about 15 s on two cores.")
         busy = processes.running() is not None
         if st.button("Run it", key="first-run", type="primary" if ready else "secondary", disabled=not ready or busy):
             run("streaming")

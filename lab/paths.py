@@ -17,15 +17,29 @@ def database() -> Path:
 
 def runtime() -> Path:
     """The user's runtime folder (mode 0700): progress files, locks, the local server's card. LAB_RUNTIME overrides it."""
+    return _own(runtime_folder(), "LAB_RUNTIME")
+
+
+def runtime_folder() -> Path:
+    """Where runtime() is or would be; makes nothing."""
     if chosen := os.environ.get("LAB_RUNTIME"):
-        folder = Path(chosen)
-    elif os.environ.get("XDG_RUNTIME_DIR") and sys.platform != "darwin":
-        folder = Path(os.environ["XDG_RUNTIME_DIR"]) / "llm-latency-lab"
-    else:
-        folder = Path(tempfile.gettempdir()) / f"llm-latency-lab-{os.getuid()}"
+        return Path(chosen)
+    if os.environ.get("XDG_RUNTIME_DIR") and sys.platform != "darwin":
+        return Path(os.environ["XDG_RUNTIME_DIR"]) / "llm-latency-lab"
+    return Path(tempfile.gettempdir()) / f"llm-latency-lab-{os.getuid()}"
+
+
+def settings() -> Path:
+    """The user's settings folder (mode 0700), which outlives a restart: consents.json. LAB_SETTINGS overrides it."""
+    if chosen := os.environ.get("LAB_SETTINGS"):
+        return _own(Path(chosen), "LAB_SETTINGS")
+    return _own(Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "llm-latency-lab", "LAB_SETTINGS")
+
+
+def _own(folder: Path, variable: str) -> Path:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
-        raise PermissionError(f"{folder} belongs to another user; set LAB_RUNTIME to a folder of your own.")
+        raise PermissionError(f"{folder} belongs to another user; set {variable} to a folder of your own.")
     folder.chmod(0o700)
     return folder
 

@@ -1,0 +1,142 @@
+"""Whose key is whose: a key belongs to one origin (scheme, host and port), and goes to no other unless the user agrees.
+
+Read afresh each time from the environment and .streamlit/secrets.toml: a key added later is used without a restart.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from lab import paths
+from lab.model import LabError
+
+CLAUDE_URL = "https://api.anthropic.com"
+PLACEHOLDER = "placeholder"
+"""What the SDK is given where no key goes: it refuses to make a request without any."""
+SECRET_NAMES = ("key", "token", "secret", "password")
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+def origin(url: str) -> str:
+    """scheme://host:port of a base URL, without a port that the scheme implies; LabError where it is no plain http address."""
+    try:
+        parts = urlsplit(url.strip())
+        port = parts.port
+    except ValueError:
+        raise LabError(f"{url!r:.200} is no base URL of a Messages API, such as {CLAUDE_URL}.") from None
+    if parts.scheme not in DEFAULT_PORTS or not parts.hostname or any(not c.isprintable() or c.isspace() or c == "\\" for c in url.strip()):
+        raise LabError(f"{url!r:.200} is no base URL of a Messages API, such as {CLAUDE_URL}.")
+    if "@" in parts.netloc:
+        raise LabError("A URL with a password in it would be stored; give the key in LAB_API_KEYS or .streamlit/secrets.toml instead.")
+    if "?" in url or "#" in url:
+        raise LabError("A base URL has no ? and no #: what stands there would be stored, and a key in it too. Give the address alone.")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme}://{host}" + (f":{port}" if port and port != DEFAULT_PORTS[parts.scheme] else "")
+
+
+def anthropic_key() -> str | None:
+    """ANTHROPIC_API_KEY from the environment, else from .streamlit/secrets.toml; None with LAB_IGNORE_KEYS=1."""
+    if ignored():
+        return None
+    return os.environ.get("ANTHROPIC_API_KEY") or _text(secrets().get("ANTHROPIC_API_KEY")) or None
+
+
+def anthropic_url() -> str:
+    return os.environ.get("ANTHROPIC_BASE_URL") or CLAUDE_URL
+
+
+def key_for(url: str) -> str | None:
+    """The key that the user's own settings give to this address: LAB_API_KEYS and [keys], then [endpoints.*], then Anthropic's."""
+    if ignored():
+        return None
+    wanted = origin(url)
+    for address, key in _assigned():
+        if key and _same(address, wanted):
+            return key
+    return None
+
+
+def _assigned() -> Iterator[tuple[str, str | None]]:
+    yield from _per_url()
+    for endpoint in _table(secrets(), "endpoints").values():
+        if isinstance(endpoint, dict):
+            yield _text(endpoint.get("base_url")), _text(endpoint.get("api_key"))
+    yield anthropic_url(), anthropic_key()
+
+
+def _per_url() -> Iterator[tuple[str, str]]:
+    try:
+        given = json.loads(os.environ.get("LAB_API_KEYS") or "{}")
+    except ValueError:
+        given = None
+    if not isinstance(given, dict):
+        raise LabError('LAB_API_KEYS is not a JSON object of base URL to key, such as {"https://gateway.example": "key"}.')
+    for address, key in [*given.items(), *_table(secrets(), "keys").items()]:
+        yield address, _text(key)
+
+
+def _same(address: str, wanted: str) -> bool:
+    try:
+        return origin(address) == wanted
+    except LabError:
+        return False
+
+
+def ignored() -> bool:
+    return os.environ.get("LAB_IGNORE_KEYS") == "1"
+
+
+def secrets() -> dict[str, Any]:
+    return {} if ignored() else _read(secrets_file())
+
+
+def secrets_file() -> Path:
+    return Path(os.environ.get("LAB_SECRETS") or paths.ROOT / ".streamlit" / "secrets.toml")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise LabError(f"{path.name} cannot be read as TOML; mend or remove it ({type(error).__name__}).") from None
+
+
+def _table(values: dict[str, Any], name: str) -> dict[str, Any]:
+    table = values.get(name)
+    return table if isinstance(table, dict) else {}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def known() -> set[str]:
+    """Every secret of this user that the lab can see, the ignored ones too: what is never to be kept or shown. It never raises."""
+    found = {os.environ.get(name, "") for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "LAB_LOCAL_KEY")}
+    try:
+        secrets_now = _read(secrets_file())
+    except LabError:
+        secrets_now = {}
+    try:
+        found |= {key for _, key in _per_url()}
+    except LabError:
+        found.add(os.environ.get("LAB_API_KEYS", ""))
+    found |= set(_leaves(secrets_now, False))
+    return found
+
+
+def _leaves(value: Any, secret: bool) -> Iterator[str]:
+    """Values of a secrets file whose name, or whose table's name, says that they are secret."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _leaves(inner, secret or any(word in name.lower() for word in SECRET_NAMES))
+    elif secret and isinstance(value, str):
+        yield value

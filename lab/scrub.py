@@ -1,0 +1,196 @@
+"""What a server, a file or a library says, made fit to be kept and shown: no key of this user in it, no control sequence, no endless text.
+
+A server may send back the key that it was sent, whole or in part and written in another way; whatever is kept or shown passes here once.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from lab import paths
+from lab.model import EventRow, FinishedTrial
+
+BLANK = "[key]"
+SHORTEST = 12
+"""A secret below this length is a placeholder, and would be met by chance."""
+GRAM = 5
+"""Every fifth place of a text is looked up among all pieces of this length, whatever the number of keys: a run of nine is always met."""
+ENOUGH = 16
+"""So many characters of a key in a row are blanked; fewer, where half the key is shorter. Its public beginning alone is not."""
+ERROR_TEXT, WORD, MESSAGE = 500, 200, 2_000
+TRIAL = {"error_kind": WORD, "error_text": ERROR_TEXT}
+CALL = dict.fromkeys(("model", "message_id", "request_id", "cache_miss_reason", "stop_reason", "speed", "service_tier", "error_kind"), WORD)
+CALL["error_text"] = ERROR_TEXT
+# C0 but tab and line feed, DEL, C1, marks that turn the reading direction, and halves of a surrogate pair.
+UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+_more: set[str] = set()
+
+
+def know(key: str) -> None:
+    """Another secret of this process, such as the key of a server that it has started."""
+    _more.add(key)
+
+
+def text(value: str, limit: int | None = None) -> str:
+    """`value` without keys and control characters; beyond `limit` it is cut, and says how long it was."""
+    secrets, length = _secrets(), len(value)
+    if limit is not None and length > limit:
+        value = value[: limit + secrets.longest]  # a key across the cut is still met whole
+    for begin, end in reversed(secrets.runs(value)):
+        value = value[:begin] + BLANK + value[end:]
+    value = visible(value)
+    if limit is None or (length <= limit and len(value) <= limit):
+        return value
+    said = f"… ({length:,} characters)"
+    return value[: max(limit - len(said), 0)] + said
+
+
+def visible(value: str) -> str:
+    """Each control character as one visible character, so that lengths stay and no terminal or page obeys it."""
+    return UNSEEN.sub(_symbol, value)
+
+
+def _symbol(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return chr(0x2400 + code) if code < 0x20 else "\u2421" if code == 0x7F else "\ufffd"
+
+
+def trial(finished: FinishedTrial) -> None:
+    """Every text of a finished trial, in place. A key in pieces, down to a character a delta, is blanked piece by piece."""
+    _fields(finished.trial, TRIAL)
+    for call in finished.calls:
+        _fields(call, CALL)
+    for span in finished.spans:
+        span.name = text(span.name, WORD)
+    calls: dict[str, list[EventRow]] = {}
+    for event in finished.events:
+        event.kind = text(event.kind, WORD)
+        if event.text:
+            calls.setdefault(event.call_id, []).append(event)
+    for events in calls.values():
+        for kind in (None, *{event.kind for event in events}):
+            _pieces([event for event in events if kind in (None, event.kind)])
+
+
+def _fields(row: Any, limits: dict[str, int]) -> None:
+    for name, limit in limits.items():
+        value = getattr(row, name)
+        if isinstance(value, str):
+            setattr(row, name, text(value, limit))
+
+
+def _pieces(events: Sequence[EventRow]) -> None:
+    for event, cleaned in zip(events, pieces([event.text or "" for event in events]), strict=True):
+        event.text = cleaned
+
+
+def pieces(texts: Sequence[str]) -> list[str]:
+    """Texts that follow each other, each as long as before, with what is a key in them or across them blanked."""
+    joined = "".join(texts)
+    for begin, end in _secrets().runs(joined):
+        joined = joined[:begin] + "•" * (end - begin) + joined[end:]
+    joined, at, cleaned = visible(joined), 0, []
+    for value in texts:
+        cleaned.append(joined[at : at + len(value)])
+        at += len(value)
+    return cleaned
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """The ways in which each secret may be written, and where each short piece of them stands."""
+
+    forms: tuple[tuple[str, int], ...]
+    """A way of writing, and how many characters of it in a row are enough."""
+    places: dict[str, tuple[tuple[int, int], ...]]
+    longest: int
+
+    def runs(self, value: str) -> list[tuple[int, int]]:
+        """Begin and end of each stretch of `value` that is (a good part of) a secret, in order and apart."""
+        found: list[tuple[int, int]] = []
+        places = self.places
+        at, last = 0, len(value) - GRAM
+        while at <= last:
+            run = None
+            if (hits := places.get(value[at : at + GRAM])) and (run := self._run(value, at, hits)):
+                while found and run[0] <= found[-1][1]:
+                    run = (min(found[-1][0], run[0]), max(found.pop()[1], run[1]))
+                found.append(run)
+            at = max(run[1], at + GRAM) if run else at + GRAM
+        return found
+
+    def _run(self, value: str, at: int, hits: tuple[tuple[int, int], ...]) -> tuple[int, int] | None:
+        best = None
+        for index, place in hits:
+            form, enough = self.forms[index]
+            begin, start = at, place
+            while begin and start and value[begin - 1] == form[start - 1]:
+                begin, start = begin - 1, start - 1
+            end, stop = at + GRAM, place + GRAM
+            while end < len(value) and stop < len(form) and value[end] == form[stop]:
+                end, stop = end + 1, stop + 1
+            if end - begin >= enough and (best is None or end - begin > best[1] - best[0]):
+                best = (begin, end)
+        return best
+
+
+def _secrets() -> Secrets:
+    from lab.endpoints import keys
+
+    cards = tuple(paths.runtime_folder() / f"{name}.json" for name in ("local", "simulated"))
+    named = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "LAB_API_KEYS", "LAB_LOCAL_KEY")
+    files = (keys.secrets_file(), *cards)
+    return _made(tuple(map(os.environ.get, named)), tuple((path, _stamp(path)) for path in files), frozenset(_more))
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        seen = path.stat()
+    except OSError:
+        return None
+    return seen.st_mtime_ns, seen.st_size
+
+
+@lru_cache(4)
+def _made(variables: tuple[str | None, ...], files: tuple[tuple[Path, Any], ...], more: frozenset[str]) -> Secrets:
+    from lab.endpoints import keys
+
+    secrets = keys.known() | more
+    for path, _ in files[1:]:
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            secrets.add(str(json.loads(path.read_text()).get("api_key") or ""))
+    forms: dict[str, int] = {}
+    for secret in sorted(secrets):
+        if len(secret) >= SHORTEST:
+            forms |= dict(_forms(secret))
+    places: dict[str, list[tuple[int, int]]] = {}
+    for index, form in enumerate(forms):
+        for place in range(len(form) - GRAM + 1):
+            places.setdefault(form[place : place + GRAM], []).append((index, place))
+    return Secrets(tuple(forms.items()), {gram: tuple(hits) for gram, hits in places.items()}, max(map(len, forms), default=0))
+
+
+def _forms(secret: str) -> Iterator[tuple[str, int]]:
+    """Plain, hex, percent and \\u writing, and base64 at each of the three places where it may begin inside a longer text."""
+    data = secret.encode("utf-8", "replace")
+    half = len(secret) // 2
+    for plain in {secret, secret.lower(), secret.upper(), quote(secret, safe="")}:
+        yield plain, min(ENOUGH, half)
+    for written in ("{:02x}", "{:02X}", "%{:02x}", "%{:02X}", "\\u{:04x}", "\\u{:04X}"):
+        yield "".join(map(written.format, data)), min(ENOUGH, half * len(written.format(0)))
+    for before in range(3):
+        packed = base64.b64encode(bytes(before) + data).decode()
+        inner = packed[(before * 8 + 5) // 6 : (before + len(data)) * 8 // 6]
+        for form in {inner, inner.replace("+", "-").replace("/", "_")}:
+            yield form, min(ENOUGH, half * 8 // 6 - 3)

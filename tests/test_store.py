@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import textwrap
@@ -281,14 +282,18 @@ def test_what_a_foreign_program_keeps_out_waits_in_the_spool(db):
     assert queries.row_counts(other)["events"] == 18
 
 
-def test_a_spooled_file_that_does_not_fit_is_set_aside_and_keeps_no_later_write_out(db, caplog):
+def test_a_wrong_line_in_the_spool_is_set_aside_and_keeps_neither_its_neighbours_nor_later_writes_out(db, caplog):
     store, run_id = filled(db)
     store._spool.mkdir()
-    (store._spool / "1.jsonl").write_text('{"rows": {"trials": [{"trial_id": "no id"}]}}\n')
-    (store._spool / "2.jsonl").write_text('{"upd')
-    assert store.set_note(run_id, "kept") and queries.run(store, run_id)["note"] == "kept"
-    assert sorted(file.name for file in store._spool.iterdir()) == ["1.refused", "2.refused"]
-    assert "is set aside" in caplog.text
+    wrong = ['{"rows": {"trials": [{"trial_id": "no id"}]}}', "garbage", "[1, 2]", "[" * 5000, '{"update": "no id"}']
+    good = json.dumps({"update": run_id, "name": "named in the spool"})
+    (store._spool / "1.jsonl").write_text("\n".join([*wrong, good]) + "\n")
+    (store._spool / "2.jsonl").write_text('{"upd')  # torn: whoever wrote it was killed, and had told nobody
+    assert store.set_note(run_id, "kept")
+    assert [queries.run(store, run_id)[name] for name in ("note", "name")] == ["kept", "named in the spool"]
+    assert [file.name for file in store._spool.iterdir()] == ["1.refused", "2.jsonl"] or not (store._spool / "2.jsonl").exists()
+    assert sorted((store._spool / "1.refused").read_text().splitlines()) == sorted(wrong)
+    assert "set aside" in caplog.text
 
 
 def test_half_an_emoji_costs_no_row(db):

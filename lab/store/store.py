@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import shutil
+import tempfile
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +22,8 @@ import pandas as pd
 
 from lab import clock, paths
 from lab.model import CallRow, EventRow, FinishedTrial, LabError, RunRow, SessionRow, SpanRow, Status, TrialRow, new_id
-from lab.store import migrations, turnstile
+from lab.store import frames, journal, migrations, turnstile
+from lab.store.journal import Journal
 from lab.store.turnstile import Busy
 
 ROWS = {"runs": RunRow, "sessions": SessionRow, "trials": TrialRow, "calls": CallRow, "spans": SpanRow, "events": EventRow}
@@ -27,8 +31,28 @@ COLUMNS = {table: [column.name for column in fields(row)] for table, row in ROWS
 # What a program of the lab never needs; the same for all connections of a process, or DuckDB refuses the second one.
 CONFIG = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false", "python_enable_replacements": "false"}
 READ_PATIENCE_S = 10.0
+SHORT_PATIENCE_S = 1.0
+"""Where rows wait beside the database, which can be read without it."""
+LARGEST_COPY = 2**30
 RETRY_S = 0.05
 BROKEN = (duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException, duckdb.IOException)
+# What a row can be wrong in. Whatever else a write fails with says nothing about the row: it could not be written, and is kept.
+UNFIT = (
+    duckdb.DataError,
+    duckdb.IntegrityError,
+    duckdb.NotSupportedError,
+    duckdb.ProgrammingError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
+
+
+FULL = ("No space left", "Disk quota exceeded", "File too large", "Read-only file system")
+
+
+class Full(LabError):
+    """The disk takes no more, for now."""
 
 
 class Imported(NamedTuple):
@@ -43,14 +67,19 @@ class Imported(NamedTuple):
 class Store:
     """One lab.duckdb. Threads and processes may each have their own Store of one file, and share one too.
 
-    Every `write_…` returns True once the rows are safely in the database. Where another program holds the file it returns False:
-    the rows are then on disk in the spool, and the next write of any process takes them in.
+    Every `write_…` returns True once the rows are safely in the database. Where another program holds the file, or the disk refuses,
+    it returns False: the rows are then on disk in the spool, readers see them, and the next write of any process takes them in.
     """
 
     def __init__(self, path: Path | str | None = None, patience_s: float = 10.0) -> None:
         self.path = Path(path or paths.database()).expanduser().absolute()
         self.patience_s = patience_s
         self._pending: list[dict[str, Any]] = []
+        self._journal = Journal(self._spool)
+        self._journalled = 0
+        """How many of the pending changes are on disk already, in the journal."""
+        self._kept: set[str] = set()
+        """Trials among them."""
         self._writes = threading.RLock()
         self._held = threading.local()
         self._current: tuple[int, int] | None = None
@@ -60,10 +89,13 @@ class Store:
 
     def frame(self, sql: str, params: Sequence[Any] | dict[str, Any] = ()) -> pd.DataFrame:
         """The rows of one query, read under the turnstile. UUIDs are str, times are UTC, JSON is text; an absent database has no rows."""
-        if held := getattr(self._held, "connection", None):
-            return fetch(held, sql, params)
-        with self.reading() as connection, self._explained():
-            return fetch(connection, sql, params)
+        try:
+            if held := getattr(self._held, "connection", None):
+                return fetch(held, sql, params)
+            with self.reading() as connection, self._explained():
+                return fetch(connection, sql, params)
+        except duckdb.DataError as error:
+            raise LabError(f"A value in {self.path} cannot be read: {str(error).splitlines()[0]}.") from error
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -80,7 +112,14 @@ class Store:
 
     @contextmanager
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A read-only connection while the turn lasts. Raises LabError where the file cannot be read."""
+        """A read-only connection while the turn lasts; what waits in the spool is in it. LabError where the file cannot be read."""
+        waiting = bool(journal.ownerless(self._spool))
+        if waiting and self._settled():
+            waiting = False
+        if waiting:
+            with self._overlaid() as connection:
+                yield connection
+            return
         if not self._exists():
             with self._connected(":memory:") as connection:
                 migrations.apply(connection)
@@ -102,9 +141,47 @@ class Store:
             else:
                 self._bring_up_to_date()
 
+    def _settled(self) -> bool:
+        """Whether what waited in the spool is in the database now."""
+        try:
+            with self._transaction(SHORT_PATIENCE_S):
+                return True
+        except LabError:
+            return False
+
+    @contextmanager
+    def _overlaid(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The database as it is on disk, and what waits beside it, together in memory: somebody holds the file, or the disk is full.
+
+        A large database is left out, and only what waits is seen.
+        """
+        with self._connected(":memory:") as connection:
+            migrations.apply(connection)
+            with suppress(OSError, duckdb.Error), tempfile.TemporaryDirectory(prefix="lab-copy-") as folder:
+                # A copy, since a file that somebody holds cannot be opened; what they have committed is in it and its log.
+                if self.path.stat().st_size <= LARGEST_COPY:
+                    copy = Path(folder) / "lab.duckdb"
+                    shutil.copyfile(self.path, copy)
+                    with suppress(FileNotFoundError):
+                        shutil.copyfile(f"{self.path}.wal", f"{copy}.wal")
+                    quoted = str(copy).replace("'", "''")
+                    connection.execute(f"ATTACH '{quoted}' AS copied")
+                    for table in ROWS:
+                        connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM copied.{table}")
+                    connection.execute("DETACH copied")
+            for path in journal.files(self._spool):
+                for _, change in journal.lines(path):
+                    with suppress(*UNFIT, duckdb.Error):
+                        _apply(connection, change or {})
+            yield connection
+
     def version(self) -> int:
-        """A number that grows with every write by any process: what pages cache by. 0 where there is no database."""
-        return turnstile.changes(self.path)
+        """A number that changes with every write by any process: what pages cache by. 0 where there is no database."""
+        waiting = 0
+        for path in journal.ownerless(self._spool):
+            with suppress(FileNotFoundError):
+                waiting += path.stat().st_size
+        return turnstile.changes(self.path) + (waiting << 32)
 
     # Writing
 
@@ -115,18 +192,24 @@ class Store:
     def write_session(self, row: SessionRow) -> bool:
         return self._write({"rows": {"sessions": [_values(row)]}})
 
+    def keep(self, trial: FinishedTrial) -> None:
+        """On disk, beside the database, before this returns: a trial that was told survives whatever ends this process.
+
+        The next write takes it into the database. Raises LabError where the disk refuses: then nobody must be told.
+        """
+        with self._writes:
+            try:
+                self._journal.append([_change([trial])], _plain)
+            except OSError as error:
+                raise LabError(_refused(self._spool, error)) from error
+            self._pending.append(_change([trial]))
+            self._journalled += 1
+            self._kept.add(trial.trial.trial_id)
+
     def write_trials(self, trials: Sequence[FinishedTrial]) -> bool:
         """Trials with their calls, spans and events in one transaction; a trial that is there already is left alone."""
-        return self._write(
-            {
-                "rows": {
-                    "trials": [_values(finished.trial) for finished in trials],
-                    "calls": [_values(row) for finished in trials for row in finished.calls],
-                    "spans": [_values(row) for finished in trials for row in finished.spans],
-                    "events": [{**_values(row), "trial_id": finished.trial.trial_id} for finished in trials for row in finished.events],
-                }
-            }
-        )
+        fresh = [trial for trial in trials if trial.trial.trial_id not in self._kept]
+        return self._write(*([_change(fresh)] if fresh or not self._pending else []))
 
     def finish_run(self, run_id: str, status: Status) -> bool:
         return self._write({"update": as_uuid(run_id), "status": status, "ended_utc": clock.utc_now().isoformat()})
@@ -180,8 +263,11 @@ class Store:
     def close(self) -> None:
         """Write what is still in memory; raises LabError if neither the database nor its spool can take it."""
         with self._writes:
-            if self._pending and not self._write() and self._pending:
-                raise LabError(f"{len(self._pending)} writes could not be kept: neither {self.path} nor {self._spool} can be written.")
+            try:
+                if self._pending and not self._write() and self._pending:
+                    raise LabError(f"{len(self._pending)} writes could not be kept: neither {self.path} nor {self._spool} can be written.")
+            finally:
+                self._journal.close()
 
     # Within
 
@@ -211,11 +297,15 @@ class Store:
     def _explained(self) -> Iterator[None]:
         try:
             yield
-        except BROKEN as error:
+        except UNFIT:
+            raise
+        except (*BROKEN, duckdb.Error) as error:
             raise self._unreadable(error) from error
 
     def _unreadable(self, error: Exception) -> LabError:
         reason = str(error).splitlines()[0].removeprefix("IO Error: ")
+        if any(word in str(error) for word in FULL):
+            return Full(f"Cannot write {self.path}: {reason}. The rows wait beside it; make room, and the next command takes them in.")
         return LabError(
             f"Cannot read {self.path}: {reason}. Move the file away, or choose another with --db; the lab then starts an empty one."
         )
@@ -251,9 +341,9 @@ class Store:
             turn.changed()
 
     @contextmanager
-    def _writing(self) -> Iterator[tuple[duckdb.DuckDBPyConnection, turnstile.Turn]]:
+    def _writing(self, patience_s: float | None = None) -> Iterator[tuple[duckdb.DuckDBPyConnection, turnstile.Turn]]:
         # While a foreign program keeps the file, a run should not lose ten seconds at every block: ask once, briefly, and spool.
-        patience_s = min(self.patience_s, 0.2) if self._was_busy else self.patience_s
+        patience_s = min(self.patience_s, 0.2) if self._was_busy else min(self.patience_s, patience_s or self.patience_s)
         deadline = clock.now_ns() + int(patience_s * 1e9)
         try:
             while True:
@@ -273,9 +363,9 @@ class Store:
             raise
 
     @contextmanager
-    def _transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _transaction(self, patience_s: float | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
         """One transaction in one turn; what waits in the spool is taken in first."""
-        with self._writes, self._writing() as (connection, turn), self._explained():
+        with self._writes, self._writing(patience_s) as (connection, turn), self._explained():
             if not self._is_current(connection):
                 migrations.apply(connection, str(self.path))
             self._take_in_spool(connection, turn)
@@ -284,60 +374,71 @@ class Store:
                 yield connection
                 connection.commit()
             except BaseException:
-                connection.rollback()
+                with suppress(duckdb.Error):
+                    connection.rollback()
                 raise
             turn.changed()
 
     def _take_in_spool(self, connection: duckdb.DuckDBPyConnection, turn: turnstile.Turn) -> None:
-        """Each file in a transaction of its own: one that does not fit is set aside, and must not keep every later write out."""
-        for file in sorted(self._spool.glob("*.jsonl")) if self._spool.exists() else []:
-            connection.begin()
-            try:
-                for line in file.read_text().splitlines():
-                    _apply(connection, json.loads(line))
-                connection.commit()
-            except BROKEN:
-                connection.rollback()
-                raise
-            except (duckdb.Error, LookupError, TypeError, ValueError) as error:
-                connection.rollback()
-                aside = file.rename(file.with_suffix(".refused"))
-                logging.getLogger(__name__).warning("%s does not fit the database and is set aside: %s", aside, str(error).splitlines()[0])
-                continue
-            turn.changed()
-            # Only now: if the process ends before this, it is taken in again, which changes nothing.
-            file.unlink(missing_ok=True)
+        """Each file in a transaction of its own. A line that does not fit is set aside, and must not keep the others out."""
+        for file in journal.files(self._spool):
+            with journal.taken(file) as free:
+                if not free:
+                    continue
+                changes = list(journal.lines(file))
+                unfit = [text for text, change in changes if change is None]
+                fit = [(text, change) for text, change in changes if change is not None]
+                unfit += _applied([change for _, change in fit], connection, [text for text, _ in fit])
+                if unfit:
+                    aside = file.with_suffix(".refused")
+                    aside.write_text("".join(text + "\n" for text in unfit))
+                    logging.getLogger(__name__).warning("%s: %d lines do not fit the database and are set aside", aside, len(unfit))
+                turn.changed()
+                # Only now: if the process ends before this, it is taken in again, which changes nothing.
+                file.unlink(missing_ok=True)
 
     def _write(self, *changes: dict[str, Any]) -> bool:
         with self._writes:
             self._pending += changes
             try:
                 with self._transaction() as connection:
-                    for change in self._pending:
-                        _apply(connection, change)
+                    unfit = _applied(self._pending, connection, self._pending, begun=True)
             except Busy:
                 self._keep_in_spool()
                 return False
-            except LabError:
+            except LabError as error:
                 self._keep_in_spool()
-                raise
-            except duckdb.Error:
-                # Rows that do not fit the tables must not keep later ones out.
-                del self._pending[len(self._pending) - len(changes) :]
-                raise
-            self._pending.clear()
+                if self._pending or not isinstance(error, Full):
+                    raise
+                return False
+            self._forget()
+            if unfit:
+                raise LabError(f"{len(unfit)} rows do not fit {self.path}, and are set aside in {self._set_aside(unfit)}.")
             return True
+
+    def _forget(self) -> None:
+        self._pending.clear()
+        self._kept.clear()
+        self._journal.clear()
+        self._journalled = 0
+
+    def _set_aside(self, changes: list[dict[str, Any]]) -> Path:
+        self._spool.mkdir(parents=True, exist_ok=True)
+        aside = self._spool / f"{new_id()}.refused"
+        aside.write_text("".join(json.dumps(change, default=_plain) + "\n" for change in changes))
+        return aside
 
     def _keep_in_spool(self) -> None:
         """On disk at once, so that even a killed process loses nothing; in memory where the disk refuses."""
         try:
-            self._spool.mkdir(parents=True, exist_ok=True)
-            part = self._spool / f"{new_id()}.part"
-            part.write_text("".join(json.dumps(change, default=_plain) + "\n" for change in self._pending))
-            part.rename(part.with_suffix(".jsonl"))
+            self._journal.append(self._pending[self._journalled :], _plain)
         except OSError:
             return
+        # Without an owner, so that whoever reads or writes next takes it in.
+        self._journal.close()
         self._pending.clear()
+        self._kept.clear()
+        self._journalled = 0
 
     def _import_tables(self, table_of, source: Path, attach: str | None = None) -> Imported:
         try:
@@ -379,9 +480,24 @@ class Store:
 
 
 def fetch(connection: duckdb.DuckDBPyConnection, sql: str, params: Sequence[Any] | dict[str, Any] = ()) -> pd.DataFrame:
-    """A result as pandas by way of Arrow, so that a UUID is a str and a missing integer makes a column of floats."""
+    """A result as pandas, by lab.store.frames."""
     relation = connection.sql(sql, params=params or None)
-    return relation.to_arrow_table().to_pandas() if relation is not None else pd.DataFrame()
+    return frames.read(relation) if relation is not None else pd.DataFrame()
+
+
+def _change(trials: Sequence[FinishedTrial]) -> dict[str, Any]:
+    return {
+        "rows": {
+            "trials": [_values(finished.trial) for finished in trials],
+            "calls": [_values(row) for finished in trials for row in finished.calls],
+            "spans": [_values(row) for finished in trials for row in finished.spans],
+            "events": [{**_values(row), "trial_id": finished.trial.trial_id} for finished in trials for row in finished.events],
+        }
+    }
+
+
+def _refused(folder: Path, error: OSError) -> str:
+    return f"Cannot write {folder}: {error.strerror}. What was told before is kept; make room and go on with `resume`."
 
 
 def _values(row: Any) -> dict[str, Any]:
@@ -400,6 +516,40 @@ def as_uuid(text: str) -> str:
         return str(uuid.UUID(text))
     except ValueError:
         raise LabError(f"{text!r} is not the id of a run. List the runs with: python main.py runs") from None
+
+
+def _applied(changes: list[dict[str, Any]], connection: duckdb.DuckDBPyConnection, names: list[Any], begun: bool = False) -> list[Any]:
+    """Apply all in one transaction, or, where one does not fit, each in its own; answers with the names of those that do not fit.
+
+    `begun`: the caller has begun the transaction and ends it.
+    """
+    try:
+        if not begun:
+            connection.begin()
+        for change in changes:
+            _apply(connection, change)
+        if not begun:
+            connection.commit()
+        return []
+    except UNFIT:
+        connection.rollback()
+    except BaseException:
+        if not begun:
+            with suppress(duckdb.Error):
+                connection.rollback()
+        raise
+    unfit = []
+    for change, name in zip(changes, names, strict=True):
+        connection.begin()
+        try:
+            _apply(connection, change)
+            connection.commit()
+        except UNFIT:
+            connection.rollback()
+            unfit.append(name)
+    if begun:
+        connection.begin()
+    return unfit
 
 
 def _apply(connection: duckdb.DuckDBPyConnection, change: dict[str, Any]) -> None:
@@ -437,11 +587,48 @@ def _insert(connection: duckdb.DuckDBPyConnection, rows: dict[str, list[dict[str
 
 
 def _row(table: str, row: dict[str, Any]) -> list[Any]:
-    return [_value(row.get(name)) for name in COLUMNS[table]]
+    return [_value(row.get(name), kind) for name, kind in _types(table).items()]
 
 
-def _value(value: Any) -> Any:
+@cache
+def _types(table: str) -> dict[str, str]:
+    """Column name to DuckDB's type, as the migrations make it."""
+    with duckdb.connect(":memory:", config=CONFIG) as connection:
+        migrations.apply(connection)
+        return {name: kind for name, kind, *_ in connection.execute(f"DESCRIBE {table}").fetchall()}
+
+
+def _value(value: Any, kind: str) -> Any:
+    """What the column can hold, whatever a server has sent: a number out of range is null, half an emoji or a NUL character is a mark."""
+    if value is None:
+        return None
+    if kind in BITS:
+        try:
+            number = int(value)
+        except (OverflowError, TypeError, ValueError):
+            return None
+        return number if -(2 ** (BITS[kind] - 1)) <= number < 2 ** (BITS[kind] - 1) else None
+    if kind == "DOUBLE":
+        try:
+            number = float(value)
+        except (OverflowError, TypeError, ValueError):
+            return None
+        return number if math.isfinite(number) else None
+    if kind == "JSON":
+        return json.dumps(_finite(value), allow_nan=False)
+    if kind == "VARCHAR":
+        value = str(value)
+        return value if value.isprintable() and value.isascii() else value.replace("\0", "␀").encode("utf-8", "replace").decode()
+    return value
+
+
+BITS = {"INTEGER": 32, "BIGINT": 64}
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity."""
     if isinstance(value, dict):
-        return json.dumps(value)
-    # Half an emoji, which Python can hold and UTF-8 cannot, must not cost the block.
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) and not value.isascii() else value
+        return {str(name): _finite(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -28,7 +28,8 @@ class Turn:
         self.lock = lock
 
     def changed(self) -> None:
-        os.pwrite(self.lock, b"%020d\n" % (_count(self.lock) + 1), 0)
+        with suppress(OSError):  # a full disk: pages may show what they had
+            os.pwrite(self.lock, b"%020d\n" % (_count(self.lock) + 1), 0)
 
 
 @contextmanager
@@ -75,7 +76,9 @@ def changes(database: Path) -> int:
 
 
 def _count(descriptor: int) -> int:
-    return int(os.pread(descriptor, 32, 0).strip() or b"0")
+    """Garbage in the file counts as nothing: the next change writes a number over it."""
+    written = os.pread(descriptor, 20, 0)
+    return int(written) if written.isdigit() else 0
 
 
 def _beside(database: Path, suffix: str) -> Path:

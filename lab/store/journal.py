@@ -1,0 +1,159 @@
+"""What was acknowledged and is not in the database yet: lines in a folder beside it, each on disk before anybody is told.
+
+A file belongs to one Store, which holds a lock on it for as long as it lives. Whoever finds a file without an owner takes it in.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from lab import clock
+from lab.model import new_id
+
+
+class Journal:
+    """One Store's own file; it is made at the first append."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.file: IO[bytes] | None = None
+
+    def append(self, changes: list[dict[str, Any]], default: Any) -> None:
+        """The lines are on disk when this returns. Raises OSError where the disk refuses, and then none of them is there."""
+        lines = "".join(json.dumps(change, default=default) + "\n" for change in changes).encode()
+        if self.file is None:
+            self.file = self._made()
+        descriptor = self.file.fileno()
+        size = os.fstat(descriptor).st_size
+        try:
+            rest = memoryview(lines)
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
+            os.fsync(descriptor)
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(descriptor, size)  # half a line would swallow the next one
+            raise
+
+    def clear(self) -> None:
+        """All of it is in the database."""
+        if self.file is not None:
+            os.ftruncate(self.file.fileno(), 0)
+
+    def close(self) -> None:
+        """Let go of the file; an empty one is removed."""
+        if self.file is None:
+            return
+        with suppress(OSError):
+            if not os.fstat(self.file.fileno()).st_size:
+                os.unlink(self.file.name)
+        self.file.close()
+        self.file = None
+
+    def _made(self) -> IO[bytes]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        while True:
+            path = self.folder / f"{new_id()}.jsonl"
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+            file = os.fdopen(descriptor, "r+b", buffering=0)
+            named = _Named(file, path)
+            with suppress(BlockingIOError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # Somebody may have found it before it had its owner, and have taken it away as an empty one.
+                if _is(path, descriptor):
+                    _sync_folder(self.folder)
+                    return named
+            file.close()
+            clock.pause_s(0.001)
+
+
+class _Named:
+    """A file with its path as name: closed, and so let go of, when nobody holds it any more."""
+
+    def __init__(self, file: IO[bytes], path: Path) -> None:
+        self.file, self.name = file, str(path)
+
+    def fileno(self) -> int:
+        return self.file.fileno()
+
+    def close(self) -> None:
+        self.file.close()
+
+
+def ownerless(folder: Path) -> list[Path]:
+    """The files with lines in them whose owner has ended, oldest first."""
+    found = []
+    for path in files(folder):
+        with suppress(OSError), _held(path) as descriptor:
+            if descriptor is not None and os.fstat(descriptor).st_size:
+                found.append(path)
+    return found
+
+
+def files(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.glob("*.jsonl"))
+    except OSError:
+        return []
+
+
+def lines(path: Path) -> Iterator[tuple[str, dict[str, Any] | None]]:
+    """Each whole line and what it says; None where it says nothing. The last one may be torn: its writer was killed, nobody was told."""
+    data = path.read_bytes()
+    for line in data[: data.rfind(b"\n") + 1].splitlines():
+        if not line.strip(b"\0 "):
+            continue
+        text = line.decode("utf-8", "replace")
+        try:
+            change = json.loads(text)
+        except (ValueError, RecursionError):
+            change = None
+        yield text, change if isinstance(change, dict) else None
+
+
+@contextmanager
+def taken(path: Path) -> Iterator[bool]:
+    """Hold an ownerless file; False where it has an owner, or is gone."""
+    try:
+        held = _held(path)
+        with held as descriptor:
+            yield descriptor is not None
+    except FileNotFoundError:
+        yield False
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[int | None]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+            return
+        yield descriptor if _is(path, descriptor) else None
+    finally:
+        os.close(descriptor)
+
+
+def _is(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _sync_folder(folder: Path) -> None:
+    """A new file's name is on disk only with its folder."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -17,7 +17,12 @@ def database() -> Path:
 
 def runtime() -> Path:
     """The user's runtime folder (mode 0700): progress files, locks, the local server's card. LAB_RUNTIME overrides it."""
-    return _own(runtime_folder(), "LAB_RUNTIME")
+    folder = runtime_folder()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise PermissionError(f"{folder} belongs to another user; set LAB_RUNTIME to a folder of your own.")
+    folder.chmod(0o700)
+    return folder
 
 
 def runtime_folder() -> Path:
@@ -30,18 +35,10 @@ def runtime_folder() -> Path:
 
 
 def settings() -> Path:
-    """The user's settings folder (mode 0700), which outlives a restart: consents.json. LAB_SETTINGS overrides it."""
+    """The user's settings folder, which outlives a restart (consents.json); LAB_SETTINGS overrides it. Makes nothing."""
     if chosen := os.environ.get("LAB_SETTINGS"):
-        return _own(Path(chosen), "LAB_SETTINGS")
-    return _own(Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "llm-latency-lab", "LAB_SETTINGS")
-
-
-def _own(folder: Path, variable: str) -> Path:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
-        raise PermissionError(f"{folder} belongs to another user; set {variable} to a folder of your own.")
-    folder.chmod(0o700)
-    return folder
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "llm-latency-lab"
 
 
 def models() -> Path:

@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -44,12 +44,14 @@ def know(key: str) -> None:
 
 def text(value: str, limit: int | None = None) -> str:
     """`value` without keys and control characters; beyond `limit` it is cut, and says how long it was."""
-    secrets, length = _secrets(), len(value)
+    return _text(value, limit, _secrets())
+
+
+def _text(value: str, limit: int | None, secrets: Secrets) -> str:
+    length = len(value)
     if limit is not None and length > limit:
         value = value[: limit + secrets.longest]  # a key across the cut is still met whole
-    for begin, end in reversed(secrets.runs(value)):
-        value = value[:begin] + BLANK + value[end:]
-    value = visible(value)
+    value = visible(secrets.replaced(value, lambda run: BLANK))
     if limit is None or (length <= limit and len(value) <= limit):
         return value
     said = f"… ({length:,} characters)"
@@ -68,43 +70,36 @@ def _symbol(match: re.Match[str]) -> str:
 
 def trial(finished: FinishedTrial) -> None:
     """Every text of a finished trial, in place. A key in pieces, down to a character a delta, is blanked piece by piece."""
-    _fields(finished.trial, TRIAL)
+    secrets = _secrets()
+    _fields(finished.trial, TRIAL, secrets)
     for call in finished.calls:
-        _fields(call, CALL)
+        _fields(call, CALL, secrets)
     for span in finished.spans:
-        span.name = text(span.name, WORD)
+        span.name = _text(span.name, WORD, secrets)
+    kinds = {kind: _text(kind, WORD, secrets) for kind in {event.kind for event in finished.events}}
     calls: dict[str, list[EventRow]] = {}
     for event in finished.events:
-        event.kind = text(event.kind, WORD)
+        event.kind = kinds[event.kind]
         if event.text:
             calls.setdefault(event.call_id, []).append(event)
     for events in calls.values():
-        for kind in (None, *{event.kind for event in events}):
-            _pieces([event for event in events if kind in (None, event.kind)])
+        told = {event.kind for event in events}
+        for kind in [None, *(told if len(told) > 1 else ())]:  # two kinds may be told by turns
+            _pieces([event for event in events if kind in (None, event.kind)], secrets)
 
 
-def _fields(row: Any, limits: dict[str, int]) -> None:
+def _fields(row: Any, limits: dict[str, int], secrets: Secrets) -> None:
     for name, limit in limits.items():
         value = getattr(row, name)
         if isinstance(value, str):
-            setattr(row, name, text(value, limit))
+            setattr(row, name, _text(value, limit, secrets))
 
 
-def _pieces(events: Sequence[EventRow]) -> None:
-    for event, cleaned in zip(events, pieces([event.text or "" for event in events]), strict=True):
-        event.text = cleaned
-
-
-def pieces(texts: Sequence[str]) -> list[str]:
-    """Texts that follow each other, each as long as before, with what is a key in them or across them blanked."""
-    joined = "".join(texts)
-    for begin, end in _secrets().runs(joined):
-        joined = joined[:begin] + "•" * (end - begin) + joined[end:]
-    joined, at, cleaned = visible(joined), 0, []
-    for value in texts:
-        cleaned.append(joined[at : at + len(value)])
-        at += len(value)
-    return cleaned
+def _pieces(events: Sequence[EventRow], secrets: Secrets) -> None:
+    """Blank what is a key in these texts or across them; each stays as long as it was."""
+    joined, at = visible(secrets.replaced("".join(event.text for event in events), lambda run: "•" * len(run))), 0
+    for event in events:
+        event.text, at = joined[at : at + len(event.text)], at + len(event.text)
 
 
 @dataclass(frozen=True)
@@ -115,6 +110,13 @@ class Secrets:
     """A way of writing, and how many characters of it in a row are enough."""
     places: dict[str, tuple[tuple[int, int], ...]]
     longest: int
+
+    def replaced(self, value: str, blank: Callable[[str], str]) -> str:
+        parts, at = [], 0
+        for begin, end in self.runs(value):
+            parts += [value[at:begin], blank(value[begin:end])]
+            at = end
+        return "".join([*parts, value[at:]]) if parts else value
 
     def runs(self, value: str) -> list[tuple[int, int]]:
         """Begin and end of each stretch of `value` that is (a good part of) a secret, in order and apart."""

@@ -146,6 +146,8 @@ class RunRow:
     ended_utc: datetime | None = None
     note: str | None = None
     name: str | None = None
+    imported_from: str | None = None
+    """None where this lab measured it; else the file that it, or a part of it, came from."""
 
 
 @dataclass(slots=True)

@@ -23,7 +23,11 @@ MS = 1_000_000
 
 
 def a_run(run_id: str, **changes) -> RunRow:
-    settings = {"baseline": {"technique": "streaming", "arm": "whole"}}
+    arms = [{"technique": "streaming", "arm": arm} for arm in ("whole", "streamed")]
+    settings = {
+        "config": {"technique": "streaming"}, "arms": arms, "baseline": arms[0], "headline": {"metric": "wait_ms", **arms[1]},
+        "knobs": {}, "runs": 2,
+    }  # fmt: skip
     row = RunRow(run_id, "streaming", "local", "local", {"small": "smollm2-135m"}, settings, 7, "running", True, clock.utc_now())
     for name, value in changes.items():
         setattr(row, name, value)

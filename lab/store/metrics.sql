@@ -1,15 +1,25 @@
 -- Instants become metrics here and nowhere else: a mended formula mends all history.
 -- Every grouping and join carries run_id, so that WHERE run_id = … reaches the tables underneath.
+-- No row can make a view fail: counts are added as BIGINT, instants subtracted as DOUBLE (exact below 2^53 ns, 104 days), and what is
+-- no number of this world is NULL, so that one bad row never hides another.
+
+-- A finite number that sums, differences and ratios can bear; NaN, the infinities and what is beyond any clock or price are NULL.
+CREATE OR REPLACE MACRO known(value) AS CASE WHEN abs(value) <= 1e15 THEN value END;
 
 -- Milliseconds between two instants of one session's clock.
-CREATE OR REPLACE MACRO ms(from_ns, to_ns) AS (to_ns - from_ns) / 1e6;
+CREATE OR REPLACE MACRO ms(from_ns, to_ns) AS (to_ns::DOUBLE - from_ns::DOUBLE) / 1e6;
+
+-- One of the server's own timings; NULL where it is no number.
+CREATE OR REPLACE MACRO part_ms(server_ms, path) AS known(TRY_CAST(TRY(server_ms ->> path) AS DOUBLE));
 
 -- The first content token, whatever it is: thinking, text or tool input. message_start, headers and ping are not tokens.
 CREATE OR REPLACE MACRO first_token_ns(call) AS least(call.first_thinking_ns, call.first_text_ns, call.first_tool_ns);
 
 -- Total prompt = uncached + read from the cache + written to it (input_tokens alone leaves the cached part out).
-CREATE OR REPLACE MACRO cache_written(call) AS coalesce(call.cache_write_5m_tokens, 0) + coalesce(call.cache_write_1h_tokens, 0);
-CREATE OR REPLACE MACRO prompt_of(call) AS call.input_tokens + coalesce(call.cache_read_tokens, 0) + cache_written(call);
+CREATE OR REPLACE MACRO cache_written(call) AS
+    coalesce(call.cache_write_5m_tokens, 0)::BIGINT + coalesce(call.cache_write_1h_tokens, 0);
+CREATE OR REPLACE MACRO prompt_of(call) AS
+    call.input_tokens::BIGINT + coalesce(call.cache_read_tokens, 0) + cache_written(call);
 
 -- What the endpoint says the cache did. NULL where a call reported no usage.
 CREATE OR REPLACE MACRO cache_seen(call) AS CASE
@@ -24,7 +34,7 @@ END;
 -- Hidden thinking is over before the first token one can see, so its tokens are not counted here.
 CREATE OR REPLACE MACRO gap_of(call) AS
     ms(first_token_ns(call), call.last_token_ns)
-    / nullif(greatest(call.output_tokens - CASE WHEN call.first_thinking_ns IS NULL THEN coalesce(call.thinking_tokens, 0) ELSE 0 END - 1, 0), 0);
+    / nullif(greatest(call.output_tokens::BIGINT - CASE WHEN call.first_thinking_ns IS NULL THEN coalesce(call.thinking_tokens, 0) ELSE 0 END - 1, 0), 0);
 
 
 CREATE OR REPLACE VIEW call_metrics AS
@@ -94,11 +104,11 @@ SELECT
     coalesce(call.cache_read_tokens, 0) / nullif(prompt_of(call), 0)   AS cached_share,
     call.output_tokens,
     call.thinking_tokens,
-    (call.server_ms ->> '$.queue')::DOUBLE                             AS server_queue_ms,
-    (call.server_ms ->> '$.prefill')::DOUBLE                           AS server_prefill_ms,
-    (call.server_ms ->> '$.decode')::DOUBLE                            AS server_decode_ms,
+    part_ms(call.server_ms, '$.queue')                                 AS server_queue_ms,
+    part_ms(call.server_ms, '$.prefill')                               AS server_prefill_ms,
+    part_ms(call.server_ms, '$.decode')                                AS server_decode_ms,
     call.loop_lag_ns / 1e6                                             AS loop_lag_ms,
-    call.cost_usd
+    known(call.cost_usd)                                               AS cost_usd
 FROM calls AS call
 JOIN trials AS trial ON trial.run_id = call.run_id AND trial.session_id = call.session_id AND trial.trial_id = call.trial_id
 JOIN runs AS run ON run.run_id = call.run_id;
@@ -133,8 +143,8 @@ SELECT
     bool_and(connection_reused) FILTER (role NOT IN ('prime', 'check'))                    AS connection_reused,
     arg_min(model, started_ns)                                              AS first_model,
     -- A sum with an unknown price in it is unknown; a call that was refused, without any usage, cost nothing.
-    CASE WHEN count(cost_usd) FILTER (role <> 'check') = count(coalesce(cost_usd, input_tokens, output_tokens)) FILTER (role <> 'check')
-        THEN sum(cost_usd) FILTER (role <> 'check') END AS cost_usd
+    CASE WHEN count(known(cost_usd)) FILTER (role <> 'check') = count(coalesce(cost_usd, input_tokens, output_tokens)) FILTER (role <> 'check')
+        THEN sum(known(cost_usd)) FILTER (role <> 'check') END AS cost_usd
 FROM calls
 GROUP BY ALL;
 
@@ -183,8 +193,8 @@ SELECT
     coalesce(total.calls, 0)                                          AS calls,
     coalesce(total.retries, 0)                                        AS retries,
     coalesce(total.failed_calls, 0)                                   AS failed_calls,
-    trial.quality,
-    coalesce(trial.cost_usd, total.cost_usd)                          AS cost_usd,
+    known(trial.quality)                                              AS quality,
+    coalesce(known(trial.cost_usd), total.cost_usd)                   AS cost_usd,
     answer.intended_cache,
     cache_seen(answer)                                                AS observed_cache,
     total.loop_lag_ms,
@@ -305,7 +315,7 @@ SELECT
     pair.value,
     pair.baseline_value,
     pair.value - pair.baseline_value             AS difference,
-    pair.value / nullif(pair.baseline_value, 0)  AS ratio,
+    known(pair.value / nullif(pair.baseline_value, 0)) AS ratio,
     trial_id,
     baseline_trial_id,
     started_utc
@@ -345,8 +355,8 @@ FROM (
             AND base.session_id = trial.session_id
             AND base.block = trial.block
             AND base.task_id IS NOT DISTINCT FROM trial.task_id
-            AND base.technique = run.settings ->> '$.baseline.technique'
-            AND base.arm = run.settings ->> '$.baseline.arm'
+            AND base.technique = TRY(run.settings ->> '$.baseline.technique')
+            AND base.arm = TRY(run.settings ->> '$.baseline.arm')
         WHERE (trial.technique, trial.arm) <> (base.technique, base.arm)
     ) ON COLUMNS(* EXCLUDE (run_id, session_id, block, task_id, technique, arm, baseline_technique, baseline, trial_id, baseline_trial_id, started_utc))
     INTO NAME metric VALUE pair

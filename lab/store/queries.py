@@ -1,11 +1,11 @@
 """Every question that pages and the command line ask of a Store; each answer is a frame, and an unknown run is a LabError.
 
-Ids are str, times UTC. `models`, `settings`, `machine` and `instrument` are dicts here. Metric names are columns of trial_metrics.
+Ids are str, times UTC. `models`, `settings`, `machine` and `instrument` are dicts here, in the shape that lab.store.shapes gives them.
+Metric names are columns of trial_metrics.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
@@ -13,25 +13,16 @@ from typing import Any
 import pandas as pd
 
 from lab.model import LabError
+from lab.store import shapes
+from lab.store.shapes import METRICS
 from lab.store.store import Store, as_uuid
 
-METRICS = (
-    "wait_ms",
-    "ttft_ms",
-    "total_ms",
-    "headers_ms",
-    "message_start_ms",
-    "first_text_ms",
-    "first_sentence_ms",
-    "last_token_ms",
-    "tokens_per_s",
-    "gap_ms",
-    "output_tokens",
-    "prompt_tokens",
-    "cached_share",
-    "cost_usd",
-    "quality",
-)
+SHAPES = {
+    "models": shapes.models,
+    "settings": shapes.settings,
+    "machine": shapes.facts,
+    "instrument": shapes.facts,
+}
 
 
 # Runs
@@ -72,7 +63,7 @@ def runs(
             chosen.*,
             count(trial_id) FILTER (phase = 'measured' AND outcome = 'ok')     AS trials,
             count(trial_id) FILTER (phase = 'measured' AND outcome = 'failed') AS failed,
-            sum(cost_usd)                                                      AS cost_usd
+            known(sum(known(cost_usd)))                                        AS cost_usd
         FROM chosen LEFT JOIN trials ON trials.run_id = chosen.run_id
         GROUP BY ALL
         ORDER BY started_utc DESC, run_id DESC
@@ -146,10 +137,10 @@ def finds(store: Store) -> pd.DataFrame:
         """
         SELECT
             runs.*,
-            settings ->> '$.headline.metric'    AS metric,
-            settings ->> '$.headline.technique' AS headline_technique,
-            settings ->> '$.headline.arm'       AS arm,
-            settings ->> '$.baseline.arm'       AS baseline
+            TRY(settings ->> '$.headline.metric')    AS metric,
+            TRY(settings ->> '$.headline.technique') AS headline_technique,
+            TRY(settings ->> '$.headline.arm')       AS arm,
+            TRY(settings ->> '$.baseline.arm')       AS baseline
         FROM runs
         WHERE run_id IN (SELECT run_id FROM trials WHERE phase = 'measured' AND outcome = 'ok')
         QUALIFY row_number() OVER (PARTITION BY technique, endpoint_kind ORDER BY started_utc DESC, run_id DESC) = 1
@@ -246,9 +237,9 @@ def median_pair(store: Store, run_id: str, metric: str | None = None, arm: str |
         """
         WITH asked AS (
             SELECT
-                coalesce($metric, settings ->> '$.headline.metric') AS metric,
-                coalesce($arm, settings ->> '$.headline.arm')       AS arm,
-                coalesce($technique, CASE WHEN $arm IS NULL THEN settings ->> '$.headline.technique' END) AS technique
+                coalesce($metric, TRY(settings ->> '$.headline.metric')) AS metric,
+                coalesce($arm, TRY(settings ->> '$.headline.arm'))       AS arm,
+                coalesce($technique, CASE WHEN $arm IS NULL THEN TRY(settings ->> '$.headline.technique') END) AS technique
             FROM runs
             WHERE run_id = $run_id::UUID
         ),
@@ -340,8 +331,8 @@ def history(
             count(trial.{name})          AS n,
             median(trial.{name})         AS p50,
             avg(trial.{name})            AS mean,
-            trial.technique = any_value(runs.settings ->> '$.baseline.technique')
-            AND trial.arm = any_value(runs.settings ->> '$.baseline.arm') AS is_baseline
+            trial.technique = any_value(TRY(runs.settings ->> '$.baseline.technique'))
+            AND trial.arm = any_value(TRY(runs.settings ->> '$.baseline.arm')) AS is_baseline
         FROM trial_metrics AS trial JOIN runs ON runs.run_id = trial.run_id
         WHERE trial.phase = 'measured' AND trial.outcome = 'ok' AND trial.{name} IS NOT NULL
             AND ($technique IS NULL OR runs.technique = $technique)
@@ -369,8 +360,8 @@ def drift(store: Store, run_id: str, metric: str) -> pd.DataFrame:
             trial.{_metric(metric)} AS value
         FROM compared_trials AS trial JOIN runs ON runs.run_id = trial.run_id
         WHERE trial.run_id = ?::UUID
-            AND trial.technique = runs.settings ->> '$.baseline.technique'
-            AND trial.arm = runs.settings ->> '$.baseline.arm'
+            AND trial.technique = TRY(runs.settings ->> '$.baseline.technique')
+            AND trial.arm = TRY(runs.settings ->> '$.baseline.arm')
             AND value IS NOT NULL
         ORDER BY trial.started_utc
         """,
@@ -454,7 +445,8 @@ def _metric(name: str) -> str:
 
 def _parsed(found: pd.DataFrame, *columns: str) -> pd.DataFrame:
     for column in columns:
-        found[column] = pd.Series([json.loads(text) for text in found[column]], index=found.index, dtype=object)
+        values = [SHAPES[column](shapes.parsed(text)) for text in found[column]]
+        found[column] = pd.Series(values, index=found.index, dtype=object)
     return found
 
 

@@ -30,17 +30,8 @@ def run_sql(store: Store, sql: str, timeout_s: float = 5, memory: str = "512MB",
 
     store.frame("SELECT 1")  # an older file is brought up to date here, where writing is allowed
     order = {"path": str(store.path), "sql": sql, "memory": memory, "max_rows": max_rows, "cpu_s": int(timeout_s) + 2}
-    # No variable but these: a key in the environment is out of reach even of a hole in the SQL engine.
-    environment = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TMPDIR") if name in os.environ}
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "lab.store.sandbox"],
-            input=json.dumps(order).encode(),
-            capture_output=True,
-            timeout=timeout_s + 1,  # the second is for starting Python
-            cwd=ROOT,
-            env=environment,
-        )
+        done = alone("lab.store.sandbox", order, timeout_s + 1)  # the second is for starting Python
     except subprocess.TimeoutExpired:
         raise LabError(
             f"The query took longer than {timeout_s:g} s and was stopped. Narrow it with WHERE run_id = … or look at fewer rows."
@@ -56,11 +47,25 @@ def run_sql(store: Store, sql: str, timeout_s: float = 5, memory: str = "512MB",
     return frame.head(max_rows)
 
 
+def alone(module: str, order: dict, timeout_s: float) -> subprocess.CompletedProcess[bytes]:
+    """A module of the lab as a process that is given its order on stdin and nothing else, and is killed when its time is over."""
+    # No variable but these: a key in the environment is out of reach even of a hole in the SQL engine.
+    environment = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TMPDIR") if name in os.environ}
+    return subprocess.run(
+        [sys.executable, "-m", module],
+        input=json.dumps(order).encode(),
+        capture_output=True,
+        timeout=timeout_s,
+        cwd=ROOT,
+        env=environment,
+    )
+
+
 def _answer(order: dict) -> bytes:
     import duckdb
     import pyarrow as pa
 
-    from lab.store import migrations, turnstile
+    from lab.store import frames, migrations, turnstile
 
     statements = duckdb.extract_statements(order["sql"])
     if len(statements) != 1:
@@ -87,7 +92,7 @@ def _answer(order: dict) -> bytes:
             "lock_configuration = true",
         ):
             connection.execute(f"SET {setting}")
-        rows = connection.sql(order["sql"]).limit(order["max_rows"] + 1).to_arrow_table()
+        rows = frames.shown(connection, connection.sql(order["sql"]).limit(order["max_rows"] + 1))
     if rows.nbytes > MAX_BYTES:
         raise LabError(f"The result is larger than {MAX_BYTES // 1_000_000} MB. Look at fewer columns or rows.")
     sink = pa.BufferOutputStream()
@@ -96,9 +101,11 @@ def _answer(order: dict) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def _limit(cpu_s: int) -> None:
+def limit(cpu_s: int, file_bytes: int = 0) -> None:
+    """Bound this process for good, and how large a file it may write."""
     import resource
 
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":  # DuckDB's own limit does not see every allocation; macOS does not honour this one
@@ -107,7 +114,7 @@ def _limit(cpu_s: int) -> None:
 
 def main() -> int:
     order = json.load(sys.stdin)
-    _limit(order["cpu_s"])
+    limit(order["cpu_s"])
     import duckdb
 
     try:

@@ -15,14 +15,15 @@ from dataclasses import fields
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import duckdb
 import pandas as pd
 
 from lab import clock, paths
 from lab.model import CallRow, EventRow, FinishedTrial, LabError, RunRow, SessionRow, SpanRow, Status, TrialRow, new_id
-from lab.store import frames, journal, migrations, turnstile
+from lab.store import frames, importing, journal, migrations, turnstile
+from lab.store.importing import Imported
 from lab.store.journal import Journal
 from lab.store.turnstile import Busy
 
@@ -53,15 +54,6 @@ FULL = ("No space left", "Disk quota exceeded", "File too large", "Read-only fil
 
 class Full(LabError):
     """The disk takes no more, for now."""
-
-
-class Imported(NamedTuple):
-    """How many rows an import added; all zero when it was all there already."""
-
-    runs: int
-    trials: int
-    calls: int
-    events: int
 
 
 class Store:
@@ -238,27 +230,27 @@ class Store:
         """Bring back the run that was deleted last; its id, or None where there is nothing to bring back."""
         if not (self._trash / "runs.parquet").exists():
             return None
-        self.import_from(self._trash)
+        self._take_in(importing.Clean(self._trash, None))
         with self._connected(":memory:") as connection:
             file = str(self._trash / "runs.parquet")
             ((run_id,),) = connection.execute("SELECT run_id::VARCHAR FROM read_parquet(?)", [file]).fetchall()
         shutil.rmtree(self._trash, ignore_errors=True)
         return run_id
 
-    def import_from(self, source: Path | str) -> Imported:
-        """Add what another lab.duckdb or a folder of exported Parquet has and this one has not; doing it twice adds nothing."""
+    def import_from(self, source: Path | str, name: str | None = None) -> Imported:
+        """Add what another lab.duckdb, or a folder or zip of exported Parquet, has and this one has not; doing it twice adds nothing.
+
+        `name` is what the file was called, where that is not the name it has here.
+        """
         source = Path(source).expanduser().absolute()
         if source == self.path:
             raise LabError("A database cannot be imported into itself. Choose another file.")
-        if not source.exists():
-            raise LabError(f"There is no {source}. Give another lab.duckdb or a folder of exported Parquet.")
-        if source.is_dir():
-            return self._import_tables(
-                lambda table: "read_parquet('{}')".format(str(source / f"{table}.parquet").replace("'", "''")), source
-            )
-        with turnstile.reading(source, READ_PATIENCE_S):
-            name = str(source).replace("'", "''")
-            return self._import_tables(lambda table: f"source.{table}", source, f"ATTACH '{name}' AS source (READ_ONLY)")
+        with importing.cleaned(source, name) as clean:
+            return self._take_in(clean)
+
+    def _take_in(self, clean: importing.Clean) -> Imported:
+        with self._transaction() as connection:
+            return importing.take_in(connection, clean)
 
     def close(self) -> None:
         """Write what is still in memory; raises LabError if neither the database nor its spool can take it."""
@@ -439,44 +431,6 @@ class Store:
         self._pending.clear()
         self._kept.clear()
         self._journalled = 0
-
-    def _import_tables(self, table_of, source: Path, attach: str | None = None) -> Imported:
-        try:
-            with self._writes, self._writing() as (connection, turn):
-                if not self._is_current(connection):
-                    migrations.apply(connection, str(self.path))
-                if attach:
-                    connection.execute(attach)
-                connection.begin()
-                new = {}
-                for table, key in (
-                    ("runs", "run_id"),
-                    ("sessions", "session_id"),
-                    ("trials", "trial_id"),
-                    ("calls", "trial_id"),
-                    ("spans", "trial_id"),
-                ):
-                    known = f"SELECT {key} FROM {table}" if table in ("runs", "sessions", "trials") else None
-                    where = f"{key} NOT IN ({known})" if known else "trial_id IN (SELECT trial_id FROM new_trials)"
-                    if table == "trials":
-                        connection.execute(f"CREATE TEMP TABLE new_trials AS SELECT trial_id FROM {table_of(table)} WHERE {where}")
-                    if table == "calls":
-                        connection.execute(f"CREATE TEMP TABLE new_calls AS SELECT call_id FROM {table_of(table)} WHERE {where}")
-                    new[table] = connection.execute(
-                        f"INSERT INTO {table} BY NAME SELECT * FROM {table_of(table)} WHERE {where}"
-                    ).fetchall()[0][0]
-                new["events"] = connection.execute(
-                    f"INSERT INTO events BY NAME SELECT * FROM {table_of('events')} WHERE call_id IN (SELECT call_id FROM new_calls)"
-                ).fetchall()[0][0]
-                connection.execute("DROP TABLE new_trials; DROP TABLE new_calls")
-                connection.commit()
-                turn.changed()
-        except duckdb.Error as error:
-            reason = str(error).splitlines()[0]
-            raise LabError(
-                f"Cannot import {source}: {reason}. Give another lab.duckdb or a folder of exported Parquet; nothing was changed."
-            ) from error
-        return Imported(new["runs"], new["trials"], new["calls"], new["events"])
 
 
 def fetch(connection: duckdb.DuckDBPyConnection, sql: str, params: Sequence[Any] | dict[str, Any] = ()) -> pd.DataFrame:

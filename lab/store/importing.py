@@ -1,0 +1,354 @@
+"""A foreign database as data: its tables are read in a process of their own, which keeps of them what can be a lab's, and as Parquet.
+
+Nothing that the file defines is ever run: no view, macro, generated column or setting. The writer's turn is taken only for what is clean.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+
+from lab import clock, model
+from lab.model import LabError
+from lab.scrub import visible
+from lab.store import sandbox, shapes
+
+if TYPE_CHECKING:
+    import duckdb
+
+TABLES = ("runs", "sessions", "trials", "calls", "spans", "events")
+LARGEST = 4 << 30
+TIMEOUT_S = 60.0
+BYTES_PER_S = 20_000_000
+"""The time limit grows with the file: a large one of the lab's own must pass."""
+MEMORY = "1GB"
+PATIENCE_S = 3.0
+WORD, NAME, ERROR, TEXT, JSON = 200, 4_000, 500, 1_000_000, 1_000_000
+LENGTHS = {"note": NAME, "name": NAME, "error_text": ERROR, "text": TEXT}
+WORDS = {
+    ("runs", "endpoint_kind"): get_args(model.EndpointKind),
+    ("runs", "status"): get_args(model.Status),
+    ("trials", "phase"): get_args(model.Phase),
+    ("trials", "outcome"): get_args(model.Outcome),
+    ("calls", "role"): get_args(model.Role),
+    ("calls", "intended_cache"): get_args(model.Cache),
+    ("spans", "kind"): get_args(model.SpanKind),
+}
+KEYS = {"runs": "run_id", "sessions": "session_id", "trials": "trial_id", "calls": "call_id", "spans": "span_id"}
+BELONGS = {
+    "sessions": ("runs", ("run_id",)),
+    "trials": ("runs", ("run_id",)),
+    "calls": ("trials", ("run_id", "session_id", "trial_id")),
+    "spans": ("trials", ("run_id", "session_id", "trial_id")),
+    "events": ("calls", ("run_id", "call_id")),
+}
+SIGNED = ("block", "seed")
+"""Whole numbers that are no count: warm-up blocks lie below 1, and a seed out of range is no seed."""
+NOT_TAKEN_OVER = ("db", "join_run", "max_usd")
+"""Parts of a run's config that say where this user's rows go and what this user spends."""
+
+
+class Imported(NamedTuple):
+    """How many rows an import added; all zero when it was all there already. `left_out` rows of the file cannot be a lab's."""
+
+    runs: int
+    trials: int
+    calls: int
+    events: int
+    left_out: int = 0
+
+
+class Clean(NamedTuple):
+    """A folder with a Parquet file for each table, in the tables' own columns and types."""
+
+    folder: Path
+    name: str | None
+    """What the file was called; None for rows of this lab's own that come back."""
+    left_out: int = 0
+
+
+@contextmanager
+def cleaned(source: Path, name: str | None = None) -> Iterator[Clean]:
+    """The rows of a lab.duckdb, of a folder or of a zip of exported Parquet that can be a lab's. Raises LabError in one sentence."""
+    if not source.exists():
+        raise LabError(f"There is no {source}. Give another lab.duckdb or a folder of exported Parquet.")
+    files = [source / f"{table}.parquet" for table in TABLES] if source.is_dir() else [source]
+    if missing := [file.name for file in files if not file.is_file()]:
+        raise LabError(f"There is no {', '.join(missing)} in {source}. An export has all six tables.")
+    size = sum(file.stat().st_size for file in files)
+    if size > LARGEST:
+        raise LabError(f"{source} is larger than {LARGEST >> 30} GB. Export single runs there with --run, and import those.")
+    name = visible(name or source.name)[:WORD]
+    with tempfile.TemporaryDirectory(prefix="lab-import-") as folder:
+        timeout_s = TIMEOUT_S + size / BYTES_PER_S
+        order = {"source": str(source), "folder": folder, "cpu_s": int(timeout_s) * 2}
+        try:
+            done = sandbox.alone("lab.store.importing", order, timeout_s)
+        except subprocess.TimeoutExpired:
+            raise LabError(f"Reading {name} took longer than {timeout_s:.0f} s and was stopped; nothing was changed.") from None
+        if done.returncode:
+            limits = f"it takes more than {MEMORY} of memory or {LARGEST >> 30} GB of disk to read"
+            reason = done.stderr.decode(errors="replace").strip() if done.returncode == 3 else limits
+            raise LabError(f"Cannot import {name}: {visible(reason)[:ERROR].rstrip('.')}. Nothing was changed.")
+        yield Clean(Path(folder), name, json.loads(done.stdout))
+
+
+def take_in(connection: duckdb.DuckDBPyConnection, clean: Clean) -> Imported:
+    """Add what is not there yet, within the caller's transaction; a run that gets foreign rows says so from then on."""
+
+    def table_of(table: str) -> str:
+        return f"read_parquet({_quoted(clean.folder / f'{table}.parquet')})"
+
+    def insert(table: str, where: str, replaced: str = "") -> int:
+        return connection.execute(f"INSERT INTO {table} BY NAME SELECT *{replaced} FROM {table_of(table)} WHERE {where}").fetchall()[0][0]
+
+    marked = f" REPLACE ({_quoted(clean.name)} AS imported_from)" if clean.name else ""
+    runs = insert("runs", "run_id NOT IN (SELECT run_id FROM runs)", marked)
+    insert("sessions", "session_id NOT IN (SELECT session_id FROM sessions)")
+    for key, table in (("trial_id", "trials"), ("call_id", "calls")):
+        known = "trial_id NOT IN (SELECT trial_id FROM trials)" if table == "trials" else "trial_id IN (SELECT trial_id FROM new_trials)"
+        connection.execute(f"CREATE TEMP TABLE new_{table} AS SELECT {key}, run_id FROM {table_of(table)} WHERE {known}")
+    trials = insert("trials", "trial_id IN (SELECT trial_id FROM new_trials)")
+    calls = insert("calls", "trial_id IN (SELECT trial_id FROM new_trials)")
+    insert("spans", "trial_id IN (SELECT trial_id FROM new_trials)")
+    events = insert("events", "call_id IN (SELECT call_id FROM new_calls)")
+    if clean.name:
+        joined = "imported_from IS NULL AND run_id IN (SELECT run_id FROM new_trials)"
+        connection.execute(f"UPDATE runs SET imported_from = ? WHERE {joined}", [clean.name])
+    connection.execute("DROP TABLE new_trials; DROP TABLE new_calls")
+    return Imported(runs, trials, calls, events, clean.left_out)
+
+
+# Within the process of its own
+
+
+def _clean(order: dict[str, Any]) -> int:
+    """Write the clean tables into the order's folder; answers with the number of rows left out."""
+    import duckdb
+
+    from lab.store import migrations
+
+    source, folder = Path(order["source"]), Path(order["folder"])
+    with ExitStack() as turns:
+        connection = turns.enter_context(duckdb.connect(":memory:"))
+        migrations.apply(connection)
+        if source.suffix == ".zip":
+            source = _unpacked(source, folder / "unpacked")
+        is_folder = source.is_dir()
+        if not is_folder:
+            _attach(connection, source, turns)
+        readable = [str(source / f"{table}.parquet") for table in TABLES] if is_folder else []
+        for setting in (
+            "TimeZone = 'UTC'",
+            "threads = 2",
+            f"memory_limit = '{MEMORY}'",
+            f"temp_directory = {_quoted(folder / 'spill')}",
+            "max_temp_directory_size = '2GB'",
+            "python_enable_replacements = false",
+            "autoinstall_known_extensions = false",
+            "autoload_known_extensions = false",
+            "allow_community_extensions = false",
+            f"allowed_directories = [{_quoted(folder)}]",
+            f"allowed_paths = [{', '.join(map(_quoted, readable))}]",
+            "enable_external_access = false",
+            "lock_configuration = true",
+        ):
+            connection.execute(f"SET {setting}")
+        for function in (settings, models, facts):
+            connection.create_function(f"clean_{function.__name__}", function, ["VARCHAR"], "VARCHAR")
+        unseen = [chr(code) for code in (*range(1, 0xA0), 0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))]
+        unseen = "".join(character for character in unseen if visible(character) != character)
+        connection.execute(f"CREATE MACRO visible(words) AS translate(words, chr(0) || '{unseen}', '{visible(chr(0))}{visible(unseen)}')")
+        left_out, size = 0, 0
+        for table in TABLES:
+            place = f"read_parquet({_quoted(source / f'{table}.parquet')})" if is_folder else f"source.main.{table}"
+            there, kept = _copy(connection, table, place, _columns(connection, table, place, is_folder), folder)
+            left_out += there - kept
+            size += kept * 100
+        size += connection.execute(f"SELECT coalesce(sum(strlen(text)), 0) FROM {_at(folder, 'events')}").fetchall()[0][0]
+        if size > LARGEST:
+            raise LabError(f"it holds more than {LARGEST >> 30} GB")
+        return left_out
+
+
+def _attach(connection: duckdb.DuckDBPyConnection, source: Path, turns: ExitStack) -> None:
+    import duckdb
+
+    from lab.store import turnstile
+
+    if source.with_name(f"{source.name}.lock").exists():  # another lab's own: wait for its writer
+        turns.enter_context(turnstile.reading(source, PATIENCE_S))
+    deadline = clock.now_ns() + int(PATIENCE_S * 1e9)
+    while True:
+        try:
+            connection.execute(f"ATTACH {_quoted(source)} AS source (READ_ONLY)")
+            return
+        except duckdb.IOException as error:
+            if "Could not set lock" not in str(error):
+                raise
+            if clock.now_ns() > deadline:
+                raise LabError("another program holds it. Close it there and import again") from None
+        clock.pause_s(0.05)
+
+
+def _unpacked(source: Path, folder: Path) -> Path:
+    """The six tables of a zip, by their names alone: no path inside it is followed, and no more is written than may be read."""
+    folder.mkdir()
+    room = LARGEST
+    try:
+        with zipfile.ZipFile(source) as packed:
+            for item in packed.infolist():
+                file = folder / Path(item.filename).name
+                if file.name not in {f"{table}.parquet" for table in TABLES}:
+                    continue
+                with packed.open(item) as inside, file.open("wb") as out:
+                    while part := inside.read(1 << 20):
+                        room -= len(part)
+                        if room < 0:
+                            raise LabError(f"it holds more than {LARGEST >> 30} GB")
+                        out.write(part)
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+        raise LabError(f"it is no zip file that can be read ({error})") from None
+    if missing := [f"{table}.parquet" for table in TABLES if not (folder / f"{table}.parquet").exists()]:
+        raise LabError(f"there is no {', '.join(missing)} in it. An export has all six tables")
+    return folder
+
+
+def _columns(connection: duckdb.DuckDBPyConnection, table: str, place: str, is_folder: bool) -> frozenset[str]:
+    """The stored columns of a source's table; one that is computed is a program, and not read."""
+    if is_folder:
+        return frozenset(name for name, *_ in connection.execute(f"DESCRIBE SELECT * FROM {place}").fetchall())
+    found = connection.execute(
+        """
+        SELECT column_name
+        FROM duckdb_columns()
+        WHERE database_name = 'source' AND schema_name = 'main' AND table_name = ? AND NOT is_generated
+            AND table_oid IN (SELECT table_oid FROM duckdb_tables() WHERE database_name = 'source' AND schema_name = 'main')
+        """,
+        [table],
+    ).fetchall()
+    if not found:
+        raise LabError(f"it has no table {table}, and is no database of the lab")
+    return frozenset(name for (name,) in found)
+
+
+def _copy(connection: duckdb.DuckDBPyConnection, table: str, place: str, present: frozenset[str], folder: Path) -> tuple[int, int]:
+    """Write the clean rows of one table; how many there are in the source, and how many of them are clean."""
+    declared = connection.execute(f"DESCRIBE memory.main.{table}").fetchall()
+    columns = [f"{_value(table, name, kind, name in present)} AS {name}" for name, kind, *_ in declared]
+    needed = [name for name, _, null, *_ in declared if null == "NO"]
+    wanted = [f"{name} IS NOT NULL" for name in needed]
+    if table in BELONGS:
+        parent, keys = BELONGS[table]
+        wanted.append(f"({', '.join(keys)}) IN (SELECT ({', '.join(keys)}) FROM {_at(folder, parent)})")
+    once = f"QUALIFY row_number() OVER (PARTITION BY {KEYS[table]}) = 1" if table in KEYS else ""
+    sql = f"SELECT * FROM (SELECT {', '.join(columns)} FROM {place} AS given) WHERE {' AND '.join(wanted)} {once}"
+    ((kept,),) = connection.execute(f"COPY ({sql}) TO {_quoted(folder / f'{table}.parquet')} (FORMAT parquet)").fetchall()
+    ((there,),) = connection.execute(f"SELECT count(*) FROM {place}").fetchall()
+    return there, kept
+
+
+def _value(table: str, name: str, kind: str, present: bool) -> str:
+    """The SQL that makes of a source's column what the lab's own may hold, or NULL."""
+    if not present or name == "imported_from":
+        return f"NULL::{kind}"
+    given = f'given."{name}"'
+    text = f"TRY_CAST({given} AS VARCHAR)"
+    if (table, name) in WORDS:
+        words = ", ".join(map(_quoted, WORDS[table, name]))
+        own = f"CASE WHEN {text} IN ({words}) THEN {text} END"
+        # A run that was going on over there is over here.
+        return f"replace({own}, 'running', 'interrupted')" if name == "status" else own
+    if kind == "JSON":
+        if name == "server_ms":
+            parts = ", ".join(f"'{part}', part_ms({text}::JSON, '$.{part}')" for part in ("queue", "prefill", "decode"))
+            return f"CASE WHEN strlen({text}) < {ERROR} AND json_valid({text}) THEN json_merge_patch('{{}}', json_object({parts})) END"
+        function = {"settings": "settings", "models": "models"}.get(name, "facts")
+        return f"CASE WHEN strlen({text}) <= {JSON} THEN clean_{function}({text}) END::JSON"
+    if kind == "VARCHAR":
+        return f"left(visible({text}), {LENGTHS.get(name, WORD)})"
+    if kind == "UUID":
+        return f"TRY_CAST({text} AS UUID)"
+    cast = f"TRY_CAST({given} AS {kind})"
+    if kind == "DOUBLE":
+        return f"known({cast})"
+    if kind == "TIMESTAMP WITH TIME ZONE":
+        return f"CASE WHEN {cast} BETWEEN TIMESTAMPTZ '1970-01-01' AND TIMESTAMPTZ '9998-12-31' THEN {cast} END"
+    if kind == "BIGINT":
+        return f"CASE WHEN {cast} BETWEEN {0 if name == 'seed' else -(2**53)} AND {2**53 - 1} THEN {cast} END"
+    if kind == "INTEGER" and name != "block":
+        return f"CASE WHEN {cast} >= 0 THEN {cast} END"
+    return cast
+
+
+def settings(text: str) -> str | None:
+    """A run's settings, or nothing where they lack the shape that pages and repeats rely on."""
+    value = shapes.parsed(text)
+    if not shapes.is_sound(value):
+        return None
+    value = _visible(shapes.settings(value))
+    for part in (*value["arms"], value["baseline"], value["headline"]):
+        part |= {name: part[name][:WORD] for name in ("technique", "arm")}
+    value["config"] = {name: part for name, part in value["config"].items() if name not in NOT_TAKEN_OVER}
+    scenario = value["config"].get("scenario")
+    if scenario and ("/" in scenario or "." in scenario or "~" in scenario or "\\" in scenario):
+        # A path on another machine: here it would name another file, and send its lines to an endpoint.
+        value["config"]["scenario"] = f"imported: {Path(scenario).name}"
+    return json.dumps(value)
+
+
+def models(text: str) -> str | None:
+    value = shapes.parsed(text)
+    return json.dumps({tier: name[:WORD] for tier, name in _visible(shapes.models(value)).items()}) if isinstance(value, dict) else None
+
+
+def facts(text: str) -> str | None:
+    value = shapes.parsed(text)
+    return json.dumps(_visible(shapes.facts(value))) if isinstance(value, dict) else None
+
+
+def _visible(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {visible(name): _visible(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_visible(part) for part in value]
+    return visible(value) if isinstance(value, str) else value
+
+
+def _at(folder: Path, table: str) -> str:
+    return f"read_parquet({_quoted(folder / f'{table}.parquet')})"
+
+
+def _quoted(text: Path | str) -> str:
+    return "'" + str(text).replace("'", "''") + "'"
+
+
+def main() -> int:
+    order = json.load(sys.stdin)
+    sandbox.limit(order["cpu_s"], LARGEST)
+    import duckdb
+
+    try:
+        print(_clean(order))
+        return 0
+    except LabError as error:
+        sentence = str(error)
+    except (MemoryError, duckdb.OutOfMemoryException):
+        sentence = f"it takes more than {MEMORY} of memory to read"
+    except OSError as error:
+        sentence = f"{error.strerror}"
+    except duckdb.Error as error:
+        sentence = str(error).splitlines()[0].removeprefix("IO Error: ").replace(order["source"], "it")
+    print(" ".join(sentence.split()), file=sys.stderr)
+    return 3
+
+
+if __name__ == "__main__":
+    sys.exit(main())

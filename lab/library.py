@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from lab import clock, processes, results, techniques, worker
+from lab.endpoints import consent
 from lab.harness import charts
 from lab.harness.plan import AGENTS, BenchmarkConfig, config_of
 from lab.harness.reporter import RunResult
@@ -165,7 +166,9 @@ class Lab:
         knobs = {name: value for name, value in given.items() if name not in known}
         chosen = {name: value for name, value in given.items() if name in known}
         chosen["knobs"] = {**chosen.get("knobs", {}), **knobs}
-        return config_of(**{"technique": slug, "endpoint": self.endpoint, "models": self.models, "db": self.db, **chosen})
+        config = config_of(**{"technique": slug, "endpoint": self.endpoint, "models": self.models, "db": self.db, **chosen})
+        consent.typed(config.endpoint)
+        return config
 
     def _measure(self, technique: Technique, tasks: Tasks | None, runs: int, settings: Mapping[str, Any]) -> Result:
         if unknown := settings.keys() - BenchmarkConfig.model_fields.keys():

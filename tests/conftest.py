@@ -22,6 +22,7 @@ os.environ["LAB_IGNORE_KEYS"] = "1"  # a developer's .streamlit/secrets.toml mus
 SCRATCH = Path(tempfile.mkdtemp(prefix="lab-tests-"))
 os.environ["LAB_RUNTIME"] = str(SCRATCH / "runtime")
 os.environ["LAB_DB"] = str(SCRATCH / "lab.duckdb")
+os.environ["LAB_SETTINGS"] = str(SCRATCH / "settings")
 
 
 def end_servers(runtime: Path) -> None:
@@ -61,9 +62,11 @@ def serve(*flags: str) -> tuple[subprocess.Popen, dict]:
 @pytest.fixture(scope="session")
 def simulated_server() -> Iterator:
     """One simulated server for all tests; ask for `simulated`, which starts each test with empty plays."""
+    from lab.endpoints import consent
     from lab.local.control import Control
 
     process, card = serve("--simulated", "--no-spin")
+    consent.allow(card["base_url"], key=False)
     yield Control(card["base_url"], card["api_key"])
     process.terminate()
     process.wait(10)

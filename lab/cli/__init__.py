@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 
-from lab import __version__, techniques
+from lab import __version__, scrub, techniques
 from lab.model import LabError
 
 DONE, FAILED, USAGE, REFUSED, UNDECIDED, INTERRUPTED = 0, 1, 2, 3, 4, 130
@@ -59,7 +59,7 @@ GROUPS = {
     "Set-up": (
         Command("list", "List the techniques, their arms and what each claims", "look"),
         Command("models", "Say which model files are here; `models install` fetches what is missing", "machine"),
-        Command("endpoints", "List the endpoints; `endpoints test NAME` tries one with a few tiny calls", "machine"),
+        Command("endpoints", "List, test, allow or forget the endpoints that requests may go to", "machine"),
         Command("serve", "Serve the embedded model (or the simulated one) as a Messages API on 127.0.0.1", "machine"),
         Command("calibrate", "Measure the instrument itself: its own error, timer and loop lag on this machine", "machine"),
     ),
@@ -110,7 +110,7 @@ def main(argv: list[str]) -> int:
             os.environ["LAB_DB"] = arguments.db
         return command.run(arguments)
     except LabError as error:
-        print(error, file=sys.stderr)
+        print(scrub.text(str(error), scrub.MESSAGE), file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
@@ -121,5 +121,5 @@ def main(argv: list[str]) -> int:
     except OSError as error:
         if not error.filename:
             raise
-        print(f"{error.filename}: {error.strerror}.", file=sys.stderr)
+        print(scrub.text(f"{error.filename}: {error.strerror}.", scrub.MESSAGE), file=sys.stderr)
         return FAILED

@@ -7,6 +7,7 @@ import json
 import sys
 
 from lab.cli import DONE, FAILED, look
+from lab.model import LabError
 
 
 def handlers(name: str):
@@ -50,30 +51,89 @@ def models(arguments: argparse.Namespace) -> int:
 
 
 def endpoints_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", nargs="?", choices=("list", "test"), default="list", help="list them, or test one")
-    parser.add_argument("name", nargs="?", metavar="NAME", help="the endpoint to test: a name or any base URL of a Messages API")
+    parser.add_argument(
+        "action",
+        nargs="?",
+        choices=("list", "test", "allow", "forget"),
+        default="list",
+        help="list them; test one with a few tiny calls; allow requests to a URL, or forget that they were allowed",
+    )
+    parser.add_argument("name", nargs="?", metavar="NAME|URL", help="the endpoint to test, or the base URL to allow or forget")
+    parser.add_argument("--no-key", action="store_true", help="with allow: requests go there without your API key")
     parser.add_argument("--model", metavar="M", help="the model to test with (default: the endpoint's own small one)")
     look.as_json(parser)
 
 
 def endpoints(arguments: argparse.Namespace) -> int:
-    from lab.endpoints import registry
+    from lab.endpoints import consent, keys, registry
 
     if arguments.action == "test":
         from lab.cli import probe
 
         return probe.run(arguments.name, arguments.model, arguments.json)
+    if arguments.action in ("allow", "forget"):
+        if not arguments.name:
+            raise LabError(f"Which address? python main.py endpoints {arguments.action} https://…")
+        return (_allow if arguments.action == "allow" else _forget)(arguments)
     found = [registry.find(name) for name in registry.names()]
-    default = registry.default_name()
+    default, agreed = registry.default_name(), consent.stored()
     if arguments.json:
         rows = [{"name": one.name, "kind": one.kind, "models": dict(one.models), "default": one.name == default} for one in found]
-        print(json.dumps({"version": 1, "endpoints": rows}))
+        allowed = [{"url": origin, "key": key} for origin, key in agreed.items()]
+        print(json.dumps({"version": 1, "endpoints": rows, "allowed": allowed}))
         return DONE
     for one in found:
         print(f"{one.name:<14} {one.kind:<10} {', '.join(one.models.values())}{'   (default)' if one.name == default else ''}")
-    if "anthropic" not in registry.names():
+    if agreed:
+        print("Allowed besides (`endpoints forget URL` takes it back):")
+    for origin, key in agreed.items():
+        print(f"  {origin}   {'with your key' if key else 'without a key'}{consent.warning(origin) if key else ''}")
+    if not keys.anthropic_key():
         print("With ANTHROPIC_API_KEY set, `anthropic` appears here and becomes the default.")
     return DONE
+
+
+def _allow(arguments: argparse.Namespace) -> int:
+    from lab.endpoints import consent, keys
+
+    with_key = keys.anthropic_key() is not None and not arguments.no_key
+    consent.allow(arguments.name, with_key)
+    origin = keys.origin(arguments.name)
+    if with_key:
+        print(f"Requests may go to {origin}, with your Anthropic API key.{consent.warning(origin)}")
+    else:
+        print(f"Requests may go to {origin}, without a key.")
+    return DONE
+
+
+def _forget(arguments: argparse.Namespace) -> int:
+    from lab.endpoints import consent, keys
+
+    gone, origin = consent.forget(arguments.name), keys.origin(arguments.name)
+    print(f"{origin} is forgotten: nothing goes there until it is allowed again." if gone else f"{origin} was not allowed.")
+    return DONE
+
+
+def typed(name: str | None) -> None:
+    """An endpoint from the command line: where a key could go to a new address, a person at a terminal is asked, once."""
+    from lab.endpoints import consent
+
+    try:
+        consent.typed(name)
+    except consent.ConsentNeeded as needed:
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise
+        print(
+            f"Send your Anthropic API key to {needed.origin}?{consent.warning(needed.url)}\n"
+            "y = with the key, n = requests without a key, Enter = stop: ",
+            end="",
+            file=sys.stderr,
+            flush=True,
+        )
+        answer = sys.stdin.readline().strip().lower()
+        if answer not in ("y", "yes", "n", "no"):
+            raise LabError(f"Nothing was sent to {needed.origin}.") from None
+        consent.allow(needed.url, key=answer in ("y", "yes"))
 
 
 def serve_flags(parser: argparse.ArgumentParser) -> None:
@@ -100,7 +160,6 @@ def calibrate(arguments: argparse.Namespace) -> int:
     from dataclasses import asdict, is_dataclass
 
     from lab import calibrate as instrument
-    from lab.model import LabError
 
     try:
         streams = [int(count) for count in arguments.streams.split(",")]

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab import techniques
+from lab import scrub, techniques
 from lab.cli import DONE, FAILED, INTERRUPTED, knobs, look
 from lab.model import LabError, Technique
 
@@ -148,8 +148,10 @@ def _measure(configs: list[BenchmarkConfig], arguments: argparse.Namespace) -> t
     from rich.console import Console
 
     from lab import results, worker
+    from lab.cli import machine
     from lab.cli.progress import Progress
 
+    machine.typed(getattr(arguments, "endpoint", None))
     look.check_outputs(arguments.output)
     console = Console(stderr=arguments.json, highlight=False)
     codes, found = [], []
@@ -162,14 +164,14 @@ def _measure(configs: list[BenchmarkConfig], arguments: argparse.Namespace) -> t
             progress.close()
             if len(configs) == 1:
                 raise
-            console.print(f"{config.technique}: {error}", markup=False, soft_wrap=True)
+            console.print(f"{config.technique}: {scrub.text(str(error), scrub.MESSAGE)}", markup=False, soft_wrap=True)
             codes.append(FAILED)
             continue
         finally:
             progress.close()
         codes.append(CODES.get(status, FAILED))
         if text and status != "finished":
-            print(text, file=sys.stderr)
+            print(scrub.text(text, scrub.MESSAGE), file=sys.stderr)
         found.append(results.read(run_id))
         if not arguments.json:
             console.print()

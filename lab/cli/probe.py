@@ -7,10 +7,14 @@ import json
 import secrets
 from typing import Any
 
+from lab import scrub
 from lab.cli import DONE, FAILED
 from lab.model import LabError
 
 ASK = [{"role": "user", "content": "Reply with the word ready."}]
+CHECK_S = 60
+"""A check ends then, however slowly its answer still arrives."""
+MOST_READ = 100_000
 PREFIX_WORDS = 5_000
 """Longer than every published minimum of a cacheable prefix; on the lab's own servers, whose minimum is 256 tokens, a tenth of it."""
 SCHEMA = {"type": "object", "properties": {"ready": {"type": "boolean"}}, "required": ["ready"], "additionalProperties": False}
@@ -22,10 +26,12 @@ TOOL = {
 
 
 def run(name: str | None, model: str | None, as_json: bool) -> int:
+    from lab.cli import machine
     from lab.endpoints import registry
 
     if not name:
         raise LabError(f"Which endpoint? python main.py endpoints test NAME, with one of {', '.join(registry.names())} or a base URL.")
+    machine.typed(name)
     endpoint = registry.connect(registry.find(name, {"any": model} if model else None))
     chosen = endpoint.model_for("small")
     found = asyncio.run(_probe(endpoint, chosen))
@@ -50,8 +56,16 @@ def _money(value: float | None) -> str:
     return "no price known" if value is None else written.usd(value)
 
 
-async def _probe(endpoint: Any, model: str) -> dict[str, Any]:
+def _cost(model: str, usage: dict[str, Any]) -> float | None:
     from lab import clock, pricing
+
+    try:
+        return pricing.cost_usd(model, usage, clock.today())
+    except (ArithmeticError, LookupError, TypeError, ValueError):  # counts that are no numbers
+        return None
+
+
+async def _probe(endpoint: Any, model: str) -> dict[str, Any]:
     from lab.endpoints.client import open_client
 
     client = open_client(endpoint, timeout_s=60)
@@ -64,10 +78,11 @@ async def _probe(endpoint: Any, model: str) -> dict[str, Any]:
 
     async def check(name: str, attempt: Any) -> None:
         try:
-            supported, seen = await attempt()
+            async with asyncio.timeout(CHECK_S):
+                supported, seen = await attempt()
         except Exception as error:  # whatever an unknown server answers is the finding, not a fault of the lab
-            supported, seen = False, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:160]
-        checks.append({"check": name, "supported": supported, "seen": seen})
+            supported, seen = False, f"{type(error).__name__}: {str(error)[:MOST_READ].partition(chr(10))[0]}"
+        checks.append({"check": name, "supported": supported, "seen": scrub.text(" ".join(seen.split()), 160)})
 
     async def usage() -> tuple[bool, str]:
         counted = (await ask()).usage
@@ -114,6 +129,6 @@ async def _probe(endpoint: Any, model: str) -> dict[str, Any]:
                 break  # not even a plain answer: a wrong key or a wrong address fails everything else alike
     finally:
         await client.close()
-    costs = [pricing.cost_usd(model, used, clock.today()) for used in usages]
+    costs = [_cost(model, used) for used in usages]
     known = [cost for cost in costs if cost is not None]
     return {"checks": checks, "calls": len(usages), "cost_usd": sum(known) if known else None}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,23 +21,27 @@ CLAUDE_URL = "https://api.anthropic.com"
 PLACEHOLDER = "placeholder"
 """What the SDK is given where no key goes: it refuses to make a request without any."""
 SECRET_NAMES = ("key", "token", "secret", "password")
+HOST = re.compile(r"[a-z0-9_.-]+|[0-9a-f:.]+")
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def origin(url: str) -> str:
     """scheme://host:port of a base URL, without a port that the scheme implies; LabError where it is no plain http address."""
-    try:
-        parts = urlsplit(url.strip())
-        port = parts.port
-    except ValueError:
-        raise LabError(f"{url!r:.200} is no base URL of a Messages API, such as {CLAUDE_URL}.") from None
-    if parts.scheme not in DEFAULT_PORTS or not parts.hostname or any(not c.isprintable() or c.isspace() or c == "\\" for c in url.strip()):
-        raise LabError(f"{url!r:.200} is no base URL of a Messages API, such as {CLAUDE_URL}.")
-    if "@" in parts.netloc:
-        raise LabError("A URL with a password in it would be stored; give the key in LAB_API_KEYS or .streamlit/secrets.toml instead.")
+    url = url.strip()
     if "?" in url or "#" in url:
         raise LabError("A base URL has no ? and no #: what stands there would be stored, and a key in it too. Give the address alone.")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    try:
+        parts = urlsplit(url)
+        if "@" in parts.netloc:
+            raise LabError("A URL with a password in it would be stored; give the key in LAB_API_KEYS or .streamlit/secrets.toml instead.")
+        port, host = parts.port, (parts.hostname or "").encode("idna" if "[" not in parts.netloc else "ascii").decode()
+    except ValueError:
+        port, host, parts = None, "", urlsplit("")
+    # Only what every parser reads alike: the address that is shown must be the one that is connected to.
+    if parts.scheme not in DEFAULT_PORTS or not HOST.fullmatch(host) or not url.isprintable() or "\\" in url or " " in url:
+        raise LabError(f"{url!r:.200} is no base URL of a Messages API, such as {CLAUDE_URL}.")
+    host = f"[{host}]" if ":" in host else host
     return f"{parts.scheme}://{host}" + (f":{port}" if port and port != DEFAULT_PORTS[parts.scheme] else "")
 
 
@@ -62,12 +67,25 @@ def key_for(url: str) -> str | None:
     return None
 
 
+def named(url: str) -> bool:
+    """Whether the user's own settings name this origin, with a key or without one."""
+    wanted = origin(url)
+    return not ignored() and any(_same(address, wanted) for address, _ in _assigned())
+
+
+def readable_on_the_way(url: str) -> bool:
+    """Whether a key would cross a network unencrypted."""
+    parts = urlsplit(url)
+    return parts.scheme == "http" and parts.hostname not in LOOPBACK
+
+
 def _assigned() -> Iterator[tuple[str, str | None]]:
     yield from _per_url()
     for endpoint in _table(secrets(), "endpoints").values():
         if isinstance(endpoint, dict):
             yield _text(endpoint.get("base_url")), _text(endpoint.get("api_key"))
-    yield anthropic_url(), anthropic_key()
+    if key := anthropic_key():
+        yield anthropic_url(), key
 
 
 def _per_url() -> Iterator[tuple[str, str]]:

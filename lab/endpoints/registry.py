@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
-import tomllib
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from urllib.parse import urlsplit
 
-from lab import paths
+from lab.endpoints import consent, keys, own
 from lab.model import EndpointKind, LabError, Tier
 
 LIVE_MODELS: dict[Tier, str] = {"small": "claude-haiku-5-5", "large": "claude-sonnet-5-5"}
@@ -20,9 +14,6 @@ OWN_MODELS: dict[str, dict[Tier, str]] = {
     "local": {"small": "smollm2-135m", "large": "smollm2-135m-f32"},
     "simulated": {"small": "simulated-small", "large": "simulated-large"},
 }
-CLAUDE_URL = "https://api.anthropic.com"
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
-HEALTH_S = 0.5
 # How each live default is told not to think first; the word differs by model, and others may refuse either.
 THINKING_OFF = {"claude-sonnet-5-5": {"type": "between_tools"}, "claude-haiku-5-5": {"type": "disabled"}}
 CAPABILITIES = frozenset({"streaming", "caching", "tools", "structured"})
@@ -51,40 +42,46 @@ class Endpoint:
 
 def names() -> list[str]:
     """Every endpoint that has a name now; `anthropic` only where there is a key."""
-    return ["local", "simulated", *(["anthropic"] if api_key() else []), *_configured()]
+    return ["local", "simulated", *(["anthropic"] if keys.anthropic_key() else []), *_configured()]
 
 
 def default_name() -> str:
-    return "anthropic" if api_key() else "local"
-
-
-def api_key() -> str | None:
-    """ANTHROPIC_API_KEY from the environment, else from .streamlit/secrets.toml; None with LAB_IGNORE_KEYS=1."""
-    if _ignored():
-        return None
-    return os.environ.get("ANTHROPIC_API_KEY") or _secrets().get("ANTHROPIC_API_KEY") or None
+    return "anthropic" if keys.anthropic_key() else "local"
 
 
 def find(name: str | None = None, models: Mapping[str, str] | None = None) -> Endpoint:
-    """An endpoint by name or base URL, its models replaced by `models` (tier to name; "any" is every tier). Starts nothing."""
+    """An endpoint by name or base URL, its models replaced by `models` (tier to name; "any" is every tier). Starts nothing.
+
+    A URL that neither the settings name nor the user has agreed to is ConsentNeeded, and is not asked anything before.
+    """
     name = (name or default_name()).strip()
     if name in OWN_MODELS:
-        found = Endpoint(name, name, "", models=OWN_MODELS[name], generates="small")
+        endpoint = Endpoint(name, name, "", models=OWN_MODELS[name], generates="small")
     elif name == "anthropic":
-        if not (key := api_key()):
+        if not (key := keys.anthropic_key()):
             raise LabError("No ANTHROPIC_API_KEY. Set it in the environment or in .streamlit/secrets.toml, or choose the local endpoint.")
-        found = _at(name, os.environ.get("ANTHROPIC_BASE_URL") or CLAUDE_URL, key, LIVE_MODELS)
+        endpoint = _at(name, keys.anthropic_url(), key, LIVE_MODELS)
     elif name in (configured := _configured()):
-        given = configured[name]
-        if not given.get("base_url"):
+        settings = configured[name]
+        if not settings.get("base_url"):
             raise LabError(f"The endpoint {name!r} of .streamlit/secrets.toml has no base_url.")
-        chosen = {tier: str(given[tier]) for tier in ("small", "large") if given.get(tier)}
-        found = _at(name, str(given["base_url"]), str(given.get("api_key") or "placeholder"), chosen or LIVE_MODELS)
+        url, chosen = str(settings["base_url"]), {tier: str(settings[tier]) for tier in ("small", "large") if settings.get(tier)}
+        key = str(settings.get("api_key") or "") or consent.key_for(url)
+        endpoint = _at(name, url, key, chosen or LIVE_MODELS)
     elif "://" in name:
-        found = _at(name.rstrip("/"), name, api_key() or "placeholder", LIVE_MODELS)
+        keys.origin(name)
+        endpoint = _at(name.rstrip("/"), name, "" if own.card_at(name) else consent.key_for(name), LIVE_MODELS)
     else:
-        raise LabError(f"No endpoint {name!r}. There are: {', '.join(names())}; or give the base URL of any Messages API.")
-    return with_models(found, models or {})
+        raise LabError(f"No endpoint {name!r:.200}. There are: {', '.join(names())}; or give the base URL of any Messages API.")
+    return with_models(endpoint, models or {})
+
+
+def beside(name: str, endpoint: Endpoint) -> Endpoint:
+    """Another endpoint for a call of a run on `endpoint`: rows of different kinds never share a chart, so it is of the same kind."""
+    other = find(name)
+    if other.kind != endpoint.kind:
+        raise LabError(f"{name} is {other.kind} and this run is {endpoint.kind}: one run keeps to one kind of endpoint.")
+    return other
 
 
 def with_models(endpoint: Endpoint, models: Mapping[str, str]) -> Endpoint:
@@ -107,50 +104,18 @@ def connect(endpoint: Endpoint) -> Endpoint:
 
 
 def _at(name: str, url: str, key: str, models: Mapping[Tier, str]) -> Endpoint:
-    """An endpoint by URL; the lab's own server is recognised at a loopback address, so that its rows are never labelled live."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise LabError(f"{url!r} is no base URL of a Messages API, such as https://api.anthropic.com.")
-    if parts.username or parts.password:
-        raise LabError("A URL with a password in it would be stored; give the key as ANTHROPIC_API_KEY instead.")
-    base_url = url.rstrip("/").removesuffix("/v1")
-    own = _health(base_url) if parts.hostname in LOOPBACK else None
-    if own is None:
-        return Endpoint(name, "live", base_url, key, models)
-    from lab import processes
-
-    own_key = os.environ.get("LAB_LOCAL_KEY") or processes.key_of(base_url) or key
-    return Endpoint(name, own, base_url, own_key, OWN_MODELS[own], "small")
-
-
-def _health(base_url: str) -> str | None:
-    """The kind of the lab's own server, asked once; None for any other server or none."""
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with direct.open(f"{base_url}/health", timeout=HEALTH_S) as reply:
-            kind = json.load(reply).get("kind")
-    except (OSError, ValueError, AttributeError, urllib.error.URLError):
-        return None
-    return kind if kind in OWN_MODELS else None
-
-
-def _ignored() -> bool:
-    return os.environ.get("LAB_IGNORE_KEYS") == "1"
-
-
-def _secrets() -> dict:
-    if _ignored():
-        return {}
-    path = Path(os.environ.get("LAB_SECRETS") or paths.ROOT / ".streamlit" / "secrets.toml")
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise LabError(f"{path.name} cannot be read as TOML; mend or remove it ({type(error).__name__}).") from None
+    """An endpoint that may be asked; the lab's own server is recognised at a loopback address: its rows are never labelled live."""
+    keys.origin(url)
+    base_url = url.strip().rstrip("/").removesuffix("/v1")
+    if card := own.card_at(base_url):
+        return Endpoint(name, card.kind, base_url, card.api_key, OWN_MODELS[card.kind], "small")
+    if kind := own.kind_at(base_url):
+        return Endpoint(name, kind, base_url, os.environ.get("LAB_LOCAL_KEY") or key, OWN_MODELS[kind], "small")
+    return Endpoint(name, "live", base_url, key, models)
 
 
 def _configured() -> dict[str, dict]:
     """[endpoints.NAME] tables: base_url, api_key, small, large."""
-    found = _secrets().get("endpoints") or {}
-    return {name: given for name, given in found.items() if isinstance(given, dict) and name not in (*OWN_MODELS, "anthropic")}
+    tables = keys.secrets().get("endpoints")
+    tables = tables if isinstance(tables, dict) else {}
+    return {name: table for name, table in tables.items() if isinstance(table, dict) and name not in (*OWN_MODELS, "anthropic")}

@@ -12,6 +12,7 @@ from typing import Any
 from lab import pricing
 from lab.clock import today
 from lab.endpoints import registry
+from lab.endpoints.consent import ConsentNeeded
 from lab.endpoints.registry import Endpoint
 from lab.harness import plan as planning
 from lab.harness.plan import BenchmarkConfig, Experiment, Variant
@@ -34,7 +35,7 @@ SPEEDS: dict[tuple[str, Tier], tuple[float, float, float]] = {
 class Estimate:
     """`usd` is None on no live endpoint; answers count at their longest, a model without a price at the dearest listed one.
 
-    Any refusal forbids the run.
+    Any refusal forbids the run. `asks` are addresses to which the user must agree first; they are refusals too.
     """
 
     calls: int
@@ -44,6 +45,7 @@ class Estimate:
     seconds: float
     text: str
     refusals: tuple[str, ...] = ()
+    asks: tuple[str, ...] = ()
 
 
 class Uncountable(Exception):
@@ -56,8 +58,8 @@ class Counting:
     dry = True
     nonce = "[trial 0000000000000000] "
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        self.endpoint = endpoint
+    def __init__(self, endpoint: Endpoint, others: dict[str, Endpoint | LabError]) -> None:
+        self.endpoint, self.others = endpoint, others
         self.asked: list[tuple[str, Tier, int, int]] = []
 
     @property
@@ -86,15 +88,24 @@ class Counting:
     async def call(self, request: Request, role: Role = "answer", name: str | None = None, begun: asyncio.Event | None = None) -> Reply:
         if len(self.asked) >= MOST_CALLS:
             raise LabError(f"A trial would make more than {MOST_CALLS} calls.")
-        tier = request.tier or self.endpoint.generates
+        endpoint = self._other(request.endpoint) if request.endpoint else self.endpoint
+        tier = request.tier or endpoint.generates
         prompt = json.dumps({key: request.body.get(key) for key in ("tools", "system", "messages")}, ensure_ascii=False)
         most = int(request.body.get("max_tokens") or 0)
-        self.asked.append(
-            (request.model or self.endpoint.model_for(request.tier), tier, round(len(prompt) / CHARACTERS_PER_TOKEN) + 12, most)
-        )
+        self.asked.append((request.model or endpoint.model_for(request.tier), tier, round(len(prompt) / CHARACTERS_PER_TOKEN) + 12, most))
         if begun:
             begun.set()
         return Reply("", *_answer(request.body, most), usage={"input_tokens": 0, "output_tokens": most})
+
+    def _other(self, name: str) -> Endpoint:
+        """A request's own endpoint; where it is refused that is noted, and the run's stands in, so that every refusal is told at once."""
+        if name not in self.others:
+            try:
+                self.others[name] = registry.beside(name, self.endpoint)
+            except LabError as error:
+                self.others[name] = error
+        other = self.others[name]
+        return self.endpoint if isinstance(other, LabError) else other
 
 
 def _answer(body: Mapping[str, Any], most: int) -> tuple[tuple[dict[str, Any], ...], str]:
@@ -133,6 +144,7 @@ def estimate(
 
     Sends nothing.
     """
+    others: dict[str, Endpoint | LabError] = {}
     try:
         endpoint = endpoint or registry.find(config.endpoint, config.models)
         plan = planning.experiment(config, endpoint.kind, technique)
@@ -140,10 +152,14 @@ def estimate(
             raise LabError(f"{endpoint.name} cannot do {', '.join(lacking)}, which {plan.title} is about.")
         if len(plan.tiers) > 1 and endpoint.model_for("small") == endpoint.model_for("large"):
             raise LabError(f"{plan.title} compares a small and a large model; name both: --model small=NAME --model large=NAME.")
-        counted = _trials(plan, endpoint)
+        counted = _trials(plan, endpoint, others)
     except LabError as error:
-        return Estimate(0, 0, 0, None, 0.0, "", (str(error),))
+        return _refused(error)
     except Exception:  # the user's own code may fail in any way where no model answers it
+        counted = []
+    if refused := {str(error): error for error in others.values() if isinstance(error, LabError)}:
+        return _refused(*refused.values())
+    if not counted:
         return Estimate(0, 0, 0, None, 0.0, f"What these trials ask of {endpoint.name} cannot be known before they run")
     left = len(set(range(1, config.blocks + 1)).difference(done))
     times = (left + config.warmup if left else 0) / len(counted)
@@ -158,7 +174,7 @@ def estimate(
     tokens_in, tokens_out = round(sum(c[2] for c in asked) * times), round(sum(c[3] for c in asked) * times)
     price = "nothing to pay" if usd is None else f"at most ${usd:.4f}"
     text = f"{n} calls, about {tokens_in:,} tokens in and at most {tokens_out:,} out, {price}, "
-    text += f"about {_duration(seconds * times)} on {endpoint.name}"
+    text += f"about {_duration(seconds * times)} on {' and '.join(dict.fromkeys([endpoint.name, *others]))}"
     budget = config.max_usd if config.max_usd is not None else planning.LIVE_MAX_USD
     refusals = ()
     if usd is not None and (remark := pricing.remark([call[0] for call in asked], today())):
@@ -170,11 +186,16 @@ def estimate(
     return Estimate(n, tokens_in, tokens_out, usd, seconds * times, text, refusals)
 
 
-def _trials(plan: Experiment, endpoint: Endpoint) -> list[list[list[tuple[str, Tier, int, int]]]]:
+def _refused(*errors: LabError) -> Estimate:
+    asks = tuple(error.url for error in errors if isinstance(error, ConsentNeeded))
+    return Estimate(0, 0, 0, None, 0.0, "", tuple(map(str, errors)), asks)
+
+
+def _trials(plan: Experiment, endpoint: Endpoint, others: dict[str, Endpoint | LabError]) -> list[list[list[tuple[str, Tier, int, int]]]]:
     """For up to three tasks and each arm: the calls that one trial makes."""
 
     async def play(variant: Variant, task: Task) -> list[tuple[str, Tier, int, int]]:
-        bench = Counting(endpoint)
+        bench = Counting(endpoint, others)
         if variant.technique.prepare:
             await variant.technique.prepare(bench, variant.arm.name, variant.knobs, task)
         await variant.technique.trial(bench, variant.arm.name, variant.knobs, task)

@@ -1,0 +1,90 @@
+"""Which addresses outside the user's settings may be sent requests, and whether with the user's key: asked once, in words, and kept.
+
+A file, a link, a stored run or a body never consents; only a button that names the host, a question on a terminal, or a typed command.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from lab import paths
+from lab.endpoints import keys, own
+from lab.model import LabError
+
+
+class ConsentNeeded(LabError):
+    """Nothing has been asked of `url` yet, not even whether it is there."""
+
+    def __init__(self, url: str) -> None:
+        self.url, self.origin = url, keys.origin(url)
+        command = f"python main.py endpoints allow {self.origin}"
+        if keys.anthropic_key():
+            how = f"`{command}` lets requests go there with your Anthropic API key, `{command} --no-key` without it"
+        else:
+            how = f"`{command}` lets requests go there"
+        super().__init__(f"Nothing was sent to {self.origin}, which nobody here has agreed to. {how}.{warning(url)}")
+
+
+def warning(url: str) -> str:
+    return " The address is http://: a key would cross the network readable by others." if keys.readable_on_the_way(url) else ""
+
+
+def key_for(url: str) -> str:
+    """The key for an address, or keys.PLACEHOLDER; ConsentNeeded where neither the settings nor the user have named it."""
+    if key := keys.key_for(url):
+        return key
+    if keys.named(url):
+        return keys.PLACEHOLDER
+    agreed = stored().get(keys.origin(url))
+    if agreed is None:
+        raise ConsentNeeded(url)
+    return (agreed and keys.anthropic_key()) or keys.PLACEHOLDER
+
+
+def typed(name: str | None) -> None:
+    """The user has typed this endpoint: requests may go there, and only a key is still to be asked about (ConsentNeeded)."""
+    if not name or "://" not in name or own.card_at(name) or keys.named(name) or keys.origin(name) in stored():
+        return
+    if keys.anthropic_key():
+        raise ConsentNeeded(name)
+    allow(name, key=False)
+
+
+def stored() -> dict[str, bool]:
+    """Origin to whether the key may go there; empty where the file is missing, broken or another user's."""
+    try:
+        if _file().stat().st_uid != os.getuid():
+            return {}
+        agreed = json.loads(_file().read_text(encoding="utf-8"))
+        return {origin: terms["key"] is True for origin, terms in agreed.items()}
+    except (OSError, ValueError, AttributeError, LookupError, TypeError, RecursionError):
+        return {}
+
+
+def allow(url: str, key: bool) -> None:
+    _keep({**stored(), keys.origin(url): key})
+
+
+def forget(url: str) -> bool:
+    """Whether there was anything to forget."""
+    agreed, origin = stored(), keys.origin(url)
+    if origin in agreed:
+        _keep({other: key for other, key in agreed.items() if other != origin})
+    return origin in agreed
+
+
+def _keep(agreed: dict[str, bool]) -> None:
+    draft = _file().with_name(f".consents.{os.getpid()}")
+    try:
+        draft.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+            json.dump({origin: {"key": key} for origin, key in sorted(agreed.items())}, file, indent=1)
+        draft.replace(_file())
+    except OSError as error:
+        raise LabError(f"The consent cannot be kept in {_file()}: {error.strerror}. LAB_SETTINGS names another folder.") from None
+
+
+def _file() -> Path:
+    return paths.settings() / "consents.json"

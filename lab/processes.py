@@ -7,6 +7,7 @@ runs/RUN_ID.json (what a worker shall do), .jsonl (its progress), .stop (asks it
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -19,9 +20,11 @@ from typing import Any
 
 import lab
 from lab import clock, paths
+from lab.endpoints import own
 from lab.model import LabError, new_id
 
-SERVER_START_S = 120.0
+SERVER_START_S = 300.0
+SLOW_ANSWER_S = 60.0
 _started: list[subprocess.Popen] = []
 
 
@@ -82,23 +85,19 @@ def key_of(base_url: str) -> str | None:
 
 
 def _server(name: str) -> ServerCard | None:
-    card = _read(paths.runtime() / f"{name}.json")
-    if not card or card.get("version") != lab.__version__:
+    """The server whose card is in the runtime folder. While its process lives it is waited for: a busy machine makes it slow, not dead."""
+    card = _read(paths.runtime() / f"{name}.json") or {}
+    if card.get("version") != lab.__version__ or not isinstance(card.get("pid"), int):
         return None
-    if born(card["pid"]) is None or not _answers(card["base_url"], name):
-        return None
-    return ServerCard(card["base_url"], card["api_key"], card["models"], card["pid"])
-
-
-def _answers(base_url: str, name: str) -> bool:
-    """Whether the lab's server is at this address: a pid alone could be another process's by now."""
-    import urllib.request
-
+    until_ns = clock.now_ns() + int(SLOW_ANSWER_S * 1e9)
     try:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{base_url}/health", timeout=2) as reply:
-            return json.load(reply).get("kind") == name
-    except (OSError, ValueError):
-        return False
+        while (alive := born(card["pid"])) is not None and alive == card["born"] and clock.now_ns() < until_ns:
+            # A pid alone could be another process's by now, and an address too.
+            if own.kind_at(card["base_url"], 2.0) == name:
+                return ServerCard(card["base_url"], card["api_key"], card["models"], card["pid"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return None
 
 
 def _start_server(name: str) -> ServerCard:
@@ -148,8 +147,9 @@ def measuring(run_id: str, technique: str) -> Iterator[None]:
                 card = running()
                 raise LabError(f"Only one run is measured at a time: {card.text if card else 'another is just starting'}.") from None
         card = RunCard(run_id, technique, os.getpid(), born(os.getpid()) or "", clock.utc_now().isoformat())
-        os.ftruncate(held, 0)
-        os.pwrite(held, json.dumps(asdict(card)).encode(), 0)
+        with contextlib.suppress(OSError):  # a full folder: the lock holds without its words
+            os.ftruncate(held, 0)
+            os.pwrite(held, json.dumps(asdict(card)).encode(), 0)
         try:
             yield
         finally:
@@ -165,8 +165,9 @@ def running() -> RunCard | None:
         with _locked(path, shared=True):
             return None
     except BlockingIOError:
-        card = _read(path)
-        return RunCard(**card) if card else None
+        with contextlib.suppress(TypeError):
+            return RunCard(**(_read(path) or {}))
+        return None
 
 
 @contextlib.contextmanager
@@ -190,8 +191,12 @@ def start_run(config: Any) -> str:
     path = _run_file(run_id, ".json")
     start_afresh(run_id)
     given = {"run_id": run_id, "config": config.model_dump(mode="json")}
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        json.dump(given, file)
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            json.dump(given, file)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise LabError(f"Cannot write {path.parent}: {error.strerror}. Make room there, or set LAB_RUNTIME to another folder.") from error
     process = _detached([sys.executable, "-m", "lab.worker", str(path)], _run_file(run_id, ".log"), {})
     deadline = clock.now_ns() + 10e9
     while process.poll() is None and clock.now_ns() < deadline:
@@ -226,9 +231,14 @@ def progress_path(run_id: str) -> Path:
 
 
 def add_progress(run_id: str, entry: dict[str, Any]) -> None:
+    """One line more, whole or not at all; OSError where the folder takes no more."""
+    line = (json.dumps(entry) + "\n").encode()
     descriptor = os.open(progress_path(run_id), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
-        os.write(descriptor, (json.dumps(entry) + "\n").encode())
+        size = os.fstat(descriptor).st_size
+        if os.write(descriptor, line) < len(line):
+            os.ftruncate(descriptor, size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(progress_path(run_id)))
     finally:
         os.close(descriptor)
 
@@ -242,7 +252,16 @@ def read_progress(run_id: str, offset: int = 0) -> tuple[list[dict[str, Any]], i
     except FileNotFoundError:
         return [], offset
     complete = data[: data.rfind(b"\n") + 1]
-    return [json.loads(line) for line in complete.splitlines() if line], offset + len(complete)
+    return [entry for line in complete.splitlines() if (entry := _entry(line))], offset + len(complete)
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    """A torn or foreign line says nothing, and what comes after it still does."""
+    try:
+        entry = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return entry if isinstance(entry, dict) and isinstance(entry.get("kind"), str) else None
 
 
 def _run_file(run_id: str, suffix: str) -> Path:
@@ -254,7 +273,9 @@ def _run_file(run_id: str, suffix: str) -> Path:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
+    """A card, or None where there is none, or anything else in its place."""
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
+        card = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
         return None
+    return card if isinstance(card, dict) else None

@@ -7,17 +7,22 @@ import contextlib
 import json
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lab import processes
+from lab import processes, scrub
 from lab.harness.plan import BenchmarkConfig, config_of
 from lab.harness.runner import BenchmarkRunner, Joined
 from lab.instrumentation import traces
 from lab.model import LabError, RunRow, Status, Technique, new_id
 from lab.store.store import Store, as_uuid
+from lab.store.turnstile import Busy
+
+PATIENCE_S = 1.0
+STOPPED_S = 0.5
 
 
 class Measured(NamedTuple):
@@ -40,7 +45,8 @@ def measure(
     with processes.measuring(run_id, config.technique):
         if given is None:  # a worker's was made afresh before it started, and may have been asked to stop since
             processes.start_afresh(run_id)
-        store = Store(config.db)
+        # Rows that cannot be written now are safe beside the database: nothing is won by waiting, and Stop would wait too.
+        store = Store(config.db, PATIENCE_S)
         _close_orphans(store, run_id)
         joined = None
         if config.join_run:
@@ -51,9 +57,12 @@ def measure(
         def tell(entry: dict[str, Any]) -> None:
             said.add(entry["kind"])
             # The last row is written by now, so what tracing does can no longer touch a number.
-            if entry["kind"] == "ended" and "trial" in said and (sent := traces.send_if_configured(store, run_id)):
+            if entry["kind"] == "ended" and "trial" in said and (sent := _sent(store, run_id, entry["status"])):
                 tell({"kind": "note", "text": sent})
-            processes.add_progress(run_id, entry)
+            if entry.get("text"):
+                entry = {**entry, "text": scrub.text(entry["text"], scrub.MESSAGE)}
+            with contextlib.suppress(OSError):  # a full runtime folder: the dots are missing, the rows are not
+                processes.add_progress(run_id, entry)
             if on_progress:
                 on_progress(entry)
 
@@ -61,11 +70,22 @@ def measure(
             runner = BenchmarkRunner(config, store, tell, run_id=run_id, joined=joined, technique=technique)
             return _run(runner, run_id)
         except LabError as error:
-            if not any(entry["kind"] == "ended" for entry in processes.read_progress(run_id)[0]):
+            if "ended" not in said:
                 tell({"kind": "ended", "status": "failed", "text": str(error)})
             raise
         finally:
             store.close()
+
+
+def _sent(store: Store, run_id: str, status: Status) -> str | None:
+    """Traces go where a variable says; a run that was stopped does not wait for a receiver that does not answer."""
+    answers: list[str | None] = []
+    sending = threading.Thread(target=lambda: answers.append(traces.send_if_configured(store, run_id)), daemon=True)
+    sending.start()
+    while status != "interrupted" and sending.is_alive() and not processes.stop_asked(run_id):
+        sending.join(STOPPED_S)
+    sending.join(STOPPED_S)
+    return answers[0] if answers else f"traces: not sent, the receiver is slow. Later: python main.py trace {run_id}"
 
 
 def _run(runner: BenchmarkRunner, run_id: str) -> Measured:
@@ -77,7 +97,7 @@ def _run(runner: BenchmarkRunner, run_id: str) -> Measured:
 
     async def main() -> Measured:
         loop = asyncio.get_running_loop()
-        for name in (signal.SIGTERM, signal.SIGINT):
+        for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             with contextlib.suppress(RuntimeError, ValueError):  # not the main thread: then who started it also ends it
                 loop.add_signal_handler(name, interrupt)
         runner.stop = lambda: asked or processes.stop_asked(run_id)
@@ -122,7 +142,8 @@ def join(store: Store, config: BenchmarkConfig) -> tuple[BenchmarkConfig, Joined
     precise = found["status"] == "finished" and settings["config"].get("target_half_width_ms") is not None
     asked = max(complete, default=0) if precise else int(settings.get("runs", 0))
     missing = set(range(1, asked + 1)) - complete
-    stored = {**settings["config"], "join_run": run_id, "db": config.db}
+    # The endpoint is the one that every list shows for this run; what else a file may have named is not asked.
+    stored = {**settings["config"], "endpoint": found["endpoint"], "join_run": run_id, "db": config.db}
     if not missing:
         stored |= {"runs": asked + config.runs, "quick": False, "target_half_width_ms": None}
         stored |= {"arms": _names(settings, found["technique"]), "knobs": settings["knobs"]}
@@ -149,9 +170,10 @@ def _names(settings: dict[str, Any], technique: str) -> list[str]:
 
 def _close_orphans(store: Store, run_id: str) -> None:
     """A run that says it is running while this process holds the machine's measurement has lost its process."""
-    orphans = store.frame("SELECT run_id FROM runs WHERE status = 'running' AND run_id <> ?::UUID", [run_id])
-    for orphan in orphans["run_id"]:
-        store.finish_run(orphan, "interrupted")
+    with contextlib.suppress(Busy):
+        orphans = store.frame("SELECT run_id FROM runs WHERE status = 'running' AND run_id <> ?::UUID", [run_id])
+        for orphan in orphans["run_id"]:
+            store.finish_run(orphan, "interrupted")
 
 
 def main(arguments: list[str]) -> int:
@@ -161,9 +183,10 @@ def main(arguments: list[str]) -> int:
     try:
         done = measure(config_of(**given["config"]), run_id=given["run_id"])
     except LabError as error:
+        text = scrub.text(str(error), scrub.MESSAGE)
         if not any(entry["kind"] == "ended" for entry in processes.read_progress(given["run_id"])[0]):
-            processes.add_progress(given["run_id"], {"kind": "ended", "status": "failed", "text": str(error)})
-        print(error, file=sys.stderr)
+            processes.add_progress(given["run_id"], {"kind": "ended", "status": "failed", "text": text})
+        print(text, file=sys.stderr)
         return 1
     return {"finished": 0, "interrupted": 130}.get(done.status, 1)
 

@@ -19,13 +19,16 @@ class Kept:
     """A sink in memory."""
 
     def __init__(self):
-        self.runs, self.sessions, self.trials, self.ends = [], [], [], []
+        self.runs, self.sessions, self.kept, self.trials, self.ends = [], [], [], [], []
 
     def write_run(self, row):
         self.runs.append(row)
 
     def write_session(self, row):
         self.sessions.append(row)
+
+    def keep(self, trial):
+        self.kept.append(trial)
 
     def write_trials(self, rows):
         self.trials += rows

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import platform
 import socket
 import subprocess
-from collections.abc import Callable, Sequence
+import threading
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol
 
 import lab
-from lab import calibrate, paths
+from lab import calibrate, paths, scrub
 from lab.clock import now_ns, sleep_s, utc_now
 from lab.endpoints import registry
 from lab.endpoints.registry import Endpoint
@@ -31,13 +34,22 @@ from lab.scenarios.definitions import Task
 __all__ = ["BenchmarkConfig", "BenchmarkRunner", "Estimate", "Joined", "Sink", "estimate"]
 
 STOP_POLL_S = 0.1
+LET_GO_S = 1.0
+"""How long a trial that was told to end may take for it; then it is left behind."""
 FAILURES_IN_A_ROW = 3
 IDLE_S = 0.3
+SLOW_S = 15.0
+REASON = 300
+BUSY_LOAD = 3.0
+"""Processes that want a core, for each core there is, from which a run says at its start that the machine is busy."""
 
 
 class Sink(Protocol):
     def write_run(self, row: RunRow) -> Any: ...
     def write_session(self, row: SessionRow) -> Any: ...
+    def keep(self, trial: FinishedTrial) -> Any:
+        """Safe when this returns: only then the trial is told."""
+
     def write_trials(self, trials: Sequence[FinishedTrial]) -> Any: ...
     def finish_run(self, run_id: str, status: Status) -> Any: ...
 
@@ -53,10 +65,6 @@ class Joined:
     sessions: int = 1
     differences: tuple[float, ...] = ()
     """Of the planned comparison's complete blocks: a precision asked for is that of the whole run."""
-
-
-class Stopped(Exception):
-    """The user asked for the end."""
 
 
 class BenchmarkRunner:
@@ -89,8 +97,12 @@ class BenchmarkRunner:
         self.status: Status = "running"
         self.text = ""
         self.failures = self.done = 0
-        self.failed_because = ""
+        self.failed_because: dict[str, str] = {}
+        """By arm, the last one's."""
         self.differences: list[float] = list(joined.differences) if joined else []
+        self.stopping = False
+        self.outcomes: dict[str, Counter[str]] = {}
+        """Of the measured trials of this session, by arm."""
 
     @property
     def models(self) -> dict[str, str]:
@@ -98,17 +110,36 @@ class BenchmarkRunner:
         return {tier: self.endpoint.model_for(tier) for tier in self.plan.tiers or (self.endpoint.generates,)}
 
     async def run(self) -> str:
+        """The run's id, once it has ended. Asked to stop at whatever moment, it ends within two seconds."""
         done = self.joined.complete if self.joined else ()
         if refusals := estimate(self.config, self.endpoint, self.technique, done).refusals:
             raise LabError(" ".join(refusals))
-        self.endpoint = await asyncio.to_thread(registry.connect, self.endpoint)
-        keep = self.config.keep_text if self.config.keep_text is not None else not planning.private(self.plan.tasks)
-        self.session = Session(self.run_id, self.endpoint, keep, self.config.deadline_s)
-        blocks = self._blocks()
-        self.total = sum(len(block.order) for block in blocks)
-        self._write_run(keep)
+        measuring = asyncio.create_task(self._run())
         try:
-            await self.session.open(self.models)
+            while not (await asyncio.wait({measuring}, timeout=STOP_POLL_S))[0]:
+                if not self.stopping and self.stop():
+                    self.stopping = True
+                    measuring.cancel()
+        except asyncio.CancelledError:
+            measuring.cancel()
+            await asyncio.wait({measuring})
+            raise
+        if not (measuring.cancelled() and self.stopping):
+            measuring.result()
+        return self.run_id
+
+    async def _run(self) -> None:
+        keep = self.config.keep_text if self.config.keep_text is not None else not planning.private(self.plan.tasks)
+        self.session = Session(self.run_id, self.endpoint, keep, self.config.deadline_s, self._note)
+        try:
+            self._say_if_busy()
+            connected = on_a_thread(registry.connect, self.endpoint)
+            self.endpoint = await self._patiently(connected, f"The {self.endpoint.name} server is slow to start; waiting for it.")
+            self.session.endpoint = self.endpoint
+            blocks = self._blocks()
+            self.total = sum(len(block.order) for block in blocks)
+            await self._store(self.sink.write_run, self._run_row(keep))
+            await self._patiently(self.session.open(self.models), f"The {self.endpoint.name} server is slow to get ready; waiting for it.")
             await sleep_s(IDLE_S)  # the loop's own lag is measured while it has nothing to do
             await self._store(self.sink.write_session, self._session_row())
             self._announce()
@@ -116,11 +147,9 @@ class BenchmarkRunner:
             gc.collect()
             gc.freeze()
             await self._measure(blocks)
-            self._end("finished", f"{self.done} trials")
-        except Stopped:
-            self._end("interrupted", "Stopped by request.")
+            self._end(*self._conclusion())
         except asyncio.CancelledError:
-            self._end("interrupted", "Interrupted.")
+            self._end("interrupted", "Stopped by request." if self.stopping else "Interrupted.")
             raise
         except LabError as error:
             self._end("failed", str(error))
@@ -129,8 +158,7 @@ class BenchmarkRunner:
             self._end("failed", f"{type(error).__name__}: {error}")
             raise
         finally:
-            await asyncio.shield(self._close())
-        return self.run_id
+            await to_the_end(self._close())
 
     async def _close(self) -> None:
         gc.unfreeze()
@@ -142,12 +170,35 @@ class BenchmarkRunner:
         if self.status == "running":
             self.status, self.text = status, text
 
+    def _conclusion(self) -> tuple[Status, str]:
+        """A run in which an arm never succeeded has compared nothing, however many trials it has."""
+        for arm, outcomes in self.outcomes.items():
+            if outcomes["failed"] and outcomes["failed"] == outcomes.total():
+                return "failed", f"Every trial of {arm} failed ({outcomes['failed']} of {outcomes['failed']}): {self.failed_because[arm]}"
+        return "finished", f"{self.done} trials"
+
+    def _note(self, text: str) -> None:
+        self.tell({"kind": "note", "text": text})
+
+    def _say_if_busy(self) -> None:
+        load, cores = os.getloadavg()[0], os.cpu_count() or 1
+        if load > BUSY_LOAD * cores:
+            self._note(f"This machine is busy ({load:.0f} processes for {cores} cores): the run will be slow, and its times noisy.")
+
+    async def _patiently(self, work: Coroutine, text: str) -> Any:
+        """Wait for as long as it takes, and say so where that is long."""
+        task = asyncio.create_task(work)
+        try:
+            if not (await asyncio.wait({task}, timeout=SLOW_S))[0]:
+                self._note(text)
+            return await task
+        finally:
+            task.cancel()
+
     async def _store(self, write: Callable, *values: Any) -> None:
-        """On a thread: a database that somebody else holds must not keep Stop waiting."""
-        if await asyncio.to_thread(write, *values) is False:
-            self.tell(
-                {"kind": "note", "text": "Another program holds the database; the rows are in the spool beside it and will be taken in."}
-            )
+        """On a thread: a database that somebody else holds must not hold the loop up."""
+        if await to_the_end(asyncio.to_thread(write, *values)) is False:
+            self._note("The database cannot be written now; the rows are safe in the spool beside it and will be taken in.")
 
     # What to do
 
@@ -171,7 +222,7 @@ class BenchmarkRunner:
                     left = (sum(durations) / len(durations) * (len(blocks) - position)) if durations else None
                     finished.append(await self._trial(block, place, variant, left))
                     if self.failures >= FAILURES_IN_A_ROW:
-                        return self._end("failed", f"{FAILURES_IN_A_ROW} trials in a row failed: {self.failed_because}")
+                        return self._end("failed", f"{FAILURES_IN_A_ROW} trials in a row failed: {self.failed_because[variant.arm.name]}")
                     if self.budget_usd is not None and self.spent_usd >= self.budget_usd:
                         return self._end("interrupted", f"The budget of ${self.budget_usd:.2f} is reached: ${self.spent_usd:.4f} spent.")
             except Interrupted as cut:
@@ -179,7 +230,7 @@ class BenchmarkRunner:
                 raise cut.reason from None
             finally:
                 if finished:
-                    await asyncio.shield(self._store(self.sink.write_trials, finished))
+                    await self._store(self.sink.write_trials, finished)
             durations.append((now_ns() - began_ns) / 1e9)
             measured_usd.append(self.spent_usd - spent)
             if block.phase == "measured" and self._precise_enough(finished):
@@ -212,9 +263,8 @@ class BenchmarkRunner:
 
     async def _trial(self, block: Block, place: int, variant: Variant, left_s: float | None) -> FinishedTrial:
         technique, arm = variant.key
-        attempt = 1 + (self.joined.begun.get(block.number, 0) if self.joined else 0)
-        if self.joined and block.phase == "warmup":
-            attempt = self.joined.sessions + 1
+        # Above every attempt that an earlier session may have begun, also one that a kill left without a row: no nonce is used twice.
+        attempt = 1 + max(self.joined.begun.get(block.number, 0), self.joined.sessions) if self.joined else 1
         row = TrialRow(
             new_id(),
             self.run_id,
@@ -235,24 +285,23 @@ class BenchmarkRunner:
         gc.collect()
         gc.disable()
         work = asyncio.create_task(self._play(bench, variant, block.task))
-        reason: BaseException | None = None
+        reason: asyncio.CancelledError | None = None
         try:
-            while not (await asyncio.wait({work}, timeout=STOP_POLL_S))[0]:
-                if self.stop():
-                    reason = Stopped()
-                    work.cancel()
-                    await asyncio.wait({work})
+            await asyncio.wait({work})
         except asyncio.CancelledError as e:
             reason = e
             work.cancel()
-            await asyncio.wait({work})
+            await asyncio.wait({work}, timeout=LET_GO_S)
         finally:
             gc.enable()
         answer = self._outcome(bench, work, reason)
         if reason is None and row.outcome == "ok":
             row.quality = definitions.score(block.task, answer)
             if row.quality is None and answer is not None:
-                row.quality = await self._judge(bench, block.task, answer)
+                try:
+                    row.quality = await self._judge(bench, block.task, answer)
+                except asyncio.CancelledError as e:  # the trial itself is whole
+                    reason = e
         finished = bench.finished()
         origin = self.session.origin_ns
         row.started_ns -= origin
@@ -260,16 +309,23 @@ class BenchmarkRunner:
         if bench.mismatches and row.outcome == "ok":
             row.outcome, row.error_text = "mismatch", "; ".join(dict.fromkeys(bench.mismatches))
         if row.outcome == "failed":
-            self.failures, self.failed_because = self.failures + 1, f"{row.error_kind}: {row.error_text}"
+            self.failures += 1
+            self.failed_because[arm] = scrub.text(f"{row.error_kind}: {row.error_text}", REASON)
         elif row.outcome != "cancelled":
             self.failures = 0
+        if row.phase == "measured":
+            self.outcomes.setdefault(arm, Counter())[row.outcome] += 1
+        scrub.trial(finished)
         self.done += 1
         self.spent_usd += bench.spent_usd
+        try:
+            # On a thread, since the disk may take its time: a loop held up by it would count as this machine's noise.
+            await to_the_end(asyncio.to_thread(self.sink.keep, finished))
+        except asyncio.CancelledError as e:
+            reason = e
         self.tell(self._progress(finished, left_s))
         if reason is not None:
             raise Interrupted(finished, reason)
-        if self.stop():
-            raise Interrupted(finished, Stopped())
         return finished
 
     async def _play(self, bench: Bench, variant: Variant, task: Task) -> str | None:
@@ -277,12 +333,12 @@ class BenchmarkRunner:
         technique, row = variant.technique, bench.trial
         OBSERVER.set(bench.observe)
         if technique.prepare:
-            async with asyncio.timeout(self.config.deadline_s):
+            async with asyncio.timeout(self.config.deadline_s) as bench.limit:
                 await technique.prepare(bench, variant.arm.name, variant.knobs, task)
         row.started_utc, row.started_ns = utc_now(), now_ns()
         root = None
         try:
-            async with asyncio.timeout(self.config.deadline_s), bench.span("trial", variant.arm.name) as root:
+            async with asyncio.timeout(self.config.deadline_s) as bench.limit, bench.span("trial", variant.arm.name) as root:
                 root.started_ns = row.started_ns
                 for span in bench.spans:
                     span.parent_id = span.parent_id or (root.span_id if span is not root else None)
@@ -301,7 +357,7 @@ class BenchmarkRunner:
         try:
             answer = work.result()
         except TimeoutError as error:
-            if row.ended_ns is not None and row.ended_ns - row.started_ns < self.config.deadline_s * 1e9:  # the user's own code raised it
+            if not bench.limit.expired():  # the user's own code raised it; its time says nothing, since a timer may fire early
                 row.outcome, row.error_kind, row.error_text = "failed", "exception", f"TimeoutError: {error}".removesuffix(": ")
                 return None
             row.outcome, row.error_kind, row.error_text = "failed", "deadline", f"not done within {self.config.deadline_s:g} s"
@@ -364,11 +420,11 @@ class BenchmarkRunner:
     def _slug(self) -> str:
         return planning.SIDE_BY_SIDE if self.config.technique == planning.SIDE_BY_SIDE else self.plan.baseline.technique.slug
 
-    def _write_run(self, keep: bool) -> None:
+    def _run_row(self, keep: bool) -> RunRow:
         config, endpoint = self.config, self.endpoint
         settings = planning.settings(config, self.plan, lab.__version__)
         settings["config"] |= {"seed": self.seed, "models": dict(endpoint.models), "endpoint": endpoint.name}
-        row = RunRow(
+        return RunRow(
             self.run_id,
             self._slug,
             endpoint.name,
@@ -383,8 +439,6 @@ class BenchmarkRunner:
             config.note,
             config.name,
         )
-        if self.sink.write_run(row) is False:
-            self.tell({"kind": "note", "text": "Another program holds the database; rows wait in the spool beside it."})
 
     def _session_row(self) -> SessionRow:
         machine = {
@@ -410,8 +464,44 @@ class BenchmarkRunner:
 class Interrupted(Exception):
     """The last trial before the end, with its rows, and why it was the last."""
 
-    def __init__(self, finished: FinishedTrial, reason: BaseException) -> None:
+    def __init__(self, finished: FinishedTrial, reason: asyncio.CancelledError) -> None:
         self.finished, self.reason = finished, reason
+
+
+async def to_the_end(work: Awaitable) -> Any:
+    """Its result; a cancellation that comes meanwhile is raised after it, and so loses nothing that was being written."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError as e:
+            cancelled = e
+    if cancelled is not None:
+        task.exception()
+        raise cancelled
+    return task.result()
+
+
+async def on_a_thread(work: Callable, *values: Any) -> Any:
+    """Like asyncio.to_thread, but a thread that is no longer waited for does not keep the process from ending."""
+    loop, result = asyncio.get_running_loop(), asyncio.get_running_loop().create_future()
+
+    def settle(answer: Any, error: BaseException | None) -> None:
+        if not result.done():
+            result.set_exception(error) if error else result.set_result(answer)
+
+    def run() -> None:
+        answer, error = None, None
+        try:
+            answer = work(*values)
+        except BaseException as e:
+            error = e
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits
+            loop.call_soon_threadsafe(settle, answer, error)
+
+    threading.Thread(target=run, daemon=True, name="lab-connect").start()
+    return await result
 
 
 def clocks(finished: FinishedTrial) -> dict[str, float | None]:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import subprocess
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import httpx2
 from anthropic import AsyncAnthropic
 
-from lab import pricing
-from lab.clock import now_ns, today
+from lab import heartbeat, pricing
+from lab.clock import now_ns, sleep_s, today
 from lab.endpoints import registry
 from lab.endpoints.client import open_client
 from lab.endpoints.registry import Endpoint
@@ -21,8 +22,15 @@ from lab.instrumentation.timing import LatencyCollector
 from lab.model import LabError, new_id
 
 LEASE_S = 120
+WARM_S, ANSWER_S, GOODBYE_S = 1800.0, 60.0, 1.0
+"""Generous where a busy machine makes everything slow; short where the lease ends by itself."""
+HELD_POLL_S = 0.5
 TICK_S = 0.01
 KEPT_TICKS = 60_000
+
+
+class Held(LabError):
+    """Another measurement has the server."""
 
 
 class LoopLag:
@@ -64,11 +72,15 @@ class LoopLag:
 
 
 class Session:
-    def __init__(self, run_id: str, endpoint: Endpoint, keep_text: bool, timeout_s: float) -> None:
+    def __init__(
+        self, run_id: str, endpoint: Endpoint, keep_text: bool, timeout_s: float, note: Callable[[str], None] = lambda text: None
+    ) -> None:
         self.id, self.run_id, self.endpoint, self.keep_text, self.timeout_s = new_id(), run_id, endpoint, keep_text, timeout_s
+        self.note = note
         self.origin_ns = now_ns()
         self.lag = LoopLag()
         self.lease: str | None = None
+        self._heart: subprocess.Popen | None = None
         self._clients: dict[str, AsyncAnthropic] = {}
         self._others: dict[str, Endpoint] = {}
 
@@ -77,24 +89,37 @@ class Session:
         self.lag.start()
         if self.endpoint.kind == "live":
             return
-        self.lease = (await self._own("POST", "/lease", self._terms()))["lease"]
+        await self._take_lease()
         for model in dict.fromkeys(models.values()):
-            await self._own("POST", "/warm", {"model": model}, 300)
+            await self._own("POST", "/warm", {"model": model}, WARM_S)
 
     async def renew(self) -> None:
+        """Make sure, between two trials, that the server is still this run's own."""
         if self.lease:
+            await self._take_lease()
+
+    async def _take_lease(self) -> None:
+        """Take it or keep it; while another measurement has it, wait, and say so."""
+        waiting = False
+        while True:
             try:
-                await self._own("POST", "/lease", {**self._terms(), "lease": self.lease})
-            except LabError:  # it may have run out during a very long block; nobody else has it, or this raises too
                 self.lease = (await self._own("POST", "/lease", self._terms()))["lease"]
-                await self._close_clients()
+                break
+            except Held as held:
+                if not waiting:
+                    self.note(f"{held} Waiting for it to end.")
+                waiting = True
+                await sleep_s(HELD_POLL_S)
+        if self._heart is None:
+            self._heart = heartbeat.start({**self._terms(), "base_url": self.endpoint.base_url, "api_key": self.endpoint.api_key})
 
     async def close(self) -> None:
         self.lag.stop()
+        heartbeat.stop(self._heart)
         await self._close_clients()
         if self.lease:
             with contextlib.suppress(LabError):
-                await self._own("DELETE", "/lease", {})
+                await self._own("DELETE", "/lease", {}, GOODBYE_S)
             self.lease = None
 
     async def _close_clients(self) -> None:
@@ -128,18 +153,20 @@ class Session:
         return cost if cost is not None else pricing.ceiling_usd(usage, today()) if self.endpoint.kind == "live" else 0.0
 
     def _terms(self) -> dict[str, Any]:
-        return {"holder": f"run {self.run_id}", "pid": os.getpid(), "seconds": LEASE_S}
+        terms = {"holder": f"run {self.run_id}", "pid": os.getpid(), "seconds": LEASE_S}
+        return {**terms, "lease": self.lease} if self.lease else terms
 
-    async def _own(self, method: str, path: str, body: dict[str, Any], timeout_s: float = 10) -> dict[str, Any]:
+    async def _own(self, method: str, path: str, body: dict[str, Any], timeout_s: float = ANSWER_S) -> dict[str, Any]:
         headers = {"x-api-key": self.endpoint.api_key, **({"x-lab-lease": self.lease} if self.lease else {})}
         try:
             async with httpx2.AsyncClient(trust_env=False, timeout=timeout_s) as http:
                 reply = await http.request(method, self.endpoint.base_url + path, json=body, headers=headers)
-            said = reply.json()
+            answer = reply.json()
         except (httpx2.TransportError, ValueError) as error:
             raise LabError(
                 f"The {self.endpoint.kind} server at {self.endpoint.base_url} does not answer ({type(error).__name__})."
             ) from error
         if reply.status_code >= 400:
-            raise LabError(f"The {self.endpoint.kind} server refused: {said['error']['message']}")
-        return said
+            refusal = Held if reply.status_code == 409 else LabError
+            raise refusal(f"The {self.endpoint.kind} server refused: {answer['error']['message']}")
+        return answer

@@ -18,7 +18,7 @@ import uvicorn
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 import lab
-from lab import clock
+from lab import clock, processes
 from lab.local.server import Server
 from lab.local.simulated import Simulated
 from lab.model import LabError
@@ -81,6 +81,7 @@ async def serve(server: Server, listener: socket.socket, idle_s: float, ready: d
             {
                 **ready,
                 "pid": os.getpid(),
+                "born": processes.born(os.getpid()),
                 "started_ms": clock.unix_ms(),
                 "started": clock.utc_now().isoformat(),
                 "version": lab.__version__,

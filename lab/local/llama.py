@@ -8,6 +8,7 @@ whichever slot is free.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import secrets
 import shutil
@@ -24,7 +25,7 @@ from typing import Any
 
 import httpx2
 
-from lab import clock
+from lab import clock, processes
 from lab.local import models, schema
 from lab.local.engine import Begun, Closed, Counted, Ended, Grew, Job, Opened, Piece, Started
 from lab.local.ledger import Ledger
@@ -34,6 +35,7 @@ from lab.local.wire import ApiError, Prompt, new_id
 SLOTS = 4
 CONTEXT = 6144  # tokens a slot; 23 KB each in memory
 SNAPSHOT_BYTES = 2**30
+SNAPSHOTS = "lab-snapshots-"
 KEPT_SEGMENTS = 1024
 ANSWER_TEXT = 160  # the longest string in a structured reply, in characters
 
@@ -47,7 +49,7 @@ class Llama:
     def __init__(self, minimum_tokens: int = 256):
         path = models.model_path(models.SMALL)
         models.verify(path)
-        self.folder = Path(tempfile.mkdtemp(prefix="lab-snapshots-"))
+        self.folder = snapshot_folder()
         self.ledger = Ledger(minimum_tokens, SNAPSHOT_BYTES, lambda snapshot: snapshot.unlink(missing_ok=True))
         self.loading: dict[str, asyncio.Lock] = {}
         self.loaded = {models.SMALL: Loaded(path, self.folder)}
@@ -117,6 +119,20 @@ class Llama:
     def close(self) -> None:
         self.loaded.clear()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def snapshot_folder() -> Path:
+    """A private folder, named after this process; those of processes that were killed, and could not remove theirs, go."""
+    for left in Path(tempfile.gettempdir()).glob(f"{SNAPSHOTS}*-*-*"):
+        pid = left.name.removeprefix(SNAPSHOTS).partition("-")[0]
+        with contextlib.suppress(OSError):
+            if pid.isdigit() and left.stat().st_uid == os.getuid() and not left.name.startswith(_owned_by(int(pid))):
+                shutil.rmtree(left, ignore_errors=True)
+    return Path(tempfile.mkdtemp(prefix=_owned_by(os.getpid())))
+
+
+def _owned_by(pid: int) -> str:
+    return f"{SNAPSHOTS}{pid}-{processes.born(pid)}-".replace(" ", "_")
 
 
 class Answer:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from lab import processes
 from lab.model import LabError
 from lab.store import shapes
 from lab.store.shapes import METRICS
@@ -35,7 +36,6 @@ def runs(
     endpoint: str | None = None,
     endpoint_kind: str | None = None,
     model: str | None = None,
-    status: str | None = None,
     since: datetime | None = None,
     text: str | None = None,
     limit: int = 1000,
@@ -53,7 +53,6 @@ def runs(
                 AND ($endpoint IS NULL OR endpoint = $endpoint)
                 AND ($endpoint_kind IS NULL OR endpoint_kind = $endpoint_kind)
                 AND ($model IS NULL OR contains(models::VARCHAR, '"' || $model || '"'))
-                AND ($status IS NULL OR status = $status)
                 AND ($since::TIMESTAMPTZ IS NULL OR started_utc >= $since::TIMESTAMPTZ)
                 AND ($text IS NULL OR contains(lower(concat_ws(' ', technique, name, note)), lower($text)))
             ORDER BY started_utc DESC, run_id DESC
@@ -73,7 +72,6 @@ def runs(
             "endpoint": endpoint,
             "endpoint_kind": endpoint_kind,
             "model": model,
-            "status": status,
             "since": since,
             "text": text,
             "limit": limit,
@@ -447,6 +445,11 @@ def _parsed(found: pd.DataFrame, *columns: str) -> pd.DataFrame:
     for column in columns:
         values = [SHAPES[column](shapes.parsed(text)) for text in found[column]]
         found[column] = pd.Series(values, index=found.index, dtype=object)
+    if "status" in found and (found["status"] == "running").any():
+        # A worker that was killed could not write its end; only the one that measures now is running.
+        card = processes.running()
+        dead = (found["status"] == "running") & (found["run_id"] != (card.run_id if card else ""))
+        found.loc[dead, "status"] = "interrupted"
     return found
 
 

@@ -8,30 +8,36 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from lab import paths, report, results
+from lab import paths, processes, report, results
 from lab.model import LabError
 from lab.store import queries
 from lab.store.store import Store
 
 
 @st.cache_data(max_entries=256, show_spinner=False)
-def _kept(query: str, arguments: tuple, named: tuple, database: str, version: int) -> Any:
+def _kept(query: str, arguments: tuple, named: tuple, database: str, state: tuple) -> Any:
     return getattr(queries, query)(Store(), *arguments, **dict(named))
 
 
 def ask(query: str, *arguments: Any, **named: Any) -> Any:
     """The answer of one function of lab.store.queries; read again only after something was written."""
-    return _kept(query, arguments, tuple(sorted(named.items())), str(paths.database()), Store().version())
+    return _kept(query, arguments, tuple(sorted(named.items())), str(paths.database()), _state())
+
+
+def _state() -> tuple[int, str | None]:
+    """What an answer depends on: what was written, and which run is alive to write more."""
+    card = processes.running()
+    return Store().version(), card.run_id if card else None
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def _judged(run_id: str, database: str, version: int) -> Any:
+def _judged(run_id: str, database: str, state: tuple) -> Any:
     return results.read(run_id, Store())
 
 
 def judged(run_id: str) -> Any:
     """A run with its comparisons and their words, as every reporter has them."""
-    return _judged(run_id, str(paths.database()), Store().version())
+    return _judged(run_id, str(paths.database()), _state())
 
 
 def run_or_none(run_id: str | None) -> dict[str, Any] | None:

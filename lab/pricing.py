@@ -18,6 +18,8 @@ from lab.model import LabError
 
 BATCH = 0.5
 US_ONLY = 1.1
+DEAREST = 1e6
+"""No rate in a price list is above it, so that no cost is infinite."""
 
 
 class Rates(BaseModel):
@@ -25,11 +27,11 @@ class Rates(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    input: float = Field(ge=0)
-    output: float = Field(ge=0)
-    write_5m: float = Field(ge=0)
-    write_1h: float = Field(ge=0)
-    read: float = Field(ge=0)
+    input: float = Field(ge=0, le=DEAREST)
+    output: float = Field(ge=0, le=DEAREST)
+    write_5m: float = Field(ge=0, le=DEAREST)
+    write_1h: float = Field(ge=0, le=DEAREST)
+    read: float = Field(ge=0, le=DEAREST)
 
 
 class Tier(Rates):
@@ -43,7 +45,7 @@ class Price(Rates):
 
     model: str
     from_day: date = Field(alias="from")
-    fast: float | None = None
+    fast: float | None = Field(None, ge=0, le=DEAREST)
     above: tuple[Tier, ...] = ()
     unverified: bool = False
     source: str = ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import threading
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import anthropic
 import httpx2
 
-from lab import pricing
+from lab import limits, pricing
 from lab.clock import now_ns, sleep_s
 from lab.endpoints import registry
 from lab.instrumentation import messages
@@ -68,11 +69,26 @@ class Call:
 
     @property
     def reading(self) -> Reading:
+        """Read once, when somebody asks; `Bench.read` reads a long one in a thread before."""
         if self._reading is None:
             self._reading = messages.read(self.exchange) if self.exchange else Reading()
             if self.exchange is None and self.failure is not None:
                 self._reading.error_kind, self._reading.error_text = messages.failure_words(self.failure)
         return self._reading
+
+    async def read(self) -> Reading:
+        """The reading, on a thread where it takes long; who stops waiting leaves a call that was cancelled."""
+        exchange = self.exchange
+        if self._reading is None and exchange and exchange.received > limits.READ_AT_ONCE:
+            gone = threading.Event()
+            try:
+                self._reading = await asyncio.to_thread(messages.read, exchange, gone.is_set)
+            except asyncio.CancelledError as e:
+                gone.set()
+                exchange.failure = e
+                exchange.cut()
+                raise
+        return self.reading
 
 
 def nonce_for(run_id: str, block: int, arm: str, attempt: int) -> str:
@@ -111,6 +127,8 @@ class Bench:
         """What a budget counts, once finished: a model without a price at the dearest listed one."""
         self.failed: tuple[str, str] | None = None
         self.mismatches: list[str] = []
+        self.allowance = limits.Allowance()
+        self._read_ns: tuple[int, int] | None = None
 
     @property
     def models(self) -> Mapping[Tier, str]:
@@ -141,8 +159,10 @@ class Bench:
         try:
             yield span
         finally:
-            span.ended_ns = now_ns()
+            span.ended_ns = now_ns() if kind == "tool" else self._now_unread()
             SPAN.reset(token)
+            if kind == "tool":
+                self._read_ns = None
 
     async def tool(self, name: str, input: dict[str, Any]) -> str:
         """Run a real tool; the text is what its tool_result says."""
@@ -167,7 +187,8 @@ class Bench:
             if wait_s is None:
                 break
             await sleep_s(wait_s)
-        reading = call.reading
+        reading = await call.read()
+        self._read_ns = (call.span.ended_ns, now_ns())
         if begun:
             begun.set()  # who waits for the first byte of a call that failed must not wait for ever
         if reading.error_kind and role not in ("prime", "check"):
@@ -206,8 +227,18 @@ class Bench:
             call.span.ended_ns = call.exchange.ended_ns if call.exchange else call.ended_ns
         return call
 
+    def _now_unread(self) -> int:
+        """Now, less the time in which the lab read the last answer: where nothing came after it, a trial ends with the answer itself."""
+        now = now_ns()
+        if self._read_ns is None:
+            return now
+        ended_ns, read_ns = self._read_ns
+        last_ns = max((call.exchange.ended_ns if call.exchange else call.ended_ns) or now for call in self.calls)
+        return now if last_ns > read_ns else now - (read_ns - max(ended_ns, last_ns))
+
     def observe(self, exchange: Exchange) -> None:
         """The transport's question: whose exchange is this? One of bench.call, or one of the user's own code."""
+        exchange.allowance = self.allowance
         intent = INTENT.get()
         if intent is not None and intent.call is None:
             exchange.begun = intent.begun
@@ -237,17 +268,27 @@ class Bench:
         trial = self.trial
         span = SpanRow(new_id(), trial.trial_id, trial.run_id, trial.session_id, SPAN.get(), kind, name, at_ns or now_ns())
         self.spans.append(span)
+        self._read_ns = None
         return span
 
     # After the clock has stopped
+
+    async def read_rest(self) -> None:
+        """Read what nobody has read yet, long answers on a thread; `finished` would hold up the loop with them, and Stop."""
+        for call in self.calls:
+            self._close(call)
+            await call.read()
+
+    def _close(self, call: Call) -> None:
+        if call.exchange:
+            call.exchange.close(now_ns(), asyncio.CancelledError())  # one that the caller's code left open
+            call.span.ended_ns = call.exchange.ended_ns
 
     def finished(self) -> FinishedTrial:
         """All rows of the trial, with instants as offsets from the session's origin and costs by today's prices."""
         origin, rows, events = self.session.origin_ns, [], []
         for call in self.calls:
-            if call.exchange:
-                call.exchange.close(now_ns(), asyncio.CancelledError())  # one that the caller's code left open
-                call.span.ended_ns = call.exchange.ended_ns
+            self._close(call)
             rows.append(self._row(call))
             for seq, arrival in enumerate(call.reading.arrivals):
                 kept = arrival.text if self.session.keep_text and arrival.text else None
@@ -278,7 +319,8 @@ class Bench:
         row.error_kind, row.error_text, row.cache_miss_reason = reading.error_kind, reading.error_text, reading.cache_miss_reason
         stamps: dict[str, int | None] = {"started_ns": intent.started_ns, "ended_ns": exchange.ended_ns if exchange else call.ended_ns}
         if exchange:
-            row.request_id, row.http_status, row.connection_reused = exchange.headers.get("request-id"), exchange.status, exchange.reused
+            row.http_status, row.connection_reused = exchange.status, exchange.reused
+            row.request_id = exchange.headers.get("request-id", "")[: limits.WORD_CHARACTERS] or None
             stamps |= {name: getattr(exchange, name) for name in ("dns_ns", "connected_ns", "tls_ns", "sent_ns", "headers_ns")}
             stamps["first_byte_ns"] = exchange.chunks[0][0] if exchange.chunks else None
             stamps |= {name: getattr(reading, name) for name in CLOCKS}
@@ -313,8 +355,8 @@ def retry_after_s(call: Call) -> float | None:
 
     A 429 without retry-after is the spend cap: trying again would only hide it.
     """
-    exchange, kind = call.exchange, call.reading.error_kind
-    if exchange is None or kind is None or (exchange.chunks and exchange.status == 200):
+    exchange = call.exchange
+    if exchange is None or exchange.status not in (None, 429, 529):
         return None
     back_off = BACK_OFF_S * 2 ** (call.intent.attempt - 1)
     if exchange.status == 429:
@@ -323,10 +365,11 @@ def retry_after_s(call: Call) -> float | None:
         except (KeyError, ValueError):
             return None
         return max(wait, 0.0) if wait <= LONGEST_WAIT_S else None
-    if exchange.status == 529 or (exchange.status is None and kind == "connect"):
+    kind = messages.failure_words(exchange.failure)[0] if exchange.failure else None
+    if exchange.status == 529 or kind == "connect":
         return back_off
     # A kept connection that the server closed just as it was used again: nothing was answered, and a new one will do.
-    return 0.0 if exchange.status is None and kind == "disconnected" and call.intent.attempt == 1 else None
+    return 0.0 if kind == "disconnected" and call.intent.attempt == 1 else None
 
 
 def marks_cache(body: Mapping[str, Any]) -> bool:

@@ -288,6 +288,7 @@ class BenchmarkRunner:
         reason: asyncio.CancelledError | None = None
         try:
             await asyncio.wait({work})
+            await bench.read_rest()
         except asyncio.CancelledError as e:
             reason = e
             work.cancel()

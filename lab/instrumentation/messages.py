@@ -1,24 +1,35 @@
 """What the stamped bytes of a Messages API exchange mean: clocks, content, usage, error words. Runs after the last stamp.
 
 An event happened when the chunk that completed it arrived; a stream chunk is not a token, and an event may span chunks.
+Reading takes time in proportion to the bytes, and whatever they are, it ends in a Reading whose values fit the tables.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 import httpx2
 
-from lab.instrumentation.wire import Exchange
+from lab import limits
+from lab.instrumentation.wire import Exchange, TooLarge, Unreadable
 
 # A full stop after a digit is a list number or a decimal more often than an end.
 SENTENCE_END = re.compile(r"[^\W\d_][\"'”’)\]]?[.!?…][\"'”’)\]]?(?=\s|$)|\S(?=\n)|[。！？]")
 TOKENS = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
+NEEDED = ("message_start", "content_block_start", "content_block_delta", "message_delta")
+"""Events without which an answer is not the one that was given: they cannot be passed over when they are broken."""
+ERROR_SHAPE = "not a Messages API's answer"
+PASSING = ("content_block_delta", "ping")
+"""Events of which nothing is kept but a text."""
+KEPT_ARRIVALS = 1_000
+"""Of an answer that is too large: it is no answer, and its rows need not be as many."""
 
 
 class Arrival(NamedTuple):
@@ -58,77 +69,194 @@ class Reading:
         return "".join(block.get("text", "") for block in self.content if block.get("type") == "text")
 
 
+class GivenUp(Exception):
+    """Whoever wanted the reading has gone."""
+
+
+class Odd(ValueError):
+    """Something in the answer is not the API's; the text says what."""
+
+
 def events(chunks: list[tuple[int, bytes]]) -> Iterator[tuple[int, str, dict]]:
-    """(stamp, event name, data) of each complete SSE event; an event whose data is no JSON object is passed over."""
-    rest = b""
+    """(stamp, event name, data) of each complete SSE event; one whose data is no JSON object is passed over, unless it is needed.
+
+    A line may end in LF, CRLF or CR, and chunks may part anywhere. Raises TooLarge.
+    """
+    pending: list[bytes] = []
+    size = count = kept = 0
+    line_ended = carriage = False
     for at_ns, chunk in chunks:
-        rest += chunk.replace(b"\r\n", b"\n") if b"\r" in chunk else chunk
-        *complete, rest = rest.split(b"\n\n")
+        if carriage and chunk[:1] == b"\n":  # the second half of a line's end
+            chunk = chunk[1:]
+        if chunk:
+            carriage = chunk[-1:] == b"\r"
+        if b"\r" in chunk:
+            chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        size += len(chunk)
+        if b"\n\n" not in chunk and not (line_ended and chunk[:1] == b"\n"):
+            pending.append(chunk)
+            if chunk:
+                line_ended = chunk[-1:] == b"\n"
+            if size > limits.event_bytes():
+                raise TooLarge(f"one event is more than {limits.event_bytes() // limits.MB} MB")
+            continue
+        *complete, rest = b"".join([*pending, chunk]).split(b"\n\n")
+        pending, size, line_ended = [rest], len(rest), rest[-1:] == b"\n"
         for block in complete:
-            name, data = "", []
-            for line in block.split(b"\n"):
-                if line.startswith(b"data:"):
-                    data.append(line[5:].strip())
-                elif line.startswith(b"event:"):
-                    name = line[6:].strip().decode("utf-8", "replace")
-            if not data:
-                continue
-            try:
-                value = _loads(b"\n".join(data))
-            except ValueError:
-                continue
-            if isinstance(value, dict):
-                yield at_ns, value.get("type") or name, value
+            count += 1
+            if count > limits.EVENTS:
+                raise TooLarge(f"the stream has more than {limits.EVENTS:,} events")
+            if block and (event := _event(block)):
+                if event[0] not in PASSING and (kept := kept + parts_of(block)) > limits.JSON_PARTS:
+                    raise TooLarge(f"the stream has more than {limits.JSON_PARTS:,} values beside its deltas")
+                yield at_ns, *event
+
+
+def _event(block: bytes) -> tuple[str, dict] | None:
+    if block.count(b"\n") > limits.EVENT_LINES:
+        raise TooLarge(f"one event has more than {limits.EVENT_LINES:,} lines")
+    name, data = "", []
+    for line in block.removeprefix(b"\xef\xbb\xbf").split(b"\n"):
+        if line.startswith(b"data:"):
+            data.append(line[5:].strip())
+        elif line.startswith(b"event:"):
+            name = line[6:].strip().decode("utf-8", "replace")
+    if not data:
+        return None
+    try:
+        value = _loads(b"\n".join(data))
+    except (ValueError, RecursionError):
+        if name in NEEDED:
+            raise
+        return None
+    if not isinstance(value, dict):
+        return None
+    kind = value.get("type")
+    return kind if isinstance(kind, str) and kind else name, value
+
+
+def _integer(digits: str) -> int | float:
+    """Python refuses to read an integer of more than 4,300 digits; no count has twenty."""
+    return int(digits) if len(digits) < 20 else math.inf
+
+
+_DECODER = json.JSONDecoder(parse_int=_integer)
+
+
+def parts_of(data: bytes) -> int:
+    """At least the number of values in a JSON document."""
+    return data.count(b",") + data.count(b"[") + data.count(b"{")
 
 
 def _loads(data: bytes) -> Any:
-    """JSON, with "?" for half an emoji: a server may split one over two deltas, and no database or socket takes a half."""
-    value = json.loads(data)
-    if b"\\ud" in data.lower() or b"\xed" in data:
-        value = json.loads(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+    """JSON, with "?" for half an emoji: a server may split one over two deltas, and no database or socket takes a half.
+
+    Raises ValueError, RecursionError beyond some hundred levels, and TooLarge.
+    """
+    if len(data) > limits.event_bytes():
+        raise TooLarge(f"one JSON document is more than {limits.event_bytes() // limits.MB} MB")
+    if len(data) > limits.JSON_PARTS and parts_of(data) > limits.JSON_PARTS:
+        raise TooLarge(f"one JSON document has more than {limits.JSON_PARTS:,} values")
+    value = _DECODER.decode(data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogatepass"))
+    if b"\xed" in data or b"\\ud" in data or b"\\uD" in data:
+        value = _DECODER.decode(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace").decode())
     return value
 
 
-def read(exchange: Exchange) -> Reading:
-    """Everything the exchange says; a broken one gives what it did say, and error words. Whatever a server sends, it never raises."""
+def read(exchange: Exchange, gone: Callable[[], bool] = lambda: False) -> Reading:
+    """Everything the exchange says; a broken one gives what it did say, and error words. Whatever a server sends, it never raises.
+
+    Where `gone()` becomes true, it raises GivenUp soon.
+    """
     reading = Reading()
     if exchange.status is not None:
-        kind = exchange.headers.get("content-type", "")
         try:
-            if exchange.status == 200 and "text/event-stream" in kind:
-                _read_stream(exchange, reading)
+            if exchange.status >= 300:
+                _read_error(exchange, reading)
+            elif _streams(exchange):
+                _read_stream(exchange, reading, gone)
             else:
                 _read_whole(exchange, reading)
             _check(reading)
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
-            arrivals = [arrival for arrival in reading.arrivals if isinstance(arrival.kind, str)]
-            reading = Reading(arrivals=arrivals, error_kind="malformed", error_text=f"not a Messages API's answer: {error}")
-    if exchange.failure is not None and reading.error_kind in (None, "truncated") and reading.stop_reason is None:
-        reading.error_kind, reading.error_text = failure_words(exchange.failure)
+        except TooLarge as error:
+            reading = Reading(arrivals=reading.arrivals[:KEPT_ARRIVALS], error_kind="too_large", error_text=str(error))
+        except GivenUp:
+            raise
+        except Exception as error:  # whatever a server can think of: the call is a row, and the run goes on
+            reading = Reading(arrivals=reading.arrivals, error_kind="malformed", error_text=f"{ERROR_SHAPE}: {_oddity(error)}")
+    failure = exchange.failure
+    if isinstance(failure, TooLarge | Unreadable) or (
+        failure is not None and reading.error_kind in (None, "truncated") and reading.stop_reason is None
+    ):
+        reading.error_kind, reading.error_text = failure_words(failure)
+        if isinstance(failure, TooLarge):
+            del reading.arrivals[KEPT_ARRIVALS:]
+    if reading.error_kind:
+        reading.error_kind = reading.error_kind[: limits.WORD_CHARACTERS]
+        reading.error_text = (reading.error_text or "")[: limits.ERROR_CHARACTERS]
     return reading
 
 
+def _oddity(error: Exception) -> str:
+    if isinstance(error, Odd):
+        return str(error)
+    if isinstance(error, RecursionError):
+        return "its JSON is nested too deeply"
+    if isinstance(error, UnicodeError):
+        return "its text is no UTF-8"
+    return "its JSON is broken" if isinstance(error, json.JSONDecodeError) else "a field of another type than the API's"
+
+
+def _streams(exchange: Exchange) -> bool:
+    """By its type, or where a server forgets that, by its first bytes."""
+    first = exchange.chunks[0][1] if exchange.chunks else b""
+    return "text/event-stream" in exchange.headers.get("content-type", "").lower() or first.startswith((b"event:", b"data:"))
+
+
 def _check(reading: Reading) -> None:
-    """Raises where a field that becomes a column has another type than the API's."""
+    """Raises where a field that is used has another type or size than the API's; what is only extra may be anything."""
     usage = reading.usage
-    words = [
-        reading.message_id,
-        reading.model,
-        reading.stop_reason,
-        reading.cache_miss_reason,
-        usage.get("speed"),
-        usage.get("service_tier"),
-    ]
-    if wrong := [word for word in words if not isinstance(word, str | None)]:
-        raise TypeError(f"{wrong[0]!r:.60} where a text belongs")
-    counts = usage | (usage.get("cache_creation") or {}) | (usage.get("output_tokens_details") or {})
-    for name, count in counts.items():
-        if name.endswith("_tokens") and not (count is None or (isinstance(count, int) and 0 <= count < 2**31)):
-            raise TypeError(f"{name} is {count!r:.60}")
-    for name, amount in reading.lab.items():
-        if name.endswith(("_ms", "_tokens")) and not isinstance(amount, int | float | None):
-            raise TypeError(f"{name} is {amount!r:.60}")
+    for name in ("message_id", "model", "stop_reason", "cache_miss_reason"):
+        setattr(reading, name, _word(name, getattr(reading, name)))
+    for name in ("speed", "service_tier", "inference_geo"):
+        if name in usage:
+            usage[name] = _word(name, usage[name])
+    for group, names in COUNTS.items():
+        counts = (usage.get(group) or {}) if group else usage
+        for name in names:
+            count = counts.get(name)
+            if count is not None and not (type(count) is int and 0 <= count < 2**31):
+                raise Odd(f"{name} is {count!r:.60}")
+    reading.lab = {name: amount for name, amount in reading.lab.items() if _amount(name, amount)}
     len(reading.text)
+    for block in reading.content:
+        if block.get("type") == "tool_use":
+            if not (isinstance(block.get("id"), str) and isinstance(block.get("name"), str)):
+                raise Odd("a tool_use without an id or a name")
+            if not isinstance(block.get("input"), dict):
+                raise Odd(f"the input of a tool_use is {block.get('input')!r:.60}")
+        # What an agent sends back in its next turn must be JSON: NaN and what is nested beyond all measure are none.
+        json.dumps({name: value for name, value in block.items() if name not in ("text", "thinking")}, allow_nan=False)
+
+
+COUNTS = {
+    "": ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"),
+    "cache_creation": ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens"),
+    "output_tokens_details": ("thinking_tokens",),
+}
+
+
+def _word(name: str, value: Any) -> str | None:
+    if not isinstance(value, str | None):
+        raise Odd(f"{name} is {value!r:.60} where a text belongs")
+    return value[: limits.WORD_CHARACTERS] if value else value
+
+
+def _amount(name: str, amount: Any) -> bool:
+    """Whether one of the local server's own figures fits its column; another server may mean anything by `lab`."""
+    if name.endswith("_tokens"):
+        return type(amount) is int and 0 <= amount < 2**31
+    return not name.endswith("_ms") or (type(amount) in (int, float) and math.isfinite(amount))
 
 
 def failure_words(failure: BaseException) -> tuple[str, str]:
@@ -136,34 +264,84 @@ def failure_words(failure: BaseException) -> tuple[str, str]:
     text = f"{type(failure).__name__}: {failure}".removesuffix(": ")
     if isinstance(failure, (asyncio.CancelledError, GeneratorExit)):
         return "cancelled", "stopped by the lab or by the caller"
+    if isinstance(failure, TooLarge):
+        return "too_large", str(failure)
+    if "Receive buffer too long" in text:  # h11's words for one header, or one chunk's, without an end
+        return "too_large", "the headers of the answer are longer than any server of the API makes them"
+    if isinstance(failure, Unreadable):
+        return "malformed", str(failure)
     if isinstance(failure, httpx2.ConnectTimeout | httpx2.ConnectError | httpx2.PoolTimeout | httpx2.ProxyError):
         return "connect", text
-    if isinstance(failure, httpx2.TimeoutException):
+    if isinstance(failure, httpx2.TimeoutException | TimeoutError):
         return "timeout", text
-    if isinstance(failure, httpx2.TransportError):
+    if isinstance(failure, httpx2.RemoteProtocolError) and not re.search("disconnect|closed", text):
+        return "malformed", f"not HTTP: {failure}"
+    if isinstance(failure, httpx2.TransportError) and not isinstance(failure, httpx2.LocalProtocolError | httpx2.UnsupportedProtocol):
         return "disconnected", text
-    return "exception", text
+    # The SDK wraps what the transport raises.
+    return failure_words(failure.__cause__) if isinstance(failure.__cause__, httpx2.TransportError | OSError) else ("exception", text)
+
+
+def _read_error(exchange: Exchange, reading: Reading) -> None:
+    """A redirect or an error; its body may be anything."""
+    if exchange.status < 400:
+        reading.error_kind = "redirect"
+        reading.error_text = f"status {exchange.status}{_host(exchange.headers.get('location'))}; redirects are not followed"
+        return
+    body = b"".join(data for _, data in exchange.chunks)
+    try:
+        message = _loads(body)
+    except (ValueError, RecursionError, TooLarge):
+        message = None
+    error = message.get("error") if isinstance(message, dict) else None
+    error = error if isinstance(error, dict) else {}
+    kind, text = error.get("type"), error.get("message")
+    reading.error_kind = kind if isinstance(kind, str) and kind else f"http_{exchange.status}"
+    reading.error_text = text if isinstance(text, str) and text else body[:200].decode("utf-8", "replace")
+
+
+def _host(location: str | None) -> str:
+    try:
+        host = urlsplit(location or "").netloc.rpartition("@")[2]
+    except ValueError:
+        host = ""
+    return f" to {host:.100}" if host else ""
 
 
 def _read_whole(exchange: Exchange, reading: Reading) -> None:
     body = b"".join(data for _, data in exchange.chunks)
     try:
         message = _loads(body)
-    except ValueError:
-        message = None
-    if exchange.status >= 400:
-        error = message.get("error") if isinstance(message, dict) else None
-        error = error if isinstance(error, dict) else {}
-        reading.error_kind = str(error.get("type") or f"http_{exchange.status}")
-        reading.error_text = str(error.get("message") or body[:200].decode("utf-8", "replace"))
-    elif not isinstance(message, dict) or "content" not in message:
-        reading.error_kind, reading.error_text = "truncated", "the answer is not a whole message"
-    else:
-        _begin(message, reading)
-        reading.content = [block for block in message["content"] if isinstance(block, dict)]
-        reading.stop_reason = message.get("stop_reason")
-        reading.lab = message.get("lab") or {}
-        reading.arrivals.append(Arrival(exchange.ended_ns or 0, "message", len(reading.text), reading.text))
+    except ValueError as error:
+        reading.error_kind, reading.error_text = _no_json(exchange, body, error)
+        return
+    if not isinstance(message, dict) or not isinstance(message.get("content"), list):
+        reading.error_kind, reading.error_text = "malformed", f"{ERROR_SHAPE}: JSON without a list of content"
+        return
+    _begin(message, reading)
+    reading.content = [block for block in message["content"] if isinstance(block, dict)]
+    reading.stop_reason = message.get("stop_reason")
+    reading.lab = _mapping(message.get("lab"))
+    reading.arrivals.append(Arrival(exchange.ended_ns or 0, "message", len(reading.text), reading.text))
+
+
+def _no_json(exchange: Exchange, body: bytes, error: ValueError) -> tuple[str, str]:
+    """JSON that ends too early is an answer cut short; a login page or an empty answer never was one."""
+    start = body[:200].lstrip()
+    if exchange.failure is not None or (start.startswith(b"{") and isinstance(error, json.JSONDecodeError) and _ends_early(error)):
+        return "truncated", "the answer is not a whole message"
+    kind = exchange.headers.get("content-type", "").partition(";")[0].strip()[:60]
+    what = "an HTML page" if start[:1] == b"<" else f"a body of type {kind}" if kind else "a body"
+    what = f"{what} that is no JSON" if start else "an empty body"
+    return "malformed", f"status {exchange.status} with {what} where a message belongs"
+
+
+def _ends_early(error: json.JSONDecodeError) -> bool:
+    return error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated")
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return dict(value) if isinstance(value, Mapping) else {}
 
 
 def _begin(message: dict, reading: Reading) -> None:
@@ -173,12 +351,15 @@ def _begin(message: dict, reading: Reading) -> None:
     reading.cache_miss_reason = reason.get("type") if isinstance(reason, dict) else reason
 
 
-def _read_stream(exchange: Exchange, reading: Reading) -> None:
+def _read_stream(exchange: Exchange, reading: Reading, gone: Callable[[], bool]) -> None:
     blocks: dict[int, dict[str, Any]] = {}
     pieces: dict[int, list[str]] = {}
     spoken: list[tuple[int, str]] = []
     stopped = False
+    characters = 0
     for at_ns, kind, data in events(exchange.chunks):
+        if gone():
+            raise GivenUp
         text = ""
         if kind == "message_start":
             reading.message_start_ns = at_ns
@@ -196,7 +377,12 @@ def _read_stream(exchange: Exchange, reading: Reading) -> None:
             kind = delta.get("type", kind)
             if field_name := TOKENS.get(kind):
                 text = delta.get(field_name) or ""
+            if not isinstance(text, str):
+                raise Odd(f"the text of a delta is {text!r:.60}")
             if text:
+                characters += len(text)
+                if characters > limits.event_bytes():
+                    raise TooLarge(f"the text of the answer is longer than {limits.event_bytes():,} characters")
                 pieces.setdefault(index, []).append(text)
                 reading.last_token_ns = at_ns
                 if kind == "text_delta":
@@ -205,32 +391,36 @@ def _read_stream(exchange: Exchange, reading: Reading) -> None:
                     spoken.append((at_ns, text))
                 elif kind == "thinking_delta":
                     reading.first_thinking_ns = reading.first_thinking_ns or at_ns
-            elif kind == "signature_delta":
-                blocks.setdefault(index, {"type": "thinking"})["signature"] = delta.get("signature")
+            elif kind == "signature_delta" and isinstance(delta.get("signature"), str):
+                blocks.setdefault(index, {"type": "thinking"})["signature"] = delta["signature"]
         elif kind == "message_delta":
             reading.usage.update({k: v for k, v in (data.get("usage") or {}).items() if v is not None})
             reading.stop_reason = (data.get("delta") or {}).get("stop_reason") or reading.stop_reason
-            reading.lab = data.get("lab") or reading.lab
+            reading.lab = _mapping(data.get("lab")) or reading.lab
         elif kind == "message_stop":
             stopped = True
         elif kind == "error":
             error = data.get("error") or {}
             error = error if isinstance(error, dict) else {"message": error}
-            reading.error_kind, reading.error_text = str(error.get("type") or "error"), str(error.get("message") or "")
-        reading.arrivals.append(Arrival(at_ns, kind, len(text), text))
+            word, sentence = error.get("type"), error.get("message")
+            reading.error_kind = word if isinstance(word, str) and word else "error"
+            reading.error_text = sentence if isinstance(sentence, str) else ""
+        reading.arrivals.append(Arrival(at_ns, kind[: limits.WORD_CHARACTERS], len(text), text))
     for index in sorted(blocks.keys() | pieces.keys()):
         reading.content.append(_assembled(blocks.get(index, {"type": "text"}), "".join(pieces.get(index, ()))))
     reading.first_sentence_ns = first_sentence(spoken) if stopped or spoken else None
     if not stopped:
         reading.stop_reason = None
-        if reading.error_kind is None:
+        if reading.error_kind is None and (reading.arrivals or exchange.failure is not None):
             reading.error_kind, reading.error_text = "truncated", "the stream ended without message_stop"
+        elif reading.error_kind is None:
+            reading.error_kind, reading.error_text = "malformed", f"{ERROR_SHAPE}: a stream without any event"
 
 
 def _assembled(block: dict[str, Any], text: str) -> dict[str, Any]:
     if block.get("type") == "tool_use":
         try:
-            return {**block, "input": json.loads(text) if text else block.get("input") or {}}
+            return {**block, "input": _loads(text.encode()) if text else block.get("input") or {}}
         except ValueError:
             return {**block, "input": {}}
     name = "thinking" if block.get("type") == "thinking" else "text"
@@ -241,7 +431,13 @@ def first_sentence(spoken: list[tuple[int, str]]) -> int | None:
     """When the first full sentence could be read: the stamp of its last mark; an answer without one is a sentence as a whole."""
     if not spoken:
         return None
-    match = SENTENCE_END.search("".join(text for _, text in spoken))
+    beginning, length = [], 0
+    for _, text in spoken:
+        if length > limits.SENTENCE_CHARACTERS:
+            break
+        beginning.append(text)
+        length += len(text)
+    match = SENTENCE_END.search("".join(beginning)[: limits.SENTENCE_CHARACTERS])
     if match:
         left = match.end()
         for at_ns, text in spoken:

@@ -4,7 +4,7 @@
     └── only on a new connection ──┘       └── each stamped in data_received, the first Python code that sees it
 
 A caller is observed while OBSERVER holds a function in its context; every POST …/messages made there becomes an Exchange, whoever made it.
-What the bytes mean is read later, by lab.instrumentation.messages.
+What the bytes mean is read later, by lab.instrumentation.messages. Observed or not, nothing comes in beyond lab.limits.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import asyncio
 import select
 import ssl
 import urllib.request
+import zlib
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,9 +23,19 @@ from typing import Any
 import httpcore2
 import httpx2
 
+from lab import limits
 from lab.clock import now_ns, sleep_s
 
 NEXT_ADDRESS_S = 2.0
+UNPACKED_BYTES = 256_000
+
+
+class TooLarge(httpx2.TransportError):
+    """More came than lab.limits allows; the text names the limit."""
+
+
+class Unreadable(httpx2.TransportError):
+    """What came cannot be an answer; the text says why."""
 
 
 @dataclass(slots=True, eq=False)
@@ -47,12 +58,36 @@ class Exchange:
     status: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
     chunks: list[tuple[int, bytes]] = field(default_factory=list)
+    received: int = 0
+    allowance: limits.Allowance = field(default_factory=limits.Allowance)
     failure: BaseException | None = None
     begun: asyncio.Event | None = None
+
+    def take(self, at_ns: int, chunk: bytes) -> None:
+        self.chunks.append((at_ns, chunk))
+        self.received += len(chunk)
+        self.allowance.left -= len(chunk) + limits.CHUNK_COST
+        if len(self.chunks) > limits.CHUNKS:
+            raise TooLarge(f"the answer came in more than {limits.CHUNKS:,} pieces")
+        if self.allowance.left < 0:
+            raise TooLarge(f"the answers of one trial are longer than {2 * limits.body_bytes() // limits.MB} MB together")
 
     def close(self, at_ns: int, failure: BaseException | None = None) -> None:
         if self.ended_ns is None:
             self.ended_ns, self.failure = at_ns, failure
+            if isinstance(failure, TooLarge | asyncio.CancelledError | GeneratorExit):
+                self.cut()
+
+    def cut(self) -> None:
+        """Let go of the rest of an answer that nobody will read whole."""
+        left = limits.CUT_BYTES
+        for place, (_, chunk) in enumerate(self.chunks):
+            left -= len(chunk)
+            if left < 0 or place == limits.CUT_CHUNKS:
+                # A new list: a thread may be reading the old one.
+                self.chunks = self.chunks[:place]
+                self.received = sum(len(chunk) for _, chunk in self.chunks)
+                return
 
     @property
     def open(self) -> bool:
@@ -66,11 +101,14 @@ EXCHANGE: ContextVar[Exchange | None] = ContextVar("exchange", default=None)
 class StampedStream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
     """A socket that stamps in `data_received`: later, the event loop's queue would be part of the figure.
 
-    Holds what has arrived until `read`; a response of the Messages API is small enough to need no flow control.
+    Holds what has arrived until `read`; while too much waits, the server is held back, and its next bytes are stamped once they are let in.
     """
 
     def __init__(self) -> None:
         self.arrived: deque[tuple[int, bytes]] = deque()
+        self.waiting = self.eager = 0
+        self.paused = False
+        self.allowed, self.allowed_for = limits.HEAD_BYTES, "headers"
         self.read_ns = 0
         self.requests = 0
         self.ended = False
@@ -86,6 +124,10 @@ class StampedStream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.arrived.append((now_ns(), data))
+        self.waiting += len(data) + limits.CHUNK_COST
+        if self.waiting > limits.WAITING_BYTES and not self.paused:
+            self.paused = True
+            self.transport.pause_reading()
         self._wake()
 
     def eof_received(self) -> None:
@@ -121,17 +163,39 @@ class StampedStream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
                 raise httpcore2.ReadTimeout("nothing arrived in time") from e
             finally:
                 self.waiter = None
+            self.eager = 0
+        elif self.eager > limits.EAGER_BYTES:
+            self.eager = 0
+            await sleep_s(0)
         if self.arrived:
-            self.read_ns, data = self.arrived.popleft()
-            return data
+            return self._next(max_bytes)
         self.read_ns = now_ns()
         if self.lost:
             raise httpcore2.ReadError(str(self.lost)) from self.lost
         return b""
 
+    def _next(self, max_bytes: int) -> bytes:
+        self.read_ns, data = self.arrived.popleft()
+        if len(data) > max_bytes:
+            self.arrived.appendleft((self.read_ns, data[max_bytes:]))
+            data = data[:max_bytes]
+        else:
+            self.waiting -= limits.CHUNK_COST
+        self.waiting -= len(data)
+        if self.paused and self.waiting < limits.WAITING_BYTES // 2:
+            self.paused = False
+            if not self.transport.is_closing():
+                self.transport.resume_reading()
+        self.eager += len(data)
+        self.allowed -= len(data)
+        if self.allowed < 0:
+            raise TooLarge(f"the {self.allowed_for} of the answer are longer than any server of the API makes them")
+        return data
+
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
         if not buffer:
             return
+        self.allowed, self.allowed_for = limits.HEAD_BYTES, "headers"
         if self.ended or self.transport is None or self.transport.is_closing():
             raise httpcore2.WriteError("the connection is closed")
         self.transport.write(buffer)
@@ -156,7 +220,7 @@ class StampedStream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
         except TimeoutError as e:
             await self.aclose()
             raise httpcore2.ConnectTimeout("no TLS in time") from e
-        except OSError as e:  # ssl.SSLError is one
+        except (OSError, ValueError) as e:  # ssl.SSLError is an OSError
             await self.aclose()
             raise httpcore2.ConnectError(str(e)) from e
         if exchange := EXCHANGE.get():
@@ -211,7 +275,7 @@ class StampedBackend(httpcore2.AsyncNetworkBackend):
                             raise
         except TimeoutError as e:
             raise httpcore2.ConnectTimeout(f"no connection to {host}:{port} in time") from e
-        except OSError as e:
+        except (OSError, ValueError) as e:  # a name that no address can have is a UnicodeError
             raise httpcore2.ConnectError(str(e)) from e
         for option in socket_options or ():
             stream.get_extra_info("socket").setsockopt(*option)
@@ -223,33 +287,79 @@ class StampedBackend(httpcore2.AsyncNetworkBackend):
         await sleep_s(seconds)
 
 
+class Unpacking:
+    """gzip and deflate in small steps: the SDK's own decoder, and httpx2's, would unpack a body of any size."""
+
+    def __init__(self, coding: str) -> None:
+        self.coding, self.inflate, self.begun = coding, zlib.decompressobj(zlib.MAX_WBITS | 32), False
+
+    def __call__(self, packed: bytes) -> Iterator[bytes]:
+        while packed and not self.inflate.eof:
+            try:
+                piece = self.inflate.decompress(packed, UNPACKED_BYTES)
+            except zlib.error as error:
+                if self.begun or self.coding != "deflate":
+                    raise Unreadable(f"compressed with {self.coding} though identity was asked, and broken: {error}") from error
+                # Some servers mean the bare format by "deflate", and some its wrapping.
+                self.inflate, self.begun = zlib.decompressobj(-zlib.MAX_WBITS), True
+                continue
+            packed, self.begun = self.inflate.unconsumed_tail, True
+            if piece:
+                yield piece
+
+
+def unpacking(headers: httpx2.Headers) -> Unpacking | None:
+    """How to unpack a body that is compressed though nobody asked for it; the header goes, so that no other layer unpacks it again."""
+    coding = headers.get("content-encoding", "").strip().lower()
+    if coding in ("", "identity"):
+        return None
+    if coding not in ("gzip", "x-gzip", "deflate"):
+        raise Unreadable(f"compressed with {coding:.40} though identity was asked")
+    del headers["content-encoding"]
+    headers.pop("content-length", None)
+    return Unpacking(coding)
+
+
 class StampedBody(httpx2.AsyncByteStream):
-    def __init__(self, inner: httpx2.AsyncByteStream, exchange: Exchange, network: StampedStream | None) -> None:
-        self.inner, self.exchange, self.network = inner, exchange, network
+    """The body of a response within its limit, each piece stamped for the exchange, if there is one."""
+
+    def __init__(
+        self, inner: httpx2.AsyncByteStream, exchange: Exchange | None, network: StampedStream | None, most: int, unpack: Unpacking | None
+    ) -> None:
+        self.inner, self.exchange, self.network, self.most, self.unpack = inner, exchange, network, most, unpack
 
     def _now(self) -> int:
         return self.network.read_ns if self.network else now_ns()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        exchange = self.exchange
+        exchange, left = self.exchange, self.most
         try:
-            async for chunk in self.inner:
-                exchange.chunks.append((self._now(), chunk))
-                if exchange.begun:
-                    exchange.begun.set()
-                yield chunk
+            async for packed in self.inner:
+                at_ns = self._now()
+                for chunk in self.unpack(packed) if self.unpack else (packed,):
+                    left -= len(chunk)
+                    if left < 0:
+                        raise TooLarge(f"the body{' unpacks to' if self.unpack else ' is'} more than {self.most // limits.MB} MB")
+                    if exchange:
+                        exchange.take(at_ns, chunk)
+                        if exchange.begun:
+                            exchange.begun.set()
+                    yield chunk
         except BaseException as e:
-            exchange.close(now_ns(), e)
+            if exchange:
+                exchange.close(now_ns(), e)
             raise
-        exchange.close(self._now())
+        if exchange:
+            exchange.close(self._now())
 
     async def aclose(self) -> None:
         await self.inner.aclose()
-        self.exchange.close(now_ns())
+        if self.exchange:
+            self.exchange.close(now_ns())
 
 
 class StampedTransport(httpx2.AsyncBaseTransport):
-    """Put under AsyncAnthropic by `http_client`; passes through, unstamped, what nobody observes."""
+    """Put under AsyncAnthropic by `http_client`; what nobody observes passes through unstamped, within the same limits."""
 
     def __init__(self, **options: Any) -> None:
         self.inner = httpx2.AsyncHTTPTransport(**options)
@@ -258,26 +368,39 @@ class StampedTransport(httpx2.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         observe = OBSERVER.get()
         if observe is None or request.method != "POST" or not request.url.path.endswith("/messages"):
-            return await self.inner.handle_async_request(request)
+            return await self._answer(request, None)
         exchange = Exchange(request.url.path, await request.aread(), now_ns())
         observe(exchange)
         token = EXCHANGE.set(exchange)
         try:
-            response = await self.inner.handle_async_request(request)
+            return await self._answer(request, exchange)
         except BaseException as e:
             exchange.close(now_ns(), e)
             raise
         finally:
             EXCHANGE.reset(token)
+
+    async def _answer(self, request: httpx2.Request, exchange: Exchange | None) -> httpx2.Response:
+        response = await self.inner.handle_async_request(request)
         network = response.extensions.get("network_stream")
         network = network if isinstance(network, StampedStream) else None
-        exchange.headers_ns = network.read_ns if network else now_ns()
-        exchange.status = response.status_code
-        exchange.headers = dict(response.headers.items())
+        most = limits.body_bytes() if response.status_code < 300 else limits.ERROR_BYTES
         if network:
-            network.requests += 1
-            exchange.reused = network.requests > 1
-        response.stream = StampedBody(response.stream, exchange, network)
+            # Chunked, each byte of a body may come in six.
+            network.allowed, network.allowed_for = 6 * limits.CHUNKS + 2 * most, "chunk headers"
+        if exchange:
+            exchange.headers_ns = network.read_ns if network else now_ns()
+            exchange.status = response.status_code
+            exchange.headers = {name.lower().decode("latin-1"): value.decode("latin-1") for name, value in response.headers.raw}
+            if network:
+                network.requests += 1
+                exchange.reused = network.requests > 1
+        try:
+            unpack = unpacking(response.headers)
+        except Unreadable:
+            await response.stream.aclose()
+            raise
+        response.stream = StampedBody(response.stream, exchange, network, most, unpack)
         return response
 
     async def aclose(self) -> None:

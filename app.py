@@ -1,8 +1,19 @@
-"""Home: what has been found so far, in one picture; for a newcomer, three steps to the first finding."""
+"""Home: what has been found so far, in one picture; for a newcomer, three steps to the first finding.
 
-from pages.parts import frame, home
+`streamlit run app.py` reads this file twice: as a module that names the server, then as the page's script.
+"""
 
-with frame.open_page(frame.PRODUCT, "Which latency technique helps your workload, by how much, at what price, and can you believe it?"):
-    home.show_steps()
-    home.show_finds()
-    home.show_latest()
+if __name__ == "app":
+    import streamlit as st
+    from starlette.middleware import Middleware
+
+    from pages.parts.unframed import Unframed
+
+    app = st.App(__file__, middleware=[Middleware(Unframed)])
+else:
+    from pages.parts import frame, home
+
+    with frame.open_page(frame.PRODUCT, "Which latency technique helps your workload, by how much, at what price, and can you believe it?"):
+        home.show_steps()
+        home.show_finds()
+        home.show_latest()

@@ -88,20 +88,6 @@ def test_a_page_says_where_its_run_was_measured_and_where_a_new_one_goes(stored)
     assert any("A new one goes to **local**" in words.value for words in app.caption)
 
 
-def test_a_link_to_an_address_gets_the_key_only_when_the_user_agrees(db, monkeypatch):
-    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-secret")
-    monkeypatch.delenv("LAB_IGNORE_KEYS")
-    app = opened(frame.page_of("streaming").path, endpoint="https://elsewhere.example")
-    assert "elsewhere" in app.warning[0].value and not [button for button in app.button if button.key == "run-button"]
-    assert app.button(key="trust-endpoint")
-    agreed = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
-    agreed.query_params["endpoint"] = "https://elsewhere.example"
-    agreed.session_state["typed-endpoints"] = {"https://elsewhere.example"}
-    agreed.switch_page(frame.page_of("streaming").path).run()
-    well(agreed)
-    assert not agreed.warning and agreed.button(key="run-button")
-
-
 def test_home_sends_nothing_to_an_address_that_it_does_not_show(db, monkeypatch):
     asked = []
     monkeypatch.setattr(processes, "start_run", lambda config: asked.append(config.endpoint) or new_id())

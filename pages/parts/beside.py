@@ -154,8 +154,7 @@ def paired(endpoint: Endpoint) -> None:
         max_usd=set_up.LIVE_BUDGET_USD if endpoint.kind == "live" else None,
     )
     expected = estimate(config)
-    for refusal in expected.refusals:
-        st.error(escape(refusal))
+    set_up.refuse(expected)
     if st.button(f"Run {blocks} blocks", type="primary", key="run-button", disabled=bool(expected.refusals) or going is not None):
         set_up.begin(config)
     st.caption("Another run is being measured; one at a time keeps both honest." if going else escape(expected.text))

@@ -8,17 +8,18 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 import streamlit as st
 
-from lab import paths, processes
-from lab.endpoints import registry
+from lab import paths, processes, scrub
+from lab.endpoints import consent, keys, registry
+from lab.endpoints.consent import ConsentNeeded
 from lab.endpoints.registry import Endpoint
 from lab.local import models
 from lab.model import LabError, Technique
 from lab.techniques import all_techniques
 
+AUTOLINKED = re.compile(r"https?(?=\\:)|www(?=\\\.)|@", re.IGNORECASE)
 PRODUCT = "LLM Latency Lab"
 GROUPS = {"Techniques": range(1, 20), "Results": range(20, 30), "Instrument": range(30, 40)}
 LOOK = Path(__file__).with_name("look.css")
@@ -71,6 +72,7 @@ def open_page(title: str, claim: str | None = None, endpoint: bool = False) -> A
     st.set_page_config(page_title=name, layout="wide", menu_items={"Get help": None, "Report a bug": None, "About": None})
     st.html(LOOK)
     st.session_state["drawn"] = {}
+    st.session_state["asked"] = set()
     _sidebar()
     chosen = None
     with guard():
@@ -82,7 +84,11 @@ def open_page(title: str, claim: str | None = None, endpoint: bool = False) -> A
                 chosen = _choose_endpoint()
         else:
             st.header(title, anchor=False)
-        if claim:
+        if claim and chosen:
+            left, right = st.columns([5, 3])
+            left.markdown(claim)
+            right.caption(escape(chosen.models.get(chosen.generates, "")), text_alignment="right")
+        elif claim:
             st.markdown(claim)
         if chosen and chosen.kind == "local":
             _offer_model()
@@ -93,16 +99,42 @@ def open_page(title: str, claim: str | None = None, endpoint: bool = False) -> A
 
 @contextmanager
 def guard(value: Any = None) -> Iterator[Any]:
-    """Show a LabError where it happened, and go on with the rest of the page."""
+    """Show a LabError where it happened, or ask for the consent that it lacks, and go on with the rest of the page."""
     try:
         yield value
+    except ConsentNeeded as needed:
+        ask(needed)
     except LabError as error:
-        st.error(escape(str(error)))
+        st.error(escape(scrub.text(str(error), scrub.MESSAGE)))
+
+
+def ask(needed: ConsentNeeded) -> None:
+    """The one question before anything goes to an address: which host, and whether with the key. Once a page; the answer is kept."""
+    asked = st.session_state.setdefault("asked", set())
+    if needed.origin in asked:
+        return
+    asked.add(needed.origin)
+    with st.container(border=True, key=f"consent-{len(asked)}"):
+        st.warning(
+            f"Nothing was sent to **{escape(needed.origin)}** yet, because you have not agreed to it. May requests go there?"
+            + (escape(consent.warning(needed.url)) if keys.anthropic_key() else "")
+        )
+        with st.container(horizontal=True):
+            if keys.anthropic_key():
+                st.button("Yes, with my API key", key=f"allow-key-{needed.origin}", on_click=_agree, args=(needed.url, True))
+            st.button("Yes, without a key", key=f"allow-{needed.origin}", on_click=_agree, args=(needed.url, False))
+        st.caption("The answer is kept: “python main.py endpoints” lists it, and “endpoints forget” with the address takes it back.")
+
+
+def _agree(url: str, key: bool) -> None:
+    with guard():
+        consent.allow(url, key)
 
 
 def escape(text: str) -> str:
     """Text of a model or a user as it is: no markdown, no links, no directives, no HTML."""
-    return re.sub(r"([\\`*_{}\[\]()<>#+\-.!|~$:&])", r"\\\1", text)
+    # A bare address would become a link all the same; a word joiner, which is not seen, keeps it a text.
+    return AUTOLINKED.sub("\\g<0>\u2060", re.sub(r"([\\`*_{}\[\]()<>#+\-.!|~$:&])", r"\\\1", text))
 
 
 def _sidebar() -> None:
@@ -126,45 +158,22 @@ def _sidebar() -> None:
 
 def _choose_endpoint() -> Endpoint:
     names = registry.names()
-    start = registry.default_name()
-
-    def words(name: str) -> str:
-        try:
-            found = registry.find(name)
-        except LabError:
-            return name
-        return f"{name} · {found.models[found.generates]}" if found.models else name
-
     name = st.selectbox(
         "Endpoint",
         names,
-        index=names.index(start),
-        format_func=words,
+        index=names.index(registry.default_name()),
         accept_new_options=True,
         key="endpoint",
         bind="query-params",
         on_change=_show_newest,
-        help="Where requests go. Choose one, or type the base URL of any Messages API (its key comes from ANTHROPIC_API_KEY). "
+        help="Where requests go. Choose one, or type the base URL of any Messages API: you are asked before anything goes there. "
         "Local is the embedded model; simulated is a scripted latency model.",
     )
-    if "@" in urlsplit(name).netloc:
-        raise LabError("A URL with a password in it would be stored; give the key as ANTHROPIC_API_KEY instead.")
-    if name not in names and registry.api_key() and name not in st.session_state.get("typed-endpoints", ()):
-        st.warning(f"This link asks to send requests, and your API key with them, to {escape(name)}.")
-        if not st.button("Send them there", key="trust-endpoint"):
-            st.stop()
-        _note_typed()
     return registry.find(name)
-
-
-def _note_typed() -> None:
-    """An address that came with a link gets the key only once the user has agreed to it, or has typed it."""
-    st.session_state["typed-endpoints"] = {*st.session_state.get("typed-endpoints", ()), st.session_state["endpoint"]}
 
 
 def _show_newest() -> None:
     """Another endpoint was chosen: the page goes to its newest run, and no longer stays on the one in the URL."""
-    _note_typed()
     for name in ("run", "arm", "trial"):
         st.query_params.pop(name, None)
 

@@ -9,13 +9,14 @@ import streamlit as st
 from pydantic import ValidationError
 
 from lab import processes
+from lab.endpoints.consent import ConsentNeeded
 from lab.endpoints.registry import Endpoint
 from lab.harness.plan import BenchmarkConfig
-from lab.harness.runner import estimate
+from lab.harness.runner import Estimate, estimate
 from lab.model import LabError, Technique
 from lab.scenarios import definitions
 from lab.scenarios.definitions import Task
-from pages.parts import knob_form
+from pages.parts import frame, knob_form
 from pages.parts.frame import escape, guard
 
 PASTE, UPLOAD = "paste my own", "upload a JSONL file"
@@ -167,8 +168,7 @@ def _start(technique: Technique, config: BenchmarkConfig) -> None:
     """Say what the run will take; refuse what cannot run; start it in a process of its own."""
     expected, blocks = estimate(config), config.blocks
     left, right = st.columns([2, 5], vertical_alignment="center")
-    for refusal in expected.refusals:
-        st.error(escape(refusal))
+    refuse(expected)
     busy = processes.running()
     with left:
         pressed = st.button(
@@ -184,7 +184,17 @@ def _start(technique: Technique, config: BenchmarkConfig) -> None:
         begin(config)
 
 
+def refuse(expected: Estimate) -> None:
+    """Why a run must not start: the consents that it lacks, as questions, and then the rest."""
+    for url in expected.asks:
+        frame.ask(ConsentNeeded(url))
+    for refusal in () if expected.asks else expected.refusals:
+        st.error(escape(refusal))
+
+
 def begin(config: BenchmarkConfig) -> None:
-    """Start the worker and show its run on this page."""
+    """Start the worker and show its run on this page; ConsentNeeded where it would go to an address that nobody agreed to."""
+    for url in estimate(config).asks:
+        raise ConsentNeeded(url)
     st.query_params["run"] = processes.start_run(config)
     st.rerun()

@@ -83,9 +83,12 @@ def _next(technique: Technique, endpoint: Endpoint, run: dict[str, Any], planned
 
 
 def more(run: dict[str, Any], blocks: int) -> BenchmarkConfig:
-    """The run's own settings with this many blocks more, to be joined to it; where blocks are missing, the worker takes those instead."""
+    """The run's own settings with this many blocks more, to be joined to it; where blocks are missing, the worker takes those instead.
+
+    They go to the endpoint that the page shows, whatever else an imported run's settings name, and are written to this database.
+    """
     given = {"runs": blocks, "quick": False, "target_half_width_ms": None, "join_run": run["run_id"], "seed": run["seed"]}
-    return config_of(**{**run["settings"]["config"], **given})
+    return config_of(**{**run["settings"]["config"], **given, "endpoint": run["endpoint"], "db": None})
 
 
 def _try_on_claude(technique: Technique, run: dict[str, Any]) -> None:
@@ -96,7 +99,9 @@ def _try_on_claude(technique: Technique, run: dict[str, Any]) -> None:
                 "Set `ANTHROPIC_API_KEY` in the environment or in `.streamlit/secrets.toml`, then choose the endpoint **anthropic** above."
             )
         return
-    config = config_of(**{**run["settings"]["config"], "endpoint": "anthropic", "models": {}, "max_usd": set_up.LIVE_BUDGET_USD})
+    config = config_of(
+        **{**run["settings"]["config"], "endpoint": "anthropic", "models": {}, "max_usd": set_up.LIVE_BUDGET_USD, "db": None}
+    )
     try:
         expected = estimate(config)
     except LabError:

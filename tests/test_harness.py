@@ -236,7 +236,7 @@ async def test_stop_cancels_the_answer_on_its_way(simulated, endpoint):
     sink = Kept()
     made = runner(endpoint, sink, runs=5, stop=asked.is_set)
     task = asyncio.create_task(made.run())
-    while not any(entry["kind"] == "started" for entry in made.told):
+    while not any(truth["events"] for truth in await asyncio.to_thread(simulated.truth)):
         await sleep_s(0.01)
     asked.set()
     began = now_ns()

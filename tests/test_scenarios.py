@@ -140,3 +140,39 @@ def test_a_tools_task_can_be_answered_from_its_tools():
     for task in definitions.load("tools"):
         if task.difficulty == "easy":
             assert score(task, tools.records(task.tools, task.prompt)) == 1, task.prompt
+
+
+HALF = "\ud83d"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"technique": "streaming", "name": f"a {HALF}"},
+        {"technique": "streaming", "tasks": [Task(task_id="x", category="user", prompt=f"Say {HALF}", origin="user")]},
+        {"technique": "ab", "knobs": {"bodies": json.dumps([{"messages": [{"role": "user", "content": f"Say {HALF}"}]}, {"name": "b"}])}},
+    ],
+)
+def test_half_an_emoji_of_the_users_own_is_a_sentence_before_the_run(settings):
+    from lab.harness.plan import config_of, experiment
+
+    with pytest.raises(LabError, match="half an emoji"):
+        experiment(config_of(**settings), "simulated")
+
+
+def test_half_an_emoji_in_a_file_of_tasks_is_a_sentence(tmp_path):
+    from lab.harness.plan import config_of, experiment
+
+    file = tmp_path / "tasks.jsonl"
+    file.write_text(json.dumps({"messages": [{"role": "user", "content": f"Say {HALF}"}], "max_tokens": 5}) + "\n")
+    with pytest.raises(LabError, match="half an emoji"):
+        experiment(config_of(technique="streaming", scenario=str(file)), "simulated")
+
+
+@pytest.mark.parametrize(
+    "answer", ['{"score": 1' + "0" * 5000 + "}", '{"score": NaN}', '{"score": ' + "[" * 5000, '{"score": true}', "{" * 5000]
+)
+def test_a_judge_may_say_anything(answer):
+    assert definitions.judged(answer) in (None, 1.0, 0.1)
+    check = definitions.Task(task_id="x", category="user", prompt="p", check={"kind": "json", "fields": {"score": 7}}).check
+    assert check.score(answer) == 0.0

@@ -162,6 +162,9 @@ def experiment(config: BenchmarkConfig, kind: EndpointKind, technique: Technique
         if config.quick:
             variants = [variants[0], headline]
     tasks = config.tasks or definitions.load(config.scenario or first.category, kind)
+    definitions.check_characters(
+        config.name, config.note, *(v.knobs.model_dump() for v in variants), *(task.model_dump() for task in tasks)
+    )
     used = [v.technique for v in variants]
     tiers = tuple(tier for tier in TIERS if any(tier in t.tiers for t in used))
     return Experiment(title, tuple(variants), tuple(tasks), metric, headline, tiers, frozenset(n for t in used for n in t.needs))

@@ -97,6 +97,9 @@ class Judge(Frozen):
 Check = Annotated[Exact | Number | Regex | JsonFields | Facts | Judge, Field(discriminator="kind")]
 
 
+LARGEST = 1e300
+
+
 def _plain(text: str) -> str:
     return " ".join(text.casefold().split()).strip(" .!\"'`*")
 
@@ -114,7 +117,8 @@ def _same(found: Any, wanted: Any) -> bool:
     if isinstance(wanted, str):
         return isinstance(found, str) and _plain(found) == _plain(wanted)
     if isinstance(wanted, int | float) and not isinstance(wanted, bool):
-        return isinstance(found, int | float) and not isinstance(found, bool) and math.isclose(found, wanted, rel_tol=1e-6)
+        number = isinstance(found, int | float) and not isinstance(found, bool) and abs(found) < LARGEST
+        return number and math.isclose(found, wanted, rel_tol=1e-6)
     return found == wanted
 
 
@@ -123,7 +127,7 @@ def first_object(text: str) -> dict[str, Any]:
     for start in (match.start() for match in re.finditer(r"\{", text)):
         try:
             value, _ = decoder.raw_decode(text, start)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):  # also a number of more digits than Python reads, or a thousand levels
             continue
         if isinstance(value, dict):
             return value

@@ -17,6 +17,8 @@ from lab.scenarios.checks import Check, Frozen, Judge, first_object
 
 CATEGORIES = ("question-answering", "reasoning", "tools", "rag")
 FOLDER = paths.ROOT / "data" / "scenarios"
+LONGEST_ANSWER = 1_000_000
+"""Characters that a check looks at."""
 CHARACTERS_PER_TOKEN = 3.75
 """The library's prose in SmolLM2's tokenizer; sizes a prompt before it is sent. What was sent is always the endpoint's own count."""
 DOCUMENT_TOKENS = {"local": 600, "simulated": 3000, "live": 3000}
@@ -134,7 +136,7 @@ def load(which: str | None = None, endpoint_kind: EndpointKind = "local") -> lis
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise LabError(f"{path.name} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from None
-    return [task.model_copy(update={"document_tokens": DOCUMENT_TOKENS[endpoint_kind]}) for task in parse_lines(text)]
+    return [task.model_copy(update={"document_tokens": DOCUMENT_TOKENS.get(endpoint_kind, DOCUMENT_TOKENS["local"])}) for task in parse_lines(text)]
 
 
 def parse_lines(text: str, system: str = "") -> list[Task]:
@@ -161,6 +163,17 @@ def parse_lines(text: str, system: str = "") -> list[Task]:
     if len({task.task_id for task in tasks}) < len(tasks):
         tasks = [task.model_copy(update={"task_id": f"{number}-{task.task_id}"}) for number, task in enumerate(tasks, 1)]
     return tasks
+
+
+def check_characters(*texts: Any) -> None:
+    """LabError for half an emoji: Python can hold one, and no request, file or database can."""
+    try:
+        json.dumps(texts, ensure_ascii=False, default=str).encode()
+    except UnicodeEncodeError as error:
+        about = error.object[max(error.start - 20, 0) : error.start].rpartition('"')[2]
+        raise LabError(
+            f"There is half an emoji (\\u{ord(error.object[error.start]):04x} alone) after “{about}”. Write the whole character, or none."
+        ) from None
 
 
 def warmup_tasks() -> list[Task]:
@@ -212,7 +225,7 @@ def prefix_text(task: Task, tokens: int) -> str:
 
 def score(task: Task, answer: str | None) -> float | None:
     """1, 0 or a share; None where nothing checks the answer or there is none."""
-    return task.check.score(answer) if task.check is not None and answer is not None else None
+    return task.check.score(answer[:LONGEST_ANSWER]) if task.check is not None and answer is not None else None
 
 
 def judge_body(task: Task, answer: str) -> dict[str, Any] | None:
@@ -235,7 +248,7 @@ def judge_body(task: Task, answer: str) -> dict[str, Any] | None:
 def judged(text: str) -> float | None:
     """A judge's reply as a share from 0 to 1; None where it gave no number."""
     value = first_object(text).get("score")
-    return min(max(float(value), 0.0), 10.0) / 10 if isinstance(value, int | float) else None
+    return float(min(max(value, 0), 10)) / 10 if isinstance(value, int | float) and value == value else None
 
 
 def _task_of(line: str, number: int, system: str) -> Task:
@@ -272,7 +285,7 @@ def _checked_body(body: dict) -> dict:
 
 def _fitted(task: Task, kind: EndpointKind) -> Task:
     """The documents a task sends on this kind of endpoint: those it needs first, then the others while they fit."""
-    limit = DOCUMENT_TOKENS[kind]
+    limit = DOCUMENT_TOKENS.get(kind, DOCUMENT_TOKENS["local"])
     if not task.documents:
         return task.model_copy(update={"document_tokens": limit})
     everything = library()

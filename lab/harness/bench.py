@@ -71,9 +71,7 @@ class Call:
     def reading(self) -> Reading:
         """Read once, when somebody asks; `Bench.read` reads a long one in a thread before."""
         if self._reading is None:
-            self._reading = messages.read(self.exchange) if self.exchange else Reading()
-            if self.exchange is None and self.failure is not None:
-                self._reading.error_kind, self._reading.error_text = messages.failure_words(self.failure)
+            self._reading = messages.read(self.exchange) if self.exchange else messages.unanswered(self.failure)
         return self._reading
 
     async def read(self) -> Reading:

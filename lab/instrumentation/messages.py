@@ -191,10 +191,27 @@ def read(exchange: Exchange, gone: Callable[[], bool] = lambda: False) -> Readin
         reading.error_kind, reading.error_text = failure_words(failure)
         if isinstance(failure, TooLarge):
             del reading.arrivals[KEPT_ARRIVALS:]
+    return _cut(reading)
+
+
+def unanswered(failure: BaseException | None) -> Reading:
+    """Of a call that did not get as far as an exchange."""
+    reading = Reading()
+    if failure is not None:
+        reading.error_kind, reading.error_text = failure_words(failure)
+    return _cut(reading)
+
+
+def _cut(reading: Reading) -> Reading:
     if reading.error_kind:
-        reading.error_kind = reading.error_kind[: limits.WORD_CHARACTERS]
-        reading.error_text = (reading.error_text or "")[: limits.ERROR_CHARACTERS]
+        reading.error_kind = _sound(reading.error_kind[: limits.WORD_CHARACTERS])
+        reading.error_text = _sound((reading.error_text or "")[: limits.ERROR_CHARACTERS])
     return reading
+
+
+def _sound(text: str) -> str:
+    """Without halves of an emoji, which a library's sentence may have too."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _oddity(error: Exception) -> str:

@@ -17,14 +17,14 @@ ERROR_BYTES = 1 * MB
 """The body of an error or a redirect: the SDK parses it whole, and the API's are below 1 KB."""
 CHUNKS = EVENTS = 200_000
 """Of one answer: a model's longest has 128,000 tokens, and few servers send more than one event for each."""
-JSON_PARTS = 1_000_000
+JSON_PARTS = 500_000
 """Values in one document, and in all that is kept of an answer: 64 MB of empty lists would need 1.4 GB as Python objects."""
 EVENT_LINES = 10_000
 CHUNK_COST = 200
 """Bytes that a chunk costs beside its own: its stamp, its tuple and what is read of it. One byte a chunk would fill the memory else."""
 WAITING_BYTES = 4 * MB
 """What may wait at one socket before the server is held back; twenty times the longest answer that comes in one piece."""
-EAGER_BYTES = 64_000
+EAGER_BYTES, EAGER_CHUNKS = 64_000, 256
 """What is read at one go before the event loop's other tasks have their turn, Stop among them."""
 READ_AT_ONCE = 1 * MB
 """A longer answer is read in a thread: 10 ms for each megabyte would hold up other streams, and Stop."""

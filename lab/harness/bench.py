@@ -74,18 +74,23 @@ class Call:
             self._reading = messages.read(self.exchange) if self.exchange else messages.unanswered(self.failure)
         return self._reading
 
-    async def read(self) -> Reading:
-        """The reading, on a thread where it takes long; who stops waiting leaves a call that was cancelled."""
+    async def read(self, turn: asyncio.Lock) -> Reading:
+        """The reading, on a thread where it takes long; who stops waiting leaves a call that was cancelled.
+
+        `turn`: one long answer after the other, since reading needs several times its memory.
+        """
         exchange = self.exchange
         if self._reading is None and exchange and exchange.received > limits.READ_AT_ONCE:
             gone = threading.Event()
             try:
-                self._reading = await asyncio.to_thread(messages.read, exchange, gone.is_set)
+                async with turn:
+                    self._reading = await asyncio.to_thread(messages.read, exchange, gone.is_set)
             except asyncio.CancelledError as e:
                 gone.set()
                 exchange.failure = e
                 exchange.cut()
                 raise
+            exchange.chunks = exchange.chunks[:1]  # the stamp of the first byte; what all of them said is read
         return self.reading
 
 
@@ -126,6 +131,7 @@ class Bench:
         self.failed: tuple[str, str] | None = None
         self.mismatches: list[str] = []
         self.allowance = limits.Allowance()
+        self._turn = asyncio.Lock()
         self._read_ns: tuple[int, int] | None = None
 
     @property
@@ -185,7 +191,7 @@ class Bench:
             if wait_s is None:
                 break
             await sleep_s(wait_s)
-        reading = await call.read()
+        reading = await call.read(self._turn)
         self._read_ns = (call.span.ended_ns, now_ns())
         if begun:
             begun.set()  # who waits for the first byte of a call that failed must not wait for ever
@@ -275,7 +281,7 @@ class Bench:
         """Read what nobody has read yet, long answers on a thread; `finished` would hold up the loop with them, and Stop."""
         for call in self.calls:
             self._close(call)
-            await call.read()
+            await call.read(self._turn)
 
     def _close(self, call: Call) -> None:
         if call.exchange:

@@ -332,7 +332,7 @@ class StampedBody(httpx2.AsyncByteStream):
         return self.network.read_ns if self.network else now_ns()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        exchange, left = self.exchange, self.most
+        exchange, left, count = self.exchange, self.most, 0
         try:
             async for packed in self.inner:
                 at_ns = self._now()
@@ -345,6 +345,9 @@ class StampedBody(httpx2.AsyncByteStream):
                         if exchange.begun:
                             exchange.begun.set()
                     yield chunk
+                    count += 1
+                    if not count % limits.EAGER_CHUNKS:
+                        await sleep_s(0)
         except BaseException as e:
             if exchange:
                 exchange.close(now_ns(), e)

@@ -20,14 +20,15 @@ CHUNKS = EVENTS = 200_000
 JSON_PARTS = 500_000
 """Values in one document, and in all that is kept of an answer: 64 MB of empty lists would need 1.4 GB as Python objects."""
 EVENT_LINES = 10_000
+"""The API's have two."""
 CHUNK_COST = 200
 """Bytes that a chunk costs beside its own: its stamp, its tuple and what is read of it. One byte a chunk would fill the memory else."""
 WAITING_BYTES = 4 * MB
 """What may wait at one socket before the server is held back; twenty times the longest answer that comes in one piece."""
 EAGER_BYTES, EAGER_CHUNKS = 64_000, 256
 """What is read at one go before the event loop's other tasks have their turn, Stop among them."""
-READ_AT_ONCE = 1 * MB
-"""A longer answer is read in a thread: 10 ms for each megabyte would hold up other streams, and Stop."""
+READ_AT_ONCE = 250_000
+"""A longer answer, of some 1,500 tokens streamed, is read in a thread: the 20 ms that it takes would hold up other streams."""
 CUT_BYTES, CUT_CHUNKS = 4 * MB, 20_000
 """What is kept of an answer that was stopped or is too large: enough to see how it began, and read in a moment."""
 SENTENCE_CHARACTERS = 100_000

@@ -268,6 +268,12 @@ def test_an_event_is_the_same_wherever_its_chunks_part_and_however_its_lines_end
         assert [event for _, _, event in messages.events([(n, data[n : n + 1]) for n in range(len(data))])] == events
 
 
+@pytest.mark.parametrize("end", [b"\r\n\n", b"\n\r\n", b"\r\r\n", b"\n\r", b"\r\n\r"])
+def test_an_empty_line_may_be_of_mixed_ends(end):
+    data = (b'data: {"type": "ping"}' + end) * 3
+    assert len([*messages.events([(0, data)])]) == len([*messages.events([(n, data[n : n + 1]) for n in range(len(data))])]) == 3
+
+
 def test_an_event_happened_when_the_byte_that_completed_it_came():
     for end in (b"\n", b"\r\n", b"\r"):
         data = sse({"type": "ping"}).replace(b"\n", end)
@@ -354,6 +360,25 @@ async def test_whether_to_try_again_is_known_without_reading_the_answer(session,
     bench = a_bench(session)
     reply = await bench.call(Request(BODY))
     assert reply.ok and [row.error_kind for row in bench.finished().calls] == ["http_429", "http_429", None]
+
+
+async def test_what_is_left_of_an_answer_on_a_kept_connection_spoils_no_trial(session, server):
+    def kept():
+        data = sse(*GOOD)
+        yield head(f"content-length: {len(data)}").replace(b"close", b"keep-alive") + data + b"0\r\n\r\n"
+        release.wait(10)
+
+    release = threading.Event()
+    server.answers = [kept(), head() + sse(*GOOD)]
+    bench = a_bench(session)
+    replies = [await bench.call(Request(BODY)) for _ in range(2)]
+    release.set()
+    assert all(reply.ok for reply in replies)
+    assert [(row.attempt, row.error_kind, row.connection_reused) for row in bench.finished().calls] == [
+        (1, None, False),
+        (1, "malformed", True),
+        (2, None, False),
+    ]
 
 
 # Words

@@ -86,10 +86,11 @@ def events(chunks: list[tuple[int, bytes]]) -> Iterator[tuple[int, str, dict]]:
     size = count = kept = 0
     line_ended = carriage = False
     for at_ns, chunk in chunks:
-        if carriage and chunk[:1] == b"\n":  # the second half of a line's end
-            chunk = chunk[1:]
+        halved = carriage and chunk[:1] == b"\n"  # the second half of a line's end
         if chunk:
             carriage = chunk[-1:] == b"\r"
+        if halved:
+            chunk = chunk[1:]
         if b"\r" in chunk:
             chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         size += len(chunk)

@@ -206,7 +206,7 @@ class StampedStream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
             except TimeoutError as e:
                 raise httpcore2.WriteTimeout("the request could not be sent in time") from e
         if exchange := EXCHANGE.get():
-            exchange.sent_ns = now_ns()
+            exchange.sent_ns, exchange.reused = now_ns(), self.requests > 0
 
     async def aclose(self) -> None:
         if self.transport:
@@ -397,7 +397,6 @@ class StampedTransport(httpx2.AsyncBaseTransport):
             exchange.headers = {name.lower().decode("latin-1"): value.decode("latin-1") for name, value in response.headers.raw}
             if network:
                 network.requests += 1
-                exchange.reused = network.requests > 1
         try:
             unpack = unpacking(response.headers)
         except Unreadable:

@@ -204,7 +204,8 @@ def _announce(config: BenchmarkConfig, console: Any) -> None:
 
     kind = f" ({endpoint.kind})" if endpoint.kind != endpoint.name else ""
     expected = estimate(config, done=done)
-    console.print(f"{plan.title} on {endpoint.name}{kind} with {models}: {expected.text}", markup=False, soft_wrap=True)
+    if expected.text:
+        console.print(f"{plan.title} on {endpoint.name}{kind} with {models}: {expected.text}", markup=False, soft_wrap=True)
     if expected.refusals:
         raise LabError(" ".join(expected.refusals))
 

@@ -157,7 +157,9 @@ def _sidebar() -> None:
 
 
 def _choose_endpoint() -> Endpoint:
-    names = registry.names()
+    # The address of this page's link is offered too: choosing it asks, as typing it does.
+    linked = [url for url in (st.query_params.get("endpoint"), st.session_state.get("endpoint")) if url and "://" in url]
+    names = list(dict.fromkeys([*registry.names(), *consent.stored(), *linked]))
     name = st.selectbox(
         "Endpoint",
         names,

@@ -53,6 +53,7 @@ def measure(
             config, joined = join(store, config)
 
         said: set[str] = set()
+        deaf: list[str] = []
 
         def tell(entry: dict[str, Any]) -> None:
             said.add(entry["kind"])
@@ -63,12 +64,15 @@ def measure(
                 entry = {**entry, "text": scrub.text(entry["text"], scrub.MESSAGE)}
             with contextlib.suppress(OSError):  # a full runtime folder: the dots are missing, the rows are not
                 processes.add_progress(run_id, entry)
-            if on_progress:
-                on_progress(entry)
+            try:
+                if on_progress and not deaf:
+                    on_progress(entry)
+            except OSError:  # the terminal or the pipe is gone: the run ends as at Ctrl-C, with its rows
+                deaf.append(entry["kind"])
 
         try:
             runner = BenchmarkRunner(config, store, tell, run_id=run_id, joined=joined, technique=technique)
-            return _run(runner, run_id)
+            return _run(runner, run_id, deaf)
         except LabError as error:
             if "ended" not in said:
                 tell({"kind": "ended", "status": "failed", "text": str(error)})
@@ -88,7 +92,7 @@ def _sent(store: Store, run_id: str, status: Status) -> str | None:
     return answers[0] if answers else f"traces: not sent, the receiver is slow. Later: python main.py trace {run_id}"
 
 
-def _run(runner: BenchmarkRunner, run_id: str) -> Measured:
+def _run(runner: BenchmarkRunner, run_id: str, deaf: list[str]) -> Measured:
     asked = False
 
     def interrupt() -> None:
@@ -100,7 +104,7 @@ def _run(runner: BenchmarkRunner, run_id: str) -> Measured:
         for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             with contextlib.suppress(RuntimeError, ValueError):  # not the main thread: then who started it also ends it
                 loop.add_signal_handler(name, interrupt)
-        runner.stop = lambda: asked or processes.stop_asked(run_id)
+        runner.stop = lambda: asked or bool(deaf) or processes.stop_asked(run_id)
         await runner.run()
         return Measured(run_id, runner.status, runner.text)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -35,6 +36,11 @@ __all__ = ["endpoint"]
 async def sleeping(bench, arm, knobs, task, seconds=2.5):
     await sleep_s(0 if bench.dry else seconds)
     return None
+
+
+def read_to(stream, words: str) -> bool:
+    """Whether a line with these words came before the end."""
+    return any(words in line for line in iter(stream.readline, ""))
 
 
 # Killed
@@ -140,14 +146,12 @@ def test_a_run_whose_end_meets_a_held_database_ends_finished_and_prints_its_json
     command = [sys.executable, "main.py", "streaming", "--runs", "6", "--warmup", "0", "--json", "--endpoint", simulated.base_url]
     environment = {**os.environ, "LAB_LOCAL_KEY": simulated.api_key}
     process = subprocess.Popen(command, cwd=paths.ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while "3/12 " not in process.stderr.readline():
-        pass
-    while True:  # between two writes of the run
-        try:
+    assert read_to(process.stderr, "3/12 ")
+    program = None
+    for _ in range(50):  # between two writes of the run
+        with contextlib.suppress(AssertionError):
             program = held_by_a_foreign_program(db)
             break
-        except AssertionError:
-            continue
     try:
         out, err = process.communicate(timeout=120)
         result = json.loads(out)
@@ -382,3 +386,34 @@ def test_what_the_store_is_given_fits_whatever_it_holds(db):
     assert store.write_trials([trial])
     stored = store.frame("SELECT input_tokens, output_tokens, cache_read_tokens, cost_usd, error_text FROM calls").to_dict("records")[0]
     assert stored.pop("error_text") == "a␀b?" and all(value is None or value != value for value in stored.values())
+
+
+@pytest.mark.parametrize("how", [signal.SIGHUP, signal.SIGKILL])
+def test_a_command_that_is_hung_up_or_whose_pipe_breaks_keeps_what_it_told(simulated, db, how):
+    command = [sys.executable, "main.py", "streaming", "--runs", "60", "--warmup", "0", "--endpoint", simulated.base_url]
+    environment = {**os.environ, "LAB_LOCAL_KEY": simulated.api_key}
+    process = subprocess.Popen(command, cwd=paths.ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert read_to(process.stdout, "6/120 ")
+    if how is signal.SIGHUP:
+        process.stdout.close()
+    process.send_signal(how)
+    told = process.wait(60)
+    errors = process.stderr.read()
+    process.stderr.close()
+    if not process.stdout.closed:
+        process.stdout.close()
+    wait_for(lambda: processes.running() is None)
+    run = queries.runs(Store(db)).iloc[0]
+    assert run["status"] == "interrupted" and len(queries.trials(Store(db), run["run_id"])) >= 6
+    assert "Traceback" not in errors, (told, errors)
+
+
+async def test_a_broken_pipe_stops_a_run_like_ctrl_c(simulated, db):
+    def broken(entry):
+        if entry["kind"] == "trial":
+            raise BrokenPipeError
+
+    from lab import worker
+
+    done = await asyncio.to_thread(worker.measure, config_of(technique="streaming", endpoint="simulated", runs=50, warmup=0), broken)
+    assert done.status == "interrupted" and 1 <= len(queries.trials(Store(db), done.run_id)) < 100

@@ -417,3 +417,15 @@ async def test_a_broken_pipe_stops_a_run_like_ctrl_c(simulated, db):
 
     done = await asyncio.to_thread(worker.measure, config_of(technique="streaming", endpoint="simulated", runs=50, warmup=0), broken)
     assert done.status == "interrupted" and 1 <= len(queries.trials(Store(db), done.run_id)) < 100
+
+
+@pytest.mark.model
+async def test_a_run_on_the_embedded_model_survives_blocks_longer_than_its_lease(local_server, monkeypatch):
+    monkeypatch.setattr(sessions, "LEASE_S", 1)
+    models = {"small": "smollm2-135m", "large": "smollm2-135m-f32"}
+    served = registry.Endpoint("local", "local", local_server.base_url, local_server.api_key, models, "small")
+    sink = Kept()
+    tried = runner(served, sink, technique="caching", runs=1, arms=["uncached", "cached"])
+    await tried.run()
+    assert tried.status == "finished" and [f.trial.outcome for f in sink.trials] == ["ok", "ok"]
+    assert sum(f.trial.ended_ns - f.trial.started_ns for f in sink.trials) > 1e9  # longer than the lease

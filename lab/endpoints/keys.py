@@ -49,7 +49,7 @@ def anthropic_key() -> str | None:
     """ANTHROPIC_API_KEY from the environment, else from .streamlit/secrets.toml; None with LAB_IGNORE_KEYS=1."""
     if ignored():
         return None
-    return os.environ.get("ANTHROPIC_API_KEY") or _text(secrets().get("ANTHROPIC_API_KEY")) or None
+    return (os.environ.get("ANTHROPIC_API_KEY") or _text(secrets().get("ANTHROPIC_API_KEY"))).strip() or None
 
 
 def anthropic_url() -> str:

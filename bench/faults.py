@@ -96,7 +96,8 @@ class Bench:
     tallies: dict[str, Tally] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
     runs: int = 0
-    spoiled: int = 0
+    spoiled: list[str] = field(default_factory=list)
+    """Trials that failed though they met good answers alone, each with what the connection had met before."""
 
     def play(self, names: list[str], times: dict[str, int]) -> None:
         """One run in which these kinds, alike in how they must be met, are injected so often."""
@@ -155,17 +156,21 @@ class Bench:
         # Trials follow one another, and each asks with a nonce of its own: the n-th nonce is the n-th trial's.
         trial_of = dict(zip(server.nonces, told, strict=False))
         met: dict[str, set[str]] = {name: set() for name in names}
-        spared = set(server.nonces)
         for nonce, name in script.given:
             if name and nonce:
                 met[name].add(nonce)
-                spared.discard(nonce)
-        self.spoiled += sum(rows.get(trial_of.get(nonce), {}).get("outcome") not in ("ok", None) for nonce in spared)
+        wrongly = set().union(*met.values())
+        before = ""
+        for nonce, name in script.given:
+            row = rows.get(trial_of.get(nonce))
+            if row and nonce not in wrongly and row["outcome"] != "ok":
+                self.spoiled.append(f"after {before}: {row['words'][:100]}")
+            before = name or "a good answer"
         for name in names:
             tally = self.tallies.setdefault(name, Tally())
             tally.injections += script.done[name]
             tally.peak_mb = max(tally.peak_mb, ended.peak_mb)
-            tally.ends[word] += 1
+            tally.ends[word + (f" ({end['text'][:30]})" if word == "failed" else "")] += 1
             if KINDS[name].greets or KINDS[name].path == "/health":
                 here, lost = set(told), set(told) - rows.keys()
                 tally.lost += len(lost)
@@ -240,7 +245,10 @@ def main() -> int:
         message = (tally.messages.most_common(1) or [("", 0)])[0][0]
         shown = ascii(message)[1:-1][:70]
         ends = ", ".join(tally.ends)
-        print(f"{name[:40]:40} {tally.injections:10} {tally.told:5} {tally.kept:5}  {ends:20} {tally.lost:4} {tally.peak_mb:5.0f}  {shown}")
+        print(
+            f"{name[:40]:40} {tally.injections:10} {tally.told:5} {tally.kept:5}  {ends[:44]:20} {tally.lost:4} "
+            f"{tally.peak_mb:5.0f}  {shown}"
+        )
     all_of = bench.tallies.values()
     total = {what: sum(getattr(tally, what) for tally in all_of) for what in ("injections", "told", "kept", "lost")}
     peak = max(tally.peak_mb for tally in all_of)
@@ -248,8 +256,10 @@ def main() -> int:
         f"\n{len(names)} kinds, {total['injections']} injections in {bench.runs} runs and {time.monotonic() - began:.0f} s: "
         f"told {total['told']}, kept {total['kept']}, lost {total['lost']}; "
         f"tracebacks {sum('traceback' in line for line in bench.wrong)}; peak {peak:.0f} MB; "
-        f"{bench.spoiled} trials failed that met good answers alone"
+        f"{len(bench.spoiled)} trials failed that met good answers alone"
     )
+    for line in bench.spoiled:
+        print(f"spoiled {ascii(line)[1:-1]}")
     for line in bench.wrong:
         print(f"wrong: {line}")
     return 1 if total["lost"] or bench.wrong else 0

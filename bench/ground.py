@@ -167,11 +167,9 @@ class Ground:
         """As `main.py runs --json` says it; a sentence where it cannot."""
         ended = self.cli("runs", "--json")
         try:
-            runs = strict(ended.out)
-            runs = runs if isinstance(runs, list) else runs.get("runs", [])
-            return next((run["status"] for run in runs if run["run_id"] == run_id), "absent")
-        except ValueError:
-            return f"exit {ended.code}: {(ended.err or ended.out).strip()[-160:]}"
+            return next((run["status"] for run in strict(ended.out)["runs"] if run["run_id"] == run_id), "absent")
+        except ValueError as error:
+            return f"exit {ended.code}: {error}; {(ended.err or ended.out).strip()[-160:]}"
 
     def tracebacks(self) -> list[str]:
         """The last lines of every traceback in what was printed, in the logs and in the progress files."""

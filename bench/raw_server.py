@@ -132,7 +132,8 @@ class Connection:
         """A chunked answer, well framed."""
         self.head(status, kind, transfer_encoding="chunked", **headers)
         for data in [body] if isinstance(body, bytes) else body:
-            self.chunk(data)
+            if data:
+                self.chunk(data)
         self.send(b"0\r\n\r\n")
         self.kept = True
 

@@ -95,13 +95,12 @@ def _settings(run: dict[str, Any]) -> dict[str, Any]:
 
 
 def _about(run: dict[str, Any]) -> str:
-    kind = (
-        ""
-        if run["endpoint_kind"] == "live"
-        else {"local": "local: the mechanism, not Claude's size", "simulated": "simulated: no model ran"}[run["endpoint_kind"]]
-    )
+    said = {"live": "", "local": "local: the mechanism, not Claude's size", "simulated": "simulated: no model ran"}
+    kind = said.get(run["endpoint_kind"], run["endpoint_kind"])
     models = ", ".join(f"{tier} {model}" for tier, model in run["models"].items())
-    return " · ".join(part for part in (run["technique"], run["endpoint"], kind, models, run["status"], run.get("note") or "") if part)
+    return " · ".join(
+        part for part in (run["technique"], run["endpoint"], kind, models, run["status"], words.origin(run), run.get("note") or "") if part
+    )
 
 
 def _verdict(found: Any) -> str:
@@ -151,7 +150,7 @@ def _figures(store: Store, run: dict[str, Any]) -> list[go.Figure]:
     return [*figures, trends.drift(steady, metric=metric)]
 
 
-_RUN = ("run_id", "endpoint", "endpoint_kind", "models", "settings", "name", "started_utc")
+_RUN = ("run_id", "endpoint", "endpoint_kind", "models", "settings", "name", "started_utc", "imported_from")
 
 
 def _drawn(figure: go.Figure) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,9 @@ QUANTILES = {"p50": 0.50, "p95": 0.95}
 
 def read(reference: str, store: Store | None = None) -> RunResult:
     """A run by id, first digits of it, name, `last`, `last~1` (the one before), or FILE.duckdb (the last run in that file)."""
-    store, reference = _store_of(reference, store)
+    if reference.endswith(".duckdb"):
+        return _read_file(Path(reference).expanduser())
+    store = store or Store()
     with store.snapshot():
         run = queries.run(store, _resolve(store, reference))
         run_id = run["run_id"]
@@ -118,12 +121,15 @@ def _parts(pairs: pd.DataFrame, calls: pd.DataFrame, single: Collection[str], te
     return None if rows.empty else stats.decompose(rows, stats.connections(calls))
 
 
-def _store_of(reference: str, store: Store | None) -> tuple[Store, str]:
-    if not reference.endswith(".duckdb"):
-        return store or Store(), reference
-    if not Path(reference).is_file():
-        raise LabError(f"There is no file {reference}.")
-    return Store(reference), "last"
+def _read_file(file: Path) -> RunResult:
+    """The last run in a file, by way of a store of the lab's own: what the file says of itself is not run."""
+    if not file.is_file():
+        raise LabError(f"There is no file {file}.")
+    with tempfile.TemporaryDirectory(prefix="lab-read-") as folder:
+        store = Store(Path(folder) / "lab.duckdb")
+        if not store.import_from(file).trials:
+            raise LabError(f"{file} has no trial that can be read.")
+        return read("last", store)
 
 
 def _resolve(store: Store, reference: str) -> str:

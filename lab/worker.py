@@ -11,13 +11,14 @@ import threading
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from lab import processes, scrub
 from lab.harness.plan import BenchmarkConfig, config_of
 from lab.harness.runner import BenchmarkRunner, Joined
 from lab.instrumentation import traces
-from lab.model import LabError, RunRow, Status, Technique, new_id
+from lab.model import EndpointKind, LabError, RunRow, Status, Technique, new_id
+from lab.store import shapes
 from lab.store.store import Store, as_uuid
 from lab.store.turnstile import Busy
 
@@ -46,33 +47,37 @@ def measure(
         if given is None:  # a worker's was made afresh before it started, and may have been asked to stop since
             processes.start_afresh(run_id)
         # Rows that cannot be written now are safe beside the database: nothing is won by waiting, and Stop would wait too.
-        store = Store(config.db, PATIENCE_S)
+        store = Store(config.db, PATIENCE_S, PATIENCE_S)
         _close_orphans(store, run_id)
         joined = None
         if config.join_run:
             config, joined = join(store, config)
 
         said: set[str] = set()
-        deaf: list[str] = []
+        ending = threading.Event()
+
+        def stop() -> bool:
+            return ending.is_set() or processes.stop_asked(run_id)
 
         def tell(entry: dict[str, Any]) -> None:
             said.add(entry["kind"])
             # The last row is written by now, so what tracing does can no longer touch a number.
-            if entry["kind"] == "ended" and "trial" in said and (sent := _sent(store, run_id, entry["status"])):
+            if entry["kind"] == "ended" and "trial" in said and (sent := _sent(store, run_id, stop)):
                 tell({"kind": "note", "text": sent})
             if entry.get("text"):
                 entry = {**entry, "text": scrub.text(entry["text"], scrub.MESSAGE)}
             with contextlib.suppress(OSError):  # a full runtime folder: the dots are missing, the rows are not
                 processes.add_progress(run_id, entry)
             try:
-                if on_progress and not deaf:
+                if on_progress and "deaf" not in said:
                     on_progress(entry)
             except OSError:  # the terminal or the pipe is gone: the run ends as at Ctrl-C, with its rows
-                deaf.append(entry["kind"])
+                said.add("deaf")
+                ending.set()
 
         try:
             runner = BenchmarkRunner(config, store, tell, run_id=run_id, joined=joined, technique=technique)
-            return _run(runner, run_id, deaf)
+            return _run(runner, run_id, ending, stop)
         except LabError as error:
             if "ended" not in said:
                 tell({"kind": "ended", "status": "failed", "text": str(error)})
@@ -81,30 +86,24 @@ def measure(
             store.close()
 
 
-def _sent(store: Store, run_id: str, status: Status) -> str | None:
+def _sent(store: Store, run_id: str, stop: Callable[[], bool]) -> str | None:
     """Traces go where a variable says; a run that was stopped does not wait for a receiver that does not answer."""
     answers: list[str | None] = []
     sending = threading.Thread(target=lambda: answers.append(traces.send_if_configured(store, run_id)), daemon=True)
     sending.start()
-    while status != "interrupted" and sending.is_alive() and not processes.stop_asked(run_id):
-        sending.join(STOPPED_S)
+    while sending.is_alive() and not stop():
+        sending.join(STOPPED_S / 5)
     sending.join(STOPPED_S)
     return answers[0] if answers else f"traces: not sent, the receiver is slow. Later: python main.py trace {run_id}"
 
 
-def _run(runner: BenchmarkRunner, run_id: str, deaf: list[str]) -> Measured:
-    asked = False
-
-    def interrupt() -> None:
-        nonlocal asked
-        asked = True
-
+def _run(runner: BenchmarkRunner, run_id: str, ending: threading.Event, stop: Callable[[], bool]) -> Measured:
     async def main() -> Measured:
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             with contextlib.suppress(RuntimeError, ValueError):  # not the main thread: then who started it also ends it
-                loop.add_signal_handler(name, interrupt)
-        runner.stop = lambda: asked or bool(deaf) or processes.stop_asked(run_id)
+                loop.add_signal_handler(name, ending.set)
+        runner.stop = stop
         await runner.run()
         return Measured(run_id, runner.status, runner.text)
 
@@ -125,11 +124,17 @@ def join(store: Store, config: BenchmarkConfig) -> tuple[BenchmarkConfig, Joined
     if not rows:
         raise LabError(f"There is no run {config.join_run} to continue.")
     found = rows[0]
-    settings = json.loads(found["settings"])
+    settings = shapes.parsed(found["settings"])
+    if (
+        not shapes.is_sound(settings)
+        or found["endpoint_kind"] not in get_args(EndpointKind)
+        or found["started_utc"] != found["started_utc"]
+    ):
+        raise LabError(f"Run {run_id} cannot go on: what is stored of its settings or its endpoint cannot be read. Start a new run.")
     started = found["started_utc"]
     started = started.to_pydatetime() if hasattr(started, "to_pydatetime") else datetime.fromisoformat(str(started))
     run = RunRow(
-        run_id, found["technique"], found["endpoint"], found["endpoint_kind"], json.loads(found["models"]), settings,
+        run_id, found["technique"], found["endpoint"], found["endpoint_kind"], shapes.models(shapes.parsed(found["models"])), settings,
         int(found["seed"]), "running", bool(found["keep_text"]), started,
     )  # fmt: skip
     trials = store.frame(

@@ -48,5 +48,8 @@ with frame.open_page("Noise floor", CLAIM):
         frame.link(frame.page_of("aa"))
         st.stop()
     result = rows.judged(run_id)
+    if not result.words:
+        st.caption("The newest control run has nothing to compare.")
+        st.stop()
     st.markdown(f"**{frame.escape(result.words[0].headline)}**")
     st.caption(frame.escape(result.words[0].detail))

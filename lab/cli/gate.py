@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -182,7 +181,11 @@ def find_arm(result: RunResult, name: str | None) -> Which:
     arms = [Which(*arm) for arm in result.arms()]
     if name is None:
         headline = result.run["settings"].get("headline", {})
-        return Which(headline["technique"], headline["arm"]) if headline else arms[-1]
+        if headline.get("arm"):
+            return Which(headline["technique"], headline["arm"])
+        if arms:
+            return arms[-1]
+        raise LabError("This run has no arm that can be read; `python main.py show` says what it has.")
     hits = [arm for arm in arms if name in (arm.arm, f"{arm.technique}.{arm.arm}")]
     if len(hits) == 1:
         return hits[0]
@@ -258,7 +261,9 @@ def _tell(findings: list[Finding], as_json: bool, says: dict[str, str] = SAYS) -
     verdicts = {finding.verdict for finding in findings}
     verdict = next((one for one in ("fail", "not_enough_data") if one in verdicts), "pass")
     if as_json:
-        print(json.dumps({"version": 1, "verdict": verdict, "requirements": [asdict(finding) for finding in findings]}, ensure_ascii=False))
+        from lab.harness.reporter import as_text
+
+        print(as_text({"version": 1, "verdict": verdict, "requirements": [asdict(finding) for finding in findings]}))
     else:
         for finding in findings:
             more = f"; about {finding.needed:,} more blocks" if finding.needed else ""

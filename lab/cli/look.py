@@ -81,17 +81,21 @@ def runs(arguments: argparse.Namespace) -> int:
     slug = techniques.find(arguments.technique).slug if arguments.technique else None
     found = queries.runs(Store(), technique=slug, limit=max(arguments.limit, 0)).to_dict("records")
     if arguments.json:
-        fields = ("run_id", "name", "technique", "endpoint", "endpoint_kind", "models", "status", "trials", "failed")
-        rows = [{name: row[name] for name in fields} | {"started_utc": row["started_utc"].isoformat()} for row in found]
-        print(json.dumps({"version": 1, "runs": rows}, ensure_ascii=False, default=str))
+        from lab.harness.reporter import as_text
+
+        fields = ("run_id", "name", "technique", "endpoint", "endpoint_kind", "models", "status", "trials", "failed", "imported_from")
+        rows = [{name: row[name] for name in fields} | {"started_utc": written.iso(row["started_utc"])} for row in found]
+        print(as_text({"version": 1, "runs": rows}))
         return DONE
     if not found:
         print("No run yet. Start one: python main.py streaming --quick")
     for row in found:
-        name = "" if written.missing(row["name"]) else f"  {row['name']}"
+        name = "" if written.missing(row["name"]) else f"  {written.short(row['name'])}"
+        origin = f"  ({written.origin(row)})" if written.origin(row) else ""
+        technique, endpoint, status = (written.short(row[word]) for word in ("technique", "endpoint", "status"))
         print(
-            f"{row['run_id']}  {written.when(row['started_utc'])}  {row['technique']:<13} {row['endpoint']:<10} "
-            f"{row['status']:<11} {int(row['trials'])} trials{name}"
+            f"{row['run_id']}  {written.when(row['started_utc'])}  {technique:<13} {endpoint:<10} "
+            f"{status:<11} {int(row['trials'])} trials{name}{origin}"
         )
     return DONE
 

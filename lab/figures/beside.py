@@ -19,7 +19,7 @@ def summary_table(summary: pd.DataFrame, counts: pd.DataFrame, runs: pd.DataFram
     key = ["run_id", "technique", "arm"]
     medians = summary[summary["metric"].isin(TABLE)].pivot_table(index=key, columns="metric", values="p50", sort=False)
     table = counts[[*key, "n", "failed", "quality", "cost_usd"]].merge(medians.reset_index(), on=key, how="left")
-    about = runs[["run_id", "endpoint", "endpoint_kind", "models", "name", "started_utc"]].copy()
+    about = runs[["run_id", "endpoint", "endpoint_kind", "models", "name", "started_utc", "imported_from"]].copy()
     places = {
         (run.run_id, arm["technique"], arm["arm"]): (first, second)
         for first, run in enumerate(runs[["run_id", "settings"]].itertuples())
@@ -49,6 +49,7 @@ def summary_table(summary: pd.DataFrame, counts: pd.DataFrame, runs: pd.DataFram
             "cost_usd",
             "quality",
             "started_utc",
+            "imported_from",
         ]
     )
 

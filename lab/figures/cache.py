@@ -73,10 +73,10 @@ def cache_tokens(points: pd.DataFrame, dark: bool = False, *, arms: list[str] | 
     if points.empty:
         return sheet.empty("Tokens read and written stand here after a run.", dark, "Tokens in the cache")
     means = points.groupby("arm", sort=False)[["cache_read_tokens", "cache_write_tokens", "prompt_tokens"]].mean().fillna(0)
-    order = [arm for arm in arms or means.index if arm in means.index]
+    order = sheet.order(arms, means.index)
     means = means.loc[order]
     rest = (means["prompt_tokens"] - means["cache_read_tokens"] - means["cache_write_tokens"]).clip(lower=0)
-    colours, arm_colours = state_colours(dark), palette.arm_colours(arms or order, dark)
+    colours, arm_colours = state_colours(dark), palette.arm_colours([*(arms or ()), *order], dark)
     bars = (("read", means["cache_read_tokens"]), ("written", means["cache_write_tokens"]), ("neither", rest))
     shades = {"read": colours["read"], "written": colours["write"], "neither": palette.theme(dark).ghost}
     figure, base = go.Figure(), pd.Series(0.0, index=means.index)

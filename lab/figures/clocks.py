@@ -37,8 +37,8 @@ def clock_ladder(
     if calls.empty:
         return sheet.empty("When a run has a finished trial, its clocks stand here.", dark, "The clocks of one stream")
     calls = calls.drop_duplicates("arm")
-    order = [arm for arm in arms or calls["arm"] if (calls["arm"] == arm).any()]
-    colours = palette.arm_colours(arms or order, dark)
+    order = sheet.order(arms, calls["arm"])
+    colours = palette.arm_colours([*(arms or ()), *order], dark)
     calls = calls.set_index("arm").loc[order].copy()
     # An answer that does not stream can be read only once it is whole.
     whole = calls["ttft_ms"].isna() if "ttft_ms" in calls.columns else calls["first_text_at_ms"].isna()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 MISSING = "—"
 WORDS = {
@@ -110,6 +113,29 @@ def metric_words(metric: str) -> str:
 def when(instant: datetime | None) -> str:
     """Wall clock, to the minute, UTC: "24 Nov 2026, 06:10"."""
     return MISSING if missing(instant) else f"{instant:%-d %b %Y, %H:%M}"
+
+
+def iso(instant: datetime | None) -> str | None:
+    """An instant as JSON has it; None where there is none."""
+    return None if missing(instant) else instant.isoformat()
+
+
+def short(text: str, most: int = 120) -> str:
+    """A name in one line; a longer one is cut, and says so."""
+    text = " ".join(text.split())
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def origin(run: Mapping[str, Any]) -> str:
+    """ "imported from their.duckdb"; empty for a run that was measured here."""
+    name = run.get("imported_from")
+    return "" if missing(name) else f"imported from {short(name)}"
+
+
+def in_markdown(text: str) -> str:
+    """Text as it is where Markdown is read: no link, no tag, no table; an address stays one that nobody can click."""
+    escaped = re.sub(r"([\\`*_\[\]<>|~&])", r"\\\1", text)
+    return re.sub(r"(?i)(https?|ftp|mailto|xmpp):|\bwww\.|@", "\\g<0>\u2060", escaped)
 
 
 def short_id(identifier: str | None) -> str:

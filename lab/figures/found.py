@@ -26,8 +26,8 @@ def _share(find: pd.Series) -> float:
 
 
 def _beside(find: pd.Series) -> str:
-    """Change in cost and in quality; silent where a run has neither price nor checker."""
-    parts = []
+    """Where the run was imported, and its change in cost and in quality; silent where it has neither price nor checker."""
+    parts = ["imported"] if not missing(find.get("imported_from")) else []
     if not missing(change := find.get("cost_change_usd")):
         parts.append("cost equal" if change == 0 else f"cost {usd(change, sign=True)}")
     if not missing(change := find.get("quality_change")):

@@ -23,8 +23,8 @@ def race_data(events: pd.DataFrame, calls: pd.DataFrame, dark: bool = False, *, 
     what a router's classifier writes is no text that a reader waits for.
     """
     calls = calls[~calls["role"].isin(["prime", "check"])] if "role" in calls.columns else calls
-    order = [arm for arm in arms or calls["arm"].unique() if (calls["arm"] == arm).any()]
-    colours = palette.arm_colours(arms or order, dark)
+    order = sheet.order(arms, calls["arm"])
+    colours = palette.arm_colours([*(arms or ()), *order], dark)
     lanes = []
     for arm in order:
         mine = calls[calls["arm"] == arm]

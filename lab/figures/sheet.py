@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 import pandas as pd
@@ -28,6 +28,12 @@ def safe(text: object) -> str:
 def bold(text: object, colour: str | None = None) -> str:
     inner = f"<b>{safe(text)}</b>"
     return f'<span style="color:{colour}">{inner}</span>' if colour else inner
+
+
+def order(planned: Sequence[str] | None, present: Iterable[str]) -> list[str]:
+    """The planned arms that have rows, in the plan's order; where it names none of them, those that have rows."""
+    seen = list(dict.fromkeys(map(str, present)))
+    return [arm for arm in planned or () if arm in seen] or seen
 
 
 def one_kind(frame: pd.DataFrame) -> str | None:

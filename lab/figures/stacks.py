@@ -39,8 +39,8 @@ def stacked(
     """One bar an arm, its parts side by side: `parts` has arm, part, amount (in the metric's unit) and, for the label, endpoint columns."""
     if parts.empty:
         return sheet.empty("Run the experiment: the parts of each arm stand here.", dark, title)
-    order = [arm for arm in arms or parts["arm"].unique() if (parts["arm"] == arm).any()]
-    colours, words = palette.arm_colours(arms or order, dark), words or {}
+    order = sheet.order(arms, parts["arm"])
+    colours, words = palette.arm_colours([*(arms or ()), *order], dark), words or {}
     amounts = parts.pivot_table(index="arm", columns="part", values="amount", aggfunc="sum").reindex(order).fillna(0)
     figure, base = go.Figure(), pd.Series(0.0, index=order)
     present = [name for name in shades if name in amounts and amounts[name].sum() > 0]

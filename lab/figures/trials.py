@@ -48,8 +48,8 @@ def distribution(
     good = good[good[metric].notna()]
     if good.empty:
         return sheet.empty(f"No trial of this run has a {metric_words(metric)}.", dark)
-    order = [name for name in arms or good[label].unique() if (good[label] == name).any()]
-    colours = palette.arm_colours(arms or order, dark)
+    order = sheet.order(arms, good[label])
+    colours = palette.arm_colours([*(arms or ()), *order], dark)
     muted = palette.theme(dark).muted
     figure, notes, medians = go.Figure(), [], {}
     for row, name in enumerate(order):
@@ -136,8 +136,8 @@ def pairs(
     if mine.empty:
         return sheet.empty("A pair needs a block in which both arms ended well.", dark, "Block by block")
     baseline = str(mine["baseline"].iloc[0])
-    order = [arm for arm in arms or mine["arm"].unique() if (mine["arm"] == arm).any() and arm != baseline]
-    colours = palette.arm_colours(arms or [baseline, *order], dark)
+    order = sheet.order([arm for arm in arms or () if arm != baseline], mine["arm"])
+    colours = palette.arm_colours([*(arms or [baseline]), *order], dark)
     lower = metric not in ("tokens_per_s", "quality")
     row_px = 72
     figure, notes, titles = go.Figure(), [], []

@@ -112,9 +112,10 @@ def waterfall(
     calls = calls[~calls["role"].isin(["prime", "check"])] if "role" in calls.columns else calls
     if calls.empty:
         return sheet.empty("When a run has a finished trial, its phases stand here.", dark, "Where the time goes")
-    order = [arm for arm in arms or calls["arm"].unique() if (calls["arm"] == arm).any()]
+    order = sheet.order(arms, calls["arm"])
+    calls = calls[calls["arm"].isin(order)]
     calls = calls.assign(place=calls["arm"].map(order.index)).sort_values(["place", "started_ms"], kind="stable").reset_index(drop=True)
-    colours = palette.arm_colours(arms or order, dark)
+    colours = palette.arm_colours([*(arms or ()), *order], dark)
     muted = palette.theme(dark).muted
     several = calls.groupby("arm")["call_id"].transform("size") > 1
     labels = [

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lab.figures import format as written
+from lab.scrub import UNSEEN
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,7 +126,8 @@ def as_object(result: RunResult) -> dict[str, Any]:
     return {
         "version": VERSION,
         **{name: run[name] for name in ("run_id", "technique", "endpoint", "endpoint_kind", "status", "models", "seed", "settings")},
-        "started_utc": run["started_utc"].isoformat(),
+        "started_utc": written.iso(run["started_utc"]),
+        "imported_from": run.get("imported_from"),
         "verdict": _words(result.words[0]) if result.words else None,
         "arms": arms,
         "why": list(result.why),
@@ -134,8 +136,15 @@ def as_object(result: RunResult) -> dict[str, Any]:
 
 
 def as_text(found: Mapping[str, Any]) -> str:
-    """One line of strict JSON: no NaN, no Infinity."""
-    return json.dumps(found, ensure_ascii=False, allow_nan=False, default=str)
+    """One line of strict JSON: null for NaN and the infinities, and an escape for what a terminal would obey."""
+    text = json.dumps(_finite(found), ensure_ascii=False, allow_nan=False, default=str)
+    return UNSEEN.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite(part) for name, part in value.items()}
+    return [_finite(part) for part in value] if isinstance(value, (list, tuple)) else _plain(value)
 
 
 class JSONReporter:
@@ -163,14 +172,14 @@ class MarkdownReporter:
 
 
 def markdown(result: RunResult) -> str:
-    lines = [f"### {title(result)}", ""]
+    lines = [f"### {written.in_markdown(title(result))}", ""]
     lines += [f"{words.markdown}\n" for words in result.words[:1]]
     rows = [[cell.text for cell in row] for row in table(result)]
     lines += ["| " + " | ".join(COLUMNS) + " |", "|---|---|" + "--:|" * (len(COLUMNS) - 2)]
-    lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    lines += ["| " + " | ".join(map(written.in_markdown, row)) + " |" for row in rows]
     if any(not cell.supported for row in table(result) for cell in row):
         lines += ["", LEGEND]
-    lines += ["", *(f"- {line}" for line in [*counts(result), *result.why, *result.notes])]
+    lines += ["", *(f"- {written.in_markdown(line)}" for line in [*counts(result), *result.why, *result.notes])]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -260,7 +269,9 @@ def title(result: RunResult) -> str:
     run = result.run
     models = ", ".join(dict.fromkeys(run["models"].values()))
     state = "" if run["status"] == "finished" else f" · {run['status']}"
-    return f"{run['technique']} · {run['endpoint']} · {models} · run {run['run_id']}{state}"
+    origin = f" · {written.origin(run)}" if run.get("imported_from") else ""
+    about = " · ".join(written.short(text) for text in (run["technique"], run["endpoint"], models))
+    return f"{about} · run {run['run_id']}{state}{origin}"
 
 
 def counts(result: RunResult) -> list[str]:

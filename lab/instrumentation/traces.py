@@ -156,7 +156,7 @@ def _trace(
     for row in spans:
         children[None if pd.isna(row["parent_id"]) else row["parent_id"]].append(row)
     root = next((row for row in children[None] if row["kind"] == "trial"), None)
-    if root is None:
+    if root is None or pd.isna(trial["started_utc"]):
         return []
     # Wall time has microseconds; from there on every span keeps its nanoseconds.
     began_us = (trial["started_utc"].to_pydatetime().astimezone(UTC) - EPOCH) // timedelta(microseconds=1)
@@ -207,6 +207,7 @@ def _trial_attributes(run: dict[str, Any], trial: dict[str, Any]) -> dict[str, A
             "lab.run_id": run["run_id"],
             "lab.endpoint": run["endpoint"],
             "lab.endpoint_kind": run["endpoint_kind"],
+            "lab.imported_from": run["imported_from"],
             "session.id": run["run_id"],
             "langfuse.trace.name": f"{trial['technique']} {trial['arm']}",
             "openinference.span.kind": "CHAIN",

@@ -38,8 +38,11 @@ def verdict(one: Comparison, *, seconds_per_block: float | None = None, usd_per_
     # A refusal says in its headline what was seen; twice would be once too often.
     seen, detail = "" if one.verdict == "not_enough_data" else _seen(one), "; ".join(details)
     detail = detail[:1].upper() + detail[1:]
-    markdown = f"**{headline}**" + "".join(f"  \n{line}" for line in (seen, detail) if line)
-    return Words(headline, seen, detail, markdown, _tone(one))
+    return Words(headline, seen, detail, _markdown(headline, seen, detail), _tone(one))
+
+
+def _markdown(headline: str, *lines: str) -> str:
+    return f"**{written.in_markdown(headline)}**" + "".join(f"  \n{written.in_markdown(line)}" for line in lines if line)
 
 
 def _headline(one: Comparison, seconds: float | None, usd: float | None) -> str:

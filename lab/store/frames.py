@@ -4,29 +4,39 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lab.scrub import visible
+
 if TYPE_CHECKING:
     import duckdb
     import pandas as pd
     import pyarrow as pa
 
-PLAIN = frozenset(
-    """boolean tinyint smallint integer bigint utinyint usmallint uinteger ubigint hugeint decimal float double varchar uuid enum
-    date timestamp timestamp_s timestamp_ms timestamp_ns""".split()
-) | {"timestamp with time zone"}
+WHOLE = frozenset({"tinyint", "smallint", "integer", "bigint", "utinyint", "usmallint", "uinteger", "ubigint", "hugeint"})
+INSTANTS = frozenset({"date", "timestamp", "timestamp_s", "timestamp_ms", "timestamp_ns", "timestamp with time zone"})
+PLAIN = WHOLE | INSTANTS | {"boolean", "decimal", "float", "double", "varchar", "uuid", "enum"}
 FIRST_DAY, LAST_DAY = -719_162, 2_932_896
 """Python's years 1 to 9999, in days from 1970; DuckDB's go on to 294247, and end in two infinities."""
+UNSEEN = r"[^\t\n -~\x{a0}-\x{d7ff}\x{e000}-\x{10ffff}]|[\x{61c}\x{200e}\x{200f}\x{202a}-\x{202e}\x{2066}-\x{2069}]"
+"""lab.scrub's characters, for Arrow."""
 TICKS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 
 def read(relation: duckdb.DuckDBPyRelation) -> pd.DataFrame:
-    """Rows of the lab's own: a UUID is a str, a missing integer makes a column of floats, an instant that no calendar has is missing."""
+    """Rows of the lab's own: a UUID is a str, a missing integer makes a column of floats, an instant that no calendar has is missing.
+
+    Here every text becomes one that no terminal or page obeys, by lab.scrub: what reads rows need not think of it.
+    """
     import pyarrow as pa
     import pyarrow.compute as compute
 
     table = relation.to_arrow_table()
     for place, field in enumerate(table.schema):
-        if (odd := _beyond(table.column(place))) is not None:
-            table = table.set_column(place, field, compute.if_else(odd, pa.scalar(None, field.type), table.column(place)))
+        column = table.column(place)
+        if (odd := _beyond(column)) is not None:
+            table = table.set_column(place, field, compute.if_else(odd, pa.scalar(None, field.type), column))
+        elif pa.types.is_string(field.type) and compute.any(compute.match_substring_regex(column, UNSEEN)).as_py():
+            texts = [text and visible(text) for text in column.to_pylist()]
+            table = table.set_column(place, field, pa.chunked_array([texts], field.type))
     return table.to_pandas()
 
 

@@ -162,7 +162,7 @@ def _clean(order: dict[str, Any]) -> int:
         ):
             connection.execute(f"SET {setting}")
         for function in (settings, models, facts):
-            connection.create_function(f"clean_{function.__name__}", function, ["VARCHAR"], "VARCHAR")
+            connection.create_function(f"clean_{function.__name__}", function, ["VARCHAR"], "VARCHAR", null_handling="special")
         unseen = [chr(code) for code in (*range(1, 0xA0), 0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))]
         unseen = "".join(character for character in unseen if visible(character) != character)
         connection.execute(f"CREATE MACRO visible(words) AS translate(words, chr(0) || '{unseen}', '{visible(chr(0))}{visible(unseen)}')")
@@ -288,12 +288,12 @@ def _value(table: str, name: str, kind: str, present: bool) -> str:
     return cast
 
 
-def settings(text: str) -> str | None:
+def settings(text: str | None) -> str | None:
     """A run's settings, or nothing where they lack the shape that pages and repeats rely on."""
     value = shapes.parsed(text)
     if not shapes.is_sound(value):
         return None
-    value = _visible(shapes.settings(value))
+    value = shapes.settings(value)
     for part in (*value["arms"], value["baseline"], value["headline"]):
         part |= {name: part[name][:WORD] for name in ("technique", "arm")}
     value["config"] = {name: part for name, part in value["config"].items() if name not in NOT_TAKEN_OVER}
@@ -304,22 +304,14 @@ def settings(text: str) -> str | None:
     return json.dumps(value)
 
 
-def models(text: str) -> str | None:
+def models(text: str | None) -> str | None:
     value = shapes.parsed(text)
-    return json.dumps({tier: name[:WORD] for tier, name in _visible(shapes.models(value)).items()}) if isinstance(value, dict) else None
+    return json.dumps({tier: name[:WORD] for tier, name in shapes.models(value).items()}) if isinstance(value, dict) else None
 
 
-def facts(text: str) -> str | None:
+def facts(text: str | None) -> str | None:
     value = shapes.parsed(text)
-    return json.dumps(_visible(shapes.facts(value))) if isinstance(value, dict) else None
-
-
-def _visible(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {visible(name): _visible(part) for name, part in value.items()}
-    if isinstance(value, list):
-        return [_visible(part) for part in value]
-    return visible(value) if isinstance(value, str) else value
+    return json.dumps(shapes.facts(value)) if isinstance(value, dict) else None
 
 
 def _at(folder: Path, table: str) -> str:

@@ -6,6 +6,8 @@ import json
 import math
 from typing import Any
 
+from lab.scrub import visible
+
 METRICS = (
     "wait_ms",
     "ttft_ms",
@@ -32,7 +34,7 @@ LARGEST = 2**53
 
 
 def parsed(text: Any) -> Any:
-    """A JSON value without NaN, infinities and whole numbers that no other reader of JSON has; None for what is no JSON."""
+    """A JSON value, its texts visible, without NaN, infinities and numbers that no other reader of JSON has; None for what is no JSON."""
     try:
         return _plain(json.loads(text)) if isinstance(text, str) else None
     except (ValueError, RecursionError):
@@ -65,13 +67,12 @@ def facts(value: Any) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _plain(part) for name, part in value.items()}
+        return {visible(name): _plain(part) for name, part in value.items()}
     if isinstance(value, list):
         return [_plain(part) for part in value]
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return value if math.isfinite(value) and abs(value) <= LARGEST else None
-    # Half an emoji, which JSON can write and UTF-8 cannot.
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) and not value.isascii() else value
+    return visible(value) if isinstance(value, str) else value
 
 
 def _is_arm(value: Any) -> bool:

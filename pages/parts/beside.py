@@ -33,6 +33,7 @@ SHOWN = (
     "endpoint",
     "model",
     "started_utc",
+    "imported_from",
 )
 
 
@@ -59,7 +60,9 @@ def stored() -> None:
 
     def title(run_id: str) -> str:
         run = by_id.loc[run_id]
-        return f"{run['technique'] if words.missing(run['name']) else run['name']} · {run['endpoint']} · {words.when(run['started_utc'])}"
+        name = words.short(run["technique"] if words.missing(run["name"]) else run["name"])
+        about = (name, words.short(run["endpoint"]), words.when(run["started_utc"]), words.origin(run))
+        return " · ".join(filter(None, about))
 
     first = runs.drop_duplicates(["technique", "endpoint_kind"])
     first = first[first["endpoint_kind"] == runs["endpoint_kind"].iloc[0]]
@@ -88,7 +91,7 @@ def stored() -> None:
     )
     for kind, mine in table.groupby("endpoint_kind", sort=False):
         if table["endpoint_kind"].nunique() > 1:
-            st.subheader(KIND_WORDS[kind].capitalize(), anchor=False)
+            st.subheader(escape(KIND_WORDS.get(kind, str(kind)).capitalize()), anchor=False)
         left = every[every["endpoint_kind"] == kind]
         chart.show(trials.distribution(left, metric, chart.dark(), arms=list(mine["label"]), label="label"), key=f"distribution-{kind}")
         speed = metric if metric.endswith("_ms") else "total_ms"
@@ -119,8 +122,9 @@ def _table(table: pd.DataFrame) -> None:
             "cost_usd": column.NumberColumn("cost per trial", format="$%.5f"),
             "quality": column.NumberColumn("quality", format="percent"),
             "started_utc": column.DatetimeColumn("started, UTC", format="D MMM YYYY, HH:mm"),
+            "imported_from": "imported from",
         },
-        column_order=SHOWN,
+        column_order=SHOWN if table["imported_from"].notna().any() else SHOWN[:-1],
     )
 
 

@@ -10,6 +10,7 @@ import streamlit as st
 from lab.figures import format as words
 from lab.figures import palette, waterfall
 from pages.parts import chart, rows
+from pages.parts.frame import escape
 
 CALL_COLUMNS = [
     "role", "model", "started_ms", "ttft_ms", "total_ms", "prompt_tokens", "cache_read_tokens", "output_tokens", "observed_cache",
@@ -36,9 +37,7 @@ def show(run: dict[str, Any]) -> None:
         return
     with st.container(border=True, key="drill"):
         left, right = st.columns([5, 1], vertical_alignment="center")
-        left.markdown(
-            f"**Trials of {words_of(arm)}**" + (f" · trial {words.short_id(trial)}" if trial else ": click one to open its calls")
-        )
+        left.markdown(f"**Trials of {escape(arm)}**" + (f" · trial {words.short_id(trial)}" if trial else ": click one to open its calls"))
         if right.button("Back" if trial else "Close", key="drill-back", width="stretch"):
             st.query_params.pop("trial" if trial else "arm", None)
             st.session_state["drill"] = st.session_state.get("drill", 0) + 1
@@ -56,10 +55,6 @@ def show(run: dict[str, Any]) -> None:
             if chosen:
                 st.query_params["trial"] = chosen
                 st.rerun()
-
-
-def words_of(arm: str) -> str:
-    return arm.replace("*", "\\*").replace("_", "\\_").replace("[", "\\[")
 
 
 def _trial(trial: str) -> None:

@@ -17,7 +17,7 @@ from pages.parts import chart, frame, rows
 LATEST = 8
 COLUMNS = (
     "technique", "title", "run_id", "arm", "metric", "n", "estimate_ms", "low_ms", "high_ms", "baseline_p50", "ratio",
-    "cost_change_usd", "quality_change", "verdict", "tone", "endpoint", "endpoint_kind",
+    "cost_change_usd", "quality_change", "verdict", "tone", "endpoint", "endpoint_kind", "imported_from",
 )  # fmt: skip
 KINDS = ("live", "local", "simulated")
 
@@ -72,6 +72,7 @@ def show_finds() -> None:
         if technique.slug in mine.index:
             result = rows.judged(mine.at[technique.slug, "run_id"])
             line |= {"run_id": result.run["run_id"], "endpoint": result.run["endpoint"], "endpoint_kind": kind}
+            line["imported_from"] = result.run["imported_from"]
             if result.comparisons:
                 one = result.comparisons[0]
                 shared = (
@@ -122,7 +123,6 @@ def show_latest() -> None:
                     frame.link(page, title, run=line["run_id"])
                 else:
                     st.markdown(frame.escape(title))
-            name = f"{line['name']} · " if line.get("name") and line["name"] == line["name"] else ""
-            right.caption(
-                frame.escape(f"{name}{line['endpoint']} · {line['trials']} trials · {line['status']} · {words.when(line['started_utc'])}")
-            )
+            name = "" if words.missing(line["name"]) else words.short(line["name"])
+            about = (name, words.short(line["endpoint"]), f"{line['trials']} trials", line["status"])
+            right.caption(frame.escape(" · ".join(filter(None, (*about, words.when(line["started_utc"]), words.origin(line))))))

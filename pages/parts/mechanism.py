@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pandas as pd
@@ -14,9 +15,11 @@ from lab.figures import format as words
 from lab.figures import palette, stacks
 from lab.figures import spans as span_figures
 from lab.harness import plan
+from lab.model import LabError
 from lab.scenarios import definitions
 from lab.store.spans import critical_path, waited_for
 from pages.parts import chart, rows, tables
+from pages.parts.frame import escape
 from pages.parts.results import arms, headline
 
 MS = st.column_config.NumberColumn
@@ -79,6 +82,8 @@ def cache(run: dict[str, Any]) -> None:
 
 def _when_it_pays(run: dict[str, Any]) -> str:
     """The break-even count at the price of the run's model on its day; where it has none, at that of Claude's default model, said so."""
+    if words.missing(run["started_utc"]):
+        return "Nobody knows when this run was made, so no price is known for it."
     day, ttl = run["started_utc"].date(), _knobs(run).ttl
     mine = next((model for model in run["models"].values() if pricing.price(model, day)), None)
     model = mine or registry.LIVE_MODELS["large"]
@@ -210,7 +215,8 @@ def _speed_ups(run: dict[str, Any]) -> pd.DataFrame:
         for arm in [arm["arm"] for arm in line["settings"]["arms"] if arm["arm"] != base]:
             if (line["run_id"], base) in totals and (line["run_id"], arm) in totals:
                 ratio = totals[(line["run_id"], base)] / totals[(line["run_id"], arm)]
-                found.append((line["run_id"], arm, _knobs(line).n, ratio, line["endpoint"], line["endpoint_kind"]))
+                with suppress(LabError):  # knobs of a lab that has others
+                    found.append((line["run_id"], arm, _knobs(line).n, ratio, line["endpoint"], line["endpoint_kind"]))
     return pd.DataFrame(found, columns=["run_id", "arm", "n", "speed_up", "endpoint", "endpoint_kind"])
 
 
@@ -259,8 +265,9 @@ def span_tree(run: dict[str, Any]) -> None:
         st.info("No trial finished well, so there is no typical one to draw.")
         return
     arm = st.segmented_control(
-        "Arm", list(typical), default=list(typical)[-1], required=True, key="span-arm", bind="query-params", label_visibility="collapsed"
-    )
+        "Arm", list(typical), default=list(typical)[-1], required=True, key="span-arm", bind="query-params", format_func=escape,
+        label_visibility="collapsed",
+    )  # fmt: skip
     spans = rows.ask("spans", typical[arm]["trial_id"])
     colour = palette.arm_colours(arms(run), chart.dark())[arm]
     chart.show(span_figures.span_waterfall(spans, critical_path(spans), chart.dark(), arm=arm, colour=colour), key="spans")

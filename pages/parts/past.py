@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +12,11 @@ from lab import processes, report
 from lab.figures import format as words
 from lab.figures import trends
 from lab.model import LabError
+from lab.store.importing import TABLES
 from lab.store.queries import METRICS
 from lab.store.store import Store
 from pages.parts import chart, frame, rows
 from pages.parts.frame import escape
-
-TABLES = ("runs", "sessions", "trials", "calls", "spans", "events")
-LARGEST = 2_000_000_000
 
 
 def filters() -> dict[str, Any]:
@@ -47,11 +44,14 @@ def table(chosen: dict[str, Any]) -> dict[str, Any] | None:
     if found.empty:
         st.info("No run matches. Clear a filter above.")
         return None
-    found = found.assign(cost_usd=found["cost_usd"].astype(float), name=found["name"].fillna(""), note=found["note"].fillna(""))
+    found = found.assign(
+        cost_usd=found["cost_usd"].astype(float), **{name: found[name].fillna("") for name in ("name", "note", "imported_from")}
+    )
     picked = st.dataframe(
         found,
-        column_order=("started_utc", "name", "technique", "endpoint", "status", "trials", "failed", "cost_usd", "note"),
+        column_order=("started_utc", "name", "technique", "endpoint", "status", "trials", "failed", "cost_usd", "imported_from", "note"),
         column_config={
+            "imported_from": st.column_config.TextColumn("imported from", help="Empty where this lab measured the run."),
             "started_utc": st.column_config.DatetimeColumn("started, UTC", format="D MMM YYYY, HH:mm"),
             "cost_usd": st.column_config.NumberColumn("cost", format="$%.4f"),
         },
@@ -71,7 +71,8 @@ def one(run: dict[str, Any]) -> None:
     """Name, note, report and deletion of one run; deleting asks first and can be undone."""
     run_id = run["run_id"]
     with st.container(border=True, key="one-run"):
-        st.markdown(f"**{escape(run.get('name') or run['technique'])}** · {words.when(run['started_utc'])} · run {words.short_id(run_id)}")
+        about = " · ".join(filter(None, (words.when(run["started_utc"]), f"run {words.short_id(run_id)}", words.origin(run))))
+        st.markdown(f"**{escape(words.short(run.get('name') or run['technique']))}** · {escape(about)}")
         with st.form(key=f"words-{run_id}", border=False):
             name = st.text_input("Name", run.get("name") or "", max_chars=80)
             note = st.text_area("Note", run.get("note") or "", height=80, max_chars=4000)
@@ -125,12 +126,12 @@ def trend(chosen: dict[str, Any]) -> None:
     groups = list(found.groupby(["run_technique", "endpoint_kind"], sort=False))
     several = [(name, mine) for name, mine in groups if mine["run_id"].nunique() > 1]
     for (technique, kind), mine in sorted(several, key=lambda group: -group[1]["run_id"].nunique())[:4]:
-        st.caption(f"{technique} · {kind}")
+        st.caption(escape(f"{technique} · {kind}"))
         chart.show(trends.history_trend(mine, chart.dark(), metric=metric), key=f"trend-{technique}-{kind}")
     if len(several) > 4:
         st.caption(f"{len(several) - 4} more groups match; choose a technique above to see them.")
     if once := [f"{technique} on {kind}" for (technique, kind), mine in groups if mine["run_id"].nunique() == 1]:
-        st.caption(f"A trend needs two runs; run once so far: {', '.join(once)}.")
+        st.caption(f"A trend needs two runs; run once so far: {escape(', '.join(once))}.")
 
 
 def drift(run: dict[str, Any]) -> None:
@@ -148,28 +149,20 @@ def bring_in() -> None:
         files = st.file_uploader("Files", type=["duckdb", "zip", "parquet"], accept_multiple_files=True, key="import-files")
         if files and st.button("Import", key="import"):
             with tempfile.TemporaryDirectory(prefix="lab-import-") as folder:
-                added = Store().import_from(_laid_out(files, Path(folder)))
+                source, name = _laid_out(files, Path(folder))
+                added = Store().import_from(source, name)
             st.success(f"Added {added.runs:,} runs, {added.trials:,} trials, {added.calls:,} calls and {added.events:,} events.")
+            if added.left_out:
+                st.caption(f"{added.left_out:,} rows were left out: they are there twice, or cannot be a lab's.")
 
 
-def _laid_out(files: list[Any], folder: Path) -> Path:
-    """The uploads as import_from wants them. From a zip only the six tables are taken, by their names: no path inside it is followed."""
+def _laid_out(files: list[Any], folder: Path) -> tuple[Path, str]:
+    """The uploads as import_from wants them, and what they are called."""
     for file in files:
-        if file.name.endswith(".duckdb"):
-            (folder / "lab.duckdb").write_bytes(file.getvalue())
-            return folder / "lab.duckdb"
-        if file.name.endswith(".zip"):
-            try:
-                with zipfile.ZipFile(file) as packed:
-                    for item in packed.infolist():
-                        table = Path(item.filename).name.removesuffix(".parquet")
-                        if table in TABLES and item.filename.endswith(".parquet") and item.file_size < LARGEST:
-                            (folder / f"{table}.parquet").write_bytes(packed.read(item))
-            except zipfile.BadZipFile:
-                raise LabError(f"{file.name} is not a zip file.") from None
-        elif Path(file.name).stem in TABLES:
-            (folder / f"{Path(file.name).stem}.parquet").write_bytes(file.getvalue())
-    missing = [table for table in TABLES if not (folder / f"{table}.parquet").exists()]
-    if missing:
-        raise LabError(f"There is no {', '.join(f'{table}.parquet' for table in missing)} among the files. An export has all six tables.")
-    return folder
+        if file.name.endswith((".duckdb", ".zip")):
+            source = folder / f"uploaded{Path(file.name).suffix}"
+            source.write_bytes(file.getbuffer())
+            return source, file.name
+        if (table := Path(file.name).name.removesuffix(".parquet")) in TABLES:
+            (folder / f"{table}.parquet").write_bytes(file.getbuffer())
+    return folder, files[0].name

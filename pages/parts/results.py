@@ -11,6 +11,7 @@ from lab.endpoints.registry import Endpoint
 from lab.figures import format as words
 from lab.figures import waterfall
 from lab.model import Technique
+from lab.store import shapes
 from pages.parts import chart, drill, rows, run_panel, share, verdict_card, why
 from pages.parts.frame import escape, guard
 
@@ -21,6 +22,10 @@ def show(technique: Technique, endpoint: Endpoint, run: dict[str, Any], views: M
     trials = rows.ask("trials", run["run_id"])
     if trials.empty:
         st.info("This run has no trial yet. Set one up below.")
+        return
+    if not shapes.is_sound(run["settings"]):
+        st.warning("The settings of this run cannot be read, so nothing is compared; every row it has is below.")
+        views["Rows"](run)
         return
     with guard():
         verdict_card.show(technique, endpoint, run)
@@ -51,6 +56,8 @@ def headline(run: dict[str, Any]) -> str:
 def _state(run: dict[str, Any], endpoint: Endpoint) -> None:
     if run["endpoint"] != endpoint.name:
         st.caption(f"This run was measured on **{escape(run['endpoint'])}**. A new one goes to **{escape(endpoint.name)}**, chosen above.")
+    if origin := words.origin(run):
+        st.caption(f"This run was not measured here: it, or a part of it, is {escape(origin)}.")
     if run["status"] == "failed":
         ended = run_panel.ending(run["run_id"])
         st.error(f"This run failed{': ' + escape(ended['text']) if ended and ended.get('text') else '.'} The rows it measured are kept.")
@@ -75,4 +82,5 @@ def _waterfall(run: dict[str, Any]) -> None:
 
 
 def title(run: dict[str, Any]) -> str:
-    return run.get("name") or f"{words.when(run['started_utc'])} · {run['endpoint']}"
+    name = words.short(run.get("name") or f"{words.when(run['started_utc'])} · {run['endpoint']}")
+    return " · ".join(filter(None, (name, words.origin(run))))

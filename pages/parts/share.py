@@ -9,6 +9,7 @@ import streamlit as st
 from lab.figures import format as words
 from lab.figures import sheet
 from pages.parts import chart, rows
+from pages.parts.frame import escape
 
 
 def show(run: dict[str, Any]) -> None:
@@ -37,7 +38,7 @@ def show(run: dict[str, Any]) -> None:
             st.caption("Or one file that still answers to the mouse:")
             for key, figure in chart.drawn().items():
                 st.download_button(
-                    sheet.title(figure),
+                    escape(sheet.title(figure)),
                     lambda figure=figure: sheet.interactive(figure),
                     f"{key.split('-')[0]}-{name}.html",
                     "text/html",

@@ -23,6 +23,9 @@ MORE = 10
 
 def show(technique: Technique, endpoint: Endpoint, run: dict[str, Any]) -> None:
     result = rows.judged(run["run_id"])
+    if not result.comparisons:
+        st.caption("This run has one arm: there is nothing to compare it with.")
+        return
     planned, said = result.comparisons[0], result.words[0]
     with st.container(border=True, key="verdict"):
         lead, _, rest = said.headline.partition(": ")
@@ -58,6 +61,7 @@ def _where(technique: Technique, run: dict[str, Any]) -> None:
         said = f"Published, a claim to be tested on Claude: {technique.published}."
     text = " ".join(filter(None, [note, said]))
     about = [*([] if run["endpoint"] == kind else [run["endpoint"]]), models, words.when(run["started_utc"])]
+    about += [words.origin(run)] if words.origin(run) else []
     st.html(
         f'<div style="font-size:13px"><span class="lab-tag {kind}">{kind}</span>&ensp;{html(" · ".join(about))}'
         f"{'<br>' + html(text) if text else ''}</div>"
@@ -79,7 +83,8 @@ def _next(technique: Technique, endpoint: Endpoint, run: dict[str, Any], planned
             set_up.begin(more(run, settled if resume else blocks))
         if run["endpoint_kind"] != "live":
             _try_on_claude(technique, run)
-        copy_button.show("Copy as Markdown", said.markdown, key="copy-verdict")
+        origin = f"  \n{words.in_markdown(words.origin(run))}" if words.origin(run) else ""
+        copy_button.show("Copy as Markdown", said.markdown + origin, key="copy-verdict")
 
 
 def more(run: dict[str, Any], blocks: int) -> BenchmarkConfig:

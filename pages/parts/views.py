@@ -85,12 +85,14 @@ def use_it(run: dict[str, Any]) -> None:
         required=True,
         key="use-arm",
         bind="query-params",
-        format_func=lambda one: shown[one]["arm"],
+        format_func=lambda one: escape(shown[one]["arm"]),
         label_visibility="collapsed",
     )
     technique, arm = techniques.find(shown[ref]["technique"]), shown[ref]["arm"]
     mixed = run["technique"] != technique.slug
     knobs = plan.knobs_of(technique, run["settings"]["knobs"].get(technique.slug, {}) if mixed else run["settings"]["knobs"])
+    if arm not in {known.name for known in technique.arms_for(knobs)}:
+        raise LabError(f"{technique.title} has no arm {arm} here, so its requests cannot be shown.")
     endpoint = _endpoint(run)
     models = {**endpoint.models, **run["models"]}
     task = _task(run, technique)
@@ -122,7 +124,7 @@ def _task(run: dict[str, Any], technique: Technique) -> Task:
         tasks = [Task(**task) for task in config.get("tasks") or []] or definitions.load(
             config.get("scenario") or technique.category, run["endpoint_kind"]
         )
-    except LabError:
+    except (LabError, TypeError, ValueError):
         tasks = definitions.load(technique.category, run["endpoint_kind"])
     typical = rows.ask("median_trials", run["run_id"], headline(run))
     wanted = set(typical.loc[typical["arm"] == run["settings"]["headline"]["arm"], "task_id"])

@@ -372,10 +372,8 @@ def retry_after_s(call: Call) -> float | None:
     kind = messages.failure_words(exchange.failure)[0] if exchange.failure else None
     if exchange.status == 529 or kind == "connect":
         return back_off
-    # A kept connection that the server closed just as it was used again, or on which it had left a rest of its last answer:
-    # nothing was answered, and a new one will do.
-    unanswered = kind == "disconnected" or (kind == "malformed" and exchange.reused)
-    return 0.0 if unanswered and call.intent.attempt == 1 else None
+    # A kept connection that the server closed just as it was used again: nothing was answered, and a new one will do.
+    return 0.0 if kind == "disconnected" and call.intent.attempt == 1 else None
 
 
 def marks_cache(body: Mapping[str, Any]) -> bool:

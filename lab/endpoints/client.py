@@ -40,4 +40,3 @@ def open_client(endpoint: Endpoint, timeout_s: float = 120.0, headers: Mapping[s
         default_headers=sent,
         open_telemetry=False,
     )
-

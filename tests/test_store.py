@@ -13,7 +13,7 @@ import duckdb
 import pandas as pd
 import pytest
 
-from lab import clock, paths
+from lab import clock, paths, processes
 from lab.model import CallRow, EventRow, FinishedTrial, LabError, RunRow, SessionRow, SpanRow, TrialRow, new_id
 from lab.store import migrations, queries
 from lab.store.export import FORMATS, export, frame_bytes
@@ -138,7 +138,8 @@ def test_a_resumed_run_keeps_its_note_and_name(db):
     store.rename(run_id, "first")
     store.finish_run(run_id, "interrupted")
     store.write_run(a_run(run_id, status="running"))
-    run = queries.run(store, run_id)
+    with processes.measuring(run_id, "streaming"):
+        run = queries.run(store, run_id)
     assert (run["note"], run["name"], run["status"], run["ended_utc"]) == ("on the train", "first", "running", None)
     assert queries.resolve(store, "first") == queries.resolve(store, "last") == queries.resolve(store, run_id[:13]) == run_id
 

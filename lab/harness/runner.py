@@ -164,7 +164,8 @@ class BenchmarkRunner:
         gc.unfreeze()
         await self.session.close()
         await self._store(self.sink.finish_run, self.run_id, self.status)
-        self.tell({"kind": "ended", "status": self.status, "text": self.text})
+        # On a thread, since traces may be sent first: a signal must still be heard.
+        await asyncio.to_thread(self.tell, {"kind": "ended", "status": self.status, "text": self.text})
 
     def _end(self, status: Status, text: str) -> None:
         if self.status == "running":

@@ -63,9 +63,10 @@ class Store:
     it returns False: the rows are then on disk in the spool, readers see them, and the next write of any process takes them in.
     """
 
-    def __init__(self, path: Path | str | None = None, patience_s: float = 10.0) -> None:
+    def __init__(self, path: Path | str | None = None, patience_s: float = 10.0, read_patience_s: float | None = None) -> None:
         self.path = Path(path or paths.database()).expanduser().absolute()
         self.patience_s = patience_s
+        self.read_patience_s = read_patience_s or READ_PATIENCE_S
         self._pending: list[dict[str, Any]] = []
         self._journal = Journal(self._spool)
         self._journalled = 0
@@ -117,9 +118,9 @@ class Store:
                 migrations.apply(connection)
                 yield connection
             return
-        deadline = clock.now_ns() + int(READ_PATIENCE_S * 1e9)
+        deadline = clock.now_ns() + int(self.read_patience_s * 1e9)
         while True:
-            with turnstile.reading(self.path, READ_PATIENCE_S):
+            with turnstile.reading(self.path, self.read_patience_s):
                 connection = self._open(read_only=True, deadline_ns=deadline)
                 if connection is not None:
                     try:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from lab import processes, scrub
-from lab.harness.plan import BenchmarkConfig, config_of
+from lab.harness.plan import BenchmarkConfig, config_of, repeated
 from lab.harness.runner import BenchmarkRunner, Joined
 from lab.instrumentation import traces
 from lab.model import EndpointKind, LabError, RunRow, Status, Technique, new_id
@@ -151,8 +151,7 @@ def join(store: Store, config: BenchmarkConfig) -> tuple[BenchmarkConfig, Joined
     precise = found["status"] == "finished" and settings["config"].get("target_half_width_ms") is not None
     asked = max(complete, default=0) if precise else int(settings.get("runs", 0))
     missing = set(range(1, asked + 1)) - complete
-    # The endpoint is the one that every list shows for this run; what else a file may have named is not asked.
-    stored = {**settings["config"], "endpoint": found["endpoint"], "join_run": run_id, "db": config.db}
+    stored = {**repeated({**found, "settings": settings}), "join_run": run_id, "db": config.db}
     if not missing:
         stored |= {"runs": asked + config.runs, "quick": False, "target_half_width_ms": None}
         stored |= {"arms": _names(settings, found["technique"]), "knobs": settings["knobs"]}

@@ -400,3 +400,13 @@ async def test_the_budget_is_a_hard_stop(simulated, endpoint):
 def test_arms_of_a_subset_keep_the_users_baseline():
     plan = planning.experiment(config_of(technique="streaming", arms=["streamed", "whole"]), "local")
     assert [v.arm for v in plan.variants] == [replace(a) for a in reversed(streaming.TECHNIQUE.arms)] and isinstance(plan.baseline.arm, Arm)
+
+
+def test_an_imported_run_brings_neither_a_budget_nor_a_file_to_read():
+    run = {"settings": {"config": {"technique": "streaming", "max_usd": 900.0, "db": "/else", "endpoint": "http://x"}}, "endpoint": "local"}
+    mine = planning.repeated(run)
+    assert (mine["max_usd"], mine["endpoint"], mine["db"]) == (900.0, "local", None)
+    assert "max_usd" not in planning.repeated({**run, "imported_from": "theirs.duckdb"})
+    run["settings"]["config"]["scenario"] = "/etc/passwd"
+    with pytest.raises(LabError, match="file that it names"):
+        planning.repeated({**run, "imported_from": "theirs.duckdb"})

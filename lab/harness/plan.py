@@ -225,6 +225,22 @@ def settings(config: BenchmarkConfig, plan: Experiment, version: str) -> dict[st
     }
 
 
+def repeated(run: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of a stored run, for a repeat on the endpoint that the run shows. `run` has settings, endpoint and imported_from.
+
+    What another's file may have put there is not taken over: no budget, no database, and LabError for a file of tasks to read.
+    """
+    config = {**run["settings"]["config"], "endpoint": run["endpoint"], "db": None}
+    if run.get("imported_from"):
+        config.pop("max_usd", None)
+        if config.get("scenario") not in (None, *definitions.CATEGORIES):
+            raise LabError(
+                f"This run was imported, and its tasks are in a file that it names ({config['scenario']}). "
+                "Name the file yourself to measure them: --scenario FILE."
+            )
+    return config
+
+
 def private(tasks: Sequence[Task]) -> bool:
     """Whether any task is the user's own: their text is then kept only by choice."""
     return any(task.origin == "user" for task in tasks)

@@ -12,7 +12,7 @@ from lab.endpoints import registry
 from lab.endpoints.registry import Endpoint
 from lab.figures import format as words
 from lab.figures import found, palette
-from lab.harness.plan import BenchmarkConfig, config_of
+from lab.harness.plan import BenchmarkConfig, config_of, repeated
 from lab.harness.runner import estimate
 from lab.model import LabError, Technique
 from pages.parts import chart, copy_button, rows, set_up
@@ -88,12 +88,9 @@ def _next(technique: Technique, endpoint: Endpoint, run: dict[str, Any], planned
 
 
 def more(run: dict[str, Any], blocks: int) -> BenchmarkConfig:
-    """The run's own settings with this many blocks more, to be joined to it; where blocks are missing, the worker takes those instead.
-
-    They go to the endpoint that the page shows, whatever else an imported run's settings name, and are written to this database.
-    """
+    """The run's own settings with this many blocks more, to be joined to it; where blocks are missing, the worker takes those instead."""
     given = {"runs": blocks, "quick": False, "target_half_width_ms": None, "join_run": run["run_id"], "seed": run["seed"]}
-    return config_of(**{**run["settings"]["config"], **given, "endpoint": run["endpoint"], "db": None})
+    return config_of(**{**repeated(run), **given})
 
 
 def _try_on_claude(technique: Technique, run: dict[str, Any]) -> None:
@@ -104,10 +101,8 @@ def _try_on_claude(technique: Technique, run: dict[str, Any]) -> None:
                 "Set `ANTHROPIC_API_KEY` in the environment or in `.streamlit/secrets.toml`, then choose the endpoint **anthropic** above."
             )
         return
-    config = config_of(
-        **{**run["settings"]["config"], "endpoint": "anthropic", "models": {}, "max_usd": set_up.LIVE_BUDGET_USD, "db": None}
-    )
     try:
+        config = config_of(**{**repeated(run), "endpoint": "anthropic", "models": {}, "max_usd": set_up.LIVE_BUDGET_USD})
         expected = estimate(config)
     except LabError:
         return

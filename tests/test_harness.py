@@ -406,6 +406,7 @@ def test_an_imported_run_brings_neither_a_budget_nor_a_file_to_read():
     run = {"settings": {"config": {"technique": "streaming", "max_usd": 900.0, "db": "/else", "endpoint": "http://x"}}, "endpoint": "local"}
     mine = planning.repeated(run)
     assert (mine["max_usd"], mine["endpoint"], mine["db"]) == (900.0, "local", None)
+    assert planning.repeated({**run, "imported_from": float("nan")})["max_usd"] == 900.0
     assert "max_usd" not in planning.repeated({**run, "imported_from": "theirs.duckdb"})
     run["settings"]["config"]["scenario"] = "/etc/passwd"
     with pytest.raises(LabError, match="file that it names"):

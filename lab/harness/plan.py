@@ -231,7 +231,7 @@ def repeated(run: Mapping[str, Any]) -> dict[str, Any]:
     What another's file may have put there is not taken over: no budget, no database, and LabError for a file of tasks to read.
     """
     config = {**run["settings"]["config"], "endpoint": run["endpoint"], "db": None}
-    if run.get("imported_from"):
+    if isinstance(run.get("imported_from"), str):  # a missing one may be NaN
         config.pop("max_usd", None)
         if config.get("scenario") not in (None, *definitions.CATEGORIES):
             raise LabError(

@@ -23,7 +23,7 @@ def quick(frame: pd.DataFrame, x: str, y: str, by: str | None = None, dark: bool
     named = x not in numeric(frame) and not pd.api.types.is_datetime64_any_dtype(frame[x]) and frame[x].nunique() <= MOST_NAMES
     for name, rows in groups:
         colour = colours[str(name)]
-        across, up = rows[x].astype(str) if named else rows[x], rows[y].astype(float)
+        across, up = rows[x].map(sheet.safe) if named else rows[x], rows[y].astype(float)
         if named:
             figure.add_bar(x=across, y=up, marker={"color": colour}, hovertemplate="%{x}: %{y:,.4g}<extra></extra>")
         else:

@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 
 from lab.figures import palette
 from lab.figures.format import short_id, unit
+from lab.scrub import visible
 
 ROW_PX = 36
 TITLE_CHARS, SUBTITLE_CHARS = 50, 62  # what a 420 px wide window holds at 15 and 13 px
@@ -21,8 +22,11 @@ AXIS_PX = 60
 
 
 def safe(text: object) -> str:
-    """Names of arms, models and tasks are the user's own: plotly would read tags in them."""
-    return escape(str(text), quote=False)
+    """Data as text, wherever a figure writes it: plotly would make a link or bold letters of tags in a name, and a page obey its marks.
+
+    Titles, legends and axis titles pass here in finish(); labels, hovers, notes and ticks where they are made.
+    """
+    return escape(visible(str(text)), quote=False)
 
 
 def bold(text: object, colour: str | None = None) -> str:
@@ -155,7 +159,7 @@ def finish(
         template=palette.template(dark),
         height=top + plot_px + bottom,
         margin={"l": left, "r": 12, "t": top, "b": bottom},
-        xaxis_title_text=x_title or None,
+        xaxis_title_text=safe(x_title) or None,
         yaxis_automargin=False,
         showlegend=False,
         meta={"title": title, "subtitle": subtitle},

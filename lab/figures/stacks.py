@@ -50,7 +50,9 @@ def stacked(
             base=base,
             y=[-row for row in range(len(order))],
             marker={"color": shades[name], "line": {"width": 0}},
-            hovertext=[f"{sheet.bold(arm)} {words.get(name, name)}: {value(metric, amount)}" for arm, amount in amounts[name].items()],
+            hovertext=[
+                f"{sheet.bold(arm)} {sheet.safe(words.get(name, name))}: {value(metric, amount)}" for arm, amount in amounts[name].items()
+            ],
             hovertemplate="%{hovertext}<extra></extra>",
             **sheet.BAR,
         )

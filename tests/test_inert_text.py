@@ -1,0 +1,175 @@
+"""Names, notes, arms and models are text wherever they are drawn: no figure, report, table or Markdown makes a link or a tag of them."""
+
+from __future__ import annotations
+
+import html
+import inspect
+import json
+import re
+from html.parser import HTMLParser
+
+import duckdb
+import pandas as pd
+import pytest
+from recorded_runs import record
+
+from lab import report, results
+from lab.figures import beside, cache, clocks, found, live, quick, sheet, spans, stacks, trends, trials, waterfall
+from lab.figures import format as words
+from lab.harness import charts, reporter
+from lab.store import queries
+from lab.store.spans import critical_path
+from lab.store.store import Store
+
+LINK = "<a href='http://evil.example/a'>cached</a>"
+BOLD = "<b onclick=x>un\x1b[31mcached</b>\u202e"
+OWN = {"b", "br", "extra", "span"}
+"""The tags that figures themselves write."""
+
+
+def named(store: Store) -> str:
+    """A run whose arms, models, tasks, endpoint, error kinds and spans have links and tags for names; beside it one that is like it."""
+    run_id = record(store, blocks=3)
+    record(store, blocks=3)
+    with duckdb.connect(str(store.path)) as connection:
+        for arm, name in (("uncached", BOLD), ("cached", LINK)):
+            connection.execute("UPDATE trials SET arm = ? WHERE arm = ?", [name, arm])
+            connection.execute("UPDATE runs SET settings = replace(settings::VARCHAR, ?, ?)::JSON", [f'"{arm}"', json.dumps(name)])
+        connection.execute("UPDATE calls SET model = $1, cache_miss_reason = $1, endpoint = $1, stop_reason = $1", [LINK])
+        connection.execute("UPDATE trials SET task_id = ?", [LINK])
+        connection.execute("UPDATE spans SET name = ?", [LINK])
+        connection.execute("UPDATE events SET text = ?", [LINK])
+        connection.execute("UPDATE runs SET endpoint = $1, name = $1, note = $1, models = json_object('small', $1)", [LINK])
+        connection.execute("UPDATE trials SET outcome = 'failed', error_kind = $1 WHERE block = 3 AND arm = $1", [LINK])
+        failed = "trial_id IN (SELECT trial_id FROM trials WHERE outcome = 'failed')"
+        connection.execute(f"UPDATE calls SET error_kind = ? WHERE {failed}", [LINK])
+    return run_id
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory) -> tuple[Store, str]:
+    store = Store(tmp_path_factory.mktemp("inert") / "lab.duckdb")
+    return store, named(store)
+
+
+def drawn(store: Store, run_id: str) -> dict[str, object]:
+    """Every figure function of the lab, over the hostile run's own frames."""
+    run, every = queries.run(store, run_id), queries.trials(store, run_id)
+    arms = [arm["arm"] for arm in run["settings"]["arms"]]
+    calls, pairs, points = queries.calls(store, run_id), queries.pairs(store, run_id), queries.cache_points(store, run_id)
+    tree = queries.spans(store, every["trial_id"].iloc[0])
+    runs = queries.runs(store)
+    table = beside.summary_table(queries.arm_summary(store, runs["run_id"]), queries.arm_counts(store, runs["run_id"]), runs)
+    kind = {"endpoint": LINK, "endpoint_kind": "local"}
+    finds = pd.DataFrame(
+        [{"technique": LINK, "title": LINK, "arm": LINK, "run_id": "r", "n": 6, "metric": "wait_ms", "estimate_ms": -5.0, "low_ms": -6.0,
+          "high_ms": -4.0, "baseline_p50": 9.0, "verdict": "faster", "imported_from": LINK, **kind}]
+    )  # fmt: skip
+    parts = pd.DataFrame([{"arm": LINK, "part": LINK, "amount": 2.0, **kind}])
+    speeds = pd.DataFrame([{"run_id": "r", "arm": LINK, "n": 3, "speed_up": 2.0, **kind}])
+    errors = pd.DataFrame([{"streams": 1, "quantile": "p95", "error_ms": 0.1}])
+    return {
+        "waterfall": waterfall.waterfall(calls, arms=arms, n=2),
+        "trial_rows": waterfall.trial_rows(calls[calls["arm"] == LINK]),
+        "distribution": trials.distribution(every, "ttft_ms", arms=arms, reason=LINK),
+        "pairs": trials.pairs(pairs, "ttft_ms", arms=arms),
+        "clock_ladder": clocks.clock_ladder(calls, arms=arms, headline="ttft_ms"),
+        "cache_hits": cache.cache_hits(points),
+        "cache_tokens": cache.cache_tokens(points, arms=arms),
+        "scatter_pareto": beside.scatter_pareto(table, label="label"),
+        "forest": found.forest(finds),
+        "interval_bar": found.interval_bar(-5, -6, -4),
+        "noise_floor": found.noise_floor(errors),
+        "dots": live.dots(every, arms, "ttft_ms"),
+        "span_waterfall": spans.span_waterfall(tree, critical_path(tree), arm=LINK),
+        "stacked": stacks.stacked(parts, {LINK: "#123456"}, title=LINK, subtitle=LINK),
+        "speed_up": stacks.speed_up(speeds),
+        "history_trend": trends.history_trend(queries.history(store, "ttft_ms"), metric="ttft_ms"),
+        "drift": trends.drift(queries.drift(store, run_id, "ttft_ms").assign(**kind), metric="ttft_ms"),
+        "quick": quick.quick(every, "arm", "ttft_ms", "task_id"),
+        "empty": sheet.empty(LINK, False, LINK),
+    }
+
+
+def texts(value: object) -> list[str]:
+    if isinstance(value, dict):
+        return [text for name, part in value.items() if name not in ("meta", "customdata", "template", "images") for text in texts(part)]
+    if isinstance(value, list):
+        return [text for part in value for text in texts(part)]
+    return [value] if isinstance(value, str) else []
+
+
+def tags(text: str) -> set[str]:
+    return {tag.lower() for tag in re.findall(r"</?\s*([a-zA-Z]+)", text)}
+
+
+def test_every_figure_function_is_tried(hostile):
+    modules = (beside, cache, clocks, found, live, quick, spans, stacks, trends, trials, waterfall)
+    public = {
+        name
+        for module in modules
+        for name, function in inspect.getmembers(module, inspect.isfunction)
+        if function.__module__ == module.__name__ and "Figure" in str(inspect.signature(function).return_annotation)
+    }
+    assert {name for name in public if not name.startswith("_")} <= set(drawn(*hostile))
+
+
+def test_no_figure_makes_a_tag_of_a_name(hostile):
+    for name, figure in drawn(*hostile).items():
+        shown = texts(json.loads(figure.to_json()))
+        assert set().union(*map(tags, shown)) <= OWN, name
+        assert not [text for text in shown if "<b onclick" in text or "\x1b" in text or "\u202e" in text], name
+        if name not in ("interval_bar", "noise_floor"):
+            assert any(html.escape(LINK, quote=False)[:20] in text for text in shown) or name in ("drift",), name
+
+
+class Page(HTMLParser):
+    """Links, and text outside scripts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links, self.handlers, self.words, self.within = [], [], [], ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.within = tag
+        self.links += [attributes] if tag == "a" or dict(attributes).get("href") else []
+        self.handlers += [name for name, _ in attributes if name.startswith("on")]
+
+    def handle_endtag(self, tag):
+        self.within = ""
+
+    def handle_data(self, data):
+        self.words += [data] if self.within not in ("script", "style") else []
+
+
+def test_a_report_has_no_link_and_shows_the_names_letter_for_letter(hostile):
+    page = Page(report.report(*hostile))
+    assert page.links == [] and page.handlers == []
+    assert LINK in "".join(page.words)
+
+
+def test_figures_written_as_files_have_no_link(hostile, tmp_path, monkeypatch):
+    monkeypatch.setattr(charts, "browser", lambda: None)
+    store, run_id = hostile
+    folder = charts.ChartReporter(tmp_path).report(results.read(run_id, store))
+    files = sorted(folder.glob("*.html"))
+    assert len(files) == 3 and [Page(file.read_text()).links for file in files] == [[]] * 3
+    for file in files:
+        assert "<a href='http" not in file.read_text()
+
+
+def test_markdown_has_no_link_and_no_tag(hostile):
+    store, run_id = hostile
+    text = reporter.markdown(results.read(run_id, store))
+    assert "evil.example" in text
+    assert re.findall(r"(?<!\\)[<\[]", text) == [] and "http:/" not in text
+
+
+@pytest.mark.parametrize(
+    "name", ["[x](http://evil.example)", "<b>x</b>", "https://evil.example", "www.evil.example", "a@evil.example", "a|b"]
+)
+def test_markdown_of_a_name_renders_as_the_name(name):
+    markdown = pytest.importorskip("markdown_it").MarkdownIt("gfm-like", {"linkify": False}).enable("table")
+    shown = markdown.renderInline(words.in_markdown(name))
+    assert "<" not in shown and html.unescape(shown).replace("\u2060", "") == name

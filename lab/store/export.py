@@ -35,7 +35,9 @@ def export(store: Store, out_dir: Path | str, format: str = "parquet", run_id: s
             for table, file in zip(ROWS, files, strict=True):
                 connection.execute(f"COPY (SELECT * FROM {table}{where}) TO {_quoted(file)} ({COPY[format]})")
         return files
-    except (OSError, duckdb.IOException) as error:
+    except (OSError, duckdb.Error) as error:
+        if "Corrupt database file" in str(error):
+            raise store.unreadable(error) from error
         raise LabError(f"Cannot write to {folder}: {str(error).splitlines()[0]}. Choose another folder with --out.") from error
 
 

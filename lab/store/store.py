@@ -293,10 +293,15 @@ class Store:
         except UNFIT:
             raise
         except (*BROKEN, duckdb.Error) as error:
-            raise self._unreadable(error) from error
+            raise self.unreadable(error) from error
 
-    def _unreadable(self, error: Exception) -> LabError:
+    def unreadable(self, error: Exception) -> LabError:
         reason = str(error).splitlines()[0].removeprefix("IO Error: ")
+        if "Corrupt database file" in reason:
+            return LabError(
+                f"A part of {self.path} is damaged on disk, and this cannot be read from it. Save each run that still opens with "
+                "`python main.py export --run RUN --format duckdb`, move the file away, and import what was saved."
+            )
         if any(word in str(error) for word in FULL):
             return Full(f"Cannot write {self.path}: {reason}. The rows wait beside it; make room, and the next command takes them in.")
         return LabError(
@@ -309,13 +314,13 @@ class Store:
             connection = duckdb.connect(str(self.path), read_only=read_only, config=CONFIG)
         except duckdb.IOException as error:
             if "Could not set lock" not in str(error):
-                raise self._unreadable(error) from error
+                raise self.unreadable(error) from error
             if clock.now_ns() < deadline_ns:
                 return None
             holder = str(error).partition("Conflicting lock is held in ")[2].partition(". ")[0]
             raise Busy(f"Another program holds {self.path}{f' ({holder})' if holder else ''}. Close it there and try again.") from error
         except duckdb.Error as error:
-            raise self._unreadable(error) from error
+            raise self.unreadable(error) from error
         connection.execute("SET TimeZone = 'UTC'")
         return connection
 

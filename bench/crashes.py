@@ -420,29 +420,32 @@ def held_at_the_end(bench: Bench, victim: str) -> None:
         bench.after(line, ground)
 
 
-def plan(bench: Bench, rounds: int, quick: bool) -> list[Callable[[], None]]:
+def plan(bench: Bench, rounds: int, quick: bool, only: str) -> list[Callable[[], None]]:
     """Every round, in a seeded order: an endless row of one kind would find one kind."""
-    victims = ("worker", "command line")
-    todo = [
-        lambda v=victim, w=word, m=moment: killed(bench, v, w, m)
+    victims, half = ("worker", "command line"), max(1, rounds // 2)
+    kills = [
+        (f"{victim}, {word}, {moment}", rounds, lambda v=victim, w=word, m=moment: killed(bench, v, w, m))
         for victim in victims
         for word in SIGNALS
         for moment in MOMENTS
-        for _ in range(rounds)
     ]
     others = [
-        *(lambda w=word: reader_killed(bench, w) for word in SIGNALS for _ in range(rounds)),
-        *(lambda w=word: server_killed(bench, w) for word in SIGNALS for _ in range(max(1, rounds // 2))),
-        *(lambda v=v, w=what: disk_full(bench, v, w) for v in victims for what in ("disk", "runtime folder") for _ in range(rounds)),
-        *(lambda v=v: quota(bench, v) for v in victims for _ in range(rounds)),
-        *(lambda v=v: held_at_the_end(bench, v) for v in victims for _ in range(max(1, rounds // 2))),
+        *((f"reader after a crash, {word}", rounds, lambda w=word: reader_killed(bench, w)) for word in SIGNALS),
+        *((f"simulated server, {word}", half, lambda w=word: server_killed(bench, w)) for word in SIGNALS),
+        *(
+            (f"{what} full, {victim}", rounds, lambda v=victim, w=what: disk_full(bench, v, w))
+            for what in ("disk", "runtime folder")
+            for victim in victims
+        ),
+        *((f"quota, {victim}", rounds, lambda v=victim: quota(bench, v)) for victim in victims),
+        *((f"database held at the end, {victim}", half, lambda v=victim: held_at_the_end(bench, v)) for victim in victims),
     ]
     if quick:
-        todo, others = bench.rng.sample(todo, 6), others[:: len(victims)]
+        kills, others = bench.rng.sample(kills, 6), others[:: len(victims)]
     else:
-        others += [lambda: embedded_server_killed(bench)] * 2
-        others += [lambda: dashboard_killed(bench, [*SIGNALS] * max(1, rounds // 2))]
-    todo += others
+        others.append(("embedded server, kill -9", half, lambda: embedded_server_killed(bench)))
+        others.append(("dashboard", 1, lambda: dashboard_killed(bench, [*SIGNALS] * half)))
+    todo = [crash for name, times, crash in kills + others if only in name for _ in range(times)]
     bench.rng.shuffle(todo)
     return todo
 
@@ -455,7 +458,7 @@ def main() -> int:
     flags.add_argument("--only", default="", help="kinds of the table whose name has this in it")
     chosen = flags.parse_args()
     bench, began = Bench(chosen.seed), time.monotonic()
-    todo = plan(bench, 1 if chosen.quick else chosen.rounds, chosen.quick)
+    todo = plan(bench, 1 if chosen.quick else chosen.rounds, chosen.quick, chosen.only)
     for done, crash in enumerate(todo, 1):
         crash()
         print(f"\r{done} of {len(todo)}", end="", file=sys.stderr)

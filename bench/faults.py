@@ -238,6 +238,7 @@ def main() -> int:
     for name in names:
         if KINDS[name].path != "/health" and (owed := wanted(name) - bench.tallies[name].injections) > 0:
             bench.play([name], {name: owed})
+    bench.wrong += [f"{name} was never injected" for name in names if not bench.tallies[name].injections]
     print(file=sys.stderr)
     print(f"{'kind':40} {'injections':>10} {'told':>5} {'kept':>5}  {'end':20} {'lost':>4} {'MB':>5}  message")
     for name in names:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import subprocess
 import sys
 import textwrap
@@ -13,12 +15,14 @@ import duckdb
 import pandas as pd
 import pytest
 from recorded_runs import record
+from streamlit.testing.v1 import AppTest
 
-from lab import results
+from lab import cli, paths, results
 from lab.model import LabError
 from lab.store import importing, queries
 from lab.store.export import export
 from lab.store.store import Store
+from pages.parts import past
 
 SECRET = "sk-ant-of-somebody"
 
@@ -299,3 +303,62 @@ def test_a_run_read_from_a_file_is_imported_elsewhere_and_leaves_the_file_as_it_
     result = results.read(str(foreign.path))
     assert result.run["imported_from"] == "lab.duckdb" and len(result.trials) == 4
     assert foreign.path.read_bytes() == before
+
+
+# What is told of them
+
+
+def test_an_imported_run_says_so_everywhere_and_ones_own_nowhere(mine, foreign, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("LAB_DB", str(mine.path))
+    mine.import_from(foreign.path, "theirs.duckdb")
+    runs = queries.runs(mine)
+    (own,), (theirs,) = (runs[runs["imported_from"].isna() == here]["run_id"] for here in (True, False))
+    said = {}
+    for run_id in (theirs, own):
+        assert cli.main(["show", run_id, "--output", "console,markdown,json", "--out", str(tmp_path)]) == 0
+        assert cli.main(["report", run_id, "--out", str(tmp_path / "report.html")]) == 0
+        said[run_id] = {
+            "console": "imported from theirs.duckdb" in capsys.readouterr().out,
+            "markdown": "imported from theirs.duckdb" in (tmp_path / f"{run_id}.md").read_text(),
+            "json": json.loads((tmp_path / f"{run_id}.json").read_text())["imported_from"] == "theirs.duckdb",
+            "report": "imported from theirs.duckdb" in (tmp_path / "report.html").read_text(),
+            "page": any("imported" in words.value for words in opened("pages/2_Prompt_caching.py", run=run_id).caption),
+        }
+    assert set(said[theirs].values()) == {True} and set(said[own].values()) == {False}
+    cli.main(["runs"])
+    assert [line.endswith("(imported from theirs.duckdb)") for line in sorted(capsys.readouterr().out.splitlines())] == [False, True]
+    cli.main(["runs", "--json"])
+    assert {run["run_id"]: run["imported_from"] for run in json.loads(capsys.readouterr().out)["runs"]} == {
+        own: None,
+        theirs: "theirs.duckdb",
+    }
+    for page in ("21_History", "20_Side_by_side"):
+        assert "theirs.duckdb" in opened(f"pages/{page}.py", runs=[own, theirs]).dataframe[0].value["imported_from"].tolist(), page
+    assert sum("imported from theirs" in words.value.replace("\\", "") for words in opened("app.py").caption) == 1
+
+
+def opened(path: str, **query) -> AppTest:
+    app = AppTest.from_file(str(paths.ROOT / "app.py"), default_timeout=60)
+    for name, value in query.items():
+        app.query_params[name] = value
+    return (app if path == "app.py" else app.switch_page(path)).run()
+
+
+class Uploaded(io.BytesIO):
+    """What st.file_uploader gives: bytes with a name."""
+
+    def __init__(self, name: str, content: bytes) -> None:
+        super().__init__(content)
+        self.name = name
+
+
+def test_uploads_come_in_by_the_name_they_had(mine, foreign, tmp_path):
+    whole = [Uploaded("theirs.duckdb", foreign.path.read_bytes())]
+    (tmp_path / "one").mkdir()
+    source, name = past._laid_out(whole, tmp_path / "one")
+    assert (mine.import_from(source, name).runs, name) == (1, "theirs.duckdb")
+    (tmp_path / "two").mkdir()
+    parts = [Uploaded(file.name, file.read_bytes()) for file in export(foreign, tmp_path / "out")]
+    source, name = past._laid_out([*parts, Uploaded("../../../evil.parquet", b"x")], tmp_path / "two")
+    assert mine.import_from(source, name) == importing.Imported(0, 0, 0, 0)
+    assert sorted(file.name for file in tmp_path.rglob("evil*")) == []

@@ -79,13 +79,13 @@ def cleaned(source: Path, name: str | None = None) -> Iterator[Clean]:
     """The rows of a lab.duckdb, of a folder or of a zip of exported Parquet that can be a lab's. Raises LabError in one sentence."""
     if not source.exists():
         raise LabError(f"There is no {source}. Give another lab.duckdb or a folder of exported Parquet.")
+    name = visible(name or source.name)[:WORD]
     files = [source / f"{table}.parquet" for table in TABLES] if source.is_dir() else [source]
     if missing := [file.name for file in files if not file.is_file()]:
-        raise LabError(f"There is no {', '.join(missing)} in {source}. An export has all six tables.")
+        raise LabError(f"There is no {', '.join(missing)} in {name}. An export has all six tables.")
     size = sum(file.stat().st_size for file in files)
     if size > LARGEST:
-        raise LabError(f"{source} is larger than {LARGEST >> 30} GB. Export single runs there with --run, and import those.")
-    name = visible(name or source.name)[:WORD]
+        raise LabError(f"{name} is larger than {LARGEST >> 30} GB. Export single runs there with --run, and import those.")
     with tempfile.TemporaryDirectory(prefix="lab-import-") as folder:
         timeout_s = TIMEOUT_S + size / BYTES_PER_S
         order = {"source": str(source), "folder": folder, "cpu_s": int(timeout_s) * 2}

@@ -151,7 +151,7 @@ def _secrets() -> Secrets:
     from lab.endpoints import keys
 
     cards = tuple(paths.runtime_folder() / f"{name}.json" for name in ("local", "simulated"))
-    named = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "LAB_API_KEYS", "LAB_LOCAL_KEY")
+    named = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_CUSTOM_HEADERS", "LAB_API_KEYS", "LAB_LOCAL_KEY")
     files = (keys.secrets_file(), *cards)
     return _made(tuple(map(os.environ.get, named)), tuple((path, _stamp(path)) for path in files), frozenset(_more))
 

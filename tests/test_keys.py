@@ -20,7 +20,7 @@ from recorded_runs import record
 from streamlit.testing.v1 import AppTest
 
 from bench.raw_server import Connection, RawServer, events, message, sse
-from lab import Lab, paths, processes, worker
+from lab import Lab, paths, processes, scrub, worker
 from lab.cli import main
 from lab.clock import now_ns, pause_s
 from lab.endpoints import consent, keys, own, registry
@@ -317,6 +317,11 @@ def test_nothing_else_of_the_environment_is_sent(planted, server, monkeypatch):
         assert main(["streaming", "--endpoint", chosen.url, *QUICK, "--json"]) == 0
     assert "belongs-elsewhere" not in repr(chosen.asked) and received(chosen) == [True]
     assert sent(chosen) == [KEY] * 2 + [keys.PLACEHOLDER] * 2
+    own = server()
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", own.url)
+    monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", "X-Gateway: header-of-the-gateway")
+    assert main(["streaming", "--endpoint", "anthropic", *QUICK, "--json"]) == 0
+    assert "header-of-the-gateway" in repr(own.asked) and scrub.text("it said header-of-the-gateway") == "it said [key]"
 
 
 def test_a_key_belongs_to_the_origin_that_the_settings_give_it(planted, server, monkeypatch):

@@ -8,7 +8,7 @@ from typing import Any
 import httpx2
 from anthropic import AsyncAnthropic
 
-from lab.endpoints.keys import PLACEHOLDER
+from lab.endpoints import keys
 from lab.endpoints.registry import Endpoint
 from lab.instrumentation.wire import transport_for
 
@@ -16,11 +16,12 @@ CONNECT_S = 10.0
 
 
 class Client(AsyncAnthropic):
-    """The SDK sends ANTHROPIC_CUSTOM_HEADERS, which may hold a key, to any host; this client and its copies do not."""
+    """The SDK sends ANTHROPIC_CUSTOM_HEADERS, which may hold a key, to any host; this client and its copies to the key's own."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self._custom_headers = options.get("default_headers") or {}
+        if keys.origin(str(self.base_url)) != keys.origin(keys.anthropic_url()):
+            self._custom_headers = options.get("default_headers") or {}
 
 
 def open_client(endpoint: Endpoint, timeout_s: float = 120.0, headers: Mapping[str, str] | None = None) -> AsyncAnthropic:
@@ -32,7 +33,7 @@ def open_client(endpoint: Endpoint, timeout_s: float = 120.0, headers: Mapping[s
     http = httpx2.AsyncClient(transport=transport_for(endpoint.base_url), timeout=timeout, follow_redirects=False)
     # Retries would hide a failed attempt inside the next one's latency; the bench makes its own, each a row.
     return Client(
-        api_key=endpoint.api_key or PLACEHOLDER,  # given, the SDK looks for no token or profile of its own
+        api_key=endpoint.api_key or keys.PLACEHOLDER,  # given, the SDK looks for no token or profile of its own
         base_url=endpoint.base_url,
         http_client=http,
         max_retries=0,

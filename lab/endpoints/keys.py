@@ -139,6 +139,9 @@ def _text(value: Any) -> str:
 def known() -> set[str]:
     """Every secret of this user that the lab can see, the ignored ones too: what is never to be kept or shown. It never raises."""
     found = {os.environ.get(name, "") for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "LAB_LOCAL_KEY")}
+    for line in os.environ.get("ANTHROPIC_CUSTOM_HEADERS", "").splitlines():
+        header = line.partition(":")[2].strip()
+        found |= {header, header.partition(" ")[2]}  # also without its scheme, such as Bearer
     try:
         secrets_now = _read(secrets_file())
     except LabError:

@@ -136,7 +136,8 @@ def load(which: str | None = None, endpoint_kind: EndpointKind = "local") -> lis
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise LabError(f"{path.name} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from None
-    return [task.model_copy(update={"document_tokens": DOCUMENT_TOKENS.get(endpoint_kind, DOCUMENT_TOKENS["local"])}) for task in parse_lines(text)]
+    tokens = DOCUMENT_TOKENS.get(endpoint_kind, DOCUMENT_TOKENS["local"])
+    return [task.model_copy(update={"document_tokens": tokens}) for task in parse_lines(text)]
 
 
 def parse_lines(text: str, system: str = "") -> list[Task]:

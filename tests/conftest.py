@@ -51,22 +51,24 @@ def db(tmp_path, monkeypatch) -> Path:
 
 
 def serve(*flags: str) -> tuple[subprocess.Popen, dict]:
-    """Start `python -m lab.local` and wait for its one JSON line."""
+    """Start `python -m lab.local` and wait for its one JSON line; requests may go there."""
+    from lab.endpoints import consent
+
     process = subprocess.Popen([sys.executable, "-m", "lab.local", "--port", "0", *flags], stdout=subprocess.PIPE, text=True)
     line = process.stdout.readline()
     if not line:
         raise RuntimeError(f"the local server ended with {process.wait()}")
-    return process, json.loads(line)
+    card = json.loads(line)
+    consent.allow(card["base_url"], key=False)
+    return process, card
 
 
 @pytest.fixture(scope="session")
 def simulated_server() -> Iterator:
     """One simulated server for all tests; ask for `simulated`, which starts each test with empty plays."""
-    from lab.endpoints import consent
     from lab.local.control import Control
 
     process, card = serve("--simulated", "--no-spin")
-    consent.allow(card["base_url"], key=False)
     yield Control(card["base_url"], card["api_key"])
     process.terminate()
     process.wait(10)

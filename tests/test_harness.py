@@ -411,3 +411,17 @@ def test_an_imported_run_brings_neither_a_budget_nor_a_file_to_read():
     run["settings"]["config"]["scenario"] = "/etc/passwd"
     with pytest.raises(LabError, match="file that it names"):
         planning.repeated({**run, "imported_from": "theirs.duckdb"})
+
+
+async def test_a_timeout_of_the_sdk_in_the_users_own_code_is_called_one(simulated, endpoint, monkeypatch):
+    simulated.plays({"headers": 5000, "text": [5000], "done": 5000})
+
+    async def trial(bench, arm, knobs, task):
+        if bench.dry:
+            return None
+        asked = {"model": "simulated-small", "max_tokens": 8, "messages": [{"role": "user", "content": "Hi"}]}
+        await bench.client.with_options(timeout=0.2).messages.create(**asked)
+
+    sink = Kept()
+    await runner(endpoint, sink, a_technique(trial), monkeypatch).run()
+    assert sink.trials[0].trial.error_kind == "timeout"

@@ -26,6 +26,7 @@ from lab.harness.bench import SPAN, Bench, nonce_for
 from lab.harness.estimate import Estimate, estimate
 from lab.harness.plan import BenchmarkConfig, Block, Experiment, Variant
 from lab.harness.session import Session
+from lab.instrumentation import messages
 from lab.instrumentation.wire import OBSERVER
 from lab.model import FinishedTrial, LabError, Request, RunRow, SessionRow, Status, Technique, TrialRow, new_id
 from lab.scenarios import definitions
@@ -368,7 +369,7 @@ class BenchmarkRunner:
             raise
         except Exception as error:
             # A technique's bug or the user's own code: a row, and a note that says where.
-            row.outcome, row.error_kind, row.error_text = "failed", "exception", f"{type(error).__name__}: {error}"
+            row.outcome, (row.error_kind, row.error_text) = "failed", messages.failure_words(error)
             return None
         if bench.failed:
             row.outcome = "failed"

@@ -83,8 +83,8 @@ def fan_out(spans: pd.DataFrame) -> dict[str, float] | None:
         pieces = done[within & (done["kind"] == "call")]
     if pieces.empty:
         return None
-    each = (pieces["ended_ns"] - pieces["started_ns"]) / 1e6
-    took = (pieces["ended_ns"].max() - pieces["started_ns"].min()) / 1e6
+    each = (pieces["ended_ns"].astype(float) - pieces["started_ns"].astype(float)) / 1e6  # no difference of instants is beyond a float
+    took = (float(pieces["ended_ns"].max()) - float(pieces["started_ns"].min())) / 1e6
     return {"n": len(each), "sum_ms": float(each.sum()), "slowest_ms": float(each.max()), "took_ms": float(took)}
 
 

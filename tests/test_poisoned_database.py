@@ -239,7 +239,7 @@ def test_every_command_answers_for_every_run(poisoned, poison, capsys, tmp_path)
     run_id = runs.get(poison, good)
     commands = {
         "show": [run_id, "--details", "--output", "console,markdown,json", "--out", str(tmp_path)],
-        "compare": [good, run_id, "--fail-if", "p50 total_ms worse by 10%", "--json"],
+        "check": [run_id, "--require", "p50 total_ms < 4000", "--json"],
         "report": [run_id, "--out", str(tmp_path / "report.html")],
         "trace": [run_id, "--to", "file", "--out", str(tmp_path / "traces.jsonl")],
         "resume": [run_id],
@@ -249,13 +249,13 @@ def test_every_command_answers_for_every_run(poisoned, poison, capsys, tmp_path)
         codes[command], out, err = main(capsys, command, *words)
         assert codes[command] in (0, 2, 3, 4) and "Traceback" not in err, (command, err[-900:])
         assert unseen(out + err) == set(), command
-        if command == "compare" and codes[command] != 2:
+        if command == "check" and codes[command] != 2:
             strictly(out)
     assert (codes["show"], codes["report"], codes["trace"]) == (0, 0, 0)
     assert codes["resume"] == 2  # a run that has all its blocks is not resumed, and one that cannot be read says so
     assert strictly((tmp_path / f"{run_id}.json").read_text())["run_id"] == run_id
     if poison is None:
-        assert codes["compare"] == 0
+        assert codes["check"] == 0
 
 
 @pytest.mark.parametrize("format", ["parquet", "csv", "json", "duckdb"])

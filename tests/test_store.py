@@ -441,3 +441,23 @@ def test_every_table_view_and_column_is_documented_in_order(db):
         assert documented.loc[documented["table"] == table, "column"].tolist() == columns["column"].tolist(), table
     assert set(documented["table"]) == set(there["table"])
     assert documented["type"].notna().all() and (documented["meaning"].str.len() > 0).all() and (documented["unit"].str.len() > 0).all()
+
+
+def test_a_database_that_forges_its_views_is_given_the_labs_own(db, tmp_path):
+    _, run_id = filled(db)
+    secret = tmp_path / "secret"
+    secret.write_text("a secret")
+    with duckdb.connect(str(db)) as connection:
+        connection.execute("DROP VIEW arm_summary")
+        connection.execute(f"CREATE VIEW arm_summary AS SELECT content AS arm FROM read_text('{secret}')")
+        connection.execute("CREATE MACRO median(x) AS (SELECT content FROM read_text('x'))")
+        connection.execute("CREATE MACRO endless(x) AS TABLE SELECT * FROM range(x)")
+    from lab.store import store as stores
+
+    stores.OURS.clear()  # another process
+    assert "a secret" not in str(queries.arm_summary(Store(db), run_id).to_dict())
+    assert Store(db).frame("SELECT median(x) AS m FROM range(3) AS r(x)")["m"].tolist() == [1.0]
+    with duckdb.connect(str(db)) as connection:
+        connection.execute("DELETE FROM migrations WHERE name = 'metrics.sql'; DROP TABLE events")
+    with pytest.raises(LabError, match="not a database of the lab"):
+        Store(db).frame("SELECT 1")

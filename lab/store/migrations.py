@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from functools import cache
 from pathlib import Path
 
@@ -32,9 +33,14 @@ def is_current(connection: duckdb.DuckDBPyConnection, where: str) -> bool:
     return found.keys() == wanted().keys() and found[METRICS.name] == wanted()[METRICS.name]
 
 
+def is_ours(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Whether the views and macros are those of metrics.sql and no others, whatever the file says: a foreign one could run code."""
+    return _definitions(connection) == _own_definitions()
+
+
 def apply(connection: duckdb.DuckDBPyConnection, where: str = "the database") -> None:
     """Bring a database up to date, in one transaction."""
-    if is_current(connection, where):
+    if is_current(connection, where) and is_ours(connection):
         return
     found = _applied(connection)
     connection.begin()
@@ -44,7 +50,8 @@ def apply(connection: duckdb.DuckDBPyConnection, where: str = "the database") ->
         )
         for name, digest in wanted().items():
             if name == METRICS.name:
-                _drop_views(connection)
+                _drop_definitions(connection)
+                _check_tables(connection)
             elif name in found:
                 continue
             connection.execute((METRICS if name == METRICS.name else SCHEMA / name).read_text())
@@ -60,10 +67,42 @@ def apply(connection: duckdb.DuckDBPyConnection, where: str = "the database") ->
 
 
 def _applied(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
-    there = connection.execute("SELECT 1 FROM duckdb_tables() WHERE table_name = 'migrations' AND NOT temporary").fetchall()
+    there = connection.execute("SELECT 1 FROM system.main.duckdb_tables() WHERE table_name = 'migrations' AND NOT temporary").fetchall()
     return dict(connection.execute("SELECT name, hash FROM migrations").fetchall()) if there else {}
 
 
-def _drop_views(connection: duckdb.DuckDBPyConnection) -> None:
-    for (view,) in connection.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall():
-        connection.execute(f'DROP VIEW "{view}"')
+def _definitions(connection: duckdb.DuckDBPyConnection) -> list[tuple]:
+    """Read from the catalog: nothing of them is run. Its functions are named in full, since a macro may have the name of any function.
+
+    Texts as the words in them, sorted: DuckDB keeps the names of an EXCLUDE in no order.
+    """
+    rows = connection.execute(
+        """
+        SELECT 'view', schema_name, view_name, sql FROM system.main.duckdb_views() WHERE NOT internal
+        UNION ALL
+        SELECT function_type, schema_name, function_name, macro_definition FROM system.main.duckdb_functions() WHERE NOT internal
+        ORDER BY ALL
+        """
+    ).fetchall()
+    return [(*names, sorted(re.findall(r"\w+|[^\w\s]", text or ""))) for *names, text in rows]
+
+
+@cache
+def _own_definitions() -> list[tuple]:
+    with duckdb.connect(":memory:") as connection:
+        for name in wanted():
+            connection.execute((METRICS if name == METRICS.name else SCHEMA / name).read_text())
+        return _definitions(connection)
+
+
+def _drop_definitions(connection: duckdb.DuckDBPyConnection) -> None:
+    for kind, schema, name, _ in _definitions(connection):
+        word = {"view": "VIEW", "table_macro": "MACRO TABLE"}.get(kind, "MACRO")
+        quoted = ".".join('"' + part.replace('"', '""') + '"' for part in (schema, name))
+        connection.execute(f"DROP {word} IF EXISTS {quoted} CASCADE")
+
+
+def _check_tables(connection: duckdb.DuckDBPyConnection) -> None:
+    found = {name for (name,) in connection.execute("SELECT table_name FROM system.main.duckdb_tables() WHERE NOT temporary").fetchall()}
+    if missing := sorted(set(TABLES) - found):
+        raise duckdb.CatalogException(f"it has no table {missing[0]}")

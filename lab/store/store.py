@@ -35,6 +35,8 @@ READ_PATIENCE_S = 10.0
 SHORT_PATIENCE_S = 1.0
 """Where rows wait beside the database, which can be read without it."""
 LARGEST_COPY = 2**30
+OURS: set[tuple[int, int]] = set()
+"""Files whose views this process has seen to be the lab's own: to compare them takes some milliseconds."""
 RETRY_S = 0.05
 BROKEN = (duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException, duckdb.IOException)
 # What a row can be wrong in. Whatever else a write fails with says nothing about the row: it could not be written, and is kept.
@@ -119,6 +121,7 @@ class Store:
                 yield connection
             return
         deadline = clock.now_ns() + int(self.read_patience_s * 1e9)
+        renewed = False
         while True:
             with turnstile.reading(self.path, self.read_patience_s):
                 connection = self._open(read_only=True, deadline_ns=deadline)
@@ -131,8 +134,11 @@ class Store:
                         connection.close()
             if connection is None:
                 clock.pause_s(RETRY_S)
+            elif renewed:
+                raise LabError(f"{self.path} cannot be brought up to date with this lab. Choose another file with --db.")
             else:
                 self._bring_up_to_date()
+                renewed = True
 
     def _settled(self) -> bool:
         """Whether what waited in the spool is in the database now."""
@@ -330,7 +336,10 @@ class Store:
             with self._explained():
                 if not migrations.is_current(connection, str(self.path)):
                     return False
+                if (status.st_dev, status.st_ino) not in OURS and not migrations.is_ours(connection):
+                    return False
             self._current = (status.st_dev, status.st_ino)
+            OURS.add(self._current)
         return True
 
     def _bring_up_to_date(self) -> None:

@@ -275,7 +275,7 @@ async def test_a_receiver_that_refuses_is_a_note_and_no_failed_run(db, simulated
     told = []
     config = config_of(technique="streaming", endpoint=simulated.base_url, runs=1, warmup=0)
     done = await asyncio.to_thread(worker.measure, config, told.append)
-    notes = [entry["text"] for entry in told if entry["kind"] == "note" and entry["text"].startswith("traces:")]
+    notes = [entry["text"] for entry in told if entry["kind"] == "note" and "is busy" not in entry["text"]]
     assert done.status == "finished" and len(notes) == 1
     assert "HTTP 401" in notes[0] and f"python main.py trace {done.run_id}" in notes[0]
 

@@ -1,29 +1,34 @@
-"""`python -m lab.worker CONFIG.json`: measure one run in a process of its own. The CLI calls the same measure() in its own process."""
+"""`python -m lab.worker CONFIG.json`: measure one run in a process of its own. The CLI calls the same measure() in its own process.
+
+What measures is imported late: that takes a second or more, in which a Stop must be heard already.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import sys
 import threading
 from collections.abc import Callable
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from lab import processes, scrub
-from lab.harness.plan import BenchmarkConfig, config_of, repeated
-from lab.harness.runner import BenchmarkRunner, Joined
-from lab.instrumentation import traces
 from lab.model import EndpointKind, LabError, RunRow, Status, Technique, new_id
-from lab.store import shapes
-from lab.store.store import Store, as_uuid
-from lab.store.turnstile import Busy
 
-PATIENCE_S = 1.0
+if TYPE_CHECKING:
+    from lab.harness.plan import BenchmarkConfig
+    from lab.harness.runner import BenchmarkRunner, Joined
+    from lab.store.store import Store
+
+PATIENCE_S = 0.5
 STOPPED_S = 0.5
+STOP_POLL_S = 0.1
 
 
 class Measured(NamedTuple):
@@ -42,6 +47,9 @@ def measure(
 
     Progress goes to the run's file, where any dashboard finds it, and to `on_progress`. `technique` is one that no list has.
     """
+    from lab.harness.runner import BenchmarkRunner
+    from lab.store.store import Store
+
     given, run_id = run_id, config.join_run or run_id or new_id()
     with processes.measuring(run_id, config.technique):
         if given is None:  # a worker's was made afresh before it started, and may have been asked to stop since
@@ -88,6 +96,8 @@ def measure(
 
 def _sent(store: Store, run_id: str, stop: Callable[[], bool]) -> str | None:
     """Traces go where a variable says; a run that was stopped does not wait for a receiver that does not answer."""
+    from lab.instrumentation import traces
+
     answers: list[str | None] = []
     sending = threading.Thread(target=lambda: answers.append(traces.send_if_configured(store, run_id)), daemon=True)
     sending.start()
@@ -119,6 +129,11 @@ def _run(runner: BenchmarkRunner, run_id: str, ending: threading.Event, stop: Ca
 
 def join(store: Store, config: BenchmarkConfig) -> tuple[BenchmarkConfig, Joined]:
     """The stored run's own settings, with `config.runs` more blocks where it is complete, else its missing blocks; and what it has done."""
+    from lab.harness.plan import config_of, repeated
+    from lab.harness.runner import Joined
+    from lab.store import shapes
+    from lab.store.store import as_uuid
+
     run_id = as_uuid(config.join_run)
     rows = store.frame("SELECT * FROM runs WHERE run_id = ?::UUID", [run_id]).to_dict("records")
     if not rows:
@@ -178,25 +193,47 @@ def _names(settings: dict[str, Any], technique: str) -> list[str]:
 
 def _close_orphans(store: Store, run_id: str) -> None:
     """A run that says it is running while this process holds the machine's measurement has lost its process."""
+    from lab.store.turnstile import Busy
+
     with contextlib.suppress(Busy):
         orphans = store.frame("SELECT run_id FROM runs WHERE status = 'running' AND run_id <> ?::UUID", [run_id])
         for orphan in orphans["run_id"]:
             store.finish_run(orphan, "interrupted")
 
 
+def _leave_if_stopped(run_id: str, ready: threading.Event) -> None:
+    """Until the run itself listens: nothing has been asked or told yet, so the process may end at once."""
+    while not ready.wait(STOP_POLL_S):
+        if processes.stop_asked(run_id):
+            with contextlib.suppress(OSError):
+                processes.add_progress(run_id, {"kind": "ended", "status": "interrupted", "text": "Stopped by request."})
+            os._exit(CODES["interrupted"])
+
+
+CODES = {"finished": 0, "interrupted": 130}
+
+
 def main(arguments: list[str]) -> int:
     path = Path(arguments[0])
     given = json.loads(path.read_text())
     path.unlink()
+    run_id, ready = given["run_id"], threading.Event()
+    threading.Thread(target=_leave_if_stopped, args=(run_id, ready), daemon=True).start()
     try:
-        done = measure(config_of(**given["config"]), run_id=given["run_id"])
+        for name in ("lab.harness.runner", "lab.store.store"):
+            import_module(name)
+        from lab.harness.plan import config_of
+
+        config = config_of(**given["config"])
+        ready.set()
+        done = measure(config, run_id=run_id)
     except LabError as error:
         text = scrub.text(str(error), scrub.MESSAGE)
-        if not any(entry["kind"] == "ended" for entry in processes.read_progress(given["run_id"])[0]):
-            processes.add_progress(given["run_id"], {"kind": "ended", "status": "failed", "text": text})
+        if not any(entry["kind"] == "ended" for entry in processes.read_progress(run_id)[0]):
+            processes.add_progress(run_id, {"kind": "ended", "status": "failed", "text": text})
         print(text, file=sys.stderr)
         return 1
-    return {"finished": 0, "interrupted": 130}.get(done.status, 1)
+    return CODES.get(done.status, 1)
 
 
 if __name__ == "__main__":

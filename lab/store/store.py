@@ -32,12 +32,14 @@ COLUMNS = {table: [column.name for column in fields(row)] for table, row in ROWS
 # What a program of the lab never needs; the same for all connections of a process, or DuckDB refuses the second one.
 CONFIG = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false", "python_enable_replacements": "false"}
 READ_PATIENCE_S = 10.0
-SHORT_PATIENCE_S = 1.0
+SHORT_PATIENCE_S = 0.5
 """Where rows wait beside the database, which can be read without it."""
 LARGEST_COPY = 2**30
 OURS: set[tuple[int, int]] = set()
 """Files whose views this process has seen to be the lab's own: to compare them takes some milliseconds."""
 RETRY_S = 0.05
+HELD: set[Path] = set()
+"""Databases that somebody else held when this process last asked to write: it then asks for a moment only."""
 BROKEN = (duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException, duckdb.IOException)
 # What a row can be wrong in. Whatever else a write fails with says nothing about the row: it could not be written, and is kept.
 UNFIT = (
@@ -78,7 +80,6 @@ class Store:
         self._writes = threading.RLock()
         self._held = threading.local()
         self._current: tuple[int, int] | None = None
-        self._was_busy = False
 
     # Reading
 
@@ -350,7 +351,7 @@ class Store:
     @contextmanager
     def _writing(self, patience_s: float | None = None) -> Iterator[tuple[duckdb.DuckDBPyConnection, turnstile.Turn]]:
         # While a foreign program keeps the file, a run should not lose ten seconds at every block: ask once, briefly, and spool.
-        patience_s = min(self.patience_s, 0.2) if self._was_busy else min(self.patience_s, patience_s or self.patience_s)
+        patience_s = min(self.patience_s, 0.2) if self.path in HELD else min(self.patience_s, patience_s or self.patience_s)
         deadline = clock.now_ns() + int(patience_s * 1e9)
         try:
             while True:
@@ -359,14 +360,14 @@ class Store:
                     connection = self._open(read_only=False, deadline_ns=deadline)
                     if connection is not None:
                         try:
-                            self._was_busy = False
+                            HELD.discard(self.path)
                             yield connection, turn
                         finally:
                             connection.close()
                         return
                 clock.pause_s(RETRY_S)
         except Busy:
-            self._was_busy = True
+            HELD.add(self.path)
             raise
 
     @contextmanager

@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 
 RENEWALS = 4
 """In the time of one lease."""
+LONGEST_S = 10
+"""Waited for one answer: the process must end soon after its starter."""
 
 
 def start(terms: dict[str, Any]) -> subprocess.Popen:
@@ -36,7 +38,7 @@ def stop(process: subprocess.Popen | None) -> None:
 
 
 def renew(terms: dict[str, Any]) -> None:
-    server = http.client.HTTPConnection(urlsplit(terms["base_url"]).netloc, timeout=max(terms["seconds"], 1))
+    server = http.client.HTTPConnection(urlsplit(terms["base_url"]).netloc, timeout=min(max(terms["seconds"], 1), LONGEST_S))
     body = {name: terms[name] for name in ("lease", "holder", "pid", "seconds")}
     with contextlib.closing(server), contextlib.suppress(OSError, http.client.HTTPException):
         server.request("POST", "/lease", json.dumps(body), {"x-api-key": terms["api_key"], "content-type": "application/json"})

@@ -25,6 +25,8 @@ from lab.model import LabError, new_id
 
 SERVER_START_S = 300.0
 SLOW_ANSWER_S = 60.0
+ALIKE = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
+"""In which every shell's `ps` words an instant alike."""
 _started: list[subprocess.Popen] = []
 
 
@@ -61,7 +63,7 @@ def born(pid: int) -> str | None:
             return None
     except (OSError, IndexError):
         pass
-    told = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    told = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False, env=ALIKE)
     return told.stdout.strip() or None
 
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 PATIENCE_S = 0.5
 STOPPED_S = 0.5
 STOP_POLL_S = 0.1
+LEFT: list[asyncio.Task] = []
+"""Tasks of the user's own that would not end, kept from the collector: it would end them where nothing of theirs is in place."""
 
 
 class Measured(NamedTuple):
@@ -56,7 +58,7 @@ def measure(
             processes.start_afresh(run_id)
         # Rows that cannot be written now are safe beside the database: nothing is won by waiting, and Stop would wait too.
         store = Store(config.db, PATIENCE_S, PATIENCE_S)
-        _close_orphans(store, run_id)
+        store.close_orphans(run_id)
         joined = None
         if config.join_run:
             config, joined = join(store, config)
@@ -112,19 +114,29 @@ def _run(runner: BenchmarkRunner, run_id: str, ending: threading.Event, stop: Ca
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             with contextlib.suppress(RuntimeError, ValueError):  # not the main thread: then who started it also ends it
-                loop.add_signal_handler(name, ending.set)
+                if signal.getsignal(name) is not signal.SIG_IGN:  # as nohup leaves it
+                    loop.add_signal_handler(name, ending.set)
         runner.stop = stop
         await runner.run()
         return Measured(run_id, runner.status, runner.text)
 
     try:
-        import uvloop
-
-        factory = uvloop.new_event_loop
+        from uvloop import new_event_loop
     except ImportError:
-        factory = None
-    with asyncio.Runner(loop_factory=factory) as loop:
-        return loop.run(main())
+        from asyncio import new_event_loop
+    loop = new_event_loop()
+    try:
+        return loop.run_until_complete(main())
+    finally:
+        # Not asyncio.run, which would wait for code of the user's that does not let go.
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        if left:
+            loop.run_until_complete(asyncio.wait(left, timeout=STOPPED_S))
+            LEFT.extend(task for task in left if not task.done())
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
 
 
 def join(store: Store, config: BenchmarkConfig) -> tuple[BenchmarkConfig, Joined]:
@@ -191,16 +203,6 @@ def _names(settings: dict[str, Any], technique: str) -> list[str]:
     return [f"{arm['technique']}.{arm['arm']}" for arm in arms] if technique == "side-by-side" else [arm["arm"] for arm in arms]
 
 
-def _close_orphans(store: Store, run_id: str) -> None:
-    """A run that says it is running while this process holds the machine's measurement has lost its process."""
-    from lab.store.turnstile import Busy
-
-    with contextlib.suppress(Busy):
-        orphans = store.frame("SELECT run_id FROM runs WHERE status = 'running' AND run_id <> ?::UUID", [run_id])
-        for orphan in orphans["run_id"]:
-            store.finish_run(orphan, "interrupted")
-
-
 def _leave_if_stopped(run_id: str, ready: threading.Event) -> None:
     """Until the run itself listens: nothing has been asked or told yet, so the process may end at once."""
     while not ready.wait(STOP_POLL_S):
@@ -233,7 +235,10 @@ def main(arguments: list[str]) -> int:
             processes.add_progress(run_id, {"kind": "ended", "status": "failed", "text": text})
         print(text, file=sys.stderr)
         return 1
-    return CODES.get(done.status, 1)
+    code = CODES.get(done.status, 1)
+    if LEFT:
+        os._exit(code)
+    return code
 
 
 if __name__ == "__main__":

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
+import threading
 
 import duckdb
 import pytest
@@ -121,7 +123,7 @@ def test_a_commit_that_fails_deletes_no_row(db, monkeypatch):
         raise duckdb.IOException("IO Error: Could not write file: No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("lab.store.store._applied", full)
+        patch.setattr("lab.store.changes.applied", full)
         assert store.write_trials([a_trial(run_id, session_id, 1)]) is False
     assert queries.trials(store, run_id)["block"].tolist() == [1]
 
@@ -151,3 +153,103 @@ def test_a_full_disk_of_its_own_keeps_what_was_told(tmp_path):
         assert not journal.files(Store(disk / "lab.duckdb")._spool)
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=False)
+
+
+def test_whoever_only_looks_keeps_no_row_from_being_taken_in(db):
+    """A page that asks for the version all the time, beside writers that leave their rows and go."""
+    store, run_id = filled(db, 0)
+    session_id = queries.run(store, run_id)["sessions"][0]["session_id"]
+    looking, ended = Store(db), threading.Event()
+    thread = threading.Thread(target=lambda: [looking.version() for _ in iter(ended.is_set, True)])
+    thread.start()
+    try:
+        for block in range(40):
+            writer = Store(db)
+            writer.keep(a_trial(run_id, session_id, block))
+            writer._journal.close()
+            assert store.set_note(run_id, "taken in") and not journal.files(store._spool)
+    finally:
+        ended.set()
+        thread.join()
+    assert len(queries.trials(store, run_id)) == 40
+
+
+def test_rows_that_neither_the_database_nor_the_spool_took_are_said_and_written_later(db):
+    store, run_id = filled(db, 0)
+    session_id = queries.run(store, run_id)["sessions"][0]["session_id"]
+    program = held_by_a_foreign_program(db)
+    writer = Store(db, 0.2)
+    try:
+        writer._spool.write_text("a file where the folder would be")
+        with pytest.raises(LabError, match="can be written"):
+            writer.rename(run_id, "named while nothing could be written")
+        writer._spool.unlink()
+        writer.keep(a_trial(run_id, session_id, 1))
+        assert not writer.write_trials([])
+    finally:
+        program.communicate("\n")
+    assert queries.run(store, run_id)["name"] == "named while nothing could be written"
+    assert queries.trials(store, run_id)["block"].tolist() == [1]
+
+
+def test_a_spool_that_somebody_removes_costs_no_row(db):
+    store, run_id = filled(db, 0)
+    session_id = queries.run(store, run_id)["sessions"][0]["session_id"]
+    program = held_by_a_foreign_program(db)
+    writer = Store(db, 0.2)
+    try:
+        writer.keep(a_trial(run_id, session_id, 1))
+        shutil.rmtree(writer._spool)
+        writer.keep(a_trial(run_id, session_id, 2))
+        assert not writer.write_trials([])
+    finally:
+        program.communicate("\n")
+    assert sorted(queries.trials(store, run_id)["block"]) == [1, 2]
+
+
+STRANGE = ['{"rows": []}', '{"rows": null}', '{"rows": "abc"}', '{"rows": {"runs": [1]}}', '{"rows": {"calls": 3}}', '"x"', "7", "{}"]
+
+
+def test_strange_lines_in_the_spool_break_no_page_and_no_write(db):
+    store, run_id = filled(db)
+    store._spool.mkdir()
+    strange = [*STRANGE, '{"rows": {"runs": [{"settings": ' + "[" * 900 + "]" * 900 + "}]}}"]
+    (store._spool / "1.jsonl").write_text("\n".join(strange) + "\n")
+    assert len(queries.trials(store, run_id)) == 4
+    assert store.set_note(run_id, "kept")
+    assert len((store._spool / "1.refused").read_text().splitlines()) >= len(STRANGE) - 1
+
+
+@pytest.mark.parametrize("content", [b"this is not a database" * 400])
+def test_what_waits_does_not_hide_that_the_database_is_broken(db, content):
+    store, run_id = filled(db)
+    db.write_bytes(content)
+    store._spool.mkdir()
+    (store._spool / "1.jsonl").write_text(f'{{"update": "{run_id}", "name": "x"}}\n')
+    with pytest.raises(LabError, match="Cannot read"):
+        queries.runs(Store(db))
+
+
+def test_what_has_no_spool_to_fall_back_on_is_patient(db):
+    store, run_id = filled(db)
+    program = held_by_a_foreign_program(db)
+    try:
+        assert not Store(db, 0.2).set_note(run_id, "held")
+        threading.Timer(1, lambda: program.communicate("\n")).start()
+        store.delete_run(run_id)
+    finally:
+        program.wait(20)
+    assert queries.runs(store).empty
+
+
+def test_much_that_waits_keeps_no_run_waiting(db, monkeypatch):
+    store, run_id = filled(db, 0)
+    session_id = queries.run(store, run_id)["sessions"][0]["session_id"]
+    monkeypatch.setattr("lab.store.store.TAKEN_IN_BYTES_PER_S", 10)
+    program = held_by_a_foreign_program(db)
+    hurried = Store(db, 0.2)
+    hurried.keep(a_trial(run_id, session_id, 1))
+    assert not hurried.write_trials([])
+    program.communicate("\n")
+    assert not hurried.finish_run(run_id, "finished")  # behind what waits, in its order
+    assert queries.run(Store(db), run_id)["status"] == "finished" and not journal.files(store._spool)

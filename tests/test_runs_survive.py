@@ -13,7 +13,6 @@ import tempfile
 import threading
 from pathlib import Path
 
-import duckdb
 import pytest
 
 from lab import clock, heartbeat, paths, processes
@@ -54,7 +53,7 @@ def test_a_killed_worker_loses_no_trial_that_was_told(db, how):
     os.kill(processes.running().pid, how)
     wait_for(lambda: processes.running() is None)
     told = {entry["trial_id"] for entry in entries(run_id, "trial")}
-    assert told == set(queries.trials(Store(db), run_id)["trial_id"])
+    assert told <= set(queries.trials(Store(db), run_id)["trial_id"])
     assert queries.run(Store(db), run_id)["status"] == "interrupted"
 
 
@@ -143,24 +142,24 @@ def test_garbage_in_a_card_or_a_lock_is_as_if_there_were_none(garbage):
 
 def test_a_run_whose_end_meets_a_held_database_ends_finished_and_prints_its_json(simulated, db):
     filled(db)
-    command = [sys.executable, "main.py", "streaming", "--runs", "6", "--warmup", "0", "--json", "--endpoint", simulated.base_url]
+    command = [sys.executable, "main.py", "streaming", "--runs", "8", "--warmup", "0", "--json", "--endpoint", simulated.base_url]
     environment = {**os.environ, "LAB_LOCAL_KEY": simulated.api_key}
     process = subprocess.Popen(command, cwd=paths.ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert read_to(process.stderr, "3/12 ")
+    assert read_to(process.stderr, "3/16 ")
     program = None
-    for _ in range(50):  # between two writes of the run
+    while program is None:  # between two writes of the run
         with contextlib.suppress(AssertionError):
             program = held_by_a_foreign_program(db)
-            break
     try:
         out, err = process.communicate(timeout=120)
         result = json.loads(out)
         assert (process.returncode, result["status"]) == (0, "finished"), err
-        assert [arm["n"] for arm in result["arms"]] == [6, 6]
+        assert "cannot be written now" in err
+        assert [arm["n"] for arm in result["arms"]] == [8, 8]
     finally:
         program.communicate("\n")
     assert queries.run(Store(db), result["run_id"])["status"] == "finished"
-    assert len(queries.trials(Store(db), result["run_id"])) == 12
+    assert len(queries.trials(Store(db), result["run_id"])) == 16
 
 
 # The lease
@@ -196,7 +195,7 @@ async def test_a_lease_that_ran_out_is_taken_anew(simulated, endpoint, monkeypat
 
 
 async def test_a_server_that_another_measurement_has_is_waited_for(simulated, endpoint):
-    simulated.ask("POST", "/lease", json={"holder": "another run", "pid": os.getpid(), "seconds": 1})
+    simulated.ask("POST", "/lease", json={"holder": "another run", "pid": os.getpid(), "seconds": 4})
     tried = runner(endpoint, Kept())
     await tried.run()
     assert tried.status == "finished"
@@ -270,7 +269,9 @@ def test_a_killed_servers_snapshots_go_at_the_next_start():
         foreign.rmdir()
 
 
-# Stop
+# Stop: bench/stop.py holds the two seconds; here the bound is generous, and below what would be waited for without it.
+
+SOON_S = 6
 
 
 async def ended_after_stop(tried, asked: threading.Event, moment: threading.Event | None = None) -> float:
@@ -293,7 +294,7 @@ async def test_stop_works_while_the_server_starts(simulated, endpoint, monkeypat
         clock.pause_s(30)
 
     monkeypatch.setattr(registry, "connect", connect)
-    assert await ended_after_stop(runner(endpoint, Kept(), stop=asked.is_set), asked, moment) < 8
+    assert await ended_after_stop(runner(endpoint, Kept(), stop=asked.is_set), asked, moment) < SOON_S
 
 
 async def test_stop_works_while_the_model_loads(simulated, endpoint, monkeypatch):
@@ -307,16 +308,17 @@ async def test_stop_works_while_the_model_loads(simulated, endpoint, monkeypatch
         return await own(self, method, path, *rest)
 
     monkeypatch.setattr(sessions.Session, "_own", slow)
-    assert await ended_after_stop(runner(endpoint, Kept(), stop=asked.is_set), asked, moment) < 8
+    assert await ended_after_stop(runner(endpoint, Kept(), stop=asked.is_set), asked, moment) < SOON_S
 
 
 async def test_stop_works_while_a_lease_is_waited_for(simulated, endpoint):
-    simulated.ask("POST", "/lease", json={"holder": "another run", "pid": os.getpid(), "seconds": 3})
+    lease = simulated.ask("POST", "/lease", json={"holder": "another run", "pid": os.getpid(), "seconds": 20})["lease"]
     asked, moment = threading.Event(), threading.Event()
     tried = runner(endpoint, Kept(), stop=asked.is_set)
     tell = tried.tell
-    tried.tell = lambda entry: (moment.set(), tell(entry))
-    assert await ended_after_stop(tried, asked, moment) < 2.9
+    tried.tell = lambda entry: (moment.set() if "another run" in entry.get("text", "") else None, tell(entry))
+    assert await ended_after_stop(tried, asked, moment) < SOON_S
+    simulated.ask("DELETE", "/lease", json={"lease": lease})
 
 
 async def test_stop_works_while_a_judge_is_asked_and_the_trial_it_judges_counts(simulated, endpoint, monkeypatch):
@@ -335,7 +337,7 @@ async def test_stop_works_while_a_judge_is_asked_and_the_trial_it_judges_counts(
     monkeypatch.setattr("lab.harness.runner.definitions.score", lambda task, answer: None)
     sink = Kept()
     tried = runner(endpoint, sink, a_technique(trial), monkeypatch, stop=asked.is_set)
-    assert await ended_after_stop(tried, asked, moment) < 8
+    assert await ended_after_stop(tried, asked, moment) < SOON_S
     assert [f.trial.outcome for f in sink.trials] == ["ok"]
 
 
@@ -354,7 +356,7 @@ async def test_stop_works_where_the_users_code_will_not_let_go(simulated, endpoi
 
     sink = Kept()
     tried = runner(endpoint, sink, a_technique(trial), monkeypatch, stop=asked.is_set)
-    assert await ended_after_stop(tried, asked, moment) < 8
+    assert await ended_after_stop(tried, asked, moment) < SOON_S
     assert [f.trial.outcome for f in sink.trials] == ["cancelled"]
     for task in asyncio.all_tasks() - {asyncio.current_task()}:
         while not task.done():
@@ -368,12 +370,11 @@ async def test_stop_works_while_another_program_holds_the_database(simulated, en
     asked = threading.Event()
     store = Store(db, 1.0)
     try:
-        assert await ended_after_stop(runner(endpoint, store, stop=asked.is_set, runs=200), asked) < 8
+        assert await ended_after_stop(runner(endpoint, store, stop=asked.is_set, runs=200), asked) < SOON_S
         store.close()
     finally:
         program.communicate("\n")
-    with duckdb.connect(":memory:"):
-        assert len(queries.runs(Store(db))) == 2
+    assert len(queries.runs(Store(db))) == 2
 
 
 def test_what_the_store_is_given_fits_whatever_it_holds(db):
@@ -429,3 +430,73 @@ async def test_a_run_on_the_embedded_model_survives_blocks_longer_than_its_lease
     await tried.run()
     assert tried.status == "finished" and [f.trial.outcome for f in sink.trials] == ["ok", "ok"]
     assert sum(f.trial.ended_ns - f.trial.started_ns for f in sink.trials) > 1e9  # longer than the lease
+
+
+async def test_a_stop_while_the_disk_refuses_tells_no_trial_that_was_not_kept(simulated, endpoint):
+    asked = threading.Event()
+
+    class Slow(Kept):
+        def keep(self, trial):
+            asked.set()
+            clock.pause_s(0.5)
+            raise LabError("Cannot write here: No space left on device.")
+
+    tried = runner(endpoint, Slow(), stop=asked.is_set)
+    with pytest.raises(LabError, match="No space left"):
+        await tried.run()
+    assert not any(entry["kind"] == "trial" for entry in tried.told) and tried.status == "failed"
+
+
+@pytest.mark.parametrize("stubborn", ["a thread", "a task"])
+def test_a_process_does_not_wait_for_what_the_users_code_has_left_behind(simulated, db, stubborn, monkeypatch):
+    from lab import Lab, library, worker
+
+    monkeypatch.setenv("LAB_LOCAL_KEY", simulated.api_key)
+    begun = threading.Event()
+
+    async def agent(client, task):
+        begun.set()
+        if stubborn == "a thread":
+            await asyncio.to_thread(clock.pause_s, 30)
+        for _ in range(30):
+            with contextlib.suppress(asyncio.CancelledError):
+                await sleep_s(1)
+
+    run_id = new_id()
+    stopping = threading.Thread(target=lambda: (begun.wait(30), processes.stop(run_id)))
+    stopping.start()
+    lab = Lab(endpoint=simulated.base_url, progress=False)
+    at_ns = clock.now_ns()
+    config = lab._config("agents", {"runs": 3, "warmup": 0, "tasks": library._tasks(["Hello"])})
+    done = worker.measure(config, run_id=run_id, technique=library.technique_of({"a": agent, "b": agent}))
+    stopping.join()
+    assert done.status == "interrupted" and (clock.now_ns() - at_ns) / 1e9 < 15
+
+
+def test_a_command_under_nohup_outlives_its_terminal(simulated, db):
+    command = ["nohup", sys.executable, "main.py", "streaming", "--runs", "3", "--warmup", "0", "--endpoint", simulated.base_url]
+    environment = {**os.environ, "LAB_LOCAL_KEY": simulated.api_key}
+    with subprocess.Popen(command, cwd=paths.ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert read_to(process.stdout, "1/6 ")
+        process.send_signal(signal.SIGHUP)
+        process.communicate(timeout=60)
+    assert process.returncode == 0 and queries.runs(Store(db))["status"].tolist() == ["finished"]
+
+
+async def test_a_lease_whose_answer_a_stop_did_not_wait_for_is_given_back(simulated, endpoint, monkeypatch):
+    asked, moment = threading.Event(), threading.Event()
+    own = sessions.Session._own
+
+    async def slow(self, method, path, *rest):
+        answer = await own(self, method, path, *rest)
+        if method == "POST" and path == "/lease":
+            moment.set()
+            await sleep_s(30)
+        return answer
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sessions.Session, "_own", slow)
+        await ended_after_stop(runner(endpoint, Kept(), stop=asked.is_set), asked, moment)
+    tried = runner(endpoint, Kept())
+    await tried.run()
+    assert tried.status == "finished" and not any("Another measurement" in entry.get("text", "") for entry in tried.told)

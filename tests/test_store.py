@@ -16,8 +16,9 @@ import pytest
 from lab import clock, paths, processes
 from lab.model import CallRow, EventRow, FinishedTrial, LabError, RunRow, SessionRow, SpanRow, TrialRow, new_id
 from lab.store import migrations, queries
+from lab.store.changes import COLUMNS, ROWS
 from lab.store.export import FORMATS, export, frame_bytes
-from lab.store.store import COLUMNS, ROWS, Imported, Store
+from lab.store.store import Imported, Store
 
 MS = 1_000_000
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import os
 import platform
@@ -12,6 +11,7 @@ import subprocess
 import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol
@@ -101,7 +101,7 @@ class BenchmarkRunner:
         self.failed_because: dict[str, str] = {}
         """By arm, the last one's."""
         self.differences: list[float] = list(joined.differences) if joined else []
-        self.stopping = False
+        self.stopping, self.written = False, True
         self.outcomes: dict[str, Counter[str]] = {}
         """Of the measured trials of this session, by arm."""
 
@@ -115,6 +115,8 @@ class BenchmarkRunner:
         done = self.joined.complete if self.joined else ()
         if refusals := estimate(self.config, self.endpoint, self.technique, done).refusals:
             raise LabError(" ".join(refusals))
+        # Calls on threads that are left behind, the user's own too, must not keep the process.
+        asyncio.get_running_loop().set_default_executor(Unwaited())
         measuring = asyncio.create_task(self._run())
         try:
             while not (await asyncio.wait({measuring}, timeout=STOP_POLL_S))[0]:
@@ -134,7 +136,7 @@ class BenchmarkRunner:
         self.session = Session(self.run_id, self.endpoint, keep, self.config.deadline_s, self._note)
         try:
             self._say_if_busy()
-            connected = on_a_thread(registry.connect, self.endpoint)
+            connected = asyncio.to_thread(registry.connect, self.endpoint)
             self.endpoint = await self._patiently(connected, f"The {self.endpoint.name} server is slow to start; waiting for it.")
             self.session.endpoint = self.endpoint
             blocks = self._blocks()
@@ -199,8 +201,10 @@ class BenchmarkRunner:
 
     async def _store(self, write: Callable, *values: Any) -> None:
         """On a thread: a database that somebody else holds must not hold the loop up."""
-        if await to_the_end(asyncio.to_thread(write, *values)) is False:
+        written = await to_the_end(asyncio.to_thread(write, *values)) is not False
+        if not written and self.written:
             self._note("The database cannot be written now; the rows are safe in the spool beside it and will be taken in.")
+        self.written = written
 
     # What to do
 
@@ -480,31 +484,30 @@ async def to_the_end(work: Awaitable) -> Any:
             await asyncio.wait({task})
         except asyncio.CancelledError as e:
             cancelled = e
+    result = task.result()  # what went wrong comes first: a row that was not kept must not be told
     if cancelled is not None:
-        task.exception()
         raise cancelled
-    return task.result()
+    return result
 
 
-async def on_a_thread(work: Callable, *values: Any) -> Any:
-    """Like asyncio.to_thread, but a thread that is no longer waited for does not keep the process from ending."""
-    loop, result = asyncio.get_running_loop(), asyncio.get_running_loop().create_future()
+class Unwaited(ThreadPoolExecutor):
+    """A thread for each call; one that is no longer waited for ends with the process, and does not keep it."""
 
-    def settle(answer: Any, error: BaseException | None) -> None:
-        if not result.done():
-            result.set_exception(error) if error else result.set_result(answer)
+    def submit(self, work: Callable, /, *values: Any, **named: Any) -> Future:
+        future: Future = Future()
 
-    def run() -> None:
-        answer, error = None, None
-        try:
-            answer = work(*values)
-        except BaseException as e:
-            error = e
-        with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits
-            loop.call_soon_threadsafe(settle, answer, error)
+        def run() -> None:
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(work(*values, **named))
+                except BaseException as error:
+                    future.set_exception(error)
 
-    threading.Thread(target=run, daemon=True, name="lab-connect").start()
-    return await result
+        threading.Thread(target=run, daemon=True, name="lab-call").start()
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """There is nothing to shut down."""
 
 
 def clocks(finished: FinishedTrial) -> dict[str, float | None]:

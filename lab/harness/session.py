@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 import subprocess
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
@@ -100,14 +101,16 @@ class Session:
 
     async def _take_lease(self) -> None:
         """Take it or keep it; while another measurement has it, wait, and say so."""
+        # Its name is chosen here, so that one whose answer a Stop did not wait for can be given back.
+        self.lease = self.lease or secrets.token_hex(16)
         waiting = False
         while True:
             try:
-                self.lease = (await self._own("POST", "/lease", self._terms()))["lease"]
+                await self._own("POST", "/lease", self._terms())
                 break
             except Held as held:
                 if not waiting:
-                    self.note(f"{held} Waiting for it to end.")
+                    self.note(str(held))
                 waiting = True
                 await sleep_s(HELD_POLL_S)
         if self._heart is None:
@@ -153,8 +156,7 @@ class Session:
         return cost if cost is not None else pricing.ceiling_usd(usage, today()) if self.endpoint.kind == "live" else 0.0
 
     def _terms(self) -> dict[str, Any]:
-        terms = {"holder": f"run {self.run_id}", "pid": os.getpid(), "seconds": LEASE_S}
-        return {**terms, "lease": self.lease} if self.lease else terms
+        return {"lease": self.lease, "holder": f"run {self.run_id}", "pid": os.getpid(), "seconds": LEASE_S}
 
     async def _own(self, method: str, path: str, body: dict[str, Any], timeout_s: float = ANSWER_S) -> dict[str, Any]:
         headers = {"x-api-key": self.endpoint.api_key, **({"x-lab-lease": self.lease} if self.lease else {})}
@@ -166,7 +168,8 @@ class Session:
             raise LabError(
                 f"The {self.endpoint.kind} server at {self.endpoint.base_url} does not answer ({type(error).__name__})."
             ) from error
+        if reply.status_code == 409:
+            raise Held(f"Another measurement uses the {self.endpoint.kind} server; waiting for it to end. {answer['error']['message']}")
         if reply.status_code >= 400:
-            refusal = Held if reply.status_code == 409 else LabError
-            raise refusal(f"The {self.endpoint.kind} server refused: {answer['error']['message']}")
+            raise LabError(f"The {self.endpoint.kind} server refused: {answer['error']['message']}")
         return answer

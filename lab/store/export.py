@@ -11,7 +11,8 @@ import pandas as pd
 
 from lab.model import LabError
 from lab.store import migrations, turnstile
-from lab.store.store import READ_PATIENCE_S, ROWS, Store, as_uuid
+from lab.store.changes import ROWS
+from lab.store.store import READ_PATIENCE_S, Store, as_uuid
 
 FORMATS = ("parquet", "csv", "json", "duckdb")
 COPY = {"parquet": "FORMAT parquet", "csv": "FORMAT csv, HEADER", "json": "FORMAT json, ARRAY true"}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -41,6 +42,14 @@ class Journal:
                 os.ftruncate(descriptor, size)  # half a line would swallow the next one
             raise
 
+    def is_lost(self) -> bool:
+        """Whether somebody has removed the file: what is appended to it would be nowhere. The next append makes another."""
+        if self.file is not None and not os.fstat(self.file.fileno()).st_nlink:
+            self.file.close()
+            self.file = None
+            return True
+        return False
+
     def clear(self) -> None:
         """All of it is in the database."""
         if self.file is not None:
@@ -63,12 +72,10 @@ class Journal:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             file = os.fdopen(descriptor, "r+b", buffering=0)
             named = _Named(file, path)
-            with suppress(BlockingIOError):
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # Somebody may have found it before it had its owner, and have taken it away as an empty one.
-                if _is(path, descriptor):
-                    _sync_folder(self.folder)
-                    return named
+            # Somebody may have found it before it had its owner, and have taken it away as an empty one.
+            if _ours(descriptor) and _is(path, descriptor):
+                _sync_folder(self.folder)
+                return named
             file.close()
             clock.pause_s(0.001)
 
@@ -90,10 +97,32 @@ def ownerless(folder: Path) -> list[Path]:
     """The files with lines in them whose owner has ended, oldest first."""
     found = []
     for path in files(folder):
-        with suppress(OSError), _held(path) as descriptor:
-            if descriptor is not None and os.fstat(descriptor).st_size:
+        with suppress(OSError), _opened(path) as descriptor:
+            if os.fstat(descriptor).st_size and _is(path, descriptor) and _locked(descriptor, fcntl.LOCK_SH):
                 found.append(path)
     return found
+
+
+def size(folder: Path) -> int:
+    """Bytes in all files, those with an owner too."""
+    total = 0
+    for path in files(folder):
+        with suppress(OSError):
+            total += path.stat().st_size
+    return total
+
+
+def set_aside(file: Path, lines: list[str]) -> bool:
+    """Write what does not fit into FILE.refused; whether that could be done."""
+    aside = file.with_suffix(".refused")
+    try:
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text("".join(line + "\n" for line in lines))
+    except OSError as error:
+        logging.getLogger(__name__).warning("%s cannot be written (%s): what does not fit the database stays", aside, error.strerror)
+        return False
+    logging.getLogger(__name__).warning("%s: %d lines do not fit the database and are set aside", aside, len(lines))
+    return True
 
 
 def files(folder: Path) -> list[Path]:
@@ -103,41 +132,51 @@ def files(folder: Path) -> list[Path]:
         return []
 
 
-def lines(path: Path) -> Iterator[tuple[str, dict[str, Any] | None]]:
-    """Each whole line and what it says; None where it says nothing. The last one may be torn: its writer was killed, nobody was told."""
+def lines(path: Path) -> Iterator[tuple[str, Any]]:
+    """Each whole line and what it says; None where that is no JSON. The last one may be torn: its writer was killed, nobody was told."""
     data = path.read_bytes()
     for line in data[: data.rfind(b"\n") + 1].splitlines():
         if not line.strip(b"\0 "):
             continue
         text = line.decode("utf-8", "replace")
         try:
-            change = json.loads(text)
+            yield text, json.loads(text)
         except (ValueError, RecursionError):
-            change = None
-        yield text, change if isinstance(change, dict) else None
+            yield text, None
 
 
 @contextmanager
 def taken(path: Path) -> Iterator[bool]:
     """Hold an ownerless file; False where it has an owner, or is gone."""
     try:
-        held = _held(path)
-        with held as descriptor:
-            yield descriptor is not None
+        with _opened(path) as descriptor:
+            yield _ours(descriptor) and _is(path, descriptor)
     except FileNotFoundError:
         yield False
 
 
+def _ours(descriptor: int) -> bool:
+    """Whoever only looks holds the file for a moment too; its owner holds it against those who look."""
+    while not _locked(descriptor, fcntl.LOCK_EX):
+        if not _locked(descriptor, fcntl.LOCK_SH):
+            return False
+        clock.pause_s(0.0005)
+    return True
+
+
+def _locked(descriptor: int, how: int) -> bool:
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 @contextmanager
-def _held(path: Path) -> Iterator[int | None]:
+def _opened(path: Path) -> Iterator[int]:
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-            return
-        yield descriptor if _is(path, descriptor) else None
+        yield descriptor
     finally:
         os.close(descriptor)
 

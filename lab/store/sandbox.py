@@ -127,6 +127,9 @@ def main() -> int:
         sentence = f"The query needed more than {order['memory']}. Narrow it with WHERE run_id = … or look at fewer columns."
     except duckdb.PermissionException as error:
         sentence = f"Not here: {str(error).splitlines()[0].partition(': ')[2]}"
+    except duckdb.IOException as error:
+        held = "Could not set lock" in str(error)
+        sentence = "Another program holds the database. Close it there and ask again." if held else str(error).splitlines()[0]
     except duckdb.Error as error:
         sentence = str(error).splitlines()[0]
     else:

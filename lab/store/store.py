@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import json
-import logging
-import math
 import shutil
 import tempfile
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import fields
-from datetime import datetime
-from functools import cache
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,38 +16,27 @@ import duckdb
 import pandas as pd
 
 from lab import clock, paths
-from lab.model import CallRow, EventRow, FinishedTrial, LabError, RunRow, SessionRow, SpanRow, Status, TrialRow, new_id
-from lab.store import frames, importing, journal, migrations, turnstile
+from lab.model import FinishedTrial, LabError, RunRow, SessionRow, Status, new_id
+from lab.store import changes, frames, importing, journal, migrations, turnstile
+from lab.store.changes import ROWS
 from lab.store.importing import Imported
 from lab.store.journal import Journal
 from lab.store.turnstile import Busy
 
-ROWS = {"runs": RunRow, "sessions": SessionRow, "trials": TrialRow, "calls": CallRow, "spans": SpanRow, "events": EventRow}
-COLUMNS = {table: [column.name for column in fields(row)] for table, row in ROWS.items()}
 # What a program of the lab never needs; the same for all connections of a process, or DuckDB refuses the second one.
 CONFIG = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false", "python_enable_replacements": "false"}
 READ_PATIENCE_S = 10.0
 SHORT_PATIENCE_S = 0.5
-"""Where rows wait beside the database, which can be read without it."""
-LARGEST_COPY = 2**30
+"""Of a reader for whom rows wait beside the database: they can be read there too."""
+LARGEST_COPY = 4 * 2**30
+AT_ONCE_BYTES, TAKEN_IN_BYTES_PER_S = 16_000_000, 10_000_000
+"""Of the spool: in one transaction; and as much as a write may take in before its own rows, by its patience."""
 OURS: set[tuple[int, int]] = set()
 """Files whose views this process has seen to be the lab's own: to compare them takes some milliseconds."""
 RETRY_S = 0.05
 HELD: set[Path] = set()
 """Databases that somebody else held when this process last asked to write: it then asks for a moment only."""
 BROKEN = (duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException, duckdb.IOException)
-# What a row can be wrong in. Whatever else a write fails with says nothing about the row: it could not be written, and is kept.
-UNFIT = (
-    duckdb.DataError,
-    duckdb.IntegrityError,
-    duckdb.NotSupportedError,
-    duckdb.ProgrammingError,
-    LookupError,
-    TypeError,
-    ValueError,
-)
-
-
 FULL = ("No space left", "Disk quota exceeded", "File too large", "Read-only file system")
 
 
@@ -109,10 +93,7 @@ class Store:
     @contextmanager
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A read-only connection while the turn lasts; what waits in the spool is in it. LabError where the file cannot be read."""
-        waiting = bool(journal.ownerless(self._spool))
-        if waiting and self._settled():
-            waiting = False
-        if waiting:
+        if not self._settled():
             with self._overlaid() as connection:
                 yield connection
             return
@@ -142,38 +123,46 @@ class Store:
                 renewed = True
 
     def _settled(self) -> bool:
-        """Whether what waited in the spool is in the database now."""
+        """Whether the database alone has everything: takes in what waits in the spool, if it can be written now."""
+        if not journal.ownerless(self._spool):
+            return True
         try:
             with self._transaction(SHORT_PATIENCE_S):
-                return True
-        except LabError:
+                pass
+        except (Busy, Full):
             return False
+        return not journal.ownerless(self._spool)
 
     @contextmanager
     def _overlaid(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """The database as it is on disk, and what waits beside it, together in memory: somebody holds the file, or the disk is full.
-
-        A large database is left out, and only what waits is seen.
-        """
+        """The database as it is on disk, and what waits beside it, together in memory: somebody holds the file, or the disk is full."""
         with self._connected(":memory:") as connection:
             migrations.apply(connection)
-            with suppress(OSError, duckdb.Error), tempfile.TemporaryDirectory(prefix="lab-copy-") as folder:
-                # A copy, since a file that somebody holds cannot be opened; what they have committed is in it and its log.
-                if self.path.stat().st_size <= LARGEST_COPY:
-                    copy = Path(folder) / "lab.duckdb"
-                    shutil.copyfile(self.path, copy)
-                    with suppress(FileNotFoundError):
-                        shutil.copyfile(f"{self.path}.wal", f"{copy}.wal")
-                    quoted = str(copy).replace("'", "''")
-                    connection.execute(f"ATTACH '{quoted}' AS copied")
-                    for table in ROWS:
-                        connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM copied.{table}")
-                    connection.execute("DETACH copied")
+            if self._exists():
+                self._copy_into(connection)
             for path in journal.files(self._spool):
                 for _, change in journal.lines(path):
-                    with suppress(*UNFIT, duckdb.Error):
-                        _apply(connection, change or {})
+                    with suppress(*changes.UNFIT):
+                        changes.apply(connection, change)
             yield connection
+
+    def _copy_into(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Of a copy, since a file that somebody holds cannot be opened; what they have committed is in it and its log."""
+        try:
+            if self.path.stat().st_size > LARGEST_COPY:
+                raise Busy(f"{self.path} cannot be written now, and is too large to be read beside what waits. Try again later.")
+            with tempfile.TemporaryDirectory(prefix="lab-copy-") as folder:
+                copy = Path(folder) / "lab.duckdb"
+                shutil.copyfile(self.path, copy)
+                with suppress(FileNotFoundError):
+                    shutil.copyfile(f"{self.path}.wal", f"{copy}.wal")
+                quoted = str(copy).replace("'", "''")
+                connection.execute(f"ATTACH '{quoted}' AS copied")
+                for table in ROWS:
+                    connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM copied.{table}")
+                connection.execute("DETACH copied")
+        except (OSError, duckdb.Error) as error:
+            raise Busy(f"{self.path} is being written by another program, and cannot be read now. Close it there and try again.") from error
 
     def version(self) -> int:
         """A number that changes with every write by any process: what pages cache by. 0 where there is no database."""
@@ -187,10 +176,10 @@ class Store:
 
     def write_run(self, row: RunRow) -> bool:
         """Add a run, or renew it when it is resumed (its note and name stay)."""
-        return self._write({"rows": {"runs": [_values(row)]}})
+        return self._write({"rows": {"runs": [changes.values(row)]}})
 
     def write_session(self, row: SessionRow) -> bool:
-        return self._write({"rows": {"sessions": [_values(row)]}})
+        return self._write({"rows": {"sessions": [changes.values(row)]}})
 
     def keep(self, trial: FinishedTrial) -> None:
         """On disk, beside the database, before this returns: a trial that was told survives whatever ends this process.
@@ -199,20 +188,22 @@ class Store:
         """
         with self._writes:
             try:
-                self._journal.append([_change([trial])], _plain)
+                self._append(changes.of_trials([trial]))
             except OSError as error:
                 raise LabError(_refused(self._spool, error)) from error
-            self._pending.append(_change([trial]))
-            self._journalled += 1
             self._kept.add(trial.trial.trial_id)
 
     def write_trials(self, trials: Sequence[FinishedTrial]) -> bool:
         """Trials with their calls, spans and events in one transaction; a trial that is there already is left alone."""
         fresh = [trial for trial in trials if trial.trial.trial_id not in self._kept]
-        return self._write(*([_change(fresh)] if fresh or not self._pending else []))
+        return self._write(*([changes.of_trials(fresh)] if fresh or not self._pending else []))
 
     def finish_run(self, run_id: str, status: Status) -> bool:
         return self._write({"update": as_uuid(run_id), "status": status, "ended_utc": clock.utc_now().isoformat()})
+
+    def close_orphans(self, run_id: str) -> bool:
+        """Runs that say they are running, begun before now, have lost their process: only `run_id` is measured on this machine."""
+        return not self._exists() or self._write({"orphans": as_uuid(run_id), "ended_utc": clock.utc_now().isoformat()})
 
     def set_note(self, run_id: str, note: str | None) -> bool:
         return self._write({"update": as_uuid(run_id), "note": note or None})
@@ -264,8 +255,8 @@ class Store:
         """Write what is still in memory; raises LabError if neither the database nor its spool can take it."""
         with self._writes:
             try:
-                if self._pending and not self._write() and self._pending:
-                    raise LabError(f"{len(self._pending)} writes could not be kept: neither {self.path} nor {self._spool} can be written.")
+                if self._pending:
+                    self._write()
             finally:
                 self._journal.close()
 
@@ -297,7 +288,7 @@ class Store:
     def _explained(self) -> Iterator[None]:
         try:
             yield
-        except UNFIT:
+        except changes.UNFIT:
             raise
         except (*BROKEN, duckdb.Error) as error:
             raise self.unreadable(error) from error
@@ -310,7 +301,7 @@ class Store:
                 "`python main.py export --run RUN --format duckdb`, move the file away, and import what was saved."
             )
         if any(word in str(error) for word in FULL):
-            return Full(f"Cannot write {self.path}: {reason}. The rows wait beside it; make room, and the next command takes them in.")
+            return Full(f"Cannot write {self.path}: {reason}. Make room there; what waits beside it is taken in by the next command.")
         return LabError(
             f"Cannot read {self.path}: {reason}. Move the file away, or choose another with --db; the lab then starts an empty one."
         )
@@ -350,8 +341,8 @@ class Store:
 
     @contextmanager
     def _writing(self, patience_s: float | None = None) -> Iterator[tuple[duckdb.DuckDBPyConnection, turnstile.Turn]]:
-        # While a foreign program keeps the file, a run should not lose ten seconds at every block: ask once, briefly, and spool.
-        patience_s = min(self.patience_s, 0.2) if self.path in HELD else min(self.patience_s, patience_s or self.patience_s)
+        # While a foreign program keeps the file, what can wait in the spool should not lose its patience at every block.
+        patience_s = self.patience_s if patience_s is None else min(patience_s, 0.2 if self.path in HELD else patience_s)
         deadline = clock.now_ns() + int(patience_s * 1e9)
         try:
             while True:
@@ -372,7 +363,7 @@ class Store:
 
     @contextmanager
     def _transaction(self, patience_s: float | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-        """One transaction in one turn; what waits in the spool is taken in first."""
+        """One transaction in one turn; what waits in the spool is taken in first. `patience_s` where the spool will do as well."""
         with self._writes, self._writing(patience_s) as (connection, turn), self._explained():
             if not self._is_current(connection):
                 migrations.apply(connection, str(self.path))
@@ -388,65 +379,75 @@ class Store:
             turn.changed()
 
     def _take_in_spool(self, connection: duckdb.DuckDBPyConnection, turn: turnstile.Turn) -> None:
-        """Each file in a transaction of its own. A line that does not fit is set aside, and must not keep the others out."""
-        for file in journal.files(self._spool):
-            with journal.taken(file) as free:
-                if not free:
-                    continue
-                changes = list(journal.lines(file))
-                unfit = [text for text, change in changes if change is None]
-                fit = [(text, change) for text, change in changes if change is not None]
-                unfit += _applied([change for _, change in fit], connection, [text for text, _ in fit])
-                if unfit:
-                    aside = file.with_suffix(".refused")
-                    aside.write_text("".join(text + "\n" for text in unfit))
-                    logging.getLogger(__name__).warning("%s: %d lines do not fit the database and are set aside", aside, len(unfit))
-                turn.changed()
-                # Only now: if the process ends before this, it is taken in again, which changes nothing.
-                file.unlink(missing_ok=True)
+        """In the order of the files, many in one transaction. A line that does not fit is set aside, and keeps no other out."""
+        waiting = journal.files(self._spool)
+        while waiting:
+            with ExitStack() as held:
+                lines: list[tuple[Path, str, dict[str, Any]]] = []
+                files, size = [], 0
+                while waiting and size < AT_ONCE_BYTES:
+                    file = waiting.pop(0)
+                    if held.enter_context(journal.taken(file)):
+                        files.append(file)
+                        size += file.stat().st_size
+                        lines += ((file, text, change) for text, change in journal.lines(file))
+                unfit = changes.applied([change for _, _, change in lines], connection, lines)
+                for file in files:
+                    wrong = [text for place, text, _ in unfit if place == file]
+                    # Only now: if the process ends before this, it is taken in again, which changes nothing.
+                    if not wrong or journal.set_aside(file, wrong):
+                        file.unlink(missing_ok=True)
+                if lines:
+                    turn.changed()
 
-    def _write(self, *changes: dict[str, Any]) -> bool:
+    def _write(self, *added: dict[str, Any]) -> bool:
         with self._writes:
-            self._pending += changes
+            self._pending += added
             try:
-                with self._transaction() as connection:
-                    unfit = _applied(self._pending, connection, self._pending, begun=True)
-            except Busy:
+                if journal.size(self._spool) > self.patience_s * TAKEN_IN_BYTES_PER_S:
+                    raise Busy(f"Much waits beside {self.path}; the next who reads it takes that in.")
+                with self._transaction(self.patience_s) as connection:
+                    unfit = changes.applied(self._pending, connection, self._pending, begun=True)
+            except (Busy, Full) as error:
                 self._keep_in_spool()
+                if self._pending:
+                    raise LabError(f"Neither {self.path} nor {self._spool} can be written: {error}") from error
                 return False
-            except LabError as error:
+            except LabError:
                 self._keep_in_spool()
-                if self._pending or not isinstance(error, Full):
-                    raise
-                return False
+                raise
+            if unfit and not journal.set_aside(self._spool / new_id(), [json.dumps(change, default=changes.plain) for change in unfit]):
+                raise LabError(f"{len(unfit)} rows do not fit {self.path}, and {self._spool} cannot be written to set them aside.")
             self._forget()
+            self._journal.clear()
             if unfit:
-                raise LabError(f"{len(unfit)} rows do not fit {self.path}, and are set aside in {self._set_aside(unfit)}.")
+                raise LabError(f"{len(unfit)} rows do not fit {self.path}, and are set aside in {self._spool}.")
             return True
+
+    def _append(self, *added: dict[str, Any]) -> None:
+        """To the journal, with whatever is pending and not in it yet; OSError where the disk refuses."""
+        if self._journal.is_lost():
+            self._journalled = 0  # somebody has removed the folder
+        self._pending += added
+        try:
+            self._journal.append(self._pending[self._journalled :], changes.plain)
+        except OSError:
+            del self._pending[len(self._pending) - len(added) :]
+            raise
+        self._journalled = len(self._pending)
 
     def _forget(self) -> None:
         self._pending.clear()
         self._kept.clear()
-        self._journal.clear()
         self._journalled = 0
-
-    def _set_aside(self, changes: list[dict[str, Any]]) -> Path:
-        self._spool.mkdir(parents=True, exist_ok=True)
-        aside = self._spool / f"{new_id()}.refused"
-        aside.write_text("".join(json.dumps(change, default=_plain) + "\n" for change in changes))
-        return aside
 
     def _keep_in_spool(self) -> None:
         """On disk at once, so that even a killed process loses nothing; in memory where the disk refuses."""
-        try:
-            self._journal.append(self._pending[self._journalled :], _plain)
-        except OSError:
-            return
-        # Without an owner, so that whoever reads or writes next takes it in.
-        self._journal.close()
-        self._pending.clear()
-        self._kept.clear()
-        self._journalled = 0
+        with suppress(OSError):
+            self._append()
+            # Without an owner, so that whoever reads or writes next takes it in.
+            self._journal.close()
+            self._forget()
 
 
 def fetch(connection: duckdb.DuckDBPyConnection, sql: str, params: Sequence[Any] | dict[str, Any] = ()) -> pd.DataFrame:
@@ -455,29 +456,8 @@ def fetch(connection: duckdb.DuckDBPyConnection, sql: str, params: Sequence[Any]
     return frames.read(relation) if relation is not None else pd.DataFrame()
 
 
-def _change(trials: Sequence[FinishedTrial]) -> dict[str, Any]:
-    return {
-        "rows": {
-            "trials": [_values(finished.trial) for finished in trials],
-            "calls": [_values(row) for finished in trials for row in finished.calls],
-            "spans": [_values(row) for finished in trials for row in finished.spans],
-            "events": [{**_values(row), "trial_id": finished.trial.trial_id} for finished in trials for row in finished.events],
-        }
-    }
-
-
 def _refused(folder: Path, error: OSError) -> str:
-    return f"Cannot write {folder}: {error.strerror}. What was told before is kept; make room and go on with `resume`."
-
-
-def _values(row: Any) -> dict[str, Any]:
-    return {column.name: getattr(row, column.name) for column in fields(row)}
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    raise TypeError(f"{type(value)} does not belong in a row")
+    return f"Cannot write {folder}: {error.strerror}. What was shown so far is kept; make room and go on with `resume`."
 
 
 def as_uuid(text: str) -> str:
@@ -486,119 +466,3 @@ def as_uuid(text: str) -> str:
         return str(uuid.UUID(text))
     except ValueError:
         raise LabError(f"{text!r} is not the id of a run. List the runs with: python main.py runs") from None
-
-
-def _applied(changes: list[dict[str, Any]], connection: duckdb.DuckDBPyConnection, names: list[Any], begun: bool = False) -> list[Any]:
-    """Apply all in one transaction, or, where one does not fit, each in its own; answers with the names of those that do not fit.
-
-    `begun`: the caller has begun the transaction and ends it.
-    """
-    try:
-        if not begun:
-            connection.begin()
-        for change in changes:
-            _apply(connection, change)
-        if not begun:
-            connection.commit()
-        return []
-    except UNFIT:
-        connection.rollback()
-    except BaseException:
-        if not begun:
-            with suppress(duckdb.Error):
-                connection.rollback()
-        raise
-    unfit = []
-    for change, name in zip(changes, names, strict=True):
-        connection.begin()
-        try:
-            _apply(connection, change)
-            connection.commit()
-        except UNFIT:
-            connection.rollback()
-            unfit.append(name)
-    if begun:
-        connection.begin()
-    return unfit
-
-
-def _apply(connection: duckdb.DuckDBPyConnection, change: dict[str, Any]) -> None:
-    """One change, which may have been applied before."""
-    if run_id := change.get("update"):
-        columns = [name for name in ("status", "ended_utc", "note", "name") if name in change]
-        assignments = ", ".join(f"{name} = ?" for name in columns)
-        connection.execute(f"UPDATE runs SET {assignments} WHERE run_id = ?::UUID", [*(change[name] for name in columns), run_id])
-    else:
-        _insert(connection, change["rows"])
-
-
-def _insert(connection: duckdb.DuckDBPyConnection, rows: dict[str, list[dict[str, Any]]]) -> None:
-    renewed = ", ".join(f"{name} = excluded.{name}" for name in ("models", "settings", "status", "ended_utc"))
-    for table, conflict in (("runs", f"(run_id) DO UPDATE SET {renewed}"), ("sessions", "DO NOTHING")):
-        columns = COLUMNS[table]
-        for row in rows.get(table, []):
-            places = ", ".join("?" * len(columns))
-            connection.execute(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places}) ON CONFLICT {conflict}", _row(table, row))
-    if trials := rows.get("trials"):
-        # A trial and all that belongs to it are written in one transaction: where the trial is, the rest is.
-        ids = [row["trial_id"] for row in trials]
-        known = {
-            found
-            for (found,) in connection.execute(
-                "SELECT trial_id::VARCHAR FROM trials WHERE trial_id IN (SELECT unnest(?)::UUID)", [ids]
-            ).fetchall()
-        }
-        for table in ("trials", "calls", "spans", "events"):
-            fresh = [_row(table, row) for row in rows.get(table, []) if row["trial_id"] not in known]
-            if fresh:
-                appender = connection.appender(table, columns=COLUMNS[table])
-                appender.append_rows(fresh)
-                appender.flush()
-
-
-def _row(table: str, row: dict[str, Any]) -> list[Any]:
-    return [_value(row.get(name), kind) for name, kind in _types(table).items()]
-
-
-@cache
-def _types(table: str) -> dict[str, str]:
-    """Column name to DuckDB's type, as the migrations make it."""
-    with duckdb.connect(":memory:", config=CONFIG) as connection:
-        migrations.apply(connection)
-        return {name: kind for name, kind, *_ in connection.execute(f"DESCRIBE {table}").fetchall()}
-
-
-def _value(value: Any, kind: str) -> Any:
-    """What the column can hold, whatever a server has sent: a number out of range is null, half an emoji or a NUL character is a mark."""
-    if value is None:
-        return None
-    if kind in BITS:
-        try:
-            number = int(value)
-        except (OverflowError, TypeError, ValueError):
-            return None
-        return number if -(2 ** (BITS[kind] - 1)) <= number < 2 ** (BITS[kind] - 1) else None
-    if kind == "DOUBLE":
-        try:
-            number = float(value)
-        except (OverflowError, TypeError, ValueError):
-            return None
-        return number if math.isfinite(number) else None
-    if kind == "JSON":
-        return json.dumps(_finite(value), allow_nan=False)
-    if kind == "VARCHAR":
-        value = str(value)
-        return value if value.isprintable() and value.isascii() else value.replace("\0", "␀").encode("utf-8", "replace").decode()
-    return value
-
-
-BITS = {"INTEGER": 32, "BIGINT": 64}
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity."""
-    if isinstance(value, dict):
-        return {str(name): _finite(part) for name, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

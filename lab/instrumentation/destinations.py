@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -80,7 +81,8 @@ def _otlp() -> Destination:
 def _console() -> Destination:
     from opentelemetry.sdk.trace.export import ConsoleSpanExporter
 
-    return Destination("console", ConsoleSpanExporter())
+    # Its default is whatever stdout was when it was first imported.
+    return Destination("console", ConsoleSpanExporter(out=sys.stdout))
 
 
 def _file(path: Path | None) -> Destination:

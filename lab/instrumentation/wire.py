@@ -28,6 +28,8 @@ from lab.clock import now_ns, sleep_s
 
 NEXT_ADDRESS_S = 2.0
 UNPACKED_BYTES = 256_000
+UNPACKED_AT_ONCE = 2
+"""Pieces of that size, before the loop has its turn: unpacking is slow, and Stop must be heard."""
 
 
 class TooLarge(httpx2.TransportError):
@@ -349,7 +351,7 @@ class StampedBody(httpx2.AsyncByteStream):
                             exchange.begun.set()
                     yield chunk
                     count += 1
-                    if not count % limits.EAGER_CHUNKS:
+                    if not count % (UNPACKED_AT_ONCE if self.unpack else limits.EAGER_CHUNKS):
                         await sleep_s(0)
         except BaseException as e:
             if exchange:

@@ -13,7 +13,7 @@ import duckdb
 import pytest
 
 from lab import paths
-from lab.model import LabError
+from lab.model import LabError, new_id
 from lab.store import journal, queries
 from lab.store.store import Store
 from tests.test_store import a_trial, filled, held_by_a_foreign_program
@@ -22,7 +22,7 @@ KEEP = """
     import resource, sys
     sys.path[:0] = ["tests", "."]
     from tests.test_store import a_trial
-    from lab.model import LabError
+    from lab.model import LabError, new_id
     from lab.store.store import Store
     store, run_id, session_id = Store(sys.argv[1]), *sys.argv[2:4]
     if len(sys.argv) > 4:  # a disk with room for so many bytes a file
@@ -253,3 +253,24 @@ def test_much_that_waits_keeps_no_run_waiting(db, monkeypatch):
     program.communicate("\n")
     assert not hurried.finish_run(run_id, "finished")  # behind what waits, in its order
     assert queries.run(Store(db), run_id)["status"] == "finished" and not journal.files(store._spool)
+
+
+CREATE = """
+    import resource, sys
+    sys.path[:0] = ["."]
+    from tests.test_store import a_run
+    from lab.store.store import Store
+    store, limit = Store(sys.argv[1]), int(sys.argv[3])
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    print(store.write_run(a_run(sys.argv[2])))
+"""
+
+
+@pytest.mark.parametrize("room", [4_000, 20_000])
+def test_a_disk_that_is_full_while_the_database_is_made_leaves_none_that_is_broken(db, room):
+    run_id = new_id()
+    command = [sys.executable, "-c", textwrap.dedent(CREATE), str(db), run_id, str(room)]
+    told = subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True, check=False)
+    assert told.stdout == "False\n", told.stderr
+    assert not db.exists()
+    assert queries.runs(Store(db))["run_id"].tolist() == [run_id] and db.exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -62,7 +63,8 @@ def apply(connection: duckdb.DuckDBPyConnection, where: str = "the database") ->
         connection.rollback()
         raise LabError(f"{where} is not a database of the lab ({str(error).splitlines()[0]}). Choose another file with --db.") from error
     except BaseException:
-        connection.rollback()
+        with suppress(duckdb.Error):  # a commit that failed has ended the transaction
+            connection.rollback()
         raise
 
 

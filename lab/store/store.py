@@ -308,6 +308,8 @@ class Store:
 
     def _open(self, read_only: bool, deadline_ns: int) -> duckdb.DuckDBPyConnection | None:
         """A connection, or None while a program that knows no turnstile holds the file and the deadline is not over."""
+        if not read_only and not self.path.exists():
+            self._create()
         try:
             connection = duckdb.connect(str(self.path), read_only=read_only, config=CONFIG)
         except duckdb.IOException as error:
@@ -321,6 +323,20 @@ class Store:
             raise self.unreadable(error) from error
         connection.execute("SET TimeZone = 'UTC'")
         return connection
+
+    def _create(self) -> None:
+        """Beside its place first: a disk that is full in the middle of it must not leave a file that is no database."""
+        draft = self.path.with_name(self.path.name + ".new")
+        left = (draft, draft.with_name(draft.name + ".wal"))
+        try:
+            for file in left:
+                file.unlink(missing_ok=True)
+            with self._explained(), self._connected(str(draft)) as connection:
+                migrations.apply(connection, str(self.path))
+            draft.replace(self.path)
+        finally:
+            for file in left:
+                file.unlink(missing_ok=True)
 
     def _is_current(self, connection: duckdb.DuckDBPyConnection) -> bool:
         status = self.path.stat()

@@ -77,15 +77,6 @@ def local_server(simulated: bool = False) -> ServerCard:
         return _server(name) or _start_server(name)
 
 
-def key_of(base_url: str) -> str | None:
-    """The key of a server that this user's lab has started at this address."""
-    for name in ("local", "simulated"):
-        card = _read(paths.runtime() / f"{name}.json")
-        if card and card.get("base_url") == base_url:
-            return card.get("api_key")
-    return None
-
-
 def _server(name: str) -> ServerCard | None:
     """The server whose card is in the runtime folder. While its process lives it is waited for: a busy machine makes it slow, not dead."""
     card = _read(paths.runtime() / f"{name}.json") or {}

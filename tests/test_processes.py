@@ -5,6 +5,7 @@ import signal
 import pytest
 
 from lab import clock, paths, processes
+from lab.endpoints import own
 from lab.harness.plan import config_of
 from lab.model import LabError, new_id
 from lab.store.store import Store
@@ -31,7 +32,7 @@ def entries(run_id, kind):
 
 def test_the_second_who_needs_a_server_finds_the_first_ones(server):
     assert processes.local_server(simulated=True) == server
-    assert processes.key_of(server.base_url) == server.api_key
+    assert own.card_at(server.base_url).api_key == server.api_key
     assert oct((paths.runtime() / "simulated.json").stat().st_mode)[-3:] == "600" and server.api_key not in repr(server)
 
 

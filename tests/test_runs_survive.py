@@ -17,7 +17,7 @@ import pytest
 
 from lab import clock, heartbeat, paths, processes
 from lab.clock import sleep_s
-from lab.endpoints import registry
+from lab.endpoints import own, registry
 from lab.harness import session as sessions
 from lab.harness.plan import config_of
 from lab.harness.runner import Joined
@@ -130,7 +130,7 @@ def test_garbage_in_a_card_or_a_lock_is_as_if_there_were_none(garbage):
     before = card.read_text() if card.exists() else None
     try:
         card.write_text(garbage)
-        assert processes._server("local") is None and processes.key_of("http://127.0.0.1:1") is None
+        assert processes._server("local") is None and own.card_at("http://127.0.0.1:1") is None
     finally:
         card.write_text(before) if before else card.unlink()
     with processes.measuring(new_id(), "streaming"):

@@ -5,13 +5,10 @@ A file, a link, a stored run or a body never consents; only a button that names 
 
 from __future__ import annotations
 
-import json
-import os
-from pathlib import Path
-
-from lab import paths
-from lab.endpoints import keys, own
+from lab.endpoints import kept, keys, own
 from lab.model import LabError
+
+FILE = "consents.json"
 
 
 class ConsentNeeded(LabError):
@@ -55,11 +52,8 @@ def typed(name: str | None) -> None:
 def stored() -> dict[str, bool]:
     """Origin to whether the key may go there; empty where the file is missing, broken or another user's."""
     try:
-        if _file().stat().st_uid != os.getuid():
-            return {}
-        agreed = json.loads(_file().read_text(encoding="utf-8"))
-        return {origin: terms["key"] is True for origin, terms in agreed.items()}
-    except (OSError, ValueError, AttributeError, LookupError, TypeError, RecursionError):
+        return {origin: terms["key"] is True for origin, terms in kept.read(FILE).items()}
+    except (LookupError, TypeError):
         return {}
 
 
@@ -76,15 +70,4 @@ def forget(url: str) -> bool:
 
 
 def _keep(agreed: dict[str, bool]) -> None:
-    draft = _file().with_name(f".consents.{os.getpid()}")
-    try:
-        draft.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-            json.dump({origin: {"key": key} for origin, key in sorted(agreed.items())}, file, indent=1)
-        draft.replace(_file())
-    except OSError as error:
-        raise LabError(f"The consent cannot be kept in {_file()}: {error.strerror}. LAB_SETTINGS names another folder.") from None
-
-
-def _file() -> Path:
-    return paths.settings() / "consents.json"
+    kept.write(FILE, {origin: {"key": key} for origin, key in agreed.items()}, "The consent")

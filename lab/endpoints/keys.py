@@ -45,6 +45,11 @@ def origin(url: str) -> str:
     return f"{parts.scheme}://{host}" + (f":{port}" if port and port != DEFAULT_PORTS[parts.scheme] else "")
 
 
+def base_url(url: str) -> str:
+    """What the SDK appends /v1/messages to; a URL that ends in that path already, or in /v1, means the same server."""
+    return url.strip().rstrip("/").removesuffix("/v1/messages").removesuffix("/v1").rstrip("/")
+
+
 def anthropic_key() -> str | None:
     """ANTHROPIC_API_KEY from the environment, else from .streamlit/secrets.toml; None with LAB_IGNORE_KEYS=1."""
     if ignored():

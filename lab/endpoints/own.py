@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from lab import paths
 from lab.clock import now_ns
-from lab.endpoints.keys import LOOPBACK
+from lab.endpoints import keys
 
 KINDS = ("local", "simulated")
 LONGEST_REPLY = 64 * 1024
@@ -25,7 +25,7 @@ def card_at(url: str) -> Card | None:
     """The server of this user's that runs at an address, told by its card alone: the address is not asked."""
     from lab import processes
 
-    base_url = url.strip().rstrip("/").removesuffix("/v1")
+    base_url = keys.base_url(url)
     for kind in KINDS:
         with suppress(OSError, ValueError, RecursionError):
             card = json.loads((paths.runtime_folder() / f"{kind}.json").read_text())
@@ -40,7 +40,7 @@ def kind_at(base_url: str, within_s: float = 0.5) -> str | None:
     """The kind of the lab's own server at a loopback address; None for any other server, whatever it answers and however slowly."""
     try:
         parts = urlsplit(base_url)
-        if parts.scheme != "http" or parts.hostname not in LOOPBACK:
+        if parts.scheme != "http" or parts.hostname not in keys.LOOPBACK:
             return None
         reply = _ask(parts.hostname, parts.port or 80, f"{parts.path}/health", parts.netloc, within_s)
         head, _, body = reply.partition(b"\r\n\r\n")

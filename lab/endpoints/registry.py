@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from lab.endpoints import consent, keys, own
+from lab.endpoints import consent, keys, modes, own
 from lab.model import EndpointKind, LabError, Tier
 
 LIVE_MODELS: dict[Tier, str] = {"small": "claude-haiku-5-5", "large": "claude-sonnet-5-5"}
@@ -31,6 +31,8 @@ class Endpoint:
     models: Mapping[Tier, str] = field(default_factory=dict)
     generates: Tier = "large"
     capabilities: frozenset[str] = CAPABILITIES
+    caching: modes.Caching | None = None
+    """None where neither `endpoints test` nor the settings have told; the lab's own servers are `marked`."""
 
     def model_for(self, tier: Tier | None) -> str:
         """The model of a tier, or of the tier that generates here; LabError where there is none."""
@@ -56,7 +58,7 @@ def find(name: str | None = None, models: Mapping[str, str] | None = None) -> En
     """
     name = (name or default_name()).strip()
     if name in OWN_MODELS:
-        endpoint = Endpoint(name, name, "", models=OWN_MODELS[name], generates="small")
+        endpoint = _own(name, name, "", "")
     elif name == "anthropic":
         if not (key := keys.anthropic_key()):
             raise LabError("No ANTHROPIC_API_KEY. Set it in the environment or in .streamlit/secrets.toml, or choose the local endpoint.")
@@ -106,16 +108,35 @@ def connect(endpoint: Endpoint) -> Endpoint:
 def _at(name: str, url: str, key: str, models: Mapping[Tier, str]) -> Endpoint:
     """An endpoint that may be asked; the lab's own server is recognised at a loopback address: its rows are never labelled live."""
     keys.origin(url)
-    base_url = url.strip().rstrip("/").removesuffix("/v1")
+    base_url = keys.base_url(url)
     if card := own.card_at(base_url):
-        return Endpoint(name, card.kind, base_url, card.api_key, OWN_MODELS[card.kind], "small")
+        return _own(name, card.kind, base_url, card.api_key)
     if kind := own.kind_at(base_url):
-        return Endpoint(name, kind, base_url, os.environ.get("LAB_LOCAL_KEY") or key, OWN_MODELS[kind], "small")
-    return Endpoint(name, "live", base_url, key, models)
+        return _own(name, kind, base_url, os.environ.get("LAB_LOCAL_KEY") or key)
+    caching = _caching_said(base_url) or modes.caching_of(base_url)
+    return Endpoint(name, "live", base_url, key, models, caching=caching)
+
+
+def _own(name: str, kind: EndpointKind, base_url: str, key: str) -> Endpoint:
+    return Endpoint(name, kind, base_url, key, OWN_MODELS[kind], "small", caching="marked")
+
+
+def _caching_said(base_url: str) -> modes.Caching | None:
+    """What the settings say of a server, whether it is meant by name or by URL."""
+    for name, table in _configured().items():
+        caching = table.get("caching")
+        if caching is None or keys.base_url(str(table.get("base_url", ""))) != base_url:
+            continue
+        if caching not in modes.MODES:
+            raise LabError(
+                f"caching of the endpoint {name!r} in .streamlit/secrets.toml is {caching!r:.40}; it is one of {', '.join(modes.MODES)}."
+            )
+        return caching
+    return None
 
 
 def _configured() -> dict[str, dict]:
-    """[endpoints.NAME] tables: base_url, api_key, small, large."""
+    """[endpoints.NAME] tables: base_url, api_key, small, large, caching."""
     tables = keys.secrets().get("endpoints")
     tables = tables if isinstance(tables, dict) else {}
     return {name: table for name, table in tables.items() if isinstance(table, dict) and name not in (*OWN_MODELS, "anthropic")}

@@ -234,6 +234,15 @@ class CallRow:
     loop_lag_ns: int | None = None
     server_ms: dict[str, float] | None = None
     cost_usd: float | None = None
+    served_model: str | None = None
+    inference_geo: str | None = None
+    first_sign_ns: int | None = None
+    first_token_ns: int | None = None
+    iterations: list[dict[str, Any]] | None = None
+    usage_note: str | None = None
+    diagnosis: str | None = None
+    missed_cache_tokens: int | None = None
+    rate_limits: dict[str, str] | None = None
 
 
 @dataclass(slots=True)

@@ -67,7 +67,7 @@ def prices() -> tuple[Price, ...]:
 
 def price(model: str, day: date, rows: Sequence[Price] | None = None) -> Price | None:
     """The row that holds for a model on a day; None for a model that has no price, or had none yet."""
-    names = (model, re.sub(r"-\d{8}$", "", model))
+    names = (model, _family(model))
     rows = prices() if rows is None else rows
     held = [(row.from_day, place, row) for place, row in enumerate(rows) if row.model in names and row.from_day <= day]
     return max(held, key=lambda entry: entry[:2])[2] if held else None
@@ -76,7 +76,52 @@ def price(model: str, day: date, rows: Sequence[Price] | None = None) -> Price |
 def cost_usd(
     model: str, usage: Mapping[str, Any], day: date, rows: Sequence[Price] | None = None, batch: bool = False, fast: bool = False
 ) -> float | None:
-    """Dollars for one call, from the usage that the API reported; None where the model, or its fast mode, has no known price."""
+    """Dollars for one call, from the usage that the API reported; None where the model, or its fast mode, has no known price.
+
+    A call that sampled several times (`usage.iterations`: compaction, an advisor, a fallback) costs the sum of what each billed at its
+    own model's price.
+    """
+    rows = prices() if rows is None else rows
+    mode = {name: usage.get(name) for name in ("service_tier", "inference_geo", "speed")}
+    costs = [_of_one(own or model, {**mode, **counts}, day, rows, batch, fast) for own, counts in billed(usage)]
+    return None if None in costs else sum(costs)
+
+
+def billed(usage: Mapping[str, Any]) -> list[tuple[str | None, Mapping[str, Any]]]:
+    """(model, or None for the call's own, and its counts) of each sampling that is paid for; the usage itself where it tells of no more.
+
+    The counts at the top are those of the `message` and `fallback_message` iterations, and stand in where none is listed.
+    """
+    listed = usage.get("iterations") or ()
+    parts = [(entry.get("model"), entry) for entry in listed if not is_declined(entry, listed)]
+    if not any(entry.get("type") in ANSWERING for _, entry in parts):
+        parts.append((None, {name: value for name, value in usage.items() if name != "iterations"}))
+    return parts
+
+
+def is_declined(iteration: Mapping[str, Any], iterations: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether another model answered in its place: then it is not billed. The model that answered has the entry `fallback_message`."""
+    answered = {_family(entry.get("model")) for entry in iterations if entry.get("type") == "fallback_message"}
+    own = _family(iteration.get("model"))
+    return bool(answered) and iteration.get("type") == "message" and own is not None and own not in answered
+
+
+ANSWERING = ("message", "fallback_message")
+
+
+def prompt_tokens(usage: Mapping[str, Any]) -> int | None:
+    """The length of a call's prompt: that of its longest iteration, of which each has read its own."""
+    lengths = [_prompt(entry) for entry in [*(usage.get("iterations") or ()), usage] if entry.get("input_tokens") is not None]
+    return max(lengths[:-1] or lengths, default=None)
+
+
+def _prompt(counts: Mapping[str, Any]) -> int:
+    return (
+        int(counts.get("input_tokens") or 0) + int(counts.get("cache_read_input_tokens") or 0) + sum(n or 0 for n in cache_writes(counts))
+    )
+
+
+def _of_one(model: str, usage: Mapping[str, Any], day: date, rows: Sequence[Price], batch: bool, fast: bool) -> float | None:
     held = price(model, day, rows)
     if held is None:
         return None
@@ -93,12 +138,20 @@ def cost_usd(
     if batch or usage.get("service_tier") == "batch":
         micro_usd *= BATCH
     if fast or usage.get("speed") == "fast":
-        if held.fast is None:
+        if held.fast is None and usage.get("type") not in OTHERS:
             return None
-        micro_usd *= held.fast
+        micro_usd *= held.fast or 1
     if usage.get("inference_geo") == "us":
         micro_usd *= US_ONLY
     return micro_usd / 1e6
+
+
+OTHERS = ("compaction", "advisor_message")
+"""Iterations that need not run in the mode that was asked for the answer."""
+
+
+def _family(model: str | None) -> str | None:
+    return model and re.sub(r"-\d{8}$", "", model)
 
 
 def cache_writes(usage: Mapping[str, Any]) -> tuple[int | None, int | None]:
@@ -112,10 +165,19 @@ def cache_writes(usage: Mapping[str, Any]) -> tuple[int | None, int | None]:
 
 
 def ceiling_usd(usage: Mapping[str, Any], day: date, rows: Sequence[Price] | None = None) -> float:
-    """Dollars for one call at the dearest listed price: what a budget counts for a model without one."""
+    """Dollars for one call with each part that has no price at the dearest listed one: what a budget counts."""
     rows = prices() if rows is None else rows
-    plain = {name: value for name, value in usage.items() if name != "speed"}
-    return max((cost_usd(model, plain, day, rows) or 0.0 for model in {row.model for row in rows}), default=0.0)
+    mode = {name: usage.get(name) for name in ("service_tier", "inference_geo")}
+    models = {row.model for row in rows}
+
+    def dearest(counts: Mapping[str, Any]) -> float:
+        return max((_of_one(model, {**mode, **counts, "speed": None}, day, rows, False, False) or 0.0 for model in models), default=0.0)
+
+    total = 0.0
+    for model, counts in billed(usage):
+        known = _of_one(model, {**mode, "speed": usage.get("speed"), **counts}, day, rows, False, False) if model else None
+        total += dearest(counts) if known is None else known
+    return total
 
 
 def remark(models: Iterable[str], day: date, rows: Sequence[Price] | None = None) -> str | None:

@@ -29,8 +29,23 @@ ENOUGH = 16
 """So many characters of a key in a row are blanked; fewer, where half the key is shorter. Its public beginning alone is not."""
 ERROR_TEXT, WORD, MESSAGE = 500, 200, 2_000
 TRIAL = {"error_kind": WORD, "error_text": ERROR_TEXT}
-CALL = dict.fromkeys(("model", "message_id", "request_id", "cache_miss_reason", "stop_reason", "speed", "service_tier", "error_kind"), WORD)
-CALL["error_text"] = ERROR_TEXT
+CALL = dict.fromkeys(
+    (
+        "model",
+        "served_model",
+        "message_id",
+        "request_id",
+        "cache_miss_reason",
+        "diagnosis",
+        "stop_reason",
+        "speed",
+        "service_tier",
+        "inference_geo",
+        "error_kind",
+    ),
+    WORD,
+)
+CALL |= {"error_text": ERROR_TEXT, "usage_note": ERROR_TEXT, "iterations": WORD, "rate_limits": WORD}
 # C0 but tab and line feed, DEL, C1, marks that turn the reading direction, and halves of a surrogate pair.
 UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -90,9 +105,16 @@ def trial(finished: FinishedTrial) -> None:
 
 def _fields(row: Any, limits: dict[str, int], secrets: Secrets) -> None:
     for name, limit in limits.items():
-        value = getattr(row, name)
-        if isinstance(value, str):
-            setattr(row, name, _text(value, limit, secrets))
+        if value := getattr(row, name):
+            setattr(row, name, _value(value, limit, secrets))
+
+
+def _value(value: Any, limit: int, secrets: Secrets) -> Any:
+    if isinstance(value, dict):
+        return {_text(str(name), limit, secrets): _value(part, limit, secrets) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_value(part, limit, secrets) for part in value]
+    return _text(value, limit, secrets) if isinstance(value, str) else value
 
 
 def _pieces(events: Sequence[EventRow], secrets: Secrets) -> None:

@@ -144,7 +144,6 @@ START = {"type": "message_start", "message": {"id": "msg_1", "usage": {"input_to
     "event",
     [
         {"type": "message_start", "message": {"usage": 5}},
-        {"type": "message_start", "message": {"usage": {"input_tokens": "three"}}},
         {"type": "message_start", "message": {"usage": {"cache_creation": 5}}},
         {"type": "message_start", "message": {"id": 5}},
         {"type": "content_block_delta", "delta": "x"},
@@ -156,7 +155,8 @@ START = {"type": "message_start", "message": {"id": "msg_1", "usage": {"input_to
 )
 def test_an_answer_of_another_shape_is_malformed_and_keeps_its_arrivals(event):
     reading = messages.read(exchange_of(START, event, {"type": "message_stop"}))
-    assert reading.error_kind == "malformed" and reading.content == [] and reading.usage == {}
+    assert reading.error_kind == "malformed" and reading.content == []
+    assert reading.usage == {"input_tokens": 3}, "what was counted must be paid"
     assert reading.arrivals[0].kind == "message_start"
 
 
@@ -203,11 +203,19 @@ def test_an_answer_without_a_mark_is_a_sentence_as_a_whole():
     assert read.first_sentence_ns == 2_000_000
 
 
-def test_unknown_events_and_broken_data_are_passed_over():
+@pytest.mark.parametrize("passed", [b"event: news\ndata: {broken\n\n", b": comment\n\n", b"data: [DONE]\n\n", b"data:\n\n"])
+def test_events_of_other_names_comments_and_the_end_mark_of_another_api_are_passed_over(passed):
     exchange = exchange_of({"type": "new_thing", "x": 1}, delta("text_delta", text="Hi"), *STOP)
-    exchange.chunks.insert(1, (1, b"data: {broken\n\n: comment\n\n"))
+    exchange.chunks.insert(1, (1, passed))
     read = messages.read(exchange)
     assert read.text == "Hi" and read.error_kind is None and read.arrivals[0].kind == "new_thing"
+
+
+@pytest.mark.parametrize("broken", [b"data: {broken\n\n", b"event: ping\ndata: pong\n\n", b"event: message_stop\ndata: 5\n\n"])
+def test_an_event_of_the_api_whose_data_is_no_json_is_not_passed_over_in_silence(broken):
+    exchange = exchange_of(delta("text_delta", text="Hi"), *STOP)
+    exchange.chunks.insert(1, (1, broken))
+    assert messages.read(exchange).error_kind == "malformed"
 
 
 def test_an_event_that_spans_chunks_happened_when_its_last_byte_came():

@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import json
 import threading
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ import anthropic
 import httpx2
 
 from lab import limits, pricing
-from lab.clock import now_ns, sleep_s
+from lab.clock import now_ns, sleep_s, today
 from lab.endpoints import registry
 from lab.instrumentation import messages
 from lab.instrumentation.messages import Reading
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 RETRIES = 2
 LONGEST_WAIT_S = 30.0
 BACK_OFF_S = 0.5
-PHYSICAL_SLACK_TOKENS = 16
+SLACK_TOKENS = 16
+"""A chat template's first tokens are alike in every prompt: so few are no hit. metrics.sql has the same number (slack_tokens)."""
 
 SPAN: ContextVar[str | None] = ContextVar("span", default=None)
 
@@ -300,11 +301,23 @@ class Bench:
         for span in self.spans:
             span.started_ns -= origin
             span.ended_ns = span.ended_ns - origin if span.ended_ns is not None else None
-        self.mismatches += [why for call, row in zip(self.calls, rows, strict=True) if not call.intent.own and (why := cache_mismatch(row))]
+        by_itself = self._caches_itself(rows)
+        self.mismatches += [
+            why for call, row in zip(self.calls, rows, strict=True) if not call.intent.own and (why := cache_mismatch(row, by_itself))
+        ]
         # A sum with an unknown price in it is unknown; a call that was refused, without any usage, cost nothing.
         costs = [row.cost_usd for call, row in zip(self.calls, rows, strict=True) if call.reading.usage and row.role != "check"]
         self.trial.cost_usd = sum(costs) if costs and None not in costs else None
         return FinishedTrial(self.trial, rows, self.spans, events)
+
+    def _caches_itself(self, rows: Sequence[CallRow]) -> bool:
+        """As the probe found; where nobody has tried it, from what it reports: reads that nothing marked, and never a write."""
+        told = self.session.endpoint.caching
+        if told is None:
+            for call, row in zip(self.calls, rows, strict=True):
+                self.session.writes_reported |= bool(row.cache_write_5m_tokens or row.cache_write_1h_tokens)
+                self.session.reads_unmarked |= bool(row.cache_read_tokens) and not marks_cache(call.intent.request.body)
+        return told == "itself" or (told is None and self.session.reads_unmarked and not self.session.writes_reported)
 
     def _row(self, call: Call) -> CallRow:
         intent, exchange, reading, trial = call.intent, call.exchange, call.reading, self.trial
@@ -320,7 +333,11 @@ class Bench:
             intent.model,
         )
         row.intended_cache, row.message_id, row.stop_reason = intent.request.intended_cache, reading.message_id, reading.stop_reason
-        row.error_kind, row.error_text, row.cache_miss_reason = reading.error_kind, reading.error_text, reading.cache_miss_reason
+        row.error_kind, row.error_text = reading.error_kind, reading.error_text
+        row.cache_miss_reason, row.missed_cache_tokens = reading.cache_miss_reason, reading.missed_cache_tokens
+        row.diagnosis = reading.diagnosis if asks_diagnosis(intent.request.body) else None
+        row.served_model, row.rate_limits = reading.model, reading.rate_limits or None
+        row.usage_note = "; ".join(dict.fromkeys(reading.usage_notes)) or None
         stamps: dict[str, int | None] = {"started_ns": intent.started_ns, "ended_ns": exchange.ended_ns if exchange else call.ended_ns}
         if exchange:
             row.http_status, row.connection_reused = exchange.status, exchange.reused
@@ -337,8 +354,10 @@ class Bench:
             row.physical_cache_tokens = reading.lab.get("cached_tokens")
         if reading.usage:
             _usage(row, reading.usage)
-            row.cost_usd = self.session.cost_usd(intent.model, reading.usage)
-            self.spent_usd += self.session.spent_usd(intent.model, reading.usage)
+            # A gateway may call a model by a name of its own, for which no list has a price.
+            served = row.served_model if row.served_model and pricing.price(row.served_model, today()) else intent.model
+            row.cost_usd = self.session.cost_usd(served, reading.usage)
+            self.spent_usd += self.session.spent_usd(served, reading.usage)
         return row
 
 
@@ -351,7 +370,30 @@ def _usage(row: CallRow, usage: Mapping[str, Any]) -> None:
     row.cache_read_tokens = usage.get("cache_read_input_tokens")
     row.cache_write_5m_tokens, row.cache_write_1h_tokens = pricing.cache_writes(usage)
     row.thinking_tokens = (usage.get("output_tokens_details") or {}).get("thinking_tokens")
-    row.speed, row.service_tier = usage.get("speed"), usage.get("service_tier")
+    row.speed, row.service_tier, row.inference_geo = usage.get("speed"), usage.get("service_tier"), usage.get("inference_geo")
+    if listed := usage.get("iterations"):
+        row.iterations = [
+            {name: entry[name] for name in ITERATION if entry.get(name) is not None}
+            | ({"declined": True} if pricing.is_declined(entry, listed) else {})
+            for entry in listed
+        ]
+
+
+ITERATION = (
+    "type",
+    "model",
+    "input_tokens",
+    "output_tokens",
+    "cache_read_input_tokens",
+    "cache_creation_input_tokens",
+    "cache_creation",
+)
+
+
+def asks_diagnosis(body: Mapping[str, Any]) -> bool:
+    """Whether the request named an earlier message to be compared with: an answer's null then says that nothing has changed."""
+    asked = body.get("diagnostics")
+    return isinstance(asked, Mapping) and bool(asked.get("previous_message_id"))
 
 
 def retry_after_s(call: Call) -> float | None:
@@ -381,16 +423,21 @@ def marks_cache(body: Mapping[str, Any]) -> bool:
     return '"cache_control"' in json.dumps(body, default=str)
 
 
-def cache_mismatch(row: CallRow) -> str | None:
-    """Why a call was in another cache state than its arm meant; None where it was right, or the endpoint reported nothing."""
+def cache_mismatch(row: CallRow, by_itself: bool = False) -> str | None:
+    """Why a call was in another cache state than its arm meant; None where it was right, or the endpoint reported nothing.
+
+    `by_itself`: the server remembers every prompt unasked and reports no writes, so that a write cannot be told from a cold read.
+    """
     if row.error_kind or row.input_tokens is None:
         return None
     read = row.cache_read_tokens or 0
     written = (row.cache_write_5m_tokens or 0) + (row.cache_write_1h_tokens or 0)
-    seen = "read" if read else "write" if written else "none"
-    if row.intended_cache not in (seen, "any"):
+    seen = "read" if read > SLACK_TOKENS else "write" if written else "none"
+    if row.intended_cache not in (seen, "any") and not (by_itself and (row.intended_cache, seen) == ("write", "none")):
+        if seen == "none" and row.intended_cache != "none":
+            return f"the endpoint reported no cache use ({written} tokens written, {read} read) where a {row.intended_cache} was meant"
         return f"cache state {seen} where {row.intended_cache} was meant"
-    if row.physical_cache_tokens is not None and abs(row.physical_cache_tokens - read) > PHYSICAL_SLACK_TOKENS:
+    if row.physical_cache_tokens is not None and abs(row.physical_cache_tokens - read) > SLACK_TOKENS:
         return f"{row.physical_cache_tokens} tokens were physically cached where {read} were reported"
     return None
 

@@ -80,6 +80,8 @@ class Session:
         self.note = note
         self.origin_ns = now_ns()
         self.lag = LoopLag()
+        self.reads_unmarked = self.writes_reported = False
+        """What the endpoint has reported of its cache in this session."""
         self.lease: str | None = None
         self._heart: subprocess.Popen | None = None
         self._clients: dict[str, AsyncAnthropic] = {}

@@ -12,6 +12,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
@@ -22,10 +23,27 @@ from lab.instrumentation.wire import Exchange, TooLarge, Unreadable
 
 # A full stop after a digit is a list number or a decimal more often than an end.
 SENTENCE_END = re.compile(r"[^\W\d_][\"'”’)\]]?[.!?…][\"'”’)\]]?(?=\s|$)|\S(?=\n)|[。！？]")
-TOKENS = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
-NEEDED = ("message_start", "content_block_start", "content_block_delta", "message_delta")
-"""Events without which an answer is not the one that was given: they cannot be passed over when they are broken."""
+PIECES = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
+"""Where a delta of the API has its piece of the answer; one of another type has it in whatever text it brings."""
+NO_PIECES = ("type", "id", "index", "signature", "encrypted_content", "data")
+"""Texts of a delta that the model did not generate for anyone to see: a sign of life, and no token."""
+BEGINNINGS = ("text", "thinking", "content")
+"""Where a block may have its first piece already as it starts."""
+NAMES = (
+    "message_start",
+    "content_block_start",
+    "content_block_delta",
+    "content_block_stop",
+    "message_delta",
+    "message_stop",
+    "ping",
+    "error",
+)
+"""The API's events: where the data of one is broken the answer is. An event of another name may come, and is passed over."""
 ERROR_SHAPE = "not a Messages API's answer"
+DONE = b"[DONE]"
+"""How some gateways end a stream, in the manner of another API."""
+STREAM = re.compile(rb"\s*(?::|(?:event|data|id|retry):)")
 PASSING = ("content_block_delta", "ping")
 """Events of which nothing is kept but a text."""
 KEPT_ARRIVALS = 1_000
@@ -54,8 +72,18 @@ class Reading:
     error_kind: str | None = None
     error_text: str | None = None
     cache_miss_reason: str | None = None
+    missed_cache_tokens: int | None = None
+    diagnosis: str | None = None
+    """Where the answer has one: unchanged, changed, unknown (the API could not tell), pending (it had not told yet)."""
+    usage_notes: list[str] = field(default_factory=list)
+    """Contradictions in what was counted."""
+    rate_limits: dict[str, str] = field(default_factory=dict)
     lab: dict[str, Any] = field(default_factory=dict)
     message_start_ns: int | None = None
+    first_sign_ns: int | None = None
+    """The first sign of life of the model: a block that begins, a signature, an estimate; a token is one too."""
+    first_token_ns: int | None = None
+    """The first generated piece of any block, known or unknown."""
     thinking_started_ns: int | None = None
     first_thinking_ns: int | None = None
     first_text_ns: int | None = None
@@ -78,9 +106,9 @@ class Odd(ValueError):
 
 
 def events(chunks: list[tuple[int, bytes]]) -> Iterator[tuple[int, str, dict]]:
-    """(stamp, event name, data) of each complete SSE event; one whose data is no JSON object is passed over, unless it is needed.
+    """(stamp, event name, data) of each complete SSE event. A line may end in LF, CRLF or CR, and chunks may part anywhere.
 
-    A line may end in LF, CRLF or CR, and chunks may part anywhere. Raises TooLarge.
+    Raises TooLarge, and ValueError or RecursionError where the data of an event is no JSON object, unless its name is none of the API's.
     """
     pending: list[bytes] = []
     size = count = kept = 0
@@ -122,16 +150,17 @@ def _event(block: bytes) -> tuple[str, dict] | None:
             data.append(line[5:].strip())
         elif line.startswith(b"event:"):
             name = line[6:].strip().decode("utf-8", "replace")
-    if not data:
+    text = b"\n".join(data)
+    if not text or text == DONE:
         return None
     try:
-        value = _loads(b"\n".join(data))
+        value = _loads(text)
+        if not isinstance(value, dict):
+            raise Odd(f"the data of an event is {value!r:.60}")
     except (ValueError, RecursionError):
-        if name in NEEDED:
-            raise
-        return None
-    if not isinstance(value, dict):
-        return None
+        if name and name not in NAMES:
+            return None
+        raise
     kind = value.get("type")
     return kind if isinstance(kind, str) and kind else name, value
 
@@ -171,6 +200,7 @@ def read(exchange: Exchange, gone: Callable[[], bool] = lambda: False) -> Readin
     """
     reading = Reading()
     if exchange.status is not None:
+        reading.rate_limits = _rate_limits(exchange)
         try:
             if exchange.status >= 300:
                 _read_error(exchange, reading)
@@ -180,11 +210,15 @@ def read(exchange: Exchange, gone: Callable[[], bool] = lambda: False) -> Readin
                 _read_whole(exchange, reading)
             _check(reading)
         except TooLarge as error:
-            reading = Reading(arrivals=reading.arrivals[:KEPT_ARRIVALS], error_kind="too_large", error_text=str(error))
+            reading = Reading(
+                usage=_counted(reading.usage), arrivals=reading.arrivals[:KEPT_ARRIVALS], error_kind="too_large", error_text=str(error)
+            )
         except GivenUp:
             raise
         except Exception as error:  # whatever a server can think of: the call is a row, and the run goes on
-            reading = Reading(arrivals=reading.arrivals, error_kind="malformed", error_text=f"{ERROR_SHAPE}: {_oddity(error)}")
+            # What it counted has been paid, whatever is wrong with the rest.
+            text = f"{ERROR_SHAPE}: {_oddity(error)}"
+            reading = Reading(usage=_counted(reading.usage), arrivals=reading.arrivals, error_kind="malformed", error_text=text)
     failure = exchange.failure
     if isinstance(failure, TooLarge | Unreadable) or (
         failure is not None and reading.error_kind in (None, "truncated") and reading.stop_reason is None
@@ -226,9 +260,20 @@ def _oddity(error: Exception) -> str:
 
 
 def _streams(exchange: Exchange) -> bool:
-    """By its type, or where a server forgets that, by its first bytes."""
-    first = exchange.chunks[0][1] if exchange.chunks else b""
-    return "text/event-stream" in exchange.headers.get("content-type", "").lower() or first.startswith((b"event:", b"data:"))
+    """By its first bytes, and by its type where they do not tell: servers stream under a JSON type, and answer whole under a stream's."""
+    start = b"".join(data for _, data in exchange.chunks[:64])[:64].removeprefix(b"\xef\xbb\xbf")
+    if start.lstrip()[:1] == b"{":
+        return False
+    return STREAM.match(start) is not None or "text/event-stream" in exchange.headers.get("content-type", "").lower()
+
+
+def _rate_limits(exchange: Exchange) -> dict[str, str]:
+    """What the headers say of the limits, under their names without `anthropic-`."""
+    told = ((name.removeprefix("anthropic-"), value) for name, value in exchange.headers.items() if LIMITS.match(name))
+    return {name[:80]: value[:80] for name, value in islice(told, 40)}
+
+
+LIMITS = re.compile("anthropic-(ratelimit|priority|fast)-|retry-after")
 
 
 def _check(reading: Reading) -> None:
@@ -239,12 +284,16 @@ def _check(reading: Reading) -> None:
     for name in ("speed", "service_tier", "inference_geo"):
         if name in usage:
             usage[name] = _word(name, usage[name])
-    for group, names in COUNTS.items():
-        counts = (usage.get(group) or {}) if group else usage
-        for name in names:
-            count = counts.get(name)
-            if count is not None and not (type(count) is int and 0 <= count < 2**31):
-                raise Odd(f"{name} is {count!r:.60}")
+    for counts in _all_counts(usage):
+        for name in COUNTS:
+            if not _is_count(counts.get(name)):
+                raise Odd(f"{name} is {counts[name]!r:.60}")
+    for entry in usage.get("iterations") or ():
+        for name in ("type", "model"):
+            _word(name, entry.get(name))
+    if not _is_count(reading.missed_cache_tokens):
+        raise Odd(f"cache_missed_input_tokens is {reading.missed_cache_tokens!r:.60}")
+    reading.usage_notes += _contradictions(usage)
     reading.lab = {name: amount for name, amount in reading.lab.items() if _amount(name, amount)}
     len(reading.text)
     for block in reading.content:
@@ -257,11 +306,60 @@ def _check(reading: Reading) -> None:
         json.dumps({name: value for name, value in block.items() if not isinstance(value, str)}, allow_nan=False)
 
 
-COUNTS = {
-    "": ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens"),
-    "cache_creation": ("ephemeral_5m_input_tokens", "ephemeral_1h_input_tokens"),
-    "output_tokens_details": ("thinking_tokens",),
-}
+COUNTS = (
+    "input_tokens",
+    "output_tokens",
+    "cache_read_input_tokens",
+    "cache_creation_input_tokens",
+    "ephemeral_5m_input_tokens",
+    "ephemeral_1h_input_tokens",
+    "thinking_tokens",
+)
+GROUPS = ("cache_creation", "output_tokens_details")
+
+
+def _all_counts(usage: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """The usage, each group of counts in it, and those of its iterations; raises Odd where one is no object."""
+    iterations = usage.get("iterations")
+    if not isinstance(iterations, list | None):
+        raise Odd(f"iterations is {iterations!r:.60}")
+    for part in (usage, *(iterations or ())):
+        for counts in (part, *(part.get(group) or {} for group in GROUPS if isinstance(part, Mapping))):
+            if not isinstance(counts, Mapping):
+                raise Odd(f"a group of counts is {counts!r:.60}")
+            yield counts
+
+
+def _is_count(value: Any) -> bool:
+    return value is None or (type(value) is int and 0 <= value < 2**31)
+
+
+def _counted(usage: Mapping[str, Any]) -> dict[str, Any]:
+    """The counts of an answer that is otherwise broken, as far as they are counts: they may have to be paid."""
+    kept: dict[str, Any] = {}
+    for name, value in usage.items():
+        if name in GROUPS and isinstance(value, Mapping):
+            kept[name] = _counted(value)
+        elif name == "iterations" and isinstance(value, list):
+            kept[name] = [_counted(entry) for entry in value if isinstance(entry, Mapping)]
+        elif (name in COUNTS and _is_count(value)) or (name in WORDS and isinstance(value, str)):
+            kept[name] = value[: limits.WORD_CHARACTERS] if isinstance(value, str) else value
+    return kept
+
+
+WORDS = ("type", "model", "speed", "service_tier", "inference_geo")
+
+
+def _contradictions(usage: Mapping[str, Any]) -> list[str]:
+    written, split = usage.get("cache_creation_input_tokens"), usage.get("cache_creation") or {}
+    parts = sum(split.get(name) or 0 for name in COUNTS)
+    thinking = (usage.get("output_tokens_details") or {}).get("thinking_tokens") or 0
+    notes = []
+    if written is not None and split and parts != written:
+        notes.append(f"cache_creation sums to {parts}, and cache_creation_input_tokens is {written}")
+    if thinking > (usage.get("output_tokens") or 0):
+        notes.append(f"thinking_tokens is {thinking}, more than all output_tokens")
+    return notes
 
 
 def _word(name: str, value: Any) -> str | None:
@@ -364,17 +462,60 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 def _begin(message: dict, reading: Reading) -> None:
     reading.message_id, reading.model = message.get("id"), message.get("model")
-    reading.usage.update({k: v for k, v in (message.get("usage") or {}).items() if v is not None})
-    reason = (message.get("diagnostics") or {}).get("cache_miss_reason")
-    reading.cache_miss_reason = reason.get("type") if isinstance(reason, dict) else reason
+    _count(message.get("usage"), reading)
+    if "diagnostics" not in message:
+        return
+    diagnostics = message["diagnostics"]
+    reason = diagnostics.get("cache_miss_reason") if diagnostics else None
+    kind = reason.get("type") if isinstance(reason, dict) else reason
+    reading.cache_miss_reason = kind
+    reading.missed_cache_tokens = reason.get("cache_missed_input_tokens") if isinstance(reason, dict) else None
+    if not diagnostics:
+        reading.diagnosis = "unchanged"
+    else:
+        reading.diagnosis = "pending" if kind is None else "changed" if str(kind).endswith("_changed") else "unknown"
+
+
+def _count(usage: Any, reading: Reading) -> None:
+    """Take in a usage: its counts are cumulative, so that one which falls is a contradiction, and the larger one holds."""
+    _grow(reading.usage, usage or {}, reading.usage_notes)
+
+
+def _grow(known: dict[str, Any], usage: Mapping[str, Any], notes: list[str]) -> None:
+    for name, value in usage.items():
+        held = known.get(name)
+        if value is None:
+            continue
+        if name in GROUPS and isinstance(value, Mapping):
+            known[name] = dict(held) if isinstance(held, Mapping) else {}
+            _grow(known[name], value, notes)
+        elif name in COUNTS and type(held) is int and type(value) is int and value < held:
+            notes.append(f"{name} fell from {held} to {value}")
+        elif name != "iterations" or value or not held:
+            known[name] = value
 
 
 def _read_stream(exchange: Exchange, reading: Reading, gone: Callable[[], bool]) -> None:
     blocks: dict[int, dict[str, Any]] = {}
-    pieces: dict[int, list[str]] = {}
+    pieces: dict[int, dict[str, list[str]]] = {}
     spoken: list[tuple[int, str]] = []
     stopped = False
     characters = 0
+
+    def piece(index: int, name: str, text: str, at_ns: int, kind: str | None) -> None:
+        nonlocal characters
+        characters += len(text)
+        if characters > limits.event_bytes():
+            raise TooLarge(f"the text of the answer is longer than {limits.event_bytes():,} characters")
+        pieces.setdefault(index, {}).setdefault(name, []).append(text)
+        _token(reading, at_ns)
+        if kind == "text":
+            reading.first_text_ns = reading.first_text_ns or at_ns
+            reading.last_text_ns = at_ns
+            spoken.append((at_ns, text))
+        elif kind == "thinking":
+            reading.first_thinking_ns = reading.first_thinking_ns or at_ns
+
     for at_ns, kind, data in events(exchange.chunks):
         if gone():
             raise GivenUp
@@ -385,34 +526,33 @@ def _read_stream(exchange: Exchange, reading: Reading, gone: Callable[[], bool])
         elif kind == "content_block_start":
             index, block = data.get("index", len(blocks)), dict(data.get("content_block") or {})
             blocks[index] = block
-            if block.get("type") == "thinking" and reading.thinking_started_ns is None:
+            reading.first_sign_ns = reading.first_sign_ns or at_ns
+            sort = str(block.get("type"))
+            if sort == "thinking" and reading.thinking_started_ns is None:
                 reading.thinking_started_ns = at_ns
-            if block.get("type") == "tool_use":  # the block's name is generated: it is the call's first token
+            if sort.endswith("tool_use"):  # its name is generated: it is the block's first token
                 reading.first_tool_ns = reading.first_tool_ns or at_ns
-                reading.last_token_ns = at_ns
+                _token(reading, at_ns)
+            elif (name := _beginning(block)) and not sort.endswith("_result"):  # a result is the server's
+                text = block.pop(name)
+                piece(index, name, text, at_ns, sort)
         elif kind == "content_block_delta":
             delta, index = data.get("delta") or {}, data.get("index", 0)
             kind = delta.get("type", kind)
-            if field_name := TOKENS.get(kind):
-                text = delta.get(field_name) or ""
-            if not isinstance(text, str):
-                raise Odd(f"the text of a delta is {text!r:.60}")
-            if text:
-                characters += len(text)
-                if characters > limits.event_bytes():
-                    raise TooLarge(f"the text of the answer is longer than {limits.event_bytes():,} characters")
-                pieces.setdefault(index, []).append(text)
-                reading.last_token_ns = at_ns
-                if kind == "text_delta":
-                    reading.first_text_ns = reading.first_text_ns or at_ns
-                    reading.last_text_ns = at_ns
-                    spoken.append((at_ns, text))
-                elif kind == "thinking_delta":
-                    reading.first_thinking_ns = reading.first_thinking_ns or at_ns
-            elif kind == "signature_delta" and isinstance(delta.get("signature"), str):
+            reading.first_sign_ns = reading.first_sign_ns or at_ns
+            for name in [PIECES[kind]] if kind in PIECES else [name for name in delta if name not in NO_PIECES]:
+                value = delta.get(name)
+                if kind in PIECES and not isinstance(value, str | None):
+                    raise Odd(f"the text of a delta is {value!r:.60}")
+                if value and isinstance(value, str):
+                    text += value
+                    piece(index, name, value, at_ns, name if kind in ("text_delta", "thinking_delta") else None)
+            if isinstance(delta.get("signature"), str):
                 blocks.setdefault(index, {"type": "thinking"})["signature"] = delta["signature"]
+            elif kind == "citations_delta" and index in blocks:
+                blocks[index]["citations"] = [*(blocks[index].get("citations") or ()), delta.get("citation")]
         elif kind == "message_delta":
-            reading.usage.update({k: v for k, v in (data.get("usage") or {}).items() if v is not None})
+            _count(data.get("usage"), reading)
             reading.stop_reason = (data.get("delta") or {}).get("stop_reason") or reading.stop_reason
             reading.lab = _mapping(data.get("lab")) or reading.lab
         elif kind == "message_stop":
@@ -425,7 +565,9 @@ def _read_stream(exchange: Exchange, reading: Reading, gone: Callable[[], bool])
             reading.error_text = sentence if isinstance(sentence, str) else ""
         reading.arrivals.append(Arrival(at_ns, kind[: limits.WORD_CHARACTERS], len(text), text))
     for index in sorted(blocks.keys() | pieces.keys()):
-        reading.content.append(_assembled(blocks.get(index, {"type": "text"}), "".join(pieces.get(index, ()))))
+        parts = {name: "".join(texts) for name, texts in pieces.get(index, {}).items()}
+        kind = "thinking" if "thinking" in parts else "text"
+        reading.content.append(_assembled(blocks.get(index, {"type": kind}), parts))
     reading.first_sentence_ns = first_sentence(spoken) if stopped or spoken else None
     if not stopped:
         reading.stop_reason = None
@@ -435,14 +577,26 @@ def _read_stream(exchange: Exchange, reading: Reading, gone: Callable[[], bool])
             reading.error_kind, reading.error_text = "malformed", f"{ERROR_SHAPE}: a stream without any event"
 
 
-def _assembled(block: dict[str, Any], text: str) -> dict[str, Any]:
-    if block.get("type") == "tool_use":
-        try:
-            return {**block, "input": _loads(text.encode()) if text else block.get("input") or {}}
-        except ValueError:
-            return {**block, "input": {}}
-    name = "thinking" if block.get("type") == "thinking" else "text"
-    return {**block, name: block.get(name, "") + text}
+def _token(reading: Reading, at_ns: int) -> None:
+    reading.first_sign_ns = reading.first_sign_ns or at_ns
+    reading.first_token_ns = reading.first_token_ns or at_ns
+    reading.last_token_ns = at_ns
+
+
+def _beginning(block: Mapping[str, Any]) -> str | None:
+    return next((name for name in BEGINNINGS if isinstance(block.get(name), str) and block[name]), None)
+
+
+def _assembled(block: dict[str, Any], parts: Mapping[str, str]) -> dict[str, Any]:
+    """The block as it goes back in a next turn: with its pieces, and otherwise as it came."""
+    texts = {name: text for name, text in parts.items() if name != "partial_json"}
+    block = {**block, **{name: text for name, text in texts.items()}}
+    if "partial_json" not in parts and not str(block.get("type")).endswith("tool_use"):
+        return block
+    try:
+        return {**block, "input": _loads(parts["partial_json"].encode()) if parts.get("partial_json") else block.get("input") or {}}
+    except ValueError:
+        return {**block, "input": {}}
 
 
 def first_sentence(spoken: list[tuple[int, str]]) -> int | None:

@@ -161,7 +161,7 @@ def _clean(order: dict[str, Any]) -> int:
             "lock_configuration = true",
         ):
             connection.execute(f"SET {setting}")
-        for function in (settings, models, facts):
+        for function in (settings, models, facts, iterations):
             connection.create_function(f"clean_{function.__name__}", function, ["VARCHAR"], "VARCHAR", null_handling="special")
         unseen = [chr(code) for code in (*range(1, 0xA0), 0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))]
         unseen = "".join(character for character in unseen if visible(character) != character)
@@ -270,7 +270,7 @@ def _value(table: str, name: str, kind: str, present: bool) -> str:
         if name == "server_ms":
             parts = ", ".join(f"'{part}', part_ms({text}::JSON, '$.{part}')" for part in ("queue", "prefill", "decode"))
             return f"CASE WHEN strlen({text}) < {ERROR} AND json_valid({text}) THEN json_merge_patch('{{}}', json_object({parts})) END"
-        function = {"settings": "settings", "models": "models"}.get(name, "facts")
+        function = name if name in ("settings", "models", "iterations") else "facts"
         return f"CASE WHEN strlen({text}) <= {JSON} THEN clean_{function}({text}) END::JSON"
     if kind == "VARCHAR":
         return f"left(visible({text}), {LENGTHS.get(name, WORD)})"
@@ -312,6 +312,12 @@ def models(text: str | None) -> str | None:
 def facts(text: str | None) -> str | None:
     value = shapes.parsed(text)
     return json.dumps(shapes.facts(value)) if isinstance(value, dict) else None
+
+
+def iterations(text: str | None) -> str | None:
+    """What was counted of each; nothing that is no count or word."""
+    value = shapes.parsed(text)
+    return json.dumps(shapes.iterations(value)) if isinstance(value, list) else None
 
 
 def _at(folder: Path, table: str) -> str:

@@ -12,21 +12,42 @@ CREATE OR REPLACE MACRO ms(from_ns, to_ns) AS (to_ns::DOUBLE - from_ns::DOUBLE) 
 -- One of the server's own timings; NULL where it is no number.
 CREATE OR REPLACE MACRO part_ms(server_ms, path) AS known(TRY_CAST(TRY(server_ms ->> path) AS DOUBLE));
 
--- The first content token, whatever it is: thinking, text or tool input. message_start, headers and ping are not tokens.
-CREATE OR REPLACE MACRO first_token_ns(call) AS least(call.first_thinking_ns, call.first_text_ns, call.first_tool_ns);
+-- The first generated piece of any block. message_start, headers, ping, signatures and estimates are not tokens.
+-- Rows of older labs have the three known kinds alone.
+CREATE OR REPLACE MACRO first_token_ns(call) AS
+    coalesce(call.first_token_ns, least(call.first_thinking_ns, call.first_text_ns, call.first_tool_ns));
 
 -- Total prompt = uncached + read from the cache + written to it (input_tokens alone leaves the cached part out).
 CREATE OR REPLACE MACRO cache_written(call) AS
     coalesce(call.cache_write_5m_tokens, 0)::BIGINT + coalesce(call.cache_write_1h_tokens, 0);
-CREATE OR REPLACE MACRO prompt_of(call) AS
+CREATE OR REPLACE MACRO tokens_in(call) AS
     call.input_tokens::BIGINT + coalesce(call.cache_read_tokens, 0) + cache_written(call);
 
+-- The iterations of a call that sampled several times (usage.iterations): compaction, an advisor, a fallback, tools of the server.
+CREATE OR REPLACE MACRO iterations_of(call) AS TRY(json_transform(call.iterations, '[{
+    "type": "VARCHAR", "declined": "BOOLEAN", "input_tokens": "BIGINT", "output_tokens": "BIGINT",
+    "cache_read_input_tokens": "BIGINT", "cache_creation_input_tokens": "BIGINT"}]'));
+
+-- How long the prompt was: of several iterations that of the longest, since each has read its own.
+CREATE OR REPLACE MACRO prompt_of(call) AS CASE WHEN call.input_tokens IS NOT NULL THEN coalesce(
+    list_max(list_transform(iterations_of(call), lambda part:
+        part.input_tokens + coalesce(part.cache_read_input_tokens, 0) + coalesce(part.cache_creation_input_tokens, 0))),
+    tokens_in(call)) END;
+
+-- What the iterations add to the counts at the top, which are those of the answering ones alone; a declined one is not billed.
+CREATE OR REPLACE MACRO added(call, count) AS coalesce(list_sum(list_transform(
+    list_filter(iterations_of(call), lambda part: part.type NOT IN ('message', 'fallback_message')), count)), 0)::BIGINT;
+CREATE OR REPLACE MACRO billed_input(call) AS call.input_tokens::BIGINT + added(call, lambda part: coalesce(part.input_tokens, 0));
+CREATE OR REPLACE MACRO billed_output(call) AS call.output_tokens::BIGINT + added(call, lambda part: coalesce(part.output_tokens, 0));
+
 -- What the endpoint says the cache did. NULL where a call reported no usage.
+-- A few tokens that every prompt begins with (a chat template's) are read on every call by servers that cache by themselves: no hit.
+CREATE OR REPLACE MACRO slack_tokens() AS 16;
 CREATE OR REPLACE MACRO cache_seen(call) AS CASE
-    WHEN call.input_tokens IS NULL                               THEN NULL
-    WHEN call.cache_read_tokens > 0 AND cache_written(call) > 0  THEN 'partial'
-    WHEN call.cache_read_tokens > 0                              THEN 'read'
-    WHEN cache_written(call) > 0                                 THEN 'write'
+    WHEN call.input_tokens IS NULL                                            THEN NULL
+    WHEN call.cache_read_tokens > slack_tokens() AND cache_written(call) > 0  THEN 'partial'
+    WHEN call.cache_read_tokens > slack_tokens()                              THEN 'read'
+    WHEN cache_written(call) > 0                                              THEN 'write'
     ELSE 'none'
 END;
 
@@ -54,6 +75,7 @@ SELECT
     call.endpoint,
     run.endpoint_kind,
     call.model,
+    call.served_model,
     trial.task_id,
     call.message_id,
     call.request_id,
@@ -63,10 +85,14 @@ SELECT
     call.stop_reason,
     call.speed,
     call.service_tier,
+    call.inference_geo,
     call.connection_reused,
     call.intended_cache,
     cache_seen(call)                                                   AS observed_cache,
+    call.diagnosis,
     call.cache_miss_reason,
+    call.missed_cache_tokens,
+    call.usage_note,
     -- From the trial's start; a prime comes before it and is negative.
     ms(trial.started_ns, call.started_ns)                              AS started_ms,
     -- Durations of the connection's phases; NULL on a reused connection.
@@ -79,6 +105,7 @@ SELECT
     ms(call.started_ns, call.headers_ns)                               AS headers_at_ms,
     ms(call.started_ns, call.first_byte_ns)                            AS first_byte_at_ms,
     ms(call.started_ns, call.message_start_ns)                         AS message_start_at_ms,
+    ms(call.started_ns, call.first_sign_ns)                            AS first_sign_at_ms,
     ms(call.started_ns, call.thinking_started_ns)                      AS thinking_started_at_ms,
     ms(call.started_ns, call.first_thinking_ns)                        AS first_thinking_at_ms,
     ms(call.started_ns, call.first_text_ns)                            AS first_text_at_ms,
@@ -100,10 +127,12 @@ SELECT
     cache_written(call)                                                AS cache_write_tokens,
     call.physical_cache_tokens,
     prompt_of(call)                                                    AS prompt_tokens,
-    -- Share of the total prompt that was read from the cache: never above 1.
-    coalesce(call.cache_read_tokens, 0) / nullif(prompt_of(call), 0)   AS cached_share,
+    -- Share of all prompt tokens that was read from the cache: never above 1.
+    coalesce(call.cache_read_tokens, 0) / nullif(tokens_in(call), 0)   AS cached_share,
     call.output_tokens,
     call.thinking_tokens,
+    billed_input(call)                                                 AS billed_input_tokens,
+    billed_output(call)                                                AS billed_output_tokens,
     part_ms(call.server_ms, '$.queue')                                 AS server_queue_ms,
     part_ms(call.server_ms, '$.prefill')                               AS server_prefill_ms,
     part_ms(call.server_ms, '$.decode')                                AS server_decode_ms,
@@ -134,6 +163,7 @@ SELECT
     trial_id,
     sum(output_tokens)         FILTER (role NOT IN ('prime', 'check'))::BIGINT             AS output_tokens,
     sum(prompt_of(calls))      FILTER (role NOT IN ('prime', 'check'))::BIGINT             AS prompt_tokens,
+    sum(tokens_in(calls))      FILTER (role NOT IN ('prime', 'check'))::BIGINT             AS tokens_in,
     sum(coalesce(cache_read_tokens, 0)) FILTER (role NOT IN ('prime', 'check') AND input_tokens IS NOT NULL)::BIGINT AS cache_read_tokens,
     sum(cache_written(calls))  FILTER (role NOT IN ('prime', 'check'))::BIGINT             AS cache_write_tokens,
     count(*)                   FILTER (role NOT IN ('prime', 'check'))                     AS calls,
@@ -189,7 +219,7 @@ SELECT
     total.prompt_tokens,
     total.cache_read_tokens,
     total.cache_write_tokens,
-    total.cache_read_tokens / nullif(total.prompt_tokens, 0)          AS cached_share,
+    total.cache_read_tokens / nullif(total.tokens_in, 0)              AS cached_share,
     coalesce(total.calls, 0)                                          AS calls,
     coalesce(total.retries, 0)                                        AS retries,
     coalesce(total.failed_calls, 0)                                   AS failed_calls,

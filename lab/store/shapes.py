@@ -58,6 +58,19 @@ def models(value: Any) -> dict[str, str]:
     return {tier: name for tier, name in value.items() if isinstance(name, str)} if isinstance(value, dict) else {}
 
 
+def iterations(value: Any) -> list[dict[str, Any]]:
+    """`calls.iterations`: words and counts of each sampling."""
+    return [
+        {
+            name: part[:200] if isinstance(part, str) else part
+            for name, part in entry.items()
+            if isinstance(part, (str, bool)) or _is_count(part)
+        }
+        for entry in value[:1000]
+        if isinstance(entry, dict)
+    ]
+
+
 def facts(value: Any) -> dict[str, Any]:
     """`sessions.machine` or `sessions.instrument`; the instrument's own error is a number or not there."""
     value = value if isinstance(value, dict) else {}

@@ -15,13 +15,24 @@ from lab.store.changes import ROWS
 from lab.store.store import READ_PATIENCE_S, Store, as_uuid
 
 FORMATS = ("parquet", "csv", "json", "duckdb")
-COPY = {"parquet": "FORMAT parquet", "csv": "FORMAT csv, HEADER", "json": "FORMAT json, ARRAY true"}
+METRICS = ("trial_metrics", "call_metrics")
+"""Views that are files of their own beside the tables; a DuckDB export has all views, an import reads none."""
+ISO_8601 = "TIMESTAMPFORMAT '%Y-%m-%dT%H:%M:%S.%fZ'"
+COPY = {
+    "parquet": "FORMAT parquet",
+    "csv": f"FORMAT csv, HEADER, {ISO_8601}",
+    "json": f"FORMAT json, ARRAY true, {ISO_8601}",
+}
+STORAGE = {"storage_compatibility_version": "v1.0.0"}
+"""What DuckDB 2 writes by itself no 1.x opens. The views ask for 1.3 (TRY); tables alone are read from 1.1 on."""
+NOT_FINITE = r"(?i)[\[:,]\s*[-+]?(nan|inf|infinity)\s*[,\]}]"
+"""Within a JSON value: DuckDB takes these, JSON has none."""
 
 
 def export(store: Store, out_dir: Path | str, format: str = "parquet", run_id: str | None = None) -> list[Path]:
-    """Write every table, whole or of one run, into a folder: one file a table, or one lab.duckdb. Gives the files written.
+    """Write all tables and metrics, whole or of one run: a file for each, or one lab.duckdb.
 
-    Parquet and DuckDB exports can be imported again (Store.import_from).
+    Gives the files written. Parquet and DuckDB exports can be imported again (Store.import_from).
     """
     if format not in FORMATS:
         raise LabError(f"There is no export format {format}. Choose one of: {', '.join(FORMATS)}")
@@ -31,11 +42,12 @@ def export(store: Store, out_dir: Path | str, format: str = "parquet", run_id: s
         folder.mkdir(parents=True, exist_ok=True)
         if format == "duckdb":
             return [_to_database(store, folder / "lab.duckdb", where)]
-        files = [folder / f"{table}.{format}" for table in ROWS]
+        files = {name: folder / f"{name}.{format}" for name in (*ROWS, *METRICS)}
         with store.reading() as connection:
-            for table, file in zip(ROWS, files, strict=True):
-                connection.execute(f"COPY (SELECT * FROM {table}{where}) TO {_quoted(file)} ({COPY[format]})")
-        return files
+            for name, file in files.items():
+                rows = f"SELECT {_columns(connection, name, format)} FROM {name}{where}"
+                connection.execute(f"COPY ({rows}) TO {_quoted(file)} ({COPY[format]})")
+        return list(files.values())
     except (OSError, duckdb.Error) as error:
         if "Corrupt database file" in str(error):
             raise store.unreadable(error) from error
@@ -68,7 +80,7 @@ def _bytes(frame: pd.DataFrame, format: str, name: str) -> bytes:
     if format == "duckdb":
         with tempfile.TemporaryDirectory(prefix="lab-export-") as folder:
             file = Path(folder) / "result.duckdb"
-            with duckdb.connect(str(file)) as connection:
+            with duckdb.connect(str(file), config=STORAGE) as connection:
                 connection.register("shown", frame)
                 connection.execute(f'CREATE TABLE "{name.replace(chr(34), "")}" AS SELECT * FROM shown')
             return file.read_bytes()
@@ -81,13 +93,30 @@ def _to_database(store: Store, file: Path, where: str) -> Path:
         raise LabError(f"{file} is there already. Choose another folder with --out.")
     with store.reading():  # brings an older file up to date
         pass
-    with duckdb.connect(str(file)) as exported, turnstile.reading(store.path, READ_PATIENCE_S):
+    with duckdb.connect(str(file), config=STORAGE) as exported, turnstile.reading(store.path, READ_PATIENCE_S):
         migrations.apply(exported, str(file))
         if store.path.exists():
             exported.execute(f"ATTACH {_quoted(store.path)} AS source (READ_ONLY)")
             for table in ROWS:
                 exported.execute(f"INSERT INTO {table} BY NAME SELECT * FROM source.{table}{where}")
     return file
+
+
+def _columns(connection: duckdb.DuckDBPyConnection, name: str, format: str) -> str:
+    """All columns; for a text format without NaN and infinities, which few programs read there."""
+    if format == "parquet":
+        return "*"
+    columns = []
+    for column, kind, *_ in connection.execute(f"DESCRIBE {name}").fetchall():
+        value = f'"{column}"'
+        if kind == "DOUBLE":
+            value = f"CASE WHEN isfinite({value}) THEN {value} END AS {value}"
+        elif kind == "JSON" and format == "json":
+            text = f"{value}::VARCHAR"
+            odd = f"regexp_matches({text}, '{NOT_FINITE}')"
+            value = f"CASE WHEN {odd} THEN to_json({text}) ELSE {value} END AS {value}"
+        columns.append(value)
+    return ", ".join(columns)
 
 
 def _quoted(file: Path) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from contextlib import suppress
+import tempfile
+from contextlib import ExitStack, suppress
 from functools import cache
 from pathlib import Path
 
@@ -36,7 +37,8 @@ def is_current(connection: duckdb.DuckDBPyConnection, where: str) -> bool:
 
 def is_ours(connection: duckdb.DuckDBPyConnection) -> bool:
     """Whether the views and macros are those of metrics.sql and no others, whatever the file says: a foreign one could run code."""
-    return _definitions(connection) == _own_definitions()
+    definitions = _definitions(connection)
+    return definitions == _own_definitions() or definitions == _own_definitions(_storage(connection))
 
 
 def apply(connection: duckdb.DuckDBPyConnection, where: str = "the database") -> None:
@@ -89,11 +91,25 @@ def _definitions(connection: duckdb.DuckDBPyConnection) -> list[tuple]:
     return [(*names, sorted(re.findall(r"\w+|[^\w\s]", text or ""))) for *names, text in rows]
 
 
+def _storage(connection: duckdb.DuckDBPyConnection) -> str:
+    """The oldest DuckDB that reads the file, such as v1.0.0; empty in memory."""
+    rows = connection.execute("SELECT tags FROM system.main.duckdb_databases() WHERE NOT internal").fetchall()
+    return rows[0][0].get("storage_version", "").rstrip("+")
+
+
 @cache
-def _own_definitions() -> list[tuple]:
-    with duckdb.connect(":memory:") as connection:
+def _own_definitions(storage: str = "") -> list[tuple]:
+    """As they come back out of a file: in an older storage DuckDB words some expressions otherwise."""
+    with ExitStack() as held:
+        connection = held.enter_context(duckdb.connect(":memory:"))
+        if storage:
+            file = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="lab-views-"))) / "own"
+            connection = duckdb.connect(str(file), config={"storage_compatibility_version": storage})
         for name in wanted():
             connection.execute((METRICS if name == METRICS.name else SCHEMA / name).read_text())
+        if storage:
+            connection.close()
+            connection = held.enter_context(duckdb.connect(str(file), read_only=True))
         return _definitions(connection)
 
 

@@ -1,0 +1,115 @@
+"""What leaves the lab as files, read by the programs that people read such files with."""
+
+import csv
+import json
+import struct
+import uuid
+from datetime import UTC, datetime
+
+import duckdb
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from lab.store import queries
+from lab.store.changes import ROWS
+from lab.store.export import METRICS, export, frame_bytes
+from lab.store.importing import Imported
+from lab.store.store import Store
+from tests.recorded_runs import record
+
+STARTED = datetime(2026, 11, 24, 6, 0, tzinfo=UTC)
+LARGE = 2**53 - 1
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """A run of two blocks whose first trial has an instant as large as a stamp may be."""
+    store = Store(tmp_path_factory.mktemp("measured") / "lab.duckdb")
+    run_id = record(store, blocks=2, started=STARTED)
+    with duckdb.connect(str(store.path)) as connection:
+        connection.execute(f"UPDATE trials SET ended_ns = {LARGE} WHERE block = 1")
+        connection.execute("UPDATE trials SET cost_usd = 'nan' WHERE block = 2")
+        connection.execute("""UPDATE calls SET server_ms = '{"queue": NaN, "decode": 3}'""")
+        connection.execute("""UPDATE sessions SET machine = '{"note": "nan, inf", "cores": [2]}'""")
+    return store, run_id
+
+
+def strict(text):
+    def refuse(word):
+        raise AssertionError(f"{word} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+@pytest.mark.parametrize("format", ["parquet", "csv", "json"])
+def test_the_metrics_are_files_of_their_own(measured, tmp_path, format):
+    store, run_id = measured
+    files = export(store, tmp_path, format, run_id)
+    assert [file.name for file in files] == [f"{name}.{format}" for name in (*ROWS, *METRICS)]
+    if format == "csv":
+        rows = list(csv.DictReader((tmp_path / "trial_metrics.csv").open(encoding="utf-8")))
+    elif format == "json":
+        rows = strict((tmp_path / "trial_metrics.json").read_text())
+    else:
+        rows = pq.read_table(tmp_path / "trial_metrics.parquet").to_pylist()
+    assert [float(row["ttft_ms"]) for row in rows] == [901, 301, 902, 302]
+
+
+def test_types_survive_in_parquet(measured, tmp_path):
+    store, run_id = measured
+    export(store, tmp_path, "parquet", run_id)
+    (run,) = pq.read_table(tmp_path / "runs.parquet").to_pylist()
+    assert (run["run_id"], run["started_utc"]) == (uuid.UUID(run_id), STARTED)
+    assert run["keep_text"] is True and json.loads(run["models"]) == {"small": "smollm2-135m"}
+    trials = pq.read_table(tmp_path / "trials.parquet").to_pylist()
+    assert max(row["ended_ns"] for row in trials) == LARGE
+    calls = pq.read_table(tmp_path / "calls.parquet").to_pylist()
+    assert {(row["dns_ns"], row["output_tokens"]) for row in calls} == {(None, 3)}
+    frame = pd.read_parquet(tmp_path / "calls.parquet", dtype_backend="pyarrow")
+    assert str(frame["physical_cache_tokens"].dtype) == "int32[pyarrow]"
+    kinds = duckdb.sql(f"DESCRIBE FROM '{tmp_path}/trial_metrics.parquet'").fetchall()
+    kinds = {name: kind for name, kind, *_ in kinds}
+    assert kinds["trial_id"] == "UUID" and kinds["started_utc"] == "TIMESTAMP WITH TIME ZONE"
+    assert kinds["client_caused"] == "BOOLEAN" and kinds["calls"] == "BIGINT"
+
+
+def test_text_formats_have_iso_instants_and_no_nan(measured, tmp_path):
+    store, run_id = measured
+    export(store, tmp_path, "json", run_id)
+    export(store, tmp_path, "csv", run_id)
+    tables = {name: strict((tmp_path / f"{name}.json").read_text()) for name in (*ROWS, *METRICS)}
+    (run,), (session,) = tables["runs"], tables["sessions"]
+    assert run["started_utc"] == "2026-11-24T06:00:00.000000Z"
+    assert datetime.fromisoformat(run["started_utc"]) == STARTED
+    assert run["models"] == {"small": "smollm2-135m"} and run["ended_utc"] > run["started_utc"]
+    assert session["machine"] == {"note": "nan, inf", "cores": [2]}
+    assert [row["cost_usd"] for row in tables["trials"]] == [0.001, 0.0004, None, None]
+    assert tables["calls"][0]["server_ms"] == '{"queue": NaN, "decode": 3}'
+    rows = list(csv.DictReader((tmp_path / "trials.csv").open(encoding="utf-8")))
+    assert [row["cost_usd"] for row in rows] == ["0.001", "0.0004", "", ""]
+    assert (rows[0]["ended_ns"], rows[0]["error_kind"]) == (str(LARGE), "")
+    assert rows[0]["started_utc"] == "2026-11-24T06:00:10.000000Z"
+
+
+def test_an_import_leaves_the_metrics_to_the_views(measured, tmp_path):
+    store, run_id = measured
+    export(store, tmp_path / "out", "parquet", run_id)
+    (tmp_path / "out" / "trial_metrics.parquet").write_bytes(b"somebody's own arithmetic")
+    mine = Store(tmp_path / "mine.duckdb")
+    assert mine.import_from(tmp_path / "out") == Imported(runs=1, trials=4, calls=4, events=12)
+    assert sorted(queries.trials(mine, run_id)["ttft_ms"]) == [301, 302, 901, 902]
+
+
+def test_a_duckdb_file_is_written_for_older_duckdbs(measured, tmp_path):
+    """Byte 12 of a DuckDB file is its storage version; 64 is what every 1.x reads, 2.0's own is beyond them."""
+    store, run_id = measured
+    (file,) = export(store, tmp_path, "duckdb", run_id)
+    download = tmp_path / "result.duckdb"
+    download.write_bytes(frame_bytes(pd.DataFrame({"n": [1]}), "duckdb"))
+    for written in (file, download):
+        assert written.read_bytes()[8:12] == b"DUCK"
+        assert struct.unpack("<Q", written.read_bytes()[12:20]) == (64,)
+    with duckdb.connect(str(file), read_only=True) as connection:
+        rows = connection.execute("SELECT ttft_ms FROM trial_metrics ORDER BY ALL").fetchall()
+    assert rows == [(301,), (302,), (901,), (902,)]

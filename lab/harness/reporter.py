@@ -36,6 +36,8 @@ COMPARISON = (
     "low_ms",
     "high_ms",
     "ratio",
+    "ratio_low",
+    "ratio_high",
     "n",
     "verdict",
     "needed_blocks",

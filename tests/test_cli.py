@@ -117,9 +117,13 @@ def test_show_prints_one_object(db):
     assert [arm["arm"] for arm in found["arms"]] == ["uncached", "cached"]
     assert found["arms"][1]["metrics"]["ttft_ms"]["p50"] == 304.5
     assert found["arms"][1]["metrics"]["ttft_ms"]["supported"] == {"p50": True, "p95": False, "p99": False}
-    assert found["comparisons"][0] | {"reasons": []} == {
-        "metric": "ttft_ms", "technique": "caching", "arm": "cached", "baseline": "uncached", "estimate_ms": -600.0, "low_ms": -600.0,
-        "high_ms": -600.0, "ratio": found["comparisons"][0]["ratio"], "n": 8, "verdict": "faster", "needed_blocks": None, "reasons": [],
+    planned = found["comparisons"][0]
+    assert 301 / 901 <= planned["ratio_low"] < planned["ratio"] < planned["ratio_high"] <= 308 / 908
+    ratios = {name: planned[name] for name in ("ratio", "ratio_low", "ratio_high")}
+    assert planned | {"reasons": []} == {
+        "metric": "ttft_ms", "technique": "caching", "arm": "cached", "baseline": "uncached",
+        "estimate_ms": -600.0, "low_ms": -600.0, "high_ms": -600.0, **ratios, "n": 8,
+        "verdict": "faster", "needed_blocks": None, "reasons": [],
     }  # fmt: skip
 
 
@@ -127,7 +131,8 @@ def test_export_writes_every_table(db, tmp_path):
     record(Store(), blocks=1)
     found = lab("export", "--format", "csv", "--out", str(tmp_path / "out"))
     assert found.returncode == 0
-    assert {path.name for path in (tmp_path / "out").iterdir()} >= {"runs.csv", "trials.csv", "calls.csv", "spans.csv", "events.csv"}
+    tables = ("runs", "sessions", "trials", "calls", "spans", "events", "trial_metrics", "call_metrics")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {f"{table}.csv" for table in tables}
 
 
 def test_serve_says_where_in_one_line_and_ends_on_sigterm():

@@ -4,15 +4,18 @@ from lab import Lab
 
 async def agent(client, task): ...        # client: the SDK's AsyncAnthropic, stamped at the socket
 async def agent(client, task, bench): ... # and what a technique has: bench.span, bench.tool, bench.models
+def agent(client, task): ...              # client: the SDK's blocking Anthropic, stamped likewise; runs in a thread
 
 Lab().compare({"old": old_agent, "new": new_agent}, tasks=["What is a tide?"], runs=10).verdict().headline
 """
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import json
 import re
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,10 +26,11 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from lab import clock, processes, results, techniques, worker
-from lab.endpoints import consent
+from lab.endpoints import blocking, consent
 from lab.harness import charts
 from lab.harness.plan import AGENTS, BenchmarkConfig, config_of
 from lab.harness.reporter import RunResult
+from lab.instrumentation import unseen
 from lab.model import Arm, Knobs, LabError, Technique, new_id
 from lab.scenarios import definitions
 from lab.scenarios.definitions import Task
@@ -37,7 +41,7 @@ from lab.store.store import Store
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
-Agent = Callable[..., Awaitable[Any]]
+Agent = Callable[..., Awaitable[Any] | Any]
 Tasks = Iterable[str | Mapping[str, Any] | Task]
 ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _-]{0,39}")
 POLL_S = 0.1
@@ -143,14 +147,16 @@ class Lab:
     def compare(
         self, agents: Mapping[str, Agent], tasks: Tasks | None = None, runs: int = 10, *, metric: str = "total_ms", **settings: Any
     ) -> Result:
-        """Compare async functions of your own, the first as the baseline, in shared blocks; each is `agent(client, task)` or
-        `agent(client, task, bench)` and answers with its text. They run in this process, on an event loop of their own."""
+        """Compare functions of your own, the first as the baseline, in shared blocks; each is `agent(client, task)` or
+        `agent(client, task, bench)` and answers with its text. They run in this process, on an event loop of their own; one that
+        is not async runs in a thread, with the blocking client. A trial that makes no call through its client, or one past it,
+        has failed."""
         if len(agents) < 2:
             raise LabError("A comparison needs two agents, the baseline first: compare({'old': old_agent, 'new': new_agent}).")
         return self._measure(technique_of(agents, metric), tasks, runs, settings)
 
     def measure(self, agent: Agent, tasks: Tasks | None = None, runs: int = 10, *, metric: str = "total_ms", **settings: Any) -> Result:
-        """Measure one async function alone: its times, and nothing to compare them with."""
+        """Measure one function alone: its times, and nothing to compare them with."""
         name = getattr(agent, "__name__", "agent").strip("_<>")[:40] or "agent"
         return self._measure(technique_of({name: agent}, metric), tasks, runs, settings)
 
@@ -202,7 +208,7 @@ class Lab:
 
 
 def technique_of(agents: Mapping[str, Agent], metric: str = "total_ms") -> Technique:
-    """Functions of the user's own as the arms of a technique; LabError for what is no async function or no clean name."""
+    """Functions of the user's own as the arms of a technique; LabError for what is no function or no clean name."""
     if metric not in CLOCKS:
         raise LabError(f"metric must be one of {', '.join(CLOCKS)}, not {metric!r}.")
     takes_bench = {}
@@ -210,11 +216,20 @@ def technique_of(agents: Mapping[str, Agent], metric: str = "total_ms") -> Techn
         if not isinstance(name, str) or not ARM_NAME.fullmatch(name):
             raise LabError(f"{name!r} is no name for an arm: up to 40 letters, digits, spaces, - and _, a letter or digit first.")
         takes_bench[name] = _takes_bench(name, agent)
+    unseen.watched_clients()
 
-    async def trial(bench, arm: str, knobs: Knobs, task: Task) -> str | None:
-        given = (bench.client, task, bench) if takes_bench[arm] else (bench.client, task)
-        answer = await agents[arm](*given)
-        return answer if answer is None or isinstance(answer, str) else str(answer)
+    async def trial(bench, arm: str, knobs: Knobs, task: Task) -> Any:
+        agent, more = agents[arm], (bench,) if takes_bench[arm] else ()
+        with unseen.counting(blocking.ThreadTransport) as past:
+            if _is_async(agent):
+                answer = await agent(bench.client, task, *more)
+            else:
+                with blocking.beside(bench.client) as client:
+                    answer = await asyncio.to_thread(agent, client, task, *more)
+        if past:
+            bench.failed = bench.failed or ("unseen_call", _past_words(arm, past))
+        # What was never awaited is not made text: the runner names it.
+        return answer if answer is None or isinstance(answer, str) or inspect.isawaitable(answer) else str(answer)
 
     names = list(agents)
     return Technique(
@@ -230,9 +245,25 @@ def technique_of(agents: Mapping[str, Agent], metric: str = "total_ms") -> Techn
     )
 
 
+def _past_words(arm: str, hosts: list[str]) -> str:
+    """Whom an agent asked without the lab, and what to do about it."""
+    called = " and ".join(f"{count} to {host}" for host, count in Counter(hosts).items())
+    return (
+        f"{len(hosts)} call{'s' if len(hosts) > 1 else ''} of {arm} went past the lab's client ({called}): neither measured nor in "
+        "its budget. Hand the client that the function is given to what makes them; docs/library.md shows how for common frameworks."
+    )
+
+
+def _is_async(agent: Agent) -> bool:
+    return inspect.iscoroutinefunction(agent) or inspect.iscoroutinefunction(getattr(agent, "__call__", None))  # noqa: B004
+
+
 def _takes_bench(name: str, agent: Agent) -> bool:
-    if not inspect.iscoroutinefunction(agent) and not inspect.iscoroutinefunction(getattr(agent, "__call__", None)):  # noqa: B004
-        raise LabError(f"{name} is not an async function: write `async def {name}(client, task): …` and await the client's calls.")
+    if not callable(agent):
+        raise LabError(f"{name} is no function: write `async def {name}(client, task): …` and await the client's calls.")
+    for kind in (agent, getattr(agent, "__call__", None)):  # noqa: B004
+        if inspect.isgeneratorfunction(kind) or inspect.isasyncgenfunction(kind):
+            raise LabError(f"{name} yields its answer in pieces: return the whole text at its end; the client's own stream has the stamps.")
     for count in (3, 2):
         try:
             inspect.signature(agent).bind(*range(count))

@@ -15,13 +15,16 @@ from lab.instrumentation.wire import transport_for
 CONNECT_S = 10.0
 
 
-class Client(AsyncAnthropic):
+class OwnHeaders:
     """The SDK sends ANTHROPIC_CUSTOM_HEADERS, which may hold a key, to any host; this client and its copies to the key's own."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         if keys.origin(str(self.base_url)) != keys.origin(keys.anthropic_url()):
             self._custom_headers = options.get("default_headers") or {}
+
+
+class Client(OwnHeaders, AsyncAnthropic): ...
 
 
 def open_client(endpoint: Endpoint, timeout_s: float = 120.0, headers: Mapping[str, str] | None = None) -> AsyncAnthropic:

@@ -243,6 +243,7 @@ class CallRow:
     diagnosis: str | None = None
     missed_cache_tokens: int | None = None
     rate_limits: dict[str, str] | None = None
+    counted_usd: float | None = None
 
 
 @dataclass(slots=True)

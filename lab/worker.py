@@ -141,6 +141,7 @@ def _run(runner: BenchmarkRunner, run_id: str, ending: threading.Event, stop: Ca
 
 def join(store: Store, config: BenchmarkConfig) -> tuple[BenchmarkConfig, Joined]:
     """The stored run's own settings, with `config.runs` more blocks where it is complete, else its missing blocks; and what it has done."""
+    from lab.harness.budget import COUNTED, stored_usd
     from lab.harness.plan import config_of, repeated
     from lab.harness.runner import Joined
     from lab.store import shapes
@@ -173,7 +174,7 @@ def join(store: Store, config: BenchmarkConfig) -> tuple[BenchmarkConfig, Joined
     complete = frozenset(int(block) for (_, block), n in whole.items() if n >= arms)
     begun = {int(block): int(n) for block, n in trials.groupby("block")["attempt"].max().items()}
     sessions = int(store.frame("SELECT count(*) AS n FROM sessions WHERE run_id = ?::UUID", [run_id])["n"][0])
-    cost = store.frame("SELECT coalesce(sum(cost_usd), 0) AS usd FROM trials WHERE run_id = ?::UUID", [run_id])
+    calls = store.frame(f"SELECT {', '.join(COUNTED)} FROM calls WHERE run_id = ?::UUID", [run_id])
     # A run that ended on its precision is complete, however many blocks it was allowed.
     precise = found["status"] == "finished" and settings["config"].get("target_half_width_ms") is not None
     asked = max(complete, default=0) if precise else int(settings.get("runs", 0))
@@ -186,7 +187,9 @@ def join(store: Store, config: BenchmarkConfig) -> tuple[BenchmarkConfig, Joined
             stored |= {"target_half_width_ms": config.target_half_width_ms, "max_runs": asked + config.runs}
     if config.max_usd is not None:
         stored["max_usd"] = config.max_usd
-    spent = float(cost["usd"][0]) if config.max_usd is None else 0.0
+    # A sum that is given anew is the most from here on; else all sessions together keep to the run's.
+    rows = calls.astype(object).where(calls.notna(), None).to_dict("records")
+    spent = stored_usd(run.endpoint_kind, rows) if config.max_usd is None else 0.0
     return config_of(**stored), Joined(run, complete, begun, spent, sessions, _differences(store, run_id, settings["headline"]))
 
 

@@ -392,7 +392,7 @@ async def test_a_trial_with_one_unpriced_call_has_no_cost(simulated, endpoint, m
 
 async def test_the_budget_is_a_hard_stop(simulated, endpoint):
     made = runner(endpoint, sink := Kept(), runs=4, max_usd=0.0)
-    made.spent_usd = 0.01
+    made.budget.spent_usd = 0.01
     await made.run()
     assert made.status == "interrupted" and "budget" in made.text and sink.trials == []
 

@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import json
 import threading
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -21,6 +21,7 @@ import httpx2
 from lab import limits, pricing
 from lab.clock import now_ns, sleep_s, today
 from lab.endpoints import registry
+from lab.harness.budget import BudgetReached, billable, counted_usd
 from lab.instrumentation import messages
 from lab.instrumentation.messages import Reading
 from lab.instrumentation.wire import Exchange
@@ -66,7 +67,16 @@ class Call:
         self.id, self.intent, self.exchange, self.span = new_id(), intent, exchange, span
         self.ended_ns: int | None = None
         self.failure: BaseException | None = None
+        self.repeated = False
+        """Refused or not answered, and so made again."""
+        self.counted_usd: float | None = None
         self._reading: Reading | None = None
+
+    @property
+    def priced_as(self) -> str:
+        """The model that answered; a gateway may call one by a name of its own, for which no list has a price: then the one asked."""
+        served = self.reading.model
+        return served if served and pricing.price(served, today()) else self.intent.model
 
     @property
     def reading(self) -> Reading:
@@ -127,8 +137,9 @@ class Bench:
         self.session, self.trial, self.nonce, self.brief = session, trial, nonce, brief
         self.calls: list[Call] = []
         self.spans: list[SpanRow] = []
-        self.spent_usd = 0.0
-        """What a budget counts, once finished: a model without a price at the dearest listed one."""
+        self.out_of_budget = False
+        self.give_up: Callable[[], Any] = lambda: None
+        """Ends the trial, whatever its code makes of a call that is not made."""
         self.failed: tuple[str, str] | None = None
         self.mismatches: list[str] = []
         self.allowance = limits.Allowance()
@@ -186,13 +197,17 @@ class Bench:
         if self.brief and "thinking" not in body and (brief := registry.THINKING_OFF.get(model)):
             body["thinking"] = brief
         for attempt in range(1, RETRIES + 2):
+            self._afford()
             intent = Intent(role, name or role, request, model, endpoint.name, attempt, now_ns(), begun)
             call = await self._attempt(self.session.client_of(endpoint), body, intent)
             wait_s = retry_after_s(call) if attempt <= RETRIES else None
             if wait_s is None:
                 break
+            call.repeated = True
             await sleep_s(wait_s)
         reading = await call.read(self._turn)
+        if self.session.budget.usd is not None:
+            self._count(call)
         self._read_ns = (call.span.ended_ns, now_ns())
         if begun:
             begun.set()  # who waits for the first byte of a call that failed must not wait for ever
@@ -248,6 +263,11 @@ class Bench:
         if intent is not None and intent.call is None:
             exchange.begun = intent.begun
         else:
+            if self.session.budget.usd is not None:
+                for call in self.calls:
+                    if call.exchange and not call.exchange.open:
+                        self._count(call)
+            self._afford()
             body = _object(exchange.request_body)
             request = Request(body, stream=bool(body.get("stream")), intended_cache="any")
             intent = Intent(
@@ -276,6 +296,23 @@ class Bench:
         self._read_ns = None
         return span
 
+    def _afford(self) -> None:
+        """Raises BudgetReached, and ends the trial, where the run may spend no more."""
+        if self.session.budget.is_reached:
+            self.out_of_budget = True
+            self.give_up()
+            raise BudgetReached(self.session.budget.text)
+
+    def _count(self, call: Call) -> None:
+        """What the budget counts of a call that has ended, once."""
+        if call.counted_usd is not None:
+            return
+        exchange, usage = call.exchange, {}
+        if exchange and not call.repeated:
+            usage = billable(call.reading, call.intent.request.body, exchange.status, exchange.sent_ns is not None)
+        call.counted_usd = counted_usd(self.session.endpoint.kind, call.priced_as, usage)
+        self.session.budget.spent_usd += call.counted_usd
+
     # After the clock has stopped
 
     async def read_rest(self) -> None:
@@ -294,6 +331,7 @@ class Bench:
         origin, rows, events = self.session.origin_ns, [], []
         for call in self.calls:
             self._close(call)
+            self._count(call)
             rows.append(self._row(call))
             for seq, arrival in enumerate(call.reading.arrivals):
                 kept = arrival.text if self.session.keep_text and arrival.text else None
@@ -354,10 +392,8 @@ class Bench:
             row.physical_cache_tokens = reading.lab.get("cached_tokens")
         if reading.usage:
             _usage(row, reading.usage)
-            # A gateway may call a model by a name of its own, for which no list has a price.
-            served = row.served_model if row.served_model and pricing.price(row.served_model, today()) else intent.model
-            row.cost_usd = self.session.cost_usd(served, reading.usage)
-            self.spent_usd += self.session.spent_usd(served, reading.usage)
+            row.cost_usd = self.session.cost_usd(call.priced_as, reading.usage)
+        row.counted_usd = call.counted_usd
         return row
 
 

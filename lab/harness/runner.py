@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import os
 import platform
 import socket
@@ -23,7 +24,9 @@ from lab.endpoints import registry
 from lab.endpoints.registry import Endpoint
 from lab.harness import plan as planning
 from lab.harness.bench import SPAN, Bench, nonce_for
+from lab.harness.budget import Budget
 from lab.harness.estimate import Estimate, estimate
+from lab.harness.forgotten import Forgotten
 from lab.harness.plan import BenchmarkConfig, Block, Experiment, Variant
 from lab.harness.session import Session
 from lab.instrumentation import messages
@@ -37,7 +40,13 @@ __all__ = ["BenchmarkConfig", "BenchmarkRunner", "Estimate", "Joined", "Sink", "
 STOP_POLL_S = 0.1
 LET_GO_S = 1.0
 """How long a trial that was told to end may take for it; then it is left behind."""
-FAILURES_IN_A_ROW = 3
+FAILURES_IN_A_ROW = MISMATCHES_IN_A_ROW = 3
+NOT_MEASURED = ("prime", "check")
+"""Roles of calls that a trial's clock does not wait for: one that makes no other has measured nothing."""
+UNSEEN = (
+    "The lab sees only the calls that go through the client it hands to each function. What another client spends is not counted, "
+    "and no budget holds it."
+)
 IDLE_S = 0.3
 SLOW_S = 15.0
 REASON = 300
@@ -93,17 +102,20 @@ class BenchmarkRunner:
         self.plan: Experiment = planning.experiment(config, self.endpoint.kind, technique)
         self.seed = joined.run.seed if joined else config.seed if config.seed is not None else planning.new_seed()
         self.run_id = joined.run.run_id if joined else run_id or new_id()
-        self.budget_usd = config.max_usd if config.max_usd is not None else planning.LIVE_MAX_USD if self.endpoint.kind == "live" else None
-        self.spent_usd = joined.spent_usd if joined else 0.0
+        most = config.max_usd if config.max_usd is not None else planning.LIVE_MAX_USD if self.endpoint.kind == "live" else None
+        self.budget = Budget(most, joined.spent_usd if joined else 0.0)
         self.status: Status = "running"
         self.text = ""
         self.failures = self.done = 0
-        self.failed_because: dict[str, str] = {}
-        """By arm, the last one's."""
+        self.because: dict[tuple[str, str], str] = {}
+        """By technique and arm: why its last trial that cannot be compared cannot."""
+        self.mismatches: Counter[tuple[str, str]] = Counter()
+        """By technique and arm: in a row, of the measured trials."""
+        self.noted: set[str] = set()
         self.differences: list[float] = list(joined.differences) if joined else []
         self.stopping, self.written = False, True
-        self.outcomes: dict[str, Counter[str]] = {}
-        """Of the measured trials of this session, by arm."""
+        self.outcomes: dict[tuple[str, str], Counter[str]] = {}
+        """Of the measured trials of this session, by technique and arm."""
 
     @property
     def models(self) -> dict[str, str]:
@@ -133,9 +145,11 @@ class BenchmarkRunner:
 
     async def _run(self) -> None:
         keep = self.config.keep_text if self.config.keep_text is not None else not planning.private(self.plan.tasks)
-        self.session = Session(self.run_id, self.endpoint, keep, self.config.deadline_s, self._note)
+        self.session = Session(self.run_id, self.endpoint, keep, self.config.deadline_s, self._note, self.budget)
         try:
             self._say_if_busy()
+            if self._has_agents and self.budget.usd is not None:
+                self._note(UNSEEN)
             connected = asyncio.to_thread(registry.connect, self.endpoint)
             self.endpoint = await self._patiently(connected, f"The {self.endpoint.name} server is slow to start; waiting for it.")
             self.session.endpoint = self.endpoint
@@ -176,9 +190,11 @@ class BenchmarkRunner:
 
     def _conclusion(self) -> tuple[Status, str]:
         """A run in which an arm never succeeded has compared nothing, however many trials it has."""
-        for arm, outcomes in self.outcomes.items():
-            if outcomes["failed"] and outcomes["failed"] == outcomes.total():
-                return "failed", f"Every trial of {arm} failed ({outcomes['failed']} of {outcomes['failed']}): {self.failed_because[arm]}"
+        for key, outcomes in self.outcomes.items():
+            failed, mismatched, total = outcomes["failed"], outcomes["mismatch"], outcomes.total()
+            if failed + mismatched == total:
+                became = "failed" if failed == total else "was left out" if mismatched == total else "failed or was left out"
+                return "failed", f"Every trial of {self._name(key)} {became} ({total} of {total}): {self.because[key]}"
         return "finished", f"{self.done} trials"
 
     def _note(self, text: str) -> None:
@@ -217,20 +233,22 @@ class BenchmarkRunner:
         durations: list[float] = []
         measured_usd: list[float] = []
         for position, block in enumerate(blocks):
-            spent, began_ns = self.spent_usd, now_ns()
+            spent, began_ns = self.budget.spent_usd, now_ns()
             dearest = max(measured_usd, default=0.0)
-            if self.budget_usd is not None and self.spent_usd + dearest > self.budget_usd:
-                return self._end("interrupted", f"The budget of ${self.budget_usd:.2f} is reached: ${self.spent_usd:.4f} spent.")
+            if self.budget.is_reached:
+                return self._end("interrupted", self.budget.text)
+            if self.budget.usd is not None and self.budget.spent_usd + dearest > self.budget.usd:
+                return self._end("interrupted", f"Another block might pass the budget. {self.budget.left}")
             await self.session.renew()
             finished = []
             try:
                 for place, variant in enumerate(block.order):
+                    if self.budget.is_reached:
+                        return self._end("interrupted", self.budget.text)
                     left = (sum(durations) / len(durations) * (len(blocks) - position)) if durations else None
                     finished.append(await self._trial(block, place, variant, left))
-                    if self.failures >= FAILURES_IN_A_ROW:
-                        return self._end("failed", f"{FAILURES_IN_A_ROW} trials in a row failed: {self.failed_because[variant.arm.name]}")
-                    if self.budget_usd is not None and self.spent_usd >= self.budget_usd:
-                        return self._end("interrupted", f"The budget of ${self.budget_usd:.2f} is reached: ${self.spent_usd:.4f} spent.")
+                    if (end := self._end_after(finished[-1].trial)) is not None:
+                        return self._end(*end)
             except Interrupted as cut:
                 finished.append(cut.finished)
                 raise cut.reason from None
@@ -238,12 +256,25 @@ class BenchmarkRunner:
                 if finished:
                     await self._store(self.sink.write_trials, finished)
             durations.append((now_ns() - began_ns) / 1e9)
-            measured_usd.append(self.spent_usd - spent)
+            measured_usd.append(self.budget.spent_usd - spent)
             if block.phase == "measured" and self._precise_enough(finished):
                 return self._end(
                     "finished",
                     f"The interval's half-width is below {self.config.target_half_width_ms:g} ms after {len(self.differences)} blocks.",
                 )
+
+    def _end_after(self, row: TrialRow) -> tuple[Status, str] | None:
+        """How the run ends with a trial that has ended, where it does: what went wrong three times would go on to."""
+        key = (row.technique, row.arm)
+        if row.error_kind == "budget":
+            return "interrupted", self.budget.text
+        if self._has_agents and row.error_kind == "no_call" and self.config.max_usd is not None:
+            return "failed", f"{row.error_text} What it spends cannot be seen, so no budget can be promised: run it without max_usd."
+        if self.failures >= FAILURES_IN_A_ROW:
+            return "failed", f"{FAILURES_IN_A_ROW} trials in a row failed: {self.because[key]}"
+        if self.mismatches[key] >= MISMATCHES_IN_A_ROW:
+            return "failed", f"{MISMATCHES_IN_A_ROW} trials in a row of {self._name(key)} cannot be compared: {self.because[key]}"
+        return None
 
     def _precise_enough(self, finished: list[FinishedTrial]) -> bool:
         """Stopping on precision, never on a p-value: peeking at significance inflates false findings, at the width it does not."""
@@ -291,9 +322,12 @@ class BenchmarkRunner:
         gc.collect()
         gc.disable()
         work = asyncio.create_task(self._play(bench, variant, block.task))
+        bench.give_up = work.cancel
+        unawaited = Forgotten()
         reason: asyncio.CancelledError | None = None
         try:
-            await asyncio.wait({work})
+            with unawaited:
+                await asyncio.wait({work})
             await bench.read_rest()
         except asyncio.CancelledError as e:
             reason = e
@@ -301,7 +335,7 @@ class BenchmarkRunner:
             await asyncio.wait({work}, timeout=LET_GO_S)
         finally:
             gc.enable()
-        answer = self._outcome(bench, work, reason)
+        answer = self._outcome(bench, work, reason, unawaited.names)
         if reason is None and row.outcome == "ok":
             row.quality = definitions.score(block.task, answer)
             if row.quality is None and answer is not None:
@@ -317,14 +351,17 @@ class BenchmarkRunner:
             row.outcome, row.error_text = "mismatch", "; ".join(dict.fromkeys(bench.mismatches))
         if row.outcome == "failed":
             self.failures += 1
-            self.failed_because[arm] = scrub.text(f"{row.error_kind}: {row.error_text}", REASON)
+            told = row.error_text if row.error_kind in ("no_call", "not_awaited") else f"{row.error_kind}: {row.error_text}"
+            self.because[variant.key] = scrub.text(told, REASON)
         elif row.outcome != "cancelled":
             self.failures = 0
         if row.phase == "measured":
-            self.outcomes.setdefault(arm, Counter())[row.outcome] += 1
+            self.outcomes.setdefault(variant.key, Counter())[row.outcome] += 1
+            self.mismatches[variant.key] = self.mismatches[variant.key] + 1 if row.outcome == "mismatch" else 0
+            if row.outcome == "mismatch":
+                self.because[variant.key] = scrub.text(row.error_text, REASON)
         scrub.trial(finished)
         self.done += 1
-        self.spent_usd += bench.spent_usd
         try:
             # On a thread, since the disk may take its time: a loop held up by it would count as this machine's noise.
             await to_the_end(asyncio.to_thread(self.sink.keep, finished))
@@ -356,10 +393,15 @@ class BenchmarkRunner:
             OBSERVER.set(None)
             SPAN.set(None)
 
-    def _outcome(self, bench: Bench, work: asyncio.Task, reason: BaseException | None) -> str | None:
+    def _outcome(self, bench: Bench, work: asyncio.Task, reason: BaseException | None, unawaited: Sequence[str]) -> str | None:
         row = bench.trial
         if reason is not None:
             row.outcome, row.error_kind = "cancelled", "cancelled"
+            return None
+        if bench.out_of_budget:
+            if not work.cancelled():
+                work.exception()  # looked at, or asyncio would complain of it
+            row.outcome, row.error_kind, row.error_text = "cancelled", "budget", self.budget.text
             return None
         try:
             answer = work.result()
@@ -381,12 +423,37 @@ class BenchmarkRunner:
         own = [call.reading for call in bench.calls if call.intent.own and call.reading.error_kind not in (None, "cancelled")]
         if own and answer is None and row.outcome == "ok":
             row.outcome, row.error_kind, row.error_text = "failed", own[-1].error_kind, own[-1].error_text
+        return self._if_measured(bench, answer, unawaited)
+
+    def _if_measured(self, bench: Bench, answer: Any, unawaited: Sequence[str]) -> str | None:
+        """The answer; nothing measured is nothing won: a trial that waited for no call has failed, however fast it was."""
+        row = bench.trial
+        if inspect.isawaitable(answer):
+            name = getattr(answer, "__qualname__", type(answer).__name__)
+            if inspect.iscoroutine(answer):
+                answer.close()
+            row.outcome, row.error_kind = "failed", "not_awaited"
+            row.error_text = f"{row.arm} answered with {name}, which nobody has awaited: write `return await …`."
+            return None
+        if unawaited:
+            text = f"{', '.join(dict.fromkeys(unawaited))} was called in {row.arm} and never awaited: an `await` is missing."
+            if text not in self.noted:
+                self.noted.add(text)
+                self._note(text)
+        if row.outcome == "ok" and all(call.intent.role in NOT_MEASURED for call in bench.calls):
+            row.outcome, row.error_kind, row.error_text = (
+                "failed",
+                "no_call",
+                (f"{row.arm} made no call through the lab's client, so nothing was measured: use the client that it is given."),
+            )
+            if unawaited:
+                row.error_kind, row.error_text = "not_awaited", text
         return answer
 
     async def _judge(self, bench: Bench, task: Task, answer: str) -> float | None:
         """A judge's opinion, asked after the trial's clock: a row of its own, role `check`, outside the trial's times and its cost."""
         body = definitions.judge_body(task, answer)
-        if body is None:
+        if body is None or self.budget.is_reached:
             return None
         observer = OBSERVER.set(bench.observe)
         root = SPAN.set(next((span.span_id for span in bench.spans if span.kind == "trial"), None))
@@ -403,11 +470,11 @@ class BenchmarkRunner:
         row = finished.trial
         names = ("trial_id", "technique", "arm", "block", "position", "phase", "outcome", "error_kind", "cost_usd", "quality")
         shown = {name: getattr(row, name) for name in names}
-        spent = round(self.spent_usd, 6) if self.budget_usd is not None else None
+        spent = round(self.budget.spent_usd, 6) if self.budget.usd is not None else None
         return {"kind": "trial", **shown, **clocks(finished), "done": self.done, "total": self.total, "left_s": left_s, "spent_usd": spent}
 
     def _announce(self) -> None:
-        arms = [v.arm.name if self.config.technique != planning.SIDE_BY_SIDE else ".".join(v.key) for v in self.plan.variants]
+        arms = [self._name(variant.key) for variant in self.plan.variants]
         self.tell(
             {
                 "kind": "started",
@@ -422,6 +489,13 @@ class BenchmarkRunner:
                 "started_utc": utc_now().isoformat(),
             }
         )
+
+    @property
+    def _has_agents(self) -> bool:
+        return self._slug == planning.AGENTS
+
+    def _name(self, key: tuple[str, str]) -> str:
+        return ".".join(key) if self.config.technique == planning.SIDE_BY_SIDE else key[1]
 
     @property
     def _slug(self) -> str:

@@ -19,6 +19,7 @@ from lab.clock import now_ns, sleep_s, today
 from lab.endpoints import registry
 from lab.endpoints.client import open_client
 from lab.endpoints.registry import Endpoint
+from lab.harness.budget import Budget
 from lab.instrumentation.timing import LatencyCollector
 from lab.model import LabError, new_id
 
@@ -74,8 +75,15 @@ class LoopLag:
 
 class Session:
     def __init__(
-        self, run_id: str, endpoint: Endpoint, keep_text: bool, timeout_s: float, note: Callable[[str], None] = lambda text: None
+        self,
+        run_id: str,
+        endpoint: Endpoint,
+        keep_text: bool,
+        timeout_s: float,
+        note: Callable[[str], None] = lambda text: None,
+        budget: Budget | None = None,
     ) -> None:
+        self.budget = budget or Budget(None)
         self.id, self.run_id, self.endpoint, self.keep_text, self.timeout_s = new_id(), run_id, endpoint, keep_text, timeout_s
         self.note = note
         self.origin_ns = now_ns()
@@ -151,11 +159,6 @@ class Session:
     def cost_usd(self, model: str, usage: Mapping[str, Any]) -> float | None:
         """None where there is no price: on the embedded model always, on the simulated one unless the user sets it."""
         return None if self.endpoint.kind == "local" else pricing.cost_usd(model, usage, today())
-
-    def spent_usd(self, model: str, usage: Mapping[str, Any]) -> float:
-        """What a budget counts: on a live endpoint a model without a price is taken at the dearest listed one."""
-        cost = self.cost_usd(model, usage)
-        return cost if cost is not None else pricing.ceiling_usd(usage, today()) if self.endpoint.kind == "live" else 0.0
 
     def _terms(self) -> dict[str, Any]:
         return {"lease": self.lease, "holder": f"run {self.run_id}", "pid": os.getpid(), "seconds": LEASE_S}

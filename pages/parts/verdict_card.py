@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape as html
 from typing import Any
 
@@ -42,7 +43,7 @@ def show(technique: Technique, endpoint: Endpoint, run: dict[str, Any]) -> None:
                 figure = found.interval_bar(planned.estimate_ms, planned.low_ms, planned.high_ms, chart.dark(), said.tone, planned.metric)
                 chart.show(figure, key="interval")
         st.caption("  \n".join(escape(line) for line in (said.seen, said.detail) if line))
-        _where(technique, run)
+        _where(technique, run, result.notes)
         _next(technique, endpoint, run, planned, said)
 
 
@@ -52,14 +53,13 @@ def doubt(run: dict[str, Any]) -> str | None:
     return comparisons[0].greyed if comparisons else None
 
 
-def _where(technique: Technique, run: dict[str, Any]) -> None:
+def _where(technique: Technique, run: dict[str, Any], notes: Sequence[str]) -> None:
     kind = run["endpoint_kind"]
     models = ", ".join(dict.fromkeys(run["models"].values()))
-    note = technique.notes.get(kind)
     said = f"Published: {technique.published}." if technique.published else ""
     if said and kind != "live":
         said = f"Published, a claim to be tested on Claude: {technique.published}."
-    text = " ".join(filter(None, [note, said]))
+    text = " ".join(filter(None, [*notes, said]))
     about = [*([] if run["endpoint"] == kind else [run["endpoint"]]), models, words.when(run["started_utc"])]
     about += [words.origin(run)] if words.origin(run) else []
     st.html(
@@ -90,6 +90,7 @@ def _next(technique: Technique, endpoint: Endpoint, run: dict[str, Any], planned
 def more(run: dict[str, Any], blocks: int) -> BenchmarkConfig:
     """The run's own settings with this many blocks more, to be joined to it; where blocks are missing, the worker takes those instead."""
     given = {"runs": blocks, "quick": False, "target_half_width_ms": None, "join_run": run["run_id"], "seed": run["seed"]}
+    given["max_usd"] = None  # the run's own, of which its spending so far is a part
     return config_of(**{**repeated(run), **given})
 
 

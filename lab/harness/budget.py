@@ -1,0 +1,140 @@
+"""What a run may cost, and what of it is spent: one sum, kept call by call, in which nothing that may have been billed is missing."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lab import pricing
+from lab.clock import today
+from lab.instrumentation.messages import Reading
+from lab.model import EndpointKind
+
+NONCE_TOKENS, SCHEMA_TOKENS, TOOLS_TOKENS, IMAGE_TOKENS = 40, 300, 600, 5_000
+"""What a prompt has beside its text: the lab's nonce, what the API adds for a schema and for tools, and an image at its largest."""
+COUNTED = (
+    "counted_usd", "cost_usd", "model", "served_model", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_5m_tokens",
+    "cache_write_1h_tokens", "iterations", "speed", "service_tier", "inference_geo",
+)  # fmt: skip
+"""The columns of `calls` that stored_usd reads."""
+CLIENT_TOOLS = ("bash_", "computer_", "memory_", "text_editor_")
+"""Tools that the API defines and the caller runs: they cost what is written in the prompt."""
+
+
+@dataclass
+class Budget:
+    """`usd` is the most that a run may cost, None where nothing limits it; `spent_usd` counts every call of all its sessions."""
+
+    usd: float | None
+    spent_usd: float = 0.0
+
+    @property
+    def is_reached(self) -> bool:
+        return self.usd is not None and self.spent_usd >= self.usd
+
+    @property
+    def text(self) -> str:
+        return f"The budget of ${self.usd:.2f} is reached: {self.left}"
+
+    @property
+    def left(self) -> str:
+        return f"${self.spent_usd:.4f} of ${self.usd:.2f} spent. With a higher --max-usd the run can go on."
+
+
+class BudgetReached(Exception):
+    """A call that is not made, since the run may spend no more."""
+
+
+def counted_usd(kind: EndpointKind, model: str, usage: Mapping[str, Any]) -> float:
+    """What a budget counts for a usage: its price; on a live endpoint the dearest listed one where it has none, elsewhere nothing."""
+    if kind == "local" or not usage:
+        return 0.0
+    cost = pricing.cost_usd(model, usage, today())
+    return cost if cost is not None else pricing.ceiling_usd(usage, today()) if kind == "live" else 0.0
+
+
+def billable(reading: Reading, body: Mapping[str, Any], status: int | None, sent: bool) -> dict[str, Any]:
+    """The usage that a budget counts for a call: as it was reported; where an answer was cut short, or told no counts, its longest.
+
+    Empty for a request that was refused or never sent.
+    """
+    if not sent or (status or 200) >= 300:
+        return {}
+    usage, whole = dict(reading.usage), reading.stop_reason is not None or reading.error_kind is None
+    if usage.get("input_tokens") is None:
+        usage["input_tokens"] = prompt_tokens(body)
+    if not whole or usage.get("output_tokens") is None:
+        usage["output_tokens"] = max(usage.get("output_tokens") or 0, _most(body))
+    return usage
+
+
+def stored_usd(kind: EndpointKind, calls: Iterable[Mapping[str, Any]]) -> float:
+    """The same of rows of `calls` (COUNTED): as it was counted; of rows from before that was kept, by the tokens they report."""
+    return sum(max(0.0, _stored(kind, row)) for row in calls)
+
+
+def _stored(kind: EndpointKind, row: Mapping[str, Any]) -> float:
+    if (usd := row["cost_usd"] if row["counted_usd"] is None else row["counted_usd"]) is not None:
+        return usd if usd < math.inf else 0.0
+    usage: dict[str, Any] = {name: row[name] for name in ("input_tokens", "output_tokens", "speed", "service_tier", "inference_geo")}
+    usage["cache_read_input_tokens"] = row["cache_read_tokens"]
+    usage["cache_creation"] = {f"ephemeral_{ttl}_input_tokens": row[f"cache_write_{ttl}_tokens"] for ttl in ("5m", "1h")}
+    usage["iterations"] = json.loads(row["iterations"]) if row["iterations"] else None
+    known = usage["input_tokens"] is not None or usage["output_tokens"] is not None
+    return counted_usd(kind, row["served_model"] or row["model"], usage) if known else 0.0
+
+
+def at_most_usd(kind: EndpointKind, model: str, body: Mapping[str, Any]) -> float:
+    """The most that a request can be billed for what is in it: its whole prompt as the dearest kind of input, its answer at its longest.
+
+    What the server adds by itself is beyond it, see `unbounded`. A retry follows only what was refused or not answered: it costs nothing.
+    """
+    prompt, text = prompt_tokens(body), json.dumps(body, default=str)
+    hour = '"1h"' in text
+    written = {f"ephemeral_{'1h' if hour else '5m'}_input_tokens": prompt} if '"cache_control"' in text else {}
+    usage = {"input_tokens": 0 if written else prompt, "output_tokens": _most(body), "cache_creation": written}
+    usage |= {name: body[name] for name in ("speed", "inference_geo") if name in body}
+    others = [entry.get("model") for entry in body.get("fallbacks") or () if isinstance(entry, Mapping)]
+    return max(counted_usd(kind, name, usage) for name in (model, *filter(None, others)))
+
+
+def unbounded(body: Mapping[str, Any]) -> list[str]:
+    """What a request lets the server add to its bill, of which no prompt shows the size."""
+    named = [
+        str(tool.get("name") or tool["type"])
+        for tool in body.get("tools") or ()
+        if str(tool.get("type") or "custom") != "custom" and not str(tool["type"]).startswith(CLIENT_TOOLS)
+    ]
+    edits = (body.get("context_management") or {}).get("edits") or ()
+    named += ["compaction"] if any("compact" in str(edit.get("type")) for edit in edits) else []
+    named += [word for name, word in (("mcp_servers", "MCP servers"), ("thread", "the thread's turns")) if body.get(name)]
+    named += ["documents" for block in _blocks(body) if block.get("type") in ("document", "container_upload")]
+    return list(dict.fromkeys(named))
+
+
+def prompt_tokens(body: Mapping[str, Any]) -> int:
+    """No fewer tokens than a prompt has in any model's tokenizer: one for two ASCII characters, and one for each byte of all others.
+
+    English has three to four characters a token, code and JSON two to three.
+    """
+    images = sum(block.get("type") == "image" for block in _blocks(body))
+    parts = {name: body[name] for name in ("system", "tools", "messages", "output_config") if body.get(name)}
+    text = json.dumps(parts, ensure_ascii=False, default=str)
+    plain = len(text.encode("ascii", "ignore"))
+    tokens = plain // 2 + len(text.encode("utf-8", "replace")) - plain + NONCE_TOKENS + IMAGE_TOKENS * images
+    schema = (body.get("output_config") or {}).get("format")
+    return tokens + (TOOLS_TOKENS if body.get("tools") else 0) + (SCHEMA_TOKENS if schema else 0)
+
+
+def _blocks(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    for message in body.get("messages") or ():
+        content = message.get("content") if isinstance(message, Mapping) else None
+        yield from (block for block in content or () if isinstance(block, Mapping)) if isinstance(content, list) else ()
+
+
+def _most(body: Mapping[str, Any]) -> int:
+    most = body.get("max_tokens")
+    return most if isinstance(most, int) and most > 0 else 0

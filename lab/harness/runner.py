@@ -268,7 +268,7 @@ class BenchmarkRunner:
         key = (row.technique, row.arm)
         if row.error_kind == "budget":
             return "interrupted", self.budget.text
-        if self._has_agents and row.error_kind == "no_call" and self.config.max_usd is not None:
+        if self._has_agents and row.error_kind in ("no_call", "unseen_call") and self.config.max_usd is not None:
             return "failed", f"{row.error_text} What it spends cannot be seen, so no budget can be promised: run it without max_usd."
         if self.failures >= FAILURES_IN_A_ROW:
             return "failed", f"{FAILURES_IN_A_ROW} trials in a row failed: {self.because[key]}"

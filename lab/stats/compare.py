@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from math import ceil, isfinite
 from typing import Any, Literal, NamedTuple
 
@@ -92,6 +92,8 @@ class Comparison:
     cost_share: float | None = None
     parts: Parts | None = None
     drift: Drift | None = None
+    hopeless: str | None = None
+    """Why no number of blocks would help: an arm of which no trial can be compared."""
 
 
 def compare_run(pairs: pd.DataFrame, counts: pd.DataFrame | None, headline: Mapping[str, str], *, settings=None) -> list[Comparison]:
@@ -163,6 +165,7 @@ class _Facts(NamedTuple):
     cost_share: float | None
     parts: Parts | None
     reasons: tuple[str, ...]
+    hopeless: str | None
 
 
 def _facts(
@@ -173,7 +176,22 @@ def _facts(
     change = None if cost is None else float(cost["difference"].mean())
     share = None if cost is None or not cost["baseline_value"].sum() else float(cost["value"].sum() / cost["baseline_value"].sum() - 1)
     reasons = _left_out(counts, (arm, baseline))
-    return _Facts(quality_gate(rows, rules.quality_margin), change, share, None if rows is None else decompose(rows), tuple(reasons))
+    parts = None if rows is None else decompose(rows)
+    return _Facts(quality_gate(rows, rules.quality_margin), change, share, parts, tuple(reasons), _hopeless(counts, (arm, baseline)))
+
+
+def _hopeless(counts: pd.DataFrame | None, arms: Sequence[tuple[str, str]]) -> str | None:
+    """ "all 3 trials of cached were left out: the endpoint reported no cache use …"; None where each arm has a trial that counts."""
+    for technique, arm in arms if counts is not None and not counts.empty else ():
+        for row in counts[(counts.technique == technique) & (counts.arm == arm)].to_dict("records"):
+            n, failed, mismatched = (int(row.get(name) or 0) for name in ("n", "failed", "mismatched"))
+            if n == 0 and (lost := failed + mismatched):
+                became = "failed" if not mismatched else "left out" if not failed else "failed or left out"
+                trials = "the only trial" if lost == 1 else f"all {lost} trials"
+                auxiliary = "" if became == "failed" else "was " if lost == 1 else "were "
+                why = row.get("left_out_because")
+                return f"{trials} of {arm} {auxiliary}{became}" + (f": {why}" if isinstance(why, str) and why else "")
+    return None
 
 
 def _left_out(counts: pd.DataFrame | None, arms: Sequence[tuple[str, str]]) -> list[str]:
@@ -181,11 +199,13 @@ def _left_out(counts: pd.DataFrame | None, arms: Sequence[tuple[str, str]]) -> l
     if counts is None or counts.empty:
         return []
     reasons, n, held_up = [], 0, 0
+    hopeless = _hopeless(counts, arms)  # which says of the last why it was
     for technique, arm in arms:
         for row in counts[(counts.technique == technique) & (counts.arm == arm)].to_dict("records"):
             for name, said in (("failed", "failed, left out"), ("mismatched", "in the wrong cache state, left out")):
                 if row.get(name) and row[name] == row[name]:
-                    reasons.append(f"{arm}: {int(row[name])} {said}")
+                    why = row.get("left_out_because") if not hopeless else None
+                    reasons.append(f"{arm}: {int(row[name])} {said}" + (f" (the last: {why})" if isinstance(why, str) and why else ""))
             n, held_up = n + int(row.get("n") or 0), held_up + int(row.get("client_caused") or 0)
     if held_up:
         were = "was" if held_up == 1 else "were"
@@ -197,7 +217,9 @@ def _judge(rows, arm, baseline, metric, level, rules: Settings, facts: _Facts, p
     part = _of(rows, metric)
     if part is None:
         reasons = (f"no block has this metric in both arms; {FEWEST} are the fewest", *facts.reasons)
-        return Comparison(metric, *arm, baseline, None, None, None, None, 0, "not_enough_data", FEWEST, reasons, planned, level=level)
+        blocks, verdict = None if facts.hopeless else FEWEST, "not_enough_data"
+        nothing = Comparison(metric, *arm, baseline, None, None, None, None, 0, verdict, blocks, reasons, planned, level=level)
+        return replace(nothing, hopeless=facts.hopeless)
     values, base = part["value"].to_numpy(float), part["baseline_value"].to_numpy(float)
     found = hodges_lehmann(values - base, level)
     share = ratio(values, base, level) if (values > 0).all() and (base > 0).all() else Interval(float("nan"), None, None, 0)

@@ -47,6 +47,8 @@ def _markdown(headline: str, *lines: str) -> str:
 
 def _headline(one: Comparison, seconds: float | None, usd: float | None) -> str:
     arm, clock = _capital(one.arm), CLOCKS.get(one.metric, written.metric_words(one.metric))
+    if one.hopeless:
+        return f"Not enough data, and more blocks would not help: {one.hopeless.removesuffix('.')}."
     if one.verdict == "not_enough_data":
         return f"{_seen(one).removesuffix('.')}. Not enough data: {more_blocks(one.needed_blocks, seconds, usd)}."
     change = f"{clock} {interval(one)}{_share(one)}, n = {one.n}"

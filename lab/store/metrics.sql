@@ -321,6 +321,7 @@ SELECT
     count(*) FILTER (outcome = 'failed')         AS failed,
     count(*) FILTER (outcome = 'cancelled')      AS cancelled,
     count(*) FILTER (outcome = 'mismatch')       AS mismatched,
+    arg_max(error_text, started_utc) FILTER (outcome IN ('failed', 'mismatch')) AS left_out_because,
     count(*) FILTER (outcome = 'ok' AND client_caused) AS client_caused,
     sum(retries)::BIGINT                         AS retries,
     avg(quality)  FILTER (outcome = 'ok')        AS quality,

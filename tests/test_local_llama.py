@@ -7,6 +7,8 @@ import secrets
 import anthropic
 import pytest
 
+from lab.scenarios.tools import EVERY_TOOL
+
 pytestmark = pytest.mark.model
 MODEL = "smollm2-135m"
 ASK = {"model": MODEL, "max_tokens": 24, "messages": [{"role": "user", "content": "Name a colour of the rainbow."}]}
@@ -52,7 +54,7 @@ async def test_forced_tools_and_structure_follow_their_schemas(client):
     place = {"city": {"type": "string"}, "unit": {"enum": ["C", "F"]}, "days": {"type": "integer", "default": 3}, "sky": {"const": "clear"}}
     form = {"type": "object", "properties": place, "required": ["city", "unit"]}
     tools = [{"name": name, "description": "Looks it up.", "input_schema": form} for name in ("weather", "tides")]
-    both = await client.messages.create(**{**ASK, "max_tokens": 200}, tools=tools)
+    both = await client.messages.create(**{**ASK, "max_tokens": 200}, tools=tools, extra_headers=EVERY_TOOL)
     assert [block.name for block in both.content] == ["weather", "tides"] and both.stop_reason == "tool_use"
     for block in both.content:
         assert 1 <= len(block.input["city"]) <= 24 and block.input["unit"] in ("C", "F")
@@ -71,8 +73,9 @@ async def test_a_stop_sequence_is_not_part_of_the_text(client):
 
 
 async def test_thinking_is_refused_by_name(client):
-    with pytest.raises(anthropic.BadRequestError, match=r"thinking\.type"):
+    with pytest.raises(anthropic.BadRequestError, match="adaptive thinking is not supported on this model") as refused:
         await client.messages.create(**ASK, thinking={"type": "adaptive"})
+    assert refused.value.body["error"]["details"] == {"error_code": "unsupported_field", "unsupported": ["thinking"]}
 
 
 async def test_a_cached_prefix_cuts_the_time_to_the_first_token(client):

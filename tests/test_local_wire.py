@@ -11,6 +11,8 @@ import anthropic
 import httpx2
 import pytest
 
+from lab.scenarios import tools
+
 MODEL = "simulated-small"
 ASK = {"model": MODEL, "max_tokens": 40, "messages": [{"role": "user", "content": "Say something."}]}
 HEADERS = {"anthropic-version": "2026-10-21", "content-type": "application/json"}
@@ -80,8 +82,8 @@ def test_a_ping_follows_the_first_block_start(simulated):
     assert all(json.loads(line[6:])["type"] for line in lines if line.startswith("data: "))
 
 
-def test_auto_uses_each_tool_offered_and_then_answers_in_text(client):
-    first = client.messages.create(**ASK, tools=[WEATHER, TIME])
+def test_auto_uses_each_tool_offered_where_all_are_asked_for_and_then_answers_in_text(client):
+    first = client.messages.create(**ASK, tools=[WEATHER, TIME], extra_headers=tools.EVERY_TOOL)
     assert [block.name for block in first.content] == ["weather", "time"] and first.stop_reason == "tool_use"
     assert first.content[0].input == {"city": "Oslo", "unit": "C", "days": 3}
     assert len({block.id for block in first.content}) == 2
@@ -95,8 +97,8 @@ def test_auto_uses_each_tool_offered_and_then_answers_in_text(client):
     ("choice", "names"),
     [
         ({"type": "tool", "name": "time"}, ["time"]),
-        ({"type": "any"}, ["time", "weather"]),
-        ({"type": "auto", "disable_parallel_tool_use": True}, ["time"]),
+        ({"type": "any"}, ["time"]),
+        ({"type": "auto"}, ["time"]),
         ({"type": "none"}, []),
     ],
 )
@@ -162,9 +164,9 @@ def test_models_are_listed_and_found(client):
         ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "tools.0"),
         ({"tool_choice": {"type": "any"}}, "tool_choice"),
         ({"temperature": 1.5}, "temperature"),
-        ({"speed": "fast"}, "speed"),
+        ({"speed": "faster"}, "speed"),
         ({"inference_geo": "us"}, "inference_geo"),
-        ({"output_config": {"effort": "low"}}, "output_config.effort"),
+        ({"output_config": {"effort": "least"}}, "output_config.effort"),
         ({"mcp_servers": []}, "mcp_servers"),
         ({"max_tokens": 0, "stream": True}, "max_tokens: 0 cannot be combined with stream"),
     ],

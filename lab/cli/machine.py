@@ -142,13 +142,18 @@ def serve_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--idle-s", type=float, default=0, metavar="S", help="end after so many seconds without a request; 0 is never (default 0)"
     )
+    parser.add_argument(
+        "--alias",
+        action="store_true",
+        help="answer to Claude's names too (claude-…haiku… by the small model, others by the large); replies name the model that answered",
+    )
 
 
 def serve(arguments: argparse.Namespace) -> int:
     from lab.local.__main__ import main
 
-    flags = ["--port", str(arguments.port), "--idle-s", str(arguments.idle_s), *(["--simulated"] if arguments.simulated else [])]
-    return FAILED if main(flags) else DONE
+    chosen = [f"--{name}" for name in ("simulated", "alias") if getattr(arguments, name)]
+    return FAILED if main(["--port", str(arguments.port), "--idle-s", str(arguments.idle_s), "--exports", *chosen]) else DONE
 
 
 def calibrate_flags(parser: argparse.ArgumentParser) -> None:

@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import secrets
+import shlex
 import signal
 import socket
 import sys
@@ -31,6 +32,8 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--announce", type=Path, help="write address, key and pid to this file, readable by its owner only")
     flags.add_argument("--idle-s", type=float, default=600, help="end after so many seconds without a request or lease; 0 is never")
     flags.add_argument("--knobs", type=json.loads, default={}, help="JSON: knobs of the latency model")
+    flags.add_argument("--alias", action="store_true", help="answer to Claude's names too: haiku is the small model, all others the large")
+    flags.add_argument("--exports", action="store_true", help="print the lines, too, that point a shell's clients here")
     flags.add_argument("--minimum-tokens", type=int, default=256, help="the shortest prefix that is cached")
     flags.add_argument(
         "--play-spin", dest="spin", action="store_true", default=None, help="hit instants within microseconds, at the price of a core"
@@ -57,7 +60,9 @@ class Stamped(AutoHTTPProtocol):
             self.scope["received_ns"] = at_ns
 
 
-async def serve(server: Server, listener: socket.socket, idle_s: float, ready: dict[str, Any], announce: Path | None) -> None:
+async def serve(
+    server: Server, listener: socket.socket, idle_s: float, ready: dict[str, Any], announce: Path | None, exports: bool = False
+) -> None:
     config = uvicorn.Config(
         server,
         http=Stamped,
@@ -88,6 +93,8 @@ async def serve(server: Server, listener: socket.socket, idle_s: float, ready: d
             },
         )
     print(json.dumps(ready), flush=True)
+    if exports:
+        print(f"export ANTHROPIC_BASE_URL={ready['base_url']}\nexport ANTHROPIC_API_KEY={shlex.quote(ready['api_key'])}", flush=True)
     while not serving.done():
         await asyncio.wait({serving}, timeout=min(5.0, max(idle_s / 4, 0.1)) if idle_s else 5.0)
         if idle_s and server.idle_s() > idle_s:
@@ -147,7 +154,7 @@ def main(arguments: list[str] | None = None) -> int:
         run = asyncio.run
         with contextlib.suppress(ImportError):
             from uvloop import run
-        run(serve(Server(engine, key), listener, flags.idle_s, ready, flags.announce))
+        run(serve(Server(engine, key, flags.alias), listener, flags.idle_s, ready, flags.announce, flags.exports))
     except LabError as error:
         print(error, file=sys.stderr)
         return 1

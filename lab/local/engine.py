@@ -64,18 +64,31 @@ class Counted(NamedTuple):
 
 @dataclass
 class Job:
-    """One request on its way; instants are lab.clock.now_ns()."""
+    """One request on its way; instants are lab.clock.now_ns(). `every_tool`: a reply uses all the tools that it may."""
 
     body: Body
     counted: Counted
     plan: Plan
     received_ns: int
     raw: bytes
+    every_tool: bool = False
+
+
+class Abilities(NamedTuple):
+    """What the models of an engine can do: their cards say it, and a request for anything else is refused."""
+
+    input_tokens: int
+    output_tokens: int
+    thinking: bool = False
+    effort: bool = False
+    fast: bool = False
+    batches: bool = False
 
 
 class Engine(Protocol):
     kind: str
     tiers: dict[str, str]
+    abilities: Abilities
     ledger: Ledger
 
     def names(self) -> list[str]: ...

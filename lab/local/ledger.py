@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from lab.local.wire import Block, Prompt, Ttl, canonical
+from lab.local.wire import Block, Prompt, ToolChoice, Ttl, canonical
 
 LOOKBACK = 20
 TTL_NS = {"5m": 300 * 10**9, "1h": 3600 * 10**9}
@@ -57,14 +57,23 @@ class Plan:
 
 
 def keys(prompt: Prompt, blocks: Sequence[Block]) -> list[str]:
-    """The key of the prefix that ends with each block: model and exact content; tool_choice and thinking count from the messages on."""
+    """The key of the prefix that ends with each block: model and exact content; speed counts from the system on, and tool_choice,
+    thinking, effort and the reply's schema from the messages on. To state a default changes nothing."""
     digest = hashlib.sha256(prompt.model.encode())
-    settings = canonical([prompt.tool_choice and prompt.tool_choice.model_dump(), prompt.thinking and prompt.thinking.model_dump()])
-    found, in_messages = [], False
+    choice, config = prompt.tool_choice or ToolChoice(type="auto"), prompt.output_config
+    settings = {
+        "system": [prompt.speed or "standard"],
+        "messages": [
+            choice.model_dump(),
+            prompt.thinking.model_dump() if prompt.thinking and prompt.thinking.on else None,
+            (config and config.effort) or "high",
+            config.format.schema_ if config and config.format else None,
+        ],
+    }
+    found = []
     for block in blocks:
-        if block.section == "messages" and not in_messages:
-            digest.update(settings.encode())
-            in_messages = True
+        for section in [name for name in settings if name == block.section or block.section == "messages"]:
+            digest.update(canonical(settings.pop(section)).encode())
         digest.update(canonical([block.section, block.turn, block.role, block.value]).encode())
         found.append(digest.hexdigest())
     return found

@@ -27,13 +27,13 @@ import httpx2
 
 from lab import clock, processes
 from lab.local import models, schema
-from lab.local.engine import Begun, Closed, Counted, Ended, Grew, Job, Opened, Piece, Started
+from lab.local.engine import Abilities, Begun, Closed, Counted, Ended, Grew, Job, Opened, Piece, Started
 from lab.local.ledger import Ledger
 from lab.local.prompt import MARK, Stopper, begun_call, chat, tool_call
 from lab.local.wire import ApiError, Prompt, new_id
 
 SLOTS = 4
-CONTEXT = 6144  # tokens a slot; 23 KB each in memory
+CONTEXT = 8192  # tokens a slot, all that the model was trained for; 23 KB each in memory
 SNAPSHOT_BYTES = 2**30
 SNAPSHOTS = "lab-snapshots-"
 KEPT_SEGMENTS = 1024
@@ -45,6 +45,7 @@ class Llama:
 
     kind = "local"
     tiers: dict[str, str] = {"small": models.SMALL, "large": models.LARGE}  # noqa: RUF012
+    abilities = Abilities(input_tokens=CONTEXT - 1, output_tokens=CONTEXT - 1)
 
     def __init__(self, minimum_tokens: int = 256):
         path = models.model_path(models.SMALL)
@@ -75,23 +76,15 @@ class Llama:
         return self.loaded[model]
 
     def check(self, prompt: Prompt) -> None:
-        if prompt.thinking and prompt.thinking.type != "disabled":
-            raise ApiError(400, f"thinking.type: the local models do not think; '{prompt.thinking.type}' is not supported")
-        if prompt.output_config and prompt.output_config.effort:
-            raise ApiError(400, "output_config.effort: not supported by the local models")
-        given = [("tools.input_schema", tool.input_schema) for tool in prompt.tools]
-        if prompt.output_config and prompt.output_config.format:
-            given.append(("output_config.format.schema", prompt.output_config.format.schema_))
-        for name, value in given:
-            try:
-                schema.short(value)
-            except schema.Unsupported as error:
-                raise ApiError(400, f"{name}.{error}") from None
+        schema.check(prompt, schema.short)
 
     async def count(self, prompt: Prompt) -> Counted:
         """Tokens by segments between block ends, so that a prefix has the same tokens whatever follows, and with or without breakpoints."""
         loaded = await self.load(prompt.model)
-        segments = (await loaded.post("/apply-template", {"messages": chat(prompt)}))["prompt"].split(MARK)
+        try:
+            segments = (await loaded.post("/apply-template", {"messages": chat(prompt)}))["prompt"].split(MARK)
+        except ApiError as error:
+            raise ApiError(400, f"messages: this model's chat template refuses the conversation ({error.message})") from None
         blocks = len(prompt.blocks())
         if len(segments) != blocks + 1:
             raise ApiError(400, "messages: this model's chat template leaves out part of the conversation")
@@ -99,8 +92,6 @@ class Llama:
         for index, segment in enumerate(segments):
             tokens += await loaded.tokens(segment, index == 0)
             ends.append(len(tokens))
-        if len(tokens) >= CONTEXT:
-            raise ApiError(400, f"prompt is too long: {len(tokens)} tokens > {CONTEXT - 1} maximum")
         return Counted(ends[:-1], len(tokens), tokens)
 
     async def answer(self, job: Job) -> AsyncIterator[Piece]:
@@ -155,7 +146,7 @@ class Answer:
             yield self.begin()
             yield self.end("max_tokens", None)
             return
-        due = body.tools_due()
+        due = body.tools_due(self.job.every_tool)
         stop, stopper = "end_turn", Stopper(body.stop_sequences)
         said = ""
         for tool in due:
@@ -163,7 +154,7 @@ class Answer:
             prompt = tokens + await self.loaded.tokens(said + opening, False)
             block = Opened({"type": "tool_use", "id": new_id("toolu"), "name": tool.name, "input": {}})
             arguments = ""
-            async with aclosing(self.generate(prompt, block, schema.short(tool.input_schema), Stopper([]))) as grown:
+            async with aclosing(self.generate(prompt, block, schema.short(tool.input_schema, bool(tool.strict)), Stopper([]))) as grown:
                 async for piece in grown:
                     arguments += piece.delta.get("partial_json", "") if isinstance(piece, Grew) else ""
                     yield piece
@@ -173,7 +164,7 @@ class Answer:
                 stop = stop if stop != "tool_use" or tool is due[-1] else "max_tokens"
                 break
         if not due:
-            form = schema.short(body.json_schema, longest=ANSWER_TEXT) if body.json_schema is not None else None
+            form = schema.short(body.json_schema, True, ANSWER_TEXT) if body.json_schema is not None else None
             async with aclosing(self.generate(tokens, Opened({"type": "text", "text": ""}), form, stopper)) as grown:
                 async for piece in grown:
                     yield piece
@@ -237,7 +228,7 @@ class Answer:
             # The values its makers advise: at the API's 1.0 a model of this size rambles.
             "temperature": 0.2 if body.temperature is None else body.temperature,
             "top_p": 0.9 if body.top_p is None else body.top_p,
-            **({"top_k": body.top_k} if body.top_k is not None else {}),
+            **({"top_k": min(body.top_k, 2**31 - 1)} if body.top_k is not None else {}),
         }
         return {"prompt": tokens, "id_slot": self.slot, "cache_prompt": self.reuse, **sampling, **fields}
 

@@ -29,7 +29,7 @@ def text_of(value: dict[str, Any]) -> str:
     elif kind == "tool_use":
         text = tool_call(value["name"], canonical(value["input"]))
     elif kind == "tool_result":
-        said = "".join(part["text"] for part in value.get("content", []))
+        said = "".join(part.get("text", "") for part in value.get("content", []))
         text = f"<tool_response>\n{'Error: ' if value.get('is_error') else ''}{said}\n</tool_response>\n"
     else:
         text = ""
@@ -39,11 +39,12 @@ def text_of(value: dict[str, Any]) -> str:
 def chat(prompt: Prompt) -> list[dict[str, str]]:
     """Messages for a chat template, tools before system before turns; MARK follows each block of prompt.blocks(), in the same order."""
     head = ""
-    for index, tool in enumerate(prompt.tools):
-        shown = {"name": tool.name, "description": tool.description, "parameters": tool.input_schema}
+    for index, tool in enumerate(prompt.loaded()):
+        examples = {"examples": tool.input_examples} if tool.input_examples else {}
+        shown = {"name": tool.name, "description": tool.description, "parameters": tool.input_schema, **examples}
         head += f"{'' if index else TOOLS}{canonical(shown).replace(MARK, chr(0xFFFD))}{MARK}\n"
     head += "".join(text_of(block.model_dump()) + MARK for block in prompt.system)
-    turns = [{"role": turn.role, "content": "".join(text_of(b.model_dump()) + MARK for b in turn.content)} for turn in prompt.messages]
+    turns = [{"role": turn.role, "content": "".join(text_of(b.model_dump()) + MARK for b in turn.content)} for _, turn in prompt.turns()]
     return [*([{"role": "system", "content": head}] if head else []), *turns]
 
 

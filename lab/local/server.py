@@ -20,20 +20,27 @@ from starlette.routing import Route
 
 import lab
 from lab import clock
-from lab.local import wire
+from lab.local import cards, wire
+from lab.local.arriving import decoded, read
+from lab.local.batches import Batches
 from lab.local.engine import Begun, Closed, Cut, Ended, Engine, Grew, Job, Opened, Started
 from lab.local.simulated import Play, Simulated
 from lab.local.wire import ApiError
 
-LARGEST_BODY = 32 * 2**20
 KEPT_TRUTHS = 2000
+TOOLS_HEADER = "x-lab-tools"
+"""With `all`, a reply under `auto` or `any` uses every tool that it is offered, once; otherwise one."""
 
 
 class Server:
-    """One engine behind the API. `key` is what clients must send; nothing answers without it but /health."""
+    """One engine behind the API. `key` is what clients must send; nothing answers without it but /health.
 
-    def __init__(self, engine: Engine, key: str):
-        self.engine, self.key = engine, key
+    With `alias` a name of Claude's is answered by the small model (haiku) or the large one. As where the API itself resolves an alias, the
+    message carries the name of the model that answered.
+    """
+
+    def __init__(self, engine: Engine, key: str, alias: bool = False):
+        self.engine, self.key, self.alias = engine, key, alias
         self.truths: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self.fingerprints: OrderedDict[str, list[str]] = OrderedDict()
         self.lease: dict[str, Any] | None = None
@@ -46,6 +53,16 @@ class Server:
             Route("/lease", self.leases, methods=["POST", "DELETE"]),
             Route("/truth", self.truth, methods=["GET"]),
         ]
+        self.batches = Batches(self.answer, self.unleased)
+        if engine.abilities.batches:
+            routes += [
+                Route("/v1/messages/batches", self.batch_list, methods=["GET", "POST"]),
+                Route("/v1/messages/batches/{id}", self.batch, methods=["GET", "DELETE"]),
+                Route("/v1/messages/batches/{id}/cancel", self.batch_cancel, methods=["POST"]),
+                Route("/v1/messages/batches/{id}/results", self.batch_results, methods=["GET"]),
+            ]
+        else:
+            routes.append(Route("/v1/messages/batches{rest:path}", no_batches, methods=["GET", "POST", "DELETE"]))
         if isinstance(engine, Simulated):
             routes += [
                 Route("/plays", self.plays, methods=["POST", "DELETE"]),
@@ -57,7 +74,9 @@ class Server:
         """ASGI: the message route is handled here without a framework between, the rest by Starlette."""
         if scope["type"] != "http":
             return
-        if scope["path"] == "/health":
+        if scope["method"] == "OPTIONS":
+            return await send_empty(send, 204, {"allow": "GET, HEAD, POST, PUT, DELETE, OPTIONS"})
+        if scope["path"] in ("/health", "/"):
             return await respond(send, 200, {"status": "ok", "kind": self.engine.kind, "version": lab.__version__}, wire.new_id("req"))
         request_id = wire.new_id("req")
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
@@ -66,10 +85,15 @@ class Server:
             raw = await read(receive)
             received_ns = scope.get("received_ns") or clock.now_ns()
             self.admit(headers, scope["path"])
+            raw = decoded(raw, headers.get("content-encoding", "").strip().lower())
             if scope["path"] == "/v1/messages" and scope["method"] == "POST":
-                await self.messages(raw, request_id, received_ns, receive, send)
+                every_tool = headers.get(TOOLS_HEADER) == "all"
+                await self.messages(raw, request_id, received_ns, receive, send, every_tool)
             else:
                 await self.starlette({**scope, "request_id": request_id}, replay(raw), with_header(send, request_id))
+        except RecursionError:
+            error = ApiError(400, "The request body is nested too deeply.")
+            await respond(send, error.status, error.body(request_id), request_id)
         except ApiError as error:
             await respond(send, error.status, error.body(request_id), request_id, error.headers)
         finally:
@@ -98,24 +122,40 @@ class Server:
 
     def idle_s(self) -> float:
         """Seconds since the last request or lease; 0 while one is under way."""
-        return 0.0 if self.active or self.held() else (clock.now_ns() - self.used_ns) / 1e9
+        return 0.0 if self.active or self.held() or self.batches.busy else (clock.now_ns() - self.used_ns) / 1e9
 
-    async def messages(self, raw: bytes, request_id: str, received_ns: int, receive: Callable, send: Callable) -> None:
+    async def job(
+        self, raw: bytes, received_ns: int, message_id: str, every_tool: bool = False
+    ) -> tuple[Job, dict[str, Any], dict[str, Any]]:
+        """A request that can be answered, the message that it begins with, and what else is told of it."""
         body = wire.parse(wire.Body, raw)
-        self.known(body.model)
+        asked, served = body.model, self.served(body.model)
+        body = body.model_copy(update={"model": served})
+        cards.refuse(body, self.engine.abilities)
         self.engine.check(body)
         counted = await self.engine.count(body)
+        if counted.total > (most := self.engine.abilities.input_tokens):
+            raise ApiError(400, f"prompt is too long: {counted.total} tokens > {most} maximum")
         plan = self.engine.ledger.plan(body, counted.ends, received_ns)
-        job = Job(body, counted, plan, received_ns, raw)
-        message_id = wire.new_id("msg")
-        diagnostics = self.diagnose(body, counted.ends, message_id)
         usage = wire.usage_of(counted.total, plan.read_tokens, plan.created("5m"), plan.created("1h"))
-        start = wire.message(message_id, body.model, usage, diagnostics)
+        if body.speed:
+            usage["speed"] = body.speed
+        start = wire.message(message_id, served, usage, self.diagnose(body, counted.ends, message_id))
+        if body.context_management:
+            start["context_management"] = {"applied_edits": []}
+        told = {"asked_model": asked} if asked != served else {}
+        if body.effort:
+            told["effort"] = body.effort
+        return Job(body, counted, plan, received_ns, raw, every_tool), start, told
+
+    async def messages(self, raw: bytes, request_id: str, received_ns: int, receive: Callable, send: Callable, every_tool: bool) -> None:
+        message_id = wire.new_id("msg")
+        job, start, told = await self.job(raw, received_ns, message_id, every_tool)
         truth = {"request_id": request_id, "message_id": message_id, "received_ns": received_ns, "headers_ns": None, "events": []}
         self.truths[request_id] = truth
         while len(self.truths) > KEPT_TRUTHS:
             self.truths.popitem(last=False)
-        reply = Streamed(send, request_id, truth, start) if body.stream else Whole(send, request_id, truth, start)
+        reply = (Streamed if job.body.stream else Whole)(send, request_id, truth, start, told)
         work = asyncio.create_task(self.produce(job, reply))
         gone = asyncio.create_task(disconnected(receive))
         try:
@@ -126,9 +166,31 @@ class Server:
                 if not task.done():
                     task.cancel()
             results = await asyncio.gather(work, gone, return_exceptions=True)
-            self.engine.ledger.release(plan)
+            self.engine.ledger.release(job.plan)
         if isinstance(results[0], Exception):
             raise results[0]
+
+    async def answer(self, params: dict[str, Any]) -> dict[str, Any]:
+        """The message to one request of a batch."""
+        sent: list[dict[str, Any]] = []
+
+        async def send(event: dict[str, Any]) -> None:
+            sent.append(event)
+
+        job, start, told = await self.job(wire.canonical(params).encode(), clock.now_ns(), wire.new_id("msg"))
+        start["usage"]["service_tier"] = "batch"
+        try:
+            await self.produce(job, Whole(send, "", {"events": []}, start, told))
+        finally:
+            self.engine.ledger.release(job.plan)
+        if start["stop_reason"] is None:
+            raise ApiError(500, "Internal server error")
+        return start
+
+    async def unleased(self) -> None:
+        """A batch waits while a measurement has the server for itself."""
+        while self.held():
+            await clock.sleep_s(0.2)
 
     async def produce(self, job: Job, reply: Streamed | Whole) -> None:
         try:
@@ -147,9 +209,13 @@ class Server:
             if not await reply.fail(wrapped := ApiError(500, f"Internal server error: {error}")):
                 raise wrapped from error
 
-    def known(self, model: str) -> None:
-        if model not in self.engine.names():
-            raise ApiError(404, f"model: {model}")
+    def served(self, model: Any) -> str:
+        """The model that answers to a name."""
+        if model in self.engine.names():
+            return model
+        if self.alias and isinstance(model, str) and model.startswith(cards.ALIASED):
+            return self.engine.tiers["small" if "haiku" in model else "large"]
+        raise ApiError(404, f"model: {model}")
 
     def diagnose(self, body: wire.Body, ends: list[int], message_id: str) -> dict[str, Any] | None:
         """Where this prompt left the one of `diagnostics.previous_message_id`: the API's cache_miss_reason."""
@@ -179,37 +245,43 @@ class Server:
 
     async def count_tokens(self, request: Request) -> Response:
         prompt = wire.parse(wire.Prompt, await request.body())
-        self.known(prompt.model)
+        prompt = prompt.model_copy(update={"model": self.served(prompt.model)})
+        cards.refuse(prompt, self.engine.abilities)
         self.engine.check(prompt)
-        return JSONResponse({"input_tokens": (await self.engine.count(prompt)).total})
+        total = (await self.engine.count(prompt)).total
+        kept = {"context_management": {"original_input_tokens": total}} if prompt.context_management else {}
+        return JSONResponse({"input_tokens": total, **kept})
 
     def card(self, name: str) -> dict[str, Any]:
-        return {
-            "type": "model",
-            "id": name,
-            "display_name": name,
-            "created_at": "1970-01-01T00:00:00Z",
-            "lifecycle": "active",
-            "capabilities": None,
-            "deprecated_at": None,
-            "retires_at": None,
-            "line": None,
-            "max_input_tokens": None,
-            "max_tokens": None,
-        }
+        return cards.card(self.served(name), self.engine.abilities, name)
 
     async def models(self, request: Request) -> Response:
-        names = self.engine.names()
-        return JSONResponse({"data": [self.card(name) for name in names], "has_more": False, "first_id": names[0], "last_id": names[-1]})
+        return JSONResponse(cards.page([self.card(name) for name in self.engine.names()], request.query_params))
 
     async def model(self, request: Request) -> Response:
-        self.known(request.path_params["name"])
         return JSONResponse(self.card(request.path_params["name"]))
+
+    async def batch_list(self, request: Request) -> Response:
+        base = str(request.base_url).rstrip("/")
+        if request.method == "POST":
+            return JSONResponse(self.batches.create(await fields(request)).card(base))
+        newest_first = [batch.card(base) for batch in reversed(self.batches.by_id.values())]
+        return JSONResponse(cards.page(newest_first, request.query_params))
+
+    async def batch(self, request: Request) -> Response:
+        if request.method == "DELETE":
+            return JSONResponse(self.batches.delete(request.path_params["id"]))
+        return JSONResponse(self.batches.find(request.path_params["id"]).card(str(request.base_url).rstrip("/")))
+
+    async def batch_cancel(self, request: Request) -> Response:
+        return JSONResponse(self.batches.cancel(request.path_params["id"]).card(str(request.base_url).rstrip("/")))
+
+    async def batch_results(self, request: Request) -> Response:
+        return Response(self.batches.results(request.path_params["id"]), media_type="application/x-jsonl")
 
     async def warm(self, request: Request) -> Response:
         """Load a model now, so that its loading never falls into a measured trial."""
-        model = (await fields(request)).get("model")
-        self.known(model)
+        model = self.served((await fields(request)).get("model"))
         started_ns = clock.now_ns()
         await self.engine.warm(model)
         return JSONResponse({"model": model, "ms": (clock.now_ns() - started_ns) / 1e6})
@@ -252,6 +324,7 @@ class Server:
         """PUT turns knobs; DELETE is a fresh start: default knobs, no plays, empty cache."""
         if request.method == "DELETE":
             self.engine.reset()
+            self.batches.clear()
             self.truths.clear()
         elif request.method == "PUT":
             try:
@@ -265,8 +338,8 @@ class Server:
 class Whole:
     """A reply that is sent when it is complete."""
 
-    def __init__(self, send: Callable, request_id: str, truth: dict[str, Any], message: dict[str, Any]):
-        self.send, self.request_id, self.truth, self.message = send, request_id, truth, message
+    def __init__(self, send: Callable, request_id: str, truth: dict[str, Any], message: dict[str, Any], told: dict[str, Any]):
+        self.send, self.request_id, self.truth, self.message, self.told = send, request_id, truth, message, told
         self.json = ""
 
     async def take(self, piece: Any) -> None:
@@ -289,9 +362,9 @@ class Whole:
                 **overrides(self.message),
             }
             self.message["usage"].update(usage)
-            self.message.update(stop_reason=piece.stop_reason, stop_sequence=piece.stop_sequence, lab=piece.lab)
+            self.message.update(stop_reason=piece.stop_reason, stop_sequence=piece.stop_sequence, lab={**piece.lab, **self.told})
             self.truth["headers_ns"] = clock.now_ns()
-            await respond(self.send, 200, self.message, self.request_id)
+            await respond(self.send, 200, self.message, self.request_id, served_by(self))
             self.truth["events"].append({"kind": "message", "at_ns": clock.now_ns()})
 
     async def fail(self, error: ApiError) -> bool:
@@ -307,8 +380,8 @@ class Whole:
 class Streamed:
     """A reply whose every piece is written as it comes, and stamped as it is written."""
 
-    def __init__(self, send: Callable, request_id: str, truth: dict[str, Any], message: dict[str, Any]):
-        self.send, self.request_id, self.truth, self.message = send, request_id, truth, message
+    def __init__(self, send: Callable, request_id: str, truth: dict[str, Any], message: dict[str, Any], told: dict[str, Any]):
+        self.send, self.request_id, self.truth, self.message, self.told = send, request_id, truth, message, told
         self.index, self.pinged, self.begun = -1, False, False
 
     async def write(self, kind: str, **data: Any) -> None:
@@ -325,6 +398,7 @@ class Streamed:
                 (b"content-type", b"text/event-stream; charset=utf-8"),
                 (b"cache-control", b"no-cache"),
                 (b"request-id", self.request_id.encode()),
+                *((name.encode(), value.encode()) for name, value in served_by(self).items()),
             ]
             self.truth["headers_ns"] = clock.now_ns()
             await self.send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -340,15 +414,16 @@ class Streamed:
         elif isinstance(piece, Closed):
             await self.write("content_block_stop", index=self.index)
         elif isinstance(piece, Ended):
-            kept = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
-            usage = {name: self.message["usage"][name] for name in kept}
+            counts = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+            usage = {name: self.message["usage"][name] for name in counts}
             usage.update(
                 output_tokens=piece.output_tokens,
                 output_tokens_details={"thinking_tokens": piece.thinking_tokens},
                 **overrides(self.message),
             )
             delta = {"stop_reason": piece.stop_reason, "stop_sequence": piece.stop_sequence, "stop_details": None}
-            await self.write("message_delta", delta=delta, usage=usage, lab=piece.lab)
+            kept = {"context_management": self.message["context_management"]} if "context_management" in self.message else {}
+            await self.write("message_delta", delta=delta, usage=usage, **kept, lab={**piece.lab, **self.told})
             if piece.message_stop:
                 await self.write("message_stop")
             await self.send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -356,12 +431,17 @@ class Streamed:
     async def fail(self, error: ApiError) -> bool:
         """After the headers an error is an event; before, it is a reply of its own."""
         if self.begun:
-            await self.write("error", error={"type": error.kind, "message": error.message}, request_id=self.request_id)
+            await self.write("error", error=error.body("")["error"], request_id=self.request_id)
             await self.send({"type": "http.response.body", "body": b"", "more_body": False})
         return self.begun
 
     async def cut(self) -> None:
         """Leaving the response unfinished makes the server drop the connection."""
+
+
+def served_by(reply: Whole | Streamed) -> dict[str, str]:
+    """The header by which a reply under another name's alias is told from that model's own."""
+    return {"x-lab-model": reply.message["model"]} if "asked_model" in reply.told else {}
 
 
 def overrides(message: dict[str, Any]) -> dict[str, Any]:
@@ -373,20 +453,6 @@ def grow(block: dict[str, Any], delta: dict[str, str]) -> None:
     for name in ("text", "thinking", "signature"):
         if name in delta:
             block[name] += delta[name]
-
-
-async def read(receive: Callable) -> bytes:
-    parts, size = [], 0
-    while True:
-        event = await receive()
-        if event["type"] == "http.disconnect":
-            raise asyncio.CancelledError
-        parts.append(event.get("body", b""))
-        size += len(parts[-1])
-        if size > LARGEST_BODY:
-            raise ApiError(413, "Request exceeds the maximum size of 32 MB.")
-        if not event.get("more_body"):
-            return b"".join(parts)
 
 
 async def disconnected(receive: Callable) -> None:
@@ -419,15 +485,14 @@ async def respond(send: Callable, status: int, value: Any, request_id: str, head
     await send({"type": "http.response.body", "body": payload})
 
 
+async def send_empty(send: Callable, status: int, headers: dict[str, str]) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": [(k.encode(), v.encode()) for k, v in headers.items()]})
+    await send({"type": "http.response.body", "body": b""})
+
+
 async def fields(request: Request) -> dict[str, Any]:
     raw = await request.body()
-    try:
-        value = json.loads(raw) if raw else {}
-    except ValueError as error:
-        raise ApiError(400, f"The request body is not valid JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise ApiError(400, "The request body should be a JSON object.")
-    return value
+    return wire.loaded(raw) if raw else {}
 
 
 def checked(kind: Any, value: Any, name: str) -> Any:
@@ -446,6 +511,10 @@ def alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+async def no_batches(request: Request) -> Response:
+    raise ApiError(404, "The embedded model takes no batches; the simulated server does: python main.py serve --simulated")
 
 
 async def no_route(request: Request, error: Exception) -> Response:

@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError
 
 from lab import clock
 from lab.local import schema
-from lab.local.engine import Begun, Closed, Counted, Cut, Ended, Grew, Job, Opened, Piece, Started
+from lab.local.engine import Abilities, Begun, Closed, Counted, Cut, Ended, Grew, Job, Opened, Piece, Started
 from lab.local.ledger import Ledger
 from lab.local.wire import ApiError, Body, Prompt, Strict, canonical, new_id
 
@@ -27,6 +27,10 @@ WORDS = (
     *("is", "taken", "so", "nothing", "important", "left", "behind"),
 )
 FOREVER_MS = 3_600_000.0
+EFFORT = {"low": 0.5, "medium": 0.75, "high": 1.0, "xhigh": 1.5, "max": 2.0}
+"""How much is thought and written; `high` is the default."""
+FAST = 2.5
+"""`speed: "fast"`: so many times the output tokens per second, and the same time to the first."""
 
 
 class Fault(Strict):
@@ -91,6 +95,7 @@ class Simulated:
 
     kind = "simulated"
     tiers: dict[str, str] = {"small": "simulated-small", "large": "simulated-large"}  # noqa: RUF012
+    abilities = Abilities(1_000_000, 128_000, thinking=True, effort=True, fast=True, batches=True)
 
     def __init__(self, spin: bool, minimum_tokens: int = 256):
         self.spin = spin
@@ -110,15 +115,7 @@ class Simulated:
         self.ledger.clear()
 
     def check(self, prompt: Prompt) -> None:
-        try:
-            for tool in prompt.tools:
-                schema.sample(tool.input_schema, random.Random(0))
-            if isinstance(prompt, Body) and prompt.json_schema is not None:
-                schema.sample(prompt.json_schema, random.Random(0))
-        except schema.Unsupported as error:
-            raise ApiError(400, f"schema.{error}") from None
-        if prompt.output_config and prompt.output_config.effort:
-            raise ApiError(400, "output_config.effort: not supported by this endpoint")
+        schema.check(prompt, lambda value, strict: schema.sample(value, random.Random(0), strict))
 
     def knobs(self, model: str) -> SimKnobs:
         """What holds for a model: its own knobs, else the overall ones, else its defaults."""
@@ -150,7 +147,7 @@ class Simulated:
         for block in prompt.blocks():
             value = block.value
             if block.value.get("type") == "tool_result":
-                text = "".join(part["text"] for part in value.get("content", []))
+                text = "".join(part.get("text") or canonical(part) for part in value.get("content", []))
             else:
                 text = value.get("text") or value.get("thinking") or canonical(value)
             total += -(-len(text) // 4)
@@ -212,9 +209,11 @@ class Simulated:
         def spread(median: float) -> float:
             return median * rng.lognormvariate(0, knobs.jitter)
 
+        effort, fast = EFFORT[body.effort or "high"], FAST if body.speed == "fast" else 1.0
+
         def gap() -> float:
             long = knobs.tail_factor * min(rng.paretovariate(2.5), 20) if rng.random() < knobs.tail else 1.0
-            return spread(knobs.gap_ms) * long
+            return spread(knobs.gap_ms) * long / fast
 
         if knobs.fault and knobs.fault.kind == "http" and rng.random() < knobs.fault_rate:
             return timed(job, [(spread(knobs.network_ms), http_error(knobs.fault))])
@@ -226,20 +225,20 @@ class Simulated:
         at = queue + prefill
         steps: list[tuple[float, Piece | Exception | None]] = [(at, Begun([(None, 1)] * 4)), (at, Started())]
         left, thought, stop, stop_sequence = body.max_tokens, 0, "end_turn", None
-        if body.thinking and body.thinking.type in ("enabled", "adaptive") and left:
-            thought = min(knobs.thinking_tokens, left)
+        if body.thinking and body.thinking.on and left:
+            thought = min(round(knobs.thinking_tokens * effort), body.thinking.budget_tokens or left, left)
             left -= thought
             instants = [at := at + gap() for _ in range(thought)]
             steps += thinking(instants, body) if instants else []
-        due = body.tools_due()
+        due = body.tools_due(job.every_tool)
         if due:
             stop = "tool_use"
             for tool in due:
-                pieces = quarters(canonical(schema.sample(tool.input_schema, words)))
+                pieces = quarters(canonical(schema.sample(tool.input_schema, words, bool(tool.strict))))
                 pieces, stop, left = pieces[:left], stop if len(pieces) <= left else "max_tokens", max(left - len(pieces), 0)
                 steps += tool_use(tool.name, pieces, [at := at + gap() for _ in pieces]) if pieces else []
         elif left:
-            pieces, stop_sequence = self.text(body, knobs, words)
+            pieces, stop_sequence = self.text(body, knobs, words, max(round(knobs.answer_tokens * effort), 1))
             stop = "stop_sequence" if stop_sequence is not None else "end_turn"
             if len(pieces) > left:
                 pieces, stop, stop_sequence = pieces[:left], "max_tokens", None
@@ -255,19 +254,19 @@ class Simulated:
         meets = knobs.fault is not None and rng.random() < knobs.fault_rate
         return timed(job, broken(steps, knobs.fault if meets else None))
 
-    def text(self, body: Body, knobs: SimKnobs, words: random.Random) -> tuple[list[str], str | None]:
+    def text(self, body: Body, knobs: SimKnobs, words: random.Random, tokens: int) -> tuple[list[str], str | None]:
         """The reply's pieces, and the stop sequence that ended it."""
         if body.json_schema is not None:
-            pieces = quarters(canonical(schema.sample(body.json_schema, words)))
+            pieces = quarters(canonical(schema.sample(body.json_schema, words, strict=True)))
         elif knobs.text == "echo":
-            said = "".join(block.text for block in body.messages[-1].content if block.type == "text")
+            said = "".join(block.text for block in body.last_turn.content if block.type == "text")
             pieces = [word + " " for word in said.split()]
         else:
             pieces = []
-            while len(pieces) < knobs.answer_tokens:
+            while len(pieces) < tokens:
                 sentence = words.choices(WORDS, k=words.randint(6, 12))
                 pieces += [sentence[0].capitalize(), *[f" {word}" for word in sentence[1:]], ". "]
-            pieces = pieces[: knobs.answer_tokens]
+            pieces = pieces[:tokens]
         whole = "".join(pieces)
         ends = {stop: whole.find(stop) for stop in body.stop_sequences if stop in whole}
         if not ends:

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import secrets
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 Ttl = Literal["5m", "1h"]
+ESCAPED_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 NONCE = re.compile(r"\[trial \d{16}\] ")
 ERROR_TYPES = {
     400: "invalid_request_error",
@@ -30,15 +33,28 @@ ERROR_TYPES = {
 
 
 class ApiError(Exception):
-    """An error reply of the API: HTTP status, message, and extra headers (`retry-after`)."""
+    """An error reply of the API: HTTP status, message, extra headers (`retry-after`), and details by which a program can act."""
 
-    def __init__(self, status: int, message: str, kind: str | None = None, headers: dict[str, str] | None = None):
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        kind: str | None = None,
+        headers: dict[str, str] | None = None,
+        details: dict[str, Any] | None = None,
+    ):
         super().__init__(message)
-        self.status, self.message, self.headers = status, message, headers or {}
+        self.status, self.message, self.headers, self.details = status, message, headers or {}, details
         self.kind = kind or ERROR_TYPES.get(status, "api_error")
 
     def body(self, request_id: str) -> dict[str, Any]:
-        return {"type": "error", "error": {"type": self.kind, "message": self.message}, "request_id": request_id}
+        details = {"details": self.details} if self.details else {}
+        return {"type": "error", "error": {"type": self.kind, "message": self.message, **details}, "request_id": request_id}
+
+
+def unsupported(field: str, message: str) -> ApiError:
+    """A 400 whose `error.details` names what to leave out of the request."""
+    return ApiError(400, message, details={"error_code": "unsupported_field", "unsupported": [field]})
 
 
 def new_id(prefix: str) -> str:
@@ -48,8 +64,8 @@ def new_id(prefix: str) -> str:
 
 
 def as_blocks(content: Any) -> Any:
-    """A string is shorthand for one text block."""
-    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+    """A string is shorthand for one text block, null for none."""
+    return [{"type": "text", "text": content}] if isinstance(content, str) else [] if content is None else content
 
 
 class Strict(BaseModel):
@@ -72,19 +88,31 @@ class TextBlock(PlainText):
     cache_control: CacheControl | None = None
 
 
+class Caller(Strict):
+    type: Literal["direct"]
+
+
 class ToolUseBlock(Strict):
     type: Literal["tool_use"]
     id: str = Field(pattern=r"^[a-zA-Z0-9_-]+$")
     name: str
     input: dict[str, Any]
+    caller: Caller | None = None
     cache_control: CacheControl | None = None
+
+
+class ToolReference(Strict):
+    """What a search for tools brings back: from here on the deferred tool of this name is offered."""
+
+    type: Literal["tool_reference"]
+    tool_name: str
 
 
 class ToolResultBlock(Strict):
     type: Literal["tool_result"]
     tool_use_id: str
-    content: Annotated[list[PlainText], BeforeValidator(as_blocks)] = []
-    is_error: bool = False
+    content: Annotated[list[Annotated[PlainText | ToolReference, Field(discriminator="type")]], BeforeValidator(as_blocks)] = []
+    is_error: bool | None = False
     cache_control: CacheControl | None = None
 
 
@@ -94,12 +122,37 @@ class ThinkingBlock(Strict):
     signature: str
 
 
-Content = Annotated[TextBlock | ToolUseBlock | ToolResultBlock | ThinkingBlock, Field(discriminator="type")]
+class RedactedThinkingBlock(Strict):
+    type: Literal["redacted_thinking"]
+    data: str
+
+
+Content = Annotated[TextBlock | ToolUseBlock | ToolResultBlock | ThinkingBlock | RedactedThinkingBlock, Field(discriminator="type")]
+Effort = Literal["low", "medium", "high", "xhigh", "max"]
+
+
+class TurnConfig(Strict):
+    effort: Effort | None = None
 
 
 class Turn(Strict):
-    role: Literal["user", "assistant"]
-    content: Annotated[list[Content], BeforeValidator(as_blocks), Field(min_length=1)]
+    """A `system` turn tells the model something in the midst of a conversation, without a change to the prefix before it."""
+
+    role: Literal["user", "assistant", "system"]
+    content: Annotated[list[Content], BeforeValidator(as_blocks)]
+    clear_at: Literal["next_user_message", "never"] | None = None
+    output_config: TurnConfig | None = None
+
+    @model_validator(mode="after")
+    def by_role(self):
+        of_system = {"clear_at": self.clear_at, "output_config": self.output_config}
+        if self.role != "system" and (wrong := [name for name, value in of_system.items() if value is not None]):
+            raise ValueError(f"{wrong[0]}: only permitted on system messages")
+        if self.role == "system" and any(block.type != "text" for block in self.content):
+            raise ValueError("content: a system message holds text blocks only")
+        if not self.content and not (self.output_config and self.output_config.effort):
+            raise ValueError("content: at least one content block is required")
+        return self
 
 
 class Tool(Strict):
@@ -109,7 +162,17 @@ class Tool(Strict):
     type: Literal["custom"] | None = None
     strict: bool | None = None
     eager_input_streaming: bool | None = None
+    input_examples: list[dict[str, Any]] | None = None
+    defer_loading: bool | None = None
+    allowed_callers: list[Literal["direct"]] | None = None
     cache_control: CacheControl | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def by_type(cls, value: Any) -> Any:
+        if isinstance(value, dict) and value.get("type") not in (None, "custom"):
+            raise PydanticCustomError("unsupported", "Tools of type '{kind}' are not supported here.", {"kind": str(value["type"])[:80]})
+        return value
 
     @model_validator(mode="after")
     def object_schema(self):
@@ -131,13 +194,50 @@ class JsonFormat(Strict):
 
 class OutputConfig(Strict):
     format: JsonFormat | None = None
-    effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
+    effort: Effort | None = None
 
 
 class Thinking(Strict):
     type: Literal["enabled", "adaptive", "disabled", "between_tools"]
-    budget_tokens: int | None = None
+    budget_tokens: int | None = Field(default=None, ge=1024)
     display: Literal["omitted", "summarized"] | None = None
+
+    @model_validator(mode="after")
+    def by_type(self):
+        if (self.type == "enabled") != (self.budget_tokens is not None):
+            raise ValueError("enabled.budget_tokens: Field required" if self.type == "enabled" else f"{self.type} takes no budget_tokens")
+        if self.display and self.type not in ("enabled", "adaptive"):
+            raise ValueError(f"{self.type} takes no display")
+        return self
+
+    @property
+    def on(self) -> bool:
+        return self.type in ("enabled", "adaptive")
+
+
+class Amount(Strict):
+    type: Literal["input_tokens", "tool_uses", "thinking_turns", "all"]
+    value: int | None = Field(default=None, ge=0)
+
+
+class ClearThinking(Strict):
+    type: Literal["clear_thinking_20251015"]
+    keep: Literal["all"] | Amount | None = None
+
+
+class ClearToolUses(Strict):
+    type: Literal["clear_tool_uses_20250919"]
+    trigger: Amount | None = None
+    keep: Amount | None = None
+    clear_at_least: Amount | None = None
+    exclude_tools: list[str] | None = None
+    clear_tool_inputs: bool | list[str] | None = None
+
+
+class ContextManagement(Strict):
+    """Accepted, and answered with what was done: nothing is cleared, `applied_edits` is empty."""
+
+    edits: list[Annotated[ClearThinking | ClearToolUses, Field(discriminator="type")]] = []
 
 
 class Metadata(Strict):
@@ -168,8 +268,22 @@ class Prompt(Strict):
     tool_choice: ToolChoice | None = None
     thinking: Thinking | None = None
     output_config: OutputConfig | None = None
+    context_management: ContextManagement | None = None
     cache_control: CacheControl | None = None
-    speed: Literal["standard"] | None = None
+    speed: Literal["standard", "fast"] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def older_name(cls, value: Any) -> Any:
+        """`output_format` is what output_config.format was called in its beta."""
+        if isinstance(value, dict) and "output_format" in value:
+            value = dict(value)
+            form, config = value.pop("output_format"), value.get("output_config") or {}
+            if form is not None and isinstance(config, dict):
+                if config.get("format") is not None:
+                    raise ValueError("output_format: cannot be combined with output_config.format")
+                value["output_config"] = {**config, "format": form}
+        return value
 
     @model_validator(mode="after")
     def rules(self):
@@ -180,14 +294,18 @@ class Prompt(Strict):
             raise ValueError("tool_choice: `tools` must be given where a tool is forced.")
         if self.tool_choice and self.tool_choice.type == "tool" and self.tool_choice.name not in names:
             raise ValueError(f"tool_choice.name: Tool '{self.tool_choice.name}' not found in provided tools")
+        if self.tools and all(tool.defer_loading for tool in self.tools):
+            raise ValueError("tools: At least one tool must have defer_loading=false.")
         if self.messages[0].role != "user":
             raise ValueError("messages.0.role: The first message must be from the user.")
-        if self.messages[-1].role != "user":
+        if self.last_turn.role != "user":
             raise ValueError(
                 "messages: This model does not support assistant message prefill. The conversation must end with a user message."
             )
         asked: set[str] = set()
         for index, turn in enumerate(self.messages):
+            if turn.role == "system" and not asked:
+                continue
             answered = {block.tool_use_id for block in turn.content if block.type == "tool_result"}
             if missing := asked - answered:
                 found = ", ".join(sorted(missing))
@@ -199,11 +317,31 @@ class Prompt(Strict):
         self.blocks()
         return self
 
+    @property
+    def last_turn(self) -> Turn:
+        """What is to be answered; a system turn may stand behind it."""
+        return next((turn for turn in reversed(self.messages) if turn.role != "system"), self.messages[-1])
+
+    @property
+    def effort(self) -> Effort | None:
+        """The last system turn that sets it decides for all that follows."""
+        by_turn = [turn.output_config.effort for turn in self.messages if turn.output_config and turn.output_config.effort]
+        return by_turn[-1] if by_turn else self.output_config.effort if self.output_config else None
+
+    def turns(self) -> list[tuple[int, Turn]]:
+        """The turns that the model sees: a system turn may have been for the next answer only."""
+        last = max(i for i, turn in enumerate(self.messages) if turn.role == "user")
+        return [(i, turn) for i, turn in enumerate(self.messages) if turn.content and (turn.clear_at != "next_user_message" or i > last)]
+
+    def loaded(self) -> list[Tool]:
+        """The tools in the prompt from its start: a deferred one comes with the tool_result that refers to it."""
+        return [tool for tool in self.tools if not tool.defer_loading]
+
     def blocks(self) -> list[Block]:
         """All pieces with their breakpoints; top-level cache_control marks the last one and takes one of the four."""
-        parts = [("tools", 0, "", tool) for tool in self.tools]
+        parts = [("tools", 0, "", tool) for tool in self.loaded()]
         parts += [("system", 0, "system", block) for block in self.system]
-        parts += [("messages", i, turn.role, block) for i, turn in enumerate(self.messages) for block in turn.content]
+        parts += [("messages", i, turn.role, block) for i, turn in self.turns() for block in turn.content]
         marks = [part.cache_control.ttl if getattr(part, "cache_control", None) else None for *_, part in parts]
         if self.cache_control:
             if marks[-1] not in (None, self.cache_control.ttl):
@@ -217,19 +355,31 @@ class Prompt(Strict):
         plain = [part.model_dump(exclude={"cache_control"}, exclude_unset=True) for *_, part in parts]
         return [Block(section, turn, role, value, ttl) for (section, turn, role, _), value, ttl in zip(parts, plain, marks, strict=True)]
 
-    def tools_due(self) -> list[Tool]:
+    def tools_due(self, every: bool = False) -> list[Tool]:
         """Which tools the reply must use: a rule of this server, not a choice of its model.
 
-        `tool` uses the named one; `any`, and `auto` unless the last turn brings a tool_result, use each tool offered once
-        (only the first with disable_parallel_tool_use); otherwise the reply is text.
+        `tool` uses the named one; `any`, and `auto` unless the last turn brings a tool_result, use the first that this conversation has
+        not used yet, or with `every` each one that is offered, once; otherwise the reply is text.
         """
         choice = self.tool_choice or ToolChoice(type="auto")
         if choice.type == "tool":
             return [tool for tool in self.tools if tool.name == choice.name]
-        answered = any(block.type == "tool_result" for block in self.messages[-1].content)
+        answered = any(block.type == "tool_result" for block in self.last_turn.content)
         if choice.type == "none" or (choice.type == "auto" and answered):
             return []
-        return self.tools[:1] if choice.disable_parallel_tool_use else self.tools
+        blocks = [block for turn in self.messages for block in turn.content]
+        found = {part.tool_name for block in blocks if block.type == "tool_result" for part in block.content if part.type != "text"}
+        offered = [tool for tool in self.tools if not tool.defer_loading or tool.name in found]
+        if every and not choice.disable_parallel_tool_use:
+            return offered
+        used = {block.name for block in blocks if block.type == "tool_use"}
+        return [tool for tool in offered if tool.name not in used][:1] or offered[-1:]
+
+    def schemas(self) -> list[tuple[str, dict[str, Any], bool]]:
+        """Where each schema stands, the schema, and whether the API promises that it is kept to."""
+        own = [(f"tools.{i}.input_schema", tool.input_schema, bool(tool.strict)) for i, tool in enumerate(self.tools)]
+        form = self.output_config.format if self.output_config else None
+        return [*own, ("output_config.format.schema", form.schema_, True)] if form else own
 
 
 class Body(Prompt):
@@ -246,6 +396,7 @@ class Body(Prompt):
     diagnostics: Diagnostics | None = None
     container: None = None
     inference_geo: None = None
+    thread: None = None
 
     @model_validator(mode="after")
     def prewarm(self):
@@ -255,6 +406,8 @@ class Body(Prompt):
             "output_config.format": self.output_config is not None and self.output_config.format is not None,
             "tool_choice": self.tool_choice is not None and self.tool_choice.type in ("any", "tool"),
         }
+        if self.thinking and (self.thinking.budget_tokens or 0) >= self.max_tokens > 0:
+            raise ValueError("max_tokens: must be greater than thinking.budget_tokens")
         if self.max_tokens == 0 and any(refused.values()):
             raise ValueError(f"max_tokens: 0 cannot be combined with {next(name for name, given in refused.items() if given)}.")
         return self
@@ -265,7 +418,8 @@ class Body(Prompt):
 
     def seed(self) -> int:
         """Equal for requests that differ only in their trial's nonce, in cache_control or in how they are delivered."""
-        value = self.model_dump(mode="json", by_alias=True, exclude={"stream", "metadata", "diagnostics", "service_tier"})
+        delivery = {"stream", "metadata", "diagnostics", "service_tier", "context_management"}
+        value = self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=delivery)
         return int.from_bytes(hashlib.sha256(NONCE.sub("", canonical(bare(value))).encode()).digest()[:4])
 
 
@@ -281,21 +435,48 @@ def canonical(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def parse(kind: type[BaseModel], raw: bytes) -> Any:
-    """Read a JSON body; raises ApiError 400 naming the first field that is wrong."""
+def no_number(text: str) -> Any:
+    raise ValueError(f"{text} is not a number of JSON")
+
+
+def finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else no_number(text)
+
+
+def loaded(raw: bytes) -> dict[str, Any]:
+    """A JSON object that can be written as JSON again; ApiError 400 for anything else."""
     try:
-        value = json.loads(raw)
+        value = json.loads(raw.decode(), parse_constant=no_number, parse_float=finite)
+        if ESCAPED_HALF.search(raw):
+            canonical(value).encode()
+    except RecursionError:
+        raise ApiError(400, "The request body is nested too deeply.") from None
     except ValueError as error:
         raise ApiError(400, f"The request body is not valid JSON: {error}") from None
     if not isinstance(value, dict):
         raise ApiError(400, "The request body should be a JSON object.")
+    return value
+
+
+def parse(kind: type[BaseModel], raw: bytes | dict[str, Any]) -> Any:
+    """Read a JSON body; raises ApiError 400 naming the first field that is wrong. A known field that is null was not given."""
+    value = raw if isinstance(raw, dict) else loaded(raw)
+    if value.get("thread") is not None:
+        # By this code the tool runners of the SDKs know to send the whole conversation instead.
+        details = {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
+        raise ApiError(400, "thread: This server holds no threads; send the whole conversation without it.", details=details)
     try:
-        return kind.model_validate(value)
+        return kind.model_validate({name: item for name, item in value.items() if item is not None or name not in kind.model_fields})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         path = ".".join(str(part) for part in first["loc"])
         text = first["msg"].removeprefix("Value error, ")
-        raise ApiError(400, f"{path}: {text}" if path else text) from None
+        whole = f"{path}: {text}" if path else text
+        if first["type"] in ("extra_forbidden", "union_tag_invalid", "unsupported"):
+            raise unsupported(path, whole) from None
+        field = path or text.partition(":")[0]
+        raise ApiError(400, whole, details={"error_code": "invalid_field", "field": field}) from None
 
 
 def usage_of(total: int, read: int, created_5m: int, created_1h: int) -> dict[str, Any]:

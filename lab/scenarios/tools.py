@@ -10,6 +10,8 @@ from typing import Any
 from lab import paths
 
 Sleep = Callable[[float], Awaitable[None]]
+EVERY_TOOL = {"x-lab-tools": "all"}
+"""The header by which the lab's own servers use each tool offered at once; they would use one a reply. Other servers do not know it."""
 
 
 def names() -> tuple[str, ...]:

@@ -27,7 +27,8 @@ async def agent(bench, knobs, body, names, tokens, name, final="worker"):
         room = {"max_tokens": tokens if last or not left else tokens + 64 * len(names)}
         offered = {"tools": tools.specs(names), "tool_choice": {"type": "none" if last else "auto"}} if names else {}
         role = final if last or not left else "tool_turn" if final == "answer" else final
-        reply = await bench.call(Request({**body, **room, **offered, "messages": turns}), role=role, name=name)
+        request = Request({**body, **room, **offered, "messages": turns}, headers=tools.EVERY_TOOL)
+        reply = await bench.call(request, role=role, name=name)
         if not reply.ok or not reply.tool_uses:
             return reply
         async with asyncio.TaskGroup() as group:

@@ -61,7 +61,7 @@ async def run_tools(bench, arm, knobs, task):
     every = "Before you answer, use every tool you are offered exactly once, all of them in one turn"
     system = task.instructed(f"{every}." if task.tools else f"{every}, for Kestrel Bay.")
     body = task.body_for(64 * knobs.n, system=system, tools=offered, tool_choice={"type": "auto"})
-    asked = await bench.call(Request(body), role="tool_turn")
+    asked = await bench.call(Request(body, headers=tools.EVERY_TOOL), role="tool_turn")
     if not asked.ok:
         return None
     uses = asked.tool_uses

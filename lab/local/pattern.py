@@ -1,0 +1,96 @@
+"""A text that a regular expression matches, made without a model: what a schema's `pattern` asks of a scripted reply."""
+
+from __future__ import annotations
+
+import random
+import re
+from re import _constants as op
+from re import _parser as parser
+from typing import Any
+
+LONGEST = 4096
+MOST_STEPS = 20_000
+PRINTABLE = [chr(code) for code in range(33, 127)]
+
+
+class TooHard(Exception):
+    """Look-around, back-references, anchors in the middle, or more text than a reply should have."""
+
+
+def example(pattern: Any, rng: random.Random) -> str | None:
+    """A match with as few repeats as are allowed, but one where that is allowed; None where there is none to be had."""
+    try:
+        maker = Maker(rng)
+        maker.all(parser.parse(pattern))
+        return "".join(maker.text)
+    except (re.error, TooHard, TypeError, ValueError, OverflowError, RecursionError):
+        return None
+
+
+class Maker:
+    def __init__(self, rng: random.Random):
+        self.rng, self.text, self.steps, self.ended = rng, [], 0, False
+
+    def all(self, items: Any) -> None:
+        for kind, value in items:
+            self.steps += 1
+            if self.steps > MOST_STEPS:
+                raise TooHard
+            self.one(kind, value)
+
+    def one(self, kind: Any, value: Any) -> None:
+        if kind is op.LITERAL:
+            self.add(chr(value))
+        elif kind is op.NOT_LITERAL:
+            self.add("a" if value != ord("a") else "b")
+        elif kind is op.ANY:
+            self.add(self.rng.choice("abcdefghij"))
+        elif kind is op.IN:
+            self.add(self.member(value))
+        elif kind in (op.MAX_REPEAT, op.MIN_REPEAT, op.POSSESSIVE_REPEAT):
+            least, most, inner = value
+            for _ in range(max(least, min(1, most))):
+                self.all(inner)
+        elif kind is op.SUBPATTERN:
+            self.all(value[-1])
+        elif kind is op.BRANCH:
+            self.all(value[1][0])
+        elif kind is op.ATOMIC_GROUP:
+            self.all(value)
+        elif kind is op.AT and value in (op.AT_END, op.AT_END_STRING):
+            self.ended = True
+        elif not (kind is op.AT and value in (op.AT_BEGINNING, op.AT_BEGINNING_STRING) and not self.text):
+            raise TooHard
+
+    def add(self, character: str) -> None:
+        if self.ended or len(self.text) >= LONGEST or "\ud800" <= character <= "\udfff":
+            raise TooHard
+        self.text.append(character)
+
+    def member(self, items: list[tuple[Any, Any]]) -> str:
+        """A printable character of a set like [a-z_]; where it has none, its first."""
+        negated = items[0][0] is op.NEGATE
+        printable = [c for c in PRINTABLE if any(holds(kind, value, c) for kind, value in items) != negated]
+        if printable:
+            return self.rng.choice(printable)
+        if negated or items[0][0] is op.CATEGORY:
+            return " "
+        return chr(items[0][1][0] if items[0][0] is op.RANGE else items[0][1])
+
+
+CATEGORIES = {
+    op.CATEGORY_DIGIT: str.isdigit,
+    op.CATEGORY_NOT_DIGIT: lambda c: not c.isdigit(),
+    op.CATEGORY_SPACE: str.isspace,
+    op.CATEGORY_NOT_SPACE: lambda c: not c.isspace(),
+    op.CATEGORY_WORD: lambda c: c.isalnum() or c == "_",
+    op.CATEGORY_NOT_WORD: lambda c: not (c.isalnum() or c == "_"),
+}
+
+
+def holds(kind: Any, value: Any, character: str) -> bool:
+    if kind is op.LITERAL:
+        return ord(character) == value
+    if kind is op.RANGE:
+        return value[0] <= ord(character) <= value[1]
+    return kind is op.CATEGORY and value in CATEGORIES and CATEGORIES[value](character)

@@ -1,0 +1,22 @@
+"""llama.cpp's own server with its native /v1/messages, as xllamacpp brings it: `python -m bench.interop.llama_cpp PORT KEY`."""
+
+import signal
+import sys
+
+from lab.local import models
+
+
+def main() -> None:
+    from xllamacpp import CommonParams, Server
+
+    params = CommonParams()
+    params.model.path, params.model_alias = str(models.source()), {models.SMALL}
+    params.port, params.api_keys = int(sys.argv[1]), [sys.argv[2]]
+    params.n_ctx, params.use_jinja, params.verbosity, params.ui = 8192, True, 0, False
+    server = Server(params)
+    print(server.listening_address, flush=True)
+    signal.sigwait({signal.SIGTERM, signal.SIGINT})
+
+
+if __name__ == "__main__":
+    main()

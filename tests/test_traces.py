@@ -24,10 +24,11 @@ from tests.recorded_runs import record
 
 
 class Receiver:
-    """An OTLP/HTTP endpoint on loopback; keeps each request as (path, headers, decoded message)."""
+    """An OTLP/HTTP endpoint on loopback; keeps each request as (path, headers, decoded message), and answers as it is told to."""
 
     def __init__(self):
         self.requests, self.status, self.on_request = [], 200, lambda: None
+        self.answer, self.answers, self.kind = b"", {}, "application/x-protobuf"
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -39,9 +40,12 @@ class Receiver:
                 receiver.on_request()
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 receiver.requests.append((self.path, headers, message))
+                answer = receiver.answers.get(self.path, receiver.answer)
                 self.send_response(receiver.status)
-                self.send_header("content-length", "0")
+                self.send_header("content-type", receiver.kind)
+                self.send_header("content-length", str(len(answer)))
                 self.end_headers()
+                self.wfile.write(answer)
 
             def log_message(self, *args): ...
 

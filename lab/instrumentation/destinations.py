@@ -1,4 +1,4 @@
-"""Where traces can go: OTLP over HTTP by the standard OTEL_* variables, the console, a file, Langfuse by its keys."""
+"""Where traces can go: OTLP by the standard OTEL_* variables, the console, a file, Langfuse by its keys."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from lab import scrub
+from lab.instrumentation import otlp
 from lab.model import LabError
 
-PATIENCE_S = 5.0
-"""How long a destination may take for one export, retries included, where OTEL_EXPORTER_OTLP_TIMEOUT says nothing."""
 PLACES = ("otlp", "console", "file", "langfuse")
 
 
@@ -27,6 +26,8 @@ class Destination:
     name: str
     spans: Any
     metrics: Any = None
+    answers: otlp.Answers | None = None
+    of_metrics: otlp.Answers | None = None
 
 
 def destinations(to: str | None = None, file: Path | None = None) -> list[Destination]:
@@ -63,19 +64,11 @@ def half_a_key() -> str | None:
     return "traces: not sent. Langfuse needs both LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY."
 
 
-def _patience(signal: str) -> float | None:
-    given = os.environ.get(f"OTEL_EXPORTER_OTLP_{signal}_TIMEOUT") or os.environ.get("OTEL_EXPORTER_OTLP_TIMEOUT")
-    return None if given else PATIENCE_S
-
-
 def _otlp() -> Destination:
-    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-
-    spans = OTLPSpanExporter(timeout=_patience("TRACES"))
-    metrics = None if os.environ.get("OTEL_METRICS_EXPORTER") == "none" else OTLPMetricExporter(timeout=_patience("METRICS"))
-    url = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or "http://localhost:4318"
-    return Destination(f"OTLP at {_host(url)}", spans, metrics)
+    answers, of_metrics = otlp.Answers("TRACES"), otlp.Answers("METRICS")
+    spans, url = otlp.exporter("TRACES", answers)
+    metrics = otlp.exporter("METRICS", of_metrics)[0] if otlp.metrics_asked() else None
+    return Destination(f"OTLP at {otlp.host(url)}", spans, metrics, answers, of_metrics)
 
 
 def _console() -> Destination:
@@ -105,16 +98,14 @@ def _langfuse() -> Destination:
         raise LabError("Langfuse needs LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY in the environment; nothing was sent.")
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
-    base = (os.environ.get("LANGFUSE_BASE_URL") or os.environ.get("LANGFUSE_HOST") or "https://cloud.langfuse.com").rstrip("/")
+    named = [name for name in ("LANGFUSE_BASE_URL", "LANGFUSE_HOST") if os.environ.get(name)]
+    base = otlp.with_scheme(os.environ[named[0]].rstrip("/"), named[0]) if named else "https://cloud.langfuse.com"
     headers = {"Authorization": f"Basic {base64.b64encode(':'.join(keys).encode()).decode()}", "x-langfuse-ingestion-version": "4"}
-    spans = OTLPSpanExporter(endpoint=f"{base}/api/public/otel/v1/traces", headers=headers, timeout=_patience("TRACES"))
-    return Destination(f"Langfuse at {_host(base)}", spans)
-
-
-def _host(url: str) -> str:
-    """Host and port alone: the rest of a URL may hold a key."""
-    parts = urlsplit(url)
-    return f"{parts.hostname}:{parts.port}" if parts.port else parts.hostname or "?"
+    answers = otlp.Answers("TRACES")
+    spans = OTLPSpanExporter(
+        endpoint=f"{base}/api/public/otel/v1/traces", headers=headers, timeout=otlp.patience("TRACES"), session=otlp.session(answers)
+    )
+    return Destination(f"Langfuse at {otlp.host(base)}", spans, answers=answers)
 
 
 @contextmanager
@@ -127,10 +118,13 @@ def complaints() -> Iterator[list[str]]:
             values = record.args if isinstance(record.args, tuple) else ()
             if record.msg.startswith("Failed to export") and len(values) == 3:
                 said.append(f"HTTP {values[1]} {values[2]}" if values[1] else _short(values[2]))
+            elif record.msg.startswith("Failed to export") and len(values) == 4:  # over gRPC
+                code = getattr(values[2], "name", values[2])
+                said.append(_short(f"{code}: {values[3]}"))
             elif record.msg.startswith("Transient error") and values:
                 said.append(_short(values[0]))
             elif not said:
-                said.append(record.getMessage()[:200])
+                said.append(scrub.text(record.getMessage(), scrub.WORD))
 
     logger, handler = logging.getLogger("opentelemetry"), Kept()
     before = logger.propagate
@@ -144,4 +138,8 @@ def complaints() -> Iterator[list[str]]:
 
 
 def _short(problem: Any) -> str:
-    return "no connection" if isinstance(problem, Exception) and "onnect" in f"{type(problem).__name__}{problem}" else str(problem)[:120]
+    """One line of what an exporter says, without the address, which may hold a key."""
+    refused = isinstance(problem, Exception) and "onnect" in f"{type(problem).__name__}{problem}"
+    if refused or "failed to connect" in str(problem):
+        return "no connection"
+    return scrub.text(" ".join(str(problem).split()), 120)

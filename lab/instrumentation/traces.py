@@ -64,12 +64,21 @@ def send(store: Store, run_id: str, to: Iterable[Destination], newest_session: b
     traces = [trace for trace in traces if trace]
     reached, refused = [], []
     for place in to:
+        said = place.answers
         if problem := _deliver(place, traces):
             refused.append(f"{place.name} did not take the traces of run {run_id} ({problem}). Once it does: python main.py trace {run_id}")
             continue
-        reached.append(place.name)
+        if said and said.rejected:
+            spans = sum(map(len, traces))
+            taken = max(spans - said.rejected, 0)
+            refused.append(f"{taken:,} of {spans:,} spans were taken by {place.name}; the receiver said: {said.words or 'nothing'}")
+        else:
+            reached.append(place.name + (f" (the receiver said: {said.words})" if said and said.words else ""))
         if traces and place.metrics is not None and (problem := _measure(place, run, calls)):
             refused.append(f"{place.name} took no metrics ({problem})")
+        elif place.of_metrics and place.of_metrics.rejected:
+            told = place.of_metrics
+            refused.append(f"{place.name} left out {told.rejected:,} points of the metrics; the receiver said: {told.words or 'nothing'}")
     return Sent(len(traces), sum(map(len, traces)), tuple(reached), tuple(refused))
 
 
@@ -99,7 +108,10 @@ def _deliver(place: Destination, traces: list[list[Any]]) -> str | None:
     with complaints() as said:
         try:
             for batch in _batches(traces):
-                if place.spans.export(batch) is not SpanExportResult.SUCCESS:
+                taken = place.spans.export(batch) is SpanExportResult.SUCCESS
+                if place.answers and place.answers.fault:
+                    return place.answers.fault
+                if not taken:
                     return said[-1] if said else "no reason given"
         finally:
             place.spans.shutdown()
@@ -288,7 +300,8 @@ def _measure(place: Destination, run: dict[str, Any], calls: pd.DataFrame) -> st
         provider.force_flush()
         # A shutdown with everything exported again would count every call twice.
         place.metrics.shutdown()
-    return said[-1] if said else None
+    fault = place.of_metrics.fault if place.of_metrics else ""
+    return fault or (said[-1] if said else None)
 
 
 def _seconds(ms: Any) -> float | None:

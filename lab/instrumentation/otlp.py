@@ -1,0 +1,160 @@
+"""OTLP by the standard OTEL_EXPORTER_OTLP_* variables: where to, by which protocol, and what the receiver says."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from lab import scrub
+from lab.model import LabError
+
+Signal = Literal["TRACES", "METRICS"]
+PATIENCE_S = 5.0
+"""How long a destination may take for one export, where OTEL_EXPORTER_OTLP_TIMEOUT says nothing."""
+HTTP, GRPC = "http/protobuf", "grpc"
+DEFAULTS = {HTTP: "http://localhost:4318", GRPC: "http://localhost:4317"}
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+EXPORTERS = {"TRACES": ("trace", "OTLPSpanExporter"), "METRICS": ("metric", "OTLPMetricExporter")}
+REJECTED = {"TRACES": "rejected_spans", "METRICS": "rejected_data_points"}
+
+
+@dataclass
+class Answers:
+    """What a receiver said to the requests that it answered with success: success has degrees in OTLP."""
+
+    signal: Signal
+    rejected: int = 0
+    words: str = ""
+    fault: str = ""
+    """Why the answer was none of an OTLP receiver, such as a login page."""
+
+    def take(self, partial: Any) -> None:
+        self.rejected += getattr(partial, REJECTED[self.signal])
+        self.words = scrub.text(" ".join(partial.error_message.split()), scrub.WORD) or self.words
+
+    def read(self, reply: Any) -> None:
+        """An HTTP reply of `requests`; the SDK itself takes any status below 400 for success."""
+        from google.protobuf import json_format
+        from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2 as metrics
+        from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as traces
+
+        kind = reply.headers.get("content-type", "").lower()
+        if 300 <= reply.status_code < 400:
+            self.fault = f"HTTP {reply.status_code}, a redirect, which is not followed"
+        elif reply.status_code < 300 and "html" in kind:
+            self.fault = f"HTTP {reply.status_code} with a web page: no OTLP receiver is at that path"
+        elif reply.status_code < 300:
+            message = traces.ExportTraceServiceResponse() if self.signal == "TRACES" else metrics.ExportMetricsServiceResponse()
+            try:
+                if "json" in kind:
+                    json_format.Parse(reply.content, message, ignore_unknown_fields=True)
+                else:
+                    message.ParseFromString(reply.content)
+            except Exception:  # whatever else it answers with success is a success
+                return
+            self.take(message.partial_success)
+
+
+def exporter(signal: Signal, answers: Answers) -> tuple[Any, str]:
+    """The SDK's exporter for a signal, and its endpoint. LabError where the variables cannot be followed."""
+    variable, given = _setting(signal, "PROTOCOL")
+    protocol = given or HTTP
+    if protocol not in DEFAULTS:
+        raise LabError(f"{variable}={protocol[:40]} is no protocol that the lab sends; it sends {HTTP} and {GRPC}.")
+    url = _endpoint(signal, protocol)
+    module, name = EXPORTERS[signal]
+    package = protocol.partition("/")[0]
+    try:
+        found = import_module(f"opentelemetry.exporter.otlp.proto.{package}.{module}_exporter")
+    except ImportError:
+        raise LabError(
+            f"{variable}={protocol} needs `pip install opentelemetry-exporter-otlp-proto-{package}`; or set {variable}={HTTP}."
+        ) from None
+    made = getattr(found, name)
+    if protocol == GRPC:
+        return _listening(made, answers)(endpoint=url, timeout=patience(signal)), url
+    return made(endpoint=url, timeout=patience(signal), session=session(answers)), url
+
+
+def metrics_asked() -> bool:
+    """Metrics go where the user named a place for them too, or for nothing at all: to no place that only traces were sent to."""
+    if "otlp" not in os.environ.get("OTEL_METRICS_EXPORTER", "otlp"):
+        return False
+    shared = any(os.environ.get(f"OTEL_EXPORTER_OTLP_{name}") for name in ("ENDPOINT", "METRICS_ENDPOINT"))
+    return shared or not os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+
+
+def session(answers: Answers) -> Any:
+    """A `requests` session that reads each reply; None where the user's own provider of credentials makes one."""
+    import requests
+
+    if any(name.startswith("OTEL_PYTHON_EXPORTER_OTLP_HTTP_") for name in os.environ):
+        return None
+    made = requests.Session()
+    made.hooks["response"].append(lambda reply, **_: answers.read(reply))
+    return made
+
+
+def patience(signal: Signal) -> float | None:
+    return None if _setting(signal, "TIMEOUT")[1] else PATIENCE_S
+
+
+def host(url: str) -> str:
+    """Host and port alone: the rest of a URL may hold a key."""
+    parts = urlsplit(url if "://" in url else f"//{url}")
+    return f"{parts.hostname}:{parts.port}" if parts.port else parts.hostname or "?"
+
+
+def _setting(signal: Signal, name: str) -> tuple[str, str]:
+    """The variable that holds, the signal's own before the shared one, and its value."""
+    own, shared = f"OTEL_EXPORTER_OTLP_{signal}_{name}", f"OTEL_EXPORTER_OTLP_{name}"
+    variable = own if os.environ.get(own) else shared
+    return variable, os.environ.get(variable, "").strip()
+
+
+def _endpoint(signal: Signal, protocol: str) -> str:
+    variable, given = _setting(signal, "ENDPOINT")
+    url = with_scheme(given, variable, protocol) if given else DEFAULTS[protocol]
+    if protocol == HTTP and variable == "OTEL_EXPORTER_OTLP_ENDPOINT":
+        return f"{url.rstrip('/')}/v1/{signal.lower()}"
+    return url
+
+
+def with_scheme(url: str, variable: str, protocol: str = HTTP) -> str:
+    """An address that the exporters take; LabError where it is none, or could be read in two ways."""
+    scheme, divided, _ = url.partition("://")
+    try:
+        parts = urlsplit(url if divided else f"//{url}")
+        name = parts.hostname if parts.port != 0 else None
+    except ValueError:
+        name = None
+    if not name or (divided and scheme.lower() not in ("http", "https")):
+        raise LabError(f"{variable} is no address of an OTLP receiver; one is {DEFAULTS[protocol]}.")
+    if divided:
+        return url
+    if name in LOOPBACK:
+        return f"http://{url}"
+    if protocol == GRPC:  # encrypted, unless OTEL_EXPORTER_OTLP_INSECURE says otherwise
+        return url
+    raise LabError(f"{variable} has no scheme: write http:// or https:// before {host(url)}.")
+
+
+def _listening(made: type, answers: Answers) -> type:
+    """A gRPC exporter whose replies are read; its own throws them away."""
+
+    class Listening(made):
+        def _initialize_channel_and_stub(self) -> None:
+            super()._initialize_channel_and_stub()
+            ask = self._client.Export
+
+            def export(**request: Any) -> Any:
+                reply = ask(**request)
+                answers.take(reply.partial_success)
+                return reply
+
+            self._client.Export = export
+
+    return Listening

@@ -20,6 +20,8 @@ COUNTED = (
     "cache_write_1h_tokens", "iterations", "speed", "service_tier", "inference_geo",
 )  # fmt: skip
 """The columns of `calls` that stored_usd reads."""
+MOST_TOKENS = 10_000_000
+"""No answer is longer, whatever a body allows."""
 CLIENT_TOOLS = ("bash_", "computer_", "memory_", "text_editor_")
 """Tools that the API defines and the caller runs: they cost what is written in the prompt."""
 
@@ -97,7 +99,7 @@ def at_most_usd(kind: EndpointKind, model: str, body: Mapping[str, Any]) -> floa
     written = {f"ephemeral_{'1h' if hour else '5m'}_input_tokens": prompt} if '"cache_control"' in text else {}
     usage = {"input_tokens": 0 if written else prompt, "output_tokens": _most(body), "cache_creation": written}
     usage |= {name: body[name] for name in ("speed", "inference_geo") if name in body}
-    others = [entry.get("model") for entry in body.get("fallbacks") or () if isinstance(entry, Mapping)]
+    others = [entry.get("model") for entry in _objects(body.get("fallbacks"))]
     return max(counted_usd(kind, name, usage) for name in (model, *filter(None, others)))
 
 
@@ -105,12 +107,13 @@ def unbounded(body: Mapping[str, Any]) -> list[str]:
     """What a request lets the server add to its bill, of which no prompt shows the size."""
     named = [
         str(tool.get("name") or tool["type"])
-        for tool in body.get("tools") or ()
+        for tool in _objects(body.get("tools"))
         if str(tool.get("type") or "custom") != "custom" and not str(tool["type"]).startswith(CLIENT_TOOLS)
     ]
-    edits = (body.get("context_management") or {}).get("edits") or ()
-    named += ["compaction"] if any("compact" in str(edit.get("type")) for edit in edits) else []
-    named += [word for name, word in (("mcp_servers", "MCP servers"), ("thread", "the thread's turns")) if body.get(name)]
+    edits = _objects(_object(body.get("context_management")).get("edits"))
+    named += ["compaction"] if body.get("compaction") or any("compact" in str(edit.get("type")) for edit in edits) else []
+    named += [word for name, word in (("mcp_servers", "MCP servers"), ("thread", "earlier turns of the thread")) if body.get(name)]
+    named += ["a fallback model"] if isinstance(body.get("fallbacks"), str) else []
     named += ["documents" for block in _blocks(body) if block.get("type") in ("document", "container_upload")]
     return list(dict.fromkeys(named))
 
@@ -125,16 +128,24 @@ def prompt_tokens(body: Mapping[str, Any]) -> int:
     text = json.dumps(parts, ensure_ascii=False, default=str)
     plain = len(text.encode("ascii", "ignore"))
     tokens = plain // 2 + len(text.encode("utf-8", "replace")) - plain + NONCE_TOKENS + IMAGE_TOKENS * images
-    schema = (body.get("output_config") or {}).get("format")
+    schema = _object(body.get("output_config")).get("format")
     return tokens + (TOOLS_TOKENS if body.get("tools") else 0) + (SCHEMA_TOKENS if schema else 0)
 
 
 def _blocks(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    for message in body.get("messages") or ():
-        content = message.get("content") if isinstance(message, Mapping) else None
-        yield from (block for block in content or () if isinstance(block, Mapping)) if isinstance(content, list) else ()
+    for message in _objects(body.get("messages")):
+        yield from _objects(message.get("content"))
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _objects(value: Any) -> list[Mapping[str, Any]]:
+    """Those of a list: a body of the user's own may hold anything."""
+    return [entry for entry in value if isinstance(entry, Mapping)] if isinstance(value, (list, tuple)) else []
 
 
 def _most(body: Mapping[str, Any]) -> int:
     most = body.get("max_tokens")
-    return most if isinstance(most, int) and most > 0 else 0
+    return min(most, MOST_TOKENS) if isinstance(most, int) and most > 0 else 0

@@ -107,7 +107,7 @@ def _try_on_claude(technique: Technique, run: dict[str, Any]) -> None:
         expected = estimate(config)
     except LabError:
         return
-    price = f", about {words.usd(expected.usd)}" if expected.usd is not None else ""
+    price = f", at most {words.usd(expected.usd)}" if expected.usd is not None else ""
     st.button(
         f"Try on Claude{price}",
         key="try-live",

@@ -351,7 +351,7 @@ class BenchmarkRunner:
             row.outcome, row.error_text = "mismatch", "; ".join(dict.fromkeys(bench.mismatches))
         if row.outcome == "failed":
             self.failures += 1
-            told = row.error_text if row.error_kind in ("no_call", "not_awaited") else f"{row.error_kind}: {row.error_text}"
+            told = row.error_text if row.error_kind in ("no_call", "not_awaited", "unseen_call") else f"{row.error_kind}: {row.error_text}"
             self.because[variant.key] = scrub.text(told, REASON)
         elif row.outcome != "cancelled":
             self.failures = 0

@@ -108,7 +108,10 @@ class Result:
 
 
 class Lab:
-    """Where to measure, and where the rows go. `endpoint` is a name or a URL; `models` as in {"small": NAME}; `db` a database file."""
+    """Where to measure, and where the rows go. `endpoint` is a name or a URL; `models` as in {"small": NAME}; `db` a database file.
+
+    `progress` is whether to draw it on stderr, or a function that is told each entry of the progress file.
+    """
 
     def __init__(
         self,
@@ -116,7 +119,7 @@ class Lab:
         *,
         models: Mapping[str, str] | None = None,
         db: str | Path | None = None,
-        progress: bool = True,
+        progress: bool | Callable[[dict[str, Any]], None] = True,
     ) -> None:
         self.endpoint, self.models, self.progress = endpoint, dict(models or {}), progress
         self.db = str(Path(db).expanduser().absolute()) if db else None
@@ -198,13 +201,21 @@ class Lab:
         return self.read(run_id)
 
     def _teller(self) -> Callable[[dict[str, Any]], None]:
+        if callable(self.progress):
+            return self.progress
         if not self.progress:
             return lambda entry: None
         from rich.console import Console
 
-        from lab.cli.progress import Progress
+        from lab.cli.progress import OneOutput, Progress
 
-        return Progress(Console(stderr=True, highlight=False))
+        console = Console(stderr=True, highlight=False)
+        if not console.is_jupyter:
+            return Progress(console)
+        from IPython.display import display
+
+        shown = display({"text/plain": ""}, raw=True, display_id=True)
+        return OneOutput(console, lambda text: shown.update({"text/plain": text}, raw=True))
 
 
 def technique_of(agents: Mapping[str, Agent], metric: str = "total_ms") -> Technique:

@@ -1,7 +1,8 @@
 """Processes of the lab on this machine: the local server and the worker are started, found and stopped here, and one measures at a time.
 
-Everything is in the runtime folder: local.json and simulated.json (a server's card, 0600), measure.lock (held by whoever measures),
-runs/RUN_ID.json (what a worker shall do), .jsonl (its progress), .stop (asks it to end), .log (what it could not say otherwise).
+Everything is in the runtime folder: local.json and simulated.json (a server's card, 0600), measure.lock (held by whoever measures) and
+measure.queue (by who waits to be next), runs/RUN_ID.json (what a worker shall do), .jsonl (its progress), .stop (asks it to end), .log
+(what it could not say otherwise).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from lab.model import LabError, new_id
 
 SERVER_START_S = 300.0
 SLOW_ANSWER_S = 60.0
+TURN_S, TURN_POLL_S = 2.0, 0.05
 ALIKE = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"}
 """In which every shell's `ps` words an instant alike."""
 _started: list[subprocess.Popen] = []
@@ -124,6 +126,30 @@ def _detached(command: list[str], log: Path, changes: dict[str, str]) -> subproc
 # The measurement lock
 
 
+class Busy(LabError):
+    """Another run is being measured."""
+
+
+def await_turn(note: Callable[[str], None], patience_s: float = TURN_S) -> None:
+    """Wait until nobody measures, however long that takes; `note` is told once who keeps this one waiting.
+
+    Whoever waits stands in a queue first: one that measures again and again would else always be there before it.
+    """
+    path, next_up, noted, since_ns = paths.runtime() / "measure.queue", False, False, clock.now_ns()
+    with contextlib.ExitStack() as queue:
+        while True:
+            with contextlib.suppress(BlockingIOError):
+                if not next_up:
+                    queue.enter_context(_locked(path))
+                    next_up = True
+                if running() is None:
+                    return
+            if not noted and clock.now_ns() - since_ns > patience_s * 1e9:
+                card, noted = running(), True
+                note(f"Waiting for this machine's one measurement: {card.text if card else 'another is just starting'}.")
+            clock.pause_s(TURN_POLL_S)
+
+
 @contextlib.contextmanager
 def measuring(run_id: str, technique: str) -> Iterator[None]:
     """Hold the machine's one measurement; LabError says who holds it already. A dead holder's lock is free by itself (flock)."""
@@ -138,7 +164,7 @@ def measuring(run_id: str, technique: str) -> Iterator[None]:
                     clock.pause_s(0.02)
                     continue
                 card = running()
-                raise LabError(f"Only one run is measured at a time: {card.text if card else 'another is just starting'}.") from None
+                raise Busy(f"Only one run is measured at a time: {card.text if card else 'another is just starting'}.") from None
         card = RunCard(run_id, technique, os.getpid(), born(os.getpid()) or "", clock.utc_now().isoformat())
         with contextlib.suppress(OSError):  # a full folder: the lock holds without its words
             os.ftruncate(held, 0)
@@ -179,7 +205,7 @@ def _locked(path: Path, wait: bool = False, shared: bool = False) -> Iterator[in
 def start_run(config: Any) -> str:
     """Start a worker for a BenchmarkConfig and answer with its run id; LabError at once while another run is measured."""
     if card := running():
-        raise LabError(f"Only one run is measured at a time: {card.text}.")
+        raise Busy(f"Only one run is measured at a time: {card.text}.")
     run_id = config.join_run or new_id()
     path = _run_file(run_id, ".json")
     start_afresh(run_id)

@@ -4,12 +4,15 @@
     async def test_the_answer_comes_soon(lab_client):
         await lab_client.messages.create(model=MODEL, max_tokens=60, messages=[{"role": "user", "content": "What is a tide?"}])
 
-The test's body is the trial: it runs once as a warm-up and `runs` times as measured, each request stamped at the socket.
+The test's body is the trial: it runs once as a warm-up and `runs` times as measured, each request stamped at the socket. A test that is
+not async gets the blocking client. Under pytest-xdist, tests wait for each other: one measures at a time.
 """
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,8 +23,8 @@ if TYPE_CHECKING:
     from lab.library import Agent, Result, Tasks
 
 MARKER = (
-    "latency(budget_ms, metric='total_ms', percentile=50, runs=6, undecided='fail'): run the async test that takes lab_client "
-    "as trials, and hold the percentile of the metric to a budget by its 95% interval"
+    "latency(budget_ms, metric='total_ms', percentile=50, runs=6, undecided='fail'): run the test that takes lab_client as trials, "
+    "and hold the percentile of the metric to a budget by its 95% interval"
 )
 
 
@@ -41,7 +44,7 @@ class Latency:
 
     endpoint: str | None
     db: str
-    properties: list[tuple[str, object]]
+    item: pytest.Item
 
     def check(
         self,
@@ -56,19 +59,24 @@ class Latency:
         undecided: str = "fail",
         **settings: Any,
     ) -> Result:
-        """Measure `async agent(client, task)` and fail the test unless the whole 95 % interval of the percentile is below the budget.
+        """Measure `agent(client, task)` and fail the test unless the whole 95 % interval of the percentile is below the budget.
 
+        A trial that made no call through `client`, or one past it, fails the test.
         Too few runs for the percentile, or a budget inside the interval, decide nothing: `undecided` is then "fail" or "skip".
         """
         from lab.cli.gate import judge
         from lab.library import Lab
         from lab.model import LabError
+        from lab.processes import Busy, await_turn
 
         if undecided not in ("fail", "skip"):
             raise ValueError('undecided is "fail" or "skip"')
         try:
-            asked = [task] if task is not None else tasks
-            result = Lab(self.endpoint, db=self.db, progress=False).measure(agent, asked, runs, metric=metric, **settings)
+            asked, result, told = [task] if task is not None else tasks, None, []
+            while result is None:
+                await_turn(self._say)
+                with contextlib.suppress(Busy):
+                    result = Lab(self.endpoint, db=self.db, progress=told.append).measure(agent, asked, runs, metric=metric, **settings)
             finding = judge(result.found, f"p{percentile:g} {metric} < {budget_ms:g} ms")
         except LabError as error:
             pytest.fail(str(error), pytrace=False)
@@ -77,7 +85,9 @@ class Latency:
         if len(failed):
             first = failed.iloc[0]
             pytest.fail(f"{len(failed)} of {len(trials)} trials failed: {first['error_kind']}: {first['error_text']}", pytrace=False)
-        self.properties.append(("latency", finding.seen))
+        if forgotten := [entry["text"] for entry in told if entry["kind"] == "note" and "never awaited" in entry["text"]]:
+            pytest.fail(forgotten[0], pytrace=False)
+        self.item.user_properties.append(("latency", finding.seen))
         if finding.verdict == "fail":
             pytest.fail(f"Over the budget of {budget_ms:g} ms: {finding.seen}.", pytrace=False)
         if finding.verdict == "not_enough_data":
@@ -85,16 +95,22 @@ class Latency:
             getattr(pytest, undecided)(f"Not enough data for {budget_ms:g} ms: {finding.seen}.{more}")
         return result
 
+    def _say(self, text: str) -> None:
+        """At once, past pytest's capture; a worker of pytest-xdist has the terminal's stderr and nothing else."""
+        capture = self.item.config.pluginmanager.get_plugin("capturemanager")
+        with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
+            print(f"\n{self.item.name}: {text}", file=sys.stderr, flush=True)
+
 
 @pytest.fixture
 def latency(request: pytest.FixtureRequest) -> Latency:
-    """`latency.check(agent, budget_ms=…, task=…)` holds an async function of your own to a budget."""
+    """`latency.check(agent, budget_ms=…, task=…)` holds a function of your own to a budget."""
     return _latency(request.node)
 
 
 @pytest.fixture
 def lab_client(request: pytest.FixtureRequest) -> Iterator[None]:
-    """The SDK's AsyncAnthropic client on the lab's stamped transport, for a test marked `latency`."""
+    """The SDK's client on the lab's stamped transport, for a test marked `latency`: AsyncAnthropic in an async one, else Anthropic."""
     if request.node.get_closest_marker("latency") is None:
         pytest.fail("lab_client is for tests that are marked: @pytest.mark.latency(budget_ms=800)", pytrace=False)
     yield None  # the real one exists only while a trial runs; pytest_pyfunc_call hands it over
@@ -107,16 +123,19 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         return None
     # pytest-asyncio has put a synchronous function in the place of the test's own.
     test = inspect.unwrap(pyfuncitem.obj, stop=inspect.iscoroutinefunction)
-    if not inspect.iscoroutinefunction(test):
-        pytest.fail("A test marked latency must be `async def`.", pytrace=False)
+    test = test if inspect.iscoroutinefunction(test) else pyfuncitem.obj
     if marker.args:
         pytest.fail("latency takes its settings by name: @pytest.mark.latency(budget_ms=800).", pytrace=False)
     names = inspect.signature(test).parameters
     given = {name: value for name, value in pyfuncitem.funcargs.items() if name in names}
 
-    async def trial(client: Any, task: Any) -> Any:
+    async def asking(client: Any, task: Any) -> Any:
         return await test(**{**given, "lab_client": client})
 
+    def blocking(client: Any, task: Any) -> Any:
+        return test(**{**given, "lab_client": client})
+
+    trial = asking if inspect.iscoroutinefunction(test) else blocking
     trial.__name__ = pyfuncitem.originalname or pyfuncitem.name
     _latency(pyfuncitem).check(trial, **marker.kwargs)
     return True
@@ -124,4 +143,4 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
 
 def _latency(item: pytest.Item) -> Latency:
     db = item.config.getoption("latency_db") or item.config.cache.mkdir("latency") / "lab.duckdb"
-    return Latency(item.config.getoption("latency_endpoint"), str(db), item.user_properties)
+    return Latency(item.config.getoption("latency_endpoint"), str(db), item)

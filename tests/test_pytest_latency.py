@@ -1,5 +1,6 @@
 """The pytest plugin, run by a pytest of its own on the simulated server; its fixture is in the documented example."""
 
+import itertools
 import os
 import re
 import subprocess
@@ -7,10 +8,11 @@ import sys
 
 import pytest
 
-from lab import paths
+from lab import paths, processes
 from tests.measured import FAST
 
 TESTS = """
+import anthropic
 import pytest
 
 
@@ -44,8 +46,45 @@ async def test_wrong_answer(lab_client, model):
     assert await ask(lab_client, model) == "42"
 
 
-@pytest.mark.latency(budget_ms=5000)
-def test_not_async(lab_client): ...
+@pytest.mark.latency(budget_ms=5000, runs=6, warmup=0)
+def test_not_async(lab_client):
+    lab_client.messages.create(model="simulated-small", max_tokens=4, messages=[{"role": "user", "content": "What is a tide?"}])
+
+
+@pytest.mark.latency(budget_ms=5000, runs=1, warmup=0)
+async def test_never(lab_client):
+    assert lab_client
+
+
+@pytest.mark.latency(budget_ms=5000, runs=1, warmup=0)
+async def test_forgets(lab_client):
+    ask(lab_client, "simulated-small")
+
+
+@pytest.mark.latency(budget_ms=5000, runs=6, warmup=0)
+async def test_forgets_one(lab_client):
+    ask(lab_client, "simulated-small")
+    await ask(lab_client, "simulated-small")
+
+
+@pytest.mark.latency(budget_ms=5000, runs=1, warmup=0)
+async def test_past(lab_client):
+    async with anthropic.AsyncAnthropic(api_key="x", base_url="http://127.0.0.1:9", max_retries=0) as own:
+        try:
+            await ask(own, "simulated-small")
+        except anthropic.APIConnectionError:
+            pass
+
+
+def test_past_in_an_agent(latency):
+    def agent(client, task):
+        with anthropic.Anthropic(api_key="x", base_url="http://127.0.0.1:9", max_retries=0) as own:
+            try:
+                own.messages.create(model="x", max_tokens=4, messages=[{"role": "user", "content": "?"}])
+            except anthropic.APIConnectionError:
+                return client.messages.create(model="simulated-small", max_tokens=4, messages=[{"role": "user", "content": "?"}]).id
+
+    latency.check(agent, task="x", budget_ms=5000, runs=1, warmup=0)
 
 
 @pytest.mark.latency(800)
@@ -63,11 +102,26 @@ class TestInAClass:
 """
 
 
+TOGETHER = """
+import pytest
+
+
+@pytest.mark.parametrize("number", range(2))
+@pytest.mark.latency(budget_ms=5000, runs=6, warmup=0)
+async def test_one(lab_client, number):
+    await lab_client.messages.create(model="simulated-small", max_tokens=4, messages=[{"role": "user", "content": "?"}])
+"""
+
+
 @pytest.fixture
 def told(simulated, tmp_path):
     """Each test's outcome with its message, by name."""
     simulated.knobs(**FAST, models={"simulated-large": {"queue_ms": 100}})
-    (tmp_path / "test_prompts.py").write_text(TESTS)
+    return _started(simulated, tmp_path, TESTS).communicate(timeout=110)[0]
+
+
+def _started(simulated, tmp_path, tests, *flags):
+    (tmp_path / "test_prompts.py").write_text(tests)
     command = [
         sys.executable,
         "-m",
@@ -78,21 +132,35 @@ def told(simulated, tmp_path):
         "--latency-endpoint",
         simulated.base_url,
         "--strict-markers",
+        *flags,
     ]
     environment = {**os.environ, "PYTHONPATH": str(paths.ROOT), "LAB_LOCAL_KEY": simulated.api_key, "COLUMNS": "400"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=110)
-    return done.stdout
+    return subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def test_a_budget_is_met_missed_or_undecided(told):
     lines = {line.split("::")[-1].split(" - ")[0]: line for line in told.splitlines() if line.startswith(("FAILED", "ERROR"))}
-    assert "1 passed, 5 failed, 1 skipped, 1 error" in _counts(told)
+    assert "2 passed, 9 failed, 1 skipped, 1 error" in _counts(told)
     assert "Over the budget of 90 ms: test_over wait_ms" in lines["test_over"] and "n = 6" in lines["test_over"]
     assert "Not enough data for 5000 ms" in lines["test_too_few"] and "About 71 more runs would tell" in lines["test_too_few"]
     assert "Not enough data" in next(line for line in told.splitlines() if line.startswith("SKIPPED"))
     assert "exception: AssertionError" in lines["test_wrong_answer"]
-    assert "must be `async def`" in lines["test_not_async"] and "settings by name" in lines["test_by_place"]
-    assert "lab_client is for tests that are marked" in lines["test_unmarked"]
+    assert "test_never made no call through the lab's client" in lines["test_never"]
+    assert "ask was called in test_forgets and never awaited" in lines["test_forgets"]
+    assert "ask was called in test_forgets_one and never awaited" in lines["test_forgets_one"]
+    assert "1 call of test_past went past the lab's client (1 to 127.0.0.1)" in lines["test_past"]
+    assert "1 call of agent went past the lab's client" in lines["test_past_in_an_agent"]
+    assert "settings by name" in lines["test_by_place"] and "lab_client is for tests that are marked" in lines["test_unmarked"]
+
+
+def test_tests_in_two_processes_wait_for_each_other_and_for_a_run_that_is_measured(simulated, tmp_path):
+    simulated.knobs(**FAST)
+    with processes.measuring("0a", "streaming"):
+        pytest_n2 = _started(simulated, tmp_path, TOGETHER, "-n", "2")
+        waiting = (line for line in pytest_n2.stderr if "Waiting for this machine's one measurement: streaming is being" in line)
+        assert {line.split(":")[0] for line in itertools.islice(waiting, 2)} == {"test_one[0]", "test_one[1]"}
+    out, _ = pytest_n2.communicate(timeout=110)
+    assert "2 passed" in out, out
 
 
 def _counts(told):

@@ -25,8 +25,9 @@ from lab.instrumentation.wire import Exchange, TooLarge, Unreadable
 SENTENCE_END = re.compile(r"[^\W\d_][\"'”’)\]]?[.!?…][\"'”’)\]]?(?=\s|$)|\S(?=\n)|[。！？]")
 PIECES = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
 """Where a delta of the API has its piece of the answer; one of another type has it in whatever text it brings."""
-NO_PIECES = ("type", "id", "index", "signature", "encrypted_content", "data")
-"""Texts of a delta that the model did not generate for anyone to see: a sign of life, and no token."""
+SEALS = ("signature", "encrypted_content", "data")
+"""Texts of a delta that nobody can read: a sign of life, and no token. They belong to the block all the same."""
+NO_PIECES = ("type", "id", "index", *SEALS)
 BEGINNINGS = ("text", "thinking", "content")
 """Where a block may have its first piece already as it starts."""
 NAMES = (
@@ -547,9 +548,9 @@ def _read_stream(exchange: Exchange, reading: Reading, gone: Callable[[], bool])
                 if value and isinstance(value, str):
                     text += value
                     piece(index, name, value, at_ns, name if kind in ("text_delta", "thinking_delta") else None)
-            if isinstance(delta.get("signature"), str):
-                blocks.setdefault(index, {"type": "thinking"})["signature"] = delta["signature"]
-            elif kind == "citations_delta" and index in blocks:
+            if seals := {name: delta[name] for name in SEALS if isinstance(delta.get(name), str)}:
+                blocks.setdefault(index, {"type": "thinking"}).update(seals)
+            if kind == "citations_delta" and index in blocks:
                 blocks[index]["citations"] = [*(blocks[index].get("citations") or ()), delta.get("citation")]
         elif kind == "message_delta":
             _count(data.get("usage"), reading)

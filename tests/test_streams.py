@@ -1,0 +1,281 @@
+"""Streams as servers in the wild send them, each with the reading that is right; every split of the bytes reads the same."""
+
+import json
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import anthropic
+import httpx2
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.raw_server import Connection, RawServer
+from lab import scrub
+from lab.endpoints.client import open_client
+from lab.endpoints.registry import Endpoint
+from lab.instrumentation import messages, wire
+
+CASES = [case for case in json.loads((Path(__file__).parent / "cases" / "streams.json").read_text()) if "steps" in case]
+NOISE_MS = 60
+
+
+async def reading_of(steps, kind="text/event-stream"):
+    """What the lab reads from a real socket on which the pieces arrive at these milliseconds after the headers."""
+
+    def answer(connection: Connection) -> None:
+        connection.head(200, kind, connection="close")
+        begun = time.monotonic()
+        for at_ms, text in steps:
+            time.sleep(max(0, begun + at_ms / 1e3 - time.monotonic()))
+            connection.send(text.encode())
+
+    seen = []
+    with RawServer(answer) as server:
+        client = open_client(Endpoint("wild", "live", server.url, "key"), 10)
+        token = wire.OBSERVER.set(seen.append)
+        try:
+            # As the lab's own calls do, without any parsing under way.
+            response = await client.post(
+                "/v1/messages", cast_to=httpx2.Response, body={}, stream=True, stream_cls=client._default_stream_cls
+            )
+            async for _ in response.aiter_raw():
+                pass
+        finally:
+            wire.OBSERVER.reset(token)
+            await client.close()
+    return seen[0], messages.read(seen[0])
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
+async def test_each_case_reads_as_it_should(case):
+    exchange, reading = await reading_of(case["steps"])
+    assert reading.error_kind is None and reading.error_text is None
+
+    def after_headers(at_ns):
+        return (at_ns - exchange.headers_ns) / 1e6
+
+    for what, value in case["expect"].items():
+        if what == "ttft_ms":
+            assert value - 2 <= after_headers(reading.first_token_ns) < value + NOISE_MS
+        elif what == "first_text_at_ms":
+            assert value - 2 <= after_headers(reading.first_text_ns) < value + NOISE_MS
+        elif what == "text":
+            assert reading.text == value
+        elif what == "content[0].input":
+            assert reading.content[0]["input"] == value
+        elif what == "content[1].type":
+            assert reading.content[1] == {"type": value, "tool_use_id": "srvtoolu_1", "content": []}
+        elif what == "cache_read_tokens":
+            assert reading.usage["cache_read_input_tokens"] == value
+            assert reading.usage_notes == ["input_tokens fell from 21 to 0", f"cache_read_input_tokens fell from {value} to 0"]
+        elif what in ("input_tokens", "output_tokens"):
+            assert reading.usage[what] == value
+        else:
+            assert what in ("error_kind", "content[1] has no text"), f"{what} is checked by no line here"
+
+
+def events_of(*parts: dict) -> list[dict]:
+    return [
+        {"type": "message_start", "message": {"id": "msg_1", "model": "m", "usage": {"input_tokens": 3}}},
+        *parts,
+        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 9}},
+        {"type": "message_stop"},
+    ]
+
+
+def start(block: dict, index: int = 0) -> dict:
+    return {"type": "content_block_start", "index": index, "content_block": block}
+
+
+def delta(kind: str, index: int = 0, **fields) -> dict:
+    return {"type": "content_block_delta", "index": index, "delta": {"type": kind, **fields}}
+
+
+def answered(*events: dict, kind: str = "text/event-stream", body: bytes | None = None) -> messages.Reading:
+    """The reading of an answer whose event k arrived at k milliseconds."""
+    exchange = wire.Exchange("/v1/messages", b"{}", 0)
+    exchange.status, exchange.headers = 200, {"content-type": kind}
+    exchange.chunks = [(k * 1_000_000, f"data: {json.dumps(event)}\n\n".encode()) for k, event in enumerate(events, 1)]
+    if body is not None:
+        exchange.chunks = [(1_000_000, body)]
+    exchange.close(len(events) * 1_000_000)
+    return messages.read(exchange)
+
+
+TEXT = json.dumps(events_of(start({"type": "text", "text": ""}), delta("text_delta", text="Ebb, flood — 潮.\nTwo\r\n.")))
+
+
+@settings(max_examples=60)
+@given(end=st.sampled_from(["\n", "\r\n", "\r"]), cuts=st.lists(st.integers(0, 900), max_size=12))
+def test_every_split_of_every_line_end_gives_the_same_events(end, cuts):
+    events = json.loads(TEXT)
+    lines = "".join(f"event: {event['type']}{end}data: {json.dumps(event, ensure_ascii=False)}{end}{end}" for event in events)
+    data = lines.encode()
+    places = sorted({0, len(data), *(cut % len(data) for cut in cuts)})
+    chunks = [(n, data[a:b]) for n, (a, b) in enumerate(pairwise(places))]
+    assert [value for _, _, value in messages.events(chunks)] == events
+
+
+def test_every_single_cut_and_one_byte_at_a_time_give_the_same_events():
+    events = json.loads(TEXT)
+    for end in ("\n", "\r\n", "\r"):
+        data = "".join(f"data: {json.dumps(event)}{end}{end}" for event in events).encode()
+        for cut in range(1, len(data)):
+            assert [value for *_, value in messages.events([(1, data[:cut]), (2, data[cut:])])] == events
+        assert [value for *_, value in messages.events([(1, data[i : i + 1]) for i in range(len(data))])] == events
+
+
+@settings(max_examples=100)
+@given(
+    st.permutations(
+        [
+            start({"type": "text", "text": ""}),
+            delta("text_delta", text="One. "),
+            delta("thinking_delta", 1, thinking="Hm."),
+            start({"type": "tool_use", "id": "toolu_1", "name": "tide", "input": {}}, 2),
+            delta("input_json_delta", 2, partial_json="{}"),
+            delta("news_delta", 3, news="New."),
+            {"type": "content_block_stop", "index": 0},
+            {"type": "ping"},
+        ]
+    )
+)
+def test_whatever_order_events_come_in_nothing_is_lost_and_clocks_are_in_order(events):
+    reading = answered(*events_of(*events))
+    assert reading.text == "One. " and reading.usage == {"input_tokens": 3, "output_tokens": 9}
+    assert reading.first_sign_ns <= reading.first_token_ns <= reading.first_text_ns <= reading.last_token_ns
+    assert reading.error_kind in (None, "malformed")  # a tool's input before its name is no tool use
+
+
+@pytest.mark.parametrize(
+    ("events", "first_token_ms"),
+    [
+        ([start({"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}})], 2),
+        ([start({"type": "mcp_tool_use", "id": "m", "name": "notes", "input": {}})], 2),
+        ([start({"type": "novel", "text": "Once"})], 2),
+        ([start({"type": "novel"}), delta("novel_delta", words="Once")], 3),
+        ([start({"type": "compaction"}), delta("compaction_delta", content="In short")], 3),
+        ([start({"type": "web_search_tool_result", "content": "found"}), delta("text_delta", 1, text="So")], 3),
+        ([start({"type": "redacted_thinking", "data": "xyz"}), delta("text_delta", 1, text="So")], 3),
+        ([start({"type": "thinking", "thinking": ""}), delta("signature_delta", signature="xyz"), delta("text_delta", 1, text="So")], 4),
+        ([start({"type": "thinking", "thinking": ""}), delta("thinking_delta", thinking="", estimated_tokens=50)], None),
+        ([start({"type": "thinking", "thinking": ""}), delta("seal_delta", signature="xyz")], None),
+    ],
+)
+def test_the_first_token_is_the_first_generated_piece_of_any_block(events, first_token_ms):
+    reading = answered(*events_of(*events))
+    assert reading.first_sign_ns == 2_000_000, "the block itself is a sign of life"
+    assert reading.first_token_ns == (first_token_ms and first_token_ms * 1_000_000)
+
+
+def test_blocks_go_back_unharmed_into_a_next_turn():
+    citation = {"type": "char_location", "cited_text": "tide"}
+    reading = answered(
+        *events_of(
+            start({"type": "thinking", "thinking": "", "signature": ""}),
+            delta("thinking_delta", thinking="Hm."),
+            delta("signature_delta", signature="sig"),
+            start({"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}, 1),
+            delta("input_json_delta", 1, partial_json='{"query": '),
+            delta("input_json_delta", 1, partial_json='"tide"}'),
+            start({"type": "web_search_tool_result", "tool_use_id": "s", "content": [{"type": "web_search_result"}]}, 2),
+            start({"type": "text", "text": "Hi", "citations": None}, 3),
+            delta("citations_delta", 3, citation=citation),
+            delta("text_delta", 3, text="gh"),
+            start({"type": "fallback", "from": {"model": "a"}, "to": {"model": "b"}}, 4),
+            start({"type": "compaction", "content": None}, 5),
+            delta("compaction_delta", 5, content="In short", encrypted_content="…"),
+        )
+    )
+    assert reading.content == [
+        {"type": "thinking", "thinking": "Hm.", "signature": "sig"},
+        {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"query": "tide"}},
+        {"type": "web_search_tool_result", "tool_use_id": "s", "content": [{"type": "web_search_result"}]},
+        {"type": "text", "text": "High", "citations": [citation]},
+        {"type": "fallback", "from": {"model": "a"}, "to": {"model": "b"}},
+        {"type": "compaction", "content": "In short", "encrypted_content": "…"},
+    ]
+
+
+WHOLE = {"id": "msg_1", "model": "m", "content": [{"type": "text", "text": "Hi"}], "stop_reason": "end_turn", "usage": {"input_tokens": 3}}
+
+
+@pytest.mark.parametrize("kind", ["TEXT/Event-Stream; charset=utf-8", "application/json", "text/plain", ""])
+@pytest.mark.parametrize("before", [b"", b": hello\n\n", b"\xef\xbb\xbf", b"\n", b"retry: 100\n"])
+def test_a_stream_under_whatever_type_is_read_as_one(kind, before):
+    events = events_of(delta("text_delta", text="Hi"))
+    data = before + b"".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in events)
+    reading = answered(kind=kind, body=data)
+    assert (reading.text, reading.error_kind) == ("Hi", None)
+
+
+@pytest.mark.parametrize("kind", ["application/json", "Application/JSON", "text/event-stream", "text/plain"])
+def test_a_whole_answer_under_whatever_type_is_read_as_one(kind):
+    reading = answered(kind=kind, body=b" \r\n" + json.dumps(WHOLE).encode())
+    assert (reading.text, reading.error_kind, reading.first_token_ns) == ("Hi", None, None)
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd"])
+async def test_a_stream_that_is_compressed_though_identity_was_asked_is_read_or_named(coding):
+    import gzip
+    import zlib
+
+    events = events_of(delta("text_delta", text="Hi"))
+    data = b"".join(f"data: {json.dumps(event)}\n\n".encode() for event in events)
+    packed = {"gzip": gzip.compress, "deflate": zlib.compress}.get(coding, bytes)(data)
+
+    def answer(connection: Connection) -> None:
+        connection.stream(packed, content_encoding=coding)
+
+    seen = []
+    with RawServer(answer) as server:
+        client = open_client(Endpoint("wild", "live", server.url, "key"), 10)
+        token = wire.OBSERVER.set(seen.append)
+        try:
+            response = await client.post(
+                "/v1/messages", cast_to=httpx2.Response, body={}, stream=True, stream_cls=client._default_stream_cls
+            )
+            async for _ in response.aiter_raw():
+                pass
+        except (anthropic.APIError, httpx2.TransportError):
+            pass
+        finally:
+            wire.OBSERVER.reset(token)
+            await client.close()
+    reading = messages.read(seen[0])
+    if coding in ("gzip", "deflate"):
+        assert (reading.text, reading.error_kind) == ("Hi", None)
+    else:
+        assert reading.error_kind == "malformed" and coding in reading.error_text
+
+
+@pytest.mark.parametrize(
+    ("diagnostics", "state", "reason", "missed"),
+    [
+        (None, "unchanged", None, None),
+        ({"cache_miss_reason": None}, "pending", None, None),
+        ({"cache_miss_reason": {"type": "system_changed", "cache_missed_input_tokens": 1800}}, "changed", "system_changed", 1800),
+        ({"cache_miss_reason": {"type": "previous_message_not_found"}}, "unknown", "previous_message_not_found", None),
+    ],
+)
+def test_a_diagnosis_has_four_states_and_none_where_the_answer_has_no_word_of_it(diagnostics, state, reason, missed):
+    events = events_of(delta("text_delta", text="Hi"))
+    assert answered(*events).diagnosis is None
+    events[0]["message"]["diagnostics"] = diagnostics
+    reading = answered(*events)
+    assert (reading.diagnosis, reading.cache_miss_reason, reading.missed_cache_tokens) == (state, reason, missed)
+
+
+def test_a_key_in_a_header_that_is_kept_is_blanked():
+    from lab.model import CallRow
+
+    scrub.know("sk-ant-api03-planted-in-a-header")
+    row = CallRow(
+        *[""] * 9,
+        rate_limits={"ratelimit-x": "sk-ant-api03-planted-in-a-header"},
+        iterations=[{"model": "sk-ant-api03-planted-in-a-header"}],
+    )
+    scrub._fields(row, scrub.CALL, scrub._secrets())
+    assert "planted" not in str(row.rate_limits) + str(row.iterations)

@@ -50,6 +50,7 @@ class Estimate:
     text: str
     refusals: tuple[str, ...] = ()
     asks: tuple[str, ...] = ()
+    likely_usd: float | None = None
 
 
 class Asked(NamedTuple):
@@ -216,7 +217,7 @@ def estimate(
         text += f". The budget of ${budget:.2f} may end it before its last block"
     if remark := pricing.remark([call.model for call in likely], today()):
         text += f". {remark}"
-    return Estimate(n, tokens_in, tokens_out, usd, seconds, text, refusals)
+    return Estimate(n, tokens_in, tokens_out, usd, seconds, text, refusals, likely_usd=expected)
 
 
 def _refused(*errors: LabError) -> Estimate:

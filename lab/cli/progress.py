@@ -1,8 +1,9 @@
-"""What a run says while it measures: a bar on a terminal, plain lines in a pipe."""
+"""What a run says while it measures: a bar on a terminal, plain lines in a pipe, one output in a notebook."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from lab.figures import format as written
@@ -60,7 +61,7 @@ class Progress:
             done >= total or done * MOST_LINES >= self.said * max(total, 1) or entry.get("outcome") == "failed"
         ):
             self.said += 1
-            self._say(f"{done}/{total} {last}" + (f" · {left}" if left else ""))
+            self._step(f"{done}/{total} {last}" + (f" · {left}" if left else ""))
 
     def _note(self, entry: dict[str, Any]) -> None:
         self._say(entry["text"])
@@ -69,10 +70,34 @@ class Progress:
         self.status, self.text = entry["status"], entry.get("text") or ""
         self.close()
 
+    def _step(self, text: str) -> None:
+        self._say(text)
+
     def _say(self, text: str) -> None:
         self.console.print(text, markup=False, soft_wrap=True)
         if not self.console.is_terminal:
             sys.stdout.flush()
+
+
+class OneOutput(Progress):
+    """For a notebook, where each line would be an output of its own: the notes so far and where the run is, shown anew."""
+
+    def __init__(self, console: Any, show: Callable[[str], None]):
+        super().__init__(console)
+        self.show = show
+        self.notes: list[str] = []
+        self._step("starting")
+
+    def _step(self, text: str) -> None:
+        self.show("\n".join([*self.notes, text]))
+
+    def _say(self, text: str) -> None:
+        self.notes.append(text)
+        self._step("measuring")
+
+    def _ended(self, entry: dict[str, Any]) -> None:
+        super()._ended(entry)
+        self._step(f"{self.status}. {self.text}".strip())
 
 
 def soon(seconds: float) -> str:

@@ -13,11 +13,14 @@ import pandas as pd
 from lab import stats, techniques
 from lab.harness.plan import BenchmarkConfig
 from lab.harness.reporter import RunResult
+from lab.instrumentation import bursts
 from lab.model import LabError
 from lab.store import queries
 from lab.store.store import Store
 
 QUANTILES = {"p50": 0.50, "p95": 0.95}
+OF_A_STREAM = ("wait_ms", "ttft_ms")
+NO_STREAM = "the endpoint's streams came in bursts, so that its first pieces came later than they were written"
 
 
 def read(reference: str, store: Store | None = None) -> RunResult:
@@ -34,14 +37,17 @@ def read(reference: str, store: Store | None = None) -> RunResult:
         metric = (settings.get("headline") or {}).get("metric", "wait_ms")
         all_calls = queries.calls(store, run_id)
         calls = all_calls[all_calls["trial_id"].isin(queries.median_trials(store, run_id, metric)["trial_id"])]
+        held = held_back(queries.text_arrivals(store, run_id))
     several = settings.get("headline") and len(settings.get("arms", ())) > 1
     comparisons = stats.compare_run(pairs, counts, settings["headline"], settings=settings) if several else []
     # What a trial of several calls waited for is told by its spans; the time per token of one answer says nothing about it.
     single = set(trials.loc[trials["calls"] == 1, "trial_id"])
     comparisons = [replace(one, parts=_parts(pairs, all_calls, single, one.technique, one.arm)) for one in comparisons]
+    if held:
+        comparisons = [replace(one, reasons=(NO_STREAM, *one.reasons)) if one.metric in OF_A_STREAM else one for one in comparisons]
     price, seconds = _per_block(trials)
     words = [stats.verdict(one, seconds_per_block=seconds, usd_per_block=price) for one in comparisons if one.metric == metric]
-    result = RunResult(run, summary, counts, trials, pairs, calls, comparisons, words, _notes(run))
+    result = RunResult(run, summary, counts, trials, pairs, calls, comparisons, words, [*held, *_notes(run)])
     return replace(result, why=why(result))
 
 
@@ -114,6 +120,25 @@ def why(result: RunResult) -> list[str]:
         tail = stats.Tail(*tails.iloc[0][list(stats.Tail._fields)])
         lines.append(f"{line}; {stats.tail_said(found.metric, 'p95', tail)}" if tail.failed and tail.n else line)
     return lines
+
+
+def held_back(arrivals: pd.DataFrame) -> list[str]:
+    """A sentence for each endpoint whose streams came in bursts; of queries.text_arrivals."""
+    sentences = []
+    for endpoint, rows in arrivals.groupby("endpoint", sort=False):
+        if judged := bursts.judge(streams(rows)):
+            sentences.append(
+                f"{endpoint} held back the stream of {judged.held} in {judged.told} answers (in one {judged.typical.words}), so that"
+                f" its times to the first token and text are too long: {bursts.CAUSE}."
+            )
+    return sentences
+
+
+def streams(arrivals: pd.DataFrame) -> list[bursts.Stream]:
+    return [
+        bursts.stream(zip(call["at_ns"], call["characters"], strict=True), call["sent_ns"].iloc[0], call["lag_ns"].iloc[0])
+        for _, call in arrivals.groupby("call_id", sort=False)
+    ]
 
 
 def _parts(pairs: pd.DataFrame, calls: pd.DataFrame, single: Collection[str], technique: str, arm: str) -> stats.Parts | None:

@@ -67,7 +67,7 @@ class RunResult:
     words: Sequence[Any] = ()
     """lab.stats.Words for each comparison on the headline metric, the planned one first."""
     notes: Sequence[str] = ()
-    """What this endpoint cannot show."""
+    """What this endpoint cannot show, and what it did to the figures."""
     why: Sequence[str] = ()
     """In words: where the difference in total time comes from, what failed, and what that does to the tail."""
 
@@ -133,6 +133,7 @@ def as_object(result: RunResult) -> dict[str, Any]:
         "verdict": _words(result.words[0]) if result.words else None,
         "arms": arms,
         "why": list(result.why),
+        "notes": list(result.notes),
         "comparisons": [{name: _plain(getattr(one, name)) for name in COMPARISON} for one in result.comparisons],
     }
 

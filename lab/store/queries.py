@@ -407,6 +407,31 @@ def row_counts(store: Store, run_id: str | None = None) -> dict[str, int]:
     return _record(store.frame("SELECT " + ", ".join(f"(SELECT count(*) FROM {table}{where}) AS {table}" for table in tables)))
 
 
+def text_arrivals(store: Store, run_id: str, calls: int = 100) -> pd.DataFrame:
+    """When the text of streamed answers arrived, piece by piece, in as many of a run's calls: enough to tell whether they streamed."""
+    return store.frame(
+        f"""
+        SELECT
+            chosen.call_id,
+            chosen.endpoint,
+            event.at_ns,
+            event.characters,
+            coalesce(chosen.sent_ns, chosen.started_ns) AS sent_ns,
+            coalesce(chosen.loop_lag_ns, 0)             AS lag_ns
+        FROM events AS event
+        JOIN (
+            SELECT *
+            FROM calls
+            WHERE {_of(run_id)} AND error_kind IS NULL AND first_text_ns IS NOT NULL
+            ORDER BY hash(call_id)
+            LIMIT {int(calls)}
+        ) AS chosen USING (call_id, run_id)
+        WHERE {_of(run_id, "event.run_id")} AND event.kind = 'text_delta' AND event.characters > 0 AND event.at_ns IS NOT NULL
+        ORDER BY chosen.call_id, event.seq
+        """
+    )
+
+
 # Within
 
 

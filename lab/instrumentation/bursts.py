@@ -1,0 +1,124 @@
+"""Did a stream stream? What holds it back makes its pieces come many at a time, and its first token late.
+
+a model    . . . . . . . . . . . . .     each piece when it is written
+a buffer              :::::::     :::    when 4, 8 or 16 KiB are full, or the answer ends (nginx, by default)
+a replay                          :::    when the whole answer is there
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from statistics import median
+from typing import NamedTuple
+
+FEWEST = 8
+"""Pieces of text below which an answer is too short to tell."""
+TOGETHER = 8
+"""Pieces in a burst. Servers that guess ahead write some five tokens at a time, and do stream."""
+AT_ONCE_NS = 100_000
+"""From piece to piece within a burst: no model writes 10,000 tokens a second; packets of one buffer come as fast as that."""
+APART_NS = 20_000_000
+"""From burst to burst. Nobody feels a shorter hold, and a client on a busy machine reads as late."""
+PLAIN = 20
+"""Pieces at once that a fast model and a machine that was late for a moment do not explain; fewer must repeat themselves."""
+WRITTEN_NS = 3_000_000
+"""What a piece may take to write: a client whose loop was late for as long as the whole answer proves nothing."""
+LONG_CHARACTERS = 400
+"""So much text at one instant was not written then, in however few pieces."""
+EVENT_BYTES = 118
+"""Of a text_delta's event besides its text."""
+BUFFERS_KIB = (4, 8, 16)
+
+
+class Stream(NamedTuple):
+    """How the text of one answer arrived."""
+
+    pieces: int
+    bursts: int
+    span_ns: int
+    """From the first piece to the last."""
+    kib: int | None
+    """4, 8 or 16 where the bursts are about as long as a buffer of that size."""
+    held: bool | None
+    """Whether it was held back; None where the answer is too short, or the client was too late, to tell."""
+
+    @property
+    def words(self) -> str:
+        """ "48 pieces came in 2 bursts of about 4 KiB", "11 pieces came at once"."""
+        pieces = "its one piece" if self.pieces == 1 else f"{self.pieces} pieces"
+        size = f" of about {self.kib} KiB" if self.kib else ""
+        return f"{pieces} came " + ("at once" if self.bursts == 1 else f"in {self.bursts} bursts{size}")
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is held back so plainly that no other stream need say the same."""
+        return bool(self.held) and (self.bursts > 1 or self.pieces >= PLAIN)
+
+
+CAUSE = (
+    "something between here and the model buffers the stream, or the server replays a finished answer as one;"
+    " turn buffering off (nginx: proxy_buffering off, or the header X-Accel-Buffering: no from the server)"
+    " or ask the server directly"
+)
+
+
+class Judged(NamedTuple):
+    """Of several streams of one endpoint."""
+
+    held: int
+    told: int
+    """How many can tell at all."""
+    typical: Stream
+    """One that was held back."""
+
+
+def judge(streams: Iterable[Stream]) -> Judged | None:
+    """None where the endpoint streams, or nothing can be told. At least half are held back, or nearly all where none is so plainly."""
+    told = [one for one in streams if one.held is not None]
+    held = sorted((one for one in told if one.held), key=lambda one: one.pieces)
+    plain = [one for one in held if one.plain]
+    if (plain and 2 * len(held) >= len(told)) or (len(held) >= 3 and 10 * len(held) >= 9 * len(told)):
+        return Judged(len(held), len(told), (plain or held)[len(plain or held) // 2])
+    return None
+
+
+def stream(pieces: Iterable[tuple[int, int]], sent_ns: int | None, lag_ns: int = 0) -> Stream:
+    """From (at_ns, characters) of each piece of text in order, when the request was sent, and the client's own worst loop lag.
+
+    Only text counts: of a tool's input some servers hold a value back until it is whole, by design.
+    """
+    texts = [(at_ns, characters) for at_ns, characters in pieces if characters]
+    if not texts:
+        return Stream(0, 0, 0, None, None)
+    bursts = _bursts(texts)
+    full = bursts[:-1] or bursts  # the last one is what was left
+    span_ns = texts[-1][0] - texts[0][0]
+    quick_ns = sum(burst[-1][0] - burst[0][0] for burst in bursts)
+    if len(bursts) > 1:
+        waited_ns = (span_ns - quick_ns) / (len(bursts) - 1)
+        late = lag_ns > waited_ns / 2
+    else:
+        waited_ns = 0 if sent_ns is None else texts[0][0] - sent_ns
+        late = lag_ns > WRITTEN_NS * len(texts)
+    told = len(texts) >= FEWEST and median(map(len, full)) >= TOGETHER
+    told |= span_ns == 0 and sum(characters for _, characters in texts) >= LONG_CHARACTERS
+    at_once = quick_ns <= AT_ONCE_NS * (len(texts) - len(bursts))
+    held: bool | None = told and at_once and waited_ns >= APART_NS
+    if (held and late) or (not told and len(texts) < FEWEST):
+        held = None
+    return Stream(len(texts), len(bursts), span_ns, _buffer(full) if len(bursts) > 1 else None, held)
+
+
+def _bursts(texts: Sequence[tuple[int, int]]) -> list[list[tuple[int, int]]]:
+    bursts = [[texts[0]]]
+    for piece in texts[1:]:
+        if piece[0] - bursts[-1][-1][0] >= APART_NS:
+            bursts.append([])
+        bursts[-1].append(piece)
+    return bursts
+
+
+def _buffer(bursts: Sequence[Sequence[tuple[int, int]]]) -> int | None:
+    """The size of buffer that bursts look like; their bytes are known to about a third, since servers write events differently."""
+    kib = median(sum(EVENT_BYTES + characters for _, characters in burst) for burst in bursts) / 1024
+    return next((size for size in BUFFERS_KIB if 0.7 <= kib / size < 1.4), None)

@@ -91,9 +91,6 @@ class Server:
                 await self.messages(raw, request_id, received_ns, receive, send, every_tool)
             else:
                 await self.starlette({**scope, "request_id": request_id}, replay(raw), with_header(send, request_id))
-        except RecursionError:
-            error = ApiError(400, "The request body is nested too deeply.")
-            await respond(send, error.status, error.body(request_id), request_id)
         except ApiError as error:
             await respond(send, error.status, error.body(request_id), request_id, error.headers)
         finally:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import PydanticCustomError
 
 Ttl = Literal["5m", "1h"]
+DEEPEST = 120
 ESCAPED_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 NONCE = re.compile(r"\[trial \d{16}\] ")
 ERROR_TYPES = {
@@ -450,6 +451,13 @@ def loaded(raw: bytes) -> dict[str, Any]:
         value = json.loads(raw.decode(), parse_constant=no_number, parse_float=finite)
         if ESCAPED_HALF.search(raw):
             canonical(value).encode()
+        level = [value]
+        for _ in range(DEEPEST):
+            level = [
+                part for item in level if isinstance(item, dict | list) for part in (item.values() if isinstance(item, dict) else item)
+            ]
+        if level:
+            raise RecursionError
     except RecursionError:
         raise ApiError(400, "The request body is nested too deeply.") from None
     except ValueError as error:

@@ -140,11 +140,12 @@ def test_the_older_name_of_the_replys_format_does_the_same(simulated):
     assert "output_format" in refused(simulated, {**asked[0], **asked[1]})["message"]
 
 
-def test_one_tool_a_reply_the_first_that_was_not_used_yet(simulated):
+def test_one_tool_a_reply_the_one_that_is_named_else_the_first_that_was_not_used_yet(simulated):
     def used(body, **headers):
         return [block["name"] for block in post(simulated, {**HELLO, **body}, **headers).json()["content"] if block["type"] == "tool_use"]
 
     assert used({"tools": TOOLS}) == ["weather"]
+    assert used({"tools": TOOLS, "messages": [{"role": "user", "content": "Look up the tides."}]}) == ["tides"]
     assert used({"tools": TOOLS}, **{"x-lab-tools": "all"}) == ["weather", "tides"]
     once = {"tools": TOOLS, "tool_choice": {"type": "auto", "disable_parallel_tool_use": True}}
     assert used(once, **{"x-lab-tools": "all"}) == ["weather"]

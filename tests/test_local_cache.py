@@ -171,3 +171,25 @@ def test_the_seed_ignores_the_nonce_the_breakpoints_and_the_delivery():
     two = Body.model_validate(ask(text(5), question="[trial 6543210987654321] hello", stream=True))
     other = Body.model_validate(ask(text(5), question="goodbye"))
     assert one.seed() == two.seed() != other.seed()
+
+
+async def test_what_changes_the_models_work_loses_the_messages_and_to_state_a_default_loses_nothing(client):
+    """270 tokens of a marked system before 300 of a marked turn: 570 are read where all is kept, 270 where the messages are lost."""
+    shape = {"format": {"type": "json_schema", "schema": {"type": "object", "properties": {"n": {"const": 1}}, "required": ["n"]}}}
+
+    def body(**more):
+        said = [{"role": "user", "content": [text(300, "t", FIVE)]}]
+        return {"model": MODEL, "max_tokens": 4, "system": [text(270, mark=FIVE)], "messages": said, **more}
+
+    async def read(**more):
+        return (await counts(client, body(**more)))[2]
+
+    assert await counts(client, body()) == (0, 570, 0)
+    defaults = {"output_config": {"effort": "high"}, "speed": "standard", "thinking": {"type": "disabled"}, "tool_choice": {"type": "auto"}}
+    for name, value in defaults.items():
+        assert await read(**{name: value}) == 570, name
+    changes = {"output_config": {"effort": "low"}, "thinking": {"type": "adaptive"}, "tool_choice": {"type": "none"}}
+    for name, value in changes.items():
+        assert await read(**{name: value}) == 270, name
+    assert await read(output_config=shape) == 270
+    assert await read(speed="fast") == 0

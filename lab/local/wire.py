@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError
 
 Ttl = Literal["5m", "1h"]
 DEEPEST = 120
+WORD = re.compile(r"[a-zA-Z0-9_-]+")
 ESCAPED_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 NONCE = re.compile(r"\[trial \d{16}\] ")
 ERROR_TYPES = {
@@ -359,8 +360,9 @@ class Prompt(Strict):
     def tools_due(self, every: bool = False) -> list[Tool]:
         """Which tools the reply must use: a rule of this server, not a choice of its model.
 
-        `tool` uses the named one; `any`, and `auto` unless the last turn brings a tool_result, use the first that this conversation has
-        not used yet, or with `every` each one that is offered, once; otherwise the reply is text.
+        `tool` uses the named one; `any`, and `auto` unless the last turn brings a tool_result, use one: the first whose name stands in that
+        turn's text, else the first that this conversation has not used yet; with `every` each one that is offered, once. Otherwise the
+        reply is text.
         """
         choice = self.tool_choice or ToolChoice(type="auto")
         if choice.type == "tool":
@@ -374,7 +376,8 @@ class Prompt(Strict):
         if every and not choice.disable_parallel_tool_use:
             return offered
         used = {block.name for block in blocks if block.type == "tool_use"}
-        return [tool for tool in offered if tool.name not in used][:1] or offered[-1:]
+        words = set(WORD.findall(" ".join(block.text for block in self.last_turn.content if block.type == "text")))
+        return sorted(offered, key=lambda tool: (tool.name not in words, tool.name in used))[:1]
 
     def schemas(self) -> list[tuple[str, dict[str, Any], bool]]:
         """Where each schema stands, the schema, and whether the API promises that it is kept to."""

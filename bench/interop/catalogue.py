@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -14,16 +15,14 @@ MODELS = {"small": "simulated-small", "large": "simulated-large"}
 
 
 class Client(NamedTuple):
-    """`packages` of PyPI, or of npm where the file is .mjs; `npm` besides for a program that a Python file starts.
-
-    `limits` are checks that cannot pass against the embedded model, with the reason; None is no attempt at it at all.
-    """
+    """`packages` of PyPI, or of npm where the file is .mjs; `npm` besides for a program that a Python file starts."""
 
     name: str
     file: str
     packages: tuple[str, ...] = ()
     npm: tuple[str, ...] = ()
-    limits: dict[str, str] | None = None
+    embedded: bool = False
+    """Whether the embedded model is asked too, which takes minutes."""
 
     @property
     def path(self) -> Path:
@@ -31,14 +30,14 @@ class Client(NamedTuple):
 
 
 CLIENTS = (
-    Client("anthropic-python", "anthropic_sdk.py", ("anthropic==2.12.0",), limits={}),
-    Client("anthropic-typescript", "typescript_sdk.mjs", ("@anthropic-ai/sdk@1.14.0", "zod@4.6.7"), limits={}),
-    Client("claude-code", "claude_code.py", npm=("@anthropic-ai/claude-code@2.1.332",)),
-    Client("langchain", "langchain_chat.py", ("langchain-anthropic==1.7.10",), limits={}),
-    Client("vercel-ai", "vercel_ai.mjs", ("ai@7.0.173", "@ai-sdk/anthropic@4.0.105", "zod@4.6.7"), limits={}),
+    Client("anthropic-python", "anthropic_sdk.py", ("anthropic==2.12.0",), embedded=True),
+    Client("anthropic-typescript", "typescript_sdk.mjs", ("@anthropic-ai/sdk@1.14.0", "zod@4.6.7"), embedded=True),
+    Client("claude-code", "claude_code.py", npm=("@anthropic-ai/claude-code@2.1.332",), embedded=True),
+    Client("langchain", "langchain_chat.py", ("langchain-anthropic==1.7.10",)),
+    Client("vercel-ai", "vercel_ai.mjs", ("ai@7.0.173", "@ai-sdk/anthropic@4.0.105", "zod@4.6.7")),
     Client("pydantic-ai", "pydantic_ai_agent.py", ("pydantic-ai-slim[anthropic]==2.68.0",)),
-    Client("inspect-ai", "inspect_task.py", ("inspect-ai==0.3.285", "anthropic==2.12.0"), limits={}),
-    Client("llm", "llm_plugin.py", ("llm==0.36", "llm-anthropic==0.30"), limits={}),
+    Client("inspect-ai", "inspect_task.py", ("inspect-ai==0.3.285", "anthropic==2.12.0"), embedded=True),
+    Client("llm", "llm_plugin.py", ("llm==0.36", "llm-anthropic==0.30"), embedded=True),
     Client("instructor", "instructor_client.py", ("instructor[anthropic]==1.17.0",)),
     Client("litellm", "litellm_client.py", ("litellm==1.110.2",)),
     Client("aiperf", "aiperf_profile.py", ("aiperf==0.13.0",)),
@@ -73,7 +72,8 @@ def litellm_proxy(folder: Path, port: int, behind: str) -> list[str]:
 
 def nginx(folder: Path, port: int, behind: str) -> list[str]:
     (folder / "nginx.conf").write_text(
-        f"""daemon off; pid {folder}/pid; error_log stderr; events {{}}
+        # As root its workers would be nobody's, whom the folder is closed to.
+        f"""daemon off; {"user root; " if os.geteuid() == 0 else ""}pid {folder}/pid; error_log stderr; events {{}}
 http {{
   access_log off; client_body_temp_path {folder}/in; proxy_temp_path {folder}/out;
   fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
@@ -96,7 +96,7 @@ def aimock(folder: Path, port: int, behind: str) -> list[str]:
     """Answers everything with one sentence; knows no caching."""
     answer = {"content": "The ferry leaves at nine, and the lamp in the kitchen is lit until everybody has come home. " * 3}
     (folder / "answers.json").write_text(json.dumps({"fixtures": [{"match": {}, "response": answer}]}))
-    return f"aimock -f {folder}/answers.json -p {port} --latency 20 --log-level silent".split()
+    return f"llmock -f {folder}/answers.json -p {port} --latency 20 --log-level silent".split()
 
 
 MITMPROXY = ("mitmproxy==11.0.2",)

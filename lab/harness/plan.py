@@ -211,8 +211,11 @@ def _arm(arms: Mapping[str, Arm], name: str, technique: Technique) -> Arm:
 def settings(config: BenchmarkConfig, plan: Experiment, version: str) -> dict[str, Any]:
     """What `runs.settings` keeps: enough to repeat, resume and judge the run."""
     by_technique = {v.technique.slug: v.knobs.model_dump(mode="json") for v in plan.variants}
+    chosen = config.model_dump(mode="json", exclude={"join_run", "db", "tasks"}, exclude_defaults=True)
+    if config.tasks is not None:  # whole, since what kind of check a task has is a default of its class
+        chosen["tasks"] = [task.model_dump(mode="json") for task in config.tasks]
     return {
-        "config": config.model_dump(mode="json", exclude={"join_run", "db"}, exclude_defaults=True),
+        "config": chosen,
         "arms": [v.ref for v in plan.variants],
         "baseline": plan.baseline.ref,
         "headline": {"metric": plan.metric, **plan.headline.ref},

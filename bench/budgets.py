@@ -60,7 +60,6 @@ class Billed:
     usd: float
     beyond_usd: float
     """Of it what no request shows: other iterations. A call that is stopped in flight cannot have told of them."""
-    whole: bool = True
 
 
 class Server:
@@ -78,24 +77,23 @@ class Server:
             shape = rng.choice(self.shapes)
             usage, billed = planted(rng, shape, body)
             self.bill.append(billed)
+            name = f"msg_{len(self.bill)}"
             self.open += 1
             self.most_open = max(self.most_open, self.open)
         try:
-            billed.whole = False
             time.sleep(rng.choice((0, 0, 0, 0.004)))
-            self._send(connection, body, shape, usage)
-            billed.whole = True
+            self._send(connection, body, shape, usage, name)
         finally:
             with self.turn:
                 self.open -= 1
 
-    def _send(self, c: Connection, body: dict[str, Any], shape: str, usage: dict[str, Any] | None) -> None:
+    def _send(self, c: Connection, body: dict[str, Any], shape: str, usage: dict[str, Any] | None, name: str) -> None:
         if shape == "again":
             return c.json({"type": "error", "error": {"type": "rate_limit_error", "message": "Later."}}, 429, retry_after=0)
         if shape == "refused":
             return c.json({"type": "error", "error": {"type": "api_error", "message": "No."}}, 500)
         content, reason = said(body)
-        whole = message(content=content, stop_reason=reason, model=body["model"])
+        whole = message(id=name, content=content, stop_reason=reason, model=body["model"])
         if usage is None:
             del whole["usage"]
         else:
@@ -271,7 +269,9 @@ def tried(plan: Plan) -> Spent:
             asyncio.run(made.run())
             ended.append(made.status)
     costs = sorted((billed.usd for billed in server.bill), reverse=True)
-    in_flight = sum(costs[: server.most_open]) + sum(billed.beyond_usd for billed in server.bill if not billed.whole)
+    told = {call.message_id for kept in sink.trials for call in kept.calls if call.stop_reason is not None}
+    cut_off = sum(billed.beyond_usd for number, billed in enumerate(server.bill, 1) if f"msg_{number}" not in told)
+    in_flight = sum(costs[: server.most_open]) + cut_off
     return Spent(cap, sum(costs), cap + in_flight, len(costs), ended)
 
 
@@ -308,6 +308,8 @@ def main() -> int:
             calls += spent.calls
             ends.update(spent.ended)
             reached += spent.usd >= spent.cap_usd
+            if (done := seed - arguments.seed + 1) % 100 == 0:
+                print(f"{done} plans, {time.monotonic() - began:.0f} s", flush=True)
             if spent.passed:
                 passed.append(seed)
                 print(f"seed {seed}: ${spent.usd:.4f} of ${spent.cap_usd:.4f}, with the calls in flight ${spent.most_usd:.4f}")

@@ -235,7 +235,7 @@ def technique_of(agents: Mapping[str, Agent], metric: str = "total_ms") -> Techn
             if _is_async(agent):
                 answer = await agent(bench.client, task, *more)
             else:
-                with blocking.beside(bench.client) as client:
+                async with blocking.beside(bench.client) as client:
                     answer = await asyncio.to_thread(agent, client, task, *more)
         if past:
             bench.failed = bench.failed or ("unseen_call", _past_words(arm, past))

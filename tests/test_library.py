@@ -131,7 +131,8 @@ def test_an_agent_that_raises_says_so(lab):
 async def good(client, task): ...
 
 
-def blocking(client, task): ...
+async def yielding(client, task):
+    yield "a piece"
 
 
 async def greedy(client, task, bench, more): ...
@@ -141,7 +142,8 @@ async def greedy(client, task, bench, more): ...
     ("agents", "said"),
     [
         ({"a": good}, "needs two agents"),
-        ({"a": good, "b": blocking}, "b is not an async function"),
+        ({"a": good, "b": "a prompt"}, "b is no function"),
+        ({"a": good, "b": yielding}, "b yields its answer in pieces"),
         ({"a": good, "b": greedy}, "b cannot be called with"),
         ({"a": good, "b.c": good}, "'b.c' is no name for an arm"),
         ({"a": good, "<i>": good}, "is no name for an arm"),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from concurrent.futures import CancelledError, Future
-from contextlib import contextmanager
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx2
@@ -18,19 +18,21 @@ class BlockingClient(OwnHeaders, Anthropic): ...
 
 
 class ThreadTransport(httpx2.BaseTransport):
-    """The stamped transport as seen from another thread, until `leave`: nothing that is still asked for then comes through."""
+    """The stamped transport as seen from another thread, until `leave`: what is asked for after that does not come."""
 
     def __init__(self, stamped: httpx2.AsyncBaseTransport, loop: asyncio.AbstractEventLoop) -> None:
         self.stamped, self.loop = stamped, loop
         self.asked: set[Future] = set()
+        self.bodies: set[httpx2.AsyncByteStream] = set()
         self.over = False
 
     def wait(self, work: Coroutine) -> Any:
         """The result of what the loop does in this thread's context: whose trial it is goes with it."""
+        if self.over:
+            work.close()
+            raise httpx2.ReadError("the trial is over")
         asked = asyncio.run_coroutine_threadsafe(work, self.loop)
         self.asked.add(asked)
-        if self.over:
-            asked.cancel()
         try:
             return asked.result()
         except CancelledError as e:
@@ -41,12 +43,15 @@ class ThreadTransport(httpx2.BaseTransport):
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         request.read()
         response = self.wait(self.stamped.handle_async_request(request))
+        self.bodies.add(response.stream)
         return httpx2.Response(response.status_code, headers=response.headers, stream=ThreadBody(response.stream, self))
 
-    def leave(self) -> None:
+    async def leave(self) -> None:
         self.over = True
         for asked in tuple(self.asked):
             asked.cancel()
+        for body in tuple(self.bodies):
+            await body.aclose()
 
 
 class ThreadBody(httpx2.SyncByteStream):
@@ -63,12 +68,14 @@ class ThreadBody(httpx2.SyncByteStream):
             yield piece
 
     def close(self) -> None:
-        self.transport.wait(self.body.aclose())
+        if not self.transport.over:
+            self.transport.bodies.discard(self.body)
+            self.transport.wait(self.body.aclose())
 
 
-@contextmanager
-def beside(client: AsyncAnthropic) -> Iterator[Anthropic]:
-    """The blocking twin of a stamped client, on its connections, for one trial; to be opened on the loop."""
+@asynccontextmanager
+async def beside(client: AsyncAnthropic) -> AsyncIterator[Anthropic]:
+    """The blocking twin of a stamped client, on its connections, for one trial; opened on the loop."""
     transport = ThreadTransport(client._client._transport, asyncio.get_running_loop())
     try:
         yield BlockingClient(
@@ -81,4 +88,4 @@ def beside(client: AsyncAnthropic) -> Iterator[Anthropic]:
             open_telemetry=False,
         )
     finally:
-        transport.leave()
+        await transport.leave()

@@ -28,7 +28,7 @@ from bench.ground import ENDPOINT, Ended, Ground
 from bench.interop.catalogue import CHECKS, CLIENTS, HERE, KEY, MODELS, SERVERS, Client, Server
 from lab import scrub
 
-INSTALL_S, CLIENT_S, START_S, RUN_S = 600, 240, 90, 300
+INSTALL_S, CLIENT_S, START_S, RUN_S = 600, 600, 90, 900
 EMBEDDED = "smollm2-135m"
 
 
@@ -115,9 +115,9 @@ def try_clients(clients: list[Client], keep: Path, mode: str, model: str) -> boo
     passed = True
     with served(*([mode] if mode else [])) as url:
         for client in clients:
-            words = try_client(client, keep, url, model)
-            passed &= all(word in ("ok", "–") for word in words.values())
-            row(client.name, ", ".join(client.packages + client.npm), *words.values())
+            told = try_client(client, keep, url, model)
+            passed &= all(word in ("ok", "–") for word in told.values())
+            row(client.name, ", ".join(client.packages + client.npm), *told.values())
     return passed
 
 
@@ -134,24 +134,38 @@ def try_client(client: Client, keep: Path, url: str, model: str) -> dict[str, st
         path = shutil.copy(client.path, folder) if node else client.path
         runner = shutil.copy(HERE / "try_node.mjs", folder) if node else HERE / "try_python.py"
         python = folder / "venv/bin/python" if client.packages else sys.executable
-        done = subprocess.run(
-            ["node" if node else str(python), str(runner), str(path), *CHECKS],
-            cwd=work,
-            env=alone(folder, work, LAB_MODEL=model, ANTHROPIC_BASE_URL=url, ANTHROPIC_API_KEY=KEY),
-            capture_output=True,
-            text=True,
-            timeout=CLIENT_S,
-            stdin=subprocess.DEVNULL,
-        )
+        printed = work / "printed"
+        with printed.open("wb") as writer:
+            process = subprocess.Popen(
+                ["node" if node else str(python), str(runner), str(path), *CHECKS],
+                cwd=work,
+                env=alone(folder, work, LAB_MODEL=model, ANTHROPIC_BASE_URL=url, ANTHROPIC_API_KEY=KEY),
+                stdout=writer,
+                stderr=writer,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
         try:
-            gave = json.loads(done.stdout.splitlines()[-1])
-        except (IndexError, ValueError):
-            return dict.fromkeys(CHECKS, f"ended with {done.returncode}: {scrub.text(done.stderr.strip()[-160:], 160)}")
-        return {check: judged(check, gave[check]) if check in gave else "–" for check in CHECKS}
-    except subprocess.TimeoutExpired:
-        return dict.fromkeys(CHECKS, f"no end after {CLIENT_S} s")
+            ended = f"ended with {process.wait(CLIENT_S)}"
+        except subprocess.TimeoutExpired:
+            ended = f"no end after {CLIENT_S} s"
+        finally:
+            end(process, signal.SIGKILL)
+        return words(client, printed.read_text(errors="replace"), ended)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def words(client: Client, printed: str, ended: str) -> dict[str, str]:
+    """From the last line that the runner wrote; a check that its file has and that gave nothing met the end."""
+    gave = {}
+    for line in printed.splitlines():
+        with contextlib.suppress(ValueError):
+            gave = json.loads(line) if line.startswith("{") else gave
+    if not gave:
+        ended = f"{ended}: {scrub.text(printed.strip()[-160:], 160)}"
+    has = re.findall(r"^(?:def|export async function) (\w+)", client.path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {check: judged(check, gave[check]) if check in gave else ended if check in has else "–" for check in CHECKS}
 
 
 def judged(check: str, gave: Any) -> str:
@@ -214,9 +228,7 @@ def try_server(server: Server, keep: Path, behind: str) -> tuple[str, ...]:
             return (f"did not start: {scrub.text(log.read_text(errors='replace').strip()[-160:], 160)}", "–", "–")
         return asked(server, work, port)
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGTERM)
-        process.wait()
+        end(process, signal.SIGTERM)
         shutil.rmtree(work, ignore_errors=True)
 
 
@@ -257,6 +269,13 @@ def last(ended: Ended) -> str:
 
 
 # Processes
+
+
+def end(process: subprocess.Popen, number: signal.Signals) -> None:
+    """With all that it has started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+    process.wait()
 
 
 def free_port() -> int:

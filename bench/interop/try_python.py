@@ -1,4 +1,4 @@
-"""Run the checks of one client file and print what each gave, as one JSON line: `python try_python.py FILE`."""
+"""Run the checks of one client file; after each, a JSON line with what all have given so far: `python try_python.py FILE CHECK…`."""
 
 import importlib.util
 import json
@@ -14,4 +14,4 @@ for check in sys.argv[2:]:
             gave[check] = getattr(client, check)()
         except Exception as error:
             gave[check] = {"error": f"{type(error).__name__}: {error}"}
-print("\n" + json.dumps(gave, default=str))
+    print("\n" + json.dumps(gave, default=str), flush=True)

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import os
 import random
+import re
 import shutil
 import socket
 import subprocess
@@ -27,6 +28,7 @@ from urllib.parse import urlsplit
 from bench.ground import Ground
 
 KIB = 1024
+KEEP_ALIVE = re.compile(rb"connection: keep-alive\r\n", re.IGNORECASE)
 SPEEDS_MS = (2, 4, 8, 16)
 """Gaps between tokens behind a buffer."""
 FAST_MS = (0.3, 0.5, 1, 2, 4, 8, 16, 30)
@@ -67,11 +69,12 @@ class Buffer:
             while b"\r\n\r\n" not in head and (data := client.recv(65536)):
                 head += data
             first, _, rest = head.partition(b"\r\n")
-            server.sendall(first + b"\r\nConnection: close\r\n" + rest.replace(b"Connection: keep-alive\r\n", b""))
+            server.sendall(first + b"\r\nConnection: close\r\n" + KEEP_ALIVE.sub(b"", rest))
             threading.Thread(target=self._up, args=(client, server), daemon=True).start()
-            held = b""
+            held, passed_on = b"", False
             while data := server.recv(65536):
-                held += data
+                held += data if passed_on else data.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
+                passed_on = True
                 while len(held) >= max(1, self.size):
                     passed = self.size or len(held)
                     client.sendall(held[:passed])
@@ -146,7 +149,7 @@ def knobs(rng: random.Random, gap_ms: float, tokens: int) -> dict:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=50, help="runs for each kind of buffer")
-    parser.add_argument("--streams", type=int, default=1000, help="unbuffered streams, one in twenty of the embedded model")
+    parser.add_argument("--streams", type=int, default=1000, help="unbuffered streams, one in fifty of the embedded model")
     arguments = parser.parse_args()
     ground = Ground()
     os.environ.update({name: value for name, value in ground.environment.items() if name.startswith("LAB_")}, LAB_IGNORE_KEYS="1")
@@ -188,10 +191,10 @@ def main() -> int:
             buffer.close()
             wrong += sum(not outcome.named for outcome in outcomes)
             tell(f"a buffer of {size} KiB", outcomes)
-        left, blocks = arguments.streams - arguments.streams // 20, 10
+        left, blocks = arguments.streams - arguments.streams // 50, 10
         for gap in FAST_MS:
             outcomes = []
-            for _ in range(max(1, left // len(FAST_MS) // blocks)):
+            for _ in range(-(-left // len(FAST_MS) // blocks)):
                 tokens = rng.choice((12, 32, 80, 200) if gap < 16 else (12, 32, 80))
                 control.reset()
                 control.knobs(**knobs(rng, gap, tokens))
@@ -199,7 +202,7 @@ def main() -> int:
             wrong += sum(outcome.named for outcome in outcomes)
             tell(f"unbuffered, {gap} ms a token", outcomes)
         local = processes.local_server()
-        outcomes = [run(local.base_url, local.api_key, 48, 10) for _ in range(max(1, arguments.streams // 200))]
+        outcomes = [run(local.base_url, local.api_key, 48, 10) for _ in range(max(1, arguments.streams // 500))]
         wrong += sum(outcome.named for outcome in outcomes)
         tell("unbuffered, embedded model", outcomes)
     finally:

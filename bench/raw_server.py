@@ -10,6 +10,7 @@ import json
 import re
 import select
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -180,13 +181,15 @@ class Connection:
 class RawServer:
     """Listens on a free port of 127.0.0.1. `answer` writes to a Connection; `greet` may take a connection before it is read at all."""
 
-    def __init__(self, answer: Callable[[Connection], None], greet: Callable[[Connection], bool] | None = None) -> None:
-        self.answer, self.greet = answer, greet or (lambda connection: False)
+    def __init__(
+        self, answer: Callable[[Connection], None], greet: Callable[[Connection], bool] | None = None, tls: ssl.SSLContext | None = None
+    ) -> None:
+        self.answer, self.greet, self.tls = answer, greet or (lambda connection: False), tls
         self.asked: list[Asked] = []
         self.closed = False
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.port = self.listener.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http{'s' if tls else ''}://127.0.0.1:{self.port}"
         self.sockets: set[socket.socket] = set()
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -201,13 +204,15 @@ class RawServer:
     def _serve(self, sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sockets.add(sock)
-        connection = Connection(sock, self)
         with contextlib.suppress(OSError, ValueError):
+            if self.tls:
+                sock = self.tls.wrap_socket(sock, server_side=True)
+            connection = Connection(sock, self)
             if not self.greet(connection):
                 while connection.read():
                     self.asked.append(connection.asked)
                     self.answer(connection)
-                    if not connection.kept:
+                    if not connection.kept or connection.asked.headers.get("connection") == "close":
                         break
         with contextlib.suppress(OSError):
             sock.close()

@@ -55,13 +55,13 @@ def test_a_probe_says_what_works(simulated, monkeypatch, capsys):
     monkeypatch.setenv("LAB_LOCAL_KEY", simulated.api_key)
     assert main(["endpoints", "test", simulated.base_url, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    checks = ("usage", "streaming", "caching", "structured output", "tools")
+    checks = ("usage", "token counts", "streaming", "caching", "structured output", "tools")
     assert {row["check"]: row["supported"] for row in found["checks"]} == dict.fromkeys(checks, True)
-    assert (found["cost_usd"], found["calls"]) == (None, 6)
+    assert (found["cost_usd"], found["calls"]) == (None, 8)
 
 
 def test_a_probe_with_a_wrong_key_ends_with_its_first_finding(simulated, monkeypatch, capsys):
     monkeypatch.setenv("LAB_LOCAL_KEY", "wrong")
     assert main(["endpoints", "test", simulated.base_url, "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
-    assert len(found["checks"]) == 1 and "AuthenticationError" in found["checks"][0]["seen"]
+    assert len(found["checks"]) == 1 and "is refused (status 401)" in found["checks"][0]["seen"]

@@ -206,6 +206,13 @@ def _read(path: Path) -> tuple[Price, ...]:
 @cache
 def _parsed(path: Path, _changed_ns: int) -> tuple[Price, ...]:
     try:
-        return tuple(Price(**row) for row in tomllib.loads(path.read_text(encoding="utf-8"))["prices"])
-    except (tomllib.TOMLDecodeError, KeyError, ValidationError, UnicodeDecodeError) as error:
-        raise LabError(f"{path.name} is not a price list like data/prices.toml: {str(error).splitlines()[0]}.") from None
+        rows = tomllib.loads(path.read_text(encoding="utf-8")).get("prices")
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise ValueError("it has no [[prices]]")
+        return tuple(Price(**row) for row in rows)
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    except (OSError, ValueError, RecursionError) as error:
+        reason = str(error)
+    raise LabError(f"{path.name} is not a price list like data/prices.toml: {reason}.")

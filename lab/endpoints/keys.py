@@ -96,7 +96,7 @@ def _assigned() -> Iterator[tuple[str, str | None]]:
 def _per_url() -> Iterator[tuple[str, str]]:
     try:
         given = json.loads(os.environ.get("LAB_API_KEYS") or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         given = None
     if not isinstance(given, dict):
         raise LabError('LAB_API_KEYS is not a JSON object of base URL to key, such as {"https://gateway.example": "key"}.')
@@ -128,7 +128,7 @@ def _read(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise LabError(f"{path.name} cannot be read as TOML; mend or remove it ({type(error).__name__}).") from None
 
 

@@ -29,7 +29,7 @@ from bench.ground import Ground
 
 KIB = 1024
 KEEP_ALIVE = re.compile(rb"connection: keep-alive\r\n", re.IGNORECASE)
-SPEEDS_MS = (2, 4, 8, 16)
+SPEEDS_MS = (2, 4, 8)
 """Gaps between tokens behind a buffer."""
 FAST_MS = (0.3, 0.5, 1, 2, 4, 8, 16, 30)
 """Gaps between tokens of unbuffered streams; the shortest is 3,300 tokens a second."""
@@ -171,10 +171,10 @@ def main() -> int:
     def behind(url: str) -> list[Outcome]:
         outcomes = []
         for _ in range(arguments.runs):
-            tokens = rng.choice((11, 24, 48, 96, 200))
+            tokens = rng.choice((11, 24, 48, 96, 160))
             control.reset()
             control.knobs(**knobs(rng, rng.choice(SPEEDS_MS), tokens))
-            outcomes.append(run(url, card.api_key, tokens, 4))
+            outcomes.append(run(url, card.api_key, tokens, 3))
         return outcomes
 
     try:
@@ -195,7 +195,7 @@ def main() -> int:
         for gap in FAST_MS:
             outcomes = []
             for _ in range(-(-left // len(FAST_MS) // blocks)):
-                tokens = rng.choice((12, 32, 80, 200) if gap < 16 else (12, 32, 80))
+                tokens = rng.choice((12, 32, 80, 160) if gap < 8 else (12, 32, 64))
                 control.reset()
                 control.knobs(**knobs(rng, gap, tokens))
                 outcomes.append(run(card.base_url, card.api_key, tokens, blocks))

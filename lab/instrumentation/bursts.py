@@ -17,8 +17,10 @@ TOGETHER = 8
 """Pieces in a burst. Servers that guess ahead write some five tokens at a time, and do stream."""
 AT_ONCE_NS = 100_000
 """From piece to piece within a burst: no model writes 10,000 tokens a second; packets of one buffer come as fast as that."""
+PAUSE_NS = 1_000_000
+"""What parts two bursts."""
 APART_NS = 20_000_000
-"""From burst to burst. Nobody feels a shorter hold, and a client on a busy machine reads as late."""
+"""From burst to burst, on average. Nobody feels a shorter hold, and a client on a busy machine reads as late."""
 PLAIN = 20
 """Pieces at once that a fast model and a machine that was late for a moment do not explain; fewer must repeat themselves."""
 WRITTEN_NS = 3_000_000
@@ -110,9 +112,11 @@ def stream(pieces: Iterable[tuple[int, int]], sent_ns: int | None, lag_ns: int =
 
 
 def _bursts(texts: Sequence[tuple[int, int]]) -> list[list[tuple[int, int]]]:
+    """Parted by pauses; a few packets in a row, as a replay is, are one."""
     bursts = [[texts[0]]]
+    quick = texts[-1][0] - texts[0][0] <= AT_ONCE_NS * (len(texts) - 1)
     for piece in texts[1:]:
-        if piece[0] - bursts[-1][-1][0] >= APART_NS:
+        if not quick and piece[0] - bursts[-1][-1][0] >= PAUSE_NS:
             bursts.append([])
         bursts[-1].append(piece)
     return bursts

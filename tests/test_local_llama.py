@@ -126,3 +126,20 @@ async def test_a_client_that_leaves_frees_its_slot(client):
                     break
     answered = await client.messages.create(**ASK)
     assert answered.lab["queue_ms"] < 10_000  # 2,000 tokens would take some 20 s, on a busy machine more
+
+
+async def test_an_agents_schemas_are_kept_to_and_what_the_card_denies_is_refused_in_the_apis_words(client):
+    card = await client.models.retrieve(MODEL)
+    assert not (card.capabilities.thinking.supported or card.capabilities.effort.supported) and card.max_input_tokens == 8191
+    again = {
+        "type": "object",
+        "properties": {"again": {"type": "string", "pattern": "^pl_[a-z0-9-]{6,}$"}, "args": {"description": "anything"}},
+    }
+    said = [*ASK["messages"], {"role": "system", "content": "One helper is at hand: notes."}]
+    tool = {"name": "run_plan", "input_schema": {"$schema": "https://json-schema.org/draft/2020-12/schema", **again}}
+    reply = await client.messages.create(**{**ASK, "max_tokens": 120, "messages": said}, tools=[tool])
+    assert reply.content[0].input["again"].startswith("pl_") and reply.content[0].input["args"]
+    with pytest.raises(anthropic.BadRequestError, match="does not support the effort parameter"):
+        await client.messages.create(**ASK, output_config={"effort": "low"})
+    with pytest.raises(anthropic.BadRequestError, match=r"prompt is too long: \d+ tokens > 8191 maximum"):
+        await client.messages.create(**{**ASK, "messages": [{"role": "user", "content": "tide " * 9000}]})

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 FEWEST = 6
 """Blocks below which no two-sided 95 % interval exists."""
+LARGEST = 1e15
+"""What the views count as no number of this world."""
 CODES = {"pass": DONE, "fail": REFUSED, "not_enough_data": UNDECIDED}
 SAYS = {"pass": "met", "fail": "NOT MET", "not_enough_data": "not enough data"}
 SAYS_OF_WORSE = {"pass": "no", "fail": "YES", "not_enough_data": "not enough data"}
@@ -133,7 +135,7 @@ def _faster(result: RunResult, text: str, match: re.Match) -> Finding:
     rows, others = (_blocks(result, which, metric) for which in (arm, other))
     both = rows.to_frame("value").join(others.to_frame("baseline"), how="inner").dropna()
     sign = -1 if match["claim"] == "faster" else 1
-    amount = sign * float(match["amount"] or 0)
+    amount = sign * _amount(match)
     share, offset = (amount / 100, 0.0) if match["unit"] == "%" else (0.0, amount * (1000 if match["unit"] == "s" else 1))
     found = stats.hodges_lehmann(both["value"] - (1 + share) * both["baseline"] - offset)
     verdict = _side(found.low, found.high, 0.0, below="pass")
@@ -161,7 +163,7 @@ def regressions(base: RunResult, new: RunResult, text: str) -> list[Finding]:
         n = min(len(old), len(now))
         more_is_worse = metric not in HIGHER_IS_BETTER
         if match["unit"] == "%":
-            change, share = found.ratio, float(match["amount"]) / 100
+            change, share = found.ratio, _amount(match) / 100
             limit, as_text = (1 + share if more_is_worse else 1 - share), (lambda value: f"{value - 1:+.1%}".replace("-", "−"))
         else:
             change, limit = found.difference, _limit(match) * (1 if more_is_worse else -1)
@@ -254,7 +256,14 @@ def _quantile(match: re.Match) -> float:
 
 def _limit(match: re.Match) -> float:
     """In the metric's own unit: seconds become milliseconds, per cent a share."""
-    return float(match["amount"]) * {"s": 1000.0, "%": 0.01}.get(match["unit"], 1.0)
+    return _amount(match) * {"s": 1000.0, "%": 0.01}.get(match["unit"], 1.0)
+
+
+def _amount(match: re.Match) -> float:
+    amount = float(match["amount"] or 0)
+    if amount > LARGEST:
+        raise LabError(f"{match['amount'][:20]}… is no limit that any trial comes near; give one below 10^15.")
+    return amount
 
 
 def _tell(findings: list[Finding], as_json: bool, says: dict[str, str] = SAYS) -> int:

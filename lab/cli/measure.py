@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -252,14 +251,16 @@ def models(given: list[str], tiers: tuple[str, ...], slug: str) -> dict[str, str
 
 def _bodies(paths: list[str]) -> list[dict[str, Any]]:
     """Each file's object, named after its file where it has no name of its own."""
+    from lab.scenarios import definitions
+
     found = []
     for path in map(Path, paths):
         try:
-            body = json.loads(path.read_text(encoding="utf-8"))
+            body = definitions.read_json(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise LabError(f"{path} cannot be read: {error.strerror}.") from None
         except ValueError as error:
-            raise LabError(f"{path} is not JSON: {error}.") from None
+            raise LabError(f"{path} cannot be read: {error}.") from None
         if not isinstance(body, dict):
             raise LabError(f"{path} holds no Messages body: a JSON object is needed.")
         taken = {one["name"] for one in found}

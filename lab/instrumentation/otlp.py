@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal
@@ -16,6 +17,7 @@ PATIENCE_S = 5.0
 """How long a destination may take for one export, where OTEL_EXPORTER_OTLP_TIMEOUT says nothing."""
 HTTP, GRPC = "http/protobuf", "grpc"
 DEFAULTS = {HTTP: "http://localhost:4318", GRPC: "http://localhost:4317"}
+HOST = re.compile(r"[\w.-]+|[0-9a-f:.]+")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 EXPORTERS = {"TRACES": ("trace", "OTLPSpanExporter"), "METRICS": ("metric", "OTLPMetricExporter")}
 REJECTED = {"TRACES": "rejected_spans", "METRICS": "rejected_data_points"}
@@ -131,7 +133,8 @@ def with_scheme(url: str, variable: str, protocol: str = HTTP) -> str:
         name = parts.hostname if parts.port != 0 else None
     except ValueError:
         name = None
-    if not name or (divided and scheme.lower() not in ("http", "https")):
+    whole = url.isprintable() and " " not in url and HOST.fullmatch(name or "")
+    if not whole or (divided and scheme.lower() not in ("http", "https")):
         raise LabError(f"{variable} is no address of an OTLP receiver; one is {DEFAULTS[protocol]}.")
     if divided:
         return url

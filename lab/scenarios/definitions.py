@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tomllib
 from functools import cache
 from pathlib import Path
@@ -24,6 +25,8 @@ CHARACTERS_PER_TOKEN = 3.75
 DOCUMENT_TOKENS = {"local": 600, "simulated": 3000, "live": 3000}
 """How much of the documents a task sends: the embedded model reads some 280 tokens a second on two cores."""
 MOST_TASKS = 1000
+DEEPEST = 100
+TOO_DEEP = f"nested too deeply (more than {DEEPEST} levels)"
 Category = Literal["question-answering", "reasoning", "tools", "rag", "user"]
 
 
@@ -252,11 +255,33 @@ def judged(text: str) -> float | None:
     return float(min(max(value, 0), 10)) / 10 if isinstance(value, int | float) and value == value else None
 
 
-def _task_of(line: str, number: int, system: str) -> Task:
+def read_json(text: str) -> Any:
+    """JSON of the user's; ValueError in words for what is none, or could not be sent as a request."""
     try:
-        value = json.loads(line)
+        value = json.loads(text, parse_float=_finite, parse_constant=_finite)
     except json.JSONDecodeError as error:
         raise ValueError(f"not JSON ({error.msg} at character {error.pos + 1})") from None
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
+    level, depth = [value], 0
+    while level:
+        depth += 1
+        inner = (part.values() if isinstance(part, dict) else part for part in level if isinstance(part, dict | list))
+        level = [value for values in inner for value in values]
+    if depth > DEEPEST:
+        raise ValueError(TOO_DEEP)
+    return value
+
+
+def _finite(word: str) -> float:
+    number = float(word)
+    if not math.isfinite(number):
+        raise ValueError(f"not JSON ({word} is no number there)")
+    return number
+
+
+def _task_of(line: str, number: int, system: str) -> Task:
+    value = read_json(line)
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
     if "messages" in value:
@@ -277,6 +302,8 @@ def _checked_body(body: dict) -> dict:
         blocks = isinstance(content, list) and all(isinstance(block, dict) and isinstance(block.get("type"), str) for block in content)
         if not isinstance(content, str) and not blocks:
             raise ValueError(f"messages.{place}.content must be text or a list of blocks with a type")
+        if blocks and not all(isinstance(block.get("text"), str) for block in content if block["type"] == "text"):
+            raise ValueError(f"messages.{place}.content has a text block without text")
     if not isinstance(body.get("tools", []), list):
         raise ValueError("tools must be a list")
     if not isinstance(body.get("max_tokens", 1), int) or body.get("max_tokens", 1) < 0:

@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from lab.model import Arm, Knobs, Request, Technique
+from lab.scenarios.definitions import read_json
 
 DEFAULT = '[{"name": "a"}, {"name": "b", "system": "Answer in as few words as you can."}]'
 
@@ -45,10 +46,7 @@ class YourRequestsKnobs(Knobs):
     @field_validator("bodies", mode="before")
     @classmethod
     def readable(cls, value):
-        try:
-            given = json.loads(value) if isinstance(value, str) else value
-        except json.JSONDecodeError as error:
-            raise ValueError(f"not JSON ({error.msg} at character {error.pos + 1})") from None
+        given = read_json(value) if isinstance(value, str) else value
         if not isinstance(given, list) or not 2 <= len(given) <= 8 or not all(isinstance(one, dict) for one in given):
             raise ValueError("needs a JSON list of two to eight objects, one for each arm")
         named = [{**one, "name": str(one.get("name") or chr(ord("a") + place))} for place, one in enumerate(given)]

@@ -1,0 +1,47 @@
+"""Whatever a user's file, requirement or setting holds, it works or is refused in one sentence; bench.any_input goes on for minutes."""
+
+import pytest
+
+from bench import any_input
+from lab.cli import gate
+from lab.model import LabError
+from lab.scenarios import definitions
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    return any_input.Inputs(tmp_path_factory.mktemp("any"))
+
+
+@pytest.mark.parametrize("kind", any_input.KINDS)
+def test_any_input_works_or_is_refused_in_one_sentence(inputs, kind):
+    any_input.try_all(inputs, kind, 40)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('{"messages": [{"role": "user", "content": [{"type": "text"}]}]}', "a text block without text"),
+        ('{"messages": [{"role": "user", "content": [{"type": "text", "text": 1}]}]}', "without text"),
+        ("{" + '"a":{' * 3_000, "nested too deeply"),
+    ],
+)
+def test_what_was_a_traceback_is_named_by_its_line(line, words):
+    with pytest.raises(LabError, match="^line 1: .*" + words):
+        definitions.parse_lines(line)
+
+
+@pytest.mark.parametrize("content", [b"prices = 3", b"prices = [1]", b"prices = [[]]", b"x = " + b"[" * 3_000])
+def test_a_price_list_of_another_shape_is_named(inputs, content):
+    with pytest.raises(LabError, match="is not a price list"):
+        inputs.price_list(content.decode())
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 3_000, "[endpoints]\ngateway = 3\n[keys]\nx = []"])
+def test_a_secrets_file_of_another_shape_breaks_nothing(inputs, text):
+    any_input.holds(inputs, "secret_file", text)
+
+
+def test_a_limit_beyond_every_number_is_no_limit(inputs):
+    with pytest.raises(LabError, match="limit"):
+        gate.judge(inputs.result, f"cached p50 ttft_ms < {'9' * 400}")

@@ -135,12 +135,14 @@ def test_export_writes_every_table(db, tmp_path):
     assert {path.name for path in (tmp_path / "out").iterdir()} == {f"{table}.csv" for table in tables}
 
 
-def test_serve_says_where_in_one_line_and_ends_on_sigterm():
+def test_serve_says_where_for_programs_and_for_shells_and_ends_on_sigterm():
     server = subprocess.Popen(
         [sys.executable, "main.py", "serve", "--simulated", "--port", "0"], cwd=paths.ROOT, stdout=subprocess.PIPE, text=True
     )
     card = json.loads(server.stdout.readline())
     assert card.keys() == {"base_url", "api_key", "models"}
+    exports = [f"export ANTHROPIC_BASE_URL={card['base_url']}\n", f"export ANTHROPIC_API_KEY={card['api_key']}\n"]
+    assert [server.stdout.readline() for _ in exports] == exports
     taken = lab("serve", "--simulated", "--port", card["base_url"].rpartition(":")[2])
     assert taken.returncode != 0 and "--port" in taken.stderr
     server.send_signal(signal.SIGTERM)

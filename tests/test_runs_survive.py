@@ -22,7 +22,7 @@ from lab.harness import session as sessions
 from lab.harness.plan import config_of
 from lab.harness.runner import Joined
 from lab.local import llama
-from lab.model import LabError, RunRow, new_id
+from lab.model import LabError, Request, RunRow, new_id
 from lab.store import queries
 from lab.store.store import Store
 from tests.test_harness import Kept, a_technique, endpoint, runner
@@ -34,7 +34,12 @@ __all__ = ["endpoint"]
 
 async def sleeping(bench, arm, knobs, task, seconds=2.5):
     await sleep_s(0 if bench.dry else seconds)
-    return None
+    return await an_answer(bench, task)
+
+
+async def an_answer(bench, task):
+    """Without a call a trial has measured nothing, and failed."""
+    return (await bench.call(Request(task.body_for(4), stream=False))).text
 
 
 def read_to(stream, words: str) -> bool:
@@ -176,7 +181,7 @@ async def test_a_run_survives_blocks_longer_than_its_lease(simulated, endpoint, 
         with pytest.raises(LabError) as another:
             await asyncio.to_thread(simulated.ask, "POST", "/lease", json={"holder": "another", "pid": os.getpid(), "seconds": 1})
         refused.append(str(another.value))
-        return None
+        return await an_answer(bench, task)
 
     sink = Kept()
     tried = runner(endpoint, sink, a_technique(trial), monkeypatch)
@@ -221,7 +226,7 @@ async def test_an_arm_that_never_succeeds_is_a_failed_run(simulated, endpoint, m
             return None
         if arm == "streamed":
             raise RuntimeError("this arm is broken")
-        return None
+        return await an_answer(bench, task)
 
     tried = runner(endpoint, Kept(), a_technique(trial), monkeypatch, runs=4)
     await tried.run()
@@ -331,7 +336,7 @@ async def test_stop_works_while_a_judge_is_asked_and_the_trial_it_judges_counts(
     async def trial(bench, arm, knobs, task):
         if bench.dry:
             return None
-        return "an answer"
+        return await an_answer(bench, task)
 
     monkeypatch.setattr("lab.harness.runner.BenchmarkRunner._judge", judge)
     monkeypatch.setattr("lab.harness.runner.definitions.score", lambda task, answer: None)

@@ -43,7 +43,7 @@ class Budget:
 
     @property
     def left(self) -> str:
-        return f"${self.spent_usd:.4f} of ${self.usd:.2f} spent. With a higher --max-usd the run can go on."
+        return f"${self.spent_usd:.4f} of ${self.usd:.2f} spent. To go on, name a further sum with --max-usd."
 
 
 class BudgetReached(Exception):

@@ -47,7 +47,7 @@ def read(reference: str, store: Store | None = None) -> RunResult:
         comparisons = [replace(one, reasons=(NO_STREAM, *one.reasons)) if one.metric in OF_A_STREAM else one for one in comparisons]
     price, seconds = _per_block(trials)
     words = [stats.verdict(one, seconds_per_block=seconds, usd_per_block=price) for one in comparisons if one.metric == metric]
-    result = RunResult(run, summary, counts, trials, pairs, calls, comparisons, words, [*held, *_notes(run)])
+    result = RunResult(run, summary, counts, trials, pairs, calls, comparisons, words, [*held, *_notes(run, all_calls)])
     return replace(result, why=why(result))
 
 
@@ -167,11 +167,21 @@ def _resolve(store: Store, reference: str) -> str:
     return ids[int(back)]
 
 
-def _notes(run: dict) -> list[str]:
-    """What an endpoint of this kind cannot show, once for each technique of the run."""
+UNWRITTEN = (
+    "This server reports what it reads from its cache and never what it writes: it caches by itself. An arm that is to write is a prompt "
+    "that nobody has sent before, which a nonce makes sure of; what its write took, or cost, cannot be told."
+)
+
+
+def _notes(run: dict, calls: pd.DataFrame) -> list[str]:
+    """What an endpoint of this kind, and this very one, cannot show, once for each technique of the run."""
     slugs = dict.fromkeys(arm["technique"] for arm in run["settings"].get("arms", []))
     known = [techniques.find(slug) for slug in slugs if techniques.slug_of(slug)]
-    return list(dict.fromkeys(found.notes[run["endpoint_kind"]] for found in known if run["endpoint_kind"] in found.notes))
+    notes = [technique.notes[run["endpoint_kind"]] for technique in known if run["endpoint_kind"] in technique.notes]
+    about_caching = run["endpoint_kind"] == "live" and any("caching" in technique.needs for technique in known)
+    if about_caching and (calls["cache_read_tokens"] > 0).any() and not (calls["cache_write_tokens"] > 0).any():
+        notes.append(UNWRITTEN)
+    return list(dict.fromkeys(notes))
 
 
 def _per_block(trials) -> tuple[float | None, float | None]:

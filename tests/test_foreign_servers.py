@@ -15,7 +15,8 @@ def llama():
     xllamacpp = pytest.importorskip("xllamacpp")
     params = xllamacpp.CommonParams()
     params.model.path = str(models.model_path(models.SMALL))
-    params.n_ctx, params.n_parallel, params.cpuparams.n_threads = 4096, 1, 2
+    params.n_ctx, params.n_parallel, params.cpuparams.n_threads = 4096, 1, 1
+    params.cpuparams_batch.n_threads = 1
     params.verbosity, params.warmup = 0, False
     server = xllamacpp.Server(params)
     yield server.listening_address
@@ -26,10 +27,23 @@ def llama():
 def test_llama_cpps_own_server_caches_by_itself(llama, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("LAB_SETTINGS", str(tmp_path))
     consent.allow(llama, key=False)
-    monkeypatch.setattr(probe, "PREFIX_WORDS", (100,))  # a small model on few cores reads slowly
+    monkeypatch.setattr(probe, "PREFIX_WORDS", (100,))  # a small model on few cores is slow
+    monkeypatch.setattr(probe, "LONG_TOKENS", 32)
     main(["endpoints", "test", llama, "--json"])
     rows = {row["check"]: row for row in json.loads(capsys.readouterr().out)["checks"]}
     assert rows["usage"]["supported"] and rows["token counts"]["supported"] and rows["streaming"]["supported"], rows
     assert "0 tokens written" in rows["caching"]["seen"] and "it caches by itself" in rows["caching"]["seen"]
     assert not rows["structured output"]["supported"] and not rows["tools"]["supported"]
     assert modes.caching_of(llama) == "itself"
+
+
+@pytest.mark.model
+def test_on_it_caching_compares_cold_with_warm_and_says_that_writes_are_not_reported(llama, db, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("LAB_SETTINGS", str(tmp_path))
+    consent.allow(llama, key=False)
+    modes.remember(llama, "itself")
+    flags = ["--runs", "2", "--warmup", "0", "--prefix-tokens", "100", "--answer-tokens", "1", "--max-usd", "9"]
+    assert main(["caching", *flags, "--endpoint", llama, "--model", "m", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert {arm["arm"]: arm["n"] for arm in told["arms"]} == {"uncached": 2, "first use": 2, "cached": 2, "pre-warmed": 2}
+    assert any("never what it writes: it caches by itself" in note for note in told["notes"])

@@ -4,6 +4,7 @@ import gzip
 import json
 import random
 import re
+from pathlib import Path
 
 import anthropic
 import httpx2
@@ -88,6 +89,19 @@ def test_a_coding_agents_first_request_is_answered_and_told_what_was_done(simula
     lines = post(simulated, {**AGENT, "stream": True}).text.splitlines()
     (ended,) = [json.loads(line[6:]) for line in lines if '"message_delta"' in line and line.startswith("data")]
     assert ended["context_management"] == {"applied_edits": []}
+
+
+CASES = {case["name"]: case["body"] for case in json.loads((Path(__file__).parent / "cases" / "requests.json").read_text())}
+
+
+def test_each_body_as_clients_send_it_is_answered_or_refused_by_name(simulated):
+    """What the embedded model, which cannot think, says to the last of them: tests/test_local_llama.py."""
+    details = {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
+    for name, body in CASES.items():
+        reply = post(simulated, {**body, "model": MODEL})
+        assert reply.status_code == (400 if name == "tool-runner" else 200), reply.text
+        if name == "tool-runner":
+            assert reply.json()["error"]["details"] == details
 
 
 def test_a_system_turn_counts_as_prompt_and_may_not_be_first(simulated):

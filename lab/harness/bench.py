@@ -224,7 +224,7 @@ class Bench:
                 "/v1/messages",
                 cast_to=httpx2.Response,
                 body=body,
-                options={"headers": dict(intent.request.headers)},
+                options={"headers": self._headers(intent.request)},
                 stream=True,
                 stream_cls=anthropic.AsyncStream,
             )
@@ -246,6 +246,11 @@ class Bench:
                 call.exchange.close(call.ended_ns, failure)
             call.span.ended_ns = call.exchange.ended_ns if call.exchange else call.ended_ns
         return call
+
+    def _headers(self, request: Request) -> dict[str, str]:
+        """What is said to the lab's own servers alone is no other's business."""
+        own = self.session.endpoint.kind != "live"
+        return {name: value for name, value in request.headers.items() if own or not name.startswith("x-lab-")}
 
     def _now_unread(self) -> int:
         """Now, less the time in which the lab read the last answer: where nothing came after it, a trial ends with the answer itself."""

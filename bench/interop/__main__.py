@@ -26,10 +26,11 @@ from typing import Any
 
 from bench.ground import ENDPOINT, Ended, Ground
 from bench.interop.catalogue import CHECKS, CLIENTS, HERE, KEY, MODELS, SERVERS, Client, Server
-from lab import scrub
+from lab import paths, scrub
 
 INSTALL_S, CLIENT_S, START_S, RUN_S = 600, 600, 90, 900
 EMBEDDED = "smollm2-135m"
+DOCUMENT = paths.ROOT / "docs" / "interop.md"
 
 
 def main() -> int:
@@ -39,20 +40,23 @@ def main() -> int:
     flags.add_argument("--only", nargs="+", metavar="NAME", default=[], help="only those whose name holds one of these words")
     flags.add_argument("--keep", type=Path, metavar="DIR", help="keep what is installed there, and use it the next time")
     flags.add_argument("--no-embedded", action="store_true", help="not against the embedded model: it takes minutes")
+    flags.add_argument("--write", action="store_true", help="put the rows and the recipes into docs/interop.md too")
     chosen = flags.parse_args()
     clients = [client for client in CLIENTS if wanted(client.name, chosen.only)]
     servers = [server for server in SERVERS if wanted(server.name, chosen.only)]
     keep = (chosen.keep or Path(tempfile.mkdtemp(prefix="lab-interop-"))).resolve()
     keep.mkdir(parents=True, exist_ok=True)
     passed = True
+    if chosen.write:
+        write_recipes()
     try:
         if clients and (chosen.clients or not chosen.servers):
-            passed &= try_clients(clients, keep, "--simulated", MODELS["small"])
+            passed &= try_clients(clients, keep, "--simulated", MODELS["small"], chosen.write)
             slow = [client for client in clients if client.embedded]
             if slow and not chosen.no_embedded:
-                passed &= try_clients(slow, keep, "", EMBEDDED)
+                passed &= try_clients(slow, keep, "", EMBEDDED, chosen.write)
         if servers and (chosen.servers or not chosen.clients):
-            try_servers(servers, keep)
+            try_servers(servers, keep, chosen.write)
     finally:
         if not chosen.keep:
             shutil.rmtree(keep, ignore_errors=True)
@@ -63,14 +67,35 @@ def wanted(name: str, only: list[str]) -> bool:
     return not only or any(word.lower() in name.lower() for word in only)
 
 
-def row(*cells: str) -> None:
-    print("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |", flush=True)
+class Table:
+    """A table that is printed row by row; `write` puts each into its place in docs/interop.md as well."""
+
+    def __init__(self, write: bool, *cells: str) -> None:
+        self.write, self.head = write, line(*cells)
+        print(f"\n{self.head}\n{line(*['---'] * len(cells))}", flush=True)
+
+    def row(self, *cells: str) -> None:
+        print(line(*cells), flush=True)
+        if self.write:
+            before, head, after = DOCUMENT.read_text(encoding="utf-8").partition(self.head)
+            table, end, rest = after.partition("\n\n")
+            rows = [line(*cells) if old.startswith(f"| {cells[0]} |") else old for old in table.splitlines()]
+            DOCUMENT.write_text(before + head + "\n".join(rows) + end + rest, encoding="utf-8")
 
 
-def head(*cells: str) -> None:
-    print()
-    row(*cells)
-    row(*["---"] * len(cells))
+def line(*cells: str) -> str:
+    return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
+
+
+def write_recipes() -> None:
+    """Each client's file, whole, under its name."""
+    text = DOCUMENT.read_text(encoding="utf-8")
+    for client in CLIENTS:
+        before, head, after = text.partition(f"### {client.name}\n")
+        opening, _, rest = after.partition("```")
+        language, (_, _, end) = rest.partition("\n")[0], rest.partition("\n```\n")
+        text = f"{before}{head}{opening}```{language}\n{client.path.read_text(encoding='utf-8')}```\n{end}"
+    DOCUMENT.write_text(text, encoding="utf-8")
 
 
 # What is installed where
@@ -110,14 +135,14 @@ def alone(folder: Path, work: Path, **variables: str) -> dict[str, str]:
 # The clients
 
 
-def try_clients(clients: list[Client], keep: Path, mode: str, model: str) -> bool:
-    head(f"client, `serve{mode and ' ' + mode}`", "version", *CHECKS)
+def try_clients(clients: list[Client], keep: Path, mode: str, model: str, write: bool) -> bool:
+    table = Table(write, f"client, `serve{mode and ' ' + mode}`", "version", *CHECKS)
     passed = True
     with served(*([mode] if mode else [])) as url:
         for client in clients:
             told = try_client(client, keep, url, model)
             passed &= all(word in ("ok", "–") for word in told.values())
-            row(client.name, ", ".join(client.packages + client.npm), *told.values())
+            table.row(client.name, ", ".join(client.packages + client.npm), *told.values())
     return passed
 
 
@@ -188,12 +213,12 @@ def judged(check: str, gave: Any) -> str:
 # The servers
 
 
-def try_servers(servers: list[Server], keep: Path) -> None:
+def try_servers(servers: list[Server], keep: Path, write: bool) -> None:
     """Through whatever stands between, the simulated server is what answers; llama.cpp and a mock answer by themselves."""
-    head("server", "version", "`endpoints test`", "`streaming --quick`", "`caching --quick`")
+    table = Table(write, "server", "version", "`endpoints test`", "`streaming --quick`", "`caching --quick`")
     with served("--simulated") as behind:
         for server in servers:
-            row(server.name, ", ".join(server.packages + server.npm) or version(server), *try_server(server, keep, behind))
+            table.row(server.name, ", ".join(server.packages + server.npm) or version(server), *try_server(server, keep, behind))
 
 
 def version(server: Server) -> str:
@@ -245,22 +270,23 @@ def asked(server: Server, work: Path, port: int) -> tuple[str, ...]:
 
 
 def probed(ended: Ended) -> str:
-    """What `endpoints test` says no to, in its own words."""
+    """What `endpoints test` says no to, and how the server caches, in its own words."""
     try:
         checks = json.loads(ended.out)["checks"]
     except ValueError:
         return last(ended)
-    refused = [f"{check['check']}: {check['seen']}" for check in checks if not check["supported"]]
-    return f"{len(checks) - len(refused)} of {len(checks)} yes" + "".join(f"; {words}" for words in refused)
+    told = [f"; {check['check']}: {check['seen']}" for check in checks if not check["supported"] or check["check"] == "caching"]
+    return f"{sum(check['supported'] for check in checks)} of {len(checks)} yes{''.join(told)}"
 
 
 def verdict(ended: Ended) -> str:
-    """A run's headline, or why it ended."""
+    """A run's headline and notes, or why it ended."""
     try:
-        told = json.loads(ended.out)["verdict"]["headline"]
+        told = json.loads(ended.out)
+        words = " ".join([told["verdict"]["headline"], *told["notes"]])
     except (ValueError, LookupError, TypeError):
         return last(ended)
-    return told if ended.code == 0 else f"{told} (exit {ended.code}: {last(ended)})"
+    return words if ended.code == 0 else f"exit {ended.code}: {last(ended)}"
 
 
 def last(ended: Ended) -> str:

@@ -102,7 +102,7 @@ def aimock(folder: Path, port: int, behind: str) -> list[str]:
 MITMPROXY = ("mitmproxy==11.0.2",)
 SERVERS = (
     Server("llama.cpp", llama_cpp, models={"small": "smollm2-135m", "large": "smollm2-135m"}),
-    Server("litellm proxy", litellm_proxy, ("litellm[proxy]==1.97.0",)),
+    Server("litellm proxy", litellm_proxy, ("litellm[proxy]==1.97.0", "fastapi==0.136.3")),
     Server("nginx", nginx, program="nginx"),
     Server("mitmproxy", mitmproxy, MITMPROXY),
     Server("mitmproxy, streaming", mitmproxy_streaming, MITMPROXY),

@@ -171,10 +171,12 @@ def main() -> int:
     def behind(url: str) -> list[Outcome]:
         outcomes = []
         for _ in range(arguments.runs):
-            tokens = rng.choice((11, 24, 48, 96, 160))
+            tokens, gap = rng.choice((11, 24, 48, 96, 160)), rng.choice(SPEEDS_MS)
             control.reset()
-            control.knobs(**knobs(rng, rng.choice(SPEEDS_MS), tokens))
-            outcomes.append(run(url, card.api_key, tokens, 3))
+            control.knobs(**knobs(rng, gap, tokens))
+            outcomes.append(run(url, card.api_key, tokens, 5))
+            if not outcomes[-1].named:
+                print(f"unnamed: {tokens} tokens, {gap} ms apart: {outcomes[-1]}", file=sys.stderr)
         return outcomes
 
     try:

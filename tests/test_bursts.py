@@ -71,8 +71,13 @@ def test_a_real_stream_is_not_suspected(written):
 def test_what_is_too_short_or_read_too_late_tells_nothing():
     assert bursts.stream(arrivals(*[500] * 7), 0).held is None
     assert bursts.stream([], 0).held is None
-    assert bursts.stream(arrivals(*[500] * 11), 0, lag_ns=40 * MS).held is None
-    assert bursts.stream(buffered(48, 5, 5, 4096), 0, lag_ns=80 * MS).held is None
+    assert bursts.stream(buffered(48, 5, 5, 4096), 0, lag_ns=90 * MS).held is None
+
+
+def test_one_answer_that_a_late_client_read_at_once_proves_nothing_and_three_do():
+    late, in_time = (bursts.stream(arrivals(*[500] * 48), 0, lag_ns=lag * MS) for lag in (150, 140))
+    assert bursts.judge([in_time]).held == 1
+    assert bursts.judge([late, late]) is None and bursts.judge([late] * 3).held == 3
 
 
 def test_a_long_answer_in_one_piece_is_no_stream():

@@ -24,7 +24,7 @@ APART_NS = 20_000_000
 PLAIN = 20
 """Pieces at once that a fast model and a machine that was late for a moment do not explain; fewer must repeat themselves."""
 WRITTEN_NS = 3_000_000
-"""What a piece may take to write: a client whose loop was late for as long as the whole answer proves nothing."""
+"""What a piece takes a fast model: a client whose loop was late for as long as the whole answer may have missed it."""
 LONG_CHARACTERS = 400
 """So much text at one instant was not written then, in however few pieces."""
 EVENT_BYTES = 118
@@ -42,7 +42,9 @@ class Stream(NamedTuple):
     kib: int | None
     """4, 8 or 16 where the bursts are about as long as a buffer of that size."""
     held: bool | None
-    """Whether it was held back; None where the answer is too short, or the client was too late, to tell."""
+    """Whether it was held back; None where the answer is too short, or the client's own lateness would explain it."""
+    late: bool = False
+    """Whether the client was late enough to have missed all of a fast answer, so that this one alone proves nothing."""
 
     @property
     def words(self) -> str:
@@ -54,7 +56,7 @@ class Stream(NamedTuple):
     @property
     def plain(self) -> bool:
         """Whether it is held back so plainly that no other stream need say the same."""
-        return bool(self.held) and (self.bursts > 1 or self.pieces >= PLAIN)
+        return bool(self.held) and not self.late and (self.bursts > 1 or self.pieces >= PLAIN)
 
 
 CAUSE = (
@@ -98,7 +100,7 @@ def stream(pieces: Iterable[tuple[int, int]], sent_ns: int | None, lag_ns: int =
     quick_ns = sum(burst[-1][0] - burst[0][0] for burst in bursts)
     if len(bursts) > 1:
         waited_ns = (span_ns - quick_ns) / (len(bursts) - 1)
-        late = lag_ns > waited_ns / 2
+        late = lag_ns > waited_ns
     else:
         waited_ns = 0 if sent_ns is None else texts[0][0] - sent_ns
         late = lag_ns > WRITTEN_NS * len(texts)
@@ -106,9 +108,9 @@ def stream(pieces: Iterable[tuple[int, int]], sent_ns: int | None, lag_ns: int =
     told |= span_ns == 0 and sum(characters for _, characters in texts) >= LONG_CHARACTERS
     at_once = quick_ns <= AT_ONCE_NS * (len(texts) - len(bursts))
     held: bool | None = told and at_once and waited_ns >= APART_NS
-    if (held and late) or (not told and len(texts) < FEWEST):
+    if (held and late and len(bursts) > 1) or (not told and len(texts) < FEWEST):
         held = None
-    return Stream(len(texts), len(bursts), span_ns, _buffer(full) if len(bursts) > 1 else None, held)
+    return Stream(len(texts), len(bursts), span_ns, _buffer(full) if len(bursts) > 1 else None, held, late)
 
 
 def _bursts(texts: Sequence[tuple[int, int]]) -> list[list[tuple[int, int]]]:

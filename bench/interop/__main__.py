@@ -19,6 +19,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +27,7 @@ from typing import Any
 
 from bench.ground import ENDPOINT, Ended, Ground
 from bench.interop.catalogue import CHECKS, CLIENTS, HERE, KEY, MODELS, SERVERS, Client, Server
-from lab import paths, scrub
+from lab import paths, scrub, techniques
 
 INSTALL_S, CLIENT_S, START_S, RUN_S = 600, 600, 90, 900
 EMBEDDED = "smollm2-135m"
@@ -187,7 +188,7 @@ def words(client: Client, printed: str, ended: str) -> dict[str, str]:
     for line in printed.splitlines():
         with contextlib.suppress(ValueError):
             gave = json.loads(line) if line.startswith("{") else gave
-    if not gave:
+    if not gave and printed.strip():
         ended = f"{ended}: {scrub.text(printed.strip()[-160:], 160)}"
     has = re.findall(r"^(?:def|export async function) (\w+)", client.path.read_text(encoding="utf-8"), re.MULTILINE)
     return {check: judged(check, gave[check]) if check in gave else ended if check in has else "–" for check in CHECKS}
@@ -275,18 +276,23 @@ def probed(ended: Ended) -> str:
         checks = json.loads(ended.out)["checks"]
     except ValueError:
         return last(ended)
-    told = [f"; {check['check']}: {check['seen']}" for check in checks if not check["supported"] or check["check"] == "caching"]
+    told = [f"; {check['check']}: {short(check['seen'])}" for check in checks if not check["supported"] or check["check"] == "caching"]
     return f"{sum(check['supported'] for check in checks)} of {len(checks)} yes{''.join(told)}"
 
 
 def verdict(ended: Ended) -> str:
-    """A run's headline and notes, or why it ended."""
+    """A run's headline and what its notes say of the server, or why it ended."""
+    kinds = {note for technique in techniques.all_techniques() for note in technique.notes.values()}
     try:
         told = json.loads(ended.out)
-        words = " ".join([told["verdict"]["headline"], *told["notes"]])
+        words = ". ".join([told["verdict"]["headline"], *(short(note) for note in told["notes"] if note not in kinds)])
     except (ValueError, LookupError, TypeError):
         return last(ended)
     return words if ended.code == 0 else f"exit {ended.code}: {last(ended)}"
+
+
+def short(text: str) -> str:
+    return textwrap.shorten(text, 130, placeholder=" …")
 
 
 def last(ended: Ended) -> str:

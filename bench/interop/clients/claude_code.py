@@ -11,14 +11,12 @@ os.environ["CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC"] = "1"
 
 model, modest = os.environ["LAB_MODEL"], []
 if model.startswith("smollm2"):
-    # The embedded model holds 8,191 tokens, and Claude Code's own prompt has 12,000; it neither thinks nor finds an end soon.
-    modest = ["--system-prompt", "Be brief."]
-    os.environ |= {"MAX_THINKING_TOKENS": "0", "CLAUDE_CODE_MAX_OUTPUT_TOKENS": "300"}
+    # The embedded model holds 8,191 tokens, Claude Code's whole prompt has 12,000 and its bare one 1,000; and it does not think.
+    modest, os.environ["MAX_THINKING_TOKENS"] = ["--bare"], "0"
 
 
 def claude(prompt, *flags):
-    tools = [] if "--tools" in flags or not modest else ["--tools", ""]
-    command = ["claude", "-p", prompt, "--model", model, "--output-format", "stream-json", "--verbose", *modest, *tools, *flags]
+    command = ["claude", *modest, "-p", prompt, "--model", model, "--output-format", "stream-json", "--verbose", *flags]
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     if not lines or lines[-1].get("is_error"):

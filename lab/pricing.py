@@ -109,18 +109,6 @@ def is_declined(iteration: Mapping[str, Any], iterations: Iterable[Mapping[str, 
 ANSWERING = ("message", "fallback_message")
 
 
-def prompt_tokens(usage: Mapping[str, Any]) -> int | None:
-    """The length of a call's prompt: that of its longest iteration, of which each has read its own."""
-    lengths = [_prompt(entry) for entry in [*(usage.get("iterations") or ()), usage] if entry.get("input_tokens") is not None]
-    return max(lengths[:-1] or lengths, default=None)
-
-
-def _prompt(counts: Mapping[str, Any]) -> int:
-    return (
-        int(counts.get("input_tokens") or 0) + int(counts.get("cache_read_input_tokens") or 0) + sum(n or 0 for n in cache_writes(counts))
-    )
-
-
 def _of_one(model: str, usage: Mapping[str, Any], day: date, rows: Sequence[Price], batch: bool, fast: bool) -> float | None:
     held = price(model, day, rows)
     if held is None:

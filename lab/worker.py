@@ -189,6 +189,7 @@ def join(store: Store, config: BenchmarkConfig) -> tuple[BenchmarkConfig, Joined
         stored["max_usd"] = config.max_usd
     # A sum that is given anew is the most from here on; else all sessions together keep to the run's.
     rows = calls.astype(object).where(calls.notna(), None).to_dict("records")
+    rows = [row | {"iterations": shapes.iterations(shapes.parsed(row["iterations"]))} for row in rows]
     spent = stored_usd(run.endpoint_kind, rows) if config.max_usd is None else 0.0
     return config_of(**stored), Joined(run, complete, begun, spent, sessions, _differences(store, run_id, settings["headline"]))
 

@@ -6,6 +6,7 @@ import json
 import random
 from dataclasses import asdict, replace
 
+import duckdb
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -161,10 +162,20 @@ def test_rows_from_before_the_count_was_kept_are_counted_by_their_tokens():
     priced = empty | {"model": MODEL, "cost_usd": 0.25, "input_tokens": 1}
     unpriced = empty | {"model": NO_PRICE, "input_tokens": 1000, "output_tokens": 0}
     parts = [{"type": "compaction", "input_tokens": 500}, {"type": "message", "input_tokens": 500, "output_tokens": 0}]
-    several = empty | {"model": NO_PRICE, "input_tokens": 500, "output_tokens": 0, "iterations": json.dumps(parts)}
+    several = empty | {"model": NO_PRICE, "input_tokens": 500, "output_tokens": 0, "iterations": parts}
     strange = empty | {"model": MODEL, "cost_usd": -1000.0}
     assert stored_usd("live", [priced, unpriced, several, strange, empty | {"model": MODEL}]) == pytest.approx(0.25 + 1 + 1)
     assert stored_usd("local", [unpriced]) == 0
+
+
+@pytest.mark.parametrize("kept", ["7", "[7, null]", '[{"type": ["x"], "model": 7, "input_tokens": "abc"}]'])
+def test_a_run_goes_on_whatever_its_database_holds_of_iterations(db, kept):
+    with charging(DOLLAR) as server:
+        run_id, _, _ = measured(server, MODEL, runs=1, warmup=0, max_usd=50)
+        with duckdb.connect(str(db)) as connection:
+            connection.execute(f"UPDATE calls SET counted_usd = NULL, cost_usd = NULL, iterations = '{kept}'")
+        _, joined = worker.join(Store(), config_of(technique="streaming", join_run=run_id, runs=2))
+    assert joined.spent_usd == 0
 
 
 def test_what_a_live_call_counted_is_what_its_row_says():

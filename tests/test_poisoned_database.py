@@ -23,6 +23,8 @@ TOKENS = (
     "input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "physical_cache_tokens", "output_tokens",
     "thinking_tokens",
 )  # fmt: skip
+ITERATIONS = f"""'[{{"type": "compaction", "input_tokens": {BIG}, "output_tokens": "{BIG}", "cache_read_input_tokens": "{BIG}"}},
+    {{"type": "compaction", "input_tokens": "{BIG}", "output_tokens": {BIG}}}, {{"type": ["x"], "model": 7}}, 7]'"""
 INSTANTS = (
     "dns_ns", "connected_ns", "tls_ns", "sent_ns", "headers_ns", "first_byte_ns", "message_start_ns", "thinking_started_ns",
     "first_thinking_ns", "first_text_ns", "first_sentence_ns", "first_tool_ns", "last_text_ns", "last_token_ns", "ended_ns", "loop_lag_ns",
@@ -52,13 +54,14 @@ def settings(value: str) -> str:
 
 NUMBERS = {
     "largest tokens, no prices": f"""
-        UPDATE calls SET {to_all(TOKENS, INT)}, cost_usd = 'nan', server_ms = '{{"queue": "NaN", "prefill": {{"a": [1]}}, "decode": 1e400}}'
+        UPDATE calls SET {to_all(TOKENS, INT)}, cost_usd = 'nan', iterations = {ITERATIONS},
+            server_ms = '{{"queue": "NaN", "prefill": {{"a": [1]}}, "decode": 1e400}}'
             WHERE run_id = $run;
         UPDATE trials SET quality = 'nan', cost_usd = 'inf', deadline_ms = '-inf' WHERE run_id = $run
     """,
     "tokens below zero, prices beyond all sums": f"""
         UPDATE calls SET {to_all(TOKENS, -INT - 1)}, http_status = -1, attempt = {INT}, cost_usd = 1e308,
-            server_ms = '{{"queue": NaN, "prefill": null, "decode": "<b>1</b>"}}' WHERE run_id = $run;
+            iterations = '7', server_ms = '{{"queue": NaN, "prefill": null, "decode": "<b>1</b>"}}' WHERE run_id = $run;
         UPDATE trials SET quality = 1e308, cost_usd = -1e308, deadline_ms = 1e308 WHERE run_id = $run
     """,
     "instants as far apart as can be": f"""

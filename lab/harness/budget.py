@@ -84,7 +84,7 @@ def _stored(kind: EndpointKind, row: Mapping[str, Any]) -> float:
     usage: dict[str, Any] = {name: row[name] for name in ("input_tokens", "output_tokens", "speed", "service_tier", "inference_geo")}
     usage["cache_read_input_tokens"] = row["cache_read_tokens"]
     usage["cache_creation"] = {f"ephemeral_{ttl}_input_tokens": row[f"cache_write_{ttl}_tokens"] for ttl in ("5m", "1h")}
-    usage["iterations"] = json.loads(row["iterations"]) if row["iterations"] else None
+    usage["iterations"] = row["iterations"]
     known = usage["input_tokens"] is not None or usage["output_tokens"] is not None
     return counted_usd(kind, row["served_model"] or row["model"], usage) if known else 0.0
 

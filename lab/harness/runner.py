@@ -593,9 +593,8 @@ def clocks(finished: FinishedTrial) -> dict[str, float | None]:
     def ms(at_ns: int | None) -> float | None:
         return (at_ns - row.started_ns) / 1e6 if at_ns is not None and row.outcome in ("ok", "mismatch") else None
 
-    tokens = [at for at in (first.first_thinking_ns, first.first_text_ns, first.first_tool_ns) if at is not None] if first else []
     wait_ns = (first.first_text_ns or first.ended_ns) if first else None
-    return {"wait_ms": ms(wait_ns), "ttft_ms": ms(min(tokens, default=None)), "total_ms": ms(row.ended_ns)}
+    return {"wait_ms": ms(wait_ns), "ttft_ms": ms(first.first_token_ns if first else None), "total_ms": ms(row.ended_ns)}
 
 
 def timer_step_ns() -> int:

@@ -25,13 +25,13 @@ CREATE OR REPLACE MACRO tokens_in(call) AS
 
 -- The iterations of a call that sampled several times (usage.iterations): compaction, an advisor, a fallback, tools of the server.
 CREATE OR REPLACE MACRO iterations_of(call) AS TRY(json_transform(call.iterations, '[{
-    "type": "VARCHAR", "declined": "BOOLEAN", "input_tokens": "BIGINT", "output_tokens": "BIGINT",
-    "cache_read_input_tokens": "BIGINT", "cache_creation_input_tokens": "BIGINT"}]'));
+    "type": "VARCHAR", "input_tokens": "UINTEGER", "output_tokens": "UINTEGER",
+    "cache_read_input_tokens": "UINTEGER", "cache_creation_input_tokens": "UINTEGER"}]'));
 
 -- How long the prompt was: of several iterations that of the longest, since each has read its own.
 CREATE OR REPLACE MACRO prompt_of(call) AS CASE WHEN call.input_tokens IS NOT NULL THEN coalesce(
     list_max(list_transform(iterations_of(call), lambda part:
-        part.input_tokens + coalesce(part.cache_read_input_tokens, 0) + coalesce(part.cache_creation_input_tokens, 0))),
+        part.input_tokens::BIGINT + coalesce(part.cache_read_input_tokens, 0) + coalesce(part.cache_creation_input_tokens, 0))),
     tokens_in(call)) END;
 
 -- What the iterations add to the counts at the top, which are those of the answering ones alone; a declined one is not billed.

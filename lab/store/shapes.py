@@ -59,16 +59,19 @@ def models(value: Any) -> dict[str, str]:
 
 
 def iterations(value: Any) -> list[dict[str, Any]]:
-    """`calls.iterations`: words and counts of each sampling."""
-    return [
-        {
-            name: part[:200] if isinstance(part, str) else part
-            for name, part in entry.items()
-            if isinstance(part, (str, bool)) or _is_count(part)
-        }
-        for entry in value[:1000]
-        if isinstance(entry, dict)
-    ]
+    """`calls.iterations`: what is known of each sampling, words as words and counts as counts; empty where it is no list."""
+    entries = [entry for entry in value[:1000] if isinstance(entry, dict)] if isinstance(value, list) else []
+    return [_iteration(entry) for entry in entries]
+
+
+def _iteration(entry: dict[str, Any]) -> dict[str, Any]:
+    kept: dict[str, Any] = {name: entry[name][:200] for name in ("type", "model") if isinstance(entry.get(name), str)}
+    kept |= {name: part for name, part in entry.items() if name.endswith("_tokens") and _is_count(part) and part < 2**31}
+    if entry.get("declined") is True:
+        kept["declined"] = True
+    if isinstance(split := entry.get("cache_creation"), dict):
+        kept["cache_creation"] = _iteration(split)
+    return kept
 
 
 def facts(value: Any) -> dict[str, Any]:

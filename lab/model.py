@@ -28,6 +28,10 @@ SpanKind = Literal["trial", "call", "tool", "route", "join"]
 class LabError(Exception):
     """A user's mistake or an obstacle outside the lab: one sentence that says what happened and what to do next."""
 
+    def __str__(self) -> str:
+        """On one line, whatever it quotes: a name with a line break in it must not look like two sentences."""
+        return "⏎".join(super().__str__().splitlines())
+
 
 def new_id() -> str:
     """A UUIDv7 (RFC 9562): sorts by creation time and is unique across databases."""

@@ -45,3 +45,9 @@ def test_a_secrets_file_of_another_shape_breaks_nothing(inputs, text):
 def test_a_limit_beyond_every_number_is_no_limit(inputs):
     with pytest.raises(LabError, match="limit"):
         gate.judge(inputs.result, f"cached p50 ttft_ms < {'9' * 400}")
+
+
+def test_a_sentence_stays_one_line_whatever_it_quotes():
+    with pytest.raises(LabError) as refusal:
+        definitions.parse_lines('{"prompt": "x", "a\\nb\\u2028c": 1}')
+    assert str(refusal.value) == "line 1: a⏎b⏎c: Extra inputs are not permitted."

@@ -231,12 +231,17 @@ def technique_of(agents: Mapping[str, Agent], metric: str = "total_ms") -> Techn
 
     async def trial(bench, arm: str, knobs: Knobs, task: Task) -> Any:
         agent, more = agents[arm], (bench,) if takes_bench[arm] else ()
+        answer = None
         with unseen.counting(blocking.ThreadTransport) as past:
-            if _is_async(agent):
-                answer = await agent(bench.client, task, *more)
-            else:
-                async with blocking.beside(bench.client) as client:
-                    answer = await asyncio.to_thread(agent, client, task, *more)
+            try:
+                if _is_async(agent):
+                    answer = await agent(bench.client, task, *more)
+                else:
+                    async with blocking.beside(bench.client) as client:
+                        answer = await asyncio.to_thread(agent, client, task, *more)
+            except Exception:
+                if not past:
+                    raise
         if past:
             bench.failed = bench.failed or ("unseen_call", _past_words(arm, past))
         # What was never awaited is not made text: the runner names it.

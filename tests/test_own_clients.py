@@ -75,6 +75,26 @@ def plain_without_await(client, task):
     return asks(client, task)
 
 
+async def starts_and_leaves(client, task):
+    started = asyncio.ensure_future(asks(client, task))
+    await asyncio.sleep(0.001)
+    started.add_done_callback(lambda task: task.cancelled() or task.exception())
+    return "on its way"
+
+
+async def makes_do(client, task):
+    try:
+        return (await client.messages.create(**body(most=-1))).content[0].text
+    except anthropic.APIError:
+        return "the API refused"
+
+
+async def reads_the_beginning(client, task):
+    async with client.messages.stream(**body(most=64)) as stream:
+        async for text in stream.text_stream:
+            return text
+
+
 def test_a_plain_function_is_measured_on_the_loop_s_own_sockets(lab):
     result = lab.compare({"whole": blocking, "streamed": blocking_stream}, tasks=["x"], runs=2, warmup=0, metric="wait_ms")
     calls, trials = result.calls(), result.trials()
@@ -117,16 +137,22 @@ def test_a_plain_function_past_its_deadline_gets_nothing_more(lab, simulated):
 
 def test_an_arm_without_a_call_fails_by_name_and_is_never_faster(lab, monkeypatch):
     monkeypatch.setattr(runner, "FAILURES_IN_A_ROW", 99)
-    odd = {"Never": never, "Forgets": forgets, "Unawaited": answers_unawaited, "Plain": plain_without_await}
+    odd = {"Never": never, "Forgets": forgets, "Unawaited": answers_unawaited, "Plain": plain_without_await, "Leaves": starts_and_leaves}
     with pytest.raises(LabError, match=r"Every trial of (\w+) failed \(2 of 2\): .*\1"):
         lab.compare({"asks": asks} | odd, tasks=["x"], runs=2, warmup=0)
     read = lab.read()
     failed = read.trials().query("arm != 'asks'")
-    assert read.found.run["status"] == "failed" and read.summary()["failed"].tolist() == [0, 2, 2, 2, 2]
-    kinds = {"Never": "no_call", "Forgets": "not_awaited", "Unawaited": "not_awaited", "Plain": "not_awaited"}
+    assert read.found.run["status"] == "failed" and read.summary()["failed"].tolist() == [0, 2, 2, 2, 2, 2]
+    kinds = dict.fromkeys(odd, "not_awaited") | {"Never": "no_call"}
     assert dict(zip(failed["arm"], failed["error_kind"], strict=True)) == kinds
     assert all(arm in text for arm, text in zip(failed["arm"], failed["error_text"], strict=True))
     assert "faster" not in read._repr_html_()
+
+
+def test_an_arm_whose_calls_all_failed_is_not_faster_and_one_that_stops_reading_is_measured(lab):
+    with pytest.raises(LabError, match=r"Every trial of makes do failed \(2 of 2\): invalid_request_error"):
+        lab.compare({"asks": asks, "makes do": makes_do, "begins": reads_the_beginning}, tasks=["x"], runs=2, warmup=0)
+    assert lab.read().summary()["failed"].to_dict() == {"asks": 0, "makes do": 2, "begins": 0}
 
 
 def own_async(other):
@@ -164,6 +190,14 @@ def own_httpx(other):
     return agent
 
 
+def own_that_is_refused(other):
+    async def agent(client, task):
+        async with anthropic.AsyncAnthropic(**other) as own:
+            await own.messages.create(**body(most=-1))
+
+    return agent
+
+
 def own_and_ours(other):
     async def agent(client, task):
         return await asks(client, task) + await own_async(other)(client, task)
@@ -174,11 +208,12 @@ def own_and_ours(other):
 def test_a_client_that_the_lab_does_not_see_is_named(lab, other, monkeypatch):
     monkeypatch.setattr(runner, "FAILURES_IN_A_ROW", 99)
     makers = {"SDK": own_async, "Blocking": own_blocking, "Pool": own_in_a_pool, "httpx": own_httpx, "Both": own_and_ours}
+    makers["Refused"] = own_that_is_refused
     words = r"1 call of \1 went past the lab's client \(1 to 127\.0\.0\.1\)"
     with pytest.raises(LabError, match=rf"Every trial of (\w+) failed \(1 of 1\): {words}"):
         lab.compare({"asks": asks, **{name: maker(other) for name, maker in makers.items()}}, tasks=["x"], runs=1, warmup=0)
     failed = lab.read().trials().query("arm != 'asks'")
-    assert set(failed["error_kind"]) == {"unseen_call"} and len(failed) == 5
+    assert set(failed["error_kind"]) == {"unseen_call"} and len(failed) == 6
     assert all(f"1 call of {arm} went past" in text for arm, text in zip(failed["arm"], failed["error_text"], strict=True))
 
 

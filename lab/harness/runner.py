@@ -440,14 +440,22 @@ class BenchmarkRunner:
             if text not in self.noted:
                 self.noted.add(text)
                 self._note(text)
-        if row.outcome == "ok" and all(call.intent.role in NOT_MEASURED for call in bench.calls):
-            row.outcome, row.error_kind, row.error_text = (
-                "failed",
-                "no_call",
-                (f"{row.arm} made no call through the lab's client, so nothing was measured: use the client that it is given."),
-            )
+        asked = [call.reading for call in bench.calls if call.intent.role not in NOT_MEASURED]
+        # One that the caller stopped reading has been measured up to there.
+        if row.outcome == "ok" and not any(reading.error_kind is None or reading.message_start_ns for reading in asked):
+            row.outcome = "failed"
             if unawaited:
                 row.error_kind, row.error_text = "not_awaited", text
+            elif not asked:
+                row.error_kind = "no_call"
+                row.error_text = (
+                    f"{row.arm} made no call through the lab's client, so nothing was measured: use the client that it is given."
+                )
+            elif all(reading.error_kind == "cancelled" for reading in asked):
+                row.error_kind = "not_awaited"
+                row.error_text = f"{row.arm} ended before any of its calls was answered: `await` what it starts."
+            else:
+                row.error_kind, row.error_text = asked[-1].error_kind, asked[-1].error_text
         return answer
 
     async def _judge(self, bench: Bench, task: Task, answer: str) -> float | None:

@@ -148,8 +148,8 @@ def knobs(rng: random.Random, gap_ms: float, tokens: int) -> dict:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=50, help="runs for each kind of buffer")
-    parser.add_argument("--streams", type=int, default=1000, help="unbuffered streams, one in fifty of the embedded model")
+    parser.add_argument("--runs", type=int, default=50, help="runs for each kind of buffer; 0: none")
+    parser.add_argument("--streams", type=int, default=1000, help="unbuffered streams, one in fifty of the embedded model; 0: none")
     arguments = parser.parse_args()
     ground = Ground()
     os.environ.update({name: value for name, value in ground.environment.items() if name.startswith("LAB_")}, LAB_IGNORE_KEYS="1")
@@ -174,7 +174,7 @@ def main() -> int:
             tokens, gap = rng.choice((11, 24, 48, 96, 160)), rng.choice(SPEEDS_MS)
             control.reset()
             control.knobs(**knobs(rng, gap, tokens))
-            outcomes.append(run(url, card.api_key, tokens, 5))
+            outcomes.append(run(url, card.api_key, tokens, 3))
             if not outcomes[-1].named:
                 print(f"unnamed: {tokens} tokens, {gap} ms apart: {outcomes[-1]}", file=sys.stderr)
         return outcomes
@@ -204,7 +204,7 @@ def main() -> int:
             wrong += sum(outcome.named for outcome in outcomes)
             tell(f"unbuffered, {gap} ms a token", outcomes)
         local = processes.local_server()
-        outcomes = [run(local.base_url, local.api_key, 48, 10) for _ in range(max(1, arguments.streams // 500))]
+        outcomes = [run(local.base_url, local.api_key, 48, 10) for _ in range(-(-arguments.streams // 500))]
         wrong += sum(outcome.named for outcome in outcomes)
         tell("unbuffered, embedded model", outcomes)
     finally:

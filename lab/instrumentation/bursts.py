@@ -8,6 +8,7 @@ a replay                          :::    when the whole answer is there
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
 
@@ -95,22 +96,25 @@ def stream(pieces: Iterable[tuple[int, int]], sent_ns: int | None, lag_ns: int =
     if not texts:
         return Stream(0, 0, 0, None, None)
     bursts = _bursts(texts)
-    full = bursts[:-1] or bursts  # the last one is what was left
     span_ns = texts[-1][0] - texts[0][0]
     quick_ns = sum(burst[-1][0] - burst[0][0] for burst in bursts)
-    if len(bursts) > 1:
-        waited_ns = (span_ns - quick_ns) / (len(bursts) - 1)
+    at_once = quick_ns <= AT_ONCE_NS * (len(texts) - len(bursts))
+    pauses = [after[0][0] - before[-1][0] for before, after in pairwise(bursts)]
+    full = bursts[:-1] or bursts
+    if pauses and pauses[-1] < APART_NS and len(bursts[-1]) < TOGETHER:
+        pauses.pop()  # the last burst is what was left at the end, however soon that came
+    if pauses:
+        waited_ns = sum(pauses) / len(pauses)
         late = lag_ns > waited_ns
     else:
         waited_ns = 0 if sent_ns is None else texts[0][0] - sent_ns
         late = lag_ns > WRITTEN_NS * len(texts)
     told = len(texts) >= FEWEST and median(map(len, full)) >= TOGETHER
     told |= span_ns == 0 and sum(characters for _, characters in texts) >= LONG_CHARACTERS
-    at_once = quick_ns <= AT_ONCE_NS * (len(texts) - len(bursts))
     held: bool | None = told and at_once and waited_ns >= APART_NS
-    if (held and late and len(bursts) > 1) or (not told and len(texts) < FEWEST):
+    if (held and late and pauses) or (not told and len(texts) < FEWEST):
         held = None
-    return Stream(len(texts), len(bursts), span_ns, _buffer(full) if len(bursts) > 1 else None, held, late)
+    return Stream(len(texts), len(pauses) + 1, span_ns, _buffer(full) if pauses else None, held, late)
 
 
 def _bursts(texts: Sequence[tuple[int, int]]) -> list[list[tuple[int, int]]]:

@@ -5,6 +5,7 @@ import contextlib
 import json
 import random
 from dataclasses import asdict, replace
+from datetime import date
 
 import duckdb
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from bench import budgets
 from bench.raw_server import RawServer, message
-from lab import results, worker
+from lab import pricing, results, worker
 from lab.cli import main as cli
 from lab.endpoints import consent
 from lab.endpoints.registry import Endpoint
@@ -99,6 +100,21 @@ async def test_within_a_trial_no_call_starts_beyond_the_cap(trial):
     assert "$2.0000 of $2.00 spent" in made.text
 
 
+async def test_calls_that_a_trial_gives_up_count_before_its_next_one_starts():
+    async def impatient(bench, arm, knobs, task):
+        if bench.dry:
+            return
+        for _ in range(5):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(bench.call(Request(ASKED | {"max_tokens": 2500}, stream=False)), 0.1)
+
+    with RawServer(lambda connection: connection.silence(5)) as server:
+        made = a_runner(server, impatient, max_usd=2)
+        await made.run()
+    assert len(asked(server)) == 2, "each may have cost a dollar for its answer alone"
+    assert (made.status, made.sink.trials[0].trial.error_kind) == ("interrupted", "budget")
+
+
 async def test_an_answer_that_tells_no_usage_counts_at_its_longest():
     with charging(None) as server:
         made = a_runner(server, five_calls, max_usd=5)
@@ -116,6 +132,9 @@ def test_a_call_that_is_cut_off_counts_its_prompt_and_its_longest_answer():
     assert nothing["input_tokens"] >= 40 and nothing["output_tokens"] == 10
     assert billable(Reading(error_kind="connect"), ASKED, None, sent=False) == {}
     assert billable(Reading(error_kind="overloaded_error"), ASKED, 529, sent=True) == {}
+    parts = [{"type": "compaction", "input_tokens": 500}, {"type": "message", "input_tokens": 100, "output_tokens": 1}]
+    several = billable(replace(begun, usage=begun.usage | {"iterations": parts}), ASKED, 200, sent=True)
+    assert pricing.cost_usd(MODEL, several, date.today()) == pytest.approx((500 + 100) * 100e-6 + 10 * 400e-6)
     whole = Reading(usage={"input_tokens": 100, "output_tokens": 3}, stop_reason="end_turn")
     assert billable(whole, ASKED, 200, sent=True)["output_tokens"] == 3
 

@@ -203,7 +203,9 @@ def test_an_answer_without_a_mark_is_a_sentence_as_a_whole():
     assert read.first_sentence_ns == 2_000_000
 
 
-@pytest.mark.parametrize("passed", [b"event: news\ndata: {broken\n\n", b": comment\n\n", b"data: [DONE]\n\n", b"data:\n\n"])
+@pytest.mark.parametrize(
+    "passed", [b"event: news\ndata: {broken\n\n", b"event: ping\ndata: pong\n\n", b": comment\n\n", b"data: [DONE]\n\n", b"data:\n\n"]
+)
 def test_events_of_other_names_comments_and_the_end_mark_of_another_api_are_passed_over(passed):
     exchange = exchange_of({"type": "new_thing", "x": 1}, delta("text_delta", text="Hi"), *STOP)
     exchange.chunks.insert(1, (1, passed))
@@ -211,7 +213,7 @@ def test_events_of_other_names_comments_and_the_end_mark_of_another_api_are_pass
     assert read.text == "Hi" and read.error_kind is None and read.arrivals[0].kind == "new_thing"
 
 
-@pytest.mark.parametrize("broken", [b"data: {broken\n\n", b"event: ping\ndata: pong\n\n", b"event: message_stop\ndata: 5\n\n"])
+@pytest.mark.parametrize("broken", [b"data: {broken\n\n", b"event: message_stop\ndata: 5\n\n"])
 def test_an_event_of_the_api_whose_data_is_no_json_is_not_passed_over_in_silence(broken):
     exchange = exchange_of(delta("text_delta", text="Hi"), *STOP)
     exchange.chunks.insert(1, (1, broken))
@@ -223,6 +225,12 @@ def test_an_event_that_spans_chunks_happened_when_its_last_byte_came():
     _, whole = exchange.chunks[0]
     exchange.chunks[:1] = [(100, whole[:20]), (200, whole[20:-1]), (300, whole[-1:])]
     assert messages.read(exchange).first_text_ns == 300
+
+
+def test_a_tool_is_asked_with_integers_of_any_length():
+    block = {"type": "tool_use", "id": "t", "name": "look", "input": {"id": 2**64 - 1}}
+    read = messages.read(exchange_of({"type": "content_block_start", "index": 0, "content_block": block}, *STOP))
+    assert (read.error_kind, read.content) == (None, [block])
 
 
 def test_tool_input_comes_together_from_its_pieces():

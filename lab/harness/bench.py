@@ -205,9 +205,11 @@ class Bench:
                 break
             call.repeated = True
             await sleep_s(wait_s)
-        reading = await call.read(self._turn)
-        if self.session.budget.usd is not None:
-            self._count(call)
+        try:
+            reading = await call.read(self._turn)
+        finally:
+            if self.session.budget.usd is not None:
+                self._count(call)
         self._read_ns = (call.span.ended_ns, now_ns())
         if begun:
             begun.set()  # who waits for the first byte of a call that failed must not wait for ever
@@ -245,6 +247,8 @@ class Bench:
             if call.exchange:
                 call.exchange.close(call.ended_ns, failure)
             call.span.ended_ns = call.exchange.ended_ns if call.exchange else call.ended_ns
+            if isinstance(failure, asyncio.CancelledError) and self.session.budget.usd is not None:
+                self._count(call)
         return call
 
     def _headers(self, request: Request) -> dict[str, str]:

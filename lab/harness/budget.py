@@ -70,6 +70,9 @@ def billable(reading: Reading, body: Mapping[str, Any], status: int | None, sent
         usage["input_tokens"] = prompt_tokens(body)
     if not whole or usage.get("output_tokens") is None:
         usage["output_tokens"] = max(usage.get("output_tokens") or 0, _most(body))
+        if listed := usage.get("iterations"):
+            # What it lists of the answer itself is not its longest: the counts at the top stand in for it.
+            usage["iterations"] = [part for part in listed if part.get("type") not in pricing.ANSWERING]
     return usage
 
 
@@ -119,7 +122,7 @@ def unbounded(body: Mapping[str, Any]) -> list[str]:
 
 
 def prompt_tokens(body: Mapping[str, Any]) -> int:
-    """No fewer tokens than a prompt has in any model's tokenizer: one for two ASCII characters, and one for each byte of all others.
+    """No fewer tokens than a prompt of words, code or JSON has: one for two ASCII characters, and one for each byte of all others.
 
     English has three to four characters a token, code and JSON two to three.
     """

@@ -37,10 +37,9 @@ NAMES = (
     "content_block_stop",
     "message_delta",
     "message_stop",
-    "ping",
     "error",
 )
-"""The API's events: where the data of one is broken the answer is. An event of another name may come, and is passed over."""
+"""The API's events that say something: where the data of one is broken the answer is. A ping's, or another event's, is passed over."""
 ERROR_SHAPE = "not a Messages API's answer"
 DONE = b"[DONE]"
 """How some gateways end a stream, in the manner of another API."""
@@ -167,8 +166,8 @@ def _event(block: bytes) -> tuple[str, dict] | None:
 
 
 def _integer(digits: str) -> int | float:
-    """Python refuses to read an integer of more than 4,300 digits; no count has twenty."""
-    return int(digits) if len(digits) < 20 else math.inf
+    """Python refuses to read an integer of more than 4,300 digits, and no float holds 400; a tool's input may well have twenty."""
+    return int(digits) if len(digits) < 300 else math.inf
 
 
 _DECODER = json.JSONDecoder(parse_int=_integer)

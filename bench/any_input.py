@@ -47,8 +47,8 @@ TODAY = date(2026, 11, 25)
 Check = Callable[[Any], None]
 
 
-class Hang(Exception):
-    """An input that took longer than TIMEOUT_S."""
+class Hang(KeyboardInterrupt):
+    """An input that took longer than TIMEOUT_S; any other exception would be lost in an event loop's callback."""
 
 
 # What is written
@@ -233,6 +233,9 @@ KNOBS = sorted({name for technique in techniques.all_techniques() for name in te
 CONFIG_NAMES = [*CONFIG, "tasks", "quick", "small", "large", "any", *KNOBS]
 
 
+SIZES = ("runs", "warmup", "min_runs", "max_runs", "target_half_width_ms", "seed", "max_usd", "deadline_s")
+
+
 @st.composite
 def configs(draw: st.DrawFn) -> dict[str, Any]:
     """A config of any technique with any of its knobs, at and beyond their limits."""
@@ -243,6 +246,9 @@ def configs(draw: st.DrawFn) -> dict[str, Any]:
         for name, field in technique.knobs.model_fields.items()
         if draw(st.booleans())
     }
+    for name in SIZES:
+        if not draw(st.integers(0, 5)):
+            config[name] = draw(NUMBERS)
     if draw(st.booleans()):
         config["tasks"] = draw(st.lists(st.sampled_from([TASK, {"prompt": "Hello"}, {"body": BODY}]), min_size=1, max_size=2))
     if draw(st.booleans()):
@@ -420,7 +426,7 @@ def holds(inputs: Inputs, kind: str, value: Any) -> None:
     """Whether one input works or is refused in words, in time."""
 
     def over(*_: Any) -> None:
-        raise Hang(f"{kind} took longer than {TIMEOUT_S} s")
+        raise Hang(f"{kind} took longer than {TIMEOUT_S} s: {value!r:.500}")
 
     before = signal.signal(signal.SIGALRM, over)
     signal.alarm(TIMEOUT_S)
@@ -452,7 +458,10 @@ def try_all(inputs: Inputs, kind: str, examples: int, number: int | None = None,
             tried.append(1)
         holds(inputs, kind, value)
 
-    (attempt if number is None else seed(number)(attempt))()
+    try:
+        (attempt if number is None else seed(number)(attempt))()
+    except Hang as hang:  # as itself it would end a whole test session
+        raise AssertionError(str(hang)) from None
 
 
 def main() -> int:

@@ -51,3 +51,9 @@ def test_a_sentence_stays_one_line_whatever_it_quotes():
     with pytest.raises(LabError) as refusal:
         definitions.parse_lines('{"prompt": "x", "a\\nb\\u2028c": 1}')
     assert str(refusal.value) == "line 1: a⏎b⏎c: Extra inputs are not permitted."
+
+
+@pytest.mark.parametrize("size", ["runs", "min_runs", "max_runs"])
+def test_a_run_of_more_blocks_than_anyone_could_wait_for_is_refused_at_once(inputs, size):
+    with pytest.raises(LabError, match=f"{size}: .* less than or equal to 10000"):
+        inputs.planned({"technique": "streaming", "target_half_width_ms": 50, size: 10**15})

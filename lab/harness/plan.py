@@ -47,8 +47,8 @@ class BenchmarkConfig(BaseModel):
     deadline_s: float = Field(120, gt=0, le=3600)
     join_run: str | None = None
     target_half_width_ms: float | None = Field(None, gt=0)
-    min_runs: int = Field(6, ge=1)
-    max_runs: int = Field(200, ge=1)
+    min_runs: int = Field(6, ge=1, le=10_000)
+    max_runs: int = Field(200, ge=1, le=10_000)
     name: str | None = None
     note: str | None = None
     db: str | None = None

@@ -26,11 +26,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.ground import ENDPOINT, Ended, Ground
-from bench.interop.catalogue import CHECKS, CLIENTS, HERE, KEY, MODELS, SERVERS, Client, Server
+from bench.interop.catalogue import CHECKS, CLIENTS, EMBEDDED, HERE, KEY, MODELS, SERVERS, Client, Server
 from lab import paths, scrub, techniques
 
 INSTALL_S, CLIENT_S, START_S, RUN_S = 600, 600, 90, 900
-EMBEDDED = "smollm2-135m"
 DOCUMENT = paths.ROOT / "docs" / "interop.md"
 
 
@@ -267,7 +266,8 @@ def asked(server: Server, work: Path, port: int) -> tuple[str, ...]:
         (ground.folder / "secrets.toml").write_text(f"[endpoints.{ENDPOINT}]\n{lines}\n")
         probe = ground.cli("endpoints", "test", ENDPOINT, "--json", seconds=RUN_S)
         run = ("--quick", "--endpoint", ENDPOINT, "--json")
-        return (probed(probe), *(verdict(ground.cli(name, *run, seconds=RUN_S)) for name in ("streaming", "caching")))
+        runs = (("streaming", *run), ("caching", *run, *server.caching))
+        return (probed(probe), *(verdict(ground.cli(*words, seconds=RUN_S)) for words in runs))
 
 
 def probed(ended: Ended) -> str:
@@ -285,7 +285,7 @@ def verdict(ended: Ended) -> str:
     kinds = {note for technique in techniques.all_techniques() for note in technique.notes.values()}
     try:
         told = json.loads(ended.out)
-        words = ". ".join([told["verdict"]["headline"], *(short(note) for note in told["notes"] if note not in kinds)])
+        words = "; ".join([told["verdict"]["headline"].rstrip("."), *(short(note) for note in told["notes"] if note not in kinds)])
     except (ValueError, LookupError, TypeError):
         return last(ended)
     return words if ended.code == 0 else f"exit {ended.code}: {last(ended)}"

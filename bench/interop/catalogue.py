@@ -55,6 +55,8 @@ class Server(NamedTuple):
     """What has to be on PATH already."""
     scheme: str = "http"
     models: dict[str, str] = MODELS
+    caching: tuple[str, ...] = ()
+    """Flags of its caching run."""
     certificate: str = ""
     """The private authority's certificate, in its folder, for SSL_CERT_FILE."""
 
@@ -99,9 +101,16 @@ def aimock(folder: Path, port: int, behind: str) -> list[str]:
     return f"llmock -f {folder}/answers.json -p {port} --latency 20 --log-level silent".split()
 
 
+EMBEDDED = "smollm2-135m"
+SHORT = ("--prefix-tokens", "300", "--answer-tokens", "4")
 MITMPROXY = ("mitmproxy==11.0.2",)
 SERVERS = (
-    Server("llama.cpp", llama_cpp, models={"small": "smollm2-135m", "large": "smollm2-135m"}),
+    Server(
+        "llama.cpp",
+        llama_cpp,
+        models={"small": EMBEDDED, "large": EMBEDDED},
+        caching=SHORT,
+    ),
     Server("litellm proxy", litellm_proxy, ("litellm[proxy]==1.97.0", "fastapi==0.136.3")),
     Server("nginx", nginx, program="nginx"),
     Server("mitmproxy", mitmproxy, MITMPROXY),

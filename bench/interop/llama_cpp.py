@@ -4,6 +4,7 @@ import signal
 import sys
 
 from lab.local import models
+from lab.local.llama import physical_cores
 
 
 def main() -> None:
@@ -13,6 +14,7 @@ def main() -> None:
     params.model.path, params.model_alias = str(models.source()), {models.SMALL}
     params.port, params.api_keys = int(sys.argv[1]), [sys.argv[2]]
     params.n_ctx, params.use_jinja, params.verbosity, params.ui = 8192, True, 0, False
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = physical_cores()
     server = Server(params)
     print(server.listening_address, flush=True)
     signal.sigwait({signal.SIGTERM, signal.SIGINT})

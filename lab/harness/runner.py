@@ -24,7 +24,7 @@ from lab.endpoints import registry
 from lab.endpoints.registry import Endpoint
 from lab.harness import plan as planning
 from lab.harness.bench import SPAN, Bench, nonce_for
-from lab.harness.budget import Budget
+from lab.harness.budget import Budget, BudgetReached
 from lab.harness.estimate import Estimate, estimate
 from lab.harness.forgotten import Forgotten
 from lab.harness.plan import BenchmarkConfig, Block, Experiment, Variant
@@ -467,6 +467,8 @@ class BenchmarkRunner:
         root = SPAN.set(next((span.span_id for span in bench.spans if span.kind == "trial"), None))
         try:
             reply = await bench.call(Request(body, tier="large", stream=False), role="check")
+        except BudgetReached:  # by what a task of the agent's own, left behind, has spent meanwhile
+            return None
         finally:
             SPAN.reset(root)
             OBSERVER.reset(observer)

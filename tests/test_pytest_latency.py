@@ -102,43 +102,30 @@ class TestInAClass:
 """
 
 
-TOGETHER = """
-import pytest
-
-
-@pytest.mark.parametrize("number", range(2))
-@pytest.mark.latency(budget_ms=5000, runs=6, warmup=0)
-async def test_one(lab_client, number):
-    await lab_client.messages.create(model="simulated-small", max_tokens=4, messages=[{"role": "user", "content": "?"}])
-"""
-
-
 @pytest.fixture
 def told(simulated, tmp_path):
-    """Each test's outcome with its message, by name."""
+    """What a pytest of two processes said, which could not begin before both had told of waiting for a run that was measured."""
     simulated.knobs(**FAST, models={"simulated-large": {"queue_ms": 100}})
-    return _started(simulated, tmp_path, TESTS).communicate(timeout=110)[0]
-
-
-def _started(simulated, tmp_path, tests, *flags):
-    (tmp_path / "test_prompts.py").write_text(tests)
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-p",
-        "lab.pytest_latency",
-        "-ra",
-        "--latency-endpoint",
-        simulated.base_url,
-        "--strict-markers",
-        *flags,
-    ]
+    (tmp_path / "test_prompts.py").write_text(TESTS)
+    flags = ["-p", "lab.pytest_latency", "-n", "2", "-ra", "--strict-markers", "--latency-endpoint", simulated.base_url]
     environment = {**os.environ, "PYTHONPATH": str(paths.ROOT), "LAB_LOCAL_KEY": simulated.api_key, "COLUMNS": "400"}
-    return subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with processes.measuring("0a", "streaming"):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "pytest", *flags],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        waiting = (line for line in process.stderr if "Waiting for this machine's one measurement: streaming is being" in line)
+        tests = {line.split(":")[0] for line in itertools.islice(waiting, 2)}
+    out, _ = process.communicate(timeout=110)
+    assert len(tests) == 2 and all(name.startswith("test_") for name in tests)
+    return out
 
 
-def test_a_budget_is_met_missed_or_undecided(told):
+def test_a_budget_is_met_missed_or_undecided_and_processes_wait_for_each_other(told):
     lines = {line.split("::")[-1].split(" - ")[0]: line for line in told.splitlines() if line.startswith(("FAILED", "ERROR"))}
     assert "2 passed, 9 failed, 1 skipped, 1 error" in _counts(told)
     assert "Over the budget of 90 ms: test_over wait_ms" in lines["test_over"] and "n = 6" in lines["test_over"]
@@ -151,16 +138,6 @@ def test_a_budget_is_met_missed_or_undecided(told):
     assert "1 call of test_past went past the lab's client (1 to 127.0.0.1)" in lines["test_past"]
     assert "1 call of agent went past the lab's client" in lines["test_past_in_an_agent"]
     assert "settings by name" in lines["test_by_place"] and "lab_client is for tests that are marked" in lines["test_unmarked"]
-
-
-def test_tests_in_two_processes_wait_for_each_other_and_for_a_run_that_is_measured(simulated, tmp_path):
-    simulated.knobs(**FAST)
-    with processes.measuring("0a", "streaming"):
-        pytest_n2 = _started(simulated, tmp_path, TOGETHER, "-n", "2")
-        waiting = (line for line in pytest_n2.stderr if "Waiting for this machine's one measurement: streaming is being" in line)
-        assert {line.split(":")[0] for line in itertools.islice(waiting, 2)} == {"test_one[0]", "test_one[1]"}
-    out, _ = pytest_n2.communicate(timeout=110)
-    assert "2 passed" in out, out
 
 
 def _counts(told):

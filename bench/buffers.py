@@ -163,6 +163,8 @@ def main() -> int:
     print(f"{'':<28} {'runs':>5} {'named':>6} {'streams':>8} {'held':>5} {'cannot tell':>12}   of one")
 
     def tell(kind: str, outcomes: list[Outcome]) -> None:
+        if not outcomes:
+            return
         named, streams = sum(o.named for o in outcomes), sum(o.streams for o in outcomes)
         held, told = sum(o.held for o in outcomes), sum(o.told for o in outcomes)
         typical = next((o.typical for o in outcomes if o.typical), "")

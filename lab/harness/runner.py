@@ -271,7 +271,9 @@ class BenchmarkRunner:
         if self._has_agents and row.error_kind in ("no_call", "unseen_call") and self.config.max_usd is not None:
             return "failed", f"{row.error_text} What it spends cannot be seen, so no budget can be promised: run it without max_usd."
         if self.failures >= FAILURES_IN_A_ROW:
-            return "failed", f"{FAILURES_IN_A_ROW} trials in a row failed: {self.because[key]}"
+            live = self.endpoint.kind == "live" and not self._has_agents
+            next_step = f" To see why: python main.py endpoints test {self.endpoint.name}" if live else ""
+            return "failed", f"{FAILURES_IN_A_ROW} trials in a row failed: {self.because[key]}{next_step}"
         if self.mismatches[key] >= MISMATCHES_IN_A_ROW:
             return "failed", f"{MISMATCHES_IN_A_ROW} trials in a row of {self._name(key)} cannot be compared: {self.because[key]}"
         return None

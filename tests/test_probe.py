@@ -236,3 +236,18 @@ def test_a_private_authority_is_asked_for_and_then_believed(server, probe, tmp_p
 def test_what_a_server_says_is_made_fit_to_be_shown(server, probe):
     rows = probe(server(error(400, "invalid_request_error", "\x1b[31mred\x1b[0m " + "x" * 900)).url)
     assert "\x1b" not in rows["usage"][1] and len(rows["usage"][1]) <= 400
+
+
+def test_a_connection_that_was_closed_as_it_was_used_again_is_no_failure(server, probe):
+    """llama.cpp promises to keep a connection and closes it after each stream: the next request may meet that."""
+    model, streamed = Model(written=1, read=1), set()
+
+    def answer(connection: Connection) -> None:
+        if id(connection) in streamed:
+            return  # closed without a word
+        model(connection)
+        if connection.asked.stream:
+            streamed.add(id(connection))
+
+    rows = probe(server(answer).url)
+    assert rows["streaming"][0] and rows["caching"][0] and "hung up" not in str(rows)

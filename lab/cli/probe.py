@@ -142,6 +142,8 @@ class Probe:
         if quiet := registry.THINKING_OFF.get(self.model):
             body["thinking"] = quiet
         exchange, reading, failure = await self._post(self.client, body)
+        if exchange and exchange.status is None and exchange.reused:  # closed just as it was used again: as in a run, a new one will do
+            exchange, reading, failure = await self._post(self.client, body)
         if exchange is None or reading.error_kind:
             words = causes.cause(self.endpoint, exchange, reading, failure)
             raise No(words + await self._elsewhere(exchange, reading, body))

@@ -480,7 +480,7 @@ def cache_mismatch(row: CallRow, by_itself: bool = False) -> str | None:
     seen = "read" if read > SLACK_TOKENS else "write" if written else "none"
     if row.intended_cache not in (seen, "any") and not (by_itself and (row.intended_cache, seen) == ("write", "none")):
         if seen == "none" and row.intended_cache != "none":
-            return f"the endpoint reported no cache use ({written} tokens written, {read} read) where a {row.intended_cache} was meant"
+            return f"the endpoint reported no cache use ({written} tokens written, {read} read)"
         return f"cache state {seen} where {row.intended_cache} was meant"
     if row.physical_cache_tokens is not None and abs(row.physical_cache_tokens - read) > SLACK_TOKENS:
         return f"{row.physical_cache_tokens} tokens were physically cached where {read} were reported"

@@ -59,8 +59,8 @@ def _state(run: dict[str, Any], endpoint: Endpoint) -> None:
     if origin := words.origin(run):
         st.caption(f"This run was not measured here: it, or a part of it, is {escape(origin)}.")
     if run["status"] == "failed":
-        ended = run_panel.ending(run["run_id"])
-        st.error(f"This run failed{': ' + escape(ended['text']) if ended and ended.get('text') else '.'} The rows it measured are kept.")
+        text = (run_panel.ending(run["run_id"]) or {}).get("text")
+        st.error(f"This run failed{': ' + escape(text).rstrip('.') if text else ''}. The rows it measured are kept.")
     elif run["status"] == "interrupted":
         st.warning("This run was stopped before its end; what it measured is kept. Resume goes on with the same order of blocks.")
 

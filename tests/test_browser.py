@@ -148,7 +148,7 @@ def own(line: Any) -> bool:
 
 def test_a_reload_and_a_second_tab_show_the_run_and_either_can_stop_it(dashboard):
     card = processes.local_server(simulated=True)
-    Control(card.base_url, card.api_key).knobs(gap_ms=50)  # an answer takes three seconds, so that a stop meets one on its way
+    Control(card.base_url, card.api_key).knobs(gap_ms=120)  # an answer takes seven seconds, so that a stop meets one on its way
     first = dashboard.opened("Streaming?endpoint=simulated&blocks=50&answer_tokens=200&set-up-open=true")
     first.locator(".st-key-run-button button").click()
     first.locator(".st-key-stop button").wait_for(timeout=60_000)

@@ -31,17 +31,21 @@ async def reading_of(steps, kind="text/event-stream"):
             time.sleep(max(0, begun + at_ms / 1e3 - time.monotonic()))
             connection.send(text.encode())
 
+    return await exchange_with(answer)
+
+
+async def exchange_with(answer):
+    """One call as the lab's own are, without any parsing under way, and its reading."""
     seen = []
     with RawServer(answer) as server:
         client = open_client(Endpoint("wild", "live", server.url, "key"), 10)
         token = wire.OBSERVER.set(seen.append)
         try:
-            # As the lab's own calls do, without any parsing under way.
-            response = await client.post(
-                "/v1/messages", cast_to=httpx2.Response, body={}, stream=True, stream_cls=client._default_stream_cls
-            )
+            response = await client.post("/v1/messages", cast_to=httpx2.Response, body={}, stream=True, stream_cls=anthropic.AsyncStream)
             async for _ in response.aiter_raw():
                 pass
+        except (anthropic.APIError, httpx2.TransportError):
+            pass
         finally:
             wire.OBSERVER.reset(token)
             await client.close()
@@ -119,9 +123,11 @@ def test_every_split_of_every_line_end_gives_the_same_events(end, cuts):
 
 
 def test_every_single_cut_and_one_byte_at_a_time_give_the_same_events():
+    """Data on lines of their own, so that a line's end taken for two would break an event in two."""
     events = json.loads(TEXT)
     for end in ("\n", "\r\n", "\r"):
-        data = "".join(f"data: {json.dumps(event)}{end}{end}" for event in events).encode()
+        lines = (json.dumps(event, indent=1).replace("\n", f"{end}data: ") for event in events)
+        data = "".join(f"data: {line}{end}{end}" for line in lines).encode()
         for cut in range(1, len(data)):
             assert [value for *_, value in messages.events([(1, data[:cut]), (2, data[cut:])])] == events
         assert [value for *_, value in messages.events([(1, data[i : i + 1]) for i in range(len(data))])] == events
@@ -229,22 +235,7 @@ async def test_a_stream_that_is_compressed_though_identity_was_asked_is_read_or_
     def answer(connection: Connection) -> None:
         connection.stream(packed, content_encoding=coding)
 
-    seen = []
-    with RawServer(answer) as server:
-        client = open_client(Endpoint("wild", "live", server.url, "key"), 10)
-        token = wire.OBSERVER.set(seen.append)
-        try:
-            response = await client.post(
-                "/v1/messages", cast_to=httpx2.Response, body={}, stream=True, stream_cls=client._default_stream_cls
-            )
-            async for _ in response.aiter_raw():
-                pass
-        except (anthropic.APIError, httpx2.TransportError):
-            pass
-        finally:
-            wire.OBSERVER.reset(token)
-            await client.close()
-    reading = messages.read(seen[0])
+    _, reading = await exchange_with(answer)
     if coding in ("gzip", "deflate"):
         assert (reading.text, reading.error_kind) == ("Hi", None)
     else:

@@ -13,7 +13,10 @@ if __name__ == "app":
 else:
     from pages.parts import frame, home
 
-    with frame.open_page(frame.PRODUCT, "Which latency technique helps your workload, by how much, at what price, and can you believe it?"):
+    with frame.open_page(
+        frame.PRODUCT,
+        "Which latency technique helps your workload, by how much, at what price, and can you believe it?",
+    ):
         home.show_steps()
         home.show_finds()
         home.show_latest()

@@ -29,7 +29,7 @@ from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 from hypothesis import strategies as st
 
 from lab import paths, pricing, results, scrub, techniques
-from lab.cli import gate, measure
+from lab.cli import check, run
 from lab.endpoints import consent, keys, registry
 from lab.harness import estimate
 from lab.harness.plan import SIDE_BY_SIDE, config_of, experiment
@@ -54,10 +54,30 @@ class Hang(KeyboardInterrupt):
 # What is written
 
 WORDS = st.sampled_from(
-    ["", " ", "a", "What is a tide?", "p95", "ttft_ms", "cached", "caching.cached", "user", "text", "\0", "\ud800", "NaN", "💡", "../x"]
+    [
+        "",
+        " ",
+        "a",
+        "What is a tide?",
+        "p95",
+        "ttft_ms",
+        "cached",
+        "caching.cached",
+        "user",
+        "text",
+        "\0",
+        "\ud800",
+        "NaN",
+        "💡",
+        "../x",
+    ]
 )
 TEXT = WORDS | st.text(st.characters(codec="utf-8"), max_size=30)
-NUMBERS = st.integers(-3, 300) | st.sampled_from([2**31, 2**63, 2**64, 10**30, -1, 1e308, 1e-320, float("nan"), float("inf")]) | st.floats()
+NUMBERS = (
+    st.integers(-3, 300)
+    | st.sampled_from([2**31, 2**63, 2**64, 10**30, -1, 1e308, 1e-320, float("nan"), float("inf")])
+    | st.floats()
+)
 SCALARS = st.none() | st.booleans() | NUMBERS | TEXT
 
 
@@ -65,7 +85,9 @@ def values(names: list[str]) -> st.SearchStrategy:
     """JSON values whose objects mostly have the names that mean something here."""
     made = SCALARS
     for _ in range(2):  # not st.recursive, which draws most of its time in vain
-        made |= st.lists(made, max_size=2) | st.dictionaries(st.sampled_from(names) | WORDS, made, max_size=3)
+        made |= st.lists(made, max_size=2) | st.dictionaries(
+            st.sampled_from(names) | WORDS, made, max_size=3
+        )
     return made
 
 
@@ -79,7 +101,10 @@ TASK = {
     "tools": ["weather"],
     "difficulty": "easy",
     "check": {"kind": "facts", "facts": ["moon"]},
-    "topology": {"workers": [{"name": "reader", "instruction": "Read.", "tools": []}], "join": "Join."},
+    "topology": {
+        "workers": [{"name": "reader", "instruction": "Read.", "tools": []}],
+        "join": "Join.",
+    },
 }
 CHECKS = [
     {"kind": "exact", "answers": ["42"]},
@@ -98,7 +123,13 @@ BODY = {
 }
 PRICES = (paths.ROOT / "data" / "prices.toml").read_text(encoding="utf-8")[:3_000]
 RATES = {"input": 1.0, "output": 5.0, "write_5m": 1.25, "write_1h": 2.0, "read": 0.1}
-PRICE = {"model": "m", "from": "2026-01-01", **RATES, "above": [{"tokens": 200_000, **RATES}], "fast": 6.0}
+PRICE = {
+    "model": "m",
+    "from": "2026-01-01",
+    **RATES,
+    "above": [{"tokens": 200_000, **RATES}],
+    "fast": 6.0,
+}
 SECRETS = """
 ANTHROPIC_API_KEY = "sk-ant-api03-0123456789abcdef"
 [keys]
@@ -159,7 +190,9 @@ def altered(draw: st.DrawFn, sample: dict[str, Any], names: list[str]) -> dict[s
     for _ in range(draw(st.integers(1, 3))):
         place: Any = value
         while isinstance(place, dict | list) and place:
-            key = draw(st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place))))
+            key = draw(
+                st.sampled_from(sorted(place) if isinstance(place, dict) else range(len(place)))
+            )
             if not isinstance(place[key], dict | list) or not place[key] or draw(st.booleans()):
                 break
             place = place[key]
@@ -187,7 +220,11 @@ def written(value: Any) -> str:
 def toml(value: Any, top: bool = True) -> str:
     """A value as TOML in one line a key; null has no word there, and is left out."""
     if isinstance(value, dict):
-        lines = [f"{json.dumps(name)} = {toml(part, False)}" for name, part in value.items() if part is not None]
+        lines = [
+            f"{json.dumps(name)} = {toml(part, False)}"
+            for name, part in value.items()
+            if part is not None
+        ]
         return "\n".join(lines) if top else "{" + ", ".join(lines) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(toml(part, False) for part in value if part is not None) + "]"
@@ -196,7 +233,23 @@ def toml(value: Any, top: bool = True) -> str:
     return json.dumps(value)
 
 
-JSON_PARTS = ["{", "}", "[", "]", '"', ",", ":", "null", "NaN", "1e999", "\\ud800", "\n", "[" * 3_000, '{"a":' * 3_000, "9" * 4_400]
+JSON_PARTS = [
+    "{",
+    "}",
+    "[",
+    "]",
+    '"',
+    ",",
+    ":",
+    "null",
+    "NaN",
+    "1e999",
+    "\\ud800",
+    "\n",
+    "[" * 3_000,
+    '{"a":' * 3_000,
+    "9" * 4_400,
+]
 TOML_PARTS = [
     "[",
     "]",
@@ -213,27 +266,94 @@ TOML_PARTS = [
     "a = " + "[" * 3_000,
     "9" * 4_400,
 ]
-TASK_NAMES = [*TASK, "body", "messages", "role", "content", "type", "text", "kind", "answers", "value", "pattern", "fields", "facts"]
-BODY_NAMES = [*BODY, "role", "content", "type", "text", "cache_control", "name", "endpoint", "thinking"]
-TASKS = [TASK, *({**TASK, "check": check} for check in CHECKS), {"task_id": "b", "body": BODY}, BODY]
+TASK_NAMES = [
+    *TASK,
+    "body",
+    "messages",
+    "role",
+    "content",
+    "type",
+    "text",
+    "kind",
+    "answers",
+    "value",
+    "pattern",
+    "fields",
+    "facts",
+]
+BODY_NAMES = [
+    *BODY,
+    "role",
+    "content",
+    "type",
+    "text",
+    "cache_control",
+    "name",
+    "endpoint",
+    "thinking",
+]
+TASKS = [
+    TASK,
+    *({**TASK, "check": check} for check in CHECKS),
+    {"task_id": "b", "body": BODY},
+    BODY,
+]
 LINES = st.one_of(
     *(altered(task, TASK_NAMES).map(written) for task in TASKS),
     edited(list(map(written, TASKS)), JSON_PARTS),
     st.dictionaries(st.sampled_from(TASK_NAMES), values(TASK_NAMES), max_size=4).map(written),
     TEXT,
 )
-TASK_FILES = st.lists(LINES, min_size=1, max_size=3).map("\n".join).map(lambda text: text.encode(errors="surrogatepass")) | st.binary(
-    max_size=60
-)
+TASK_FILES = st.lists(LINES, min_size=1, max_size=3).map("\n".join).map(
+    lambda text: text.encode(errors="surrogatepass")
+) | st.binary(max_size=60)
 SIDE = altered({**BODY, "name": "a"}, BODY_NAMES)
-SIDES = mostly(st.lists(SIDE, min_size=2, max_size=3), st.lists(values(BODY_NAMES), max_size=3), st.just([BODY] * 9))
-ENDPOINT_NAMES = ["base_url", "api_key", "small", "large", "caching", "local", "endpoints", "keys", "ANTHROPIC_API_KEY"]
-PRICE_NAMES = ["prices", "model", "from", "input", "output", "write_5m", "write_1h", "read", "above", "tokens", "fast", "source"]
-KNOBS = sorted({name for technique in techniques.all_techniques() for name in technique.knobs.model_fields})
+SIDES = mostly(
+    st.lists(SIDE, min_size=2, max_size=3),
+    st.lists(values(BODY_NAMES), max_size=3),
+    st.just([BODY] * 9),
+)
+ENDPOINT_NAMES = [
+    "base_url",
+    "api_key",
+    "small",
+    "large",
+    "caching",
+    "local",
+    "endpoints",
+    "keys",
+    "ANTHROPIC_API_KEY",
+]
+PRICE_NAMES = [
+    "prices",
+    "model",
+    "from",
+    "input",
+    "output",
+    "write_5m",
+    "write_1h",
+    "read",
+    "above",
+    "tokens",
+    "fast",
+    "source",
+]
+KNOBS = sorted(
+    {name for technique in techniques.all_techniques() for name in technique.knobs.model_fields}
+)
 CONFIG_NAMES = [*CONFIG, "tasks", "quick", "small", "large", "any", *KNOBS]
 
 
-SIZES = ("runs", "warmup", "min_runs", "max_runs", "target_half_width_ms", "seed", "max_usd", "deadline_s")
+SIZES = (
+    "runs",
+    "warmup",
+    "min_runs",
+    "max_runs",
+    "target_half_width_ms",
+    "seed",
+    "max_usd",
+    "deadline_s",
+)
 
 
 @st.composite
@@ -250,7 +370,11 @@ def configs(draw: st.DrawFn) -> dict[str, Any]:
         if not draw(st.integers(0, 5)):
             config[name] = draw(NUMBERS)
     if draw(st.booleans()):
-        config["tasks"] = draw(st.lists(st.sampled_from([TASK, {"prompt": "Hello"}, {"body": BODY}]), min_size=1, max_size=2))
+        config["tasks"] = draw(
+            st.lists(
+                st.sampled_from([TASK, {"prompt": "Hello"}, {"body": BODY}]), min_size=1, max_size=2
+            )
+        )
     if draw(st.booleans()):
         config["technique"] = SIDE_BY_SIDE
         arms = [f"{one.slug}.{arm.name}" for one in techniques.all_techniques() for arm in one.arms]
@@ -325,19 +449,26 @@ class Inputs:
         for place, side in enumerate(sides if isinstance(sides, list) else [sides]):
             files.append(str(self.folder / f"side-{place}.json"))
             Path(files[-1]).write_bytes(written(side).encode(errors="surrogatepass"))
-        self.planned({"technique": "ab", "runs": 1, "knobs": {"bodies": measure._bodies(files)}})
+        self.planned({"technique": "ab", "runs": 1, "knobs": {"bodies": run._bodies(files)}})
 
     def requirement(self, text: str) -> None:
-        for judged in (lambda: [gate.judge(self.result, text)], lambda: gate.regressions(self.base, self.result, text)):
+        for judged in (
+            lambda: [check.judge(self.result, text)],
+            lambda: check.regressions(self.base, self.result, text),
+        ):
             try:
                 findings = judged()
             except LabError as refusal:
                 one_line(refusal)
                 continue
             for finding in findings:
-                assert finding.verdict in gate.CODES
+                assert finding.verdict in check.CODES
                 json.loads(as_text(asdict(finding)), parse_constant=refused)
-                assert finding.limit is not None and "inf" not in finding.seen and "nan" not in finding.seen
+                assert (
+                    finding.limit is not None
+                    and "inf" not in finding.seen
+                    and "nan" not in finding.seen
+                )
 
     def secret_file(self, text: str) -> None:
         self.secrets.write_bytes(text.encode(errors="surrogatepass"))
@@ -346,7 +477,9 @@ class Inputs:
 
     def api_keys(self, text: str) -> None:
         given = text.replace("\0", "").encode(errors="replace").decode()
-        with environment(LAB_API_KEYS=given, LAB_SECRETS=str(self.folder / "none"), LAB_IGNORE_KEYS="0"):
+        with environment(
+            LAB_API_KEYS=given, LAB_SECRETS=str(self.folder / "none"), LAB_IGNORE_KEYS="0"
+        ):
             self._endpoints()
 
     def _endpoints(self) -> None:
@@ -371,7 +504,10 @@ class Inputs:
 
     def address(self, url: str) -> None:
         """A base URL, as --endpoint and in [keys], and an address of a receiver of traces."""
-        for read in (keys.origin, lambda text: otlp.with_scheme(text, "OTEL_EXPORTER_OTLP_ENDPOINT")):
+        for read in (
+            keys.origin,
+            lambda text: otlp.with_scheme(text, "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        ):
             try:
                 assert read(url).isprintable()
             except LabError as refusal:
@@ -405,20 +541,65 @@ KINDS: dict[str, st.SearchStrategy] = {
     "task_file": TASK_FILES,
     "planned": mostly(configs(), altered(CONFIG, CONFIG_NAMES)),
     "requests": SIDES,
-    "requirement": edited(REQUIREMENTS, ["p", "%", "ms", " by ", "<", ">=", "9" * 400, "0", "٣", "cached", "uncached", "p0", "p100"])
+    "requirement": edited(
+        REQUIREMENTS,
+        [
+            "p",
+            "%",
+            "ms",
+            " by ",
+            "<",
+            ">=",
+            "9" * 400,
+            "0",
+            "٣",
+            "cached",
+            "uncached",
+            "p0",
+            "p100",
+        ],
+    )
     | TEXT,
-    "secret_file": edited([SECRETS], TOML_PARTS) | altered(tomllib.loads(SECRETS), ENDPOINT_NAMES).map(toml),
-    "api_keys": mostly(altered({GATEWAY: "key-0123456789abcdef"}, [GATEWAY]).map(written), edited([f'{{"{GATEWAY}": "key"}}'], JSON_PARTS)),
+    "secret_file": edited([SECRETS], TOML_PARTS)
+    | altered(tomllib.loads(SECRETS), ENDPOINT_NAMES).map(toml),
+    "api_keys": mostly(
+        altered({GATEWAY: "key-0123456789abcdef"}, [GATEWAY]).map(written),
+        edited([f'{{"{GATEWAY}": "key"}}'], JSON_PARTS),
+    ),
     "consents": mostly(
-        altered({GATEWAY: {"key": True}}, [GATEWAY, "key"]).map(written), edited([f'{{"{GATEWAY}": {{"key": true}}}}'], JSON_PARTS)
+        altered({GATEWAY: {"key": True}}, [GATEWAY, "key"]).map(written),
+        edited([f'{{"{GATEWAY}": {{"key": true}}}}'], JSON_PARTS),
     ).map(lambda text: text.encode(errors="surrogatepass"))
     | st.binary(max_size=40),
     "address": edited(
-        ["https://gateway.example/v1", "http://127.0.0.1:8080", "http://[::1]:80", "localhost:4318", "https://bücher.example"],
-        ["@", ":", "/", "?", "#", "[", "]", "\\", "\t", "\u202e", "xn--", "%", "9" * 400, "a" * 300, "．"],
+        [
+            "https://gateway.example/v1",
+            "http://127.0.0.1:8080",
+            "http://[::1]:80",
+            "localhost:4318",
+            "https://bücher.example",
+        ],
+        [
+            "@",
+            ":",
+            "/",
+            "?",
+            "#",
+            "[",
+            "]",
+            "\\",
+            "\t",
+            "\u202e",
+            "xn--",
+            "%",
+            "9" * 400,
+            "a" * 300,
+            "．",
+        ],
     )
     | TEXT,
-    "price_list": edited([PRICES], TOML_PARTS) | altered({"prices": [PRICE]}, PRICE_NAMES).map(toml),
+    "price_list": edited([PRICES], TOML_PARTS)
+    | altered({"prices": [PRICE]}, PRICE_NAMES).map(toml),
 }
 
 
@@ -439,7 +620,9 @@ def holds(inputs: Inputs, kind: str, value: Any) -> None:
         signal.signal(signal.SIGALRM, before)
 
 
-def try_all(inputs: Inputs, kind: str, examples: int, number: int | None = None, tried: list | None = None) -> None:
+def try_all(
+    inputs: Inputs, kind: str, examples: int, number: int | None = None, tried: list | None = None
+) -> None:
     """Hypothesis over one kind of input; it raises with the smallest input that breaks."""
 
     @settings(
@@ -465,8 +648,12 @@ def try_all(inputs: Inputs, kind: str, examples: int, number: int | None = None,
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=10, help="how long altogether (default 10)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=10, help="how long altogether (default 10)"
+    )
     parser.add_argument("--only", choices=sorted(KINDS), help="one kind of input alone")
     parser.add_argument("--seed", type=int, default=0, help="where to begin (default 0)")
     chosen = parser.parse_args()

@@ -19,7 +19,14 @@ from typing import Any
 import httpx2
 
 HEADERS = {"anthropic-version": "2026-10-21", "content-type": "application/json"}
-QUICK = {"network_ms": 0, "queue_ms": 0, "prefill_ms_per_token": 0, "read_ms_per_token": 0, "gap_ms": 0, "answer_tokens": 6}
+QUICK = {
+    "network_ms": 0,
+    "queue_ms": 0,
+    "prefill_ms_per_token": 0,
+    "read_ms_per_token": 0,
+    "gap_ms": 0,
+    "answer_tokens": 6,
+}
 MARK = {"type": "ephemeral"}
 SCHEMA = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -36,27 +43,52 @@ SCHEMA = {
     },
     "required": ["city", "kind", "node"],
     "$defs": {
-        "node": {"type": "object", "properties": {"name": {"const": "x"}, "next": {"type": "array", "items": {"$ref": "#/$defs/node"}}}}
+        "node": {
+            "type": "object",
+            "properties": {
+                "name": {"const": "x"},
+                "next": {"type": "array", "items": {"$ref": "#/$defs/node"}},
+            },
+        }
     },
 }
 TOOLS = [
-    {"name": "look_up", "description": "Looks up.", "input_schema": SCHEMA, "input_examples": [{"city": "Oslo"}], "cache_control": MARK},
+    {
+        "name": "look_up",
+        "description": "Looks up.",
+        "input_schema": SCHEMA,
+        "input_examples": [{"city": "Oslo"}],
+        "cache_control": MARK,
+    },
     {"name": "later", "input_schema": {"type": "object", "properties": {}}, "defer_loading": True},
 ]
 HISTORY = [
-    {"role": "user", "content": [{"type": "text", "text": "Where is it high?", "cache_control": MARK}]},
+    {
+        "role": "user",
+        "content": [{"type": "text", "text": "Where is it high?", "cache_control": MARK}],
+    },
     {
         "role": "assistant",
         "content": [
             {"type": "thinking", "thinking": "So.", "signature": "c2ln"},
             {"type": "text", "text": "I look."},
-            {"type": "tool_use", "id": "toolu_1", "name": "look_up", "input": {"city": "Oslo", "n": 1.5}},
+            {
+                "type": "tool_use",
+                "id": "toolu_1",
+                "name": "look_up",
+                "input": {"city": "Oslo", "n": 1.5},
+            },
         ],
     },
     {
         "role": "user",
         "content": [
-            {"type": "tool_result", "tool_use_id": "toolu_1", "content": [{"type": "text", "text": "At six."}], "is_error": False},
+            {
+                "type": "tool_result",
+                "tool_use_id": "toolu_1",
+                "content": [{"type": "text", "text": "At six."}],
+                "is_error": False,
+            },
             {"type": "text", "text": "And then?"},
         ],
     },
@@ -65,14 +97,57 @@ HISTORY = [
 ASK = {"max_tokens": 30, "messages": [{"role": "user", "content": "Greet me."}]}
 BODIES: list[dict[str, Any]] = [
     ASK,
-    {**ASK, "stream": True, "system": [{"type": "text", "text": "s" * 1200, "cache_control": {**MARK, "ttl": "1h"}}], "tools": TOOLS},
-    {**ASK, "messages": HISTORY, "tools": TOOLS, "tool_choice": {"type": "auto", "disable_parallel_tool_use": True}, "stream": True},
-    {**ASK, "tools": TOOLS, "tool_choice": {"type": "tool", "name": "look_up"}, "stop_sequences": ["."], "temperature": 0.5, "top_k": 4},
-    {**ASK, "output_config": {"format": {"type": "json_schema", "schema": SCHEMA}, "effort": "low"}, "stream": True},
-    {**ASK, "output_format": {"type": "json_schema", "schema": {"type": "array", "items": {"type": "boolean"}, "minItems": 2}}},
-    {**ASK, "max_tokens": 4000, "thinking": {"type": "enabled", "budget_tokens": 1024, "display": "summarized"}, "speed": "fast"},
-    {**ASK, "thinking": {"type": "adaptive"}, "context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]}},
-    {**ASK, "max_tokens": 0, "cache_control": MARK, "metadata": {"user_id": "u"}, "diagnostics": {"previous_message_id": "msg_1"}},
+    {
+        **ASK,
+        "stream": True,
+        "system": [{"type": "text", "text": "s" * 1200, "cache_control": {**MARK, "ttl": "1h"}}],
+        "tools": TOOLS,
+    },
+    {
+        **ASK,
+        "messages": HISTORY,
+        "tools": TOOLS,
+        "tool_choice": {"type": "auto", "disable_parallel_tool_use": True},
+        "stream": True,
+    },
+    {
+        **ASK,
+        "tools": TOOLS,
+        "tool_choice": {"type": "tool", "name": "look_up"},
+        "stop_sequences": ["."],
+        "temperature": 0.5,
+        "top_k": 4,
+    },
+    {
+        **ASK,
+        "output_config": {"format": {"type": "json_schema", "schema": SCHEMA}, "effort": "low"},
+        "stream": True,
+    },
+    {
+        **ASK,
+        "output_format": {
+            "type": "json_schema",
+            "schema": {"type": "array", "items": {"type": "boolean"}, "minItems": 2},
+        },
+    },
+    {
+        **ASK,
+        "max_tokens": 4000,
+        "thinking": {"type": "enabled", "budget_tokens": 1024, "display": "summarized"},
+        "speed": "fast",
+    },
+    {
+        **ASK,
+        "thinking": {"type": "adaptive"},
+        "context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]},
+    },
+    {
+        **ASK,
+        "max_tokens": 0,
+        "cache_control": MARK,
+        "metadata": {"user_id": "u"},
+        "diagnostics": {"previous_message_id": "msg_1"},
+    },
 ]
 # fmt: off
 JUNK: list[Any] = [
@@ -92,7 +167,13 @@ NAMES = [
 
 def places(value: Any, path: tuple = ()) -> list[tuple]:
     """Every place in a JSON value, as a path of keys and indexes."""
-    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    inside = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     if len(path) > 20:
         return [path]
     return [path, *(place for key, item in inside for place in places(item, (*path, key)))]
@@ -146,23 +227,52 @@ def complaint(reply: httpx2.Response) -> str | None:
     """What is wrong with an answer; None where it is one that the API could give."""
     try:
         if reply.status_code == 200 and "event-stream" in reply.headers["content-type"]:
-            events = [json.loads(line[6:], parse_constant=float) for line in reply.text.split("\n") if line.startswith("data: ")]
+            events = [
+                json.loads(line[6:], parse_constant=float)
+                for line in reply.text.split("\n")
+                if line.startswith("data: ")
+            ]
             kinds = [event["type"] for event in events]
             if kinds[0] != "message_start" or kinds[-1] != "message_stop":
                 return f"a stream from {kinds[0]} to {kinds[-1]}"
             for index in {event["index"] for event in events if "index" in event}:
-                pieces = [e["delta"]["partial_json"] for e in events if e.get("index") == index and "partial_json" in e.get("delta", {})]
-                stop = next(event["delta"]["stop_reason"] for event in events if event["type"] == "message_delta")
-                if pieces and stop == "tool_use" and not isinstance(json.loads("".join(pieces)), dict):
+                pieces = [
+                    e["delta"]["partial_json"]
+                    for e in events
+                    if e.get("index") == index and "partial_json" in e.get("delta", {})
+                ]
+                stop = next(
+                    event["delta"]["stop_reason"]
+                    for event in events
+                    if event["type"] == "message_delta"
+                )
+                if (
+                    pieces
+                    and stop == "tool_use"
+                    and not isinstance(json.loads("".join(pieces)), dict)
+                ):
                     return "a tool's input is not an object"
             return None
         value = reply.json()
         if reply.status_code == 200:
-            ok = value["type"] == "message" and isinstance(value["content"], list) and value["usage"]["output_tokens"] >= 0
+            ok = (
+                value["type"] == "message"
+                and isinstance(value["content"], list)
+                and value["usage"]["output_tokens"] >= 0
+            )
             return None if ok else f"no message: {reply.text[:300]}"
         error = value["error"]
-        ok = reply.status_code in (400, 404, 413) and value["type"] == "error" and error["type"] and error["message"]
-        return None if ok and value["request_id"] == reply.headers["request-id"] else f"{reply.status_code}: {reply.text[:300]}"
+        ok = (
+            reply.status_code in (400, 404, 413)
+            and value["type"] == "error"
+            and error["type"]
+            and error["message"]
+        )
+        return (
+            None
+            if ok and value["request_id"] == reply.headers["request-id"]
+            else f"{reply.status_code}: {reply.text[:300]}"
+        )
     except (ValueError, KeyError, IndexError, TypeError, StopIteration) as error:
         return f"{reply.status_code} is not as the API writes it ({error!r}): {reply.text[:300]}"
 
@@ -170,15 +280,38 @@ def complaint(reply: httpx2.Response) -> str | None:
 def main() -> int:
     flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     flags.add_argument("--minutes", type=float, default=10, help="how long (default 10)")
-    flags.add_argument("--local", action="store_true", help="the embedded model instead of the simulated one")
-    flags.add_argument("--seed", type=int, default=1, help="of the first body; each body's own is printed where it fails")
+    flags.add_argument(
+        "--local", action="store_true", help="the embedded model instead of the simulated one"
+    )
+    flags.add_argument(
+        "--seed",
+        type=int,
+        default=1,
+        help="of the first body; each body's own is printed where it fails",
+    )
     chosen = flags.parse_args()
-    command = [sys.executable, "-m", "lab.local", "--idle-s", "60", *([] if chosen.local else ["--simulated", "--no-spin"])]
+    command = [
+        sys.executable,
+        "-m",
+        "lab.local",
+        "--idle-s",
+        "60",
+        *([] if chosen.local else ["--simulated", "--no-spin"]),
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             ready = json.loads(server.stdout.readline())
-            model, until, seed, seen = ready["models"]["small"], time.monotonic() + chosen.minutes * 60, chosen.seed, Counter()
-            with httpx2.Client(base_url=ready["base_url"], headers={**HEADERS, "x-api-key": ready["api_key"]}, timeout=120) as client:
+            model, until, seed, seen = (
+                ready["models"]["small"],
+                time.monotonic() + chosen.minutes * 60,
+                chosen.seed,
+                Counter(),
+            )
+            with httpx2.Client(
+                base_url=ready["base_url"],
+                headers={**HEADERS, "x-api-key": ready["api_key"]},
+                timeout=120,
+            ) as client:
                 if not chosen.local:
                     client.put("/knobs", json=QUICK).raise_for_status()
                 while time.monotonic() < until:
@@ -186,7 +319,11 @@ def main() -> int:
                     path = "/v1/messages/count_tokens" if seed % 20 == 0 else "/v1/messages"
                     reply = client.post(path, content=raw)
                     seen[reply.status_code] += 1
-                    wrong = None if path.endswith("tokens") and reply.status_code == 200 else complaint(reply)
+                    wrong = (
+                        None
+                        if path.endswith("tokens") and reply.status_code == 200
+                        else complaint(reply)
+                    )
                     if wrong:
                         print(f"seed {seed}: {wrong}\n{raw[:2000]!r}")
                         return 1

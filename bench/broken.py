@@ -55,7 +55,13 @@ def kind(name: str, **more: Any) -> Callable:
     return keep
 
 
-def either(c: Connection, whole: dict[str, Any], streamed: list[Any], raw: str | None = None, **headers: Any) -> None:
+def either(
+    c: Connection,
+    whole: dict[str, Any],
+    streamed: list[Any],
+    raw: str | None = None,
+    **headers: Any,
+) -> None:
     """The answer in the shape that was asked for; `raw` is JSON text for the hole in it."""
     data = sse(streamed) if c.asked.stream else json.dumps(whole).encode()
     if raw is not None:
@@ -72,7 +78,11 @@ def opened(c: Connection) -> None:
 
 
 def says(text: Any) -> dict[str, Any]:
-    return {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}}
+    return {
+        "type": "content_block_delta",
+        "index": 0,
+        "delta": {"type": "text_delta", "text": text},
+    }
 
 
 def body(**changes: Any) -> bytes:
@@ -80,14 +90,46 @@ def body(**changes: Any) -> bytes:
 
 
 def error(**changes: Any) -> dict[str, Any]:
-    return {"type": "error", "error": {"type": "invalid_request_error", "message": "No.", **changes}}
+    return {
+        "type": "error",
+        "error": {"type": "invalid_request_error", "message": "No.", **changes},
+    }
 
 
 # Status codes
 
 
-for status in (204, 205, 206, 300, 304, 400, 401, 402, 403, 404, 405, 408, 409, 410, 413, 418, 422, 451, 500, 501, 502, 503, 504, 529, 599):
-    add(f"status {status}", lambda c, n, s=status: c.json(b"" if s in (204, 205, 304) or n % 2 else error(), s))
+for status in (
+    204,
+    205,
+    206,
+    300,
+    304,
+    400,
+    401,
+    402,
+    403,
+    404,
+    405,
+    408,
+    409,
+    410,
+    413,
+    418,
+    422,
+    451,
+    500,
+    501,
+    502,
+    503,
+    504,
+    529,
+    599,
+):
+    add(
+        f"status {status}",
+        lambda c, n, s=status: c.json(b"" if s in (204, 205, 304) or n % 2 else error(), s),
+    )
 FIRST_LINES = (
     "HTTP/1.1 999 Odd",
     "HTTP/1.1 abc Odd",
@@ -104,13 +146,22 @@ for line in FIRST_LINES:
 
 @kind("a 1xx, then a good answer")
 def _(c, n):
-    c.send((b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n", b"HTTP/1.1 102 Processing\r\n\r\n")[n % 3])
+    c.send(
+        (
+            b"HTTP/1.1 100 Continue\r\n\r\n",
+            b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n",
+            b"HTTP/1.1 102 Processing\r\n\r\n",
+        )[n % 3]
+    )
     c.good()
 
 
 add("a 1xx and nothing more", lambda c, n: c.send(b"HTTP/1.1 100 Continue\r\n\r\n"))
 add(
-    "101 switching protocols", lambda c, n: c.send(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n")
+    "101 switching protocols",
+    lambda c, n: c.send(
+        b"HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n\r\n"
+    ),
 )
 add("endless 1xx", lambda c, n: c.endless(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000), heavy=True)
 
@@ -143,12 +194,41 @@ ODD_BODIES = {
 for name, odd in ODD_BODIES.items():
     add(f"200 with {name}", lambda c, n, b=odd: c.json(b))
     add(f"4xx or 5xx with {name}", lambda c, n, b=odd: c.json(b, (400, 401, 500, 503)[n % 4]))
-add("HTML as text/html", lambda c, n: c.json(ODD_BODIES["HTML"], (200, 404, 502)[n % 3], "text/html"))
-for kind_ in (None, "text/plain", "text/event-stream", "application/json; charset=utf-16", "multipart/mixed", "\x01", "x" * 5000):
-    add(f"a message as {str(kind_)[:30]!r}", lambda c, n, k=kind_: c.json(message(), 200, k), shape="whole")
+add(
+    "HTML as text/html",
+    lambda c, n: c.json(ODD_BODIES["HTML"], (200, 404, 502)[n % 3], "text/html"),
+)
+for kind_ in (
+    None,
+    "text/plain",
+    "text/event-stream",
+    "application/json; charset=utf-16",
+    "multipart/mixed",
+    "\x01",
+    "x" * 5000,
+):
+    add(
+        f"a message as {str(kind_)[:30]!r}",
+        lambda c, n, k=kind_: c.json(message(), 200, k),
+        shape="whole",
+    )
 for kind_ in (None, "application/json", "text/plain", "text/event-stream; charset=latin-1"):
-    add(f"a stream as {kind_}", lambda c, n, k=kind_: c.stream(sse(events()), 200, k), shape="stream")
-for value in ("text", 7, None, [None, 3, [], "x"], {"a": 1}, True, [{"type": 5}], [{"type": "text"}], [{"type": "text", "text": {}}]):
+    add(
+        f"a stream as {kind_}",
+        lambda c, n, k=kind_: c.stream(sse(events()), 200, k),
+        shape="stream",
+    )
+for value in (
+    "text",
+    7,
+    None,
+    [None, 3, [], "x"],
+    {"a": 1},
+    True,
+    [{"type": 5}],
+    [{"type": "text"}],
+    [{"type": "text", "text": {}}],
+):
     add(f"content is {value}", lambda c, n, v=value: c.json(message(content=v)), shape="whole")
 
 ODD_ERRORS = {
@@ -159,16 +239,49 @@ ODD_ERRORS = {
     "type a list": {"type": ["a"], "message": ["no"]},
     "type 1 MB": {"type": "x" * MB, "message": "no"},
     "2 MB of text": {"type": "api_error", "message": "y" * 2 * MB},
-    "control sequences": {"type": "api_error", "message": "\x1b[2J\x1b]0;pwned\x07\x9b31m\r\n\x00\u202ereversed"},
-    "markup": {"type": "<script>alert(1)</script>", "message": "[click](http://127.0.0.1/) <img src=x onerror=alert(1)>"},
+    "control sequences": {
+        "type": "api_error",
+        "message": "\x1b[2J\x1b]0;pwned\x07\x9b31m\r\n\x00\u202ereversed",
+    },
+    "markup": {
+        "type": "<script>alert(1)</script>",
+        "message": "[click](http://127.0.0.1/) <img src=x onerror=alert(1)>",
+    },
     "half an emoji": {"type": "api_error", "message": "\ud83d"},
 }
 for name, value in ODD_ERRORS.items():
-    add(f"an error body with {name}", lambda c, n, v=value: c.json({"type": "error", "error": v}, (400, 500)[n % 2]))
-    add(f"an error event with {name}", lambda c, n, v=value: c.stream(sse([*events()[:4], {"type": "error", "error": v}])), shape="stream")
-add("an error event: overloaded", lambda c, n: c.stream(sse([*events()[: n % 6], error(type="overloaded_error")])), shape="stream")
-for after in ("", "0", "-5", "nan", "inf", "1e400", "abc", SECOND, "999999", "0.01", "\x00", "9" * 5000):
-    add(f"429 with retry-after {after[:30]!r}", lambda c, n, a=after: c.json(error(type="rate_limit_error"), 429, retry_after=a))
+    add(
+        f"an error body with {name}",
+        lambda c, n, v=value: c.json({"type": "error", "error": v}, (400, 500)[n % 2]),
+    )
+    add(
+        f"an error event with {name}",
+        lambda c, n, v=value: c.stream(sse([*events()[:4], {"type": "error", "error": v}])),
+        shape="stream",
+    )
+add(
+    "an error event: overloaded",
+    lambda c, n: c.stream(sse([*events()[: n % 6], error(type="overloaded_error")])),
+    shape="stream",
+)
+for after in (
+    "",
+    "0",
+    "-5",
+    "nan",
+    "inf",
+    "1e400",
+    "abc",
+    SECOND,
+    "999999",
+    "0.01",
+    "\x00",
+    "9" * 5000,
+):
+    add(
+        f"429 with retry-after {after[:30]!r}",
+        lambda c, n, a=after: c.json(error(type="rate_limit_error"), 429, retry_after=a),
+    )
 add("429 with no retry-after", lambda c, n: c.json(error(type="rate_limit_error"), 429))
 
 
@@ -204,7 +317,11 @@ def cut_stream(c, n):
 
 
 add("hangs up within the stream", cut_stream, shape="stream")
-add("RST within the stream", lambda c, n: (cut_stream(c, n), time.sleep(0.002), c.reset()), shape="stream")
+add(
+    "RST within the stream",
+    lambda c, n: (cut_stream(c, n), time.sleep(0.002), c.reset()),
+    shape="stream",
+)
 
 
 @kind("no end of chunks after message_stop", shape="stream")
@@ -214,10 +331,17 @@ def _(c, n):
 
 
 for size in (b"zz", b"-5", b"FFFFFFFFFFFFFFFF", b"5;x=" + b"y" * 100_000, b"", b"0x10", b"1e3"):
-    add(f"chunk of size {size[:16].decode()!r}", lambda c, n, s=size: (opened(c), c.send(s + b"\r\n" + sse(events()))))
+    add(
+        f"chunk of size {size[:16].decode()!r}",
+        lambda c, n, s=size: (opened(c), c.send(s + b"\r\n" + sse(events()))),
+    )
 add("chunks not parted", lambda c, n: (opened(c), c.send(b"5\r\ndata:XX5\r\n{}\n\n")))
 for length in ("10", "1000000", "-1", "abc", "9" * 30, "5, 6", ""):
-    add(f"content-length {length[:12]!r}", lambda c, n, v=length: (c.head(content_length=v), c.send(body())), shape="whole")
+    add(
+        f"content-length {length[:12]!r}",
+        lambda c, n, v=length: (c.head(content_length=v), c.send(body())),
+        shape="whole",
+    )
 add(
     "both framings at once",
     lambda c, n: (
@@ -228,8 +352,16 @@ add(
 )
 add("bytes after the answer", lambda c, n: (c.good(), c.send(b"HTTP/1.1 200 OK\r\n\r\nagain")))
 add("two answers for one request", lambda c, n: (c.good(), c.good()))
-add("a body without framing", lambda c, n: c.send(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n" + body()), shape="whole")
-add("connection: close and more", lambda c, n: (c.json(message(), connection="close"), c.send(b"x" * 1000)), shape="whole")
+add(
+    "a body without framing",
+    lambda c, n: c.send(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n" + body()),
+    shape="whole",
+)
+add(
+    "connection: close and more",
+    lambda c, n: (c.json(message(), connection="close"), c.send(b"x" * 1000)),
+    shape="whole",
+)
 
 HEADERS = {
     "of 1 MB": b"x-long: " + b"y" * MB,
@@ -247,12 +379,24 @@ for name, data in HEADERS.items():
     add(
         f"headers {name}",
         lambda c, n, d=data: (
-            c.send(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n" + d + b"\r\n\r\n"),
+            c.send(
+                b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n"
+                + d
+                + b"\r\n\r\n"
+            ),
             c.send(body()),
         ),
     )
-add("endless headers", lambda c, n: (c.send(b"HTTP/1.1 200 OK\r\n"), c.endless(b"x-more: and more\r\n" * 4000)), heavy=True)
-add("an endless header", lambda c, n: (c.send(b"HTTP/1.1 200 OK\r\nx-more: "), c.endless(b"y" * 65536)), heavy=True)
+add(
+    "endless headers",
+    lambda c, n: (c.send(b"HTTP/1.1 200 OK\r\n"), c.endless(b"x-more: and more\r\n" * 4000)),
+    heavy=True,
+)
+add(
+    "an endless header",
+    lambda c, n: (c.send(b"HTTP/1.1 200 OK\r\nx-more: "), c.endless(b"y" * 65536)),
+    heavy=True,
+)
 
 
 # Compressed, though nobody asked for it
@@ -275,51 +419,141 @@ def bombed(c: Connection, status: int, kind_: str = "application/json") -> None:
 
 
 add("gzip bomb, 200", lambda c, n: bombed(c, 200), heavy=True)
-add("gzip bomb as a stream", lambda c, n: bombed(c, 200, "text/event-stream"), heavy=True, shape="stream")
+add(
+    "gzip bomb as a stream",
+    lambda c, n: bombed(c, 200, "text/event-stream"),
+    heavy=True,
+    shape="stream",
+)
 add("gzip bomb in an error", lambda c, n: bombed(c, (400, 500, 529)[n % 3]), heavy=True)
-add("gzip, whole and sound", lambda c, n: c.json(gzip.compress(body()), content_encoding="gzip"), shape="whole")
-add("deflate, whole and sound", lambda c, n: c.json(zlib.compress(body()), content_encoding="deflate"), shape="whole")
-add("gzip, a sound stream", lambda c, n: c.stream(gzip.compress(sse(events())), content_encoding="gzip"), shape="stream")
-add("gzip, cut", lambda c, n: c.json(gzip.compress(body())[:-12], content_encoding="gzip"), shape="whole")
+add(
+    "gzip, whole and sound",
+    lambda c, n: c.json(gzip.compress(body()), content_encoding="gzip"),
+    shape="whole",
+)
+add(
+    "deflate, whole and sound",
+    lambda c, n: c.json(zlib.compress(body()), content_encoding="deflate"),
+    shape="whole",
+)
+add(
+    "gzip, a sound stream",
+    lambda c, n: c.stream(gzip.compress(sse(events())), content_encoding="gzip"),
+    shape="stream",
+)
+add(
+    "gzip, cut",
+    lambda c, n: c.json(gzip.compress(body())[:-12], content_encoding="gzip"),
+    shape="whole",
+)
 for coding in ("gzip", "deflate", "br", "zstd", "compress", "gzip, gzip", "identity", "\x01"):
-    add(f"garbage as {coding!r}", lambda c, n, k=coding: c.json(random.Random(n).randbytes(500), (200, 500)[n % 2], content_encoding=k))
+    add(
+        f"garbage as {coding!r}",
+        lambda c, n, k=coding: c.json(
+            random.Random(n).randbytes(500), (200, 500)[n % 2], content_encoding=k
+        ),
+    )
 
 
 # Too slow, too long
 
 
 add("silence", lambda c, n: c.silence(), slow=True)
-add("silence in the headers", lambda c, n: (c.send(b"HTTP/1.1 200 OK\r\ncontent"), c.silence()), slow=True)
+add(
+    "silence in the headers",
+    lambda c, n: (c.send(b"HTTP/1.1 200 OK\r\ncontent"), c.silence()),
+    slow=True,
+)
 add("silence after the headers", lambda c, n: (opened(c), c.silence()), slow=True)
 add("silence within the stream", lambda c, n: (cut_stream(c, n), c.silence()), slow=True)
-add("silence after message_stop", lambda c, n: (opened(c), c.chunk(sse(events())), c.silence()), slow=True)
-add("headers drip", lambda c, n: c.drip(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-long: " + b"y" * 500, 0.02), slow=True)
-add("a stream drips", lambda c, n: (c.head(200, "text/event-stream"), c.drip(sse(events()), 0.004)), slow=True)
+add(
+    "silence after message_stop",
+    lambda c, n: (opened(c), c.chunk(sse(events())), c.silence()),
+    slow=True,
+)
+add(
+    "headers drip",
+    lambda c, n: c.drip(
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-long: " + b"y" * 500, 0.02
+    ),
+    slow=True,
+)
+add(
+    "a stream drips",
+    lambda c, n: (c.head(200, "text/event-stream"), c.drip(sse(events()), 0.004)),
+    slow=True,
+)
 add("a whole answer drips", lambda c, n: (c.head(), c.drip(body(), 0.01)), slow=True)
-add("pings for ever", lambda c, n: (c.head(200, "text/event-stream"), c.drip(sse([{"type": "ping"}] * 60), 0.0005)), slow=True)
+add(
+    "pings for ever",
+    lambda c, n: (c.head(200, "text/event-stream"), c.drip(sse([{"type": "ping"}] * 60), 0.0005)),
+    slow=True,
+)
 add("529 for ever", lambda c, n: c.json(error(type="overloaded_error"), 529), slow=True)
 add("an endless body", lambda c, n: (c.head(), c.endless(b" " * 65536)), heavy=True)
 add("an endless error body", lambda c, n: (c.head(500), c.endless(b"x" * 65536)), heavy=True)
-add("an endless event", lambda c, n: (c.head(200, "text/event-stream"), c.send(b"data: "), c.endless(b"x" * 65536)), heavy=True)
+add(
+    "an endless event",
+    lambda c, n: (c.head(200, "text/event-stream"), c.send(b"data: "), c.endless(b"x" * 65536)),
+    heavy=True,
+)
 add(
     "an endless stream",
-    lambda c, n: (c.head(200, "text/event-stream"), c.send(sse(events()[:2])), c.endless(sse([events()[2]]) * 400)),
+    lambda c, n: (
+        c.head(200, "text/event-stream"),
+        c.send(sse(events()[:2])),
+        c.endless(sse([events()[2]]) * 400),
+    ),
     heavy=True,
     shape="stream",
 )
-add("endless comments", lambda c, n: (c.head(200, "text/event-stream"), c.endless(b": nothing\n" * 6000)), heavy=True)
-add("endless empty lines", lambda c, n: (c.head(200, "text/event-stream"), c.endless(b"\n" * 65536)), heavy=True)
-add("endless chunks of one byte", lambda c, n: (opened(c), c.endless(b"1\r\n:\r\n" * 5000)), heavy=True)
-add("endless trailers", lambda c, n: (opened(c), c.chunk(sse(events())), c.send(b"0\r\n"), c.endless(b"x-more: y\r\n" * 5000)), heavy=True)
-add("one event of 5 MB in small chunks", lambda c, n: c.stream([b"data: ", *[b"x" * 4096] * 1280, b"\n\n", sse(events())]), heavy=True)
+add(
+    "endless comments",
+    lambda c, n: (c.head(200, "text/event-stream"), c.endless(b": nothing\n" * 6000)),
+    heavy=True,
+)
+add(
+    "endless empty lines",
+    lambda c, n: (c.head(200, "text/event-stream"), c.endless(b"\n" * 65536)),
+    heavy=True,
+)
+add(
+    "endless chunks of one byte",
+    lambda c, n: (opened(c), c.endless(b"1\r\n:\r\n" * 5000)),
+    heavy=True,
+)
+add(
+    "endless trailers",
+    lambda c, n: (
+        opened(c),
+        c.chunk(sse(events())),
+        c.send(b"0\r\n"),
+        c.endless(b"x-more: y\r\n" * 5000),
+    ),
+    heavy=True,
+)
+add(
+    "one event of 5 MB in small chunks",
+    lambda c, n: c.stream([b"data: ", *[b"x" * 4096] * 1280, b"\n\n", sse(events())]),
+    heavy=True,
+)
 add(
     "a whole answer of 52 MB",
     lambda c, n: c.json(message(content=[{"type": "text", "text": "word " * (52 * MB // 5)}])),
     heavy=True,
     shape="whole",
 )
-add("20,000 events", lambda c, n: c.stream(sse([*events()[:2], *[events()[2]] * 20_000, *events()[5:]])), heavy=True, shape="stream")
-add("a delta of 2 MB", lambda c, n: c.stream(sse([*events()[:2], says("y" * 2 * MB), *events()[5:]])), shape="stream")
+add(
+    "20,000 events",
+    lambda c, n: c.stream(sse([*events()[:2], *[events()[2]] * 20_000, *events()[5:]])),
+    heavy=True,
+    shape="stream",
+)
+add(
+    "a delta of 2 MB",
+    lambda c, n: c.stream(sse([*events()[:2], says("y" * 2 * MB), *events()[5:]])),
+    shape="stream",
+)
 
 
 # The stream's own words
@@ -343,18 +577,39 @@ STREAMS: dict[str, list[Any]] = {
     "events that are no objects": [*E[:3], "null", "[1]", "5", '"x"', "NaN", "true", *E[3:]],
     "data that is no JSON": [*E[:3], "{nonsense", "<html>", *E[3:]],
     "events without a type": [*E[:3], {"a": 1}, *E[3:]],
-    "types that are no texts": [*E[:3], {"type": 5}, {"type": ["a"]}, {"type": {"b": 1}}, {"type": None}, {"type": True}, *E[3:]],
-    "2,000 levels": [*E[:3], "[" * 2000 + "]" * 2000, '{"type": ' * 2000 + "1" + "}" * 2000, *E[3:]],
+    "types that are no texts": [
+        *E[:3],
+        {"type": 5},
+        {"type": ["a"]},
+        {"type": {"b": 1}},
+        {"type": None},
+        {"type": True},
+        *E[3:],
+    ],
+    "2,000 levels": [
+        *E[:3],
+        "[" * 2000 + "]" * 2000,
+        '{"type": ' * 2000 + "1" + "}" * 2000,
+        *E[3:],
+    ],
     "half an emoji": [*E[:3], says("\ud83d"), says("\ude00"), *E[3:]],
     "NUL and control sequences": [*E[:3], says("\x00\x1b[2J\x9b\u202e\r"), *E[3:]],
-    "a tool without id or name": [E[0], {"type": "content_block_start", "index": 0, "content_block": {"type": "tool_use"}}, *E[5:]],
+    "a tool without id or name": [
+        E[0],
+        {"type": "content_block_start", "index": 0, "content_block": {"type": "tool_use"}},
+        *E[5:],
+    ],
     "a tool's input cut": [
         E[0],
         {**E[1], "content_block": {"type": "tool_use", "id": "t", "name": "n", "input": {}}},
         {**E[2], "delta": {"type": "input_json_delta", "partial_json": '{"a": '}},
         *E[5:],
     ],
-    "a signature that is a number": [*E[:2], {**E[2], "delta": {"type": "signature_delta", "signature": 5}}, *E[2:]],
+    "a signature that is a number": [
+        *E[:2],
+        {**E[2], "delta": {"type": "signature_delta", "signature": 5}},
+        *E[2:],
+    ],
     "a negative index": [{**event, "index": -1} if "index" in event else event for event in E],
 }
 for name, given in STREAMS.items():
@@ -362,11 +617,21 @@ for name, given in STREAMS.items():
 for name, end in {"CRLF": "\r\n", "CR": "\r"}.items():
     add(
         f"stream: lines end in {name}",
-        lambda c, n, e=end: c.stream([bytes([b]) for b in sse(events(), e)] if n % 2 else sse(events(), e)),
+        lambda c, n, e=end: c.stream(
+            [bytes([b]) for b in sse(events(), e)] if n % 2 else sse(events(), e)
+        ),
         shape="stream",
     )
-add("stream: a byte order mark first", lambda c, n: c.stream(b"\xef\xbb\xbf" + sse(events())), shape="stream")
-add("stream: no UTF-8", lambda c, n: c.stream(sse([*E[:2], says("??"), *E[2:]]).replace(b"??", b"\xff\xed\xa0\x80")), shape="stream")
+add(
+    "stream: a byte order mark first",
+    lambda c, n: c.stream(b"\xef\xbb\xbf" + sse(events())),
+    shape="stream",
+)
+add(
+    "stream: no UTF-8",
+    lambda c, n: c.stream(sse([*E[:2], says("??"), *E[2:]]).replace(b"??", b"\xff\xed\xa0\x80")),
+    shape="stream",
+)
 
 
 # Values where they do not belong
@@ -427,9 +692,15 @@ USAGE_FIELDS = (
     ("usage", "a_new_one"),
     ("usage",),
 )
-LAB_FIELDS = (*(("lab", name) for name in ("cached_tokens", "queue_ms", "prefill_ms", "decode_ms", "extra")), ("lab",))
+LAB_FIELDS = (
+    *(("lab", name) for name in ("cached_tokens", "queue_ms", "prefill_ms", "decode_ms", "extra")),
+    ("lab",),
+)
 NAME_FIELDS = (
-    *((name,) for name in ("id", "model", "stop_reason", "role", "type", "diagnostics", "a_new_one")),
+    *(
+        (name,)
+        for name in ("id", "model", "stop_reason", "role", "type", "diagnostics", "a_new_one")
+    ),
     ("diagnostics", "cache_miss_reason"),
     ("diagnostics", "cache_miss_reason", "type"),
 )
@@ -487,14 +758,27 @@ def piecewise(c: Connection, n: int) -> None:
     c.stream(sse(given))
 
 
-add("key: in a header", lambda c, n: c.json(message(), request_id=echo(c, n), set_cookie=f"k={echo(c, n)}"), shape="whole", keyed=True)
+add(
+    "key: in a header",
+    lambda c, n: c.json(message(), request_id=echo(c, n), set_cookie=f"k={echo(c, n)}"),
+    shape="whole",
+    keyed=True,
+)
 add(
     "key: in the text",
-    lambda c, n: either(c, message(content=[{"type": "text", "text": echo(c, n)}]), [*E[:2], says(echo(c, n)), *E[5:]]),
+    lambda c, n: either(
+        c,
+        message(content=[{"type": "text", "text": echo(c, n)}]),
+        [*E[:2], says(echo(c, n)), *E[5:]],
+    ),
     keyed=True,
 )
 add("key: a letter a delta", piecewise, shape="stream", keyed=True)
-add("key: in an error's text", lambda c, n: c.json(error(message=f"{echo(c, n)} is no key"), 401), keyed=True)
+add(
+    "key: in an error's text",
+    lambda c, n: c.json(error(message=f"{echo(c, n)} is no key"), 401),
+    keyed=True,
+)
 add("key: in an error's type", lambda c, n: c.json(error(type=echo(c, n)), 401), keyed=True)
 add(
     "key: in an error event",
@@ -502,12 +786,37 @@ add(
     shape="stream",
     keyed=True,
 )
-add("key: in HTML", lambda c, n: c.json(f"<p>{echo(c, n)}</p>".encode(), 403, "text/html"), keyed=True)
-add("key: in names", lambda c, n: either(c, *placed(NAME_FIELDS[n % len(NAME_FIELDS)], echo(c, n))), keyed=True)
-add("key: in an event's type", lambda c, n: c.stream(sse([*E[:3], {"type": echo(c, n)}, *E[3:]])), shape="stream", keyed=True)
-add("key: in the status line", lambda c, n: c.json(error(), f"HTTP/1.1 401 {echo(c, n)}"), keyed=True)
-add("key: in a redirect", lambda c, n: c.json(b"", 302, location=f"http://127.0.0.1:9/{echo(c, n)}?k={echo(c, n + 1)}"), keyed=True)
-add("key: in usage and lab", lambda c, n: either(c, *placed((USAGE_FIELDS + LAB_FIELDS)[n % 19], echo(c, n))), keyed=True)
+add(
+    "key: in HTML",
+    lambda c, n: c.json(f"<p>{echo(c, n)}</p>".encode(), 403, "text/html"),
+    keyed=True,
+)
+add(
+    "key: in names",
+    lambda c, n: either(c, *placed(NAME_FIELDS[n % len(NAME_FIELDS)], echo(c, n))),
+    keyed=True,
+)
+add(
+    "key: in an event's type",
+    lambda c, n: c.stream(sse([*E[:3], {"type": echo(c, n)}, *E[3:]])),
+    shape="stream",
+    keyed=True,
+)
+add(
+    "key: in the status line",
+    lambda c, n: c.json(error(), f"HTTP/1.1 401 {echo(c, n)}"),
+    keyed=True,
+)
+add(
+    "key: in a redirect",
+    lambda c, n: c.json(b"", 302, location=f"http://127.0.0.1:9/{echo(c, n)}?k={echo(c, n + 1)}"),
+    keyed=True,
+)
+add(
+    "key: in usage and lab",
+    lambda c, n: either(c, *placed((USAGE_FIELDS + LAB_FIELDS)[n % 19], echo(c, n))),
+    keyed=True,
+)
 
 
 # Foreign servers at the path by which the lab knows its own
@@ -535,7 +844,19 @@ add("/health: status 500", lambda c, n: c.json(b"no", 500), path="/health")
 add("/health: no HTTP", lambda c, n: c.send(b"hello\n"), path="/health")
 add("/health: RST", lambda c, n: c.reset(), path="/health")
 add("/health: silence", lambda c, n: c.silence(30), path="/health")
-add("/health: drips", lambda c, n: (c.head(content_length=900), c.drip(b" " * 900, 0.1)), path="/health")
-add("/health: headers drip", lambda c, n: c.drip(b"HTTP/1.1 200 OK\r\n" + b"x-a: b\r\n" * 100, 0.1), path="/health")
+add(
+    "/health: drips",
+    lambda c, n: (c.head(content_length=900), c.drip(b" " * 900, 0.1)),
+    path="/health",
+)
+add(
+    "/health: headers drip",
+    lambda c, n: c.drip(b"HTTP/1.1 200 OK\r\n" + b"x-a: b\r\n" * 100, 0.1),
+    path="/health",
+)
 add("/health: endless", lambda c, n: (c.head(), c.endless(b" " * 65536, 20)), path="/health")
-add("/health: redirects to itself", lambda c, n: c.json(b"", 302, location="/health"), path="/health")
+add(
+    "/health: redirects to itself",
+    lambda c, n: c.json(b"", 302, location="/health"),
+    path="/health",
+)

@@ -31,7 +31,8 @@ from lab.harness.budget import stored_usd
 from lab.harness.estimate import estimate, example
 from lab.harness.plan import config_of
 from lab.harness.runner import BenchmarkRunner, Joined
-from lab.model import FinishedTrial, LabError
+from lab.model import LabError
+from lab.rows import FinishedTrial
 from lab.scenarios.definitions import Task
 
 USD = {"cheap": (100e-6, 400e-6), "dear": (1000e-6, 4000e-6)}
@@ -42,7 +43,17 @@ PRICES = "".join(
     for name, (put, out) in USD.items()
 )
 MODELS = ("cheap", "dear", "nobody-knows")
-SHAPES = ("plain",) * 16 + ("compaction", "advisor", "fallback", "us", "fast", "none", "cut", "refused", "again")
+SHAPES = ("plain",) * 16 + (
+    "compaction",
+    "advisor",
+    "fallback",
+    "us",
+    "fast",
+    "none",
+    "cut",
+    "refused",
+    "again",
+)
 DEAR = ("plain", "compaction", "advisor", "fallback", "fast", "none")
 """Of one of them a plan's server has many."""
 TECHNIQUES: dict[str, dict[str, Any]] = {
@@ -87,9 +98,20 @@ class Server:
             with self.turn:
                 self.open -= 1
 
-    def _send(self, c: Connection, body: dict[str, Any], shape: str, usage: dict[str, Any] | None, name: str) -> None:
+    def _send(
+        self,
+        c: Connection,
+        body: dict[str, Any],
+        shape: str,
+        usage: dict[str, Any] | None,
+        name: str,
+    ) -> None:
         if shape == "again":
-            return c.json({"type": "error", "error": {"type": "rate_limit_error", "message": "Later."}}, 429, retry_after=0)
+            return c.json(
+                {"type": "error", "error": {"type": "rate_limit_error", "message": "Later."}},
+                429,
+                retry_after=0,
+            )
         if shape == "refused":
             return c.json({"type": "error", "error": {"type": "api_error", "message": "No."}}, 500)
         content, reason = said(body)
@@ -99,18 +121,34 @@ class Server:
         else:
             whole["usage"] = usage
         if not body.get("stream"):
-            return c.json(whole) if shape != "cut" else c.send(b"HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\n{")
+            return (
+                c.json(whole)
+                if shape != "cut"
+                else c.send(b"HTTP/1.1 200 OK\r\ncontent-length: 500\r\n\r\n{")
+            )
         begun = {**whole, "content": [], "stop_reason": None}
         if usage is not None:
             begun["usage"] = {"input_tokens": usage["input_tokens"], "output_tokens": 1}
         events: list[dict[str, Any]] = [{"type": "message_start", "message": begun}]
         for index, block in enumerate(content):
             empty = {"text": ""} if block["type"] == "text" else {"input": {}}
-            kind, key = ("text_delta", "text") if block["type"] == "text" else ("input_json_delta", "partial_json")
+            kind, key = (
+                ("text_delta", "text")
+                if block["type"] == "text"
+                else ("input_json_delta", "partial_json")
+            )
             value = block["text"] if block["type"] == "text" else json.dumps(block["input"])
             events += [
-                {"type": "content_block_start", "index": index, "content_block": {**block, **empty}},
-                {"type": "content_block_delta", "index": index, "delta": {"type": kind, key: value}},
+                {
+                    "type": "content_block_start",
+                    "index": index,
+                    "content_block": {**block, **empty},
+                },
+                {
+                    "type": "content_block_delta",
+                    "index": index,
+                    "delta": {"type": kind, key: value},
+                },
                 {"type": "content_block_stop", "index": index},
             ]
         c.head(200, "text/event-stream", transfer_encoding="chunked")
@@ -118,14 +156,18 @@ class Server:
         if shape == "cut":
             return None
         time.sleep(0.002)
-        ended = {"type": "message_delta", "delta": {"stop_reason": reason}} | ({"usage": usage} if usage is not None else {})
+        ended = {"type": "message_delta", "delta": {"stop_reason": reason}} | (
+            {"usage": usage} if usage is not None else {}
+        )
         c.chunk(sse([ended, {"type": "message_stop"}]))
         c.send(b"0\r\n\r\n")
         c.kept = True
         return None
 
 
-def planted(rng: random.Random, shape: str, body: dict[str, Any]) -> tuple[dict[str, Any] | None, Billed]:
+def planted(
+    rng: random.Random, shape: str, body: dict[str, Any]
+) -> tuple[dict[str, Any] | None, Billed]:
     """A usage, and what it costs by hand."""
     size = len(json.dumps(body))
     put, out = rng.randrange(size // 16, size // 4), rng.randrange(0, int(body["max_tokens"]) + 1)
@@ -149,16 +191,34 @@ def planted(rng: random.Random, shape: str, body: dict[str, Any]) -> tuple[dict[
         return {**usage, "speed": "fast"}, Billed(rate, rate - own)
     if shape == "compaction":
         extra = usd(body["model"], 10 * put, out)
-        parts = [{"type": "compaction", "input_tokens": 10 * put, "output_tokens": out}, message_part]
+        parts = [
+            {"type": "compaction", "input_tokens": 10 * put, "output_tokens": out},
+            message_part,
+        ]
         return {**usage, "iterations": parts}, Billed(own + extra, extra)
     if shape == "advisor":
         model = rng.choice(MODELS)
-        parts = [message_part, {"type": "advisor_message", "model": model, "input_tokens": 5 * put, "output_tokens": out}]
-        return {**usage, "iterations": parts}, Billed(own + usd(model, 5 * put, out), usd(model, 5 * put, out))
+        parts = [
+            message_part,
+            {
+                "type": "advisor_message",
+                "model": model,
+                "input_tokens": 5 * put,
+                "output_tokens": out,
+            },
+        ]
+        return {**usage, "iterations": parts}, Billed(
+            own + usd(model, 5 * put, out), usd(model, 5 * put, out)
+        )
     if shape == "fallback":
         model = rng.choice([name for name in MODELS if name != body["model"]])
-        parts = [{**message_part, "model": body["model"]}, {**message_part, "type": "fallback_message", "model": model}]
-        return {**usage, "iterations": parts}, Billed(usd(model, put, out), max(0.0, usd(model, put, out) - own))
+        parts = [
+            {**message_part, "model": body["model"]},
+            {**message_part, "type": "fallback_message", "model": model},
+        ]
+        return {**usage, "iterations": parts}, Billed(
+            usd(model, put, out), max(0.0, usd(model, put, out) - own)
+        )
     return usage, Billed(own, 0.0)
 
 
@@ -166,12 +226,19 @@ def said(body: dict[str, Any]) -> tuple[list[dict[str, Any]], str]:
     tools = body.get("tools") or []
     if tools and (body.get("tool_choice") or {}).get("type") != "none":
         uses = [
-            {"type": "tool_use", "id": f"toolu_{place}", "name": tool["name"], "input": example(tool["input_schema"])}
+            {
+                "type": "tool_use",
+                "id": f"toolu_{place}",
+                "name": tool["name"],
+                "input": example(tool["input_schema"]),
+            }
             for place, tool in enumerate(tools)
         ]
         return uses, "tool_use"
     schema = ((body.get("output_config") or {}).get("format") or {}).get("schema")
-    return [{"type": "text", "text": json.dumps(example(schema, -1)) if schema else "A tide."}], "end_turn"
+    return [
+        {"type": "text", "text": json.dumps(example(schema, -1)) if schema else "A tide."}
+    ], "end_turn"
 
 
 @dataclass
@@ -226,11 +293,19 @@ class Kept:
     def joined(self) -> Joined:
         arms = len(self.run.settings["arms"])
         whole = Counter(
-            (f.trial.session_id, f.trial.block) for f in self.trials if f.trial.outcome != "cancelled" and f.trial.phase == "measured"
+            (f.trial.session_id, f.trial.block)
+            for f in self.trials
+            if f.trial.outcome != "cancelled" and f.trial.phase == "measured"
         )
         spent = stored_usd("live", [asdict(call) for f in self.trials for call in f.calls])
         begun = Counter(f.trial.block for f in self.trials)
-        return Joined(self.run, frozenset(b for (_, b), n in whole.items() if n == arms), dict(begun), spent, self.sessions)
+        return Joined(
+            self.run,
+            frozenset(b for (_, b), n in whole.items() if n == arms),
+            dict(begun),
+            spent,
+            self.sessions,
+        )
 
 
 @dataclass
@@ -254,7 +329,13 @@ def tried(plan: Plan) -> Spent:
     with RawServer(server.answer) as raw:
         endpoint = Endpoint("live", "live", raw.url, "k", plan.models, "small")
         check = {"kind": "judge", "criteria": "short"} if plan.judged else None
-        task = Task(task_id="t", prompt="What is a tide?", check=check, tools=("tide", "weather"), category="tools")
+        task = Task(
+            task_id="t",
+            prompt="What is a tide?",
+            check=check,
+            tools=("tide", "weather"),
+            category="tools",
+        )
         config = {
             "technique": plan.technique, "runs": plan.runs, "warmup": plan.warmup, "seed": plan.seed, "tasks": [task],
             "knobs": {**TECHNIQUES[plan.technique], "answer_tokens": 16}, "deadline_s": 20,
@@ -263,14 +344,29 @@ def tried(plan: Plan) -> Spent:
         sink, ended = Kept(), []
         for stop_at in (*plan.stops, 0):
             asked = len(server.bill)
-            stop = (lambda before=asked, most=stop_at: len(server.bill) - before >= most) if stop_at else None
+            stop = (
+                (lambda before=asked, most=stop_at: len(server.bill) - before >= most)
+                if stop_at
+                else None
+            )
             joined = sink.joined() if sink.run else None
-            made = BenchmarkRunner(config_of(**config, max_usd=cap), sink, stop=stop, endpoint=endpoint, joined=joined)
+            made = BenchmarkRunner(
+                config_of(**config, max_usd=cap), sink, stop=stop, endpoint=endpoint, joined=joined
+            )
             asyncio.run(made.run())
             ended.append(made.status)
     costs = sorted((billed.usd for billed in server.bill), reverse=True)
-    told = {call.message_id for kept in sink.trials for call in kept.calls if call.stop_reason is not None}
-    cut_off = sum(billed.beyond_usd for number, billed in enumerate(server.bill, 1) if f"msg_{number}" not in told)
+    told = {
+        call.message_id
+        for kept in sink.trials
+        for call in kept.calls
+        if call.stop_reason is not None
+    }
+    cut_off = sum(
+        billed.beyond_usd
+        for number, billed in enumerate(server.bill, 1)
+        if f"msg_{number}" not in told
+    )
     in_flight = sum(costs[: server.most_open]) + cut_off
     return Spent(cap, sum(costs), cap + in_flight, len(costs), ended)
 
@@ -294,8 +390,12 @@ def ground() -> Iterator[None]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--plans", type=int, default=1000, help="how many (default 1000, some ten minutes)")
-    parser.add_argument("--seed", type=int, default=1, help="of the first plan; the next has the next")
+    parser.add_argument(
+        "--plans", type=int, default=1000, help="how many (default 1000, some ten minutes)"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=1, help="of the first plan; the next has the next"
+    )
     arguments = parser.parse_args()
     began, passed, calls, ends, reached = time.monotonic(), [], 0, Counter(), 0
     with ground():
@@ -312,9 +412,15 @@ def main() -> int:
                 print(f"{done} plans, {time.monotonic() - began:.0f} s", flush=True)
             if spent.passed:
                 passed.append(seed)
-                print(f"seed {seed}: ${spent.usd:.4f} of ${spent.cap_usd:.4f}, with the calls in flight ${spent.most_usd:.4f}")
-    print(f"{arguments.plans} plans, {calls} calls, sessions ended {dict(ends)}, {time.monotonic() - began:.0f} s")
-    print(f"cap reached by {reached} plans, passed by more than the calls in flight by {len(passed)}")
+                print(
+                    f"seed {seed}: ${spent.usd:.4f} of ${spent.cap_usd:.4f}, with the calls in flight ${spent.most_usd:.4f}"
+                )
+    print(
+        f"{arguments.plans} plans, {calls} calls, sessions ended {dict(ends)}, {time.monotonic() - began:.0f} s"
+    )
+    print(
+        f"cap reached by {reached} plans, passed by more than the calls in flight by {len(passed)}"
+    )
     return 1 if passed else 0
 
 

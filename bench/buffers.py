@@ -63,7 +63,11 @@ class Buffer:
 
     def _pass(self, client: socket.socket) -> None:
         """One request; both sides close after it, so that the end of its answer is plain."""
-        with contextlib.suppress(OSError), client, socket.create_connection(self.upstream) as server:
+        with (
+            contextlib.suppress(OSError),
+            client,
+            socket.create_connection(self.upstream) as server,
+        ):
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             head = b""
             while b"\r\n\r\n" not in head and (data := client.recv(65536)):
@@ -73,7 +77,9 @@ class Buffer:
             threading.Thread(target=self._up, args=(client, server), daemon=True).start()
             held, passed_on = b"", False
             while data := server.recv(65536):
-                held += data if passed_on else data.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
+                held += (
+                    data if passed_on else data.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
+                )
                 passed_on = True
                 while len(held) >= max(1, self.size):
                     passed = self.size or len(held)
@@ -98,7 +104,9 @@ def nginx(url: str) -> Iterator[str]:
         port = probe.getsockname()[1]
     folder = Path(tempfile.mkdtemp(prefix="lab-nginx-"))
     (folder / "nginx.conf").write_text(NGINX.format(folder=folder, port=port, url=url))
-    process = subprocess.Popen([shutil.which("nginx"), "-c", str(folder / "nginx.conf"), "-e", "stderr"])
+    process = subprocess.Popen(
+        [shutil.which("nginx"), "-c", str(folder / "nginx.conf"), "-e", "stderr"]
+    )
     try:
         for _ in range(100):
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
@@ -132,7 +140,12 @@ def run(url: str, key: str, tokens: int, blocks: int) -> Outcome:
     consent.allow(url, key=False)
     store = Store()
     knobs = {"answer_tokens": max(16, tokens)}
-    asyncio.run(BenchmarkRunner(config_of(technique="streaming", endpoint=url, runs=blocks, warmup=0, knobs=knobs), store).run())
+    asyncio.run(
+        BenchmarkRunner(
+            config_of(technique="streaming", endpoint=url, runs=blocks, warmup=0, knobs=knobs),
+            store,
+        ).run()
+    )
     run_id = queries.last_run_id(store)
     streams = results.streams(queries.text_arrivals(store, run_id))
     held = [stream for stream in streams if stream.held]
@@ -148,11 +161,21 @@ def knobs(rng: random.Random, gap_ms: float, tokens: int) -> dict:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=50, help="runs for each kind of buffer; 0: none")
-    parser.add_argument("--streams", type=int, default=1000, help="unbuffered streams, one in fifty of the embedded model; 0: none")
+    parser.add_argument(
+        "--runs", type=int, default=50, help="runs for each kind of buffer; 0: none"
+    )
+    parser.add_argument(
+        "--streams",
+        type=int,
+        default=1000,
+        help="unbuffered streams, one in fifty of the embedded model; 0: none",
+    )
     arguments = parser.parse_args()
     ground = Ground()
-    os.environ.update({name: value for name, value in ground.environment.items() if name.startswith("LAB_")}, LAB_IGNORE_KEYS="1")
+    os.environ.update(
+        {name: value for name, value in ground.environment.items() if name.startswith("LAB_")},
+        LAB_IGNORE_KEYS="1",
+    )
     from lab import processes
     from lab.local.control import Control
 
@@ -160,7 +183,9 @@ def main() -> int:
     card = processes.local_server(simulated=True)
     control = Control(card.base_url, card.api_key)
     wrong = 0
-    print(f"{'':<28} {'runs':>5} {'named':>6} {'streams':>8} {'held':>5} {'cannot tell':>12}   of one")
+    print(
+        f"{'':<28} {'runs':>5} {'named':>6} {'streams':>8} {'held':>5} {'cannot tell':>12}   of one"
+    )
 
     def tell(kind: str, outcomes: list[Outcome]) -> None:
         if not outcomes:
@@ -168,7 +193,10 @@ def main() -> int:
         named, streams = sum(o.named for o in outcomes), sum(o.streams for o in outcomes)
         held, told = sum(o.held for o in outcomes), sum(o.told for o in outcomes)
         typical = next((o.typical for o in outcomes if o.typical), "")
-        print(f"{kind:<28} {len(outcomes):>5} {named:>6} {streams:>8,} {held:>5} {streams - told:>12}   {typical}", flush=True)
+        print(
+            f"{kind:<28} {len(outcomes):>5} {named:>6} {streams:>8,} {held:>5} {streams - told:>12}   {typical}",
+            flush=True,
+        )
 
     def behind(url: str) -> list[Outcome]:
         outcomes = []
@@ -206,7 +234,9 @@ def main() -> int:
             wrong += sum(outcome.named for outcome in outcomes)
             tell(f"unbuffered, {gap} ms a token", outcomes)
         local = processes.local_server()
-        outcomes = [run(local.base_url, local.api_key, 48, 10) for _ in range(-(-arguments.streams // 500))]
+        outcomes = [
+            run(local.base_url, local.api_key, 48, 10) for _ in range(-(-arguments.streams // 500))
+        ]
         wrong += sum(outcome.named for outcome in outcomes)
         tell("unbuffered, embedded model", outcomes)
     finally:

@@ -21,7 +21,12 @@ def ttft(client: anthropic.Anthropic, system: list[dict]) -> tuple[float, int, i
     """(milliseconds to the first text, tokens written, tokens read)"""
     started_ns = clock.now_ns()
     first_ms, usage = None, None
-    body = {"model": MODEL, "max_tokens": 4, "system": system, "messages": [{"role": "user", "content": "Who wrote?"}]}
+    body = {
+        "model": MODEL,
+        "max_tokens": 4,
+        "system": system,
+        "messages": [{"role": "user", "content": "Who wrote?"}],
+    }
     with client.messages.create(**body, stream=True) as stream:
         for event in stream:
             if event.type == "message_start":
@@ -34,13 +39,25 @@ def ttft(client: anthropic.Anthropic, system: list[dict]) -> tuple[float, int, i
 def main() -> None:
     flags = argparse.ArgumentParser(description=__doc__)
     flags.add_argument("--blocks", type=int, default=6)
-    flags.add_argument("--sentences", type=int, nargs="+", default=[22, 45, 90], help="prefix lengths; 45 are some 600 tokens")
+    flags.add_argument(
+        "--sentences",
+        type=int,
+        nargs="+",
+        default=[22, 45, 90],
+        help="prefix lengths; 45 are some 600 tokens",
+    )
     given = flags.parse_args()
-    with subprocess.Popen([sys.executable, "-m", "lab.local"], stdout=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen(
+        [sys.executable, "-m", "lab.local"], stdout=subprocess.PIPE, text=True
+    ) as server:
         card = json.loads(server.stdout.readline())
-        client = anthropic.Anthropic(base_url=card["base_url"], api_key=card["api_key"], max_retries=0)
+        client = anthropic.Anthropic(
+            base_url=card["base_url"], api_key=card["api_key"], max_retries=0
+        )
         ttft(client, [{"type": "text", "text": "Warm up."}])
-        print(f"{'tokens':>7} {'uncached':>9} {'first use':>9} {'cached':>7}  median ms of {given.blocks}; cached TTFT shorter by")
+        print(
+            f"{'tokens':>7} {'uncached':>9} {'first use':>9} {'cached':>7}  median ms of {given.blocks}; cached TTFT shorter by"
+        )
         for sentences in given.sentences:
             rows = []
             for _ in range(given.blocks):
@@ -52,7 +69,9 @@ def main() -> None:
                 if written != read:
                     raise SystemExit(f"wrote {written} tokens but read {read}")
                 rows.append((read, cold, first, warm))
-            tokens, cold, first, warm = (statistics.median(column) for column in zip(*rows, strict=True))
+            tokens, cold, first, warm = (
+                statistics.median(column) for column in zip(*rows, strict=True)
+            )
             print(f"{tokens:7.0f} {cold:9.0f} {first:9.0f} {warm:7.0f}  {1 - warm / cold:.1%}")
         server.terminate()
 

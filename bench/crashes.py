@@ -58,7 +58,14 @@ class Bench:
         self.rng = random.Random(seed)
         self.lines: dict[str, Line] = {}
 
-    def check(self, name: str, ground: Ground, run_id: str | None, printed: str = "", told: list[str] | None = None) -> Line:
+    def check(
+        self,
+        name: str,
+        ground: Ground,
+        run_id: str | None,
+        printed: str = "",
+        told: list[str] | None = None,
+    ) -> Line:
         """Hold what was told against what the database has when it is opened again, and let the command line name the run's state."""
         line = self.lines.setdefault(name, Line())
         line.rounds += 1
@@ -93,7 +100,9 @@ class Bench:
         elif word == "finished":
             try:
                 arms = strict(ended.out)["arms"]
-                if server and any(arm["n"] < BLOCKS for arm in arms):  # a server that was killed left failed trials
+                if server and any(
+                    arm["n"] < BLOCKS for arm in arms
+                ):  # a server that was killed left failed trials
                     line.wrong.append(f"resumed to {[arm['n'] for arm in arms]} trials an arm")
             except (ValueError, KeyError) as error:
                 line.wrong.append(f"resume --json: {error}")
@@ -112,32 +121,47 @@ class Bench:
 # Moments
 
 
-def at_random(rng: random.Random, ground: Ground, child: Child, run: Callable[[], str | None]) -> None:
+def at_random(
+    rng: random.Random, ground: Ground, child: Child, run: Callable[[], str | None]
+) -> None:
     """Anywhere between the run's announcement and its end."""
     until(lambda: child.poll() or (run() and ground.entries(run())), 30)
     time.sleep(rng.uniform(0, TRIALS * ANSWER_S * 1.5))
 
 
-def as_it_starts(rng: random.Random, ground: Ground, child: Child, run: Callable[[], str | None]) -> None:
+def as_it_starts(
+    rng: random.Random, ground: Ground, child: Child, run: Callable[[], str | None]
+) -> None:
     time.sleep(rng.uniform(0.05, 2.0))
 
 
-def as_one_is_told(rng: random.Random, ground: Ground, child: Child, run: Callable[[], str | None]) -> None:
+def as_one_is_told(
+    rng: random.Random, ground: Ground, child: Child, run: Callable[[], str | None]
+) -> None:
     """As soon as the n-th trial is in the progress file."""
     wanted = rng.randint(1, TRIALS)
     until(lambda: child.poll() or (run() and len(ground.told(run())) >= wanted), 30, 0.0005)
 
 
-def as_it_writes(rng: random.Random, ground: Ground, child: Child, run: Callable[[], str | None]) -> None:
+def as_it_writes(
+    rng: random.Random, ground: Ground, child: Child, run: Callable[[], str | None]
+) -> None:
     """As a file of the database's folder has just changed: within a journal's line, a transaction, or between them."""
     for _ in range(rng.randint(1, 30)):
         seen = sizes(ground.database.parent)
-        if not until(lambda seen=seen: child.poll() or sizes(ground.database.parent) != seen, 10, 0.0002) or child.poll():
+        if (
+            not until(
+                lambda seen=seen: child.poll() or sizes(ground.database.parent) != seen, 10, 0.0002
+            )
+            or child.poll()
+        ):
             return
     time.sleep(rng.uniform(0, 0.004))
 
 
-def as_it_ends(rng: random.Random, ground: Ground, child: Child, run: Callable[[], str | None]) -> None:
+def as_it_ends(
+    rng: random.Random, ground: Ground, child: Child, run: Callable[[], str | None]
+) -> None:
     until(lambda: child.poll() or (run() and len(ground.told(run())) >= TRIALS), 60, 0.001)
     time.sleep(rng.uniform(0, 0.3))
 
@@ -163,7 +187,9 @@ MOMENTS = {
 @contextlib.contextmanager
 def ground_of_its_own(**variables: str) -> Iterator[tuple[Ground, RawServer]]:
     with (
-        RawServer(lambda c: c.good(ANSWER_S) if c.asked.method == "POST" else c.json({}, 404)) as server,
+        RawServer(
+            lambda c: c.good(ANSWER_S) if c.asked.method == "POST" else c.json({}, 404)
+        ) as server,
         Ground(server.url, **variables) as ground,
     ):
         yield ground, server
@@ -203,7 +229,12 @@ def killed(bench: Bench, victim: str, word: str, moment: str) -> None:
                 again.send(signal.SIGKILL)
                 again.wait(20)
                 line.reused += len({a.nonce for a in server.asked[asked:] if a.nonce} & sent)
-                bench.check(f"{victim}, resumed and killed again", ground, run_id, told=list({*told, *ground.told(run_id)}))
+                bench.check(
+                    f"{victim}, resumed and killed again",
+                    ground,
+                    run_id,
+                    told=list({*told, *ground.told(run_id)}),
+                )
             bench.resume(line, ground, run_id, server)
         bench.after(line, ground)
 
@@ -218,7 +249,9 @@ def reader_killed(bench: Bench, word: str) -> None:
         run_id = run()
         told = ground.told(run_id)
         reader = ground.start("main.py", "show", run_id, "--json")
-        as_it_writes(bench.rng, ground, reader, run) if bench.rng.random() < 0.5 else time.sleep(bench.rng.uniform(0.2, 1.5))
+        as_it_writes(bench.rng, ground, reader, run) if bench.rng.random() < 0.5 else time.sleep(
+            bench.rng.uniform(0.2, 1.5)
+        )
         reader.send(SIGNALS[word])
         reader.wait(20)
         line = bench.check(f"reader after a crash, {word}", ground, run_id, told=told)
@@ -260,16 +293,28 @@ def embedded_server_killed(bench: Bench) -> None:
 
         child = serve()
         ready = json.loads(child.printed.splitlines()[0])
-        text = {"type": "text", "text": "The harbour has many boats. " * 120, "cache_control": {"type": "ephemeral"}}
+        text = {
+            "type": "text",
+            "text": "The harbour has many boats. " * 120,
+            "cache_control": {"type": "ephemeral"},
+        }
         body = {
             "model": ready["models"]["small"],
             "max_tokens": 8,
             "system": [text],
             "messages": [{"role": "user", "content": "How many?"}],
         }
-        headers = {"x-api-key": ready["api_key"], "anthropic-version": "2023-06-01", "content-type": "application/json"}
-        asked = urllib.request.Request(f"{ready['base_url']}/v1/messages", json.dumps(body).encode(), headers)
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(asked, timeout=120) as reply:
+        headers = {
+            "x-api-key": ready["api_key"],
+            "anthropic-version": "2023-06-01",
+            "content-type": "application/json",
+        }
+        asked = urllib.request.Request(
+            f"{ready['base_url']}/v1/messages", json.dumps(body).encode(), headers
+        )
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
+            asked, timeout=120
+        ) as reply:
             usage = json.load(reply)["usage"]
         left = snapshots()
         child.send(signal.SIGKILL)
@@ -293,18 +338,34 @@ def dashboard_killed(bench: Bench, words: list[str]) -> None:
 
     browser = which("chromium") or which("chromium-browser") or which("google-chrome")
     with sync_playwright() as play:
-        opened = play.chromium.launch(executable_path=browser, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        opened = play.chromium.launch(
+            executable_path=browser, args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
         for word in words:
             with Ground(LAB_IGNORE_KEYS="1") as ground:
                 with socket.socket() as free:
                     free.bind(("127.0.0.1", 0))
                     port = free.getsockname()[1]
-                dashboard = ground.start("-m", "streamlit", "run", "app.py", "--server.port", str(port), "--server.headless", "true")
+                dashboard = ground.start(
+                    "-m",
+                    "streamlit",
+                    "run",
+                    "app.py",
+                    "--server.port",
+                    str(port),
+                    "--server.headless",
+                    "true",
+                )
                 until(lambda port=port: reachable(port), 60, 0.05)
                 page = opened.new_page()
-                page.goto(f"http://127.0.0.1:{port}/Same_thing_twice?endpoint=simulated&blocks={BLOCKS}&set-up-open=true", timeout=120_000)
+                page.goto(
+                    f"http://127.0.0.1:{port}/Same_thing_twice?endpoint=simulated&blocks={BLOCKS}&set-up-open=true",
+                    timeout=120_000,
+                )
                 page.locator(".st-key-run-button button").click(timeout=120_000)
-                until(lambda ground=ground: ground.run_ids() and ground.told(ground.run_ids()[0]), 60)
+                until(
+                    lambda ground=ground: ground.run_ids() and ground.told(ground.run_ids()[0]), 60
+                )
                 time.sleep(bench.rng.uniform(0, 0.5))
                 dashboard.send(SIGNALS[word])
                 dashboard.wait(20)
@@ -331,7 +392,16 @@ def small_disk(folder: Path, megabytes: float) -> Iterator[bool]:
     """A file system of so many megabytes at this folder; False where one may not be mounted."""
     folder.mkdir(parents=True, exist_ok=True)
     told = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={int(megabytes * 1024)}k,mode=0700", "tmpfs", str(folder)], capture_output=True
+        [
+            "mount",
+            "-t",
+            "tmpfs",
+            "-o",
+            f"size={int(megabytes * 1024)}k,mode=0700",
+            "tmpfs",
+            str(folder),
+        ],
+        capture_output=True,
     )
     try:
         yield told.returncode == 0
@@ -386,12 +456,22 @@ def quota(bench: Bench, victim: str) -> None:
         finish_full(bench, f"quota, {victim}", ground, server, run(), ended, None)
 
 
-def finish_full(bench: Bench, name: str, ground: Ground, server: RawServer, run_id: str | None, ended: Ended, full: Ended | None) -> None:
+def finish_full(
+    bench: Bench,
+    name: str,
+    ground: Ground,
+    server: RawServer,
+    run_id: str | None,
+    ended: Ended,
+    full: Ended | None,
+) -> None:
     line = bench.check(name, ground, run_id, ended.err)
     if ended.code is None:
         line.wrong.append("it did not end within 90 s")
     if full and full.code not in (0, 2):
-        line.wrong.append(f"while it was full, `runs` ended with {full.code}: {full.err.strip()[-160:]}")
+        line.wrong.append(
+            f"while it was full, `runs` ended with {full.code}: {full.err.strip()[-160:]}"
+        )
     if run_id and ground.kept(run_id):
         bench.resume(line, ground, run_id, server)
     bench.after(line, ground)
@@ -410,10 +490,18 @@ def held_at_the_end(bench: Bench, victim: str) -> None:
             shown = ground.cli("show", run_id, "--json")
         line = bench.check(name, ground, run_id, ended.err)
         if ended.code != 0 or ground.end(run_id).get("status") != "finished":
-            line.wrong.append(f"the run ended with {ended.code}, {ground.end(run_id)}, {ended.err.strip()[-160:]}")
-        for what, text in (("its own", ended.out if victim == "command line" else None), ("a reader's", shown.out)):
+            line.wrong.append(
+                f"the run ended with {ended.code}, {ground.end(run_id)}, {ended.err.strip()[-160:]}"
+            )
+        for what, text in (
+            ("its own", ended.out if victim == "command line" else None),
+            ("a reader's", shown.out),
+        ):
             try:
-                if text is not None and [arm["n"] for arm in strict(text)["arms"]] != [BLOCKS, BLOCKS]:
+                if text is not None and [arm["n"] for arm in strict(text)["arms"]] != [
+                    BLOCKS,
+                    BLOCKS,
+                ]:
                     line.wrong.append(f"{what} --json has not all trials")
             except (ValueError, KeyError) as error:
                 line.wrong.append(f"{what} --json: {error!r}, {shown.err.strip()[-160:]}")
@@ -424,21 +512,38 @@ def plan(bench: Bench, rounds: int, quick: bool, only: str) -> list[Callable[[],
     """Every round, in a seeded order: an endless row of one kind would find one kind."""
     victims, half = ("worker", "command line"), max(1, rounds // 2)
     kills = [
-        (f"{victim}, {word}, {moment}", rounds, lambda v=victim, w=word, m=moment: killed(bench, v, w, m))
+        (
+            f"{victim}, {word}, {moment}",
+            rounds,
+            lambda v=victim, w=word, m=moment: killed(bench, v, w, m),
+        )
         for victim in victims
         for word in SIGNALS
         for moment in MOMENTS
     ]
     others = [
-        *((f"reader after a crash, {word}", rounds, lambda w=word: reader_killed(bench, w)) for word in SIGNALS),
-        *((f"simulated server, {word}", half, lambda w=word: server_killed(bench, w)) for word in SIGNALS),
+        *(
+            (f"reader after a crash, {word}", rounds, lambda w=word: reader_killed(bench, w))
+            for word in SIGNALS
+        ),
+        *(
+            (f"simulated server, {word}", half, lambda w=word: server_killed(bench, w))
+            for word in SIGNALS
+        ),
         *(
             (f"{what} full, {victim}", rounds, lambda v=victim, w=what: disk_full(bench, v, w))
             for what in ("disk", "runtime folder")
             for victim in victims
         ),
         *((f"quota, {victim}", rounds, lambda v=victim: quota(bench, v)) for victim in victims),
-        *((f"database held at the end, {victim}", half, lambda v=victim: held_at_the_end(bench, v)) for victim in victims),
+        *(
+            (
+                f"database held at the end, {victim}",
+                half,
+                lambda v=victim: held_at_the_end(bench, v),
+            )
+            for victim in victims
+        ),
     ]
     if quick:
         kills, others = bench.rng.sample(kills, 6), others[:: len(victims)]
@@ -451,9 +556,17 @@ def plan(bench: Bench, rounds: int, quick: bool, only: str) -> list[Callable[[],
 
 
 def main() -> int:
-    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument("--quick", action="store_true", help="some fifteen rounds, without browser and embedded model: about a minute")
-    flags.add_argument("--rounds", type=int, default=5, help="so many of each kind; 5 are some 150 crashes")
+    flags = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    flags.add_argument(
+        "--quick",
+        action="store_true",
+        help="some fifteen rounds, without browser and embedded model: about a minute",
+    )
+    flags.add_argument(
+        "--rounds", type=int, default=5, help="so many of each kind; 5 are some 150 crashes"
+    )
     flags.add_argument("--seed", type=int, default=1, help="of the moments")
     flags.add_argument("--only", default="", help="kinds of the table whose name has this in it")
     chosen = flags.parse_args()
@@ -463,15 +576,26 @@ def main() -> int:
         crash()
         print(f"\r{done} of {len(todo)}", end="", file=sys.stderr)
     print(file=sys.stderr)
-    print(f"{'crash':38} {'rounds':>6} {'told':>5} {'kept':>5} {'lost':>4} {'more':>4} {'reused':>6}  then; resumed")
+    print(
+        f"{'crash':38} {'rounds':>6} {'told':>5} {'kept':>5} {'lost':>4} {'more':>4} {'reused':>6}  then; resumed"
+    )
     for name, line in sorted(bench.lines.items()):
         then = ", ".join(f"{word} {n}" for word, n in line.ends.items())
         resumed = ", ".join(f"{word} {n}" for word, n in line.resumed.items())
-        print(f"{name:38} {line.rounds:6} {line.told:5} {line.kept:5} {line.lost:4} {line.more:4} {line.reused:6}  {then}; {resumed}")
+        print(
+            f"{name:38} {line.rounds:6} {line.told:5} {line.kept:5} {line.lost:4} {line.more:4} {line.reused:6}  {then}; {resumed}"
+        )
     lines = bench.lines.values()
-    total = {what: sum(getattr(line, what) for line in lines) for what in ("rounds", "told", "kept", "lost", "more", "reused")}
+    total = {
+        what: sum(getattr(line, what) for line in lines)
+        for what in ("rounds", "told", "kept", "lost", "more", "reused")
+    }
     wrong = [f"{name}: {text}" for name, line in bench.lines.items() for text in line.wrong]
-    print("\n" + ", ".join(f"{what} {n}" for what, n in total.items()) + f"; {time.monotonic() - began:.0f} s")
+    print(
+        "\n"
+        + ", ".join(f"{what} {n}" for what, n in total.items())
+        + f"; {time.monotonic() - began:.0f} s"
+    )
     for text, n in Counter(wrong).items():
         print(f"wrong: {text}" + (f" ({n} times)" if n > 1 else ""))
     return 1 if total["lost"] or total["reused"] or wrong else 0

@@ -67,7 +67,9 @@ class Script:
     def answer(self, connection: Connection) -> None:
         asked = connection.asked
         if asked.path == "/health":
-            if found := next((KINDS[name] for name in self.wanted if KINDS[name].path == "/health"), None):
+            if found := next(
+                (KINDS[name] for name in self.wanted if KINDS[name].path == "/health"), None
+            ):
                 self.done[found.name] += 1
                 found.answer(connection, self.done[found.name] - 1)
             else:
@@ -102,9 +104,14 @@ class Bench:
     def play(self, names: list[str], times: dict[str, int]) -> None:
         """One run in which these kinds, alike in how they must be met, are injected so often."""
         kinds = [KINDS[name] for name in names]
-        script = Script(times, {name: self.tallies[name].injections for name in names if name in self.tallies})
+        script = Script(
+            times, {name: self.tallies[name].injections for name in names if name in self.tallies}
+        )
         first = kinds[0]
-        with RawServer(lambda c: c.json(b"", 404)) as elsewhere, RawServer(script.answer, script.greet) as server:
+        with (
+            RawServer(lambda c: c.json(b"", 404)) as elsewhere,
+            RawServer(script.answer, script.greet) as server,
+        ):
             server.elsewhere = elsewhere.url
             with Ground(server.url, KEY if first.keyed else "placeholder") as ground:
                 run_id, ended = self._run(ground, first, sum(times.values()))
@@ -112,16 +119,30 @@ class Bench:
                 if first.keyed and (kept := leaks(ground)):
                     self.wrong.append(f"{', '.join(names)}: the key is in {', '.join(kept[:6])}")
                 if elsewhere.asked:
-                    self.wrong.append(f"{', '.join(names)}: {len(elsewhere.asked)} requests followed a redirect to another host")
+                    self.wrong.append(
+                        f"{', '.join(names)}: {len(elsewhere.asked)} requests followed a redirect to another host"
+                    )
         self.runs += 1
 
     def _run(self, ground: Ground, kind: Kind, injections: int) -> tuple[str | None, Ended]:
-        streams = {"any": (True, False), "stream": (True, True), "whole": (False, False)}[kind.shape]
-        bodies = [{"name": name, "stream": stream} for name, stream in zip("ab", streams, strict=True)]
+        streams = {"any": (True, False), "stream": (True, True), "whole": (False, False)}[
+            kind.shape
+        ]
+        bodies = [
+            {"name": name, "stream": stream} for name, stream in zip("ab", streams, strict=True)
+        ]
         runs = 1 if kind.path == "/health" else -(-3 * injections // 4) + 1
         if kind.slow or kind.heavy:
             knobs = {"bodies": json.dumps(bodies)}
-            config = {"technique": "ab", "endpoint": "bench", "runs": runs, "warmup": 0, "seed": 1, "max_usd": 1e12, "knobs": knobs}
+            config = {
+                "technique": "ab",
+                "endpoint": "bench",
+                "runs": runs,
+                "warmup": 0,
+                "seed": 1,
+                "max_usd": 1e12,
+                "knobs": knobs,
+            }
             run_id, child = ground.worker(**config, deadline_s=30 if kind.heavy else 0.5)
             ended = child.wait(300)
             shown = ground.cli("show", run_id, "--json")
@@ -131,20 +152,44 @@ class Bench:
             for body in bodies:
                 paths.append(ground.folder / f"{body['name']}.json")
                 paths[-1].write_text(json.dumps(body))
-            words = ("--endpoint", "bench", "--runs", str(runs), "--warmup", "0", "--seed", "1", "--max-usd", "1e12", "--json")
+            words = (
+                "--endpoint",
+                "bench",
+                "--runs",
+                str(runs),
+                "--warmup",
+                "0",
+                "--seed",
+                "1",
+                "--max-usd",
+                "1e12",
+                "--json",
+            )
             ended = ground.cli("ab", *map(str, paths), *words, seconds=180)
             run_id = next(iter(ground.run_ids()), None)
         return run_id, ended
 
-    def _count(self, ground: Ground, run_id: str | None, ended: Ended, server: RawServer, script: Script, names: list[str]) -> None:
+    def _count(
+        self,
+        ground: Ground,
+        run_id: str | None,
+        ended: Ended,
+        server: RawServer,
+        script: Script,
+        names: list[str],
+    ) -> None:
         what = ", ".join(names)
         told = ground.told(run_id) if run_id else []
         rows = {row["trial_id"]: row for row in ground.kept(run_id)} if run_id else {}
         end = ground.end(run_id) if run_id else {}
         refused = ended.err.strip().splitlines()[-1:] if not told else []
-        word = end.get("status") or ("hung" if ended.code is None else "refused" if refused else "died")
+        word = end.get("status") or (
+            "hung" if ended.code is None else "refused" if refused else "died"
+        )
         if ended.code is None or (not end and told):
-            self.wrong.append(f"{what}: the process {'hung' if ended.code is None else f'died with {ended.code}'}")
+            self.wrong.append(
+                f"{what}: the process {'hung' if ended.code is None else f'died with {ended.code}'}"
+            )
         self.wrong += [f"{what}: traceback, {line}" for line in ground.tracebacks()]
         if ended.peak_mb > MOST_MB:
             self.wrong.append(f"{what}: {ended.peak_mb:.0f} MB")
@@ -195,8 +240,14 @@ def leaks(ground: Ground) -> list[str]:
     for table in ("runs", "sessions", "trials", "calls", "spans", "events"):
         text = store.frame(f"SELECT * FROM {table}").to_csv()
         found += [f"table {table}"] if any(secret in text for secret in secrets) else []
-    said = store.frame("SELECT string_agg(text, '' ORDER BY seq) AS said FROM events GROUP BY call_id")["said"].dropna()
-    return found + (["events' joined text"] if any(secret in text for text in said for secret in secrets) else [])
+    said = store.frame(
+        "SELECT string_agg(text, '' ORDER BY seq) AS said FROM events GROUP BY call_id"
+    )["said"].dropna()
+    return found + (
+        ["events' joined text"]
+        if any(secret in text for text in said for secret in secrets)
+        else []
+    )
 
 
 def parties(names: list[str], together: int) -> list[list[str]]:
@@ -206,14 +257,27 @@ def parties(names: list[str], together: int) -> list[list[str]]:
         kind = KINDS[name]
         alone = name if kind.heavy or kind.greets or kind.path == "/health" else None
         grouped.setdefault((kind.shape, kind.slow, kind.keyed, alone), []).append(name)
-    return [group[at : at + together] for group in grouped.values() for at in range(0, len(group), together)]
+    return [
+        group[at : at + together]
+        for group in grouped.values()
+        for at in range(0, len(group), together)
+    ]
 
 
 def main() -> int:
-    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    flags.add_argument("--quick", action="store_true", help="45 kinds, each injected once or twice: about a minute")
+    flags = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    flags.add_argument(
+        "--quick", action="store_true", help="45 kinds, each injected once or twice: about a minute"
+    )
     flags.add_argument("--times", type=int, default=1, help="so many times the injections")
-    flags.add_argument("--together", type=int, default=TOGETHER, help="so many kinds share a run; 1 says of each end whose it was")
+    flags.add_argument(
+        "--together",
+        type=int,
+        default=TOGETHER,
+        help="so many kinds share a run; 1 says of each end whose it was",
+    )
     flags.add_argument("--only", default="", help="kinds whose name has this in it")
     flags.add_argument("--list", action="store_true", help="print the kinds")
     chosen = flags.parse_args()
@@ -233,14 +297,25 @@ def main() -> int:
 
     for party in parties(names, chosen.together):
         bench.play(party, {name: wanted(name) for name in party})
-        print(f"\r{bench.runs} runs, {sum(tally.injections for tally in bench.tallies.values())} injections", end="", file=sys.stderr)
+        print(
+            f"\r{bench.runs} runs, {sum(tally.injections for tally in bench.tallies.values())} injections",
+            end="",
+            file=sys.stderr,
+        )
     # A run that ended early owes its kinds some turns: they get them, each alone.
     for name in names:
-        if KINDS[name].path != "/health" and (owed := wanted(name) - bench.tallies[name].injections) > 0:
+        if (
+            KINDS[name].path != "/health"
+            and (owed := wanted(name) - bench.tallies[name].injections) > 0
+        ):
             bench.play([name], {name: owed})
-    bench.wrong += [f"{name} was never injected" for name in names if not bench.tallies[name].injections]
+    bench.wrong += [
+        f"{name} was never injected" for name in names if not bench.tallies[name].injections
+    ]
     print(file=sys.stderr)
-    print(f"{'kind':40} {'injections':>10} {'told':>5} {'kept':>5}  {'end':20} {'lost':>4} {'MB':>5}  message")
+    print(
+        f"{'kind':40} {'injections':>10} {'told':>5} {'kept':>5}  {'end':20} {'lost':>4} {'MB':>5}  message"
+    )
     for name in names:
         tally = bench.tallies[name]
         message = (tally.messages.most_common(1) or [("", 0)])[0][0]
@@ -251,7 +326,10 @@ def main() -> int:
             f"{tally.peak_mb:5.0f}  {shown}"
         )
     all_of = bench.tallies.values()
-    total = {what: sum(getattr(tally, what) for tally in all_of) for what in ("injections", "told", "kept", "lost")}
+    total = {
+        what: sum(getattr(tally, what) for tally in all_of)
+        for what in ("injections", "told", "kept", "lost")
+    }
     peak = max(tally.peak_mb for tally in all_of)
     print(
         f"\n{len(names)} kinds, {total['injections']} injections in {bench.runs} runs and {time.monotonic() - began:.0f} s: "

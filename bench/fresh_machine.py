@@ -30,15 +30,26 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 def main() -> int:
     flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     flags.add_argument(
-        "--browser", action=argparse.BooleanOptionalAction, default=None, help="press the page's button (default: where a browser is)"
+        "--browser",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="press the page's button (default: where a browser is)",
     )
     flags.add_argument("--keep", action="store_true", help="keep the folder")
     given = flags.parse_args()
     chrome = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    pressed = given.browser if given.browser is not None else bool(chrome and importlib.util.find_spec("playwright"))
+    pressed = (
+        given.browser
+        if given.browser is not None
+        else bool(chrome and importlib.util.find_spec("playwright"))
+    )
     folder = Path(tempfile.mkdtemp(prefix="lab-fresh-"))
     home = folder / "lab"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("LAB_", "ANTHROPIC_", "VIRTUAL_ENV"))}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("LAB_", "ANTHROPIC_", "VIRTUAL_ENV"))
+    }
     environment |= {
         "PIP_NO_CACHE_DIR": "1",
         "LAB_IGNORE_KEYS": "1",
@@ -59,11 +70,21 @@ def main() -> int:
     try:
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(home)], check=True)
         done("clone")
-        subprocess.run(["make", "--silent", "setup"], cwd=home, env=environment, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            ["make", "--silent", "setup"],
+            cwd=home,
+            env=environment,
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
         done("make setup")
         port = free_port()
         dashboard = subprocess.Popen(
-            ["make", "--silent", "run", f"PORT={port}"], cwd=home, env=environment, stdout=subprocess.DEVNULL, start_new_session=True
+            ["make", "--silent", "run", f"PORT={port}"],
+            cwd=home,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
         )
         wait_for(f"http://127.0.0.1:{port}/_stcore/health")
         done("dashboard answers")
@@ -115,7 +136,9 @@ def press(port: int, chrome: str) -> None:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chrome, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        browser = playwright.chromium.launch(
+            executable_path=chrome, args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
         page = browser.new_page()
         page.goto(f"http://127.0.0.1:{port}/Streaming")
         page.get_by_role("button", name="Run", exact=False).first.click(timeout=60_000)

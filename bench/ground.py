@@ -44,7 +44,13 @@ class Child:
         self.began = time.monotonic()
         with self.out.open("wb") as out, self.err.open("wb") as err:
             self.process = subprocess.Popen(
-                command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
+                command,
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
             )
         self.pid = self.process.pid
         self._ended: Ended | None = None
@@ -56,7 +62,13 @@ class Child:
                 code = os.waitstatus_to_exitcode(status)
                 self.process.returncode = code
                 peak = usage.ru_maxrss / (1024 if sys.platform == "linux" else 2**20)
-                self._ended = Ended(code, self.printed, self.err.read_text(errors="replace"), peak, time.monotonic() - self.began)
+                self._ended = Ended(
+                    code,
+                    self.printed,
+                    self.err.read_text(errors="replace"),
+                    peak,
+                    time.monotonic() - self.began,
+                )
         return self._ended
 
     @property
@@ -91,7 +103,11 @@ class Ground:
         secrets = self.folder / "secrets.toml"
         if url:
             self.point_at(url, key)
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("ANTHROPIC_", "LANGFUSE_", "OTEL_", "LAB_"))}
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("ANTHROPIC_", "LANGFUSE_", "OTEL_", "LAB_"))
+        }
         self.environment = {
             **kept,
             "LAB_DB": str(self.database),
@@ -105,11 +121,15 @@ class Ground:
         self.children: list[Child] = []
 
     def point_at(self, url: str, key: str = "placeholder") -> None:
-        (self.folder / "secrets.toml").write_text(f'[endpoints.{ENDPOINT}]\nbase_url = "{url}"\napi_key = "{key}"\n')
+        (self.folder / "secrets.toml").write_text(
+            f'[endpoints.{ENDPOINT}]\nbase_url = "{url}"\napi_key = "{key}"\n'
+        )
 
     def start(self, *words: str, **variables: str) -> Child:
         """`python …`, in the background."""
-        child = Child([sys.executable, *words], {**self.environment, **variables}, self.folder / "said")
+        child = Child(
+            [sys.executable, *words], {**self.environment, **variables}, self.folder / "said"
+        )
         self.children.append(child)
         return child
 
@@ -140,7 +160,9 @@ class Ground:
         return [entry["trial_id"] for entry in self.entries(run_id) if entry.get("kind") == "trial"]
 
     def end(self, run_id: str) -> dict[str, Any]:
-        return next((entry for entry in reversed(self.entries(run_id)) if entry.get("kind") == "ended"), {})
+        return next(
+            (entry for entry in reversed(self.entries(run_id)) if entry.get("kind") == "ended"), {}
+        )
 
     def run_ids(self) -> list[str]:
         """Every run that has a progress file, oldest first."""
@@ -167,25 +189,44 @@ class Ground:
         """As `main.py runs --json` says it; a sentence where it cannot."""
         ended = self.cli("runs", "--json")
         try:
-            return next((run["status"] for run in strict(ended.out)["runs"] if run["run_id"] == run_id), "absent")
+            return next(
+                (run["status"] for run in strict(ended.out)["runs"] if run["run_id"] == run_id),
+                "absent",
+            )
         except ValueError as error:
             return f"exit {ended.code}: {error}; {(ended.err or ended.out).strip()[-160:]}"
 
     def tracebacks(self) -> list[str]:
         """The last lines of every traceback in what was printed, in the logs and in the progress files."""
         found = []
-        for path in [*(self.folder / "said").iterdir(), *self.runtime.rglob("*.log"), *self.runtime.rglob("*.jsonl")]:
+        for path in [
+            *(self.folder / "said").iterdir(),
+            *self.runtime.rglob("*.log"),
+            *self.runtime.rglob("*.jsonl"),
+        ]:
             with contextlib.suppress(OSError):
                 for part in path.read_text(errors="replace").split(TRACEBACK)[1:]:
-                    lines = [line for line in part.splitlines() if line and not line.startswith((" ", "(", "|", "+"))]
+                    lines = [
+                        line
+                        for line in part.splitlines()
+                        if line and not line.startswith((" ", "(", "|", "+"))
+                    ]
                     found.append(lines[0][:200] if lines else part[-200:])
         return found
 
     def files_with(self, *secrets: str) -> list[str]:
         """The files that hold any of these texts, the settings apart."""
         wanted = [secret.encode() for secret in secrets]
-        paths = [path for path in self.folder.rglob("*") if path.is_file() and path.name != "secrets.toml"]
-        return [str(path.relative_to(self.folder)) for path in paths if any(secret in path.read_bytes() for secret in wanted)]
+        paths = [
+            path
+            for path in self.folder.rglob("*")
+            if path.is_file() and path.name != "secrets.toml"
+        ]
+        return [
+            str(path.relative_to(self.folder))
+            for path in paths
+            if any(secret in path.read_bytes() for secret in wanted)
+        ]
 
     # Its processes
 
@@ -197,7 +238,13 @@ class Ground:
             with contextlib.suppress(OSError):
                 state = (path / "stat").read_text().rpartition(")")[2].split()[0]
                 if state != "Z" and mark in (path / "environ").read_bytes().split(b"\0"):
-                    found[int(path.name)] = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+                    found[int(path.name)] = (
+                        (path / "cmdline")
+                        .read_bytes()
+                        .replace(b"\0", b" ")
+                        .decode(errors="replace")
+                        .strip()
+                    )
         return found
 
     def close(self) -> None:
@@ -249,7 +296,9 @@ time.sleep(600)
 @contextlib.contextmanager
 def held(database: Path) -> Iterator[None]:
     """Another program holds the database file, one that knows nothing of the lab's turns."""
-    holder = subprocess.Popen([sys.executable, "-c", HOLD, str(database)], stdout=subprocess.PIPE, text=True)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(database)], stdout=subprocess.PIPE, text=True
+    )
     holder.stdout.readline()
     try:
         yield

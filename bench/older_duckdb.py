@@ -16,8 +16,8 @@ from pathlib import Path
 
 import duckdb
 
-from lab.store.changes import ROWS
 from lab.store.export import METRICS, export
+from lab.store.journalled_changes import ROWS
 from lab.store.store import Store
 from tests.recorded_runs import record
 
@@ -56,7 +56,9 @@ def main(versions: list[str]) -> int:
             for kind, names in (("tables", tuple(ROWS)), ("views", VIEWS)):
                 wanted, _ = reads(sys.executable, file, names)
                 text, error = reads(python, file, names)
-                verdict = "reads all" if text == wanted and not error else error or "reads other rows"
+                verdict = (
+                    "reads all" if text == wanted and not error else error or "reads other rows"
+                )
                 print(f"{version:8} {kind:7} {verdict}", flush=True)
     return 0
 

@@ -48,7 +48,9 @@ def interact(app) -> tuple[str, float]:
     for group in app.get("button_group"):
         others = [option.content for option in group.proto.options][1:]
         if others and group.label in ("View", "Metric", "What"):
-            return group.label, timed(lambda one=group, other=others[0]: one.set_value([other]).run())
+            return group.label, timed(
+                lambda one=group, other=others[0]: one.set_value([other]).run()
+            )
     for box in app.selectbox:
         if len(box.options) > 1 and box.key != "endpoint":
             return box.label, timed(lambda one=box: one.select_index(1).run())
@@ -56,13 +58,17 @@ def interact(app) -> tuple[str, float]:
 
 
 def main() -> int:
-    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ask = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     ask.add_argument("--events", type=int, default=1_000_000)
     ask.add_argument("--db", help="a database to use as it is, or to fill where there is none")
     args = ask.parse_args()
     with tempfile.TemporaryDirectory(prefix="lab-scale-") as folder:
         os.environ.update(
-            LAB_DB=args.db or str(Path(folder) / "lab.duckdb"), LAB_RUNTIME=str(Path(folder) / "runtime"), LAB_IGNORE_KEYS="1"
+            LAB_DB=args.db or str(Path(folder) / "lab.duckdb"),
+            LAB_RUNTIME=str(Path(folder) / "runtime"),
+            LAB_IGNORE_KEYS="1",
         )
         from streamlit.testing.v1 import AppTest
 
@@ -73,15 +79,22 @@ def main() -> int:
         if not store.path.exists():
             import store_at_scale
 
-            print(f"filling {args.events:,} events: {timed(lambda: store_at_scale.fill(store, args.events)):.1f} s")
+            print(
+                f"filling {args.events:,} events: {timed(lambda: store_at_scale.fill(store, args.events)):.1f} s"
+            )
             complete(store)
         print(queries.row_counts(store))
         large = queries.runs(store, limit=100_000)["run_id"].iloc[-1]
         worst_view = worst_action = failures = 0.0
-        AppTest.from_file(str(ROOT / "app.py"), default_timeout=120).run()  # imports are a server's start, not a page's wait
+        AppTest.from_file(
+            str(ROOT / "app.py"), default_timeout=120
+        ).run()  # imports are a server's start, not a page's wait
         print(f"{'page':<34}{'first view':>12}{'interaction':>14}")
         pages = ["", *sorted(file.name for file in (ROOT / "pages").glob("*.py"))]
-        visits = [(page, {}) for page in pages] + [("2_Prompt_caching.py", {"run": large}), ("20_Side_by_side.py", {"runs": [large]})]
+        visits = [(page, {}) for page in pages] + [
+            ("2_Prompt_caching.py", {"run": large}),
+            ("20_Side_by_side.py", {"runs": [large]}),
+        ]
         for page, query in visits:
             app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=120)
             for name, value in query.items():

@@ -20,7 +20,7 @@ import urllib.request
 from pathlib import Path
 
 from lab import clock, paths
-from lab.harness.charts import BROWSERS
+from lab.harness.reporters.chart import BROWSERS
 from lab.store import queries
 from lab.store.store import Store
 
@@ -30,7 +30,9 @@ PATIENCE_S = 30
 
 
 def asked(url: str, path: str, **query: object) -> dict:
-    with urllib.request.urlopen(f"{url}{path}?{urllib.parse.urlencode(query)}", timeout=10) as reply:
+    with urllib.request.urlopen(
+        f"{url}{path}?{urllib.parse.urlencode(query)}", timeout=10
+    ) as reply:
         return json.load(reply)
 
 
@@ -40,7 +42,12 @@ def stored(url: str, wanted: set[str]) -> set[str]:
     while found < wanted and clock.now_ns() < deadline:
         spans, cursor = [], None
         while True:
-            page = asked(url, f"/v1/projects/{PROJECT}/spans", limit=1000, **({"cursor": cursor} if cursor else {}))
+            page = asked(
+                url,
+                f"/v1/projects/{PROJECT}/spans",
+                limit=1000,
+                **({"cursor": cursor} if cursor else {}),
+            )
             spans += page["data"]
             if not (cursor := page.get("next_cursor")):
                 break
@@ -53,7 +60,9 @@ def picture(url: str, trace_id: str, path: Path) -> None:
     from playwright.sync_api import sync_playwright
 
     chrome = next(filter(None, map(shutil.which, BROWSERS)), None)
-    project = next(one["id"] for one in asked(url, "/v1/projects")["data"] if one["name"] == PROJECT)
+    project = next(
+        one["id"] for one in asked(url, "/v1/projects")["data"] if one["name"] == PROJECT
+    )
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=chrome)
         page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
@@ -73,12 +82,23 @@ def main() -> int:
     store = Store()
     run_id = queries.resolve(store, reference)
     trials = queries.trials(store, run_id)
-    environment = {**os.environ, "OTEL_EXPORTER_OTLP_ENDPOINT": url, "OTEL_METRICS_EXPORTER": "none"}
-    sent = subprocess.run([sys.executable, "main.py", "trace", run_id], cwd=paths.ROOT, env=environment, check=False)
+    environment = {
+        **os.environ,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": url,
+        "OTEL_METRICS_EXPORTER": "none",
+    }
+    sent = subprocess.run(
+        [sys.executable, "main.py", "trace", run_id], cwd=paths.ROOT, env=environment, check=False
+    )
     wanted = {trial_id.replace("-", "") for trial_id in trials["trial_id"]}
     found = stored(url, wanted)
     print(f"Phoenix has {len(found)} of {len(wanted)} traces of run {run_id}")
-    shown = trials[trials["phase"] == "measured"].sort_values("calls").iloc[-1]["trial_id"].replace("-", "")
+    shown = (
+        trials[trials["phase"] == "measured"]
+        .sort_values("calls")
+        .iloc[-1]["trial_id"]
+        .replace("-", "")
+    )
     picture(url, shown, paths.ROOT / "docs" / "pictures" / "phoenix.png")
     return 0 if sent.returncode == 0 and found == wanted else 1
 

@@ -38,7 +38,9 @@ def ready(page: Page, url: str) -> None:
             break
         except Error:  # the dashboard does not listen yet
             time.sleep(0.25)
-    page.locator('[data-testid=stApp][data-test-script-state="notRunning"]').wait_for(timeout=60_000)
+    page.locator('[data-testid=stApp][data-test-script-state="notRunning"]').wait_for(
+        timeout=60_000
+    )
     page.wait_for_timeout(2_500)
 
 
@@ -49,16 +51,28 @@ def take_loop(page: Page, file: Path) -> None:
     lanes.locator(".play").evaluate("play => { if (play.textContent === 'Pause') play.click(); }")
     frames = []
     for number in range(LOOP_S * FRAMES_PER_S):
-        scrub.evaluate("(scrub, ms) => { scrub.value = ms; scrub.oninput(); }", number * 1000 * SPEED / FRAMES_PER_S)
+        scrub.evaluate(
+            "(scrub, ms) => { scrub.value = ms; scrub.oninput(); }",
+            number * 1000 * SPEED / FRAMES_PER_S,
+        )
         frames.append(Image.open(io.BytesIO(lanes.screenshot())).convert("RGB"))
     # One palette for all, from the fullest frame: colours that change from frame to frame would flicker.
     palette = frames[-1].quantize(COLOURS, dither=Image.Dither.NONE)
     first, *rest = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
-    first.save(file, save_all=True, append_images=rest, duration=1000 // FRAMES_PER_S, loop=0, optimize=True)
+    first.save(
+        file,
+        save_all=True,
+        append_images=rest,
+        duration=1000 // FRAMES_PER_S,
+        loop=0,
+        optimize=True,
+    )
 
 
 def main() -> int:
-    ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ask = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     ask.add_argument("--db")
     ask.add_argument("--out", type=Path, default=ROOT / "docs" / "pictures")
     args = ask.parse_args()
@@ -74,9 +88,14 @@ def main() -> int:
     )
     try:
         with sync_playwright() as p:
-            browser = p.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", "--disable-dev-shm-usage"])
+            browser = p.chromium.launch(
+                executable_path=shutil.which("chromium"),
+                args=["--no-sandbox", "--disable-dev-shm-usage"],
+            )
             for scheme in ("light", "dark"):
-                context = browser.new_context(viewport={"width": 1280, "height": 960}, color_scheme=scheme)
+                context = browser.new_context(
+                    viewport={"width": 1280, "height": 960}, color_scheme=scheme
+                )
                 for name, path in VIEWS.items():
                     page = context.new_page()
                     ready(page, f"http://127.0.0.1:{port}/{path}")

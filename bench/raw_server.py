@@ -25,9 +25,21 @@ MOST_SECONDS = 90.0
 
 
 def message(**changes: Any) -> dict[str, Any]:
-    usage = {"input_tokens": 12, "cache_read_input_tokens": 0, "cache_creation_input_tokens": 0, "output_tokens": 7}
+    usage = {
+        "input_tokens": 12,
+        "cache_read_input_tokens": 0,
+        "cache_creation_input_tokens": 0,
+        "output_tokens": 7,
+    }
     text = {"type": "text", "text": "The harbour is quiet. Nothing moves."}
-    whole = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": [text], "stop_reason": "end_turn"}
+    whole = {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "m",
+        "content": [text],
+        "stop_reason": "end_turn",
+    }
     return {**whole, "stop_sequence": None, "usage": usage, **changes}
 
 
@@ -38,9 +50,20 @@ def events(**changes: Any) -> list[dict[str, Any]]:
     return [
         {"type": "message_start", "message": {**whole, "content": [], "stop_reason": None}},
         {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
-        *({"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": piece}} for piece in pieces),
+        *(
+            {
+                "type": "content_block_delta",
+                "index": 0,
+                "delta": {"type": "text_delta", "text": piece},
+            }
+            for piece in pieces
+        ),
         {"type": "content_block_stop", "index": 0},
-        {"type": "message_delta", "delta": {"stop_reason": whole["stop_reason"]}, "usage": {"output_tokens": 7}},
+        {
+            "type": "message_delta",
+            "delta": {"stop_reason": whole["stop_reason"]},
+            "usage": {"output_tokens": 7},
+        },
         {"type": "message_stop"},
     ]
 
@@ -75,7 +98,9 @@ class Asked:
 
     @property
     def key(self) -> str:
-        return self.headers.get("x-api-key") or self.headers.get("authorization", "").removeprefix("Bearer ")
+        return self.headers.get("x-api-key") or self.headers.get("authorization", "").removeprefix(
+            "Bearer "
+        )
 
 
 class Connection:
@@ -96,7 +121,10 @@ class Connection:
             data += more
         head, _, body = data.partition(b"\r\n\r\n")
         first, *lines = head.decode("latin-1").split("\r\n")
-        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+        headers = {
+            name.lower(): value.strip()
+            for name, _, value in (line.partition(":") for line in lines)
+        }
         length = int(headers.get("content-length") or 0)
         while len(body) < length:
             more = self.sock.recv(65536)
@@ -106,20 +134,30 @@ class Connection:
         self.left = body[length:]
         method, path, _ = f"{first} ".split(" ", 2)
         nonce = NONCE.search(body)
-        self.asked = Asked(method, path, headers, body[:length], nonce[1].decode() if nonce else None)
+        self.asked = Asked(
+            method, path, headers, body[:length], nonce[1].decode() if nonce else None
+        )
         self.kept = False
         return True
 
     def send(self, data: bytes) -> None:
         self.sock.sendall(data)
 
-    def head(self, status: int | str = 200, kind: str | None = "application/json", **headers: Any) -> None:
+    def head(
+        self, status: int | str = 200, kind: str | None = "application/json", **headers: Any
+    ) -> None:
         lines = [f"HTTP/1.1 {status} Odd" if isinstance(status, int) else status]
         lines += [f"content-type: {kind}"] if kind else []
         lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
         self.send(("\r\n".join(lines) + "\r\n\r\n").encode("latin-1", "replace"))
 
-    def json(self, value: Any, status: int | str = 200, kind: str | None = "application/json", **headers: Any) -> None:
+    def json(
+        self,
+        value: Any,
+        status: int | str = 200,
+        kind: str | None = "application/json",
+        **headers: Any,
+    ) -> None:
         """A whole answer, well framed; bytes go as they are."""
         body = value if isinstance(value, bytes) else json.dumps(value).encode()
         self.head(status, kind, content_length=len(body), **headers)
@@ -129,7 +167,13 @@ class Connection:
     def chunk(self, data: bytes) -> None:
         self.send(b"%x\r\n%s\r\n" % (len(data), data))
 
-    def stream(self, body: bytes | Iterable[bytes], status: int = 200, kind: str | None = "text/event-stream", **headers: Any) -> None:
+    def stream(
+        self,
+        body: bytes | Iterable[bytes],
+        status: int = 200,
+        kind: str | None = "text/event-stream",
+        **headers: Any,
+    ) -> None:
         """A chunked answer, well framed."""
         self.head(status, kind, transfer_encoding="chunked", **headers)
         for data in [body] if isinstance(body, bytes) else body:
@@ -182,7 +226,10 @@ class RawServer:
     """Listens on a free port of 127.0.0.1. `answer` writes to a Connection; `greet` may take a connection before it is read at all."""
 
     def __init__(
-        self, answer: Callable[[Connection], None], greet: Callable[[Connection], bool] | None = None, tls: ssl.SSLContext | None = None
+        self,
+        answer: Callable[[Connection], None],
+        greet: Callable[[Connection], bool] | None = None,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.answer, self.greet, self.tls = answer, greet or (lambda connection: False), tls
         self.asked: list[Asked] = []

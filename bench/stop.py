@@ -24,7 +24,15 @@ from bench.ground import Child, Ground, held, until
 from bench.raw_server import MOST_SECONDS, Connection, RawServer, events, message, sse
 
 MOST_S = 2.0
-CONFIG = {"technique": "aa", "endpoint": "bench", "runs": 6, "warmup": 0, "seed": 1, "max_usd": 1e6, "deadline_s": 600}
+CONFIG = {
+    "technique": "aa",
+    "endpoint": "bench",
+    "runs": 6,
+    "warmup": 0,
+    "seed": 1,
+    "max_usd": 1e6,
+    "deadline_s": 600,
+}
 ALL = 12
 
 
@@ -93,7 +101,11 @@ def event_of_15_mb(scene: Scene, connection: Connection) -> None:
 
 
 def many_events(scene: Scene, connection: Connection) -> None:
-    long_answer(connection, scene, (sse(events()[:2]), *[sse([events()[2]] * 100)] * 1500, sse(events()[5:])))
+    long_answer(
+        connection,
+        scene,
+        (sse(events()[:2]), *[sse([events()[2]] * 100)] * 1500, sse(events()[5:])),
+    )
 
 
 def silent_judge(scene: Scene, connection: Connection) -> None:
@@ -104,8 +116,12 @@ def silent_judge(scene: Scene, connection: Connection) -> None:
         connection.good()
 
 
-def good_at_first(times: int, then: Callable[[Scene, Connection], None]) -> Callable[[Scene, Connection], None]:
-    return lambda scene, connection: connection.good(0.02) if scene.posts <= times else then(scene, connection)
+def good_at_first(
+    times: int, then: Callable[[Scene, Connection], None]
+) -> Callable[[Scene, Connection], None]:
+    return lambda scene, connection: (
+        connection.good(0.02) if scene.posts <= times else then(scene, connection)
+    )
 
 
 def slow_or_silent(scene: Scene, connection: Connection) -> None:
@@ -204,13 +220,17 @@ def secure(scene: Scene) -> Iterator[dict[str, str]]:
 def suspended_server(scene: Scene) -> Iterator[dict[str, str]]:
     yield {}
     with contextlib.suppress(OSError, ValueError):
-        os.kill(json.loads((scene.ground.runtime / "simulated.json").read_text())["pid"], signal.SIGCONT)
+        os.kill(
+            json.loads((scene.ground.runtime / "simulated.json").read_text())["pid"], signal.SIGCONT
+        )
 
 
 def suspend(scene: Scene) -> bool:
     if scene.told < 3:
         return False
-    os.kill(json.loads((scene.ground.runtime / "simulated.json").read_text())["pid"], signal.SIGSTOP)
+    os.kill(
+        json.loads((scene.ground.runtime / "simulated.json").read_text())["pid"], signal.SIGSTOP
+    )
     return True
 
 
@@ -237,18 +257,35 @@ def asked(scene: Scene) -> bool:
     return scene.posts > 0
 
 
-JUDGED = [{"task_id": "t", "prompt": "What is a harbour?", "check": {"kind": "judge", "criteria": "It says what a harbour is."}}]
-WHOLE = {"technique": "ab", "knobs": {"bodies": json.dumps([{"name": name, "stream": False} for name in "ab"])}}
+JUDGED = [
+    {
+        "task_id": "t",
+        "prompt": "What is a harbour?",
+        "check": {"kind": "judge", "criteria": "It says what a harbour is."},
+    }
+]
+WHOLE = {
+    "technique": "ab",
+    "knobs": {"bodies": json.dumps([{"name": name, "stream": False} for name in "ab"])},
+}
 SILENT = broken("silence")
 
 MOMENTS: dict[str, Moment] = {
     "the process has just started": Moment(lambda s: True, after_s=0.05),
     "the process imports": Moment(lambda s: True, after_s=0.5),
     "the run is being announced": Moment(lambda s: s.ground.entries(s.run_id), after_s=0),
-    "the simulated server starts": Moment(lambda s: s.exists("simulated.log"), config={"endpoint": "simulated"}),
-    "the embedded server starts": Moment(lambda s: s.exists("local.log"), config={"endpoint": "local"}),
-    "the embedded model is loaded": Moment(lambda s: s.exists("local.json"), config={"endpoint": "local"}),
-    "the embedded model answers": Moment(lambda s: s.ground.entries(s.run_id), after_s=0.5, config={"endpoint": "local"}),
+    "the simulated server starts": Moment(
+        lambda s: s.exists("simulated.log"), config={"endpoint": "simulated"}
+    ),
+    "the embedded server starts": Moment(
+        lambda s: s.exists("local.log"), config={"endpoint": "local"}
+    ),
+    "the embedded model is loaded": Moment(
+        lambda s: s.exists("local.json"), config={"endpoint": "local"}
+    ),
+    "the embedded model answers": Moment(
+        lambda s: s.ground.entries(s.run_id), after_s=0.5, config={"endpoint": "local"}
+    ),
     "within a warm-up": Moment(asked, SILENT, config={"warmup": 2}),
     "the first call, nothing said": Moment(asked, SILENT),
     "the first call, within the headers": Moment(asked, broken("silence in the headers")),
@@ -256,7 +293,9 @@ MOMENTS: dict[str, Moment] = {
     "within a stream": Moment(asked, broken("silence within the stream")),
     "after message_stop, still open": Moment(asked, broken("silence after message_stop")),
     "within a good stream": Moment(asked, lambda s, c: c.good(3.0), after_s=1.0),
-    "within a good whole answer": Moment(asked, lambda s, c: c.good(3.0), after_s=1.0, config=WHOLE),
+    "within a good whole answer": Moment(
+        asked, lambda s, c: c.good(3.0), after_s=1.0, config=WHOLE
+    ),
     "an endless stream": Moment(asked, broken("an endless stream"), after_s=1.0),
     "an endless event": Moment(asked, broken("an endless event"), after_s=0.5),
     "an endless body": Moment(asked, broken("an endless body"), after_s=0.2, config=WHOLE),
@@ -266,34 +305,62 @@ MOMENTS: dict[str, Moment] = {
     "a gzip bomb": Moment(asked, broken("gzip bomb, 200"), after_s=0.3, config=WHOLE),
     "a stream of 52 MB is read": Moment(lambda s: s.sent, stream_of_52_mb, after_s=0),
     "a stream of 52 MB has been read": Moment(lambda s: s.sent, stream_of_52_mb, after_s=0.3),
-    "a whole answer of 15 MB is read": Moment(lambda s: s.sent, whole_of_15_mb, after_s=0, config=WHOLE),
+    "a whole answer of 15 MB is read": Moment(
+        lambda s: s.sent, whole_of_15_mb, after_s=0, config=WHOLE
+    ),
     "one event of 15 MB is read": Moment(lambda s: s.sent, event_of_15_mb, after_s=0),
     "150,000 events are read": Moment(lambda s: s.sent, many_events, after_s=0.1),
-    "a stream drips": Moment(asked, lambda s, c: (opened(c), c.drip(b"5\r\n: ok\n\r\n" * 5000, 0.02)), after_s=0.7),
+    "a stream drips": Moment(
+        asked, lambda s, c: (opened(c), c.drip(b"5\r\n: ok\n\r\n" * 5000, 0.02)), after_s=0.7
+    ),
     "headers drip": Moment(asked, broken("headers drip"), after_s=0.7),
-    "waiting as retry-after says": Moment(asked, lambda s, c: c.json({}, 429, retry_after="25"), after_s=0.5),
+    "waiting as retry-after says": Moment(
+        asked, lambda s, c: c.json({}, 429, retry_after="25"), after_s=0.5
+    ),
     "backing off after a 529": Moment(asked, broken("529 for ever"), after_s=0.3),
     "the address refuses": Moment(hang_up, after_s=0.3),
-    "nobody accepts": Moment(lambda s: s.ground.entries(s.run_id), after_s=0.5, around=full_backlog),
+    "nobody accepts": Moment(
+        lambda s: s.ground.entries(s.run_id), after_s=0.5, around=full_backlog
+    ),
     "no answer to TLS": Moment(lambda s: s.ground.entries(s.run_id), after_s=0.3, around=secure),
     "a judge's call": Moment(lambda s: s.sent, silent_judge, config={"tasks": JUDGED}),
     "a priming call": Moment(asked, SILENT, config={"technique": "caching"}),
-    "a fan-out": Moment(lambda s: s.open >= 3, slow_or_silent, config={"technique": "parallelism", "knobs": {"suite": "requests"}}),
+    "a fan-out": Moment(
+        lambda s: s.open >= 3,
+        slow_or_silent,
+        config={"technique": "parallelism", "knobs": {"suite": "requests"}},
+    ),
     "between two blocks": Moment(lambda s: s.told >= 2, after_s=0),
     "within the third block": Moment(lambda s: s.told >= 5, after_s=0.01),
     "the last trial is told": Moment(lambda s: s.told >= ALL, after_s=0),
     "the run ends": Moment(lambda s: s.told >= ALL, after_s=0.1),
-    "the database is held as a block is written": Moment(lambda s: s.sent and s.told >= 6, after_s=0.3, around=lambda s: held_from(s, 3)),
-    "the database is held, and a call is silent": Moment(
-        lambda s: s.sent and s.posts >= 7, good_at_first(6, SILENT), around=lambda s: held_from(s, 3)
+    "the database is held as a block is written": Moment(
+        lambda s: s.sent and s.told >= 6, after_s=0.3, around=lambda s: held_from(s, 3)
     ),
-    "the database is held at the end": Moment(lambda s: s.told >= ALL, after_s=0.2, around=lambda s: held_from(s, 3)),
-    "the database is held from the start": Moment(lambda s: s.sent, after_s=2.5, around=lambda s: held_from(s, 0)),
+    "the database is held, and a call is silent": Moment(
+        lambda s: s.sent and s.posts >= 7,
+        good_at_first(6, SILENT),
+        around=lambda s: held_from(s, 3),
+    ),
+    "the database is held at the end": Moment(
+        lambda s: s.told >= ALL, after_s=0.2, around=lambda s: held_from(s, 3)
+    ),
+    "the database is held from the start": Moment(
+        lambda s: s.sent, after_s=2.5, around=lambda s: held_from(s, 0)
+    ),
     "another of the lab has the turn": Moment(lambda s: True, after_s=2.5, around=turn_taken),
-    "a crash's rows are taken in": Moment(lambda s: True, after_s=1.2, around=left_by_a_crash, config={"runs": 40}),
-    "traces go to a silent receiver": Moment(lambda s: s.sent, after_s=0.2, around=lambda s: collector(s, True), config={"runs": 1}),
-    "traces go to nobody": Moment(lambda s: s.told >= 2, after_s=0.3, around=lambda s: collector(s, False), config={"runs": 1}),
-    "the simulated server is suspended": Moment(suspend, after_s=0.5, config={"endpoint": "simulated"}, around=suspended_server),
+    "a crash's rows are taken in": Moment(
+        lambda s: True, after_s=1.2, around=left_by_a_crash, config={"runs": 40}
+    ),
+    "traces go to a silent receiver": Moment(
+        lambda s: s.sent, after_s=0.2, around=lambda s: collector(s, True), config={"runs": 1}
+    ),
+    "traces go to nobody": Moment(
+        lambda s: s.told >= 2, after_s=0.3, around=lambda s: collector(s, False), config={"runs": 1}
+    ),
+    "the simulated server is suspended": Moment(
+        suspend, after_s=0.5, config={"endpoint": "simulated"}, around=suspended_server
+    ),
 }
 BY_COMMAND_LINE = (
     "the process imports",
@@ -320,18 +387,35 @@ def stopped(name: str, moment: Moment, by_command_line: bool) -> tuple[float, fl
     with RawServer(answer) as server, Ground(server.url) as ground:
         scene = Scene(ground, server)
         with moment.around(scene) if moment.around else contextlib.nullcontext({}) as variables:
-            config = {**CONFIG, **moment.config, **({"join_run": scene.run_id} if scene.run_id else {})}
+            config = {
+                **CONFIG,
+                **moment.config,
+                **({"join_run": scene.run_id} if scene.run_id else {}),
+            }
             server.asked.clear()
             earlier = set(ground.run_ids())
             if by_command_line:
-                child = ground.start("main.py", "aa", "--endpoint", "bench", "--runs", str(config["runs"]), "--warmup", "0", **variables)
+                child = ground.start(
+                    "main.py",
+                    "aa",
+                    "--endpoint",
+                    "bench",
+                    "--runs",
+                    str(config["runs"]),
+                    "--warmup",
+                    "0",
+                    **variables,
+                )
                 if name != "the process imports":
                     until(lambda: child.poll() or set(ground.run_ids()) - earlier, 60)
                 scene.run_id = next(iter(set(ground.run_ids()) - earlier), "")
             else:
                 scene.run_id, child = ground.worker(variables=variables, **config)
             scene.child = child
-            reached = until(lambda: child.poll() or moment.reached(scene), 120, 0.002) and not child.poll()
+            reached = (
+                until(lambda: child.poll() or moment.reached(scene), 120, 0.002)
+                and not child.poll()
+            )
             time.sleep(moment.after_s)
             if by_command_line:
                 child.send(signal.SIGINT)
@@ -343,28 +427,44 @@ def stopped(name: str, moment: Moment, by_command_line: bool) -> tuple[float, fl
             ended = child.wait(60)
             seconds = time.monotonic() - began
         told = ground.told(scene.run_id) if scene.run_id else []
-        lost = len(set(told) - {row["trial_id"] for row in ground.kept(scene.run_id)}) if told else 0
+        lost = (
+            len(set(told) - {row["trial_id"] for row in ground.kept(scene.run_id)}) if told else 0
+        )
         wrong = [] if reached else ["it had ended before"]
         wrong += [f"{lost} of {len(told)} trials lost"] if lost else []
         wrong += ["hung"] if ended.code is None else []
         wrong += [f"traceback, {text}" for text in ground.tracebacks()]
         end = ground.end(scene.run_id) if scene.run_id else {}
-        return said, seconds, f"{end.get('status', 'nothing told')}, exit {ended.code}", "; ".join(wrong)
+        return (
+            said,
+            seconds,
+            f"{end.get('status', 'nothing told')}, exit {ended.code}",
+            "; ".join(wrong),
+        )
 
 
 def main() -> int:
-    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     flags.add_argument("--quick", action="store_true", help="every sixth moment: about a minute")
     flags.add_argument("--only", default="", help="moments whose name has this in it")
     chosen = flags.parse_args()
-    todo = [(name, moment, False) for name, moment in MOMENTS.items()] + [(name, MOMENTS[name], True) for name in BY_COMMAND_LINE]
+    todo = [(name, moment, False) for name, moment in MOMENTS.items()] + [
+        (name, MOMENTS[name], True) for name in BY_COMMAND_LINE
+    ]
     todo = [moment for moment in todo if chosen.only in moment[0]][:: 6 if chosen.quick else 1]
-    print(f"Load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores.\n{'moment':46} {'by':10} {'said':>6} {'gone':>6}  end")
+    print(
+        f"Load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores.\n{'moment':46} {'by':10} {'said':>6} {'gone':>6}  end"
+    )
     within, bad = 0, []
     for name, moment, by_command_line in todo:
         said, seconds, end, wrong = stopped(name, moment, by_command_line)
         by = "Ctrl-C" if by_command_line else "stop file"
-        print(f"{name:46} {by:10} {said:6.2f} {seconds:6.2f}  {end}{f'; {wrong}' if wrong else ''}", flush=True)
+        print(
+            f"{name:46} {by:10} {said:6.2f} {seconds:6.2f}  {end}{f'; {wrong}' if wrong else ''}",
+            flush=True,
+        )
         within += seconds <= MOST_S
         if seconds > MOST_S or wrong:
             bad.append(name)

@@ -35,7 +35,9 @@ def fill(store: Store, events: int) -> None:
     began = "TIMESTAMPTZ '2026-01-01 00:00:00+00' + to_seconds(t * 60)"
     arms = """CASE t % 2 WHEN 0 THEN 'uncached' ELSE 'cached' END"""
     headline = {"metric": "ttft_ms", "technique": "caching", "arm": "cached"}
-    settings = json.dumps({"baseline": {"technique": "caching", "arm": "uncached"}, "headline": headline})
+    settings = json.dumps(
+        {"baseline": {"technique": "caching", "arm": "uncached"}, "headline": headline}
+    )
     with store._writing() as (connection, turn):
         migrations.apply(connection)
         connection.execute("SELECT setseed(0.5)")
@@ -99,8 +101,12 @@ def timed(ask, times: int = 5) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--events", type=int, default=1_000_000, help="event rows; calls are a tenth of it")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--events", type=int, default=1_000_000, help="event rows; calls are a tenth of it"
+    )
     parser.add_argument("--db", help="where to make the database; without it a temporary one")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -108,21 +114,42 @@ def main() -> None:
         if not store.path.exists():
             began = time.perf_counter()
             fill(store, chosen.events)
-            print(f"made {queries.row_counts(store)} in {time.perf_counter() - began:.1f} s, {store.path.stat().st_size / 1e6:.0f} MB")
+            print(
+                f"made {queries.row_counts(store)} in {time.perf_counter() - began:.1f} s, {store.path.stat().st_size / 1e6:.0f} MB"
+            )
         everything = queries.runs(store)
         small = everything["run_id"].iloc[0]
         large = everything["run_id"].iloc[-1]
         trial_id = queries.trials(store, small)["trial_id"].iloc[-1]
-        for name, run_id in (("run of 100 trials", small), (f"run of {len(queries.trials(store, large)):,} trials", large)):
+        for name, run_id in (
+            ("run of 100 trials", small),
+            (f"run of {len(queries.trials(store, large)):,} trials", large),
+        ):
             for ask in (queries.trials, queries.calls, queries.arm_summary, queries.arm_counts):
-                print(f"{name:24} {ask.__name__:16} {timed(lambda a=ask, r=run_id: a(store, r)):8.0f} ms")
-            print(f"{name:24} {'pairs (one metric)':16} {timed(lambda r=run_id: queries.pairs(store, r, 'ttft_ms')):6.0f} ms")
-            print(f"{name:24} {'pairs (all)':16} {timed(lambda r=run_id: queries.pairs(store, r)):8.0f} ms")
-            print(f"{name:24} {'median_trials':16} {timed(lambda r=run_id: queries.median_trials(store, r, 'ttft_ms')):8.0f} ms")
-            print(f"{name:24} {'median_pair':16} {timed(lambda r=run_id: queries.median_pair(store, r)):8.0f} ms")
-            print(f"{name:24} {'drift':16} {timed(lambda r=run_id: queries.drift(store, r, 'ttft_ms')):8.0f} ms")
-        print(f"{'one trial':24} {'spans':16} {timed(lambda: queries.spans(store, trial_id)):8.0f} ms")
-        print(f"{'one trial':24} {'trial_events':16} {timed(lambda: queries.trial_events(store, trial_id)):8.0f} ms")
+                print(
+                    f"{name:24} {ask.__name__:16} {timed(lambda a=ask, r=run_id: a(store, r)):8.0f} ms"
+                )
+            print(
+                f"{name:24} {'pairs (one metric)':16} {timed(lambda r=run_id: queries.pairs(store, r, 'ttft_ms')):6.0f} ms"
+            )
+            print(
+                f"{name:24} {'pairs (all)':16} {timed(lambda r=run_id: queries.pairs(store, r)):8.0f} ms"
+            )
+            print(
+                f"{name:24} {'median_trials':16} {timed(lambda r=run_id: queries.median_trials(store, r, 'ttft_ms')):8.0f} ms"
+            )
+            print(
+                f"{name:24} {'median_pair':16} {timed(lambda r=run_id: queries.median_pair(store, r)):8.0f} ms"
+            )
+            print(
+                f"{name:24} {'drift':16} {timed(lambda r=run_id: queries.drift(store, r, 'ttft_ms')):8.0f} ms"
+            )
+        print(
+            f"{'one trial':24} {'spans':16} {timed(lambda: queries.spans(store, trial_id)):8.0f} ms"
+        )
+        print(
+            f"{'one trial':24} {'trial_events':16} {timed(lambda: queries.trial_events(store, trial_id)):8.0f} ms"
+        )
         for name, ask in (
             ("opening", lambda: store.frame("SELECT 1")),
             ("runs", lambda: queries.runs(store)),
@@ -131,7 +158,10 @@ def main() -> None:
             ("arm_summary", lambda: store.frame("SELECT * FROM arm_summary")),
             ("cache_points", lambda: queries.cache_points(store)),
             ("row_counts", lambda: queries.row_counts(store)),
-            ("sandbox: count events", lambda: sandbox.run_sql(store, "SELECT kind, count(*) FROM events GROUP BY kind")),
+            (
+                "sandbox: count events",
+                lambda: sandbox.run_sql(store, "SELECT kind, count(*) FROM events GROUP BY kind"),
+            ),
         ):
             print(f"{'all runs':24} {name:16} {timed(ask):8.0f} ms")
         print(f"changes counted: {turnstile.changes(store.path)}")

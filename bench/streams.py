@@ -11,8 +11,8 @@ import random
 import sys
 import time
 
-from lab.instrumentation import messages
-from lab.instrumentation.wire import Exchange
+from lab.instrumentation import parsing
+from lab.instrumentation.stamps import Exchange
 
 TEXTS = ("", "Ebb. ", "潮の", "🌊", "line\nend", "\r\n\r\n", "data: x\n\n", "\u2028", "a" * 2000)
 BLOCKS = (
@@ -39,30 +39,55 @@ ENDS = ("\n", "\r\n", "\r")
 
 def events(dice: random.Random) -> list[dict]:
     """Of the API and of an API to come, in any order; a stop somewhere, mostly at the end."""
-    made: list[dict] = [{"type": "message_start", "message": {"id": "msg_1", "model": "m", "usage": {"input_tokens": dice.randrange(99)}}}]
+    made: list[dict] = [
+        {
+            "type": "message_start",
+            "message": {"id": "msg_1", "model": "m", "usage": {"input_tokens": dice.randrange(99)}},
+        }
+    ]
     for _ in range(dice.randrange(12)):
         index, kind = dice.randrange(4), dice.choice(list(DELTAS))
-        start = {"type": dice.choice(BLOCKS), "id": "b_1", "name": "tide", dice.choice(("text", "thinking", "content")): dice.choice(TEXTS)}
+        start = {
+            "type": dice.choice(BLOCKS),
+            "id": "b_1",
+            "name": "tide",
+            dice.choice(("text", "thinking", "content")): dice.choice(TEXTS),
+        }
         made.append(
             dice.choice(
                 (
                     {"type": "content_block_start", "index": index, "content_block": start},
-                    {"type": "content_block_delta", "index": index, "delta": {"type": kind, DELTAS[kind]: dice.choice(TEXTS)}},
+                    {
+                        "type": "content_block_delta",
+                        "index": index,
+                        "delta": {"type": kind, DELTAS[kind]: dice.choice(TEXTS)},
+                    },
                     {"type": "content_block_stop", "index": index},
                     {
                         "type": "message_delta",
                         "delta": {},
-                        "usage": {"output_tokens": dice.randrange(99), "input_tokens": dice.randrange(99)},
+                        "usage": {
+                            "output_tokens": dice.randrange(99),
+                            "input_tokens": dice.randrange(99),
+                        },
                     },
                     {"type": "ping"},
                     {"type": "news", "x": [dice.choice(TEXTS)]},
                 )
             )
         )
-    made.append({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": dice.randrange(99)}})
+    made.append(
+        {
+            "type": "message_delta",
+            "delta": {"stop_reason": "end_turn"},
+            "usage": {"output_tokens": dice.randrange(99)},
+        }
+    )
     if dice.random() < 0.2:
         dice.shuffle(made)
-    made.insert(len(made) if dice.random() < 0.8 else dice.randrange(len(made)), {"type": "message_stop"})
+    made.insert(
+        len(made) if dice.random() < 0.8 else dice.randrange(len(made)), {"type": "message_stop"}
+    )
     return made
 
 
@@ -73,23 +98,34 @@ def written(stream: list[dict], end: str, dice: random.Random) -> bytes:
             lines.append(f": comment{end}{end if dice.random() < 0.5 else ''}")
         if dice.random() < 0.8:
             lines.append(f"event: {event['type']}{end}")
-        lines.append(f"data:{' ' * dice.randrange(2)}{json.dumps(event, ensure_ascii=dice.random() < 0.5)}{end}{end}")
+        lines.append(
+            f"data:{' ' * dice.randrange(2)}{json.dumps(event, ensure_ascii=dice.random() < 0.5)}{end}{end}"
+        )
     return "".join(lines).encode()
 
 
 def split(data: bytes, dice: random.Random) -> list[tuple[int, bytes]]:
-    cuts = sorted(dice.randrange(len(data)) for _ in range(dice.choice((0, 1, 2, 5, 40, len(data)))))
-    return [(at, data[a:b]) for at, (a, b) in enumerate(zip([0, *cuts], [*cuts, len(data)], strict=True), 1)]
+    cuts = sorted(
+        dice.randrange(len(data)) for _ in range(dice.choice((0, 1, 2, 5, 40, len(data))))
+    )
+    return [
+        (at, data[a:b])
+        for at, (a, b) in enumerate(zip([0, *cuts], [*cuts, len(data)], strict=True), 1)
+    ]
 
 
-def reading(chunks: list[tuple[int, bytes]]) -> messages.Reading:
+def reading(chunks: list[tuple[int, bytes]]) -> parsing.Reading:
     exchange = Exchange("/v1/messages", b"{}", 0)
-    exchange.status, exchange.headers, exchange.chunks = 200, {"content-type": "text/event-stream"}, chunks
+    exchange.status, exchange.headers, exchange.chunks = (
+        200,
+        {"content-type": "text/event-stream"},
+        chunks,
+    )
     exchange.close(10**9)
-    return messages.read(exchange)
+    return parsing.read(exchange)
 
 
-def told(one: messages.Reading) -> tuple:
+def told(one: parsing.Reading) -> tuple:
     """All but the clocks, which a split moves."""
     kinds = [(arrival.kind, arrival.text) for arrival in one.arrivals]
     return one.content, one.usage, one.usage_notes, kinds, one.error_kind, one.stop_reason, one.text
@@ -103,11 +139,17 @@ def wrong(seed: int) -> bool:
     whole, parts = reading(plain), reading(chunks)
     clocks = [parts.first_sign_ns, parts.first_token_ns, parts.last_token_ns]
     known = [at for at in clocks if at is not None]
-    return told(whole) != told(parts) or known != sorted(known) or [value for *_, value in messages.events(chunks)] != stream
+    return (
+        told(whole) != told(parts)
+        or known != sorted(known)
+        or [value for *_, value in parsing.events(chunks)] != stream
+    )
 
 
 def main() -> int:
-    options = argparse.ArgumentParser(prog="python -m bench.streams", description=__doc__.partition("\n")[0])
+    options = argparse.ArgumentParser(
+        prog="python -m bench.streams", description=__doc__.partition("\n")[0]
+    )
     options.add_argument("--minutes", type=float, default=10, help="how long it tries (default 10)")
     options.add_argument("--seed", type=int, default=1, help="the first stream's seed (default 1)")
     asked = options.parse_args()

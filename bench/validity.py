@@ -40,22 +40,41 @@ def drift(at: np.ndarray) -> np.ndarray:
     return 1 + 0.25 * at + 0.05 * np.sin(2 * np.pi * at)
 
 
-def runs(random: np.random.Generator, count: int, blocks: int, effect: float, tasks: int = 24, interleaved: bool = True) -> Run:
+def runs(
+    random: np.random.Generator,
+    count: int,
+    blocks: int,
+    effect: float,
+    tasks: int = 24,
+    interleaved: bool = True,
+) -> Run:
     """Blocks of two trials in random order; sequential: all of the baseline first, then all of the arm."""
     index = np.arange(blocks) % tasks
     scale = 1000 * random.lognormal(0, 0.1, (count, tasks))[:, index]
     if interleaved:
         first = random.integers(0, 2, (count, blocks))
-        at_base, at_new = ((2 * np.arange(blocks) + place) / (2 * blocks) for place in (first, 1 - first))
+        at_base, at_new = (
+            (2 * np.arange(blocks) + place) / (2 * blocks) for place in (first, 1 - first)
+        )
     else:
-        at_base, at_new = np.arange(blocks) / (2 * blocks), (np.arange(blocks) + blocks) / (2 * blocks)
+        at_base, at_new = (
+            np.arange(blocks) / (2 * blocks),
+            (np.arange(blocks) + blocks) / (2 * blocks),
+        )
     shape = (count, blocks)
-    return Run(scale * drift(at_base) * noise(random, shape), (1 + effect) * scale * drift(at_new) * noise(random, shape), index)
+    return Run(
+        scale * drift(at_base) * noise(random, shape),
+        (1 + effect) * scale * drift(at_new) * noise(random, shape),
+        index,
+    )
 
 
 def hodges_lehmann(differences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """stats.hodges_lehmann for all runs at once."""
-    averages, cut = np.sort(walsh(differences), axis=-1), signed_rank_cut(differences.shape[1], LEVEL)
+    averages, cut = (
+        np.sort(walsh(differences), axis=-1),
+        signed_rank_cut(differences.shape[1], LEVEL),
+    )
     return averages[:, cut], averages[:, -1 - cut]
 
 
@@ -84,13 +103,19 @@ def median_coverage(random: np.random.Generator, effect: float) -> tuple[int, in
     low, high = hodges_lehmann(found.new - found.base)
     log_low, log_high = hodges_lehmann(np.log(found.new / found.base))
     planted = np.log1p(effect)
-    return int(((low <= truth) & (truth <= high)).sum()), int(((log_low <= planted) & (planted <= log_high)).sum())
+    return int(((low <= truth) & (truth <= high)).sum()), int(
+        ((log_low <= planted) & (planted <= log_high)).sum()
+    )
 
 
-def plain_bootstrap(random: np.random.Generator, base: np.ndarray, new: np.ndarray, q: float) -> tuple[float, float]:
+def plain_bootstrap(
+    random: np.random.Generator, base: np.ndarray, new: np.ndarray, q: float
+) -> tuple[float, float]:
     """The textbook way, for comparison: resample blocks, take percentiles of the difference."""
     drawn = random.integers(0, base.size, (400, base.size))
-    low, high = np.quantile(np.quantile(new[drawn], q, axis=1) - np.quantile(base[drawn], q, axis=1), [0.025, 0.975])
+    low, high = np.quantile(
+        np.quantile(new[drawn], q, axis=1) - np.quantile(base[drawn], q, axis=1), [0.025, 0.975]
+    )
     return float(low), float(high)
 
 
@@ -112,15 +137,25 @@ def main() -> None:
     began = time.monotonic()
     random = np.random.default_rng(SEED)
     print(f"{RUNS:,} runs each; share of runs with its exact binomial 95 % interval\n")
-    for name, interleaved in (("interleaved in random order", True), ("sequential, one arm after the other", False)):
+    for name, interleaved in (
+        ("interleaved in random order", True),
+        ("sequential, one arm after the other", False),
+    ):
         for blocks in (BLOCKS, 3 * BLOCKS):
             faster, slower = false_winners(random, interleaved, blocks)
-            print(f'A/A, {blocks} blocks, {name}: false "faster" {share(faster)}, any winner {share(faster + slower)}')
-    print("\neffect  median difference       ratio of medians        p95 difference (72)     same, plain bootstrap")
+            print(
+                f'A/A, {blocks} blocks, {name}: false "faster" {share(faster)}, any winner {share(faster + slower)}'
+            )
+    print(
+        "\neffect  median difference       ratio of medians        p95 difference (72)     same, plain bootstrap"
+    )
     for effect in EFFECTS:
         difference, ratio = median_coverage(random, effect)
         tail, plain = tail_coverage(random, effect)
-        print(f"{effect:+6.0%}  {share(difference)}  {share(ratio)}  {share(tail)}  {share(plain)}", flush=True)
+        print(
+            f"{effect:+6.0%}  {share(difference)}  {share(ratio)}  {share(tail)}  {share(plain)}",
+            flush=True,
+        )
     print(f"\ntook {time.monotonic() - began:.0f} s (seed {SEED})")
 
 

@@ -21,8 +21,8 @@ import httpx2
 import numpy as np
 
 from lab import clock, paths, processes
-from lab.instrumentation import messages
-from lab.instrumentation.wire import OBSERVER, Exchange, transport_for
+from lab.instrumentation import parsing
+from lab.instrumentation.stamps import OBSERVER, Exchange, transport_for
 from lab.local.control import Control
 from lab.model import LabError
 
@@ -79,21 +79,31 @@ def of_session() -> dict[str, Any]:
     found = last_calibration()
     if found is None:
         return {}
-    return {"own_error_p95_ms": found["own_error_p95_ms"], "detectable_ms": found["detectable_ms"], "calibrated_utc": found["taken_utc"]}
+    return {
+        "own_error_p95_ms": found["own_error_p95_ms"],
+        "detectable_ms": found["detectable_ms"],
+        "calibrated_utc": found["taken_utc"],
+    }
 
 
 def calibrate(streams: Sequence[int] = (1, 4, 16)) -> Calibration:
     """Measure, keep and return; under a minute. Starts a simulated server of its own, so a run's server is left alone."""
     if busy := processes.running():
-        raise LabError(f"A run of {busy.technique} is being measured; calibrate when it has ended, or each would slow the other.")
+        raise LabError(
+            f"A run of {busy.technique} is being measured; calibrate when it has ended, or each would slow the other."
+        )
     command = [sys.executable, "-m", "lab.local", "--simulated", "--no-spin", "--idle-s", "60"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=paths.ROOT)
     try:
         line = server.stdout.readline()
         if not line:
-            raise LabError("The simulated server did not start, so nothing was measured; `python -m lab.local --simulated` says why.")
+            raise LabError(
+                "The simulated server did not start, so nothing was measured; `python -m lab.local --simulated` says why."
+            )
         card = json.loads(line)
-        found = asyncio.run(_calibrate(Control(card["base_url"], card["api_key"]), sorted({1, *streams})))
+        found = asyncio.run(
+            _calibrate(Control(card["base_url"], card["api_key"]), sorted({1, *streams}))
+        )
     finally:
         server.terminate()
         server.wait(10)
@@ -121,7 +131,11 @@ async def _calibrate(control: Control, streams: Sequence[int]) -> Calibration:
         found = [compared(one, truths[one.headers["request-id"]]) for one in exchanges]
         alone = found if count == 1 else alone
         errors += [row | {"streams": count} for row in summary(found)]
-    own = next(row["error_ms"] for row in errors if (row["streams"], row["clock"], row["quantile"]) == (1, "ttft", "p95"))
+    own = next(
+        row["error_ms"]
+        for row in errors
+        if (row["streams"], row["clock"], row["quantile"]) == (1, "ttft", "p95")
+    )
     return Calibration(
         taken_utc=clock.utc_now().isoformat(),
         host=platform.node(),
@@ -138,9 +152,17 @@ async def _calibrate(control: Control, streams: Sequence[int]) -> Calibration:
 async def run_calls(base_url: str, key: str, streams: int, calls: int) -> list[Exchange]:
     """So many streams at once, each with its calls one after the other; the first call of each opens its connection and is not kept."""
     kept: list[Exchange] = []
-    body = {"model": "simulated-small", "max_tokens": 64, "stream": True, "messages": [{"role": "user", "content": "calibrate"}]}
+    body = {
+        "model": "simulated-small",
+        "max_tokens": 64,
+        "stream": True,
+        "messages": [{"role": "user", "content": "calibrate"}],
+    }
     async with httpx2.AsyncClient(
-        transport=transport_for(base_url), base_url=base_url, headers={"x-api-key": key, "anthropic-version": "2023-06-01"}, timeout=30
+        transport=transport_for(base_url),
+        base_url=base_url,
+        headers={"x-api-key": key, "anthropic-version": "2023-06-01"},
+        timeout=30,
     ) as client:
 
         async def stream() -> None:
@@ -161,35 +183,59 @@ async def run_calls(base_url: str, key: str, streams: int, calls: int) -> list[E
 
 def compared(exchange: Exchange, truth: dict[str, Any]) -> Call:
     """Events are paired by order; both sides name them by the delta's type."""
-    reading = messages.read(exchange)
+    reading = parsing.read(exchange)
     written = [event for event in truth["events"] if event["kind"] != "ping"]
     arrived = [arrival for arrival in reading.arrivals if arrival.kind != "ping"]
     if [event["kind"] for event in written] != [arrival.kind for arrival in arrived]:
-        raise LabError("The harness did not see the events that the server wrote; the calibration is void.")
-    late = [(arrival.at_ns - event["at_ns"]) / 1e6 for arrival, event in zip(arrived, written, strict=True)]
+        raise LabError(
+            "The harness did not see the events that the server wrote; the calibration is void."
+        )
+    late = [
+        (arrival.at_ns - event["at_ns"]) / 1e6
+        for arrival, event in zip(arrived, written, strict=True)
+    ]
     first = next(event["at_ns"] for event in written if event["kind"] == "text_delta")
     ttft = (reading.first_text_ns - exchange.sent_ns) / 1e6
-    return Call(late, ttft - (first - truth["received_ns"]) / 1e6, (reading.first_text_ns - exchange.started_ns) / 1e6)
+    return Call(
+        late,
+        ttft - (first - truth["received_ns"]) / 1e6,
+        (reading.first_text_ns - exchange.started_ns) / 1e6,
+    )
 
 
 def summary(calls: Sequence[Call]) -> list[dict[str, Any]]:
     """The size of the error by clock and quantile."""
     rows = []
-    for name, values in (("arrival", [late for call in calls for late in call.late_ms]), ("ttft", [call.ttft_error_ms for call in calls])):
+    for name, values in (
+        ("arrival", [late for call in calls for late in call.late_ms]),
+        ("ttft", [call.ttft_error_ms for call in calls]),
+    ):
         sizes = np.abs(values)
         rows += [
-            {"clock": name, "quantile": said, "error_ms": float(np.quantile(sizes, q)), "n": len(values)} for said, q in QUANTILES.items()
+            {
+                "clock": name,
+                "quantile": said,
+                "error_ms": float(np.quantile(sizes, q)),
+                "n": len(values),
+            }
+            for said, q in QUANTILES.items()
         ]
     return rows
 
 
 def detectable(ttft_ms: Sequence[float]) -> dict[str, float]:
     """Identical calls taken in pairs; the interval's half-width shrinks with √n beyond the pairs that were run."""
-    from lab import stats  # half a second of imports, which a worker that only reads the last calibration need not wait for
+    from lab import (
+        stats,  # half a second of imports, which a worker that only reads the last calibration need not wait for
+    )
 
     values = np.asarray(ttft_ms)[: len(ttft_ms) // 2 * 2]
     found = stats.hodges_lehmann(values[1::2] - values[::2])
-    return {} if found.half_width is None else {str(n): float(found.half_width * np.sqrt(found.n / n)) for n in BLOCKS}
+    return (
+        {}
+        if found.half_width is None
+        else {str(n): float(found.half_width * np.sqrt(found.n / n)) for n in BLOCKS}
+    )
 
 
 async def _watch(lags: list[float], every_ms: float = 5.0) -> None:
@@ -223,9 +269,15 @@ def lines(found: Calibration) -> list[str]:
     for key in dict.fromkeys((row["streams"], row["clock"]) for row in found.errors):
         rows = [row for row in found.errors if (row["streams"], row["clock"]) == key]
         shown = ", ".join(f"{row['quantile']} {row['error_ms']:.3f}" for row in rows)
-        said.append(f"{key[1]} error at {key[0]} stream{'s' if key[0] > 1 else ''}: {shown} ms (n = {rows[0]['n']})")
+        said.append(
+            f"{key[1]} error at {key[0]} stream{'s' if key[0] > 1 else ''}: {shown} ms (n = {rows[0]['n']})"
+        )
     seen = ", ".join(f"{n} blocks: {ms:.3f} ms" for n, ms in found.detectable_ms.items())
-    return [*said, f"smallest difference two identical arms could show: {seen}", f"took {found.seconds:.1f} s"]
+    return [
+        *said,
+        f"smallest difference two identical arms could show: {seen}",
+        f"took {found.seconds:.1f} s",
+    ]
 
 
 if __name__ == "__main__":

@@ -20,9 +20,13 @@ def break_even_uses(input_price: float, write_price: float, read_price: float) -
 
 def cache_states(calls: pd.DataFrame) -> pd.DataFrame:
     """By arm and observed state of its answers: n, median ttft_ms, tokens read and written, hit share, mean cost_usd, share as intended."""
-    answers = calls[(calls["role"] == "answer") & calls["error_kind"].isna() & calls["observed_cache"].notna()]
+    answers = calls[
+        (calls["role"] == "answer") & calls["error_kind"].isna() & calls["observed_cache"].notna()
+    ]
     # "any" was meant by nobody; a partial read is a read: the turn before was cached, and the new one cannot have been.
-    as_intended = answers["intended_cache"].eq(answers["observed_cache"].replace("partial", "read")) | answers["intended_cache"].eq("any")
+    as_intended = answers["intended_cache"].eq(
+        answers["observed_cache"].replace("partial", "read")
+    ) | answers["intended_cache"].eq("any")
     answers = answers.assign(as_intended=as_intended)
     made = answers.groupby(["arm", "observed_cache"], sort=False).agg(
         n=("call_id", "count"),
@@ -39,13 +43,17 @@ def cache_states(calls: pd.DataFrame) -> pd.DataFrame:
 
 def routing_overhead_ms(calls: pd.DataFrame) -> float | None:
     """The median time of the router's own calls (role classify); None where nothing was classified."""
-    times = calls.loc[(calls["role"] == "classify") & calls["error_kind"].isna(), "total_ms"].dropna()
+    times = calls.loc[
+        (calls["role"] == "classify") & calls["error_kind"].isna(), "total_ms"
+    ].dropna()
     return float(times.median()) if len(times) else None
 
 
 def routes(spans: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
     """One row per routed trial: trial_id, arm, task_id, and the tier chosen (the name of its route span)."""
-    chosen = spans.loc[spans["kind"] == "route", ["trial_id", "name"]].rename(columns={"name": "chosen"})
+    chosen = spans.loc[spans["kind"] == "route", ["trial_id", "name"]].rename(
+        columns={"name": "chosen"}
+    )
     return trials[["trial_id", "arm", "task_id"]].merge(chosen, on="trial_id")
 
 
@@ -60,14 +68,20 @@ def confusion(routed: pd.DataFrame, labels: dict[str, str]) -> pd.DataFrame:
     """By arm: trials counted by the task's label (easy, hard) and the tier chosen; `agrees` where easy met small or hard met large."""
     known = routed.assign(label=routed["task_id"].map(labels)).dropna(subset=["label"])
     counted = known.groupby(["arm", "label", "chosen"], sort=False).size().rename("n").reset_index()
-    counted["agrees"] = counted["chosen"].eq(counted["label"].map({"easy": "small", "hard": "large"}))
+    counted["agrees"] = counted["chosen"].eq(
+        counted["label"].map({"easy": "small", "hard": "large"})
+    )
     return counted
 
 
 def speed_up(trials: pd.DataFrame, baseline: str, arm: str) -> float | None:
     """Median of total_ms of the baseline over that of the arm, of the trials that ended well."""
     medians = trials[trials["outcome"] == "ok"].groupby("arm")["total_ms"].median()
-    return float(medians[baseline] / medians[arm]) if baseline in medians and arm in medians and medians[arm] > 0 else None
+    return (
+        float(medians[baseline] / medians[arm])
+        if baseline in medians and arm in medians and medians[arm] > 0
+        else None
+    )
 
 
 def fan_out(spans: pd.DataFrame) -> dict[str, float] | None:
@@ -79,25 +93,42 @@ def fan_out(spans: pd.DataFrame) -> dict[str, float] | None:
     pieces = done[done["kind"] == "tool"]
     if pieces.empty:
         trial = done[done["kind"] == "trial"]
-        within = done["started_ns"].between(trial["started_ns"].min(), trial["ended_ns"].max())  # no prime, and no judge
+        within = done["started_ns"].between(
+            trial["started_ns"].min(), trial["ended_ns"].max()
+        )  # no prime, and no judge
         pieces = done[within & (done["kind"] == "call")]
     if pieces.empty:
         return None
-    each = (pieces["ended_ns"].astype(float) - pieces["started_ns"].astype(float)) / 1e6  # no difference of instants is beyond a float
+    each = (
+        pieces["ended_ns"].astype(float) - pieces["started_ns"].astype(float)
+    ) / 1e6  # no difference of instants is beyond a float
     took = (float(pieces["ended_ns"].max()) - float(pieces["started_ns"].min())) / 1e6
-    return {"n": len(each), "sum_ms": float(each.sum()), "slowest_ms": float(each.max()), "took_ms": float(took)}
+    return {
+        "n": len(each),
+        "sum_ms": float(each.sum()),
+        "slowest_ms": float(each.max()),
+        "took_ms": float(took),
+    }
 
 
 def per_request(calls: pd.DataFrame) -> pd.DataFrame:
     """What concurrency costs each single request: by arm the median and longest total_ms of its answer calls, and their n."""
     answers = calls[(calls["role"] == "answer") & calls["error_kind"].isna()]
-    return answers.groupby("arm", sort=False)["total_ms"].agg(n="count", median_ms="median", longest_ms="max").reset_index()
+    return (
+        answers.groupby("arm", sort=False)["total_ms"]
+        .agg(n="count", median_ms="median", longest_ms="max")
+        .reset_index()
+    )
 
 
 def coordination(trials: pd.DataFrame, calls: pd.DataFrame) -> pd.DataFrame:
     """By arm of a topology: mean calls, tokens, cost and quality, and median total_ms: what working as a team takes."""
     good = trials[trials["outcome"] == "ok"]
-    tokens = calls[~calls["role"].isin(["prime", "check"])].groupby("trial_id")[["prompt_tokens", "output_tokens"]].sum()
+    tokens = (
+        calls[~calls["role"].isin(["prime", "check"])]
+        .groupby("trial_id")[["prompt_tokens", "output_tokens"]]
+        .sum()
+    )
     merged = good[["trial_id", "arm", "total_ms", "calls", "cost_usd", "quality"]].merge(
         tokens, left_on="trial_id", right_index=True, how="left"
     )

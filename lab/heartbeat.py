@@ -24,7 +24,9 @@ def start(terms: dict[str, Any]) -> subprocess.Popen:
     """`terms` are a lease's (lease, holder, pid, seconds), with the server's base_url and api_key."""
     # Without site-packages and environment: it starts in a few hundredths of a second, and needs neither.
     command = [sys.executable, "-I", "-S", __file__]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     process.stdin.write(json.dumps(terms).encode() + b"\n")
     process.stdin.flush()
     return process
@@ -38,10 +40,17 @@ def stop(process: subprocess.Popen | None) -> None:
 
 
 def renew(terms: dict[str, Any]) -> None:
-    server = http.client.HTTPConnection(urlsplit(terms["base_url"]).netloc, timeout=min(max(terms["seconds"], 1), LONGEST_S))
+    server = http.client.HTTPConnection(
+        urlsplit(terms["base_url"]).netloc, timeout=min(max(terms["seconds"], 1), LONGEST_S)
+    )
     body = {name: terms[name] for name in ("lease", "holder", "pid", "seconds")}
     with contextlib.closing(server), contextlib.suppress(OSError, http.client.HTTPException):
-        server.request("POST", "/lease", json.dumps(body), {"x-api-key": terms["api_key"], "content-type": "application/json"})
+        server.request(
+            "POST",
+            "/lease",
+            json.dumps(body),
+            {"x-api-key": terms["api_key"], "content-type": "application/json"},
+        )
         server.getresponse().read()
 
 

@@ -27,9 +27,9 @@ import pandas as pd
 
 from lab import clock, processes, results, techniques, worker
 from lab.endpoints import blocking, consent
-from lab.harness import charts
 from lab.harness.plan import AGENTS, BenchmarkConfig, config_of
 from lab.harness.reporter import RunResult
+from lab.harness.reporters import chart
 from lab.instrumentation import unseen
 from lab.model import Arm, Knobs, LabError, Technique, new_id
 from lab.scenarios import definitions
@@ -66,10 +66,18 @@ class Result:
     def summary(self) -> pd.DataFrame:
         """A row for each arm, the baseline first: n, failed, medians of the clocks in ms, tokens, quality, cost; and the change of the
         headline metric against the baseline with its 95 % interval and verdict."""
-        judged = {(one.technique, one.arm): one for one in self.found.comparisons if one.metric == self.found.headline}
+        judged = {
+            (one.technique, one.arm): one
+            for one in self.found.comparisons
+            if one.metric == self.found.headline
+        }
         rows = {}
         for technique, arm in self.found.arms():
-            counted, metrics, one = self.found.counted(technique, arm), self.found.metrics(technique, arm), judged.get((technique, arm))
+            counted, metrics, one = (
+                self.found.counted(technique, arm),
+                self.found.metrics(technique, arm),
+                judged.get((technique, arm)),
+            )
             rows[self.found.name(technique, arm)] = {
                 "n": int(counted.get("n") or 0),
                 "failed": int(counted.get("failed") or 0),
@@ -82,7 +90,9 @@ class Result:
                 "verdict": one.verdict if one else None,
             }
         found = pd.DataFrame.from_dict(rows, orient="index").rename_axis("arm")
-        return found.assign(**{name: pd.to_numeric(found[name]) for name in found.columns.drop("verdict")})
+        return found.assign(
+            **{name: pd.to_numeric(found[name]) for name in found.columns.drop("verdict")}
+        )
 
     def trials(self) -> pd.DataFrame:
         """Every trial with its metrics, warm-up and failed ones included (view trial_metrics)."""
@@ -97,13 +107,19 @@ class Result:
 
     def figures(self) -> dict[str, go.Figure]:
         """Plotly figures by name: waterfall, distribution, pairs."""
-        return charts.figures(self.found)
+        return chart.figures(self.found)
 
     def _repr_html_(self) -> str:
         words = self.verdict()
-        said = f"<p><strong>{escape(words.headline)}</strong><br>{escape(words.seen)}</p>" if words else ""
+        said = (
+            f"<p><strong>{escape(words.headline)}</strong><br>{escape(words.seen)}</p>"
+            if words
+            else ""
+        )
         run = self.found.run
-        about = f"{run['technique']} · {run['endpoint']} ({run['endpoint_kind']}) · run {self.run_id}"
+        about = (
+            f"{run['technique']} · {run['endpoint']} ({run['endpoint_kind']}) · run {self.run_id}"
+        )
         return f"{said}{self.summary().to_html(float_format='{:,.1f}'.format, na_rep='')}<p><small>{escape(about)}</small></p>"
 
 
@@ -148,17 +164,33 @@ class Lab:
         return self._result(run_id, ended["status"], ended["text"])
 
     def compare(
-        self, agents: Mapping[str, Agent], tasks: Tasks | None = None, runs: int = 10, *, metric: str = "total_ms", **settings: Any
+        self,
+        agents: Mapping[str, Agent],
+        tasks: Tasks | None = None,
+        runs: int = 10,
+        *,
+        metric: str = "total_ms",
+        **settings: Any,
     ) -> Result:
         """Compare functions of your own, the first as the baseline, in shared blocks; each is `agent(client, task)` or
         `agent(client, task, bench)` and answers with its text. They run in this process, on an event loop of their own; one that
         is not async runs in a thread, with the blocking client. A trial that makes no call through its client, or one past it,
         has failed."""
         if len(agents) < 2:
-            raise LabError("A comparison needs two agents, the baseline first: compare({'old': old_agent, 'new': new_agent}).")
+            raise LabError(
+                "A comparison needs two agents, the baseline first: compare({'old': old_agent, 'new': new_agent})."
+            )
         return self._measure(technique_of(agents, metric), tasks, runs, settings)
 
-    def measure(self, agent: Agent, tasks: Tasks | None = None, runs: int = 10, *, metric: str = "total_ms", **settings: Any) -> Result:
+    def measure(
+        self,
+        agent: Agent,
+        tasks: Tasks | None = None,
+        runs: int = 10,
+        *,
+        metric: str = "total_ms",
+        **settings: Any,
+    ) -> Result:
         """Measure one function alone: its times, and nothing to compare them with."""
         name = getattr(agent, "__name__", "agent").strip("_<>")[:40] or "agent"
         return self._measure(technique_of({name: agent}, metric), tasks, runs, settings)
@@ -175,19 +207,39 @@ class Lab:
         knobs = {name: value for name, value in given.items() if name not in known}
         chosen = {name: value for name, value in given.items() if name in known}
         chosen["knobs"] = {**chosen.get("knobs", {}), **knobs}
-        config = config_of(**{"technique": slug, "endpoint": self.endpoint, "models": self.models, "db": self.db, **chosen})
+        config = config_of(
+            **{
+                "technique": slug,
+                "endpoint": self.endpoint,
+                "models": self.models,
+                "db": self.db,
+                **chosen,
+            }
+        )
         consent.typed(config.endpoint)
         return config
 
-    def _measure(self, technique: Technique, tasks: Tasks | None, runs: int, settings: Mapping[str, Any]) -> Result:
+    def _measure(
+        self, technique: Technique, tasks: Tasks | None, runs: int, settings: Mapping[str, Any]
+    ) -> Result:
         if unknown := settings.keys() - BenchmarkConfig.model_fields.keys():
             raise LabError(f"There is no setting {sorted(unknown)[0]!r}; agents have no knobs.")
-        given = {**settings, "runs": runs, **({"tasks": _tasks(tasks)} if tasks is not None else {})}
+        given = {
+            **settings,
+            "runs": runs,
+            **({"tasks": _tasks(tasks)} if tasks is not None else {}),
+        }
         config = self._config(technique.slug, given)
         run_id = config.join_run or new_id()
         with ThreadPoolExecutor(1, thread_name_prefix="lab") as pool:
             # A notebook's loop is running in this thread already, and its own work would delay every stamp.
-            measured = pool.submit(worker.measure, config, self._teller(), None if config.join_run else run_id, technique)
+            measured = pool.submit(
+                worker.measure,
+                config,
+                self._teller(),
+                None if config.join_run else run_id,
+                technique,
+            )
             try:
                 done = measured.result()
             except KeyboardInterrupt:
@@ -207,7 +259,7 @@ class Lab:
             return lambda entry: None
         from rich.console import Console
 
-        from lab.cli.progress import OneOutput, Progress
+        from lab.harness.progress import OneOutput, Progress
 
         console = Console(stderr=True, highlight=False)
         if not console.is_jupyter:
@@ -225,7 +277,9 @@ def technique_of(agents: Mapping[str, Agent], metric: str = "total_ms") -> Techn
     takes_bench = {}
     for name, agent in agents.items():
         if not isinstance(name, str) or not ARM_NAME.fullmatch(name):
-            raise LabError(f"{name!r} is no name for an arm: up to 40 letters, digits, spaces, - and _, a letter or digit first.")
+            raise LabError(
+                f"{name!r} is no name for an arm: up to 40 letters, digits, spaces, - and _, a letter or digit first."
+            )
         takes_bench[name] = _takes_bench(name, agent)
     unseen.watched_clients()
 
@@ -245,7 +299,11 @@ def technique_of(agents: Mapping[str, Agent], metric: str = "total_ms") -> Techn
         if past:
             bench.failed = bench.failed or ("unseen_call", _past_words(arm, past))
         # What was never awaited is not made text: the runner names it.
-        return answer if answer is None or isinstance(answer, str) or inspect.isawaitable(answer) else str(answer)
+        return (
+            answer
+            if answer is None or isinstance(answer, str) or inspect.isawaitable(answer)
+            else str(answer)
+        )
 
     names = list(agents)
     return Technique(
@@ -271,15 +329,21 @@ def _past_words(arm: str, hosts: list[str]) -> str:
 
 
 def _is_async(agent: Agent) -> bool:
-    return inspect.iscoroutinefunction(agent) or inspect.iscoroutinefunction(getattr(agent, "__call__", None))  # noqa: B004
+    return inspect.iscoroutinefunction(agent) or inspect.iscoroutinefunction(
+        getattr(agent, "__call__", None)
+    )
 
 
 def _takes_bench(name: str, agent: Agent) -> bool:
     if not callable(agent):
-        raise LabError(f"{name} is no function: write `async def {name}(client, task): …` and await the client's calls.")
+        raise LabError(
+            f"{name} is no function: write `async def {name}(client, task): …` and await the client's calls."
+        )
     for kind in (agent, getattr(agent, "__call__", None)):  # noqa: B004
         if inspect.isgeneratorfunction(kind) or inspect.isasyncgenfunction(kind):
-            raise LabError(f"{name} yields its answer in pieces: return the whole text at its end; the client's own stream has the stamps.")
+            raise LabError(
+                f"{name} yields its answer in pieces: return the whole text at its end; the client's own stream has the stamps."
+            )
     for count in (3, 2):
         try:
             inspect.signature(agent).bind(*range(count))
@@ -296,7 +360,10 @@ def _tasks(given: Tasks) -> list[Task]:
     if not tasks:
         raise LabError("There is no task: give at least one question.")
     if len({task.task_id for task in tasks}) < len(tasks):
-        tasks = [task.model_copy(update={"task_id": f"{number}-{task.task_id}"}) for number, task in enumerate(tasks, 1)]
+        tasks = [
+            task.model_copy(update={"task_id": f"{number}-{task.task_id}"})
+            for number, task in enumerate(tasks, 1)
+        ]
     return tasks
 
 

@@ -1,6 +1,6 @@
-"""The words of the lab as values: techniques and their arms, requests and replies, and the rows that reach DuckDB.
+"""The words of the lab as values: techniques and their arms, requests and replies.
 
-docs/design.md says what each word means; the row classes have the tables' columns, in the tables' order.
+docs/design.md says what each word means.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -35,7 +34,13 @@ class LabError(Exception):
 
 def new_id() -> str:
     """A UUIDv7 (RFC 9562): sorts by creation time and is unique across databases."""
-    value = (clock.unix_ms() << 80) | (0x7 << 76) | (secrets.randbits(12) << 64) | (0b10 << 62) | secrets.randbits(62)
+    value = (
+        (clock.unix_ms() << 80)
+        | (0x7 << 76)
+        | (secrets.randbits(12) << 64)
+        | (0b10 << 62)
+        | secrets.randbits(62)
+    )
     text = f"{value:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
@@ -128,157 +133,14 @@ class Reply:
 
     @property
     def text(self) -> str:
-        return "".join(block.get("text", "") for block in self.content if block.get("type") == "text")
+        return "".join(
+            block.get("text", "") for block in self.content if block.get("type") == "text"
+        )
 
     @property
     def tool_uses(self) -> tuple[ToolUse, ...]:
-        return tuple(ToolUse(b["id"], b["name"], b.get("input") or {}) for b in self.content if b.get("type") == "tool_use")
-
-
-@dataclass(slots=True)
-class RunRow:
-    run_id: str
-    technique: str
-    endpoint: str
-    endpoint_kind: EndpointKind
-    models: dict[str, str]
-    settings: dict[str, Any]
-    seed: int
-    status: Status
-    keep_text: bool
-    started_utc: datetime
-    ended_utc: datetime | None = None
-    note: str | None = None
-    name: str | None = None
-    imported_from: str | None = None
-    """None where this lab measured it; else the file that it, or a part of it, came from."""
-
-
-@dataclass(slots=True)
-class SessionRow:
-    session_id: str
-    run_id: str
-    worker: str
-    host: str
-    started_utc: datetime
-    lab_version: str
-    commit: str | None
-    machine: dict[str, Any]
-    instrument: dict[str, Any]
-
-
-@dataclass(slots=True)
-class TrialRow:
-    trial_id: str
-    run_id: str
-    session_id: str
-    technique: str
-    arm: str
-    block: int
-    position: int
-    attempt: int
-    phase: Phase
-    task_id: str | None
-    started_utc: datetime
-    started_ns: int
-    ended_ns: int | None = None
-    deadline_ms: float | None = None
-    outcome: Outcome = "ok"
-    error_kind: str | None = None
-    error_text: str | None = None
-    quality: float | None = None
-    cost_usd: float | None = None
-
-
-@dataclass(slots=True)
-class CallRow:
-    call_id: str
-    trial_id: str
-    run_id: str
-    session_id: str
-    span_id: str
-    role: Role
-    attempt: int
-    endpoint: str
-    model: str
-    message_id: str | None = None
-    request_id: str | None = None
-    intended_cache: Cache = "none"
-    started_ns: int = 0
-    dns_ns: int | None = None
-    connected_ns: int | None = None
-    tls_ns: int | None = None
-    sent_ns: int | None = None
-    headers_ns: int | None = None
-    first_byte_ns: int | None = None
-    message_start_ns: int | None = None
-    thinking_started_ns: int | None = None
-    first_thinking_ns: int | None = None
-    first_text_ns: int | None = None
-    first_sentence_ns: int | None = None
-    first_tool_ns: int | None = None
-    last_text_ns: int | None = None
-    last_token_ns: int | None = None
-    ended_ns: int | None = None
-    input_tokens: int | None = None
-    cache_read_tokens: int | None = None
-    cache_write_5m_tokens: int | None = None
-    cache_write_1h_tokens: int | None = None
-    physical_cache_tokens: int | None = None
-    cache_miss_reason: str | None = None
-    output_tokens: int | None = None
-    thinking_tokens: int | None = None
-    connection_reused: bool | None = None
-    http_status: int | None = None
-    stop_reason: str | None = None
-    speed: str | None = None
-    service_tier: str | None = None
-    error_kind: str | None = None
-    error_text: str | None = None
-    loop_lag_ns: int | None = None
-    server_ms: dict[str, float] | None = None
-    cost_usd: float | None = None
-    served_model: str | None = None
-    inference_geo: str | None = None
-    first_sign_ns: int | None = None
-    first_token_ns: int | None = None
-    iterations: list[dict[str, Any]] | None = None
-    usage_note: str | None = None
-    diagnosis: str | None = None
-    missed_cache_tokens: int | None = None
-    rate_limits: dict[str, str] | None = None
-    counted_usd: float | None = None
-
-
-@dataclass(slots=True)
-class SpanRow:
-    span_id: str
-    trial_id: str
-    run_id: str
-    session_id: str
-    parent_id: str | None
-    kind: SpanKind
-    name: str
-    started_ns: int
-    ended_ns: int | None = None
-
-
-@dataclass(slots=True)
-class EventRow:
-    call_id: str
-    run_id: str
-    seq: int
-    at_ns: int
-    kind: str
-    characters: int
-    text: str | None = None
-
-
-@dataclass(slots=True)
-class FinishedTrial:
-    """One trial with all that happened in it: what the harness hands to the sink, and the store writes in one transaction."""
-
-    trial: TrialRow
-    calls: list[CallRow] = field(default_factory=list)
-    spans: list[SpanRow] = field(default_factory=list)
-    events: list[EventRow] = field(default_factory=list)
+        return tuple(
+            ToolUse(b["id"], b["name"], b.get("input") or {})
+            for b in self.content
+            if b.get("type") == "tool_use"
+        )

@@ -20,7 +20,9 @@ def runtime() -> Path:
     folder = runtime_folder()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
-        raise PermissionError(f"{folder} belongs to another user; set LAB_RUNTIME to a folder of your own.")
+        raise PermissionError(
+            f"{folder} belongs to another user; set LAB_RUNTIME to a folder of your own."
+        )
     folder.chmod(0o700)
     return folder
 

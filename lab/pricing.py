@@ -69,12 +69,21 @@ def price(model: str, day: date, rows: Sequence[Price] | None = None) -> Price |
     """The row that holds for a model on a day; None for a model that has no price, or had none yet."""
     names = (model, _family(model))
     rows = prices() if rows is None else rows
-    held = [(row.from_day, place, row) for place, row in enumerate(rows) if row.model in names and row.from_day <= day]
+    held = [
+        (row.from_day, place, row)
+        for place, row in enumerate(rows)
+        if row.model in names and row.from_day <= day
+    ]
     return max(held, key=lambda entry: entry[:2])[2] if held else None
 
 
 def cost_usd(
-    model: str, usage: Mapping[str, Any], day: date, rows: Sequence[Price] | None = None, batch: bool = False, fast: bool = False
+    model: str,
+    usage: Mapping[str, Any],
+    day: date,
+    rows: Sequence[Price] | None = None,
+    batch: bool = False,
+    fast: bool = False,
 ) -> float | None:
     """Dollars for one call, from the usage that the API reported; None where the model, or its fast mode, has no known price.
 
@@ -83,7 +92,10 @@ def cost_usd(
     """
     rows = prices() if rows is None else rows
     mode = {name: usage.get(name) for name in ("service_tier", "inference_geo", "speed")}
-    costs = [_of_one(own or model, {**mode, **counts}, day, rows, batch, fast) for own, counts in billed(usage)]
+    costs = [
+        _of_one(own or model, {**mode, **counts}, day, rows, batch, fast)
+        for own, counts in billed(usage)
+    ]
     return None if None in costs else sum(costs)
 
 
@@ -101,19 +113,33 @@ def billed(usage: Mapping[str, Any]) -> list[tuple[str | None, Mapping[str, Any]
 
 def is_declined(iteration: Mapping[str, Any], iterations: Iterable[Mapping[str, Any]]) -> bool:
     """Whether another model answered in its place: then it is not billed. The model that answered has the entry `fallback_message`."""
-    answered = {_family(entry.get("model")) for entry in iterations if entry.get("type") == "fallback_message"}
+    answered = {
+        _family(entry.get("model"))
+        for entry in iterations
+        if entry.get("type") == "fallback_message"
+    }
     own = _family(iteration.get("model"))
-    return bool(answered) and iteration.get("type") == "message" and own is not None and own not in answered
+    return (
+        bool(answered)
+        and iteration.get("type") == "message"
+        and own is not None
+        and own not in answered
+    )
 
 
 ANSWERING = ("message", "fallback_message")
 
 
-def _of_one(model: str, usage: Mapping[str, Any], day: date, rows: Sequence[Price], batch: bool, fast: bool) -> float | None:
+def _of_one(
+    model: str, usage: Mapping[str, Any], day: date, rows: Sequence[Price], batch: bool, fast: bool
+) -> float | None:
     held = price(model, day, rows)
     if held is None:
         return None
-    fresh, read = int(usage.get("input_tokens") or 0), int(usage.get("cache_read_input_tokens") or 0)
+    fresh, read = (
+        int(usage.get("input_tokens") or 0),
+        int(usage.get("cache_read_input_tokens") or 0),
+    )
     written_5m, written_1h = (count or 0 for count in cache_writes(usage))
     rates = held.rates_for(fresh + read + written_5m + written_1h)
     micro_usd = (
@@ -159,11 +185,21 @@ def ceiling_usd(usage: Mapping[str, Any], day: date, rows: Sequence[Price] | Non
     models = {row.model for row in rows}
 
     def dearest(counts: Mapping[str, Any]) -> float:
-        return max((_of_one(model, {**mode, **counts, "speed": None}, day, rows, False, False) or 0.0 for model in models), default=0.0)
+        return max(
+            (
+                _of_one(model, {**mode, **counts, "speed": None}, day, rows, False, False) or 0.0
+                for model in models
+            ),
+            default=0.0,
+        )
 
     total = 0.0
     for model, counts in billed(usage):
-        known = _of_one(model, {**mode, "speed": usage.get("speed"), **counts}, day, rows, False, False) if model else None
+        known = (
+            _of_one(model, {**mode, "speed": usage.get("speed"), **counts}, day, rows, False, False)
+            if model
+            else None
+        )
         total += dearest(counts) if known is None else known
     return total
 
@@ -179,7 +215,9 @@ def remark(models: Iterable[str], day: date, rows: Sequence[Price] | None = None
             "LAB_PRICES can name a file with one."
         )
     if unverified := [model for model, row in found.items() if row and row.unverified]:
-        sentences.append(f"The price of {', '.join(unverified)} is unverified: part of it comes from third-party pages.")
+        sentences.append(
+            f"The price of {', '.join(unverified)} is unverified: part of it comes from third-party pages."
+        )
     return " ".join(sentences) or None
 
 
@@ -187,7 +225,9 @@ def _read(path: Path) -> tuple[Price, ...]:
     try:
         stamp = path.stat().st_mtime_ns
     except OSError:
-        raise LabError(f"No price file at {path}; set LAB_PRICES to one that exists, or unset it.") from None
+        raise LabError(
+            f"No price file at {path}; set LAB_PRICES to one that exists, or unset it."
+        ) from None
     return _parsed(path, stamp)
 
 

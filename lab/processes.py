@@ -21,7 +21,7 @@ from typing import Any
 
 import lab
 from lab import clock, paths
-from lab.endpoints import own
+from lab.endpoints import own_server
 from lab.model import LabError, new_id
 
 SERVER_START_S = 300.0
@@ -65,7 +65,13 @@ def born(pid: int) -> str | None:
             return None
     except (OSError, IndexError):
         pass
-    told = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False, env=ALIKE)
+    told = subprocess.run(
+        ["ps", "-o", "lstart=", "-p", str(pid)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=ALIKE,
+    )
     return told.stdout.strip() or None
 
 
@@ -86,9 +92,13 @@ def _server(name: str) -> ServerCard | None:
         return None
     until_ns = clock.now_ns() + int(SLOW_ANSWER_S * 1e9)
     try:
-        while (alive := born(card["pid"])) is not None and alive == card["born"] and clock.now_ns() < until_ns:
+        while (
+            (alive := born(card["pid"])) is not None
+            and alive == card["born"]
+            and clock.now_ns() < until_ns
+        ):
             # A pid alone could be another process's by now, and an address too.
-            if own.kind_at(card["base_url"], 2.0) == name:
+            if own_server.kind_at(card["base_url"], 2.0) == name:
                 return ServerCard(card["base_url"], card["api_key"], card["models"], card["pid"])
     except (KeyError, TypeError, ValueError):
         return None
@@ -98,18 +108,29 @@ def _server(name: str) -> ServerCard | None:
 def _start_server(name: str) -> ServerCard:
     card, log = paths.runtime() / f"{name}.json", paths.runtime() / f"{name}.log"
     card.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "lab.local", "--announce", str(card), *(["--simulated"] if name == "simulated" else [])]
+    command = [
+        sys.executable,
+        "-m",
+        "lab.local",
+        "--announce",
+        str(card),
+        *(["--simulated"] if name == "simulated" else []),
+    ]
     process = _detached(command, log, {"LAB_LOCAL_KEY": ""})
     deadline = clock.now_ns() + SERVER_START_S * 1e9
     while clock.now_ns() < deadline:
         if process.poll() is not None:
             said = log.read_text(errors="replace").strip().splitlines()
-            raise LabError(f"The {name} server ended at once: {said[-1] if said else f'exit code {process.returncode}'}")
+            raise LabError(
+                f"The {name} server ended at once: {said[-1] if said else f'exit code {process.returncode}'}"
+            )
         if found := _server(name):
             return found
         clock.pause_s(0.02)
     process.terminate()
-    raise LabError(f"The {name} server did not start within {SERVER_START_S:.0f} s; its log is {log}.")
+    raise LabError(
+        f"The {name} server did not start within {SERVER_START_S:.0f} s; its log is {log}."
+    )
 
 
 def _detached(command: list[str], log: Path, changes: dict[str, str]) -> subprocess.Popen:
@@ -117,7 +138,13 @@ def _detached(command: list[str], log: Path, changes: dict[str, str]) -> subproc
     environment = {**os.environ, **changes}
     with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
         process = subprocess.Popen(
-            command, cwd=paths.ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+            command,
+            cwd=paths.ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
         )
     _started.append(process)
     return process
@@ -146,7 +173,9 @@ def await_turn(note: Callable[[str], None], patience_s: float = TURN_S) -> None:
                     return
             if not noted and clock.now_ns() - since_ns > patience_s * 1e9:
                 card, noted = running(), True
-                note(f"Waiting for this machine's one measurement: {card.text if card else 'another is just starting'}.")
+                note(
+                    f"Waiting for this machine's one measurement: {card.text if card else 'another is just starting'}."
+                )
             clock.pause_s(TURN_POLL_S)
 
 
@@ -164,8 +193,12 @@ def measuring(run_id: str, technique: str) -> Iterator[None]:
                     clock.pause_s(0.02)
                     continue
                 card = running()
-                raise Busy(f"Only one run is measured at a time: {card.text if card else 'another is just starting'}.") from None
-        card = RunCard(run_id, technique, os.getpid(), born(os.getpid()) or "", clock.utc_now().isoformat())
+                raise Busy(
+                    f"Only one run is measured at a time: {card.text if card else 'another is just starting'}."
+                ) from None
+        card = RunCard(
+            run_id, technique, os.getpid(), born(os.getpid()) or "", clock.utc_now().isoformat()
+        )
         with contextlib.suppress(OSError):  # a full folder: the lock holds without its words
             os.ftruncate(held, 0)
             os.pwrite(held, json.dumps(asdict(card)).encode(), 0)
@@ -193,7 +226,10 @@ def running() -> RunCard | None:
 def _locked(path: Path, wait: bool = False, shared: bool = False) -> Iterator[int]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
+        fcntl.flock(
+            descriptor,
+            (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB),
+        )
         yield descriptor
     finally:
         os.close(descriptor)
@@ -215,8 +251,12 @@ def start_run(config: Any) -> str:
             json.dump(given, file)
     except OSError as error:
         path.unlink(missing_ok=True)
-        raise LabError(f"Cannot write {path.parent}: {error.strerror}. Make room there, or set LAB_RUNTIME to another folder.") from error
-    process = _detached([sys.executable, "-m", "lab.worker", str(path)], _run_file(run_id, ".log"), {})
+        raise LabError(
+            f"Cannot write {path.parent}: {error.strerror}. Make room there, or set LAB_RUNTIME to another folder."
+        ) from error
+    process = _detached(
+        [sys.executable, "-m", "lab.worker", str(path)], _run_file(run_id, ".log"), {}
+    )
     deadline = clock.now_ns() + 10e9
     while process.poll() is None and clock.now_ns() < deadline:
         card = running()
@@ -226,7 +266,9 @@ def start_run(config: Any) -> str:
     ending = [entry for entry in read_progress(run_id)[0] if entry["kind"] == "ended"]
     if process.poll() is not None and not ending:
         said = _run_file(run_id, ".log").read_text(errors="replace").strip().splitlines()
-        raise LabError(f"The worker ended before it measured: {said[-1] if said else process.returncode}")
+        raise LabError(
+            f"The worker ended before it measured: {said[-1] if said else process.returncode}"
+        )
     return run_id
 
 
@@ -271,7 +313,9 @@ def read_progress(run_id: str, offset: int = 0) -> tuple[list[dict[str, Any]], i
     except FileNotFoundError:
         return [], offset
     complete = data[: data.rfind(b"\n") + 1]
-    return [entry for line in complete.splitlines() if (entry := _entry(line))], offset + len(complete)
+    return [entry for line in complete.splitlines() if (entry := _entry(line))], offset + len(
+        complete
+    )
 
 
 def _entry(line: bytes) -> dict[str, Any] | None:

@@ -30,8 +30,16 @@ MARKER = (
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("latency", "latency budgets (LLM Latency Lab)")
-    group.addoption("--latency-endpoint", metavar="NAME|URL", help="where requests go (default: the lab's own default)")
-    group.addoption("--latency-db", metavar="FILE", help="where the rows go (default: latency.duckdb in pytest's cache folder)")
+    group.addoption(
+        "--latency-endpoint",
+        metavar="NAME|URL",
+        help="where requests go (default: the lab's own default)",
+    )
+    group.addoption(
+        "--latency-db",
+        metavar="FILE",
+        help="where the rows go (default: latency.duckdb in pytest's cache folder)",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -64,7 +72,7 @@ class Latency:
         A trial that made no call through `client`, or one past it, fails the test.
         Too few runs for the percentile, or a budget inside the interval, decide nothing: `undecided` is then "fail" or "skip".
         """
-        from lab.cli.gate import judge
+        from lab.cli.check import judge
         from lab.library import Lab
         from lab.model import LabError
         from lab.processes import Busy, await_turn
@@ -76,7 +84,9 @@ class Latency:
             while result is None:
                 await_turn(self._say)
                 with contextlib.suppress(Busy):
-                    result = Lab(self.endpoint, db=self.db, progress=told.append).measure(agent, asked, runs, metric=metric, **settings)
+                    result = Lab(self.endpoint, db=self.db, progress=told.append).measure(
+                        agent, asked, runs, metric=metric, **settings
+                    )
             finding = judge(result.found, f"p{percentile:g} {metric} < {budget_ms:g} ms")
         except LabError as error:
             pytest.fail(str(error), pytrace=False)
@@ -84,15 +94,24 @@ class Latency:
         failed = trials[~trials["outcome"].isin(("ok", "mismatch"))]
         if len(failed):
             first = failed.iloc[0]
-            pytest.fail(f"{len(failed)} of {len(trials)} trials failed: {first['error_kind']}: {first['error_text']}", pytrace=False)
-        if forgotten := [entry["text"] for entry in told if entry["kind"] == "note" and "never awaited" in entry["text"]]:
+            pytest.fail(
+                f"{len(failed)} of {len(trials)} trials failed: {first['error_kind']}: {first['error_text']}",
+                pytrace=False,
+            )
+        if forgotten := [
+            entry["text"]
+            for entry in told
+            if entry["kind"] == "note" and "never awaited" in entry["text"]
+        ]:
             pytest.fail(forgotten[0], pytrace=False)
         self.item.user_properties.append(("latency", finding.seen))
         if finding.verdict == "fail":
             pytest.fail(f"Over the budget of {budget_ms:g} ms: {finding.seen}.", pytrace=False)
         if finding.verdict == "not_enough_data":
             more = f" About {finding.needed} more runs would tell." if finding.needed else ""
-            getattr(pytest, undecided)(f"Not enough data for {budget_ms:g} ms: {finding.seen}.{more}")
+            getattr(pytest, undecided)(
+                f"Not enough data for {budget_ms:g} ms: {finding.seen}.{more}"
+            )
         return result
 
     def _say(self, text: str) -> None:
@@ -112,7 +131,10 @@ def latency(request: pytest.FixtureRequest) -> Latency:
 def lab_client(request: pytest.FixtureRequest) -> Iterator[None]:
     """The SDK's client on the lab's stamped transport, for a test marked `latency`: AsyncAnthropic in an async one, else Anthropic."""
     if request.node.get_closest_marker("latency") is None:
-        pytest.fail("lab_client is for tests that are marked: @pytest.mark.latency(budget_ms=800)", pytrace=False)
+        pytest.fail(
+            "lab_client is for tests that are marked: @pytest.mark.latency(budget_ms=800)",
+            pytrace=False,
+        )
     yield None  # the real one exists only while a trial runs; pytest_pyfunc_call hands it over
 
 
@@ -125,7 +147,10 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     test = inspect.unwrap(pyfuncitem.obj, stop=inspect.iscoroutinefunction)
     test = test if inspect.iscoroutinefunction(test) else pyfuncitem.obj
     if marker.args:
-        pytest.fail("latency takes its settings by name: @pytest.mark.latency(budget_ms=800).", pytrace=False)
+        pytest.fail(
+            "latency takes its settings by name: @pytest.mark.latency(budget_ms=800).",
+            pytrace=False,
+        )
     names = inspect.signature(test).parameters
     given = {name: value for name, value in pyfuncitem.funcargs.items() if name in names}
 

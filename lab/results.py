@@ -36,24 +36,52 @@ def read(reference: str, store: Store | None = None) -> RunResult:
         settings = {**run["settings"], "instrument": instrument(run["sessions"])}
         metric = (settings.get("headline") or {}).get("metric", "wait_ms")
         all_calls = queries.calls(store, run_id)
-        calls = all_calls[all_calls["trial_id"].isin(queries.median_trials(store, run_id, metric)["trial_id"])]
+        calls = all_calls[
+            all_calls["trial_id"].isin(queries.median_trials(store, run_id, metric)["trial_id"])
+        ]
         held = held_back(queries.text_arrivals(store, run_id))
     several = settings.get("headline") and len(settings.get("arms", ())) > 1
-    comparisons = stats.compare_run(pairs, counts, settings["headline"], settings=settings) if several else []
+    comparisons = (
+        stats.compare_run(pairs, counts, settings["headline"], settings=settings) if several else []
+    )
     # What a trial of several calls waited for is told by its spans; the time per token of one answer says nothing about it.
     single = set(trials.loc[trials["calls"] == 1, "trial_id"])
-    comparisons = [replace(one, parts=_parts(pairs, all_calls, single, one.technique, one.arm)) for one in comparisons]
+    comparisons = [
+        replace(one, parts=_parts(pairs, all_calls, single, one.technique, one.arm))
+        for one in comparisons
+    ]
     if held:
-        comparisons = [replace(one, reasons=(NO_STREAM, *one.reasons)) if one.metric in OF_A_STREAM else one for one in comparisons]
+        comparisons = [
+            replace(one, reasons=(NO_STREAM, *one.reasons)) if one.metric in OF_A_STREAM else one
+            for one in comparisons
+        ]
     price, seconds = _per_block(trials)
-    words = [stats.verdict(one, seconds_per_block=seconds, usd_per_block=price) for one in comparisons if one.metric == metric]
-    result = RunResult(run, summary, counts, trials, pairs, calls, comparisons, words, [*held, *_notes(run, all_calls)])
+    words = [
+        stats.verdict(one, seconds_per_block=seconds, usd_per_block=price)
+        for one in comparisons
+        if one.metric == metric
+    ]
+    result = RunResult(
+        run,
+        summary,
+        counts,
+        trials,
+        pairs,
+        calls,
+        comparisons,
+        words,
+        [*held, *_notes(run, all_calls)],
+    )
     return replace(result, why=why(result))
 
 
 def instrument(sessions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The instrument of a run is that of its worst session; a run whose sessions were never calibrated has none."""
-    known = [one["instrument"] for one in sessions if (one.get("instrument") or {}).get("own_error_p95_ms") is not None]
+    known = [
+        one["instrument"]
+        for one in sessions
+        if (one.get("instrument") or {}).get("own_error_p95_ms") is not None
+    ]
     return max(known, key=lambda one: one["own_error_p95_ms"], default={})
 
 
@@ -73,9 +101,13 @@ class Details(NamedTuple):
 def details(result: RunResult) -> Details:
     """Where the difference comes from, what failed, and what the failures do to the tail."""
     deadline_ms = 1000 * float(
-        result.run["settings"].get("config", {}).get("deadline_s", BenchmarkConfig.model_fields["deadline_s"].default)
+        result.run["settings"]
+        .get("config", {})
+        .get("deadline_s", BenchmarkConfig.model_fields["deadline_s"].default)
     )
-    parts = {(one.technique, one.arm): one.parts for one in result.comparisons if one.parts is not None}
+    parts = {
+        (one.technique, one.arm): one.parts for one in result.comparisons if one.parts is not None
+    }
     rows = [(*arm, *found) for arm, found in parts.items()]
     trials, tails = result.trials, []
     for technique, arm in result.arms():
@@ -102,23 +134,37 @@ def percentiles(result: RunResult) -> pd.DataFrame:
         for arm, part in rows.groupby(["technique", "arm"], sort=False)
         for name, q in QUANTILES.items()
     ]
-    return pd.DataFrame(found, columns=["technique", "arm", "percentile", "estimate", "low", "high", "n"])
+    return pd.DataFrame(
+        found, columns=["technique", "arm", "percentile", "estimate", "low", "high", "n"]
+    )
 
 
 def why(result: RunResult) -> list[str]:
     """In words: where each arm's difference in total time comes from, what failed by kind, and what that does to the tail."""
     found, lines = details(result), []
     for row in found.parts.itertuples(index=False):
-        lines.append(f"{result.name(row.technique, row.arm)}: {stats.origin(stats.Parts(*row[2:]))}")
+        lines.append(
+            f"{result.name(row.technique, row.arm)}: {stats.origin(stats.Parts(*row[2:]))}"
+        )
     for technique, arm in result.arms():
-        kinds = found.failures[(found.failures.technique == technique) & (found.failures.arm == arm)]
+        kinds = found.failures[
+            (found.failures.technique == technique) & (found.failures.arm == arm)
+        ]
         failed = [f"{row.n} {row.error_kind}" for row in kinds.itertuples(index=False)]
         if not failed:
             continue
         line = f"{result.name(technique, arm)} did not end well: {', '.join(failed)}"
-        tails = found.tails[(found.tails.technique == technique) & (found.tails.arm == arm) & (found.tails.percentile == "p95")]
+        tails = found.tails[
+            (found.tails.technique == technique)
+            & (found.tails.arm == arm)
+            & (found.tails.percentile == "p95")
+        ]
         tail = stats.Tail(*tails.iloc[0][list(stats.Tail._fields)])
-        lines.append(f"{line}; {stats.tail_said(found.metric, 'p95', tail)}" if tail.failed and tail.n else line)
+        lines.append(
+            f"{line}; {stats.tail_said(found.metric, 'p95', tail)}"
+            if tail.failed and tail.n
+            else line
+        )
     return lines
 
 
@@ -136,13 +182,24 @@ def held_back(arrivals: pd.DataFrame) -> list[str]:
 
 def streams(arrivals: pd.DataFrame) -> list[bursts.Stream]:
     return [
-        bursts.stream(zip(call["at_ns"], call["characters"], strict=True), call["sent_ns"].iloc[0], call["lag_ns"].iloc[0])
+        bursts.stream(
+            zip(call["at_ns"], call["characters"], strict=True),
+            call["sent_ns"].iloc[0],
+            call["lag_ns"].iloc[0],
+        )
         for _, call in arrivals.groupby("call_id", sort=False)
     ]
 
 
-def _parts(pairs: pd.DataFrame, calls: pd.DataFrame, single: Collection[str], technique: str, arm: str) -> stats.Parts | None:
-    rows = pairs[(pairs.technique == technique) & (pairs.arm == arm) & pairs.trial_id.isin(single) & pairs.baseline_trial_id.isin(single)]
+def _parts(
+    pairs: pd.DataFrame, calls: pd.DataFrame, single: Collection[str], technique: str, arm: str
+) -> stats.Parts | None:
+    rows = pairs[
+        (pairs.technique == technique)
+        & (pairs.arm == arm)
+        & pairs.trial_id.isin(single)
+        & pairs.baseline_trial_id.isin(single)
+    ]
     return None if rows.empty else stats.decompose(rows, stats.connections(calls))
 
 
@@ -177,9 +234,19 @@ def _notes(run: dict, calls: pd.DataFrame) -> list[str]:
     """What an endpoint of this kind, and this very one, cannot show, once for each technique of the run."""
     slugs = dict.fromkeys(arm["technique"] for arm in run["settings"].get("arms", []))
     known = [techniques.find(slug) for slug in slugs if techniques.slug_of(slug)]
-    notes = [technique.notes[run["endpoint_kind"]] for technique in known if run["endpoint_kind"] in technique.notes]
-    about_caching = run["endpoint_kind"] == "live" and any("caching" in technique.needs for technique in known)
-    if about_caching and (calls["cache_read_tokens"] > 0).any() and not (calls["cache_write_tokens"] > 0).any():
+    notes = [
+        technique.notes[run["endpoint_kind"]]
+        for technique in known
+        if run["endpoint_kind"] in technique.notes
+    ]
+    about_caching = run["endpoint_kind"] == "live" and any(
+        "caching" in technique.needs for technique in known
+    )
+    if (
+        about_caching
+        and (calls["cache_read_tokens"] > 0).any()
+        and not (calls["cache_write_tokens"] > 0).any()
+    ):
         notes.append(UNWRITTEN)
     return list(dict.fromkeys(notes))
 

@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import quote
 
 from lab import paths
-from lab.model import EventRow, FinishedTrial
+from lab.rows import EventRow, FinishedTrial
 
 BLANK = "[key]"
 SHORTEST = 12
@@ -45,9 +45,16 @@ CALL = dict.fromkeys(
     ),
     WORD,
 )
-CALL |= {"error_text": ERROR_TEXT, "usage_note": ERROR_TEXT, "iterations": WORD, "rate_limits": WORD}
+CALL |= {
+    "error_text": ERROR_TEXT,
+    "usage_note": ERROR_TEXT,
+    "iterations": WORD,
+    "rate_limits": WORD,
+}
 # C0 but tab and line feed, DEL, C1, marks that turn the reading direction, and halves of a surrogate pair.
-UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 
 _more: set[str] = set()
 
@@ -111,7 +118,10 @@ def _fields(row: Any, limits: dict[str, int], secrets: Secrets) -> None:
 
 def _value(value: Any, limit: int, secrets: Secrets) -> Any:
     if isinstance(value, dict):
-        return {_text(str(name), limit, secrets): _value(part, limit, secrets) for name, part in value.items()}
+        return {
+            _text(str(name), limit, secrets): _value(part, limit, secrets)
+            for name, part in value.items()
+        }
     if isinstance(value, list):
         return [_value(part, limit, secrets) for part in value]
     return _text(value, limit, secrets) if isinstance(value, str) else value
@@ -119,7 +129,12 @@ def _value(value: Any, limit: int, secrets: Secrets) -> Any:
 
 def _pieces(events: Sequence[EventRow], secrets: Secrets) -> None:
     """Blank what is a key in these texts or across them; each stays as long as it was."""
-    joined, at = visible(secrets.replaced("".join(event.text for event in events), lambda run: "•" * len(run))), 0
+    joined, at = (
+        visible(
+            secrets.replaced("".join(event.text for event in events), lambda run: "•" * len(run))
+        ),
+        0,
+    )
     for event in events:
         event.text, at = joined[at : at + len(event.text)], at + len(event.text)
 
@@ -154,7 +169,9 @@ class Secrets:
             at = max(run[1], at + GRAM) if run else at + GRAM
         return found
 
-    def _run(self, value: str, at: int, hits: tuple[tuple[int, int], ...]) -> tuple[int, int] | None:
+    def _run(
+        self, value: str, at: int, hits: tuple[tuple[int, int], ...]
+    ) -> tuple[int, int] | None:
         best = None
         for index, place in hits:
             form, enough = self.forms[index]
@@ -173,9 +190,19 @@ def _secrets() -> Secrets:
     from lab.endpoints import keys
 
     cards = tuple(paths.runtime_folder() / f"{name}.json" for name in ("local", "simulated"))
-    named = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_CUSTOM_HEADERS", "LAB_API_KEYS", "LAB_LOCAL_KEY")
+    named = (
+        "ANTHROPIC_API_KEY",
+        "ANTHROPIC_AUTH_TOKEN",
+        "ANTHROPIC_CUSTOM_HEADERS",
+        "LAB_API_KEYS",
+        "LAB_LOCAL_KEY",
+    )
     files = (keys.secrets_file(), *cards)
-    return _made(tuple(map(os.environ.get, named)), tuple((path, _stamp(path)) for path in files), frozenset(_more))
+    return _made(
+        tuple(map(os.environ.get, named)),
+        tuple((path, _stamp(path)) for path in files),
+        frozenset(_more),
+    )
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
@@ -187,7 +214,9 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 
 
 @lru_cache(4)
-def _made(variables: tuple[str | None, ...], files: tuple[tuple[Path, Any], ...], more: frozenset[str]) -> Secrets:
+def _made(
+    variables: tuple[str | None, ...], files: tuple[tuple[Path, Any], ...], more: frozenset[str]
+) -> Secrets:
     from lab.endpoints import keys
 
     secrets = keys.known() | more
@@ -202,7 +231,11 @@ def _made(variables: tuple[str | None, ...], files: tuple[tuple[Path, Any], ...]
     for index, form in enumerate(forms):
         for place in range(len(form) - GRAM + 1):
             places.setdefault(form[place : place + GRAM], []).append((index, place))
-    return Secrets(tuple(forms.items()), {gram: tuple(hits) for gram, hits in places.items()}, max(map(len, forms), default=0))
+    return Secrets(
+        tuple(forms.items()),
+        {gram: tuple(hits) for gram, hits in places.items()},
+        max(map(len, forms), default=0),
+    )
 
 
 def _forms(secret: str) -> Iterator[tuple[str, int]]:

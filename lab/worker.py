@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from lab import processes, scrub
-from lab.model import EndpointKind, LabError, RunRow, Status, Technique, new_id
+from lab.model import EndpointKind, LabError, Status, Technique, new_id
+from lab.rows import RunRow
 
 if TYPE_CHECKING:
     from lab.harness.plan import BenchmarkConfig
@@ -54,7 +55,9 @@ def measure(
 
     given, run_id = run_id, config.join_run or run_id or new_id()
     with processes.measuring(run_id, config.technique):
-        if given is None:  # a worker's was made afresh before it started, and may have been asked to stop since
+        if (
+            given is None
+        ):  # a worker's was made afresh before it started, and may have been asked to stop since
             processes.start_afresh(run_id)
         # Rows that cannot be written now are safe beside the database: nothing is won by waiting, and Stop would wait too.
         store = Store(config.db, PATIENCE_S, PATIENCE_S)
@@ -72,21 +75,31 @@ def measure(
         def tell(entry: dict[str, Any]) -> None:
             said.add(entry["kind"])
             # The last row is written by now, so what tracing does can no longer touch a number.
-            if entry["kind"] == "ended" and "trial" in said and (sent := _sent(store, run_id, stop)):
+            if (
+                entry["kind"] == "ended"
+                and "trial" in said
+                and (sent := _sent(store, run_id, stop))
+            ):
                 tell({"kind": "note", "text": sent})
             if entry.get("text"):
                 entry = {**entry, "text": scrub.text(entry["text"], scrub.MESSAGE)}
-            with contextlib.suppress(OSError):  # a full runtime folder: the dots are missing, the rows are not
+            with contextlib.suppress(
+                OSError
+            ):  # a full runtime folder: the dots are missing, the rows are not
                 processes.add_progress(run_id, entry)
             try:
                 if on_progress and "deaf" not in said:
                     on_progress(entry)
-            except OSError:  # the terminal or the pipe is gone: the run ends as at Ctrl-C, with its rows
+            except (
+                OSError
+            ):  # the terminal or the pipe is gone: the run ends as at Ctrl-C, with its rows
                 said.add("deaf")
                 ending.set()
 
         try:
-            runner = BenchmarkRunner(config, store, tell, run_id=run_id, joined=joined, technique=technique)
+            runner = BenchmarkRunner(
+                config, store, tell, run_id=run_id, joined=joined, technique=technique
+            )
             return _run(runner, run_id, ending, stop)
         except LabError as error:
             if "ended" not in said:
@@ -101,19 +114,29 @@ def _sent(store: Store, run_id: str, stop: Callable[[], bool]) -> str | None:
     from lab.instrumentation import traces
 
     answers: list[str | None] = []
-    sending = threading.Thread(target=lambda: answers.append(traces.send_if_configured(store, run_id)), daemon=True)
+    sending = threading.Thread(
+        target=lambda: answers.append(traces.send_if_configured(store, run_id)), daemon=True
+    )
     sending.start()
     while sending.is_alive() and not stop():
         sending.join(STOPPED_S / 5)
     sending.join(STOPPED_S)
-    return answers[0] if answers else f"traces: not sent, the receiver is slow. Later: python main.py trace {run_id}"
+    return (
+        answers[0]
+        if answers
+        else f"traces: not sent, the receiver is slow. Later: python main.py trace {run_id}"
+    )
 
 
-def _run(runner: BenchmarkRunner, run_id: str, ending: threading.Event, stop: Callable[[], bool]) -> Measured:
+def _run(
+    runner: BenchmarkRunner, run_id: str, ending: threading.Event, stop: Callable[[], bool]
+) -> Measured:
     async def main() -> Measured:
         loop = asyncio.get_running_loop()
         for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            with contextlib.suppress(RuntimeError, ValueError):  # not the main thread: then who started it also ends it
+            with contextlib.suppress(
+                RuntimeError, ValueError
+            ):  # not the main thread: then who started it also ends it
                 if signal.getsignal(name) is not signal.SIG_IGN:  # as nohup leaves it
                     loop.add_signal_handler(name, ending.set)
         runner.stop = stop
@@ -144,7 +167,7 @@ def join(store: Store, config: BenchmarkConfig) -> tuple[BenchmarkConfig, Joined
     from lab.harness.budget import COUNTED, stored_usd
     from lab.harness.plan import config_of, repeated
     from lab.harness.runner import Joined
-    from lab.store import shapes
+    from lab.store import json_shapes
     from lab.store.store import as_uuid
 
     run_id = as_uuid(config.join_run)
@@ -152,17 +175,23 @@ def join(store: Store, config: BenchmarkConfig) -> tuple[BenchmarkConfig, Joined
     if not rows:
         raise LabError(f"There is no run {config.join_run} to continue.")
     found = rows[0]
-    settings = shapes.parsed(found["settings"])
+    settings = json_shapes.parsed(found["settings"])
     if (
-        not shapes.is_sound(settings)
+        not json_shapes.is_sound(settings)
         or found["endpoint_kind"] not in get_args(EndpointKind)
         or found["started_utc"] != found["started_utc"]
     ):
-        raise LabError(f"Run {run_id} cannot go on: what is stored of its settings or its endpoint cannot be read. Start a new run.")
+        raise LabError(
+            f"Run {run_id} cannot go on: what is stored of its settings or its endpoint cannot be read. Start a new run."
+        )
     started = found["started_utc"]
-    started = started.to_pydatetime() if hasattr(started, "to_pydatetime") else datetime.fromisoformat(str(started))
+    started = (
+        started.to_pydatetime()
+        if hasattr(started, "to_pydatetime")
+        else datetime.fromisoformat(str(started))
+    )
     run = RunRow(
-        run_id, found["technique"], found["endpoint"], found["endpoint_kind"], shapes.models(shapes.parsed(found["models"])), settings,
+        run_id, found["technique"], found["endpoint"], found["endpoint_kind"], json_shapes.models(json_shapes.parsed(found["models"])), settings,
         int(found["seed"]), "running", bool(found["keep_text"]), started,
     )  # fmt: skip
     trials = store.frame(
@@ -173,10 +202,14 @@ def join(store: Store, config: BenchmarkConfig) -> tuple[BenchmarkConfig, Joined
     whole = trials[trials["outcome"] != "cancelled"].groupby(["session_id", "block"]).size()
     complete = frozenset(int(block) for (_, block), n in whole.items() if n >= arms)
     begun = {int(block): int(n) for block, n in trials.groupby("block")["attempt"].max().items()}
-    sessions = int(store.frame("SELECT count(*) AS n FROM sessions WHERE run_id = ?::UUID", [run_id])["n"][0])
+    sessions = int(
+        store.frame("SELECT count(*) AS n FROM sessions WHERE run_id = ?::UUID", [run_id])["n"][0]
+    )
     calls = store.frame(f"SELECT {', '.join(COUNTED)} FROM calls WHERE run_id = ?::UUID", [run_id])
     # A run that ended on its precision is complete, however many blocks it was allowed.
-    precise = found["status"] == "finished" and settings["config"].get("target_half_width_ms") is not None
+    precise = (
+        found["status"] == "finished" and settings["config"].get("target_half_width_ms") is not None
+    )
     asked = max(complete, default=0) if precise else int(settings.get("runs", 0))
     missing = set(range(1, asked + 1)) - complete
     stored = {**repeated({**found, "settings": settings}), "join_run": run_id, "db": config.db}
@@ -184,14 +217,22 @@ def join(store: Store, config: BenchmarkConfig) -> tuple[BenchmarkConfig, Joined
         stored |= {"runs": asked + config.runs, "quick": False, "target_half_width_ms": None}
         stored |= {"arms": _names(settings, found["technique"]), "knobs": settings["knobs"]}
         if config.target_half_width_ms is not None:
-            stored |= {"target_half_width_ms": config.target_half_width_ms, "max_runs": asked + config.runs}
+            stored |= {
+                "target_half_width_ms": config.target_half_width_ms,
+                "max_runs": asked + config.runs,
+            }
     if config.max_usd is not None:
         stored["max_usd"] = config.max_usd
     # A sum that is given anew is the most from here on; else all sessions together keep to the run's.
     rows = calls.astype(object).where(calls.notna(), None).to_dict("records")
-    rows = [row | {"iterations": shapes.iterations(shapes.parsed(row["iterations"]))} for row in rows]
+    rows = [
+        row | {"iterations": json_shapes.iterations(json_shapes.parsed(row["iterations"]))}
+        for row in rows
+    ]
     spent = stored_usd(run.endpoint_kind, rows) if config.max_usd is None else 0.0
-    return config_of(**stored), Joined(run, complete, begun, spent, sessions, _differences(store, run_id, settings["headline"]))
+    return config_of(**stored), Joined(
+        run, complete, begun, spent, sessions, _differences(store, run_id, settings["headline"])
+    )
 
 
 def _differences(store: Store, run_id: str, headline: dict[str, str]) -> tuple[float, ...]:
@@ -204,7 +245,11 @@ def _differences(store: Store, run_id: str, headline: dict[str, str]) -> tuple[f
 
 def _names(settings: dict[str, Any], technique: str) -> list[str]:
     arms = settings["arms"]
-    return [f"{arm['technique']}.{arm['arm']}" for arm in arms] if technique == "side-by-side" else [arm["arm"] for arm in arms]
+    return (
+        [f"{arm['technique']}.{arm['arm']}" for arm in arms]
+        if technique == "side-by-side"
+        else [arm["arm"] for arm in arms]
+    )
 
 
 def _leave_if_stopped(run_id: str, ready: threading.Event) -> None:
@@ -212,7 +257,10 @@ def _leave_if_stopped(run_id: str, ready: threading.Event) -> None:
     while not ready.wait(STOP_POLL_S):
         if processes.stop_asked(run_id):
             with contextlib.suppress(OSError):
-                processes.add_progress(run_id, {"kind": "ended", "status": "interrupted", "text": "Stopped by request."})
+                processes.add_progress(
+                    run_id,
+                    {"kind": "ended", "status": "interrupted", "text": "Stopped by request."},
+                )
             os._exit(CODES["interrupted"])
 
 

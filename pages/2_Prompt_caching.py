@@ -4,4 +4,6 @@ from lab.techniques.caching import TECHNIQUE
 from pages.parts import experiment, frame, views
 
 with frame.titled(TECHNIQUE) as endpoint:
-    experiment.show(TECHNIQUE, endpoint, views.named("Distribution", "Pairs", "Cache hits", "Race", "Clocks"))
+    experiment.show(
+        TECHNIQUE, endpoint, views.named("Distribution", "Pairs", "Cache hits", "Race", "Clocks")
+    )

@@ -3,10 +3,9 @@
 import pandas as pd
 import streamlit as st
 
-from lab import calibrate
-from lab.figures import format as words
+from lab import calibrate, units
 from lab.figures import found as figures
-from pages.parts import chart, frame, rows
+from pages.parts import cached_queries, chart, frame
 
 CLAIM = "A difference smaller than the instrument's own error is no finding. Calibration holds the harness's stamps against known times."
 
@@ -22,32 +21,55 @@ with frame.open_page("Noise floor", CLAIM):
                 st.session_state.calibrating = None
                 st.session_state.calibration_failed = process.returncode != 0
                 st.rerun()
-        elif st.button("Calibrate again" if kept else "Calibrate", type="secondary" if kept else "primary", key="calibrate"):
+        elif st.button(
+            "Calibrate again" if kept else "Calibrate",
+            type="secondary" if kept else "primary",
+            key="calibrate",
+        ):
             st.session_state.calibrating = calibrate.start()
             st.rerun()
         if st.session_state.get("calibration_failed"):
-            st.warning("The last calibration did not finish, perhaps because a run is being measured. `python main.py calibrate` says why.")
-        errors = pd.DataFrame(kept["errors"] if kept else [], columns=["streams", "clock", "quantile", "error_ms", "n"])
-        chart.show(figures.noise_floor(errors[errors["clock"] == "ttft"], chart.dark()), key="noise-floor")
+            st.warning(
+                "The last calibration did not finish, perhaps because a run is being measured. `python main.py calibrate` says why."
+            )
+        errors = pd.DataFrame(
+            kept["errors"] if kept else [],
+            columns=["streams", "clock", "quantile", "error_ms", "n"],
+        )
+        chart.show(
+            figures.noise_floor(errors[errors["clock"] == "ttft"], chart.dark()), key="noise-floor"
+        )
         if kept:
             own, seen, timer = st.columns(3)
-            own.metric("Own error of TTFT, p95", words.ms(kept["own_error_p95_ms"]), help="One stream; an effect below it is greyed.")
+            own.metric(
+                "Own error of TTFT, p95",
+                units.ms(kept["own_error_p95_ms"]),
+                help="One stream; an effect below it is greyed.",
+            )
             seen.metric(
                 "Smallest difference seen, 20 blocks",
-                words.ms(kept["detectable_ms"].get("20")),
+                units.ms(kept["detectable_ms"].get("20")),
                 help="Half the interval of two identical arms on a server without noise.",
             )
-            timer.metric("Timers of 5 ms wake late by, p95", words.ms(kept["loop_lag_ms"]["p95"]), help="The event loop's own lag.")
-            st.caption(f"{kept['host']}, {kept['cores']} cores, {kept['taken_utc'][:16].replace('T', ' ')} UTC; kept with each session.")
+            timer.metric(
+                "Timers of 5 ms wake late by, p95",
+                units.ms(kept["loop_lag_ms"]["p95"]),
+                help="The event loop's own lag.",
+            )
+            st.caption(
+                f"{kept['host']}, {kept['cores']} cores, {kept['taken_utc'][:16].replace('T', ' ')} UTC; kept with each session."
+            )
 
     floor()
     st.subheader("Two identical arms", anchor=False)
-    run_id = rows.ask("last_run_id", "aa")
+    run_id = cached_queries.ask("last_run_id", "aa")
     if run_id is None:
-        st.markdown("No control run yet: run **Same thing twice** once, and its result stands here.")
+        st.markdown(
+            "No control run yet: run **Same thing twice** once, and its result stands here."
+        )
         frame.link(frame.page_of("aa"))
         st.stop()
-    result = rows.judged(run_id)
+    result = cached_queries.judged(run_id)
     if not result.words:
         st.caption("The newest control run has nothing to compare.")
         st.stop()

@@ -4,4 +4,9 @@ from lab.techniques.your_requests import TECHNIQUE
 from pages.parts import bodies, experiment, frame, views
 
 with frame.titled(TECHNIQUE) as endpoint:
-    experiment.show(TECHNIQUE, endpoint, views.named("Distribution", "Pairs", "Race", "Clocks"), form=bodies.form)
+    experiment.show(
+        TECHNIQUE,
+        endpoint,
+        views.named("Distribution", "Pairs", "Race", "Clocks"),
+        form=bodies.form,
+    )

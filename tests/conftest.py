@@ -18,7 +18,9 @@ import pytest
 
 for name in [one for one in os.environ if one.startswith(("ANTHROPIC_", "LANGFUSE_", "OTEL_"))]:
     del os.environ[name]
-os.environ["LAB_IGNORE_KEYS"] = "1"  # a developer's .streamlit/secrets.toml must not make a test spend money
+os.environ["LAB_IGNORE_KEYS"] = (
+    "1"  # a developer's .streamlit/secrets.toml must not make a test spend money
+)
 SCRATCH = Path(tempfile.mkdtemp(prefix="lab-tests-"))
 os.environ["LAB_RUNTIME"] = str(SCRATCH / "runtime")
 os.environ["LAB_DB"] = str(SCRATCH / "lab.duckdb")
@@ -35,7 +37,12 @@ def end_servers(runtime: Path) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Fast ones first: what needs neither model nor browser, then the model, then the browser."""
-    items.sort(key=lambda item: (item.get_closest_marker("browser") is not None, item.get_closest_marker("model") is not None))
+    items.sort(
+        key=lambda item: (
+            item.get_closest_marker("browser") is not None,
+            item.get_closest_marker("model") is not None,
+        )
+    )
 
 
 def pytest_sessionfinish() -> None:
@@ -54,7 +61,11 @@ def serve(*flags: str) -> tuple[subprocess.Popen, dict]:
     """Start `python -m lab.local` and wait for its one JSON line; requests may go there."""
     from lab.endpoints import consent
 
-    process = subprocess.Popen([sys.executable, "-m", "lab.local", "--port", "0", *flags], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lab.local", "--port", "0", *flags],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     line = process.stdout.readline()
     if not line:
         raise RuntimeError(f"the local server ended with {process.wait()}")
@@ -96,7 +107,11 @@ def local_server() -> Iterator:
 @pytest.fixture(scope="session")
 def chromium() -> str:
     """The browser on PATH. Without one, browser tests are skipped and say so; in CI that is a failure."""
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    found = (
+        shutil.which("chromium")
+        or shutil.which("chromium-browser")
+        or shutil.which("google-chrome")
+    )
     if not found:
         said = "There is no chromium on PATH, so nothing was tried in a real browser: apt-get install chromium."
         if os.environ.get("CI") == "true":
@@ -111,7 +126,9 @@ def browser(chromium) -> Iterator:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as play:
-        opened = play.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        opened = play.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
         yield opened
         opened.close()
 

@@ -35,10 +35,14 @@ async def measure(control, technique: str, **settings) -> Measured:
     os.environ["LAB_LOCAL_KEY"] = control.api_key
     try:
         store = Store()
-        runner = BenchmarkRunner(config_of(technique=technique, endpoint=control.base_url, warmup=0, **settings), store)
+        runner = BenchmarkRunner(
+            config_of(technique=technique, endpoint=control.base_url, warmup=0, **settings), store
+        )
         await runner.run()
     finally:
         del os.environ["LAB_LOCAL_KEY"]
     run_id = queries.last_run_id(store)
     trials, calls = queries.trials(store, run_id), queries.calls(store, run_id)
-    return Measured(store, run_id, trials[trials["phase"] == "measured"], calls[calls["phase"] == "measured"])
+    return Measured(
+        store, run_id, trials[trials["phase"] == "measured"], calls[calls["phase"] == "measured"]
+    )

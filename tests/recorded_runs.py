@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from lab.model import CallRow, EventRow, FinishedTrial, RunRow, SessionRow, SpanRow, TrialRow, new_id
+from lab.model import new_id
+from lab.rows import CallRow, EventRow, FinishedTrial, RunRow, SessionRow, SpanRow, TrialRow
 from lab.store.store import Store
 
 MS = 1_000_000
@@ -36,12 +37,29 @@ def record(
         "quick": False,
         "lab_version": "0.1.0",
     }
-    store.write_run(RunRow(run_id, technique, kind, kind, {"small": "smollm2-135m"}, settings, 7, "running", text is not None, began))
-    store.write_session(SessionRow(session_id, run_id, "worker", "machine", began, "0.1.0", None, {"cores": 2}, {}))
+    store.write_run(
+        RunRow(
+            run_id,
+            technique,
+            kind,
+            kind,
+            {"small": "smollm2-135m"},
+            settings,
+            7,
+            "running",
+            text is not None,
+            began,
+        )
+    )
+    store.write_session(
+        SessionRow(session_id, run_id, "worker", "machine", began, "0.1.0", None, {"cores": 2}, {})
+    )
     finished = []
     for block in range(1, blocks + 1):
         for position, arm in enumerate(arms):
-            finished.append(_trial(run_id, session_id, technique, block, position, arm, kind, text, began))
+            finished.append(
+                _trial(run_id, session_id, technique, block, position, arm, kind, text, began)
+            )
     store.write_trials(finished)
     store.finish_run(run_id, "finished")
     return run_id
@@ -105,5 +123,8 @@ def _trial(run_id, session_id, technique, block, position, arm, kind, text, bega
         SpanRow(root, trial_id, run_id, session_id, None, "trial", arm, origin, end),
         SpanRow(span, trial_id, run_id, session_id, root, "call", "answer", origin, end),
     ]
-    events = [EventRow(call_id, run_id, n, first + n * 100 * MS, "text_delta", len(text or "word "), text) for n in range(3)]
+    events = [
+        EventRow(call_id, run_id, n, first + n * 100 * MS, "text_delta", len(text or "word "), text)
+        for n in range(3)
+    ]
     return FinishedTrial(trial, [call], spans, events)

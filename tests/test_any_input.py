@@ -3,7 +3,7 @@
 import pytest
 
 from bench import any_input
-from lab.cli import gate
+from lab.cli import check
 from lab.model import LabError
 from lab.scenarios import definitions
 
@@ -21,8 +21,14 @@ def test_any_input_works_or_is_refused_in_one_sentence(inputs, kind):
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ('{"messages": [{"role": "user", "content": [{"type": "text"}]}]}', "a text block without text"),
-        ('{"messages": [{"role": "user", "content": [{"type": "text", "text": 1}]}]}', "without text"),
+        (
+            '{"messages": [{"role": "user", "content": [{"type": "text"}]}]}',
+            "a text block without text",
+        ),
+        (
+            '{"messages": [{"role": "user", "content": [{"type": "text", "text": 1}]}]}',
+            "without text",
+        ),
         ("{" + '"a":{' * 3_000, "nested too deeply"),
     ],
 )
@@ -31,7 +37,9 @@ def test_what_was_a_traceback_is_named_by_its_line(line, words):
         definitions.parse_lines(line)
 
 
-@pytest.mark.parametrize("content", [b"prices = 3", b"prices = [1]", b"prices = [[]]", b"x = " + b"[" * 3_000])
+@pytest.mark.parametrize(
+    "content", [b"prices = 3", b"prices = [1]", b"prices = [[]]", b"x = " + b"[" * 3_000]
+)
 def test_a_price_list_of_another_shape_is_named(inputs, content):
     with pytest.raises(LabError, match="is not a price list"):
         inputs.price_list(content.decode())
@@ -44,7 +52,7 @@ def test_a_secrets_file_of_another_shape_breaks_nothing(inputs, text):
 
 def test_a_limit_beyond_every_number_is_no_limit(inputs):
     with pytest.raises(LabError, match="limit"):
-        gate.judge(inputs.result, f"cached p50 ttft_ms < {'9' * 400}")
+        check.judge(inputs.result, f"cached p50 ttft_ms < {'9' * 400}")
 
 
 def test_a_sentence_stays_one_line_whatever_it_quotes():

@@ -23,7 +23,13 @@ from tests.measured import FAST
 
 pytestmark = pytest.mark.browser
 ROOT = Path(__file__).resolve().parent.parent
-URLS = ["", *(page.path.removeprefix("pages/").removesuffix(".py").split("_", 1)[1] for page in frame.page_files())]
+URLS = [
+    "",
+    *(
+        page.path.removeprefix("pages/").removesuffix(".py").split("_", 1)[1]
+        for page in frame.page_files()
+    ),
+]
 IDLE = '[data-testid=stApp][data-test-script-state="notRunning"]'
 WATERFALL = '[class*="st-key-waterfall-"] .js-plotly-plot'
 WRONG = "[data-testid=stException], [data-testid=stAlertContentError]"
@@ -44,7 +50,10 @@ class Dashboard:
 
     def opened(self, path: str, **context: Any) -> Any:
         """A page in a fresh browser context: no cookie, no session, nothing but the URL."""
-        return self.goto(self.browser.new_context(viewport={"width": 1440, "height": 900}, **context).new_page(), path)
+        return self.goto(
+            self.browser.new_context(viewport={"width": 1440, "height": 900}, **context).new_page(),
+            path,
+        )
 
     def rows(self, sql: str, *params: Any) -> list[tuple]:
         return list(Store(self.database).frame(sql, params).itertuples(index=False, name=None))
@@ -68,7 +77,17 @@ def dashboard(browser, tmp_path_factory) -> Iterator[Dashboard]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LAB_DB", str(folder / "lab.duckdb"))
         patch.setenv("LAB_RUNTIME", str(folder / "runtime"))
-        command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port), "--server.headless", "true"]
+        command = [
+            sys.executable,
+            "-m",
+            "streamlit",
+            "run",
+            "app.py",
+            "--server.port",
+            str(port),
+            "--server.headless",
+            "true",
+        ]
         with (folder / "dashboard.log").open("w") as log:
             process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
         try:
@@ -104,18 +123,25 @@ def recorded(dashboard) -> dict[str, Any]:
     return {"run": run, "dots": seen, "page": page}
 
 
-def test_run_pressed_on_the_real_model_shows_the_waterfall_without_another_click(dashboard, recorded):
+def test_run_pressed_on_the_real_model_shows_the_waterfall_without_another_click(
+    dashboard, recorded
+):
     page = recorded["page"]
     assert page.locator(f"{WATERFALL} .barlayer .point").count() >= 4
     assert page.locator(WRONG).count() == 0
-    kinds = dashboard.rows("SELECT endpoint_kind, status FROM runs WHERE run_id = ?", recorded["run"])
+    kinds = dashboard.rows(
+        "SELECT endpoint_kind, status FROM runs WHERE run_id = ?", recorded["run"]
+    )
     assert kinds == [("local", "finished")]
     arms = dashboard.rows(
         "SELECT arm, count(*), bool_and(outcome = 'ok') FROM trials WHERE run_id = ? AND phase = 'measured' GROUP BY arm ORDER BY arm",
         recorded["run"],
     )
     assert arms == [("streamed", 1, True), ("whole", 1, True)]
-    tokens = dashboard.rows("SELECT min(output_tokens), min(sent_ns), min(ended_ns) FROM calls WHERE run_id = ?", recorded["run"])
+    tokens = dashboard.rows(
+        "SELECT min(output_tokens), min(sent_ns), min(ended_ns) FROM calls WHERE run_id = ?",
+        recorded["run"],
+    )
     assert all(value > 0 for value in tokens[0])
 
 
@@ -124,7 +150,12 @@ def test_every_page_opens_cold_by_its_url(dashboard, recorded):
     pages, said = {url: context.new_page() for url in URLS}, {url: [] for url in URLS}
     for url, page in pages.items():
         page.on("pageerror", lambda error, url=url: said[url].append(str(error)))
-        page.on("console", lambda line, url=url: said[url].append(line.text) if line.type == "error" and not own(line) else None)
+        page.on(
+            "console",
+            lambda line, url=url: (
+                said[url].append(line.text) if line.type == "error" and not own(line) else None
+            ),
+        )
         page.goto(f"{dashboard.url}/{url}", wait_until="commit")
     for url, page in pages.items():
         page.locator(IDLE).wait_for(timeout=60_000)
@@ -134,7 +165,9 @@ def test_every_page_opens_cold_by_its_url(dashboard, recorded):
         for width in (1440, 420):
             page.set_viewport_size({"width": width, "height": 900})
             page.wait_for_timeout(300)
-            if (over := page.evaluate("document.documentElement.scrollWidth - window.innerWidth")) > 0:
+            if (
+                over := page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+            ) > 0:
                 said[url].append(f"{over} px of sideways scroll at {width} px")
         page.close()
     context.close()
@@ -148,8 +181,12 @@ def own(line: Any) -> bool:
 
 def test_a_reload_and_a_second_tab_show_the_run_and_either_can_stop_it(dashboard):
     card = processes.local_server(simulated=True)
-    Control(card.base_url, card.api_key).knobs(gap_ms=120)  # an answer takes seven seconds, so that a stop meets one on its way
-    first = dashboard.opened("Streaming?endpoint=simulated&blocks=50&answer_tokens=200&set-up-open=true")
+    Control(card.base_url, card.api_key).knobs(
+        gap_ms=120
+    )  # an answer takes seven seconds, so that a stop meets one on its way
+    first = dashboard.opened(
+        "Streaming?endpoint=simulated&blocks=50&answer_tokens=200&set-up-open=true"
+    )
     first.locator(".st-key-run-button button").click()
     first.locator(".st-key-stop button").wait_for(timeout=60_000)
     run = processes.running().run_id
@@ -163,8 +200,12 @@ def test_a_reload_and_a_second_tab_show_the_run_and_either_can_stop_it(dashboard
     settle(run)
     assert processes.running() is None
     assert dashboard.rows("SELECT status FROM runs WHERE run_id = ?", run) == [("interrupted",)]
-    assert ("cancelled",) in dashboard.rows("SELECT DISTINCT outcome FROM trials WHERE run_id = ?", run)
-    assert ("cancelled",) in dashboard.rows("SELECT DISTINCT error_kind FROM calls WHERE run_id = ?", run)
+    assert ("cancelled",) in dashboard.rows(
+        "SELECT DISTINCT outcome FROM trials WHERE run_id = ?", run
+    )
+    assert ("cancelled",) in dashboard.rows(
+        "SELECT DISTINCT error_kind FROM calls WHERE run_id = ?", run
+    )
 
 
 def test_a_shared_url_opens_the_same_view_in_a_fresh_browser(dashboard, recorded):
@@ -191,10 +232,14 @@ def test_a_click_on_a_bar_opens_its_arm_and_then_one_trial(dashboard, recorded):
     page.wait_for_url(re.compile("trial="), timeout=60_000)
     page.locator(".st-key-drill [data-testid=stDataFrame]").first.wait_for(timeout=60_000)
     trial = parse_qs(urlsplit(page.url).query)["trial"][0]
-    assert dashboard.rows("SELECT run_id FROM trials WHERE trial_id = ?", trial) == [(recorded["run"],)]
+    assert dashboard.rows("SELECT run_id FROM trials WHERE trial_id = ?", trial) == [
+        (recorded["run"],)
+    ]
     page.locator(".st-key-drill-back button").click()
     # While the page changes, the chart that goes and the one that comes may both be there.
-    page.locator('[class*="st-key-trials-"] .js-plotly-plot').filter(visible=True).first.wait_for(timeout=60_000)
+    page.locator('[class*="st-key-trials-"] .js-plotly-plot').filter(visible=True).first.wait_for(
+        timeout=60_000
+    )
     assert "trial=" not in page.url and "arm=" in page.url
 
 
@@ -215,7 +260,9 @@ def test_the_race_plays_and_pauses_on_what_the_model_wrote(dashboard, recorded):
     race = page.locator(".race")
     race.get_by_role("button", name="×0.25").click()
     # Both presses come from within the page: from outside, the second could come after the end.
-    race.locator(".play").evaluate("async play => { play.click(); await new Promise(go => setTimeout(go, 100)); play.click(); }")
+    race.locator(".play").evaluate(
+        "async play => { play.click(); await new Promise(go => setTimeout(go, 100)); play.click(); }"
+    )
     clocks = race.locator(".clock").all_text_contents()
     page.wait_for_timeout(300)
     assert race.locator(".clock").all_text_contents() == clocks
@@ -223,10 +270,13 @@ def test_the_race_plays_and_pauses_on_what_the_model_wrote(dashboard, recorded):
     race.get_by_role("button", name="Play", exact=True).click()
     race.get_by_role("button", name="Replay", exact=True).wait_for(timeout=60_000)
     written = dashboard.rows(
-        "SELECT string_agg(text, '' ORDER BY seq) FROM events WHERE run_id = ? AND text IS NOT NULL GROUP BY call_id", recorded["run"]
+        "SELECT string_agg(text, '' ORDER BY seq) FROM events WHERE run_id = ? AND text IS NOT NULL GROUP BY call_id",
+        recorded["run"],
     )
     lanes = race.locator(".text").all_text_contents()
-    assert len(lanes) == 2 and all((lane,) in written for lane in lanes if lane)  # so small a model may answer with nothing
+    assert len(lanes) == 2 and all(
+        (lane,) in written for lane in lanes if lane
+    )  # so small a model may answer with nothing
 
 
 def test_the_report_and_a_figure_leave_the_page_as_files(dashboard, recorded, tmp_path):
@@ -247,7 +297,9 @@ def test_arms_of_three_techniques_run_side_by_side_in_shared_blocks(dashboard):
     Control(card.base_url, card.api_key).knobs(**FAST)
     arms = ["streaming.whole", "caching.cached", "aa.b"]
     chosen = "&".join(f"arms={arm}" for arm in arms)
-    page = dashboard.opened(f"Side_by_side?what=One+paired+run&endpoint=simulated&blocks=2&{chosen}")
+    page = dashboard.opened(
+        f"Side_by_side?what=One+paired+run&endpoint=simulated&blocks=2&{chosen}"
+    )
     page.locator(".st-key-run-button button").click()
     page.locator('[class*="st-key-distribution"] .js-plotly-plot').first.wait_for(timeout=90_000)
     assert page.locator(WRONG).count() == 0
@@ -263,10 +315,17 @@ def test_arms_of_three_techniques_run_side_by_side_in_shared_blocks(dashboard):
 def test_a_hostile_name_is_shown_as_it_is(dashboard, recorded):
     hostile = "<img src=x onerror=window.bad=1> [a](javascript:window.bad=1) :red[b] $c$"
     Store(dashboard.database).rename(recorded["run"], hostile)
-    for path in ("History", f"Streaming?run={recorded['run']}", f"Side_by_side?runs={recorded['run']}", ""):
+    for path in (
+        "History",
+        f"Streaming?run={recorded['run']}",
+        f"Side_by_side?runs={recorded['run']}",
+        "",
+    ):
         page = dashboard.opened(path)
         page.wait_for_timeout(500)
-        assert page.evaluate("window.bad === undefined && !document.querySelector('img[src=x], a[href^=javascript]')")
+        assert page.evaluate(
+            "window.bad === undefined && !document.querySelector('img[src=x], a[href^=javascript]')"
+        )
         assert page.locator(WRONG).count() == 0
     # The last one opened is Home, whose list of runs has the name, letter for letter.
     page.get_by_text(hostile).first.wait_for(timeout=60_000)

@@ -27,16 +27,35 @@ QUESTION = ".st-key-consent-1"
 def dashboard(browser, tmp_path_factory) -> Iterator[Dashboard]:
     """Started as a user starts it, with a key in its environment whose own address is port 9, where nobody listens."""
     folder, port = tmp_path_factory.mktemp("keys"), free_port()
-    here = {"LAB_DB": "lab.duckdb", "LAB_RUNTIME": "runtime", "LAB_SETTINGS": "settings", "LAB_SECRETS": "none.toml"}
+    here = {
+        "LAB_DB": "lab.duckdb",
+        "LAB_RUNTIME": "runtime",
+        "LAB_SETTINGS": "settings",
+        "LAB_SECRETS": "none.toml",
+    }
     with pytest.MonkeyPatch.context() as patch:
         for name, path in here.items():
             patch.setenv(name, str(folder / path))
         patch.setenv("ANTHROPIC_API_KEY", KEY)
         patch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")
-        environment = {name: value for name, value in os.environ.items() if name != "LAB_IGNORE_KEYS"}
-        command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port), "--server.headless", "true"]
+        environment = {
+            name: value for name, value in os.environ.items() if name != "LAB_IGNORE_KEYS"
+        }
+        command = [
+            sys.executable,
+            "-m",
+            "streamlit",
+            "run",
+            "app.py",
+            "--server.port",
+            str(port),
+            "--server.headless",
+            "true",
+        ]
         with (folder / "dashboard.log").open("w") as log:
-            process = subprocess.Popen(command, cwd=paths.ROOT, stdout=log, stderr=log, env=environment)
+            process = subprocess.Popen(
+                command, cwd=paths.ROOT, stdout=log, stderr=log, env=environment
+            )
         try:
             while not answers(port):
                 assert process.poll() is None, (folder / "dashboard.log").read_text()
@@ -55,8 +74,13 @@ def test_a_link_survives_reload_asks_and_then_goes_to_exactly_that_address(dashb
     with RawServer(Connection.good) as linked, RawServer(Connection.good) as typed:
         page = dashboard.opened(f"Streaming?endpoint={linked.url}&blocks=1&answer_tokens=16")
         for _ in range(2):
-            page.locator(QUESTION).get_by_text(linked.url.removeprefix("http://")).wait_for(timeout=30_000)
-            assert page.locator(f"{QUESTION} a").count() == 0 and page.locator(".st-key-run-button").count() == 0
+            page.locator(QUESTION).get_by_text(linked.url.removeprefix("http://")).wait_for(
+                timeout=30_000
+            )
+            assert (
+                page.locator(f"{QUESTION} a").count() == 0
+                and page.locator(".st-key-run-button").count() == 0
+            )
             assert linked.asked == [] and endpoint_of(page) == linked.url
             page.reload()
             page.locator(IDLE).wait_for(timeout=60_000)
@@ -64,25 +88,36 @@ def test_a_link_survives_reload_asks_and_then_goes_to_exactly_that_address(dashb
         page.locator(".st-key-run-button button").click(timeout=30_000)
         page.locator(".st-key-verdict").wait_for(timeout=60_000)
         assert endpoint_of(page) == linked.url and page.locator(QUESTION).count() == 0
-        assert {asked.key for asked in linked.asked if asked.path == "/v1/messages"} == {PLACEHOLDER}
-        assert processes.running() is None and dashboard.rows("SELECT endpoint, status FROM runs") == [(linked.url, "finished")]
+        assert {asked.key for asked in linked.asked if asked.path == "/v1/messages"} == {
+            PLACEHOLDER
+        }
+        assert processes.running() is None and dashboard.rows(
+            "SELECT endpoint, status FROM runs"
+        ) == [(linked.url, "finished")]
 
         page.locator(".st-key-endpoint input").fill(typed.url)
         page.keyboard.press("Enter")
-        page.locator(QUESTION).get_by_text(typed.url.removeprefix("http://")).wait_for(timeout=30_000)
+        page.locator(QUESTION).get_by_text(typed.url.removeprefix("http://")).wait_for(
+            timeout=30_000
+        )
         page.get_by_role("button", name="Yes, with my API key").click()
         page.locator(QUESTION).wait_for(state="detached", timeout=30_000)
         assert endpoint_of(page) == typed.url and not any(asked.key for asked in typed.asked)
         page.reload()
         page.locator(IDLE).wait_for(timeout=60_000)
-        assert endpoint_of(page) == page.locator(".st-key-endpoint input").input_value() == typed.url
+        assert (
+            endpoint_of(page) == page.locator(".st-key-endpoint input").input_value() == typed.url
+        )
         assert page.locator(QUESTION).count() == 0
 
 
 def test_no_other_site_can_show_the_dashboard_in_a_frame(dashboard, browser):
     for path in ("", "Streaming", "History", "_stcore/health"):
         with urllib.request.urlopen(f"{dashboard.url}/{path}", timeout=20) as reply:
-            assert reply.headers["X-Frame-Options"] == "DENY" and "frame-ancestors 'none'" in reply.headers["Content-Security-Policy"]
+            assert (
+                reply.headers["X-Frame-Options"] == "DENY"
+                and "frame-ancestors 'none'" in reply.headers["Content-Security-Policy"]
+            )
     around = f'<iframe src="{dashboard.url}/Streaming" width="900" height="600"></iframe>'.encode()
     with RawServer(lambda connection: connection.json(around, kind="text/html")) as site:
         page, refused = browser.new_context().new_page(), []

@@ -11,12 +11,15 @@ import pytest
 from test_browser import IDLE, WATERFALL, answers, free_port
 from test_inert_text import LINK, named
 
-from lab import paths, report
+from lab import paths
 from lab.clock import pause_s
+from lab.harness.reporters import html
 from lab.store.store import Store
 
 pytestmark = pytest.mark.browser
-FOREIGN = "[...document.querySelectorAll('a')].map(it => it.outerHTML).filter(it => it.includes('evil'))"
+FOREIGN = (
+    "[...document.querySelectorAll('a')].map(it => it.outerHTML).filter(it => it.includes('evil'))"
+)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +31,17 @@ def dashboard(tmp_path_factory) -> Iterator[tuple[str, Store, str]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LAB_DB", str(store.path))
         patch.setenv("LAB_RUNTIME", str(folder / "runtime"))
-        command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port), "--server.headless", "true"]
+        command = [
+            sys.executable,
+            "-m",
+            "streamlit",
+            "run",
+            "app.py",
+            "--server.port",
+            str(port),
+            "--server.headless",
+            "true",
+        ]
         with (folder / "dashboard.log").open("w") as log:
             process = subprocess.Popen(command, cwd=paths.ROOT, stdout=log, stderr=log)
         try:
@@ -47,14 +60,22 @@ def links(page: Any) -> list[str]:
 
 @pytest.mark.parametrize(
     "path",
-    ["", "Prompt_caching?run={run}", "Prompt_caching?run={run}&view=Pairs", "Prompt_caching?run={run}&view=Race", "History?run={run}"],
+    [
+        "",
+        "Prompt_caching?run={run}",
+        "Prompt_caching?run={run}&view=Pairs",
+        "Prompt_caching?run={run}&view=Race",
+        "History?run={run}",
+    ],
 )
 def test_no_page_makes_a_link_of_a_name(dashboard, browser, path):
     url, _, run_id = dashboard
     page = browser.new_context(viewport={"width": 1440, "height": 900}).new_page()
     page.goto(f"{url}/{path.format(run=run_id)}", wait_until="domcontentloaded", timeout=120_000)
     page.locator(IDLE).wait_for(timeout=120_000)
-    page.locator(".js-plotly-plot .main-svg, [data-testid=stDataFrame]").first.wait_for(timeout=60_000)
+    page.locator(".js-plotly-plot .main-svg, [data-testid=stDataFrame]").first.wait_for(
+        timeout=60_000
+    )
     page.wait_for_timeout(500)
     assert links(page) == []
     assert page.locator("[data-testid=stException]").count() == 0
@@ -65,7 +86,7 @@ def test_no_page_makes_a_link_of_a_name(dashboard, browser, path):
 
 def test_no_report_makes_a_link_of_a_name(dashboard, browser, tmp_path):
     _, store, run_id = dashboard
-    (tmp_path / "report.html").write_text(report.report(store, run_id), encoding="utf-8")
+    (tmp_path / "report.html").write_text(html.report(store, run_id), encoding="utf-8")
     page = browser.new_context(offline=True).new_page()
     page.goto((tmp_path / "report.html").as_uri())
     page.locator(".js-plotly-plot .main-svg").first.wait_for(timeout=60_000)

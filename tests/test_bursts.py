@@ -3,9 +3,8 @@
 import pytest
 
 from bench.buffers import Buffer
-from lab import results
+from lab import results, units
 from lab.endpoints import consent
-from lab.figures import format as written
 from lab.harness import reporter
 from lab.instrumentation import bursts
 from tests.measured import FAST, measure
@@ -21,7 +20,9 @@ def buffered(pieces: int, gap_ms: float, characters: int, size: int) -> list[tup
     """What is written every `gap_ms` after 500 ms, and arrives when `size` bytes are full, or at the end."""
     each, end = bursts.EVENT_BYTES + characters, 500 + gap_ms * (pieces - 1)
     full = [-(-each * (piece + 1) // size) * size for piece in range(pieces)]
-    return arrivals(*(min(end, 500 + gap_ms * (-(-place // each) - 1)) for place in full), characters=characters)
+    return arrivals(
+        *(min(end, 500 + gap_ms * (-(-place // each) - 1)) for place in full), characters=characters
+    )
 
 
 @pytest.mark.parametrize("gap_ms", [1, 5, 30])
@@ -36,7 +37,9 @@ def test_a_buffer_is_named_by_its_size(kib, pieces, gap_ms):
 
 def test_what_is_left_at_the_end_may_follow_soon():
     """As through nginx: a buffer is full 11 ms before the answer ends."""
-    stream = bursts.stream(arrivals(*[128] * 25, *[251] * 32, *[262] * 3), sent_ns=0, lag_ns=19 * MS)
+    stream = bursts.stream(
+        arrivals(*[128] * 25, *[251] * 32, *[262] * 3), sent_ns=0, lag_ns=19 * MS
+    )
     assert stream.held and stream.words == "60 pieces came in 2 bursts of about 4 KiB"
     almost = bursts.stream(arrivals(*[500] * 23, 504), sent_ns=0)
     assert almost.held and almost.words == "24 pieces came at once"
@@ -48,7 +51,10 @@ def test_a_replay_in_several_packets_came_at_once():
 
 
 def test_its_words_count_what_one_can_see():
-    assert bursts.stream(buffered(48, 5, 5, 4096), 0).words == "48 pieces came in 2 bursts of about 4 KiB"
+    assert (
+        bursts.stream(buffered(48, 5, 5, 4096), 0).words
+        == "48 pieces came in 2 bursts of about 4 KiB"
+    )
     assert bursts.stream(arrivals(*[900] * 11), 0).words == "11 pieces came at once"
 
 
@@ -58,17 +64,35 @@ def test_its_words_count_what_one_can_see():
         [100 + 30 * at for at in range(100)],
         [100 + 1 * at for at in range(100)],
         [100 + 0.3 * at for at in range(100)],
-        [100 + 5 * (at * 0.2 // 5) for at in range(200)],  # 5,000 tokens a second, read by a client that wakes every 5 ms
-        [100 + 0.3 * at if at > 17 else 105 for at in range(32)],  # very fast, and held up for a moment
+        [
+            100 + 5 * (at * 0.2 // 5) for at in range(200)
+        ],  # 5,000 tokens a second, read by a client that wakes every 5 ms
+        [
+            100 + 0.3 * at if at > 17 else 105 for at in range(32)
+        ],  # very fast, and held up for a moment
         [100 + 40 * (at // 5) for at in range(100)],  # a server that guesses five tokens ahead
-        [100 + 10 * at + (60_000 if at > 50 else 0) for at in range(100)],  # a minute's silence in the middle
-        [100 + 10 * at if at < 40 else 800 for at in range(100)],  # a client that was held up for the last 60 of 100
+        [
+            100 + 10 * at + (60_000 if at > 50 else 0) for at in range(100)
+        ],  # a minute's silence in the middle
+        [
+            100 + 10 * at if at < 40 else 800 for at in range(100)
+        ],  # a client that was held up for the last 60 of 100
         [1] * 100,  # all of it after a millisecond: nobody has waited
     ],
-    ids=["slow", "fast", "very fast", "late client", "held up for a moment", "guesses", "silence", "held up once", "instant"],
+    ids=[
+        "slow",
+        "fast",
+        "very fast",
+        "late client",
+        "held up for a moment",
+        "guesses",
+        "silence",
+        "held up once",
+        "instant",
+    ],
 )
 def test_a_real_stream_is_not_suspected(written):
-    assert bursts.stream(arrivals(*written), sent_ns=0).held is False
+    assert bursts.stream(arrivals(*units), sent_ns=0).held is False
 
 
 def test_what_is_too_short_or_read_too_late_tells_nothing():
@@ -90,7 +114,10 @@ def test_a_long_answer_in_one_piece_is_no_stream():
 
 
 def test_several_streams_are_judged_together():
-    held, flowing = bursts.stream(arrivals(*[900] * 48), 0), bursts.stream(arrivals(*range(100, 148)), 0)
+    held, flowing = (
+        bursts.stream(arrivals(*[900] * 48), 0),
+        bursts.stream(arrivals(*range(100, 148)), 0),
+    )
     short = bursts.stream(arrivals(*[900] * 11), 0)
     assert bursts.judge([held, flowing]).typical == held
     assert bursts.judge([held, flowing, flowing]) is None and bursts.judge([]) is None
@@ -115,7 +142,7 @@ async def test_a_run_through_a_buffer_says_so_everywhere(simulated, db, kib):
     assert "proxy_buffering off" in result.notes[0]
     assert results.NO_STREAM in result.comparisons[0].reasons
     assert result.notes[0] in reporter.as_object(result)["notes"]
-    assert written.in_markdown(result.notes[0]) in reporter.markdown(result)
+    assert units.in_markdown(result.notes[0]) in reporter.markdown(result)
 
 
 async def test_a_run_without_one_says_nothing(simulated, db):

@@ -13,7 +13,12 @@ async def test_each_arm_meets_the_cache_state_it_is_named_after(simulated, db):
     simulated.knobs(**FAST, prefill_ms_per_token=0.05)
     found = await measure(simulated, "caching", runs=1)
     seen = found.trials.groupby("arm")["observed_cache"].agg(set).to_dict()
-    assert seen == {"uncached": {"none"}, "first use": {"write"}, "cached": {"read"}, "pre-warmed": {"read"}}
+    assert seen == {
+        "uncached": {"none"},
+        "first use": {"write"},
+        "cached": {"read"},
+        "pre-warmed": {"read"},
+    }
     assert set(found.trials["outcome"]) == {"ok"}
     assert found.trials["cached_share"].max() <= 1
     primes = found.calls[found.calls["role"] == "prime"]
@@ -50,20 +55,35 @@ async def test_first_use_costs_more_than_no_cache_and_a_hit_a_fraction_of_it(sim
     found = await measure(simulated, "caching", runs=1)
 
     def cost(call):
-        usage = {"input_tokens": call.input_tokens, "cache_read_input_tokens": call.cache_read_tokens}
-        return pricing.cost_usd("claude-sonnet-5", {**usage, "cache_creation_input_tokens": call.cache_write_tokens}, date(2026, 11, 24))
+        usage = {
+            "input_tokens": call.input_tokens,
+            "cache_read_input_tokens": call.cache_read_tokens,
+        }
+        return pricing.cost_usd(
+            "claude-sonnet-5",
+            {**usage, "cache_creation_input_tokens": call.cache_write_tokens},
+            date(2026, 11, 24),
+        )
 
     found.calls["cost_usd"] = [cost(call) for call in found.calls.itertuples()]
     states = findings.cache_states(found.calls).set_index("arm")
-    assert states.loc["first use", "cost_usd"] == pytest.approx(1.25 * states.loc["uncached", "cost_usd"], rel=0.05)
-    assert states.loc["cached", "cost_usd"] == pytest.approx(0.1 * states.loc["uncached", "cost_usd"], rel=0.2)
+    assert states.loc["first use", "cost_usd"] == pytest.approx(
+        1.25 * states.loc["uncached", "cost_usd"], rel=0.05
+    )
+    assert states.loc["cached", "cost_usd"] == pytest.approx(
+        0.1 * states.loc["uncached", "cost_usd"], rel=0.2
+    )
     assert states["as_intended"].min() == 1 and states["hit_share"].max() <= 1
 
 
 @pytest.mark.model
-async def test_of_a_cached_prefix_of_600_tokens_85_percent_are_not_read_again_and_the_answer_begins_sooner(local_server, db):
+async def test_of_a_cached_prefix_of_600_tokens_85_percent_are_not_read_again_and_the_answer_begins_sooner(
+    local_server, db
+):
     """How much sooner is bench/cache's to print: other work on the machine lengthens a short reading most."""
-    found = await measure(local_server, "caching", runs=3, arms=["uncached", "cached"], knobs={"answer_tokens": 8})
+    found = await measure(
+        local_server, "caching", runs=3, arms=["uncached", "cached"], knobs={"answer_tokens": 8}
+    )
     cached = found.arm("cached")
     assert (cached["cache_read_tokens"] >= 600).all()
     assert (cached["cache_read_tokens"] > 0.85 * cached["prompt_tokens"]).all()
@@ -73,7 +93,14 @@ async def test_of_a_cached_prefix_of_600_tokens_85_percent_are_not_read_again_an
 
 
 def test_a_partial_read_is_the_read_that_a_longer_conversation_means():
-    shared = {"role": "answer", "arm": "cached", "error_kind": None, "ttft_ms": 90.0, "cost_usd": None, "prompt_tokens": 100}
+    shared = {
+        "role": "answer",
+        "arm": "cached",
+        "error_kind": None,
+        "ttft_ms": 90.0,
+        "cost_usd": None,
+        "prompt_tokens": 100,
+    }
     calls = pd.DataFrame(
         [
             {
@@ -84,7 +111,17 @@ def test_a_partial_read_is_the_read_that_a_longer_conversation_means():
                 "cache_read_tokens": 80,
                 "cache_write_tokens": 20,
             },
-            {**shared, "call_id": 2, "intended_cache": "read", "observed_cache": "none", "cache_read_tokens": 0, "cache_write_tokens": 0},
+            {
+                **shared,
+                "call_id": 2,
+                "intended_cache": "read",
+                "observed_cache": "none",
+                "cache_read_tokens": 0,
+                "cache_write_tokens": 0,
+            },
         ]
     )
-    assert findings.cache_states(calls).set_index("observed_cache")["as_intended"].to_dict() == {"partial": 1.0, "none": 0.0}
+    assert findings.cache_states(calls).set_index("observed_cache")["as_intended"].to_dict() == {
+        "partial": 1.0,
+        "none": 0.0,
+    }

@@ -3,7 +3,7 @@
 import pytest
 
 from lab import paths
-from lab.endpoints import consent, modes, registry
+from lab.endpoints import caching_modes, consent, registry
 from lab.model import LabError
 
 URL = "http://127.0.0.1:9"
@@ -19,26 +19,28 @@ def settings(tmp_path, monkeypatch):
 
 def test_what_was_found_of_a_server_holds_for_every_way_to_write_its_address():
     assert registry.find(URL).caching is None
-    modes.remember(f"{URL}/v1/", "itself")
+    caching_modes.remember(f"{URL}/v1/", "itself")
     for written in (URL, f"{URL}/", f"{URL}/v1", f"{URL}/v1/messages"):
         endpoint = registry.find(written)
         assert (endpoint.caching, endpoint.base_url) == ("itself", URL)
-    assert modes.caching_of("http://127.0.0.1:10") is None
+    assert caching_modes.caching_of("http://127.0.0.1:10") is None
 
 
-@pytest.mark.parametrize("broken", ["", "{", "[]", '{"http://127.0.0.1:9": ["itself"]}', '{"http://127.0.0.1:9": "?"}'])
+@pytest.mark.parametrize(
+    "broken", ["", "{", "[]", '{"http://127.0.0.1:9": ["itself"]}', '{"http://127.0.0.1:9": "?"}']
+)
 def test_a_broken_file_is_as_none_and_is_mended_by_the_next_finding(broken):
-    modes.remember(URL, "none")
-    (paths.settings() / modes.FILE).write_text(broken)
+    caching_modes.remember(URL, "none")
+    (paths.settings() / caching_modes.FILE).write_text(broken)
     assert registry.find(URL).caching is None
-    modes.remember(URL, "none")
+    caching_modes.remember(URL, "none")
     assert registry.find(URL).caching == "none"
     assert [file.name for file in paths.settings().glob(".*")] == []
 
 
 def test_the_settings_outrule_what_was_found(settings, monkeypatch):
     monkeypatch.delenv("LAB_IGNORE_KEYS")
-    modes.remember(URL, "marked")
+    caching_modes.remember(URL, "marked")
     settings.write_text(f'[endpoints.mine]\nbase_url = "{URL}/v1"\ncaching = "itself"\n')
     assert registry.find("mine").caching == registry.find(URL).caching == "itself"
     settings.write_text(f'[endpoints.mine]\nbase_url = "{URL}"\ncaching = "yes"\n')

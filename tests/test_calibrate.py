@@ -15,10 +15,16 @@ def test_calibration_is_measured_kept_and_read_again(tmp_path, monkeypatch):
     assert calibrate.last_calibration() is None
     found = calibrate.calibrate((1, 4))
     assert {(row["streams"], row["clock"], row["quantile"]) for row in found.errors} == {
-        (streams, name, quantile) for streams in (1, 4) for name in ("arrival", "ttft") for quantile in ("p50", "p95", "p99")
+        (streams, name, quantile)
+        for streams in (1, 4)
+        for name in ("arrival", "ttft")
+        for quantile in ("p50", "p95", "p99")
     }
     assert found.timer_ns < 100_000 and found.seconds < 60
-    assert list(found.detectable_ms) == ["10", "20", "72"] and found.detectable_ms["10"] > found.detectable_ms["72"]
+    assert (
+        list(found.detectable_ms) == ["10", "20", "72"]
+        and found.detectable_ms["10"] > found.detectable_ms["72"]
+    )
     kept = calibrate.last_calibration()
     assert kept["own_error_p95_ms"] == found.own_error_p95_ms and kept["host"] == found.host
 

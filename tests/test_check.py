@@ -5,7 +5,7 @@ import json
 import pytest
 
 from lab import results
-from lab.cli import gate, main
+from lab.cli import check, main
 from lab.model import LabError
 from lab.store.store import Store
 from tests.recorded_runs import record
@@ -38,18 +38,26 @@ def run(db):
     ],
 )
 def test_a_requirement(run, text, verdict):
-    assert gate.judge(run, text).verdict == verdict
+    assert check.judge(run, text).verdict == verdict
 
 
 @pytest.mark.parametrize(
-    "text", ["nothing p95 ttft_ms < 400", "cached p95 speed < 3", "cached is nice", "cached faster than uncached on quality"]
+    "text",
+    [
+        "nothing p95 ttft_ms < 400",
+        "cached p95 speed < 3",
+        "cached is nice",
+        "cached faster than uncached on quality",
+    ],
 )
 def test_an_unreadable_requirement_is_a_mistake(run, text, capsys):
     assert main(["check", "--require", text]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
-@pytest.mark.parametrize("text", ["cached p0 ttft_ms < 400", "cached p50 outcome < 400", "cached p50 started_utc < 400"])
+@pytest.mark.parametrize(
+    "text", ["cached p0 ttft_ms < 400", "cached p50 outcome < 400", "cached p50 started_utc < 400"]
+)
 def test_what_no_trial_can_bound_is_a_sentence(run, text, capsys):
     assert main(["check", "--require", text]) == 2
     assert capsys.readouterr().err.count("\n") == 1
@@ -57,7 +65,10 @@ def test_what_no_trial_can_bound_is_a_sentence(run, text, capsys):
 
 def test_a_place_that_cannot_be_written_is_a_sentence(run, tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    for words in (["report", "--out", str(tmp_path)], ["show", "--output", "json", "--out", str(tmp_path / "file" / "folder")]):
+    for words in (
+        ["report", "--out", str(tmp_path)],
+        ["show", "--output", "json", "--out", str(tmp_path / "file" / "folder")],
+    ):
         assert main(words) in (1, 2), words
         assert capsys.readouterr().err.strip().count("\n") == 0
     assert main(["runs", "--limit", "-1"]) == 0
@@ -65,7 +76,18 @@ def test_a_place_that_cannot_be_written_is_a_sentence(run, tmp_path, capsys):
 
 def test_exit_codes_of_check(run, capsys):
     assert main(["check", "--require", "cached p95 ttft_ms < 400"]) == 0
-    assert main(["check", "--require", "cached p95 ttft_ms < 400", "--require", "cached p95 ttft_ms < 10"]) == 3
+    assert (
+        main(
+            [
+                "check",
+                "--require",
+                "cached p95 ttft_ms < 400",
+                "--require",
+                "cached p95 ttft_ms < 10",
+            ]
+        )
+        == 3
+    )
     assert main(["check", "--require", "cached p99 ttft_ms < 400", "--json"]) == 4
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found["verdict"] == "not_enough_data"
@@ -75,11 +97,15 @@ def test_exit_codes_of_check(run, capsys):
 def test_a_regression_fails_and_the_same_data_passes(tmp_path, monkeypatch, capsys):
     import tests.recorded_runs as recorded
 
-    base, same, slow, few = (str(tmp_path / f"{name}.duckdb") for name in ("base", "same", "slow", "few"))
+    base, same, slow, few = (
+        str(tmp_path / f"{name}.duckdb") for name in ("base", "same", "slow", "few")
+    )
     record(Store(base), blocks=40)
     record(Store(same), blocks=40)
     record(Store(few), blocks=3)
-    monkeypatch.setattr(recorded, "FIRST", {arm: first * 1.3 for arm, first in recorded.FIRST.items()})
+    monkeypatch.setattr(
+        recorded, "FIRST", {arm: first * 1.3 for arm, first in recorded.FIRST.items()}
+    )
     recorded.record(Store(slow), blocks=40)
     rule = ["--fail-if", "p50 ttft_ms worse by 10%"]
     assert main(["compare", base, same, *rule]) == 0
@@ -91,7 +117,13 @@ def test_a_regression_fails_and_the_same_data_passes(tmp_path, monkeypatch, caps
 def test_times_of_different_kinds_are_never_compared(tmp_path, capsys):
     record(Store(tmp_path / "a.duckdb"), blocks=6)
     record(Store(tmp_path / "b.duckdb"), blocks=6, kind="simulated")
-    words = ["compare", str(tmp_path / "a.duckdb"), str(tmp_path / "b.duckdb"), "--fail-if", "p50 ttft_ms worse by 10%"]
+    words = [
+        "compare",
+        str(tmp_path / "a.duckdb"),
+        str(tmp_path / "b.duckdb"),
+        "--fail-if",
+        "p50 ttft_ms worse by 10%",
+    ]
     assert main(words) == 2
     assert "not comparable" in capsys.readouterr().err
 
@@ -100,6 +132,10 @@ def test_last_and_the_one_before_it_are_two_runs_whatever_failed_since(db):
     store = Store(db)
     older, newer = record(store, blocks=2), record(store, blocks=2)
     record(store, blocks=0)
-    assert [results.read(words, store).run["run_id"] for words in ("last~1", "last~0", "last")] == [older, newer, newer]
+    assert [results.read(words, store).run["run_id"] for words in ("last~1", "last~0", "last")] == [
+        older,
+        newer,
+        newer,
+    ]
     with pytest.raises(LabError, match="2 have measured trials"):
         results.read("last~2", store)

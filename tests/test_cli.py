@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from lab import cli, paths, techniques
-from lab.cli import knobs, measure
+from lab.cli import knobs, run
 from lab.model import LabError
 from lab.store.store import Store
 from tests.recorded_runs import record
@@ -17,7 +17,12 @@ from tests.recorded_runs import record
 
 def lab(*words: str, **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "main.py", *words], cwd=paths.ROOT, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120
+        [sys.executable, "main.py", *words],
+        cwd=paths.ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
 
 
@@ -40,7 +45,12 @@ def test_every_knob_is_a_flag():
 def test_help_needs_nothing_heavy():
     heavy = "{'pandas', 'numpy', 'anthropic', 'duckdb', 'plotly', 'scipy', 'rich', 'streamlit', 'xllamacpp', 'httpx2'}"
     code = f"import sys; from lab.cli import main; main(['--help']); main_too = None; sys.exit(bool({heavy} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], cwd=paths.ROOT, stdout=subprocess.DEVNULL).returncode == 0
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], cwd=paths.ROOT, stdout=subprocess.DEVNULL
+        ).returncode
+        == 0
+    )
 
 
 @pytest.mark.parametrize("word", ["routing", "model-routing", "model_routing", "Routing"])
@@ -52,7 +62,10 @@ def test_short_long_and_underscore_names_are_one_technique(word):
     ("words", "said"),
     [
         (["steaming"], "Did you mean 'streaming'?"),
-        (["streaming", "--answer-tokens", "3"], "--answer-tokens: 3 should be greater than or equal to 16."),
+        (
+            ["streaming", "--answer-tokens", "3"],
+            "--answer-tokens: 3 should be greater than or equal to 16.",
+        ),
         (["streaming", "--endpoint", "nowhere"], "No endpoint 'nowhere'."),
         (["streaming", "--runs", "0"], "runs"),
         (["streaming", "--nonsense"], "--nonsense"),
@@ -83,7 +96,9 @@ def test_an_unreadable_database_is_a_sentence(tmp_path):
 
 def test_the_flag_wins_over_the_environment_for_the_database(tmp_path):
     record(Store(tmp_path / "a.duckdb"), blocks=1)
-    found = lab("runs", "--json", "--db", str(tmp_path / "a.duckdb"), LAB_DB=str(tmp_path / "other.duckdb"))
+    found = lab(
+        "runs", "--json", "--db", str(tmp_path / "a.duckdb"), LAB_DB=str(tmp_path / "other.duckdb")
+    )
     assert len(json.loads(found.stdout)["runs"]) == 1
 
 
@@ -98,16 +113,16 @@ def test_the_flag_wins_over_the_environment_for_the_database(tmp_path):
     ],
 )
 def test_models_go_to_tiers(given, tiers, found):
-    assert measure.models(given, tiers, "routing") == found
+    assert run.models(given, tiers, "routing") == found
 
 
 def test_bodies_are_named_after_their_files(tmp_path):
     for name in ("short", "long"):
         (tmp_path / f"{name}.json").write_text(json.dumps({"system": name}))
-    found = measure._bodies([str(tmp_path / "short.json"), str(tmp_path / "long.json")])
+    found = run._bodies([str(tmp_path / "short.json"), str(tmp_path / "long.json")])
     assert [body["name"] for body in found] == ["short", "long"]
     with pytest.raises(LabError, match="Two bodies"):
-        measure._bodies([str(tmp_path / "short.json")])
+        run._bodies([str(tmp_path / "short.json")])
 
 
 def test_show_prints_one_object(db):
@@ -116,7 +131,11 @@ def test_show_prints_one_object(db):
     assert found["run_id"] == run_id
     assert [arm["arm"] for arm in found["arms"]] == ["uncached", "cached"]
     assert found["arms"][1]["metrics"]["ttft_ms"]["p50"] == 304.5
-    assert found["arms"][1]["metrics"]["ttft_ms"]["supported"] == {"p50": True, "p95": False, "p99": False}
+    assert found["arms"][1]["metrics"]["ttft_ms"]["supported"] == {
+        "p50": True,
+        "p95": False,
+        "p99": False,
+    }
     planned = found["comparisons"][0]
     assert 301 / 901 <= planned["ratio_low"] < planned["ratio"] < planned["ratio_high"] <= 308 / 908
     ratios = {name: planned[name] for name in ("ratio", "ratio_low", "ratio_high")}
@@ -131,17 +150,34 @@ def test_export_writes_every_table(db, tmp_path):
     record(Store(), blocks=1)
     found = lab("export", "--format", "csv", "--out", str(tmp_path / "out"))
     assert found.returncode == 0
-    tables = ("runs", "sessions", "trials", "calls", "spans", "events", "trial_metrics", "call_metrics")
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {f"{table}.csv" for table in tables}
+    tables = (
+        "runs",
+        "sessions",
+        "trials",
+        "calls",
+        "spans",
+        "events",
+        "trial_metrics",
+        "call_metrics",
+    )
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        f"{table}.csv" for table in tables
+    }
 
 
 def test_serve_says_where_for_programs_and_for_shells_and_ends_on_sigterm():
     server = subprocess.Popen(
-        [sys.executable, "main.py", "serve", "--simulated", "--port", "0"], cwd=paths.ROOT, stdout=subprocess.PIPE, text=True
+        [sys.executable, "main.py", "serve", "--simulated", "--port", "0"],
+        cwd=paths.ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     card = json.loads(server.stdout.readline())
     assert card.keys() == {"base_url", "api_key", "models"}
-    exports = [f"export ANTHROPIC_BASE_URL={card['base_url']}\n", f"export ANTHROPIC_API_KEY={card['api_key']}\n"]
+    exports = [
+        f"export ANTHROPIC_BASE_URL={card['base_url']}\n",
+        f"export ANTHROPIC_API_KEY={card['api_key']}\n",
+    ]
     assert [server.stdout.readline() for _ in exports] == exports
     taken = lab("serve", "--simulated", "--port", card["base_url"].rpartition(":")[2])
     assert taken.returncode != 0 and "--port" in taken.stderr

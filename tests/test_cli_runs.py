@@ -13,9 +13,21 @@ from lab import clock, paths
 
 def start(simulated, *words: str) -> subprocess.Popen:
     """A command whose endpoint is the test's own server."""
-    command = [sys.executable, "main.py", *words, *(["--endpoint", simulated.base_url] if words[0] != "resume" else [])]
+    command = [
+        sys.executable,
+        "main.py",
+        *words,
+        *(["--endpoint", simulated.base_url] if words[0] != "resume" else []),
+    ]
     environment = {**os.environ, "LAB_LOCAL_KEY": simulated.api_key}
-    return subprocess.Popen(command, cwd=paths.ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command,
+        cwd=paths.ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def run(simulated, *words: str) -> tuple[int, str, str]:
@@ -25,7 +37,9 @@ def run(simulated, *words: str) -> tuple[int, str, str]:
 
 
 def test_json_is_one_object_and_progress_goes_elsewhere(simulated, db):
-    code, out, err = run(simulated, "streaming", "--runs", "2", "--answer-tokens", "16", "--seed", "7", "--json")
+    code, out, err = run(
+        simulated, "streaming", "--runs", "2", "--answer-tokens", "16", "--seed", "7", "--json"
+    )
     assert (code, len(out.splitlines())) == (0, 1)
     found = json.loads(out)
     assert (found["endpoint_kind"], found["status"], found["seed"]) == ("simulated", "finished", 7)
@@ -35,10 +49,15 @@ def test_json_is_one_object_and_progress_goes_elsewhere(simulated, db):
     assert err.startswith("Streaming on ")
 
 
-def test_the_answer_says_where_it_asks_before_it_asks_and_the_verdict_before_the_table(simulated, db):
+def test_the_answer_says_where_it_asks_before_it_asks_and_the_verdict_before_the_table(
+    simulated, db
+):
     code, out, _ = run(simulated, "streaming", "--runs", "1", "--answer-tokens", "16")
     assert code == 0
-    order = [out.index(word) for word in ("Streaming on http://127.0.0.1", "1/", "Not enough data", "p95", "Rows: ")]
+    order = [
+        out.index(word)
+        for word in ("Streaming on http://127.0.0.1", "1/", "Not enough data", "p95", "Rows: ")
+    ]
     assert order == sorted(order)
 
 
@@ -63,7 +82,9 @@ def test_ctrl_c_keeps_the_rows_and_resume_measures_the_rest(simulated, db):
 
 
 def test_more_blocks_join_a_finished_run(simulated, db):
-    first = json.loads(run(simulated, "streaming", "--runs", "2", "--answer-tokens", "16", "--json")[1])
+    first = json.loads(
+        run(simulated, "streaming", "--runs", "2", "--answer-tokens", "16", "--json")[1]
+    )
     code, out, _ = run(simulated, "streaming", "--runs", "3", "--more", first["run_id"], "--json")
     assert code == 0
     assert [arm["n"] for arm in json.loads(out)["arms"]] == [5, 5]
@@ -72,16 +93,29 @@ def test_more_blocks_join_a_finished_run(simulated, db):
 def test_bodies_from_files_become_arms(simulated, db, tmp_path):
     (tmp_path / "long.json").write_text(json.dumps({"max_tokens": 64}))
     (tmp_path / "short.json").write_text(json.dumps({"system": "Be brief.", "max_tokens": 16}))
-    code, out, _ = run(simulated, "ab", str(tmp_path / "long.json"), str(tmp_path / "short.json"), "--runs", "1", "--json")
+    code, out, _ = run(
+        simulated,
+        "ab",
+        str(tmp_path / "long.json"),
+        str(tmp_path / "short.json"),
+        "--runs",
+        "1",
+        "--json",
+    )
     assert code == 0
     assert [arm["arm"] for arm in json.loads(out)["arms"]] == ["long", "short"]
 
 
 def test_arms_of_two_techniques_share_blocks(simulated, db):
-    code, out, _ = run(simulated, "compare-arms", "streaming.streamed", "caching.cached", "--runs", "1", "--json")
+    code, out, _ = run(
+        simulated, "compare-arms", "streaming.streamed", "caching.cached", "--runs", "1", "--json"
+    )
     found = json.loads(out)
     assert (code, found["technique"]) == (0, "side-by-side")
-    assert [(arm["technique"], arm["n"]) for arm in found["arms"]] == [("streaming", 1), ("caching", 1)]
+    assert [(arm["technique"], arm["n"]) for arm in found["arms"]] == [
+        ("streaming", 1),
+        ("caching", 1),
+    ]
 
 
 def test_an_interrupted_run_of_shared_blocks_is_resumed_where_it_ran(simulated, db, monkeypatch):
@@ -95,11 +129,24 @@ def test_an_interrupted_run_of_shared_blocks_is_resumed_where_it_ran(simulated, 
     code, out, err = run(simulated, "resume", run_id, "--json")
     assert code == 0, err
     assert [arm["n"] for arm in json.loads(out)["arms"]] == [3, 3]
-    assert err.startswith(f"Side by side on {simulated.base_url} (simulated)") and ": 3 calls" in err.splitlines()[0]
+    assert (
+        err.startswith(f"Side by side on {simulated.base_url} (simulated)")
+        and ": 3 calls" in err.splitlines()[0]
+    )
     assert "press the button" in run(simulated, "resume", run_id)[2]
 
 
 def test_a_model_of_any_name_is_passed_on(simulated, db):
-    code, out, _ = run(simulated, "streaming", "--model", "simulated-large", "--runs", "1", "--answer-tokens", "16", "--json")
+    code, out, _ = run(
+        simulated,
+        "streaming",
+        "--model",
+        "simulated-large",
+        "--runs",
+        "1",
+        "--answer-tokens",
+        "16",
+        "--json",
+    )
     assert code == 0
     assert "simulated-large" in json.loads(out)["models"].values()

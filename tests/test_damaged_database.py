@@ -23,7 +23,9 @@ def whole(tmp_path_factory) -> tuple[bytes, str]:
 
 def damaged(whole: bytes, block: int) -> bytes:
     broken = bytearray(whole)
-    for place in range(HEADERS + block * BLOCK + 64, min(HEADERS + (block + 1) * BLOCK, len(broken)), 512):
+    for place in range(
+        HEADERS + block * BLOCK + 64, min(HEADERS + (block + 1) * BLOCK, len(broken)), 512
+    ):
         broken[place] ^= 0xFF
     return bytes(broken)
 
@@ -40,14 +42,20 @@ def test_each_damaged_block_is_a_sentence_on_every_command(db, whole, capsys, tm
     sentences, good = [], 0
     for block in range(blocks):
         db.write_bytes(damaged(content, block))
-        for number, words in enumerate((["runs"], ["show", run_id], ["export", "--out", str(tmp_path / str(block))])):
+        for number, words in enumerate(
+            (["runs"], ["show", run_id], ["export", "--out", str(tmp_path / str(block))])
+        ):
             code = cli.main(words)
             out, err = capsys.readouterr()
             assert code in (0, 2) and (code == 0 or not out or number == 2), (block, words, out)
             sentences += [err] if code else []
             good += code == 0
     assert good and sentences  # a block that no query needs hinders none
-    assert [text for text in sentences if len(text.splitlines()) != 1 or ("--db" not in text and "export --run" not in text)] == []
+    assert [
+        text
+        for text in sentences
+        if len(text.splitlines()) != 1 or ("--db" not in text and "export --run" not in text)
+    ] == []
 
 
 def test_pages_say_it_and_go_on(db, whole):
@@ -55,7 +63,12 @@ def test_pages_say_it_and_go_on(db, whole):
     told = 0
     for block in range(0, (len(content) - HEADERS) // BLOCK, 3):
         db.write_bytes(damaged(content, block))
-        for path in ("app.py", "pages/2_Prompt_caching.py", "pages/21_History.py", "pages/22_Explorer.py"):
+        for path in (
+            "app.py",
+            "pages/2_Prompt_caching.py",
+            "pages/21_History.py",
+            "pages/22_Explorer.py",
+        ):
             app = opened(path)
             assert not app.exception, (block, path, app.exception[0].value)
             assert app.header

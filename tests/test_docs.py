@@ -17,12 +17,18 @@ DOCUMENTS = [paths.ROOT / "README.md", *sorted((paths.ROOT / "docs").glob("*.md"
 def commands(text: str) -> list[str]:
     """Every `python main.py …` of a document, without its comment and without places to fill in."""
     found = re.findall(r"python main\.py ([^`\n]+)", text)
-    return [one.partition("  #")[0].strip() for one in found if not re.search(r"[…]|\b[A-Z]{3,}\b", one.partition("  #")[0])]
+    return [
+        one.partition("  #")[0].strip()
+        for one in found
+        if not re.search(r"[…]|\b[A-Z]{3,}\b", one.partition("  #")[0])
+    ]
 
 
 @pytest.mark.parametrize("technique", techniques.all_techniques(), ids=lambda one: one.slug)
 def test_every_technique_has_a_readme_line_and_a_page(technique):
-    line = next((line for line in README.splitlines() if line.startswith(f"| [`{technique.slug}`]")), None)
+    line = next(
+        (line for line in README.splitlines() if line.startswith(f"| [`{technique.slug}`]")), None
+    )
     assert line, f"README's table has no line for {technique.slug}"
     assert (paths.ROOT / re.search(r"\((pages/[^)]+)\)", line)[1]).is_file()
 
@@ -39,7 +45,11 @@ def test_every_command_is_understood(document):
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_file_that_is_linked_exists(document):
     links = re.findall(r"\]\((?!http)([^)#]+)", document.read_text(encoding="utf-8"))
-    assert [link for link in links if not link.endswith(".png") and not (document.parent / link).exists()] == []
+    assert [
+        link
+        for link in links
+        if not link.endswith(".png") and not (document.parent / link).exists()
+    ] == []
 
 
 def test_every_field_of_the_json_is_documented(db):

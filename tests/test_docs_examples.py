@@ -22,7 +22,9 @@ DOCS = paths.ROOT / "docs"
 
 
 def blocks(name, language):
-    return re.findall(rf"```{language}\n(.*?)```", (DOCS / name).read_text(encoding="utf-8"), re.DOTALL)
+    return re.findall(
+        rf"```{language}\n(.*?)```", (DOCS / name).read_text(encoding="utf-8"), re.DOTALL
+    )
 
 
 @pytest.fixture
@@ -31,7 +33,10 @@ def here(db, simulated, monkeypatch, tmp_path):
     monkeypatch.setenv("LAB_LOCAL_KEY", simulated.api_key)
     monkeypatch.chdir(tmp_path)
     simulated.knobs(**FAST, prefill_ms_per_token=0.02)
-    names = {'endpoint="local"': f'endpoint="{simulated.base_url}"', "smollm2-135m": "simulated-small"}
+    names = {
+        'endpoint="local"': f'endpoint="{simulated.base_url}"',
+        "smollm2-135m": "simulated-small",
+    }
 
     def adapted(text):
         for name, instead in names.items():
@@ -49,10 +54,19 @@ def cell(text, names):
     return eval(compile(ast.Expression(last.value), "cell", "eval"), names) if last else None
 
 
-@pytest.mark.parametrize("example", blocks("library.md", "python"), ids=lambda text: re.search(r"\.(run|compare)\(\{?(\S+)", text)[2][:12])
+@pytest.mark.parametrize(
+    "example",
+    blocks("library.md", "python"),
+    ids=lambda text: re.search(r"\.(run|compare)\(\{?(\S+)", text)[2][:12],
+)
 def test_library_examples(here, example):
-    if framework := re.search(r"^(?:from|import) (langchain_anthropic|pydantic_ai|instructor)\b", example, re.MULTILINE):
-        pytest.importorskip(framework[1], reason=f"{framework[1]} is not installed here, so its example was not tried.")
+    if framework := re.search(
+        r"^(?:from|import) (langchain_anthropic|pydantic_ai|instructor)\b", example, re.MULTILINE
+    ):
+        pytest.importorskip(
+            framework[1],
+            reason=f"{framework[1]} is not installed here, so its example was not tried.",
+        )
     names = {}
     cell(here(example), names)
     assert names["result"].summary()["n"].tolist() == [6, 6]
@@ -65,14 +79,20 @@ async def test_the_notebook_runs_in_a_running_loop(here):
         if one["cell_type"] == "code":
             shown.append(cell(here("".join(one["source"])), names))
     result, figure, described, agents, earlier = (value for value in shown if value is not None)
-    assert "faster" in result._repr_html_() and figure.data and list(described.index) == ["streamed", "whole"]
+    assert (
+        "faster" in result._repr_html_()
+        and figure.data
+        and list(described.index) == ["streamed", "whole"]
+    )
     assert list(agents.summary().index) == ["long", "short"] and earlier.equals(result.summary())
 
 
 def test_the_pytest_example(here, simulated, tmp_path):
     (tmp_path / "test_ours.py").write_text(here(blocks("pytest.md", "python")[0]))
     (tmp_path / "pytest.ini").write_text(blocks("pytest.md", "ini")[0])
-    command = blocks("pytest.md", "bash")[0].replace("--latency-endpoint local", f"--latency-endpoint {simulated.base_url}")
+    command = blocks("pytest.md", "bash")[0].replace(
+        "--latency-endpoint local", f"--latency-endpoint {simulated.base_url}"
+    )
     told = subprocess.run(
         [sys.executable, "-m", *shlex.split(command)],
         env={**os.environ, "PYTHONPATH": str(paths.ROOT)},
@@ -90,12 +110,16 @@ def test_the_examples_of_your_own_tasks(here, simulated, tmp_path, capsys):
     for line in blocks("your-tasks.md", "bash")[0].splitlines():
         line = line.replace("--runs 20", f"--runs 3 --warmup 0 --endpoint {simulated.base_url}")
         assert cli.main(shlex.split(line)[2:]) == 0
-    trials = Store().frame("SELECT technique, count(DISTINCT task_id) AS tasks FROM trials GROUP BY ALL ORDER BY ALL")
+    trials = Store().frame(
+        "SELECT technique, count(DISTINCT task_id) AS tasks FROM trials GROUP BY ALL ORDER BY ALL"
+    )
     assert trials.values.tolist() == [["ab", 3], ["streaming", 3]]
 
 
 def test_every_check_of_the_table_scores():
-    rows = re.findall(r"^\| `(\{.*\})` \|", (DOCS / "your-tasks.md").read_text(encoding="utf-8"), re.MULTILINE)
+    rows = re.findall(
+        r"^\| `(\{.*\})` \|", (DOCS / "your-tasks.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
     kinds = [Task(prompt="?", check=json.loads(row)).check for row in rows]
     assert {one.kind for one in kinds} == {"exact", "number", "regex", "json", "facts", "judge"}
     said = 'Yes. The tide follows the moon. Lima, Peru. {"tier": "small"} Answer: 391'
@@ -107,7 +131,12 @@ def test_the_trace_examples(db, monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
     record(Store(), blocks=7)
-    commands = [line for block in blocks("traces.md", "bash") for line in block.splitlines() if line.startswith("python main.py trace")]
+    commands = [
+        line
+        for block in blocks("traces.md", "bash")
+        for line in block.splitlines()
+        if line.startswith("python main.py trace")
+    ]
     assert [cli.main(shlex.split(line)[2:]) for line in commands] == [0, 0]
     assert capsys.readouterr().out.startswith("traces: sent 14 to OTLP at 127.0.0.1:")
     assert (tmp_path / "results" / "traces.jsonl").read_text().count("\n") == len(receiver.spans())

@@ -17,8 +17,15 @@ def secrets(tmp_path, monkeypatch):
 
 def test_a_key_is_found_without_a_restart_and_becomes_the_default(secrets):
     assert registry.default_name() == "local" and "anthropic" not in registry.names()
-    secrets.write_text('ANTHROPIC_API_KEY = "sk-1"\n[endpoints.mine]\nbase_url = "https://gate.example"\nsmall = "m"\n')
-    assert registry.default_name() == "anthropic" and registry.names() == ["local", "simulated", "anthropic", "mine"]
+    secrets.write_text(
+        'ANTHROPIC_API_KEY = "sk-1"\n[endpoints.mine]\nbase_url = "https://gate.example"\nsmall = "m"\n'
+    )
+    assert registry.default_name() == "anthropic" and registry.names() == [
+        "local",
+        "simulated",
+        "anthropic",
+        "mine",
+    ]
     assert registry.find("mine").models == {"small": "m"} and registry.find("mine").kind == "live"
 
 
@@ -56,7 +63,9 @@ def test_a_probe_says_what_works(simulated, monkeypatch, capsys):
     assert main(["endpoints", "test", simulated.base_url, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     checks = ("usage", "token counts", "streaming", "caching", "structured output", "tools")
-    assert {row["check"]: row["supported"] for row in found["checks"]} == dict.fromkeys(checks, True)
+    assert {row["check"]: row["supported"] for row in found["checks"]} == dict.fromkeys(
+        checks, True
+    )
     assert (found["cost_usd"], found["calls"]) == (None, 8)
 
 

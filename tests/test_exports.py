@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from lab.store import queries
-from lab.store.changes import ROWS
 from lab.store.export import METRICS, export, frame_bytes
 from lab.store.importing import Imported
+from lab.store.journalled_changes import ROWS
 from lab.store.store import Store
 from tests.recorded_runs import record
 

@@ -4,8 +4,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lab.figures import beside, cache, clocks, found, live, palette, sheet, spans, trends, trials, waterfall
-from lab.figures import format as words
+from lab import units
+from lab.figures import (
+    cache,
+    clocks,
+    found,
+    layout,
+    palette,
+    pareto,
+    progress_dots,
+    spans,
+    trends,
+    trials,
+    waterfall,
+)
 
 
 def call(arm, first, end, **more):
@@ -52,15 +64,24 @@ TRIALS = pd.DataFrame(
     ],
 )
 def test_durations_are_written_with_three_figures(value, text):
-    assert words.ms(value) == words.ms(value).replace("2,130", "2,130")
-    assert words.ms(value) in (text, text.replace("2,134", "2,130").replace("9,999", "10,000"))
+    assert units.ms(value) == units.ms(value).replace("2,130", "2,130")
+    assert units.ms(value) in (text, text.replace("2,134", "2,130").replace("9,999", "10,000"))
 
 
 def test_signs_shares_and_sums():
-    assert words.ms(85, sign=True) == "+85.0 ms"
-    assert (words.percent(-0.95, sign=True), words.percent(0.025), words.percent(0)) == ("−95 %", "2.5 %", "0 %")
-    assert (words.usd(0.0042), words.usd(1.25), words.usd(None), words.usd(-0.5, sign=True)) == ("$0.0042", "$1.25", "—", "−$0.50")
-    assert words.times(20) == "20×"
+    assert units.ms(85, sign=True) == "+85.0 ms"
+    assert (units.percent(-0.95, sign=True), units.percent(0.025), units.percent(0)) == (
+        "−95 %",
+        "2.5 %",
+        "0 %",
+    )
+    assert (units.usd(0.0042), units.usd(1.25), units.usd(None), units.usd(-0.5, sign=True)) == (
+        "$0.0042",
+        "$1.25",
+        "—",
+        "−$0.50",
+    )
+    assert units.times(20) == "20×"
 
 
 def test_an_arm_keeps_its_colour_and_the_baseline_is_slate():
@@ -71,7 +92,9 @@ def test_an_arm_keeps_its_colour_and_the_baseline_is_slate():
 
 def luminance(colour):
     parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    red, green, blue = (
+        part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+    )
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
@@ -91,11 +114,29 @@ def test_colours_stand_out_from_their_ground(dark):
 
 def test_the_phases_of_a_call_touch_and_end_with_it():
     bars = waterfall.phases(CALLS.iloc[0])
-    assert bars == [("send", 0.0, 2.0), ("headers", 2.0, 8.0), ("prefill", 10.0, 1990.0), ("tokens", 2000.0, 1000.0)]
+    assert bars == [
+        ("send", 0.0, 2.0),
+        ("headers", 2.0, 8.0),
+        ("prefill", 10.0, 1990.0),
+        ("tokens", 2000.0, 1000.0),
+    ]
 
 
 def test_a_new_connection_shows_its_phases():
-    bars = waterfall.phases(pd.Series(call("x", 200.0, 300.0, dns_ms=1.0, connect_ms=4.0, tls_ms=5.0, sent_at_ms=12.0, headers_at_ms=50.0)))
+    bars = waterfall.phases(
+        pd.Series(
+            call(
+                "x",
+                200.0,
+                300.0,
+                dns_ms=1.0,
+                connect_ms=4.0,
+                tls_ms=5.0,
+                sent_at_ms=12.0,
+                headers_at_ms=50.0,
+            )
+        )
+    )
     assert [(name, length) for name, _, length in bars] == [
         ("dns", 1.0), ("connect", 4.0), ("tls", 5.0), ("send", 2.0), ("headers", 38.0), ("prefill", 150.0), ("tokens", 100.0),
     ]  # fmt: skip
@@ -103,8 +144,8 @@ def test_a_new_connection_shows_its_phases():
 
 def test_the_waterfalls_title_is_computed_and_a_bar_knows_its_trial():
     figure = waterfall.waterfall(CALLS, n=6)
-    assert sheet.title(figure) == "In the median trials, cached starts 20× sooner than uncached"
-    assert "n = 6" in sheet.alt(figure) and "local" in sheet.alt(figure)
+    assert layout.title(figure) == "In the median trials, cached starts 20× sooner than uncached"
+    assert "n = 6" in layout.alt(figure) and "local" in layout.alt(figure)
     assert figure.data[0].customdata[0][0] == "t-uncached"
 
 
@@ -130,7 +171,9 @@ def test_a_percentile_that_n_cannot_carry_stands_in_brackets():
     notes = [note.text for note in trials.distribution(TRIALS, "ttft_ms").layout.annotations]
     assert any("p95 (" in note for note in notes)
     many = pd.concat([TRIALS.assign(block=n) for n in range(12)])
-    assert not any("p95 (" in note.text for note in trials.distribution(many, "ttft_ms").layout.annotations)
+    assert not any(
+        "p95 (" in note.text for note in trials.distribution(many, "ttft_ms").layout.annotations
+    )
 
 
 def test_pairs_count_the_blocks_in_favour():
@@ -150,11 +193,16 @@ def test_pairs_count_the_blocks_in_favour():
             for n, d in enumerate([-5.0, -4.0, 1.0])
         ]
     )
-    assert sheet.title(trials.pairs(pairs, "ttft_ms")) == "cached was sooner than uncached in 2 of 3 blocks"
+    assert (
+        layout.title(trials.pairs(pairs, "ttft_ms"))
+        == "cached was sooner than uncached in 2 of 3 blocks"
+    )
 
 
 def test_a_clock_that_is_not_the_headlines_is_exploratory():
-    notes = [note.text for note in clocks.clock_ladder(CALLS, headline="ttft_ms").layout.annotations]
+    notes = [
+        note.text for note in clocks.clock_ladder(CALLS, headline="ttft_ms").layout.annotations
+    ]
     assert any("exploratory" in note for note in notes)
 
 
@@ -165,7 +213,10 @@ def test_markup_in_names_is_text():
 
 
 def test_simulated_results_carry_a_hatched_band():
-    assert len(trials.distribution(TRIALS.assign(endpoint_kind="simulated"), "ttft_ms").layout.images) == 1
+    assert (
+        len(trials.distribution(TRIALS.assign(endpoint_kind="simulated"), "ttft_ms").layout.images)
+        == 1
+    )
     assert len(trials.distribution(TRIALS, "ttft_ms").layout.images) == 0
 
 
@@ -186,7 +237,7 @@ def test_the_forest_has_ghosts_and_one_zero_line():
         ]
     )
     figure = found.forest(finds)
-    assert sheet.title(figure) == "Prompt caching cuts its wait most, by 95 %"
+    assert layout.title(figure) == "Prompt caching cuts its wait most, by 95 %"
     assert any("not tried yet" in note.text for note in figure.layout.annotations)
     assert list(figure.data[1].x) == [-0.95]
 
@@ -198,13 +249,22 @@ def test_live_dots_count_what_failed():
             {"arm": "a", "outcome": "failed", "phase": "measured", "wait_ms": None},
         ]
     )
-    notes = [note.text for note in live.dots(rows, ["a", "b"], "wait_ms").layout.annotations]
+    notes = [
+        note.text for note in progress_dots.dots(rows, ["a", "b"], "wait_ms").layout.annotations
+    ]
     assert "median 5.00 ms · n = 1 · 1 not counted" in notes and "no trial yet" in notes
 
 
 def test_the_front_is_what_nothing_beats():
-    points = pd.DataFrame({"total_ms": [1, 2, 3, 2], "cost_usd": [3, 2, 1, 3], "quality": [1, 1, 1, 1]})
-    assert beside.pareto(points, "total_ms", "cost_usd", "quality").tolist() == [True, True, True, False]
+    points = pd.DataFrame(
+        {"total_ms": [1, 2, 3, 2], "cost_usd": [3, 2, 1, 3], "quality": [1, 1, 1, 1]}
+    )
+    assert pareto.pareto(points, "total_ms", "cost_usd", "quality").tolist() == [
+        True,
+        True,
+        True,
+        False,
+    ]
 
 
 def test_cache_hits_say_what_a_hit_is_worth():
@@ -213,27 +273,55 @@ def test_cache_hits_say_what_a_hit_is_worth():
          "observed_cache": ["none", "read"],
          "cache_read_tokens": [0, 90], "cache_write_tokens": [0, 0], "prompt_tokens": [100, 100]}
     )  # fmt: skip
-    assert sheet.title(cache.cache_hits(points)) == "A hit starts 20× sooner than a miss"
-    assert sheet.title(cache.cache_tokens(points, arms=["u", "c"])) == "c reads 90 % of its prompt from the cache"
+    assert layout.title(cache.cache_hits(points)) == "A hit starts 20× sooner than a miss"
+    assert (
+        layout.title(cache.cache_tokens(points, arms=["u", "c"]))
+        == "c reads 90 % of its prompt from the cache"
+    )
 
 
 def test_spans_show_what_the_trial_waited_for():
     rows = pd.DataFrame(
         [
-            {"span_id": "r", "trial_id": "t", "parent_id": None, "kind": "trial", "name": "arm", "started_ms": 0.0, "ended_ms": 100.0},
-            {"span_id": "a", "trial_id": "t", "parent_id": "r", "kind": "tool", "name": "weather", "started_ms": 10.0, "ended_ms": 90.0},
+            {
+                "span_id": "r",
+                "trial_id": "t",
+                "parent_id": None,
+                "kind": "trial",
+                "name": "arm",
+                "started_ms": 0.0,
+                "ended_ms": 100.0,
+            },
+            {
+                "span_id": "a",
+                "trial_id": "t",
+                "parent_id": "r",
+                "kind": "tool",
+                "name": "weather",
+                "started_ms": 10.0,
+                "ended_ms": 90.0,
+            },
         ]
     )
     path = pd.DataFrame(
-        [("r", "own", "arm", 0.0, 10.0, 10.0), ("a", "tool", "weather", 10.0, 90.0, 80.0), ("r", "own", "arm", 90.0, 100.0, 10.0)],
+        [
+            ("r", "own", "arm", 0.0, 10.0, 10.0),
+            ("a", "tool", "weather", 10.0, 90.0, 80.0),
+            ("r", "own", "arm", 90.0, 100.0, 10.0),
+        ],
         columns=["span_id", "kind", "name", "started_ms", "ended_ms", "ms"],
     )
-    assert sheet.title(spans.span_waterfall(rows, path)) == "The trial waits 80 % of its 100 ms for tools"
+    assert (
+        layout.title(spans.span_waterfall(rows, path))
+        == "The trial waits 80 % of its 100 ms for tools"
+    )
 
 
 def test_drift_says_how_far_the_control_moved():
     frame = pd.DataFrame({"minutes": [0.0, 1.0, 2.0, 3.0], "value": [100.0, 100.0, 140.0, 140.0]})
-    assert sheet.title(trends.drift(frame, effect_ms=-50.0)).startswith("The control moved by +40.0 ms")
+    assert layout.title(trends.drift(frame, effect_ms=-50.0)).startswith(
+        "The control moved by +40.0 ms"
+    )
 
 
 @pytest.mark.parametrize(
@@ -241,7 +329,7 @@ def test_drift_says_how_far_the_control_moved():
     [
         lambda: waterfall.waterfall(CALLS.iloc[:0]), lambda: trials.distribution(TRIALS.iloc[:0], "ttft_ms"),
         lambda: trials.pairs(pd.DataFrame(columns=["difference"]), "wait_ms"),
-        lambda: found.forest(pd.DataFrame()), lambda: found.noise_floor(pd.DataFrame()), lambda: live.dots(pd.DataFrame()),
+        lambda: found.forest(pd.DataFrame()), lambda: found.noise_floor(pd.DataFrame()), lambda: progress_dots.dots(pd.DataFrame()),
         lambda: cache.cache_tokens(pd.DataFrame()),
         lambda: trends.history_trend(pd.DataFrame()), lambda: trends.drift(pd.DataFrame()), lambda: clocks.clock_ladder(pd.DataFrame()),
     ],
@@ -252,17 +340,25 @@ def test_an_empty_frame_says_what_to_do(draw):
 
 
 def test_pictures_are_made_in_the_browser_in_both_formats():
-    assert [sheet.config("A name", kind)["toImageButtonOptions"]["format"] for kind in ("png", "svg")] == ["png", "svg"]
-    assert "plotly.js v" in sheet.interactive(waterfall.waterfall(CALLS))[:4_000_000]
+    assert [
+        layout.config("A name", kind)["toImageButtonOptions"]["format"] for kind in ("png", "svg")
+    ] == ["png", "svg"]
+    assert "plotly.js v" in layout.interactive(waterfall.waterfall(CALLS))[:4_000_000]
 
 
 def test_names_of_points_never_cover_each_other_and_those_without_room_get_a_key():
     x, y = pd.Series([0.1, 0.1, 0.1, 0.1, 0.9]), pd.Series([0.5, 0.5, 0.5, 0.5, 0.5])
-    assert beside.label_places(x, y, pd.Series(["a.one", "a.two", "a.three", "a.four", "b.one"])) == [
+    assert pareto.label_places(x, y, pd.Series(["a.one", "a.two", "a.three", "a.four", "b.one"])) == [
         "top right", "bottom right", None, None, "top left",
     ]  # fmt: skip
     summary = pd.DataFrame(
-        {"arm": list("abcdef"), "total_ms": [100.0] * 6, "quality": [0.0] * 6, "endpoint": "local", "endpoint_kind": "local"}
+        {
+            "arm": list("abcdef"),
+            "total_ms": [100.0] * 6,
+            "quality": [0.0] * 6,
+            "endpoint": "local",
+            "endpoint_kind": "local",
+        }
     )
-    drawn = [trace.text[0] for trace in beside.scatter_pareto(summary).data if trace.text]
+    drawn = [trace.text[0] for trace in pareto.scatter_pareto(summary).data if trace.text]
     assert 0 < len([text for text in drawn if text]) < 6

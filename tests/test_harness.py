@@ -11,7 +11,8 @@ from lab.harness import bench as benches
 from lab.harness import plan as planning
 from lab.harness.plan import config_of
 from lab.harness.runner import BenchmarkRunner, Joined, clocks, estimate
-from lab.model import Arm, CallRow, LabError, Request
+from lab.model import Arm, LabError, Request
+from lab.rows import CallRow
 from lab.techniques import streaming
 
 
@@ -44,7 +45,9 @@ class Kept:
 @pytest.fixture
 def endpoint(simulated):
     models = {"small": "simulated-small", "large": "simulated-large"}
-    return Endpoint("simulated", "simulated", simulated.base_url, simulated.api_key, models, "small")
+    return Endpoint(
+        "simulated", "simulated", simulated.base_url, simulated.api_key, models, "small"
+    )
 
 
 def runner(endpoint, sink, tried=None, monkeypatch=None, **options):
@@ -53,7 +56,9 @@ def runner(endpoint, sink, tried=None, monkeypatch=None, **options):
         monkeypatch.setattr(techniques, "find", lambda name: tried)
     options = {"technique": "streaming", "warmup": 0, "runs": 1, "seed": 1} | options
     stop, joined = options.pop("stop", None), options.pop("joined", None)
-    made = BenchmarkRunner(config_of(**options), sink, told.append, stop, endpoint=endpoint, joined=joined)
+    made = BenchmarkRunner(
+        config_of(**options), sink, told.append, stop, endpoint=endpoint, joined=joined
+    )
     made.told = told
     return made
 
@@ -70,7 +75,11 @@ def test_every_block_has_every_arm_once_in_an_order_that_the_seed_decides():
     blocks = list(plan.blocks(7, 1, 40))
     assert all(sorted(v.arm.name for v in block.order) == ["streamed", "whole"] for block in blocks)
     assert 8 <= Counter(block.order[0].arm.name for block in blocks)["whole"] <= 32
-    assert [b.order for b in blocks] == [b.order for b in plan.blocks(7, 1, 40)] != [b.order for b in plan.blocks(8, 1, 40)]
+    assert (
+        [b.order for b in blocks]
+        == [b.order for b in plan.blocks(7, 1, 40)]
+        != [b.order for b in plan.blocks(8, 1, 40)]
+    )
 
 
 def test_more_blocks_continue_as_if_they_had_been_asked_for_at_first():
@@ -87,7 +96,10 @@ def test_every_task_comes_once_before_any_comes_twice():
 def test_warm_ups_ask_what_no_measured_trial_asks():
     plan = planning.experiment(config_of(technique="streaming"), "simulated")
     asked = {block.task.prompt for block in plan.blocks(3, 1, len(plan.tasks))}
-    assert all(block.phase == "warmup" and block.number < 1 and block.task.prompt not in asked for block in plan.warmups(3, 3))
+    assert all(
+        block.phase == "warmup" and block.number < 1 and block.task.prompt not in asked
+        for block in plan.warmups(3, 3)
+    )
 
 
 def test_quick_is_six_short_blocks_of_two_arms():
@@ -120,22 +132,48 @@ def test_zero_runs_are_refused_by_name():
 
 
 def test_a_nonce_is_unlike_for_every_trial_and_alike_in_length():
-    made = {benches.nonce_for("run", block, arm, attempt) for block in range(20) for arm in ("a", "b") for attempt in (1, 2)}
+    made = {
+        benches.nonce_for("run", block, arm, attempt)
+        for block in range(20)
+        for arm in ("a", "b")
+        for attempt in (1, 2)
+    }
     assert len(made) == 80 and {len(n) for n in made} == {len("[trial 0123456789012345] ")}
 
 
 def test_the_nonce_begins_tools_and_system_whatever_their_form():
     tools = [{"name": "x", "description": "d"}, {"name": "y", "description": "e"}]
     body = benches.with_nonce({"tools": tools, "system": "S", "messages": []}, "[n] ")
-    assert [t["description"] for t in body["tools"]] == ["[n] d", "e"] and body["system"] == "[n] S" and tools[0]["description"] == "d"
-    assert benches.with_nonce({"system": [{"type": "text", "text": "S"}]}, "[n] ")["system"] == [{"type": "text", "text": "[n] S"}]
+    assert (
+        [t["description"] for t in body["tools"]] == ["[n] d", "e"]
+        and body["system"] == "[n] S"
+        and tools[0]["description"] == "d"
+    )
+    assert benches.with_nonce({"system": [{"type": "text", "text": "S"}]}, "[n] ")["system"] == [
+        {"type": "text", "text": "[n] S"}
+    ]
     assert benches.with_nonce({}, "[n] ")["system"] == "[n]"
 
 
 def test_a_body_that_marks_its_own_cache_is_recorded_and_not_judged():
-    assert benches.marks_cache({"system": [{"type": "text", "text": "S", "cache_control": {"type": "ephemeral"}}]})
+    assert benches.marks_cache(
+        {"system": [{"type": "text", "text": "S", "cache_control": {"type": "ephemeral"}}]}
+    )
     assert not benches.marks_cache({"system": "S"})
-    row = CallRow("c", "t", "r", "s", "p", "answer", 1, "e", "m", input_tokens=9, cache_read_tokens=300, intended_cache="any")
+    row = CallRow(
+        "c",
+        "t",
+        "r",
+        "s",
+        "p",
+        "answer",
+        1,
+        "e",
+        "m",
+        input_tokens=9,
+        cache_read_tokens=300,
+        intended_cache="any",
+    )
     assert benches.cache_mismatch(row) is None
     row.intended_cache = "none"
     assert benches.cache_mismatch(row) == "cache state read where none was meant"
@@ -156,14 +194,24 @@ async def test_the_wait_counts_from_the_start(simulated, endpoint):
 
 async def test_a_judges_reply_is_the_quality(simulated, endpoint, tmp_path):
     tasks = tmp_path / "tasks.jsonl"
-    tasks.write_text('{"prompt": "A haiku?", "check": {"kind": "judge", "criteria": "three lines"}}\n')
-    simulated.plays({"text": [5]}, {"text": [1], "texts": ['{"score": 7}']}, {"text": [5]}, {"text": [1], "texts": ['{"score": 4}']})
+    tasks.write_text(
+        '{"prompt": "A haiku?", "check": {"kind": "judge", "criteria": "three lines"}}\n'
+    )
+    simulated.plays(
+        {"text": [5]},
+        {"text": [1], "texts": ['{"score": 7}']},
+        {"text": [5]},
+        {"text": [1], "texts": ['{"score": 4}']},
+    )
     sink = Kept()
     await runner(endpoint, sink, scenario=str(tasks)).run()
     assert [f.trial.quality for f in sink.trials] == [0.7, 0.4]
     for f in sink.trials:
         answered, judged = f.calls
-        assert (answered.role, judged.role) == ("answer", "check") and judged.started_ns >= f.trial.ended_ns
+        assert (answered.role, judged.role) == (
+            "answer",
+            "check",
+        ) and judged.started_ns >= f.trial.ended_ns
         roots = [span for span in f.spans if span.parent_id is None]
         assert [span.kind for span in roots] == ["trial"] and roots[0].ended_ns == f.trial.ended_ns
 
@@ -181,7 +229,9 @@ async def test_a_call_has_one_span_and_the_root_covers_it(simulated, endpoint):
 
 async def test_a_retry_is_a_row_of_its_own_and_the_clock_runs_on(simulated, endpoint):
     simulated.plays(
-        {"fault": {"kind": "http", "status": 429, "type": "rate_limit_error", "retry_after": 0.2}}, {"text": [5]}, {"text": [5]}
+        {"fault": {"kind": "http", "status": 429, "type": "rate_limit_error", "retry_after": 0.2}},
+        {"text": [5]},
+        {"text": [5]},
     )
     sink = Kept()
     await runner(endpoint, sink).run()
@@ -191,14 +241,21 @@ async def test_a_retry_is_a_row_of_its_own_and_the_clock_runs_on(simulated, endp
 
 
 async def test_a_spend_cap_is_not_tried_again(simulated, endpoint):
-    simulated.plays({"fault": {"kind": "http", "status": 429, "type": "rate_limit_error"}}, {"text": [5]})
+    simulated.plays(
+        {"fault": {"kind": "http", "status": 429, "type": "rate_limit_error"}}, {"text": [5]}
+    )
     sink = Kept()
     await runner(endpoint, sink).run()
     assert len(sink.trials[0].calls) == 1 and sink.trials[0].trial.outcome == "failed"
-    assert sink.trials[0].trial.error_kind == "rate_limit_error" and sink.trials[1].trial.outcome == "ok"
+    assert (
+        sink.trials[0].trial.error_kind == "rate_limit_error"
+        and sink.trials[1].trial.outcome == "ok"
+    )
 
 
-async def test_a_wrong_key_ends_the_run_after_three_failures_and_keeps_the_rows(simulated, endpoint, monkeypatch):
+async def test_a_wrong_key_ends_the_run_after_three_failures_and_keeps_the_rows(
+    simulated, endpoint, monkeypatch
+):
     made = runner(endpoint, sink := Kept(), runs=9)
     real = made._trial
 
@@ -227,7 +284,10 @@ async def test_a_time_out_of_the_users_own_is_not_the_deadline(simulated, endpoi
 
     sink = Kept()
     await runner(endpoint, sink, a_technique(trial), monkeypatch).run()
-    assert (sink.trials[0].trial.error_kind, sink.trials[0].trial.error_text) == ("exception", "TimeoutError: my queue was empty")
+    assert (sink.trials[0].trial.error_kind, sink.trials[0].trial.error_text) == (
+        "exception",
+        "TimeoutError: my queue was empty",
+    )
 
 
 async def test_stop_cancels_the_answer_on_its_way(simulated, endpoint):
@@ -243,13 +303,18 @@ async def test_stop_cancels_the_answer_on_its_way(simulated, endpoint):
     await task
     assert now_ns() - began < 20e9
     assert made.status == "interrupted" and sink.ends == ["interrupted"]
-    assert sink.trials[-1].trial.outcome == "cancelled" and sink.trials[-1].calls[0].error_kind == "cancelled"
+    assert (
+        sink.trials[-1].trial.outcome == "cancelled"
+        and sink.trials[-1].calls[0].error_kind == "cancelled"
+    )
     assert made.told[-1]["kind"] == "ended"
 
 
 async def test_the_users_own_calls_become_rows(simulated, endpoint, monkeypatch):
     async def trial(bench, arm, knobs, task):
-        message = await bench.client.messages.create(model="simulated-small", max_tokens=8, messages=[{"role": "user", "content": "Hi"}])
+        message = await bench.client.messages.create(
+            model="simulated-small", max_tokens=8, messages=[{"role": "user", "content": "Hi"}]
+        )
         async with bench.client.messages.stream(
             model="simulated-small", max_tokens=8, messages=[{"role": "user", "content": "Hi"}]
         ) as stream:
@@ -259,7 +324,9 @@ async def test_the_users_own_calls_become_rows(simulated, endpoint, monkeypatch)
     sink = Kept()
     await runner(endpoint, sink, a_technique(trial), monkeypatch).run()
     for f in sink.trials:
-        assert [(c.role, c.model, c.error_kind) for c in f.calls] == [("answer", "simulated-small", None)] * 2
+        assert [(c.role, c.model, c.error_kind) for c in f.calls] == [
+            ("answer", "simulated-small", None)
+        ] * 2
         assert f.calls[0].first_text_ns is None and f.calls[1].first_text_ns is not None
         assert f.trial.outcome == "ok" and all(c.output_tokens for c in f.calls)
 
@@ -270,7 +337,9 @@ async def test_an_exception_in_a_trial_is_a_row(simulated, endpoint, monkeypatch
 
     made = runner(endpoint, sink := Kept(), a_technique(trial), monkeypatch)
     await made.run()
-    assert {f.trial.error_kind for f in sink.trials} == {"exception"} and "oops" in sink.trials[0].trial.error_text
+    assert {f.trial.error_kind for f in sink.trials} == {"exception"} and "oops" in sink.trials[
+        0
+    ].trial.error_text
 
 
 async def test_a_trial_in_the_wrong_cache_state_is_a_mismatch(simulated, endpoint, monkeypatch):
@@ -278,23 +347,36 @@ async def test_a_trial_in_the_wrong_cache_state_is_a_mismatch(simulated, endpoin
 
     async def prepare(bench, arm, knobs, task):
         if arm == "streamed":
-            await bench.call(Request(task.body_for(8, system=prefix), intended_cache="write"), role="prime")
+            await bench.call(
+                Request(task.body_for(8, system=prefix), intended_cache="write"), role="prime"
+            )
 
     async def trial(bench, arm, knobs, task):
-        return (await bench.call(Request(task.body_for(8, system=prefix), intended_cache="read"))).text
+        return (
+            await bench.call(Request(task.body_for(8, system=prefix), intended_cache="read"))
+        ).text
 
     sink = Kept()
     await runner(endpoint, sink, a_technique(trial, prepare=prepare), monkeypatch).run()
-    assert {f.trial.arm: f.trial.outcome for f in sink.trials} == {"whole": "mismatch", "streamed": "ok"}
+    assert {f.trial.arm: f.trial.outcome for f in sink.trials} == {
+        "whole": "mismatch",
+        "streamed": "ok",
+    }
     primed = next(f for f in sink.trials if f.trial.arm == "streamed")
-    assert [c.role for c in primed.calls] == ["prime", "answer"] and primed.calls[0].ended_ns <= primed.trial.started_ns
+    assert [c.role for c in primed.calls] == ["prime", "answer"] and primed.calls[
+        0
+    ].ended_ns <= primed.trial.started_ns
 
 
-async def test_parallel_calls_have_a_span_each_under_the_same_parent(simulated, endpoint, monkeypatch):
+async def test_parallel_calls_have_a_span_each_under_the_same_parent(
+    simulated, endpoint, monkeypatch
+):
     async def trial(bench, arm, knobs, task):
         async with bench.span("join", "both"), asyncio.TaskGroup() as group:
             for n in range(2):
-                group.create_task(bench.call(Request(task.body_for(8)), role="worker", name=f"w{n}"))
+                group.create_task(
+                    bench.call(Request(task.body_for(8)), role="worker", name=f"w{n}")
+                )
         bench.route("small")
         return "done"
 
@@ -313,7 +395,9 @@ async def test_a_joined_run_does_only_the_blocks_that_lack(simulated, endpoint):
     await runner(endpoint, again, runs=3, seed=5, joined=joined).run()
     assert [(f.trial.block, f.trial.attempt) for f in again.trials] == [(2, 2), (2, 2)]
     before = [f.trial.arm for f in sink.trials if f.trial.block == 2]
-    assert [f.trial.arm for f in again.trials] == before and again.runs[0].run_id == sink.runs[0].run_id
+    assert [f.trial.arm for f in again.trials] == before and again.runs[0].run_id == sink.runs[
+        0
+    ].run_id
 
 
 async def test_a_target_precision_ends_the_run_early(simulated, endpoint):
@@ -324,7 +408,13 @@ async def test_a_target_precision_ends_the_run_early(simulated, endpoint):
 
 async def test_side_by_side_mixes_arms_in_shared_blocks(simulated, endpoint):
     sink = Kept()
-    await runner(endpoint, sink, technique="side-by-side", arms=["streaming.whole", "streaming.streamed"], runs=2).run()
+    await runner(
+        endpoint,
+        sink,
+        technique="side-by-side",
+        arms=["streaming.whole", "streaming.streamed"],
+        runs=2,
+    ).run()
     assert len(sink.trials) == 4 and sink.runs[0].technique == "side-by-side"
     assert len({f.trial.task_id for f in sink.trials if f.trial.block == 1}) == 1
 
@@ -333,7 +423,9 @@ async def test_side_by_side_mixes_arms_in_shared_blocks(simulated, endpoint):
 
 
 def test_an_estimate_counts_what_the_trials_ask(endpoint):
-    found = estimate(config_of(technique="streaming", runs=4, warmup=1, knobs={"answer_tokens": 100}), endpoint)
+    found = estimate(
+        config_of(technique="streaming", runs=4, warmup=1, knobs={"answer_tokens": 100}), endpoint
+    )
     assert (found.calls, found.output_tokens, found.usd, found.refusals) == (10, 1000, None, ())
 
 
@@ -350,22 +442,40 @@ def test_a_trial_of_the_users_own_code_is_not_run_to_be_counted(endpoint, monkey
 
 
 def test_a_run_above_its_budget_is_refused():
-    live = Endpoint("anthropic", "live", "https://api.anthropic.com", "key", {"small": "claude-haiku-5-5", "large": "claude-sonnet-5-5"})
+    live = Endpoint(
+        "anthropic",
+        "live",
+        "https://api.anthropic.com",
+        "key",
+        {"small": "claude-haiku-5-5", "large": "claude-sonnet-5-5"},
+    )
     found = estimate(config_of(technique="streaming", runs=5000), live)
     assert "budget of $0.50" in found.refusals[0]
     assert estimate(config_of(technique="streaming", runs=5), live).refusals == ()
 
 
 def test_a_model_without_a_price_is_held_by_the_budget_too_and_says_so():
-    live = Endpoint("gate", "live", "https://gate.example", "key", {"small": "claude-next-9", "large": "claude-next-9"})
+    live = Endpoint(
+        "gate",
+        "live",
+        "https://gate.example",
+        "key",
+        {"small": "claude-next-9", "large": "claude-next-9"},
+    )
     few = estimate(config_of(technique="streaming", runs=2, warmup=0), live)
     assert few.refusals == () and "No price is known for claude-next-9" in few.text
-    assert "budget of $0.50" in estimate(config_of(technique="streaming", runs=500), live).refusals[0]
+    assert (
+        "budget of $0.50" in estimate(config_of(technique="streaming", runs=500), live).refusals[0]
+    )
 
 
 def test_blocks_that_are_done_are_not_estimated_again(endpoint):
     config = config_of(technique="streaming", runs=20, warmup=0)
-    assert [estimate(config, endpoint, done=range(1, 1 + done)).calls for done in (0, 15, 20)] == [40, 10, 0]
+    assert [estimate(config, endpoint, done=range(1, 1 + done)).calls for done in (0, 15, 20)] == [
+        40,
+        10,
+        0,
+    ]
 
 
 def test_a_split_with_one_ttl_leaves_the_rest_to_the_other():
@@ -384,10 +494,14 @@ async def test_a_trial_with_one_unpriced_call_has_no_cost(simulated, endpoint, m
         for model in ("simulated-small", "simulated-large"):
             await bench.call(Request(task.body_for(8), model=model, stream=False))
 
-    monkeypatch.setattr(pricing, "cost_usd", lambda model, usage, day: 0.5 if model == "simulated-small" else None)
+    monkeypatch.setattr(
+        pricing, "cost_usd", lambda model, usage, day: 0.5 if model == "simulated-small" else None
+    )
     sink = Kept()
     await runner(endpoint, sink, a_technique(trial), monkeypatch).run()
-    assert [c.cost_usd for c in sink.trials[0].calls] == [0.5, None] and sink.trials[0].trial.cost_usd is None
+    assert [c.cost_usd for c in sink.trials[0].calls] == [0.5, None] and sink.trials[
+        0
+    ].trial.cost_usd is None
 
 
 async def test_the_budget_is_a_hard_stop(simulated, endpoint):
@@ -398,12 +512,26 @@ async def test_the_budget_is_a_hard_stop(simulated, endpoint):
 
 
 def test_arms_of_a_subset_keep_the_users_baseline():
-    plan = planning.experiment(config_of(technique="streaming", arms=["streamed", "whole"]), "local")
-    assert [v.arm for v in plan.variants] == [replace(a) for a in reversed(streaming.TECHNIQUE.arms)] and isinstance(plan.baseline.arm, Arm)
+    plan = planning.experiment(
+        config_of(technique="streaming", arms=["streamed", "whole"]), "local"
+    )
+    assert [v.arm for v in plan.variants] == [
+        replace(a) for a in reversed(streaming.TECHNIQUE.arms)
+    ] and isinstance(plan.baseline.arm, Arm)
 
 
 def test_an_imported_run_brings_neither_a_budget_nor_a_file_to_read():
-    run = {"settings": {"config": {"technique": "streaming", "max_usd": 900.0, "db": "/else", "endpoint": "http://x"}}, "endpoint": "local"}
+    run = {
+        "settings": {
+            "config": {
+                "technique": "streaming",
+                "max_usd": 900.0,
+                "db": "/else",
+                "endpoint": "http://x",
+            }
+        },
+        "endpoint": "local",
+    }
     mine = planning.repeated(run)
     assert (mine["max_usd"], mine["endpoint"], mine["db"]) == (900.0, "local", None)
     assert planning.repeated({**run, "imported_from": float("nan")})["max_usd"] == 900.0
@@ -413,13 +541,19 @@ def test_an_imported_run_brings_neither_a_budget_nor_a_file_to_read():
         planning.repeated({**run, "imported_from": "theirs.duckdb"})
 
 
-async def test_a_timeout_of_the_sdk_in_the_users_own_code_is_called_one(simulated, endpoint, monkeypatch):
+async def test_a_timeout_of_the_sdk_in_the_users_own_code_is_called_one(
+    simulated, endpoint, monkeypatch
+):
     simulated.plays({"headers": 5000, "text": [5000], "done": 5000})
 
     async def trial(bench, arm, knobs, task):
         if bench.dry:
             return None
-        asked = {"model": "simulated-small", "max_tokens": 8, "messages": [{"role": "user", "content": "Hi"}]}
+        asked = {
+            "model": "simulated-small",
+            "max_tokens": 8,
+            "messages": [{"role": "user", "content": "Hi"}],
+        }
         await bench.client.with_options(timeout=0.2).messages.create(**asked)
 
     sink = Kept()

@@ -19,8 +19,9 @@ from lab.clock import now_ns, utc_now
 from lab.endpoints.registry import Endpoint
 from lab.harness.bench import Bench
 from lab.harness.session import Session
-from lab.instrumentation import wire
-from lab.model import Reply, Request, RunRow, SessionRow, TrialRow, new_id
+from lab.instrumentation import stamps
+from lab.model import Reply, Request, new_id
+from lab.rows import RunRow, SessionRow, TrialRow
 from lab.store.store import Store
 
 EXAMPLES = int(os.environ.get("HOSTILE_EXAMPLES", "400"))
@@ -46,7 +47,11 @@ MESSAGE = {
     "id": "msg_1",
     "type": "message",
     "model": "m",
-    "content": [{"type": "thinking", "thinking": "Hm.", "signature": "s"}, {"type": "text", "text": "Tea. Now."}, TOOL],
+    "content": [
+        {"type": "thinking", "thinking": "Hm.", "signature": "s"},
+        {"type": "text", "text": "Tea. Now."},
+        TOOL,
+    ],
     "stop_reason": "end_turn",
     "usage": USAGE,
     "diagnostics": {"cache_miss_reason": {"type": "no_match"}},
@@ -54,15 +59,35 @@ MESSAGE = {
 }
 EVENTS = [
     {"type": "message_start", "message": {**MESSAGE, "content": [], "stop_reason": None}},
-    {"type": "content_block_start", "index": 0, "content_block": {"type": "thinking", "thinking": ""}},
-    {"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "Hm."}},
-    {"type": "content_block_delta", "index": 0, "delta": {"type": "signature_delta", "signature": "s"}},
+    {
+        "type": "content_block_start",
+        "index": 0,
+        "content_block": {"type": "thinking", "thinking": ""},
+    },
+    {
+        "type": "content_block_delta",
+        "index": 0,
+        "delta": {"type": "thinking_delta", "thinking": "Hm."},
+    },
+    {
+        "type": "content_block_delta",
+        "index": 0,
+        "delta": {"type": "signature_delta", "signature": "s"},
+    },
     {"type": "content_block_start", "index": 1, "content_block": {"type": "text", "text": ""}},
     {"type": "content_block_delta", "index": 1, "delta": {"type": "text_delta", "text": "Tea. "}},
     {"type": "content_block_delta", "index": 1, "delta": {"type": "text_delta", "text": "Now."}},
     {"type": "content_block_start", "index": 2, "content_block": {**TOOL, "input": {}}},
-    {"type": "content_block_delta", "index": 2, "delta": {"type": "input_json_delta", "partial_json": '{"x": '}},
-    {"type": "content_block_delta", "index": 2, "delta": {"type": "input_json_delta", "partial_json": "1}"}},
+    {
+        "type": "content_block_delta",
+        "index": 2,
+        "delta": {"type": "input_json_delta", "partial_json": '{"x": '},
+    },
+    {
+        "type": "content_block_delta",
+        "index": 2,
+        "delta": {"type": "input_json_delta", "partial_json": "1}"},
+    },
     {"type": "content_block_stop", "index": 2},
     {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": USAGE, "lab": LAB},
     {"type": "message_stop"},
@@ -99,22 +124,44 @@ ODD = [
     {},
     {"type": []},
     {"type": None, "input_tokens": HALF},
-    *map(Raw, ("NaN", "Infinity", "-Infinity", "1e999", "9" * 5_000, "[" * 900 + "]" * 900, "[" * 5_000 + "]" * 5_000)),
-    *map(Raw, ('{"a":' * 1_200 + "1" + "}" * 1_200, "{broken", '"\\ud83d"', '"\\ud83d\\ude00"', "")),
+    *map(
+        Raw,
+        (
+            "NaN",
+            "Infinity",
+            "-Infinity",
+            "1e999",
+            "9" * 5_000,
+            "[" * 900 + "]" * 900,
+            "[" * 5_000 + "]" * 5_000,
+        ),
+    ),
+    *map(
+        Raw, ('{"a":' * 1_200 + "1" + "}" * 1_200, "{broken", '"\\ud83d"', '"\\ud83d\\ude00"', "")
+    ),
 ]
 VALUES = st.one_of(
     st.sampled_from(ODD),
     st.integers(),
     st.floats(),
     st.text(st.characters(), max_size=20),
-    st.recursive(st.none() | st.integers(), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3)),
+    st.recursive(
+        st.none() | st.integers(),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    ),
 )
 
 
 def places(value, path=()):
     """Every place in a document, from the whole to each part of a part."""
     yield path
-    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    parts = (
+        value.items()
+        if isinstance(value, dict)
+        else enumerate(value)
+        if isinstance(value, list)
+        else ()
+    )
     for key, part in parts:
         yield from places(part, (*path, key))
 
@@ -165,7 +212,10 @@ def documents(draw, whole):
         change = draw(st.sampled_from(["put", "put", "put", "drop", "more"]))
         whole = without(whole, path) if change == "drop" else with_at(whole, path, draw(VALUES))
         if change == "more" and isinstance(whole, dict):
-            whole = {**whole, draw(st.sampled_from(["extra", "lab", "usage", "error"])): draw(VALUES)}
+            whole = {
+                **whole,
+                draw(st.sampled_from(["extra", "lab", "usage", "error"])): draw(VALUES),
+            }
     return whole
 
 
@@ -174,7 +224,9 @@ def streams(draw):
     events = list(EVENTS)
     for _ in range(draw(st.integers(0, 3))):
         at = draw(st.integers(0, len(events) - 1))
-        match draw(st.sampled_from(["change", "change", "change", "drop", "twice", "swap", "error"])):
+        match draw(
+            st.sampled_from(["change", "change", "change", "drop", "twice", "swap", "error"])
+        ):
             case "change":
                 events[at] = draw(documents(events[at]))
             case "drop":
@@ -192,7 +244,11 @@ def streams(draw):
     lines = []
     for event in events:
         kind = event.get("type") if isinstance(event, dict) else None
-        name = b"event: " + kind.encode("utf-8", "replace") + end if named and isinstance(kind, str) else b""
+        name = (
+            b"event: " + kind.encode("utf-8", "replace") + end
+            if named and isinstance(kind, str)
+            else b""
+        )
         lines.append(name + b"data: " + written(event) + end + end)
     return b"".join(lines)
 
@@ -208,16 +264,29 @@ def exchanges(draw):
     )
     for _ in range(draw(st.sampled_from([0, 0, 0, 1, 3]))):
         at = draw(st.integers(0, len(data)))
-        junk = draw(st.binary(max_size=4) | st.sampled_from([b"\n\n", b"\r", b"\xff\xfe", b"\xed\xa0\x80", b"\0", b"\xef\xbb\xbf"]))
+        junk = draw(
+            st.binary(max_size=4)
+            | st.sampled_from(
+                [b"\n\n", b"\r", b"\xff\xfe", b"\xed\xa0\x80", b"\0", b"\xef\xbb\xbf"]
+            )
+        )
         data = data[:at] + junk + data[at + draw(st.integers(0, 3)) :]
-    status = draw(st.sampled_from([200, 200, 200, 200, 200, 200, 201, 101, 204, 302, 400, 429, 500, 529, 999]))
-    failure = draw(st.sampled_from([None, None, None, TimeoutError(), wire.TooLarge("x" * 9_000), OSError(HALF)]))
+    status = draw(
+        st.sampled_from([200, 200, 200, 200, 200, 200, 201, 101, 204, 302, 400, 429, 500, 529, 999])
+    )
+    failure = draw(
+        st.sampled_from(
+            [None, None, None, TimeoutError(), stamps.TooLarge("x" * 9_000), OSError(HALF)]
+        )
+    )
     step = draw(st.sampled_from([1_000_000, 100, 7]))
-    return an_exchange(kind, data, status, draw(st.sampled_from(["req_1", "r" * 9_000, "\x85\xff"])), step, failure)
+    return an_exchange(
+        kind, data, status, draw(st.sampled_from(["req_1", "r" * 9_000, "\x85\xff"])), step, failure
+    )
 
 
 def an_exchange(kind, data, status=200, request_id="req_1", step=1_000_000, failure=None):
-    exchange = wire.Exchange("/v1/messages", b'{"model": "m"}', now_ns())
+    exchange = stamps.Exchange("/v1/messages", b'{"model": "m"}', now_ns())
     exchange.status, exchange.headers = status, {"content-type": kind, "request-id": request_id}
     for at in range(0, len(data), step):
         exchange.take(now_ns(), data[at : at + step])
@@ -234,7 +303,10 @@ def fits(row) -> None:
         elif isinstance(value, dict):
             json.dumps(value, allow_nan=False)
         elif value is not None:
-            assert math.isfinite(value) and (isinstance(value, float) or abs(value) < 2 ** (31 if "tokens" in column.name else 63))
+            assert math.isfinite(value) and (
+                isinstance(value, float)
+                or abs(value) < 2 ** (31 if "tokens" in column.name else 63)
+            )
 
 
 class Kept:
@@ -243,28 +315,65 @@ class Kept:
     def __init__(self, path):
         self.store = Store(path)
         models = {"small": "claude-sonnet-5", "large": "claude-sonnet-5"}
-        self.session = Session(new_id(), Endpoint("raw", "live", "http://127.0.0.1:9", "key", models, "small"), True, 5)
-        run = RunRow(self.session.run_id, "streaming", "raw", "live", models, {}, 1, "running", True, utc_now())
+        self.session = Session(
+            new_id(), Endpoint("raw", "live", "http://127.0.0.1:9", "key", models, "small"), True, 5
+        )
+        run = RunRow(
+            self.session.run_id,
+            "streaming",
+            "raw",
+            "live",
+            models,
+            {},
+            1,
+            "running",
+            True,
+            utc_now(),
+        )
         self.store.write_run(run)
-        self.store.write_session(SessionRow(self.session.id, run.run_id, "w", "h", utc_now(), "0", None, {}, {}))
+        self.store.write_session(
+            SessionRow(self.session.id, run.run_id, "w", "h", utc_now(), "0", None, {}, {})
+        )
         self.waiting, self.trials, self.kinds = [], 0, Counter()
 
     def take(self, exchange):
         row = TrialRow(
-            new_id(), self.session.run_id, self.session.id, "streaming", "a", self.trials, 0, 1, "measured", None, utc_now(), now_ns()
+            new_id(),
+            self.session.run_id,
+            self.session.id,
+            "streaming",
+            "a",
+            self.trials,
+            0,
+            1,
+            "measured",
+            None,
+            utc_now(),
+            now_ns(),
         )
         bench = Bench(self.session, row, "[trial 0000000000000000] ")
         bench.observe(exchange)
         bench.calls[0].intent.request = Request({}, intended_cache="any")
         reading = bench.calls[0].reading
-        reply = Reply("c", tuple(reading.content), reading.stop_reason, reading.usage, reading.error_kind, reading.error_text)
-        assert isinstance(reply.text, str) and all(isinstance(use.input, dict) for use in reply.tool_uses)
+        reply = Reply(
+            "c",
+            tuple(reading.content),
+            reading.stop_reason,
+            reading.usage,
+            reading.error_kind,
+            reading.error_text,
+        )
+        assert isinstance(reply.text, str) and all(
+            isinstance(use.input, dict) for use in reply.tool_uses
+        )
         json.dumps(reply.content, allow_nan=False).encode()
         finished = bench.finished()
         (call,) = finished.calls
         for part in (call, *finished.events):
             fits(part)
-        assert call.error_kind or reading.stop_reason is None or isinstance(reading.stop_reason, str)
+        assert (
+            call.error_kind or reading.stop_reason is None or isinstance(reading.stop_reason, str)
+        )
         assert len(call.error_kind or "") <= 200 and len(call.error_text or "") <= 500
         row.started_ns -= self.session.origin_ns
         row.ended_ns = call.ended_ns
@@ -280,7 +389,9 @@ class Kept:
         for name in ("trial_metrics", "call_metrics"):
             rows = self.store.frame(f"SELECT * FROM {name}").astype(object)
             assert name == "trial_metrics" or len(rows) == self.trials
-            json.dumps(rows.where(rows.notna(), None).to_dict("records"), allow_nan=False, default=str)
+            json.dumps(
+                rows.where(rows.notna(), None).to_dict("records"), allow_nan=False, default=str
+            )
         stored = self.store.frame("SELECT count(*) AS n, count(input_tokens) AS counted FROM calls")
         assert stored["n"][0] == self.trials
 
@@ -303,14 +414,21 @@ def test_whatever_an_answer_says_it_is_a_row(kept, exchange):
 
 
 def test_each_odd_value_in_each_place_of_an_answer_is_a_row(kept):
-    where = [(None, path) for path in places(MESSAGE)] + [(at, path) for at, event in enumerate(EVENTS) for path in places(event)]
+    where = [(None, path) for path in places(MESSAGE)] + [
+        (at, path) for at, event in enumerate(EVENTS) for path in places(event)
+    ]
     pairs = itertools.product(ODD, where)
     for value, (at, path) in itertools.islice(pairs, 0, None, EVERY):
         if at is None:
             kept.take(an_exchange("application/json", written(with_at(MESSAGE, path, value))))
         else:
             changed = [*EVENTS[:at], with_at(EVENTS[at], path, value), *EVENTS[at + 1 :]]
-            kept.take(an_exchange("text/event-stream", b"".join(b"data: " + written(part) + b"\n\n" for part in changed)))
+            kept.take(
+                an_exchange(
+                    "text/event-stream",
+                    b"".join(b"data: " + written(part) + b"\n\n" for part in changed),
+                )
+            )
 
 
 def test_all_of_them_are_in_the_database_and_some_were_good_answers(kept):

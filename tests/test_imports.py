@@ -22,7 +22,7 @@ from lab.model import LabError
 from lab.store import importing, queries
 from lab.store.export import export
 from lab.store.store import Store
-from pages.parts import past
+from pages.parts import history
 
 SECRET = "sk-ant-of-somebody"
 
@@ -55,10 +55,15 @@ def state(store: Store) -> dict[str, int]:
 
 def test_a_good_run_comes_in_whole_is_marked_and_comes_in_once(mine, foreign):
     (theirs,) = queries.runs(foreign)["run_id"]
-    assert mine.import_from(foreign.path) == importing.Imported(runs=1, trials=4, calls=4, events=12)
+    assert mine.import_from(foreign.path) == importing.Imported(
+        runs=1, trials=4, calls=4, events=12
+    )
     assert mine.import_from(foreign.path) == importing.Imported(0, 0, 0, 0)
     pd.testing.assert_frame_equal(queries.trials(mine, theirs), queries.trials(foreign, theirs))
-    spans = [queries.spans(store, run_id=theirs).sort_values("span_id", ignore_index=True) for store in (mine, foreign)]
+    spans = [
+        queries.spans(store, run_id=theirs).sort_values("span_id", ignore_index=True)
+        for store in (mine, foreign)
+    ]
     pd.testing.assert_frame_equal(*spans)
     marked = queries.runs(mine).set_index("run_id")["imported_from"]
     assert marked[theirs] == "lab.duckdb" and marked.drop(theirs).isna().all()
@@ -76,7 +81,10 @@ def test_a_run_of_ones_own_that_comes_back_stays_measured_here(mine, tmp_path):
 def test_foreign_trials_in_a_run_of_ones_own_mark_it(mine, tmp_path):
     export(mine, tmp_path / "out", "duckdb")
     copy = Store(tmp_path / "out" / "lab.duckdb")
-    changed(copy, "INSERT INTO trials SELECT * REPLACE (uuid() AS trial_id, 99 AS block) FROM trials LIMIT 1")
+    changed(
+        copy,
+        "INSERT INTO trials SELECT * REPLACE (uuid() AS trial_id, 99 AS block) FROM trials LIMIT 1",
+    )
     assert mine.import_from(copy.path).trials == 1
     assert queries.runs(mine)["imported_from"].tolist() == ["lab.duckdb"]
 
@@ -123,7 +131,10 @@ def test_an_endless_view_and_macros_of_the_labs_own_names_are_not_run(mine, fore
         """,
     )
     assert mine.import_from(foreign.path).trials == 4
-    assert mine.frame("SELECT DISTINCT quality, arm FROM trials ORDER BY arm").values.tolist() == [[1.0, "cached"], [1.0, "uncached"]]
+    assert mine.frame("SELECT DISTINCT quality, arm FROM trials ORDER BY arm").values.tolist() == [
+        [1.0, "cached"],
+        [1.0, "uncached"],
+    ]
 
 
 def test_a_computed_column_is_not_read(mine, foreign):
@@ -149,7 +160,9 @@ def test_a_computed_column_is_not_read(mine, foreign):
 def test_the_writers_go_on_while_a_file_is_read(mine, foreign, monkeypatch):
     """A source that takes until its time limit holds no turn of the lab's own database."""
     monkeypatch.setattr(importing, "TIMEOUT_S", 3.0)
-    monkeypatch.setattr(importing, "PATIENCE_S", 60.0)  # the file is held below, so that reading it waits for the limit
+    monkeypatch.setattr(
+        importing, "PATIENCE_S", 60.0
+    )  # the file is held below, so that reading it waits for the limit
     holder = held(foreign.path)
 
     def refused() -> None:
@@ -179,7 +192,10 @@ HOLD = """
 
 def held(path) -> subprocess.Popen:
     program = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(HOLD), str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", textwrap.dedent(HOLD), str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert program.stdout.readline() == "held\n"
     return program
@@ -188,7 +204,9 @@ def held(path) -> subprocess.Popen:
 # Files that cannot be read
 
 
-def test_each_file_that_cannot_be_read_is_a_sentence_and_changes_nothing(mine, foreign, tmp_path, monkeypatch):
+def test_each_file_that_cannot_be_read_is_a_sentence_and_changes_nothing(
+    mine, foreign, tmp_path, monkeypatch
+):
     whole = foreign.path.read_bytes()
     broken = bytearray(whole)
     for place in range(12_288, len(broken), 4_096):
@@ -205,11 +223,25 @@ def test_each_file_that_cannot_be_read_is_a_sentence_and_changes_nothing(mine, f
     with (tmp_path / "large.duckdb").open("r+b") as large:
         large.truncate(importing.LARGEST + 1)  # a hole: no disk is used
     before, sentences = state(mine), {}
-    for name in ("broken.duckdb", "cut.duckdb", "none.duckdb", "empty.duckdb", "none.zip", "folder", "other.duckdb", "large.duckdb", "no"):
+    for name in (
+        "broken.duckdb",
+        "cut.duckdb",
+        "none.duckdb",
+        "empty.duckdb",
+        "none.zip",
+        "folder",
+        "other.duckdb",
+        "large.duckdb",
+        "no",
+    ):
         with pytest.raises(LabError) as refused:
             mine.import_from(tmp_path / name)
         sentences[name] = str(refused.value)
-    assert [text for text in sentences.values() if "\n" in text or "Traceback" in text or not text.endswith(".")] == []
+    assert [
+        text
+        for text in sentences.values()
+        if "\n" in text or "Traceback" in text or not text.endswith(".")
+    ] == []
     assert "4 GB" in sentences["large.duckdb"] and "all six tables" in sentences["folder"]
     assert state(mine) == before
 
@@ -227,7 +259,9 @@ def test_a_database_that_another_program_holds_is_named(mine, foreign, monkeypat
 # Rows that cannot be a lab's
 
 
-def test_values_that_no_clock_price_or_server_has_are_empty_and_the_rest_of_the_row_comes_in(mine, foreign):
+def test_values_that_no_clock_price_or_server_has_are_empty_and_the_rest_of_the_row_comes_in(
+    mine, foreign
+):
     changed(
         foreign,
         """
@@ -239,7 +273,9 @@ def test_values_that_no_clock_price_or_server_has_are_empty_and_the_rest_of_the_
         """,
     )
     assert mine.import_from(foreign.path) == importing.Imported(1, 4, 4, 12)
-    calls = mine.frame("SELECT * FROM calls WHERE run_id IN (SELECT run_id FROM runs WHERE imported_from IS NOT NULL)")
+    calls = mine.frame(
+        "SELECT * FROM calls WHERE run_id IN (SELECT run_id FROM runs WHERE imported_from IS NOT NULL)"
+    )
     assert calls[["output_tokens", "ended_ns", "cost_usd"]].isna().all(axis=None)
     assert (calls["input_tokens"] == 40).all() and (calls["error_text"].str.len() == 500).all()
     assert set(calls["server_ms"]) == {'{"queue":1.5}'} and set(calls["model"]) == {"a␛[31m\ufffd"}
@@ -278,11 +314,16 @@ def test_a_run_that_pages_could_not_show_is_left_out_and_counted(mine, foreign):
 def test_trials_of_no_known_phase_or_outcome_are_left_out_with_what_belongs_to_them(mine, foreign):
     changed(foreign, "UPDATE trials SET phase = 'other' WHERE block = 1 AND arm = 'cached'")
     changed(foreign, "UPDATE trials SET outcome = 'great' WHERE block = 1 AND arm = 'uncached'")
-    assert mine.import_from(foreign.path) == importing.Imported(1, 2, 2, 6, left_out=2 * (1 + 1 + 2 + 3))
+    assert mine.import_from(foreign.path) == importing.Imported(
+        1, 2, 2, 6, left_out=2 * (1 + 1 + 2 + 3)
+    )
 
 
 def test_a_row_that_is_there_twice_comes_in_once(mine, foreign):
-    changed(foreign, "INSERT INTO trials FROM trials; INSERT INTO calls FROM calls; INSERT INTO spans FROM spans")
+    changed(
+        foreign,
+        "INSERT INTO trials FROM trials; INSERT INTO calls FROM calls; INSERT INTO spans FROM spans",
+    )
     assert mine.import_from(foreign.path) == importing.Imported(1, 4, 4, 12, left_out=4 + 4 + 8)
 
 
@@ -308,33 +349,61 @@ def test_a_run_read_from_a_file_is_imported_elsewhere_and_leaves_the_file_as_it_
 # What is told of them
 
 
-def test_an_imported_run_says_so_everywhere_and_ones_own_nowhere(mine, foreign, tmp_path, monkeypatch, capsys):
+def test_an_imported_run_says_so_everywhere_and_ones_own_nowhere(
+    mine, foreign, tmp_path, monkeypatch, capsys
+):
     monkeypatch.setenv("LAB_DB", str(mine.path))
     mine.import_from(foreign.path, "theirs.duckdb")
     runs = queries.runs(mine)
-    (own,), (theirs,) = (runs[runs["imported_from"].isna() == here]["run_id"] for here in (True, False))
+    (own,), (theirs,) = (
+        runs[runs["imported_from"].isna() == here]["run_id"] for here in (True, False)
+    )
     said = {}
     for run_id in (theirs, own):
-        assert cli.main(["show", run_id, "--output", "console,markdown,json", "--out", str(tmp_path)]) == 0
+        assert (
+            cli.main(["show", run_id, "--output", "console,markdown,json", "--out", str(tmp_path)])
+            == 0
+        )
         assert cli.main(["report", run_id, "--out", str(tmp_path / "report.html")]) == 0
         said[run_id] = {
             "console": "imported from theirs.duckdb" in capsys.readouterr().out,
             "markdown": "imported from theirs.duckdb" in (tmp_path / f"{run_id}.md").read_text(),
-            "json": json.loads((tmp_path / f"{run_id}.json").read_text())["imported_from"] == "theirs.duckdb",
+            "json": json.loads((tmp_path / f"{run_id}.json").read_text())["imported_from"]
+            == "theirs.duckdb",
             "report": "imported from theirs.duckdb" in (tmp_path / "report.html").read_text(),
-            "page": any("imported" in words.value for words in opened("pages/2_Prompt_caching.py", run=run_id).caption),
+            "page": any(
+                "imported" in words.value
+                for words in opened("pages/2_Prompt_caching.py", run=run_id).caption
+            ),
         }
     assert set(said[theirs].values()) == {True} and set(said[own].values()) == {False}
     cli.main(["runs"])
-    assert [line.endswith("(imported from theirs.duckdb)") for line in sorted(capsys.readouterr().out.splitlines())] == [False, True]
+    assert [
+        line.endswith("(imported from theirs.duckdb)")
+        for line in sorted(capsys.readouterr().out.splitlines())
+    ] == [False, True]
     cli.main(["runs", "--json"])
-    assert {run["run_id"]: run["imported_from"] for run in json.loads(capsys.readouterr().out)["runs"]} == {
+    assert {
+        run["run_id"]: run["imported_from"] for run in json.loads(capsys.readouterr().out)["runs"]
+    } == {
         own: None,
         theirs: "theirs.duckdb",
     }
     for page in ("21_History", "20_Side_by_side"):
-        assert "theirs.duckdb" in opened(f"pages/{page}.py", runs=[own, theirs]).dataframe[0].value["imported_from"].tolist(), page
-    assert sum("imported from theirs" in words.value.replace("\\", "") for words in opened("app.py").caption) == 1
+        assert (
+            "theirs.duckdb"
+            in opened(f"pages/{page}.py", runs=[own, theirs])
+            .dataframe[0]
+            .value["imported_from"]
+            .tolist()
+        ), page
+    assert (
+        sum(
+            "imported from theirs" in words.value.replace("\\", "")
+            for words in opened("app.py").caption
+        )
+        == 1
+    )
 
 
 def opened(path: str, **query) -> AppTest:
@@ -355,10 +424,12 @@ class Uploaded(io.BytesIO):
 def test_uploads_come_in_by_the_name_they_had(mine, foreign, tmp_path):
     whole = [Uploaded("theirs.duckdb", foreign.path.read_bytes())]
     (tmp_path / "one").mkdir()
-    source, name = past._laid_out(whole, tmp_path / "one")
+    source, name = history._laid_out(whole, tmp_path / "one")
     assert (mine.import_from(source, name).runs, name) == (1, "theirs.duckdb")
     (tmp_path / "two").mkdir()
     parts = [Uploaded(file.name, file.read_bytes()) for file in export(foreign, tmp_path / "out")]
-    source, name = past._laid_out([*parts, Uploaded("../../../evil.parquet", b"x")], tmp_path / "two")
+    source, name = history._laid_out(
+        [*parts, Uploaded("../../../evil.parquet", b"x")], tmp_path / "two"
+    )
     assert mine.import_from(source, name) == importing.Imported(0, 0, 0, 0)
     assert sorted(file.name for file in tmp_path.rglob("evil*")) == []

@@ -13,12 +13,26 @@ import pandas as pd
 import pytest
 from recorded_runs import record
 
-from lab import report, results
-from lab.figures import beside, cache, clocks, found, live, quick, sheet, spans, stacks, trends, trials, waterfall
-from lab.figures import format as words
-from lab.harness import charts, reporter
+from lab import results, units
+from lab.critical_path import critical_path
+from lab.figures import (
+    adhoc,
+    cache,
+    clocks,
+    found,
+    layout,
+    pareto,
+    progress_dots,
+    spans,
+    stacked,
+    trends,
+    trials,
+    waterfall,
+)
+from lab.harness import reporter
+from lab.harness.reporters import chart
+from lab.harness.reporters import html as html_report
 from lab.store import queries
-from lab.store.spans import critical_path
 from lab.store.store import Store
 
 LINK = "<a href='http://evil.example/a'>cached</a>"
@@ -34,13 +48,25 @@ def named(store: Store) -> str:
     with duckdb.connect(str(store.path)) as connection:
         for arm, name in (("uncached", BOLD), ("cached", LINK)):
             connection.execute("UPDATE trials SET arm = ? WHERE arm = ?", [name, arm])
-            connection.execute("UPDATE runs SET settings = replace(settings::VARCHAR, ?, ?)::JSON", [f'"{arm}"', json.dumps(name)])
-        connection.execute("UPDATE calls SET model = $1, cache_miss_reason = $1, endpoint = $1, stop_reason = $1", [LINK])
+            connection.execute(
+                "UPDATE runs SET settings = replace(settings::VARCHAR, ?, ?)::JSON",
+                [f'"{arm}"', json.dumps(name)],
+            )
+        connection.execute(
+            "UPDATE calls SET model = $1, cache_miss_reason = $1, endpoint = $1, stop_reason = $1",
+            [LINK],
+        )
         connection.execute("UPDATE trials SET task_id = ?", [LINK])
         connection.execute("UPDATE spans SET name = ?", [LINK])
         connection.execute("UPDATE events SET text = ?", [LINK])
-        connection.execute("UPDATE runs SET endpoint = $1, name = $1, note = $1, models = json_object('small', $1)", [LINK])
-        connection.execute("UPDATE trials SET outcome = 'failed', error_kind = $1 WHERE block = 3 AND arm = $1", [LINK])
+        connection.execute(
+            "UPDATE runs SET endpoint = $1, name = $1, note = $1, models = json_object('small', $1)",
+            [LINK],
+        )
+        connection.execute(
+            "UPDATE trials SET outcome = 'failed', error_kind = $1 WHERE block = 3 AND arm = $1",
+            [LINK],
+        )
         failed = "trial_id IN (SELECT trial_id FROM trials WHERE outcome = 'failed')"
         connection.execute(f"UPDATE calls SET error_kind = ? WHERE {failed}", [LINK])
     return run_id
@@ -56,10 +82,16 @@ def drawn(store: Store, run_id: str) -> dict[str, object]:
     """Every figure function of the lab, over the hostile run's own frames."""
     run, every = queries.run(store, run_id), queries.trials(store, run_id)
     arms = [arm["arm"] for arm in run["settings"]["arms"]]
-    calls, pairs, points = queries.calls(store, run_id), queries.pairs(store, run_id), queries.cache_points(store, run_id)
+    calls, pairs, points = (
+        queries.calls(store, run_id),
+        queries.pairs(store, run_id),
+        queries.cache_points(store, run_id),
+    )
     tree = queries.spans(store, every["trial_id"].iloc[0])
     runs = queries.runs(store)
-    table = beside.summary_table(queries.arm_summary(store, runs["run_id"]), queries.arm_counts(store, runs["run_id"]), runs)
+    table = pareto.summary_table(
+        queries.arm_summary(store, runs["run_id"]), queries.arm_counts(store, runs["run_id"]), runs
+    )
     kind = {"endpoint": LINK, "endpoint_kind": "local"}
     finds = pd.DataFrame(
         [{"technique": LINK, "title": LINK, "arm": LINK, "run_id": "r", "n": 6, "metric": "wait_ms", "estimate_ms": -5.0, "low_ms": -6.0,
@@ -76,24 +108,31 @@ def drawn(store: Store, run_id: str) -> dict[str, object]:
         "clock_ladder": clocks.clock_ladder(calls, arms=arms, headline="ttft_ms"),
         "cache_hits": cache.cache_hits(points),
         "cache_tokens": cache.cache_tokens(points, arms=arms),
-        "scatter_pareto": beside.scatter_pareto(table, label="label"),
+        "scatter_pareto": pareto.scatter_pareto(table, label="label"),
         "forest": found.forest(finds),
         "interval_bar": found.interval_bar(-5, -6, -4),
         "noise_floor": found.noise_floor(errors),
-        "dots": live.dots(every, arms, "ttft_ms"),
+        "dots": progress_dots.dots(every, arms, "ttft_ms"),
         "span_waterfall": spans.span_waterfall(tree, critical_path(tree), arm=LINK),
-        "stacked": stacks.stacked(parts, {LINK: "#123456"}, title=LINK, subtitle=LINK),
-        "speed_up": stacks.speed_up(speeds),
+        "stacked": stacked.stacked(parts, {LINK: "#123456"}, title=LINK, subtitle=LINK),
+        "speed_up": stacked.speed_up(speeds),
         "history_trend": trends.history_trend(queries.history(store, "ttft_ms"), metric="ttft_ms"),
-        "drift": trends.drift(queries.drift(store, run_id, "ttft_ms").assign(**kind), metric="ttft_ms"),
-        "quick": quick.quick(every, "arm", "ttft_ms", "task_id"),
-        "empty": sheet.empty(LINK, False, LINK),
+        "drift": trends.drift(
+            queries.drift(store, run_id, "ttft_ms").assign(**kind), metric="ttft_ms"
+        ),
+        "quick": adhoc.quick(every, "arm", "ttft_ms", "task_id"),
+        "empty": layout.empty(LINK, False, LINK),
     }
 
 
 def texts(value: object) -> list[str]:
     if isinstance(value, dict):
-        return [text for name, part in value.items() if name not in ("meta", "customdata", "template", "images") for text in texts(part)]
+        return [
+            text
+            for name, part in value.items()
+            if name not in ("meta", "customdata", "template", "images")
+            for text in texts(part)
+        ]
     if isinstance(value, list):
         return [text for part in value for text in texts(part)]
     return [value] if isinstance(value, str) else []
@@ -104,12 +143,25 @@ def tags(text: str) -> set[str]:
 
 
 def test_every_figure_function_is_tried(hostile):
-    modules = (beside, cache, clocks, found, live, quick, spans, stacks, trends, trials, waterfall)
+    modules = (
+        pareto,
+        cache,
+        clocks,
+        found,
+        progress_dots,
+        adhoc,
+        spans,
+        stacked,
+        trends,
+        trials,
+        waterfall,
+    )
     public = {
         name
         for module in modules
         for name, function in inspect.getmembers(module, inspect.isfunction)
-        if function.__module__ == module.__name__ and "Figure" in str(inspect.signature(function).return_annotation)
+        if function.__module__ == module.__name__
+        and "Figure" in str(inspect.signature(function).return_annotation)
     }
     assert {name for name in public if not name.startswith("_")} <= set(drawn(*hostile))
 
@@ -118,9 +170,13 @@ def test_no_figure_makes_a_tag_of_a_name(hostile):
     for name, figure in drawn(*hostile).items():
         shown = texts(json.loads(figure.to_json()))
         assert set().union(*map(tags, shown)) <= OWN, name
-        assert not [text for text in shown if "<b onclick" in text or "\x1b" in text or "\u202e" in text], name
+        assert not [
+            text for text in shown if "<b onclick" in text or "\x1b" in text or "\u202e" in text
+        ], name
         if name not in ("interval_bar", "noise_floor"):
-            assert any(html.escape(LINK, quote=False)[:20] in text for text in shown) or name in ("drift",), name
+            assert any(html.escape(LINK, quote=False)[:20] in text for text in shown) or name in (
+                "drift",
+            ), name
 
 
 class Page(HTMLParser):
@@ -144,15 +200,15 @@ class Page(HTMLParser):
 
 
 def test_a_report_has_no_link_and_shows_the_names_letter_for_letter(hostile):
-    page = Page(report.report(*hostile))
+    page = Page(html_report.report(*hostile))
     assert page.links == [] and page.handlers == []
     assert LINK in "".join(page.words)
 
 
 def test_figures_written_as_files_have_no_link(hostile, tmp_path, monkeypatch):
-    monkeypatch.setattr(charts, "browser", lambda: None)
+    monkeypatch.setattr(chart, "browser", lambda: None)
     store, run_id = hostile
-    folder = charts.ChartReporter(tmp_path).report(results.read(run_id, store))
+    folder = chart.ChartReporter(tmp_path).report(results.read(run_id, store))
     files = sorted(folder.glob("*.html"))
     assert len(files) == 3 and [Page(file.read_text()).links for file in files] == [[]] * 3
     for file in files:
@@ -167,9 +223,21 @@ def test_markdown_has_no_link_and_no_tag(hostile):
 
 
 @pytest.mark.parametrize(
-    "name", ["[x](http://evil.example)", "<b>x</b>", "https://evil.example", "www.evil.example", "a@evil.example", "a|b"]
+    "name",
+    [
+        "[x](http://evil.example)",
+        "<b>x</b>",
+        "https://evil.example",
+        "www.evil.example",
+        "a@evil.example",
+        "a|b",
+    ],
 )
 def test_markdown_of_a_name_renders_as_the_name(name):
-    markdown = pytest.importorskip("markdown_it").MarkdownIt("gfm-like", {"linkify": False}).enable("table")
-    shown = markdown.renderInline(words.in_markdown(name))
+    markdown = (
+        pytest.importorskip("markdown_it")
+        .MarkdownIt("gfm-like", {"linkify": False})
+        .enable("table")
+    )
+    shown = markdown.renderInline(units.in_markdown(name))
     assert "<" not in shown and html.unescape(shown).replace("\u2060", "") == name

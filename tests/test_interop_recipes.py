@@ -38,8 +38,20 @@ def test_every_client_and_server_has_its_row_at_its_version():
 
 
 def test_what_counts_as_ok():
-    good = {"hello": "Hi.", "stream": 2, "tool": [["Oslo"], "Sunny."], "cached": 800, "structured": {"city": "Oslo"}}
-    bad = {"hello": "", "stream": 1, "tool": [[], "Sunny."], "cached": None, "structured": {"town": "Oslo"}}
+    good = {
+        "hello": "Hi.",
+        "stream": 2,
+        "tool": [["Oslo"], "Sunny."],
+        "cached": 800,
+        "structured": {"city": "Oslo"},
+    }
+    bad = {
+        "hello": "",
+        "stream": 1,
+        "tool": [[], "Sunny."],
+        "cached": None,
+        "structured": {"town": "Oslo"},
+    }
     assert [judged(check, good[check]) for check in CHECKS] == ["ok"] * 5
     assert [judged(check, bad[check]) for check in CHECKS] == [
         'got ""',

@@ -42,7 +42,15 @@ KEEP = """
 
 def keeper(db, run_id, *more) -> subprocess.Popen:
     session_id = queries.run(Store(db), run_id)["sessions"][0]["session_id"]
-    command = [sys.executable, "-c", textwrap.dedent(KEEP), str(db), run_id, session_id, *map(str, more)]
+    command = [
+        sys.executable,
+        "-c",
+        textwrap.dedent(KEEP),
+        str(db),
+        run_id,
+        session_id,
+        *map(str, more),
+    ]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=paths.ROOT)
 
 
@@ -123,7 +131,7 @@ def test_a_commit_that_fails_deletes_no_row(db, monkeypatch):
         raise duckdb.IOException("IO Error: Could not write file: No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("lab.store.changes.applied", full)
+        patch.setattr("lab.store.journalled_changes.applied", full)
         assert store.write_trials([a_trial(run_id, session_id, 1)]) is False
     assert queries.trials(store, run_id)["block"].tolist() == [1]
 
@@ -141,7 +149,11 @@ def test_garbage_in_the_lock_file_costs_nothing(db, garbage):
 def test_a_full_disk_of_its_own_keeps_what_was_told(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)], check=False, capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(disk)],
+        check=False,
+        capture_output=True,
+    ).returncode:
         pytest.skip("no disk can be mounted here")
     try:
         _, run_id = filled(disk / "lab.duckdb", 0)
@@ -207,7 +219,16 @@ def test_a_spool_that_somebody_removes_costs_no_row(db):
     assert sorted(queries.trials(store, run_id)["block"]) == [1, 2]
 
 
-STRANGE = ['{"rows": []}', '{"rows": null}', '{"rows": "abc"}', '{"rows": {"runs": [1]}}', '{"rows": {"calls": 3}}', '"x"', "7", "{}"]
+STRANGE = [
+    '{"rows": []}',
+    '{"rows": null}',
+    '{"rows": "abc"}',
+    '{"rows": {"runs": [1]}}',
+    '{"rows": {"calls": 3}}',
+    '"x"',
+    "7",
+    "{}",
+]
 
 
 def test_strange_lines_in_the_spool_break_no_page_and_no_write(db):
@@ -252,7 +273,9 @@ def test_much_that_waits_keeps_no_run_waiting(db, monkeypatch):
     assert not hurried.write_trials([])
     program.communicate("\n")
     assert not hurried.finish_run(run_id, "finished")  # behind what waits, in its order
-    assert queries.run(Store(db), run_id)["status"] == "finished" and not journal.files(store._spool)
+    assert queries.run(Store(db), run_id)["status"] == "finished" and not journal.files(
+        store._spool
+    )
 
 
 CREATE = """

@@ -23,7 +23,7 @@ from bench.raw_server import Connection, RawServer, events, message, sse
 from lab import Lab, paths, processes, scrub, worker
 from lab.cli import main
 from lab.clock import now_ns, pause_s
-from lab.endpoints import consent, keys, own, registry
+from lab.endpoints import consent, keys, own_server, registry
 from lab.endpoints.client import open_client
 from lab.harness.estimate import estimate
 from lab.harness.plan import config_of
@@ -41,7 +41,12 @@ QUICK = ("--runs", "1", "--warmup", "0", "--answer-tokens", "16")
 def planted(tmp_path, monkeypatch) -> Path:
     """A user with a key in the environment and nothing else; ANTHROPIC_BASE_URL keeps every test off the network."""
     monkeypatch.delenv("LAB_IGNORE_KEYS")
-    here = {"LAB_DB": "lab.duckdb", "LAB_RUNTIME": "runtime", "LAB_SETTINGS": "settings", "LAB_SECRETS": "secrets.toml"}
+    here = {
+        "LAB_DB": "lab.duckdb",
+        "LAB_RUNTIME": "runtime",
+        "LAB_SETTINGS": "settings",
+        "LAB_SECRETS": "secrets.toml",
+    }
     for name, path in here.items():
         monkeypatch.setenv(name, str(tmp_path / path))
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
@@ -58,7 +63,9 @@ def server():
 
 def received(*servers: RawServer, key: str = KEY) -> list[bool]:
     """Whether a request to each of the servers had the key in any header or in its body."""
-    return [any(key in f"{asked.headers}{asked.body!r}" for asked in each.asked) for each in servers]
+    return [
+        any(key in f"{asked.headers}{asked.body!r}" for asked in each.asked) for each in servers
+    ]
 
 
 def sent(server: RawServer) -> list[str]:
@@ -84,37 +91,76 @@ def echo(connection: Connection) -> None:
     if asked.path.endswith("/health"):
         connection.json({"kind": key})
     elif turn % 3 == 0:
-        error = {"type": f"error_{key[:half]}", "message": f"\x1b]0;{key}\x07 {packed} {key[:half]} {key[half:]} " + "x" * 2_000_000}
+        error = {
+            "type": f"error_{key[:half]}",
+            "message": f"\x1b]0;{key}\x07 {packed} {key[:half]} {key[half:]} " + "x" * 2_000_000,
+        }
         connection.json({"type": "error", "error": error}, 401, request_id=key)
     elif asked.stream:
         start, begun, *_, stopped, delta, stop = events(**odd)
         told = [*key, packed, key[half:], key[:half]]
-        deltas = [{"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": text}} for text in told]
-        connection.stream([sse([each]) for each in (start, begun, *deltas, stopped, delta, stop)], request_id=key)
+        deltas = [
+            {
+                "type": "content_block_delta",
+                "index": 0,
+                "delta": {"type": "text_delta", "text": text},
+            }
+            for text in told
+        ]
+        connection.stream(
+            [sse([each]) for each in (start, begun, *deltas, stopped, delta, stop)], request_id=key
+        )
     else:
-        connection.json(message(**odd, content=[{"type": "text", "text": f"{key} {packed} {key[:half]}"}]), request_id=key)
+        connection.json(
+            message(**odd, content=[{"type": "text", "text": f"{key} {packed} {key[:half]}"}]),
+            request_id=key,
+        )
 
 
 def leaks(data: bytes) -> list[str]:
     half = len(KEY) // 2
-    written = {"key": KEY, "first half": KEY[:half], "second half": KEY[half:], "hex": KEY.encode().hex()}
+    written = {
+        "key": KEY,
+        "first half": KEY[:half],
+        "second half": KEY[half:],
+        "hex": KEY.encode().hex(),
+    }
     for before in ("", "x", "xx"):
-        written[f"base64 after {len(before)}"] = base64.b64encode((before + KEY).encode()).decode()[4:44]
+        written[f"base64 after {len(before)}"] = base64.b64encode((before + KEY).encode()).decode()[
+            4:44
+        ]
     return [name for name, form in written.items() if form.encode() in data]
 
 
 def leaking(folder: Path) -> dict[str, list[str]]:
-    files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    with duckdb.connect(str(folder / "lab.duckdb"), read_only=True) as database:  # its blocks may be compressed
+    files = {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+    with duckdb.connect(
+        str(folder / "lab.duckdb"), read_only=True
+    ) as database:  # its blocks may be compressed
         for (table,) in database.execute("SELECT table_name FROM duckdb_tables()").fetchall():
-            files[f"table {table}"] = repr(database.execute(f'SELECT to_json(t)::VARCHAR FROM "{table}" AS t').fetchall()).encode()
+            files[f"table {table}"] = repr(
+                database.execute(f'SELECT to_json(t)::VARCHAR FROM "{table}" AS t').fetchall()
+            ).encode()
     for path in folder.rglob("*.zip"):
-        files |= {f"{path.name}/{name}": zipfile.ZipFile(path).read(name) for name in zipfile.ZipFile(path).namelist()}
+        files |= {
+            f"{path.name}/{name}": zipfile.ZipFile(path).read(name)
+            for name in zipfile.ZipFile(path).namelist()
+        }
     return {name: kinds for name, data in files.items() if (kinds := leaks(data))}
 
 
 def lab(*words: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run([sys.executable, "main.py", *words], cwd=ROOT, capture_output=True, timeout=120, stdin=subprocess.DEVNULL)
+    return subprocess.run(
+        [sys.executable, "main.py", *words],
+        cwd=ROOT,
+        capture_output=True,
+        timeout=120,
+        stdin=subprocess.DEVNULL,
+    )
 
 
 def opened(path: str, **query: str) -> AppTest:
@@ -131,11 +177,23 @@ def buttons(app: AppTest) -> list[str]:
 # What comes back
 
 
-def test_a_key_that_a_server_sends_back_is_in_no_file_and_on_no_console(planted, server, monkeypatch, capfd):
+def test_a_key_that_a_server_sends_back_is_in_no_file_and_on_no_console(
+    planted, server, monkeypatch, capfd
+):
     hostile = server(echo)
     assert main(["endpoints", "allow", hostile.url]) == 0
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "console")
-    ran = lab("streaming", "--endpoint", hostile.url, "--runs", "3", "--answer-tokens", "16", "--keep-text", "--json")
+    ran = lab(
+        "streaming",
+        "--endpoint",
+        hostile.url,
+        "--runs",
+        "3",
+        "--answer-tokens",
+        "16",
+        "--keep-text",
+        "--json",
+    )
     assert b"Traceback" not in ran.stderr and len(hostile.asked) > 6 and received(hostile) == [True]
     monkeypatch.delenv("OTEL_TRACES_EXPORTER")
     for words in (
@@ -159,7 +217,14 @@ def test_a_page_shows_a_run_on_an_echoing_server_without_the_key(planted, server
     hostile = server(echo)
     consent.allow(hostile.url, key=True)
     run = worker.measure(
-        config_of(technique="streaming", endpoint=hostile.url, runs=2, warmup=0, keep_text=True, knobs={"answer_tokens": 16})
+        config_of(
+            technique="streaming",
+            endpoint=hostile.url,
+            runs=2,
+            warmup=0,
+            keep_text=True,
+            knobs={"answer_tokens": 16},
+        )
     )
     app = opened("pages/1_Streaming.py", run=run.run_id, endpoint=hostile.url)
     assert not app.exception and received(hostile) == [True]
@@ -177,7 +242,11 @@ def test_a_typed_url_asks_first_where_there_is_a_key(planted, server):
     refused = lab("streaming", "--endpoint", typed.url, *QUICK)
     said = refused.stderr.decode()
     assert refused.returncode == 2 and typed.asked == []
-    assert typed.url in said and f"endpoints allow {typed.url}" in said and f"endpoints allow {typed.url} --no-key" in said
+    assert (
+        typed.url in said
+        and f"endpoints allow {typed.url}" in said
+        and f"endpoints allow {typed.url} --no-key" in said
+    )
     assert lab("endpoints", "test", typed.url).returncode == 2 and typed.asked == []
     with pytest.raises(consent.ConsentNeeded):
         Lab(typed.url, progress=False).run("streaming", runs=1)
@@ -194,34 +263,62 @@ def test_a_typed_url_is_simply_used_where_there_is_no_key(planted, server, monke
     assert received(typed) == [False]
 
 
-@pytest.mark.parametrize(("answer", "code", "stored"), [("y", 0, True), ("n", 0, False), ("", 2, None)])
-def test_a_terminal_is_asked_once_in_words_that_name_the_host(planted, server, answer, code, stored):
+@pytest.mark.parametrize(
+    ("answer", "code", "stored"), [("y", 0, True), ("n", 0, False), ("", 2, None)]
+)
+def test_a_terminal_is_asked_once_in_words_that_name_the_host(
+    planted, server, answer, code, stored
+):
     typed = server()
     for turn in range(2 if answer else 1):
         outer, inner = pty.openpty()
         command = [sys.executable, "main.py", "endpoints", "test", typed.url]
-        with subprocess.Popen(command, cwd=ROOT, stdin=inner, stdout=subprocess.DEVNULL, stderr=inner) as process:
+        with subprocess.Popen(
+            command, cwd=ROOT, stdin=inner, stdout=subprocess.DEVNULL, stderr=inner
+        ) as process:
             os.close(inner)
             if turn == 0:
                 shown = b""
                 while b"Enter = stop" not in shown and select.select([outer], [], [], 60)[0]:
                     shown += os.read(outer, 4096)
-                assert f"Send your Anthropic API key to {typed.url}?".encode() in shown and typed.asked == []
+                assert (
+                    f"Send your Anthropic API key to {typed.url}?".encode() in shown
+                    and typed.asked == []
+                )
                 os.write(outer, f"{answer}\n".encode())
             assert process.wait(60) == code
         os.close(outer)
-    assert received(typed) == [bool(stored)] and consent.stored() == ({} if stored is None else {typed.url: stored})
+    assert received(typed) == [bool(stored)] and consent.stored() == (
+        {} if stored is None else {typed.url: stored}
+    )
 
 
 def test_bodies_go_only_where_the_user_agreed(planted, server, tmp_path, capsys):
     chosen, stranger = server(), server()
     consent.allow(chosen.url, key=True)
     for name, endpoint in (("a", None), ("b", stranger.url)):
-        body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 16, **({"endpoint": endpoint} if endpoint else {})}
+        body = {
+            "messages": [{"role": "user", "content": "Hello"}],
+            "max_tokens": 16,
+            **({"endpoint": endpoint} if endpoint else {}),
+        }
         (tmp_path / f"{name}.json").write_text(json.dumps(body))
-    command = ["ab", str(tmp_path / "a.json"), str(tmp_path / "b.json"), "--endpoint", chosen.url, "--runs", "1", "--warmup", "0"]
+    command = [
+        "ab",
+        str(tmp_path / "a.json"),
+        str(tmp_path / "b.json"),
+        "--endpoint",
+        chosen.url,
+        "--runs",
+        "1",
+        "--warmup",
+        "0",
+    ]
     assert main(command) == 2
-    assert f"endpoints allow {stranger.url}" in capsys.readouterr().err and sent(chosen) == stranger.asked == []
+    assert (
+        f"endpoints allow {stranger.url}" in capsys.readouterr().err
+        and sent(chosen) == stranger.asked == []
+    )
     consent.allow(stranger.url, key=False)
     assert main(command) == 0
     assert f"on {chosen.url} and {stranger.url}" in capsys.readouterr().out
@@ -231,22 +328,40 @@ def test_bodies_go_only_where_the_user_agreed(planted, server, tmp_path, capsys)
 @pytest.mark.parametrize("status", [302, 307, 308])
 def test_a_redirect_is_not_followed(planted, server, status):
     elsewhere = server()
-    first = server(lambda connection: connection.json({}, status, location=f"{elsewhere.url}/v1/messages"))
+    first = server(
+        lambda connection: connection.json({}, status, location=f"{elsewhere.url}/v1/messages")
+    )
     consent.allow(first.url, key=True)
-    worker.measure(config_of(technique="streaming", endpoint=first.url, runs=1, warmup=0, knobs={"answer_tokens": 16}))
+    worker.measure(
+        config_of(
+            technique="streaming", endpoint=first.url, runs=1, warmup=0, knobs={"answer_tokens": 16}
+        )
+    )
     assert set(sent(first)) == {KEY} and elsewhere.asked == []
     calls = Store().frame("SELECT DISTINCT error_kind, http_status FROM calls")
     assert calls.values.tolist() == [["redirect", status]]
 
 
-def test_an_imported_run_repeats_only_where_the_user_agreed(planted, server, tmp_path, monkeypatch, capsys):
+def test_an_imported_run_repeats_only_where_the_user_agreed(
+    planted, server, tmp_path, monkeypatch, capsys
+):
     mine, hostile = server(), server()
     monkeypatch.setenv("ANTHROPIC_BASE_URL", mine.url)
     (tmp_path / "theirs").mkdir()
     path = tmp_path / "theirs" / "lab.duckdb"
-    asks = {"knobs": {"bodies": json.dumps([{"name": "a"}, {"name": "b", "endpoint": hostile.url}])}}
-    shown = foreign(path, "streaming", ("whole", "streamed"), hostile.url, {"endpoint": hostile.url})
-    hidden = foreign(path, "streaming", ("whole", "streamed"), "anthropic", {"endpoint": hostile.url, "db": str(tmp_path / "x.duckdb")})
+    asks = {
+        "knobs": {"bodies": json.dumps([{"name": "a"}, {"name": "b", "endpoint": hostile.url}])}
+    }
+    shown = foreign(
+        path, "streaming", ("whole", "streamed"), hostile.url, {"endpoint": hostile.url}
+    )
+    hidden = foreign(
+        path,
+        "streaming",
+        ("whole", "streamed"),
+        "anthropic",
+        {"endpoint": hostile.url, "db": str(tmp_path / "x.duckdb")},
+    )
     bodies = foreign(path, "ab", ("a", "b"), "anthropic", asks)
     assert Store().import_from(path).runs == 3
     for command in (["streaming", "--more", shown], ["ab", "--more", bodies]):
@@ -254,7 +369,9 @@ def test_an_imported_run_repeats_only_where_the_user_agreed(planted, server, tmp
         assert f"endpoints allow {hostile.url}" in capsys.readouterr().err
     assert main(["streaming", "--more", hidden, "--runs", "1"]) == 0 and set(sent(mine)) == {KEY}
     settings = {"config": {"technique": "streaming", "endpoint": hostile.url, "db": "x.duckdb"}}
-    more = verdict_card.more({"run_id": hidden, "endpoint": "anthropic", "seed": 7, "settings": settings}, 1)
+    more = verdict_card.more(
+        {"run_id": hidden, "endpoint": "anthropic", "seed": 7, "settings": settings}, 1
+    )
     assert (more.endpoint, more.db) == ("anthropic", None)
     app = opened("pages/1_Streaming.py", run=shown)
     app.button(key="more-blocks").click().run()
@@ -273,16 +390,28 @@ def foreign(path: Path, technique: str, arms: tuple[str, str], endpoint: str, co
         "quick": False, "lab_version": "0.1.0",
     }  # fmt: skip
     with duckdb.connect(str(path)) as database:
-        database.execute("UPDATE runs SET settings = ?, endpoint = ? WHERE run_id = ?", [json.dumps(settings), endpoint, run_id])
-        database.execute("UPDATE trials SET arm = if(arm = 'cached', ?, ?) WHERE run_id = ?", [arms[1], arms[0], run_id])
+        database.execute(
+            "UPDATE runs SET settings = ?, endpoint = ? WHERE run_id = ?",
+            [json.dumps(settings), endpoint, run_id],
+        )
+        database.execute(
+            "UPDATE trials SET arm = if(arm = 'cached', ?, ?) WHERE run_id = ?",
+            [arms[1], arms[0], run_id],
+        )
     return run_id
 
 
 def test_a_link_asks_and_then_goes_to_exactly_that_address(planted, server):
     linked = server()
     app = opened("pages/1_Streaming.py", endpoint=linked.url)
-    assert linked.url.removeprefix("http://") in app.warning[0].value.replace("\\", "") and linked.asked == []
-    assert buttons(app) == [f"allow-key-{linked.url}", f"allow-{linked.url}"] and "run-button" not in [button.key for button in app.button]
+    assert (
+        linked.url.removeprefix("http://") in app.warning[0].value.replace("\\", "")
+        and linked.asked == []
+    )
+    assert buttons(app) == [
+        f"allow-key-{linked.url}",
+        f"allow-{linked.url}",
+    ] and "run-button" not in [button.key for button in app.button]
     app.button(key=f"allow-{linked.url}").click().run()
     assert not app.warning and app.session_state["endpoint"] == linked.url
     app.number_input(key="blocks").set_value(1)
@@ -290,15 +419,25 @@ def test_a_link_asks_and_then_goes_to_exactly_that_address(planted, server):
     while processes.running():
         pause_s(0.05)
     assert set(sent(linked)) == {keys.PLACEHOLDER}
-    assert Store().frame("SELECT endpoint, status FROM runs").values.tolist() == [[linked.url, "finished"]]
+    assert Store().frame("SELECT endpoint, status FROM runs").values.tolist() == [
+        [linked.url, "finished"]
+    ]
 
 
 def test_a_pasted_body_asks_on_the_page(planted, server):
     stranger = server()
     app = opened("pages/6_Your_requests.py")
-    body = {"name": "b", "max_tokens": 16, "messages": [{"role": "user", "content": "Hello"}], "endpoint": stranger.url}
+    body = {
+        "name": "b",
+        "max_tokens": 16,
+        "messages": [{"role": "user", "content": "Hello"}],
+        "endpoint": stranger.url,
+    }
     app.text_area(key="body-1").set_value(json.dumps(body)).run()
-    assert app.button(key="run-button").disabled and buttons(app) == [f"allow-key-{stranger.url}", f"allow-{stranger.url}"]
+    assert app.button(key="run-button").disabled and buttons(app) == [
+        f"allow-key-{stranger.url}",
+        f"allow-{stranger.url}",
+    ]
     assert stranger.asked == []
     app.button(key=f"allow-key-{stranger.url}").click().run()
     assert not app.button(key="run-button").disabled and consent.stored() == {stranger.url: True}
@@ -310,18 +449,22 @@ def test_nothing_else_of_the_environment_is_sent(planted, server, monkeypatch):
     consent.allow(chosen.url, key=True)
     monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", "token-that-belongs-elsewhere")
     monkeypatch.setenv(
-        "ANTHROPIC_CUSTOM_HEADERS", "X-Gateway: header-that-belongs-elsewhere\nAuthorization: Bearer header-that-belongs-elsewhere"
+        "ANTHROPIC_CUSTOM_HEADERS",
+        "X-Gateway: header-that-belongs-elsewhere\nAuthorization: Bearer header-that-belongs-elsewhere",
     )
     for with_key in (True, False):
         consent.allow(chosen.url, key=with_key)
         assert main(["streaming", "--endpoint", chosen.url, *QUICK, "--json"]) == 0
     assert "belongs-elsewhere" not in repr(chosen.asked) and received(chosen) == [True]
     assert sent(chosen) == [KEY] * 2 + [keys.PLACEHOLDER] * 2
-    own = server()
-    monkeypatch.setenv("ANTHROPIC_BASE_URL", own.url)
+    own_server = server()
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", own_server.url)
     monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", "X-Gateway: header-of-the-gateway")
     assert main(["streaming", "--endpoint", "anthropic", *QUICK, "--json"]) == 0
-    assert "header-of-the-gateway" in repr(own.asked) and scrub.text("it said header-of-the-gateway") == "it said [key]"
+    assert (
+        "header-of-the-gateway" in repr(own_server.asked)
+        and scrub.text("it said header-of-the-gateway") == "it said [key]"
+    )
 
 
 def test_a_key_belongs_to_the_origin_that_the_settings_give_it(planted, server, monkeypatch):
@@ -331,9 +474,17 @@ def test_a_key_belongs_to_the_origin_that_the_settings_give_it(planted, server, 
         f'[endpoints.mine]\nbase_url = "{configured.url}"\napi_key = "key-of-mine-000000"\n[keys]\n"{table.url}" = "key-of-table-00000"\n'
     )
     urls = (gateway.url, configured.url, "mine", table.url, f"{gateway.url}/other/v1")
-    chosen = (OTHER_KEY, "key-of-mine-000000", "key-of-mine-000000", "key-of-table-00000", OTHER_KEY)
+    chosen = (
+        OTHER_KEY,
+        "key-of-mine-000000",
+        "key-of-mine-000000",
+        "key-of-table-00000",
+        OTHER_KEY,
+    )
     assert tuple(registry.find(url).api_key for url in urls) == chosen
-    assert registry.find("anthropic").api_key == registry.find("http://127.0.0.1:9/v1").api_key == KEY
+    assert (
+        registry.find("anthropic").api_key == registry.find("http://127.0.0.1:9/v1").api_key == KEY
+    )
     with pytest.raises(consent.ConsentNeeded):
         registry.find("http://localhost:9")
     monkeypatch.setenv("LAB_API_KEYS", "no JSON")
@@ -349,19 +500,41 @@ def test_a_consent_is_one_private_file_and_can_be_taken_back(planted, capsys):
     assert main(["endpoints", "allow", "http://b.example:8080", "--no-key"]) == 0
     assert consent.stored() == {"https://a.example": True, "http://b.example:8080": False}
     assert stat.S_IMODE((planted / "settings" / "consents.json").stat().st_mode) == 0o600
-    assert (registry.find("https://a.example/team").api_key, registry.find("http://b.example:8080").api_key) == (KEY, keys.PLACEHOLDER)
+    assert (
+        registry.find("https://a.example/team").api_key,
+        registry.find("http://b.example:8080").api_key,
+    ) == (KEY, keys.PLACEHOLDER)
     capsys.readouterr()
     assert main(["endpoints", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["allowed"] == [{"url": "http://b.example:8080", "key": False}, {"url": "https://a.example", "key": True}]
-    assert main(["endpoints"]) == 0 and "https://a.example   with your key" in capsys.readouterr().out
-    assert main(["endpoints", "forget", "https://a.example"]) == 0 and list(consent.stored()) == ["http://b.example:8080"]
-    assert main(["endpoints", "allow", "http://far.example"]) == 0 and "cross the network readable" in capsys.readouterr().out
+    assert told["allowed"] == [
+        {"url": "http://b.example:8080", "key": False},
+        {"url": "https://a.example", "key": True},
+    ]
+    assert (
+        main(["endpoints"]) == 0 and "https://a.example   with your key" in capsys.readouterr().out
+    )
+    assert main(["endpoints", "forget", "https://a.example"]) == 0 and list(consent.stored()) == [
+        "http://b.example:8080"
+    ]
+    assert (
+        main(["endpoints", "allow", "http://far.example"]) == 0
+        and "cross the network readable" in capsys.readouterr().out
+    )
     assert main(["endpoints", "allow"]) == 2
 
 
 @pytest.mark.parametrize(
-    "broken", ["", "[]", "null", "[[", '{"https://a.example": true}', '{"https://a.example": {"key": "yes"}}', "[" * 100_000]
+    "broken",
+    [
+        "",
+        "[]",
+        "null",
+        "[[",
+        '{"https://a.example": true}',
+        '{"https://a.example": {"key": "yes"}}',
+        "[" * 100_000,
+    ],
 )
 def test_a_broken_file_of_consents_sends_no_key(planted, broken):
     (planted / "settings").mkdir()
@@ -381,7 +554,11 @@ def test_a_broken_file_of_consents_sends_no_key(planted, broken):
     ],
 )  # fmt: skip
 def test_an_address_that_could_hide_a_key_or_a_host_is_one_sentence(planted, capsys, wrong):
-    for command in (["endpoints", "test", wrong], ["endpoints", "allow", wrong], ["streaming", "--endpoint", wrong]):
+    for command in (
+        ["endpoints", "test", wrong],
+        ["endpoints", "allow", wrong],
+        ["streaming", "--endpoint", wrong],
+    ):
         assert main(command) == 2
         said = capsys.readouterr().err
         assert leaks(said.encode()) == [] and len(said.splitlines()) == 1 and len(said) < 600
@@ -389,23 +566,45 @@ def test_an_address_that_could_hide_a_key_or_a_host_is_one_sentence(planted, cap
 
 
 def test_one_address_written_in_several_ways_is_one_origin():
-    written = ("https://a.example", "HTTPS://A.Example:443/", "https://a.example/v1/", " https://a.example ")
+    written = (
+        "https://a.example",
+        "HTTPS://A.Example:443/",
+        "https://a.example/v1/",
+        " https://a.example ",
+    )
     assert {keys.origin(url) for url in written} == {"https://a.example"}
-    assert keys.origin("http://[::1]:8080/x") == "http://[::1]:8080" and keys.origin("https://a.example:80") == "https://a.example:80"
-    assert keys.origin("https://аpi.example") == "https://xn--pi-6kc.example"  # the first letter is Cyrillic
+    assert (
+        keys.origin("http://[::1]:8080/x") == "http://[::1]:8080"
+        and keys.origin("https://a.example:80") == "https://a.example:80"
+    )
+    assert (
+        keys.origin("https://аpi.example") == "https://xn--pi-6kc.example"
+    )  # the first letter is Cyrillic
 
 
 def test_the_estimate_names_every_address_and_refuses_what_nobody_agreed_to(planted, server):
     one, two = server(), server()
     consent.allow(one.url, key=True)
-    bodies = json.dumps([{"name": "a"}, {"name": "b", "endpoint": two.url}, {"name": "c", "endpoint": "http://127.0.0.1:9"}])
+    bodies = json.dumps(
+        [
+            {"name": "a"},
+            {"name": "b", "endpoint": two.url},
+            {"name": "c", "endpoint": "http://127.0.0.1:9"},
+        ]
+    )
     config = config_of(technique="ab", endpoint=one.url, runs=1, knobs={"bodies": bodies})
     assert estimate(config).asks == (two.url,) and two.url in estimate(config).refusals[0]
     consent.allow(two.url, key=False)
     expected = estimate(config)
-    assert expected.refusals == () and f"on {one.url} and {two.url} and http://127.0.0.1:9" in expected.text
+    assert (
+        expected.refusals == ()
+        and f"on {one.url} and {two.url} and http://127.0.0.1:9" in expected.text
+    )
     wrong = json.dumps([{"name": "a"}, {"name": "b", "endpoint": "local"}])
-    assert "keeps to one kind" in estimate(config.model_copy(update={"knobs": {"bodies": wrong}})).refusals[0]
+    assert (
+        "keeps to one kind"
+        in estimate(config.model_copy(update={"knobs": {"bodies": wrong}})).refusals[0]
+    )
     assert {asked.path for each in (one, two) for asked in each.asked} == {"/health"}
 
 
@@ -422,7 +621,9 @@ HEALTHS = {
 @pytest.mark.parametrize("health", HEALTHS)
 def test_whatever_a_foreign_server_answers_it_is_not_the_labs(server, health):
     foreign = server(lambda connection: connection.json(HEALTHS[health]))
-    assert own.kind_at(foreign.url) is None and [asked.path for asked in foreign.asked] == ["/health"]
+    assert own_server.kind_at(foreign.url) is None and [asked.path for asked in foreign.asked] == [
+        "/health"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -436,13 +637,19 @@ def test_whatever_a_foreign_server_answers_it_is_not_the_labs(server, health):
 )
 def test_a_foreign_server_holds_nobody_up(server, slow):
     began = now_ns()
-    assert own.kind_at(server(slow).url, 0.3) is None
+    assert own_server.kind_at(server(slow).url, 0.3) is None
     assert now_ns() - began < 3e9
-    assert own.kind_at("http://127.0.0.1:9") is None and own.kind_at("http://a.example") is None
+    assert (
+        own_server.kind_at("http://127.0.0.1:9") is None
+        and own_server.kind_at("http://a.example") is None
+    )
 
 
 def test_the_labs_own_server_is_known_by_its_card_alone_and_by_its_answer(simulated, planted):
-    assert own.kind_at(simulated.base_url) == "simulated" and own.card_at(simulated.base_url) is None
+    assert (
+        own_server.kind_at(simulated.base_url) == "simulated"
+        and own_server.card_at(simulated.base_url) is None
+    )
     with pytest.raises(consent.ConsentNeeded):
         registry.find(simulated.base_url)
     card = {"base_url": "http://127.0.0.1:9", "api_key": "key-of-the-card-0000", "pid": os.getpid()}
@@ -451,9 +658,9 @@ def test_the_labs_own_server_is_known_by_its_card_alone_and_by_its_answer(simula
     found = registry.find("http://127.0.0.1:9/v1")  # where nobody would answer
     assert (found.kind, found.api_key) == ("local", "key-of-the-card-0000")
     (planted / "runtime" / "local.json").write_text(json.dumps({**card, "pid": 2**22 + 1}))
-    assert own.card_at("http://127.0.0.1:9") is None
+    assert own_server.card_at("http://127.0.0.1:9") is None
     (planted / "runtime" / "local.json").write_text("[" * 100_000)
-    assert own.card_at("http://127.0.0.1:9") is None
+    assert own_server.card_at("http://127.0.0.1:9") is None
 
 
 async def test_a_client_holds_no_credential_but_its_own(planted, monkeypatch):

@@ -8,7 +8,16 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 LAB = sorted((ROOT / "lab").rglob("*.py"))
 PAGES = sorted([ROOT / "app.py", *(ROOT / "pages").rglob("*.py")])
-HTTP = ("anthropic", "httpx", "httpx2", "requests", "urllib.request", "urllib3", "aiohttp", "http.client")
+HTTP = (
+    "anthropic",
+    "httpx",
+    "httpx2",
+    "requests",
+    "urllib.request",
+    "urllib3",
+    "aiohttp",
+    "http.client",
+)
 
 
 def imported(path: Path) -> set[str]:
@@ -22,7 +31,11 @@ def imported(path: Path) -> set[str]:
 
 
 def breaks(path: Path, *forbidden: str) -> list[str]:
-    return sorted(name for name in imported(path) if any(name == f or name.startswith(f + ".") for f in forbidden))
+    return sorted(
+        name
+        for name in imported(path)
+        if any(name == f or name.startswith(f + ".") for f in forbidden)
+    )
 
 
 def of(folder: str) -> list[Path]:
@@ -33,7 +46,19 @@ def of(folder: str) -> list[Path]:
     ("files", "forbidden"),
     [
         (LAB, ("streamlit", "pages")),
-        (of("lab/techniques"), ("lab.clock", "lab.endpoints", "lab.store", "lab.harness", "lab.instrumentation", "time", "duckdb", *HTTP)),
+        (
+            of("lab/techniques"),
+            (
+                "lab.clock",
+                "lab.endpoints",
+                "lab.store",
+                "lab.harness",
+                "lab.instrumentation",
+                "time",
+                "duckdb",
+                *HTTP,
+            ),
+        ),
         (of("lab/harness"), ("lab.store", "duckdb")),
         (of("lab/store"), ("lab.endpoints", "lab.techniques", "lab.harness", *HTTP)),
         (of("lab/figures"), ("duckdb", "lab.store", *HTTP)),
@@ -56,7 +81,11 @@ def test_only_clock_reads_a_clock_or_sleeps():
             for node in ast.walk(ast.parse(path.read_text()))
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
         ]
-        found = [f"{f.value.id}.{f.attr}" for f in calls if isinstance(f.value, ast.Name) and (f.value.id, f.attr) in CLOCKS]
+        found = [
+            f"{f.value.id}.{f.attr}"
+            for f in calls
+            if isinstance(f.value, ast.Name) and (f.value.id, f.attr) in CLOCKS
+        ]
         # snippets.py holds code for the user to take away: it runs without the lab.
         if path.name not in ("clock.py", "snippets.py") and (found or "time" in imported(path)):
             wrong[path.name] = found
@@ -64,4 +93,6 @@ def test_only_clock_reads_a_clock_or_sleeps():
 
 
 def test_techniques_are_short():
-    assert {p.name: n for p in of("lab/techniques") if (n := len(p.read_text().splitlines())) > 200} == {}
+    assert {
+        p.name: n for p in of("lab/techniques") if (n := len(p.read_text().splitlines())) > 200
+    } == {}

@@ -21,7 +21,9 @@ def asking(model, words="What is a tide?", most=4):
 
     async def agent(client, task):
         reply = await client.messages.create(
-            model=model, max_tokens=most, messages=[{"role": "user", "content": f"{task.prompt or words}"}]
+            model=model,
+            max_tokens=most,
+            messages=[{"role": "user", "content": f"{task.prompt or words}"}],
         )
         return reply.content[0].text
 
@@ -38,7 +40,9 @@ def lab(db, simulated, monkeypatch):
 
 def test_importing_lab_brings_nothing_heavy():
     code = "import lab, sys; print(sorted({'pandas', 'anthropic', 'duckdb', 'pydantic'} & set(sys.modules)), lab.Lab.__module__)"
-    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=paths.ROOT, check=True)
+    told = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=paths.ROOT, check=True
+    )
     assert told.stdout.strip() == "[] lab.library"
 
 
@@ -50,7 +54,11 @@ def test_a_stored_run_reads_as_frames_and_words(db):
     assert summary["ttft_ms"].tolist() == [904.5, 304.5]
     assert (summary.loc["cached", "change"], summary.loc["cached", "verdict"]) == (-600, "faster")
     assert result.verdict().headline.startswith("Cached is faster: TTFT −600 ms")
-    assert len(result.trials()) == len(result.calls()) == 16 and set(result.figures()) == {"waterfall", "distribution", "pairs"}
+    assert len(result.trials()) == len(result.calls()) == 16 and set(result.figures()) == {
+        "waterfall",
+        "distribution",
+        "pairs",
+    }
 
 
 def test_a_notebook_shows_the_verdict_and_escapes_names(db):
@@ -69,13 +77,20 @@ async def test_a_technique_is_measured_from_a_running_loop_in_another_process(la
 
 async def test_agents_of_ones_own_become_arms(lab):
     result = lab.compare(
-        {"old": asking("simulated-large"), "new": asking("simulated-small")}, tasks=["What is a tide?", "Name a colour."], runs=6, warmup=0
+        {"old": asking("simulated-large"), "new": asking("simulated-small")},
+        tasks=["What is a tide?", "Name a colour."],
+        runs=6,
+        warmup=0,
     )
     summary = result.summary()
     assert summary.index.tolist() == ["old", "new"] and summary.loc["new", "verdict"] == "faster"
     assert -200 < summary.loc["new", "change"] < -50
     calls = result.calls()
-    assert len(calls) == 12 and set(calls["model"]) == {"simulated-large", "simulated-small"} and calls["error_kind"].isna().all()
+    assert (
+        len(calls) == 12
+        and set(calls["model"]) == {"simulated-large", "simulated-small"}
+        and calls["error_kind"].isna().all()
+    )
     assert set(result.trials()["task_id"]) == {"task-1", "task-2"}
 
 
@@ -88,7 +103,12 @@ def test_an_agent_that_takes_three_arguments_gets_the_bench(lab):
             await bench.tool("weather", {"city": "Oslo"})
         return await asking(bench.models["small"])(client, task)
 
-    result = lab.compare({"plain": asking("simulated-small"), "tool": with_tool}, tasks=["Is it raining?"], runs=1, warmup=0)
+    result = lab.compare(
+        {"plain": asking("simulated-small"), "tool": with_tool},
+        tasks=["Is it raining?"],
+        runs=1,
+        warmup=0,
+    )
     spans = result.spans()
     assert spans["kind"].value_counts().to_dict() == {"trial": 2, "call": 2, "join": 1, "tool": 1}
     tool, join = (spans[spans["kind"] == kind].iloc[0] for kind in ("tool", "join"))
@@ -98,13 +118,19 @@ def test_an_agent_that_takes_three_arguments_gets_the_bench(lab):
 def test_a_streaming_agent_is_judged_by_its_wait_and_can_get_more_blocks(lab):
     async def streaming(client, task):
         async with client.messages.stream(
-            model="simulated-small", max_tokens=4, messages=[{"role": "user", "content": task.prompt}]
+            model="simulated-small",
+            max_tokens=4,
+            messages=[{"role": "user", "content": task.prompt}],
         ) as stream:
             return await stream.get_final_text()
 
     agents = {"whole": asking("simulated-small"), "streamed": streaming}
     first = lab.compare(agents, tasks=["What is a tide?"], runs=1, warmup=0, metric="wait_ms")
-    assert first.found.run["settings"]["headline"] == {"metric": "wait_ms", "technique": "agents", "arm": "streamed"}
+    assert first.found.run["settings"]["headline"] == {
+        "metric": "wait_ms",
+        "technique": "agents",
+        "arm": "streamed",
+    }
     processes.stop(first.run_id)  # what an interrupted cell leaves behind must not end the next one
     more = lab.compare(agents, runs=1, join_run=first.run_id)
     streamed = more.trials()[more.trials()["arm"] == "streamed"]
@@ -124,7 +150,9 @@ def test_an_agent_that_raises_says_so(lab):
     async def broken(client, task):
         raise ValueError("no such tool")
 
-    with pytest.raises(LabError, match="3 trials in a row failed: exception: ValueError: no such tool"):
+    with pytest.raises(
+        LabError, match="3 trials in a row failed: exception: ValueError: no such tool"
+    ):
         lab.compare({"a": broken, "b": broken}, tasks=["x"], runs=2, warmup=0)
 
 

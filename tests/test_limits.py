@@ -18,9 +18,10 @@ from lab.endpoints.client import open_client
 from lab.endpoints.registry import Endpoint
 from lab.harness.bench import Bench
 from lab.harness.session import Session
-from lab.instrumentation import messages, wire
-from lab.instrumentation.wire import OBSERVER
-from lab.model import LabError, Request, TrialRow, new_id
+from lab.instrumentation import parsing, stamps
+from lab.instrumentation.stamps import OBSERVER
+from lab.model import LabError, Request, new_id
+from lab.rows import TrialRow
 
 MB = 1_000_000
 MOST = 60 * MB
@@ -36,11 +37,15 @@ BODY = {"max_tokens": 8, "messages": [{"role": "user", "content": "Go."}]}
 
 
 def sse(*events) -> bytes:
-    return b"".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in events)
+    return b"".join(
+        f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in events
+    )
 
 
 def head(*lines: str, status: str = "200 OK", kind: str = "text/event-stream") -> bytes:
-    return "\r\n".join((f"HTTP/1.1 {status}", f"content-type: {kind}", "connection: close", *lines, "", "")).encode()
+    return "\r\n".join(
+        (f"HTTP/1.1 {status}", f"content-type: {kind}", "connection: close", *lines, "", "")
+    ).encode()
 
 
 def chunked(data: bytes) -> bytes:
@@ -65,7 +70,9 @@ class RawServer:
                 connection, _ = self.socket.accept()
             except OSError:
                 return
-            threading.Thread(target=self.answer, args=(connection, self.answers.pop(0)), daemon=True).start()
+            threading.Thread(
+                target=self.answer, args=(connection, self.answers.pop(0)), daemon=True
+            ).start()
 
     def answer(self, connection, answer):
         connection.settimeout(20)
@@ -109,13 +116,20 @@ def four_mb(monkeypatch):
 
 @pytest.fixture
 async def session(server):
-    session = Session(new_id(), Endpoint("raw", "live", server.url, "key", {"small": "m", "large": "m"}, "small"), True, 5)
+    session = Session(
+        new_id(),
+        Endpoint("raw", "live", server.url, "key", {"small": "m", "large": "m"}, "small"),
+        True,
+        5,
+    )
     yield session
     await session.close()
 
 
 def a_bench(session) -> Bench:
-    row = TrialRow(new_id(), session.run_id, session.id, "t", "a", 1, 0, 1, "measured", None, None, now_ns())
+    row = TrialRow(
+        new_id(), session.run_id, session.id, "t", "a", 1, 0, 1, "measured", None, None, now_ns()
+    )
     bench = Bench(session, row, "[trial 0000000000000000] ")
     OBSERVER.set(bench.observe)
     return bench
@@ -148,18 +162,27 @@ async def test_an_event_of_more_than_a_quarter_of_the_body_is_too_large(four_mb,
 
 
 async def test_an_endless_whole_answer_is_too_large(four_mb, session, server):
-    row = await row_of(session, server, endless(head(kind="application/json"), b'{"content": '), stream=False)
+    row = await row_of(
+        session, server, endless(head(kind="application/json"), b'{"content": '), stream=False
+    )
     assert (row.error_kind, row.error_text) == ("too_large", "the body is more than 4 MB")
 
 
 async def test_pieces_of_one_byte_are_counted(four_mb, monkeypatch, session, server):
     monkeypatch.setattr(limits, "CHUNKS", 2_000)
     row = await row_of(session, server, endless(head("transfer-encoding: chunked"), chunked(b"x")))
-    assert (row.error_kind, row.error_text) == ("too_large", "the answer came in more than 2,000 pieces")
+    assert (row.error_kind, row.error_text) == (
+        "too_large",
+        "the answer came in more than 2,000 pieces",
+    )
 
 
 async def test_chunk_headers_without_end_are_too_large(four_mb, session, server):
-    row = await row_of(session, server, endless(head("transfer-encoding: chunked"), b"1;" + b"e" * 50_000 + b"\r\nx\r\n"))
+    row = await row_of(
+        session,
+        server,
+        endless(head("transfer-encoding: chunked"), b"1;" + b"e" * 50_000 + b"\r\nx\r\n"),
+    )
     assert (row.error_kind, "chunk headers" in row.error_text) == ("too_large", True)
 
 
@@ -186,36 +209,61 @@ async def test_headers_without_end_are_too_large(session, server, first, again):
 
 
 @pytest.mark.parametrize(("status", "most"), [("200 OK", 4), ("400 Bad Request", 1)])
-async def test_a_small_body_that_unpacks_without_end_is_too_large(four_mb, session, server, status, most):
+async def test_a_small_body_that_unpacks_without_end_is_too_large(
+    four_mb, session, server, status, most
+):
     packed = gzip.compress(b" " * 40 * MB)
-    row = await row_of(session, server, head("content-encoding: gzip", f"content-length: {len(packed)}", status=status) + packed)
-    assert (row.error_kind, row.error_text) == ("too_large", f"the body unpacks to more than {most} MB")
+    row = await row_of(
+        session,
+        server,
+        head("content-encoding: gzip", f"content-length: {len(packed)}", status=status) + packed,
+    )
+    assert (row.error_kind, row.error_text) == (
+        "too_large",
+        f"the body unpacks to more than {most} MB",
+    )
     assert len(packed) < 50_000
 
 
 async def test_the_body_of_an_error_is_small(four_mb, session, server):
     row = await row_of(session, server, endless(head(status="500 Oh"), b"x"))
-    assert (row.error_kind, row.error_text, row.http_status) == ("too_large", "the body is more than 1 MB", 500)
+    assert (row.error_kind, row.error_text, row.http_status) == (
+        "too_large",
+        "the body is more than 1 MB",
+        500,
+    )
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "bare deflate"])
 async def test_a_compressed_answer_that_nobody_asked_for_is_read(session, server, coding):
     bare = zlib.compressobj(wbits=-15)
     data = sse(*GOOD)
-    packed = {"gzip": gzip.compress(data), "deflate": zlib.compress(data), "bare deflate": bare.compress(data) + bare.flush()}[coding]
-    row = await row_of(session, server, head(f"content-encoding: {coding.removeprefix('bare ')}") + packed)
+    packed = {
+        "gzip": gzip.compress(data),
+        "deflate": zlib.compress(data),
+        "bare deflate": bare.compress(data) + bare.flush(),
+    }[coding]
+    row = await row_of(
+        session, server, head(f"content-encoding: {coding.removeprefix('bare ')}") + packed
+    )
     assert (row.error_kind, row.output_tokens, row.stop_reason) == (None, 2, "end_turn")
 
 
 @pytest.mark.parametrize("coding", ["br", "zstd", "gzip, br", "wrong"])
 async def test_a_compression_that_the_lab_does_not_know_is_named(session, server, coding):
     row = await row_of(session, server, head(f"content-encoding: {coding}") + b"\x0b\x02\x80")
-    assert (row.error_kind, row.error_text, row.http_status) == ("malformed", f"compressed with {coding} though identity was asked", 200)
+    assert (row.error_kind, row.error_text, row.http_status) == (
+        "malformed",
+        f"compressed with {coding} though identity was asked",
+        200,
+    )
 
 
 async def test_broken_compression_is_malformed(session, server):
     row = await row_of(session, server, head("content-encoding: gzip") + b"no gzip at all")
-    assert row.error_kind == "malformed" and row.error_text.startswith("compressed with gzip though identity was asked, and broken")
+    assert row.error_kind == "malformed" and row.error_text.startswith(
+        "compressed with gzip though identity was asked, and broken"
+    )
 
 
 async def test_the_answers_of_one_trial_have_a_limit_together(four_mb, session, server):
@@ -225,7 +273,10 @@ async def test_the_answers_of_one_trial_have_a_limit_together(four_mb, session, 
     bench = a_bench(session)
     kinds = [(await bench.call(Request(BODY))).error_kind for _ in range(4)]
     assert kinds == [None, None, "too_large", "too_large"]
-    assert bench.finished().calls[-1].error_text == "the answers of one trial are longer than 8 MB together"
+    assert (
+        bench.finished().calls[-1].error_text
+        == "the answers of one trial are longer than 8 MB together"
+    )
 
 
 async def test_what_the_users_own_code_reads_has_the_same_limits(four_mb, server):
@@ -239,8 +290,15 @@ async def test_what_the_users_own_code_reads_has_the_same_limits(four_mb, server
 
 async def test_a_server_is_held_back_while_nobody_reads_and_nothing_is_lost(server):
     whole = b"".join(b"%08d" % n for n in range(2_000_000))
-    server.answers = [[head("content-length: 16000000"), *(whole[at : at + MB] for at in range(0, len(whole), MB))]]
-    stream = await wire.StampedBackend().connect_tcp("127.0.0.1", int(server.url.rpartition(":")[2]))
+    server.answers = [
+        [
+            head("content-length: 16000000"),
+            *(whole[at : at + MB] for at in range(0, len(whole), MB)),
+        ]
+    ]
+    stream = await stamps.StampedBackend().connect_tcp(
+        "127.0.0.1", int(server.url.rpartition(":")[2])
+    )
     await stream.write(b"GET / HTTP/1.1\r\n\r\n")
     while not stream.paused:
         await sleep_s(0.01)
@@ -264,25 +322,34 @@ def test_an_event_is_the_same_wherever_its_chunks_part_and_however_its_lines_end
         data = sse(*events).replace(b"\n", end)
         for cut in range(len(data)):
             parts = [(1, data[:cut]), (2, b""), (3, data[cut:])]
-            assert [event for _, _, event in messages.events(parts)] == events
-        assert [event for _, _, event in messages.events([(n, data[n : n + 1]) for n in range(len(data))])] == events
+            assert [event for _, _, event in parsing.events(parts)] == events
+        assert [
+            event
+            for _, _, event in parsing.events([(n, data[n : n + 1]) for n in range(len(data))])
+        ] == events
 
 
 @pytest.mark.parametrize("end", [b"\r\n\n", b"\n\r\n", b"\r\r\n", b"\n\r", b"\r\n\r"])
 def test_an_empty_line_may_be_of_mixed_ends(end):
     data = (b'data: {"type": "ping"}' + end) * 3
-    assert len([*messages.events([(0, data)])]) == len([*messages.events([(n, data[n : n + 1]) for n in range(len(data))])]) == 3
+    assert (
+        len([*parsing.events([(0, data)])])
+        == len([*parsing.events([(n, data[n : n + 1]) for n in range(len(data))])])
+        == 3
+    )
 
 
 def test_an_event_happened_when_the_byte_that_completed_it_came():
     for end in (b"\n", b"\r\n", b"\r"):
         data = sse({"type": "ping"}).replace(b"\n", end)
         due = len(data) - len(end)  # of a CRLF, the CR ends the line already
-        assert [at for at, _, _ in messages.events([(n, data[n : n + 1]) for n in range(len(data))])] == [due]
+        assert [
+            at for at, _, _ in parsing.events([(n, data[n : n + 1]) for n in range(len(data))])
+        ] == [due]
 
 
-def an_exchange(data: bytes, size: int) -> wire.Exchange:
-    exchange = wire.Exchange("/v1/messages", b"{}", 0)
+def an_exchange(data: bytes, size: int) -> stamps.Exchange:
+    exchange = stamps.Exchange("/v1/messages", b"{}", 0)
     exchange.status, exchange.headers = 200, {"content-type": "text/event-stream"}
     for at in range(0, len(data), size):
         exchange.chunks.append((at, data[at : at + size]))
@@ -297,9 +364,11 @@ def test_reading_an_event_takes_time_in_proportion_to_its_length():
         long = {**TEXT, "delta": {"type": "text_delta", "text": "x" * megabytes * MB}}
         exchange = an_exchange(sse(GOOD[0], long, *GOOD[2:]), 256)
         began = now_ns()
-        assert len(messages.read(exchange).text) == megabytes * MB
+        assert len(parsing.read(exchange).text) == megabytes * MB
         took[megabytes] = now_ns() - began
-    assert took[8] < 24 * took[1]  # in proportion it is 8 times as long; copying all that came before, 64 times
+    assert (
+        took[8] < 24 * took[1]
+    )  # in proportion it is 8 times as long; copying all that came before, 64 times
 
 
 async def test_a_trial_ends_with_its_last_answer_and_not_with_the_reading_of_it(session, server):
@@ -312,7 +381,7 @@ async def test_a_trial_ends_with_its_last_answer_and_not_with_the_reading_of_it(
     last = bench.calls[-1]
     again = an_exchange(head() + sse(GOOD[0], *[TEXT] * 30_000, *GOOD[2:]), 65536)
     began = now_ns()
-    messages.read(again)
+    parsing.read(again)
     took_ns = now_ns() - began
     assert reply.ok and len(reply.text) == 150_000
     assert 0 <= root.ended_ns - last.exchange.ended_ns < took_ns / 2
@@ -347,11 +416,16 @@ async def test_who_stops_while_a_long_answer_is_read_does_not_wait_for_it(sessio
 async def test_a_long_answer_to_the_users_own_code_is_read_beside_the_loop(session, server):
     server.answers = [head() + sse(GOOD[0], *[TEXT] * 20_000, *GOOD[2:])]
     bench = a_bench(session)
-    answer = await bench.client.post("/v1/messages", cast_to=httpx2.Response, body={**BODY, "model": "m", "stream": True})
+    answer = await bench.client.post(
+        "/v1/messages", cast_to=httpx2.Response, body={**BODY, "model": "m", "stream": True}
+    )
     assert answer.status_code == 200
     await bench.read_rest()
     assert bench.calls[0]._reading is not None and not bench.calls[0].exchange.open
-    assert (bench.finished().calls[0].error_kind, bench.calls[0].reading.usage["output_tokens"]) == (None, 2)
+    assert (
+        bench.finished().calls[0].error_kind,
+        bench.calls[0].reading.usage["output_tokens"],
+    ) == (None, 2)
 
 
 async def test_whether_to_try_again_is_known_without_reading_the_answer(session, server):
@@ -359,10 +433,16 @@ async def test_whether_to_try_again_is_known_without_reading_the_answer(session,
     server.answers = [busy, busy, head() + sse(*GOOD)]
     bench = a_bench(session)
     reply = await bench.call(Request(BODY))
-    assert reply.ok and [row.error_kind for row in bench.finished().calls] == ["http_429", "http_429", None]
+    assert reply.ok and [row.error_kind for row in bench.finished().calls] == [
+        "http_429",
+        "http_429",
+        None,
+    ]
 
 
-@pytest.mark.parametrize("rest", [b"0\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\nagain", head() + sse(*GOOD)])
+@pytest.mark.parametrize(
+    "rest", [b"0\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\nagain", head() + sse(*GOOD)]
+)
 async def test_what_a_server_sends_beyond_its_answer_is_nobody_elses_answer(session, server, rest):
     def kept():
         data = sse(*GOOD)
@@ -370,12 +450,18 @@ async def test_what_a_server_sends_beyond_its_answer_is_nobody_elses_answer(sess
         release.wait(10)
 
     release = threading.Event()
-    server.answers = [kept(), head() + sse(GOOD[0], {**TEXT, "delta": {"type": "text_delta", "text": "Mine."}}, *GOOD[2:])]
+    server.answers = [
+        kept(),
+        head()
+        + sse(GOOD[0], {**TEXT, "delta": {"type": "text_delta", "text": "Mine."}}, *GOOD[2:]),
+    ]
     bench = a_bench(session)
     replies = [await bench.call(Request(BODY)) for _ in range(2)]
     release.set()
     assert [reply.text for reply in replies] == ["Tea. ", "Mine."]
-    assert [(row.error_kind, row.connection_reused) for row in bench.finished().calls] == [(None, False)] * 2
+    assert [(row.error_kind, row.connection_reused) for row in bench.finished().calls] == [
+        (None, False)
+    ] * 2
 
 
 # Words
@@ -389,22 +475,42 @@ async def test_what_a_server_sends_beyond_its_answer_is_nobody_elses_answer(sess
             "redirect",
             "status 307 to elsewhere.example; redirects are not followed",
         ),
-        (head("location: //[", status="302 Found"), "redirect", "status 302; redirects are not followed"),
+        (
+            head("location: //[", status="302 Found"),
+            "redirect",
+            "status 302; redirects are not followed",
+        ),
         (
             head(kind="text/html") + b"<html>Log in</html>",
             "malformed",
             "status 200 with an HTML page that is no JSON where a message belongs",
         ),
-        (head(kind="application/json"), "malformed", "status 200 with an empty body where a message belongs"),
-        (head(status="204 No Content"), "malformed", "not a Messages API's answer: a stream without any event"),
+        (
+            head(kind="application/json"),
+            "malformed",
+            "status 200 with an empty body where a message belongs",
+        ),
+        (
+            head(status="204 No Content"),
+            "malformed",
+            "not a Messages API's answer: a stream without any event",
+        ),
         (
             head(kind="text/plain") + b"hello",
             "malformed",
             "status 200 with a body of type text/plain that is no JSON where a message belongs",
         ),
         (head(), "malformed", "not a Messages API's answer: a stream without any event"),
-        (head(kind="application/json") + b'{"content": [{"type"', "truncated", "the answer is not a whole message"),
-        (head(kind="application/json") + b'{"content": "x"}', "malformed", "not a Messages API's answer: JSON without a list of content"),
+        (
+            head(kind="application/json") + b'{"content": [{"type"',
+            "truncated",
+            "the answer is not a whole message",
+        ),
+        (
+            head(kind="application/json") + b'{"content": "x"}',
+            "malformed",
+            "not a Messages API's answer: JSON without a list of content",
+        ),
         (b"SSH-2.0-OpenSSH\r\n\r\n", "malformed", None),
         (b"", "disconnected", None),
         (head("content-length: 9", kind="application/json") + b"{", "disconnected", None),
@@ -416,21 +522,27 @@ async def test_what_is_no_answer_gets_an_honest_word(session, server, answer, ki
 
 
 async def test_an_error_text_is_cut(session, server):
-    body = json.dumps({"type": "error", "error": {"type": "t" * 9_000, "message": "m" * 900_000}}).encode()
+    body = json.dumps(
+        {"type": "error", "error": {"type": "t" * 9_000, "message": "m" * 900_000}}
+    ).encode()
     row = await row_of(session, server, head(status="400 Bad", kind="application/json") + body)
     assert (len(row.error_kind), len(row.error_text)) == (200, 500)
 
 
-@pytest.mark.parametrize("raised", [httpx2.ReadTimeout("x"), httpx2.WriteTimeout("x"), TimeoutError(), OSError()])
+@pytest.mark.parametrize(
+    "raised", [httpx2.ReadTimeout("x"), httpx2.WriteTimeout("x"), TimeoutError(), OSError()]
+)
 def test_a_timeout_is_a_timeout_whoever_raises_it(raised):
     kind = "exception" if type(raised) is OSError else "timeout"
     wrapped = RuntimeError("a library's own")
     wrapped.__cause__ = raised
-    assert messages.failure_words(raised)[0] == kind and messages.failure_words(wrapped)[0] == kind
+    assert parsing.failure_words(raised)[0] == kind and parsing.failure_words(wrapped)[0] == kind
 
 
 async def test_silence_is_a_timeout(server):
-    session = Session(new_id(), Endpoint("raw", "live", server.url, "key", {"small": "m"}, "small"), True, 0.2)
+    session = Session(
+        new_id(), Endpoint("raw", "live", server.url, "key", {"small": "m"}, "small"), True, 0.2
+    )
 
     def silent():
         yield head() + sse(GOOD[0])

@@ -7,12 +7,18 @@ import pytest
 
 from lab.clock import sleep_s
 
-ASK = {"model": "simulated-small", "max_tokens": 5, "messages": [{"role": "user", "content": "Say something."}]}
+ASK = {
+    "model": "simulated-small",
+    "max_tokens": 5,
+    "messages": [{"role": "user", "content": "Say something."}],
+}
 
 
 @pytest.fixture
 async def batches(simulated):
-    async with anthropic.AsyncAnthropic(base_url=simulated.base_url, api_key=simulated.api_key, max_retries=0, timeout=20) as client:
+    async with anthropic.AsyncAnthropic(
+        base_url=simulated.base_url, api_key=simulated.api_key, max_retries=0, timeout=20
+    ) as client:
         yield client.messages.batches
 
 
@@ -35,7 +41,11 @@ async def test_a_batch_of_ten_is_answered_by_custom_id(simulated, batches):
     simulated.knobs(gap_ms=20)
     names = [f"n{i}" for i in range(10)]
     batch = await batches.create(requests=requests(*names))
-    assert (batch.processing_status, batch.request_counts.processing, batch.results_url) == ("in_progress", 10, None)
+    assert (batch.processing_status, batch.request_counts.processing, batch.results_url) == (
+        "in_progress",
+        10,
+        None,
+    )
     with pytest.raises(anthropic.BadRequestError, match="cancel it first"):
         await batches.delete(batch.id)
     batch = await ended(batches, batch)
@@ -43,7 +53,11 @@ async def test_a_batch_of_ten_is_answered_by_custom_id(simulated, batches):
     results = await outcomes(batches, batch)
     assert set(results) == set(names)
     for result in results.values():
-        assert (result.message.stop_reason, result.message.usage.output_tokens, result.message.usage.service_tier) == (
+        assert (
+            result.message.stop_reason,
+            result.message.usage.output_tokens,
+            result.message.usage.service_tier,
+        ) == (
             "max_tokens",
             5,
             "batch",
@@ -55,24 +69,38 @@ async def test_a_batch_of_ten_is_answered_by_custom_id(simulated, batches):
 
 
 async def test_a_wrong_request_is_its_own_result_and_spoils_no_other(simulated, batches):
-    wrong = [*requests("model", model="gpt"), *requests("stream", stream=True), *requests("warm", max_tokens=0), *requests("fine")]
+    wrong = [
+        *requests("model", model="gpt"),
+        *requests("stream", stream=True),
+        *requests("warm", max_tokens=0),
+        *requests("fine"),
+    ]
     results = await outcomes(batches, await ended(batches, await batches.create(requests=wrong)))
     assert {name: result.type for name, result in results.items()} == {
         "model": "errored", "stream": "errored", "warm": "errored", "fine": "succeeded"
     }  # fmt: skip
-    assert results["model"].error.error.type == "not_found_error" and "stream" in results["stream"].error.error.message
+    assert (
+        results["model"].error.error.type == "not_found_error"
+        and "stream" in results["stream"].error.error.message
+    )
 
 
 async def test_a_cancelled_batch_begins_no_more(simulated, batches):
     simulated.knobs(gap_ms=60, jitter=0, tail=0)
-    batch = await batches.cancel((await batches.create(requests=requests(*[f"n{i}" for i in range(40)]))).id)
+    batch = await batches.cancel(
+        (await batches.create(requests=requests(*[f"n{i}" for i in range(40)]))).id
+    )
     assert batch.processing_status == "canceling" and batch.cancel_initiated_at
     counts = (await ended(batches, batch)).request_counts
-    assert counts.canceled >= 36 and counts.canceled + counts.succeeded == 40  # four are answered at a time
+    assert (
+        counts.canceled >= 36 and counts.canceled + counts.succeeded == 40
+    )  # four are answered at a time
 
 
 async def test_the_newest_batch_is_listed_first_a_page_at_a_time(batches):
-    ids = [(await ended(batches, await batches.create(requests=requests("a")))).id for _ in range(3)]
+    ids = [
+        (await ended(batches, await batches.create(requests=requests("a")))).id for _ in range(3)
+    ]
     assert [batch.id async for batch in batches.list(limit=2)] == ids[::-1]
     page = await batches.list(limit=1, after_id=ids[2])
     assert [batch.id for batch in page.data] == [ids[1]] and page.has_more
@@ -87,9 +115,13 @@ async def test_a_batch_that_cannot_be_told_apart_is_refused_at_once(batches, wro
 async def test_a_batch_waits_while_a_measurement_has_the_server(simulated, batches):
     simulated.knobs(gap_ms=30, jitter=0, tail=0)
     batch = await batches.create(requests=requests(*[f"n{i}" for i in range(12)]))
-    lease = simulated.ask("POST", "/lease", json={"holder": "a run", "pid": os.getpid(), "seconds": 30})["lease"]
+    lease = simulated.ask(
+        "POST", "/lease", json={"holder": "a run", "pid": os.getpid(), "seconds": 30}
+    )["lease"]
     leased = {"x-lab-lease": lease}
-    await sleep_s(1.2)  # twelve in fours, 150 ms each, are done in half a second where nobody holds the server
+    await sleep_s(
+        1.2
+    )  # twelve in fours, 150 ms each, are done in half a second where nobody holds the server
     waiting = await batches.retrieve(batch.id, extra_headers=leased)
     simulated.ask("DELETE", "/lease", json={"lease": lease})
     assert waiting.processing_status == "in_progress"
@@ -98,7 +130,9 @@ async def test_a_batch_waits_while_a_measurement_has_the_server(simulated, batch
 
 @pytest.mark.model
 async def test_the_embedded_model_takes_no_batches_and_says_who_does(local_server):
-    async with anthropic.AsyncAnthropic(base_url=local_server.base_url, api_key=local_server.api_key, max_retries=0) as client:
+    async with anthropic.AsyncAnthropic(
+        base_url=local_server.base_url, api_key=local_server.api_key, max_retries=0
+    ) as client:
         assert not (await client.models.retrieve("smollm2-135m")).capabilities.batch.supported
         with pytest.raises(anthropic.NotFoundError, match="serve --simulated"):
             await client.messages.batches.create(requests=requests("a"))

@@ -6,7 +6,7 @@ import anthropic
 import pytest
 
 from lab.local.ledger import Ledger
-from lab.local.wire import Body
+from lab.local.messages_api import Body
 
 MODEL = "simulated-small"
 FIVE, HOUR = {"type": "ephemeral"}, {"type": "ephemeral", "ttl": "1h"}
@@ -14,16 +14,28 @@ FIVE, HOUR = {"type": "ephemeral"}, {"type": "ephemeral", "ttl": "1h"}
 
 @pytest.fixture
 async def client(simulated):
-    async with anthropic.AsyncAnthropic(base_url=simulated.base_url, api_key=simulated.api_key, max_retries=0, timeout=20) as client:
+    async with anthropic.AsyncAnthropic(
+        base_url=simulated.base_url, api_key=simulated.api_key, max_retries=0, timeout=20
+    ) as client:
         yield client
 
 
 def text(tokens: int, letter: str = "p", mark: dict | None = None) -> dict:
-    return {"type": "text", "text": letter * 4 * tokens, **({"cache_control": mark} if mark else {})}
+    return {
+        "type": "text",
+        "text": letter * 4 * tokens,
+        **({"cache_control": mark} if mark else {}),
+    }
 
 
 def ask(*system: dict, question: str = "q" * 40, **more) -> dict:
-    return {"model": MODEL, "max_tokens": 4, "system": list(system), "messages": [{"role": "user", "content": question}], **more}
+    return {
+        "model": MODEL,
+        "max_tokens": 4,
+        "system": list(system),
+        "messages": [{"role": "user", "content": question}],
+        **more,
+    }
 
 
 async def counts(client, body) -> tuple[int, int, int]:
@@ -59,7 +71,10 @@ async def test_the_longest_prefix_wins_and_only_the_rest_is_written(client):
 
 async def test_writes_are_split_by_ttl(client):
     usage = (await client.messages.create(**ask(text(300, mark=HOUR), text(100, "b", FIVE)))).usage
-    assert (usage.cache_creation.ephemeral_1h_input_tokens, usage.cache_creation.ephemeral_5m_input_tokens) == (300, 100)
+    assert (
+        usage.cache_creation.ephemeral_1h_input_tokens,
+        usage.cache_creation.ephemeral_5m_input_tokens,
+    ) == (300, 100)
     assert usage.cache_creation_input_tokens == 400
 
 
@@ -69,13 +84,19 @@ async def test_a_fifth_breakpoint_and_a_short_ttl_before_a_long_one_are_refused(
     with pytest.raises(anthropic.BadRequestError, match="ttl"):
         await counts(client, ask(text(300, mark=FIVE), text(100, "b", HOUR)))
     with pytest.raises(anthropic.BadRequestError, match="Found 5"):
-        await counts(client, ask(*[text(100, letter, FIVE) for letter in "abcd"], cache_control=FIVE))
+        await counts(
+            client, ask(*[text(100, letter, FIVE) for letter in "abcd"], cache_control=FIVE)
+        )
 
 
 async def test_top_level_cache_control_marks_the_last_block(client):
     assert await counts(client, ask(text(300), cache_control=FIVE)) == (0, 310, 0)
     assert await counts(client, ask(text(300), cache_control=FIVE)) == (0, 0, 310)
-    assert await counts(client, ask(text(300), question="other", cache_control=FIVE)) == (0, 302, 0)  # a varying last block never hits
+    assert await counts(client, ask(text(300), question="other", cache_control=FIVE)) == (
+        0,
+        302,
+        0,
+    )  # a varying last block never hits
 
 
 async def test_a_breakpoint_looks_twenty_blocks_back_and_no_further(client):
@@ -84,17 +105,29 @@ async def test_a_breakpoint_looks_twenty_blocks_back_and_no_further(client):
         return {"model": MODEL, "max_tokens": 1, "messages": [{"role": "user", "content": many}]}
 
     assert await counts(client, conversation(20)) == (0, 400, 0)
-    assert await counts(client, conversation(39)) == (0, 380, 400)  # block 20 is the twentieth from block 39, itself counted
+    assert await counts(client, conversation(39)) == (
+        0,
+        380,
+        400,
+    )  # block 20 is the twentieth from block 39, itself counted
     assert (await counts(client, conversation(60)))[2] == 0
 
 
 async def test_tools_come_before_system_before_messages(client):
-    tool = {"name": "t", "description": "d" * 1200, "input_schema": {"type": "object", "properties": {}}}
+    tool = {
+        "name": "t",
+        "description": "d" * 1200,
+        "input_schema": {"type": "object", "properties": {}},
+    }
     marked = {**tool, "cache_control": FIVE}
     first = await counts(client, ask(text(10), tools=[marked], tool_choice={"type": "none"}))
     assert first[1] > 300 and first[2] == 0
-    assert (await counts(client, ask(text(10, "o"), tools=[marked], tool_choice={"type": "auto"})))[2] == first[1]
-    assert (await counts(client, ask(text(10), tools=[{**marked, "description": "e" * 1200}])))[2] == 0
+    assert (await counts(client, ask(text(10, "o"), tools=[marked], tool_choice={"type": "auto"})))[
+        2
+    ] == first[1]
+    assert (await counts(client, ask(text(10), tools=[{**marked, "description": "e" * 1200}])))[
+        2
+    ] == 0
 
 
 async def test_parallel_first_requests_all_miss_and_later_ones_all_hit(simulated, client):
@@ -117,7 +150,11 @@ async def test_an_entry_is_readable_once_the_first_response_has_begun(simulated,
 
 async def test_max_tokens_zero_writes_without_answering(client):
     message = await client.messages.create(**ask(text(600, mark=FIVE), max_tokens=0))
-    assert (message.content, message.stop_reason, message.usage.output_tokens) == ([], "max_tokens", 0)
+    assert (message.content, message.stop_reason, message.usage.output_tokens) == (
+        [],
+        "max_tokens",
+        0,
+    )
     assert await counts(client, ask(text(600, mark=FIVE))) == (10, 0, 600)
 
 
@@ -126,7 +163,9 @@ async def test_diagnostics_name_what_changed(client):
     since = {"previous_message_id": first.id}
     same = await client.messages.create(**ask(text(300, mark=FIVE)), diagnostics=since)
     changed = await client.messages.create(**ask(text(300, "x", FIVE)), diagnostics=since)
-    lost = await client.messages.create(**ask(text(300)), diagnostics={"previous_message_id": "msg_unknown"})
+    lost = await client.messages.create(
+        **ask(text(300)), diagnostics={"previous_message_id": "msg_unknown"}
+    )
     assert same.diagnostics is None
     assert changed.diagnostics.cache_miss_reason.type == "system_changed"
     assert lost.diagnostics.cache_miss_reason.type == "previous_message_not_found"
@@ -143,7 +182,12 @@ def test_the_ttl_runs_from_the_start_of_the_last_use():
         ledger.release(plan)
         return found
 
-    assert [read_at(minutes * minute) for minutes in (0, 4, 8, 13)] == [0, 300, 300, 0]  # 8 + 5 = 13: over
+    assert [read_at(minutes * minute) for minutes in (0, 4, 8, 13)] == [
+        0,
+        300,
+        300,
+        0,
+    ]  # 8 + 5 = 13: over
     assert read_at(14 * minute) == 300
 
 
@@ -173,22 +217,44 @@ def test_the_seed_ignores_the_nonce_the_breakpoints_and_the_delivery():
     assert one.seed() == two.seed() != other.seed()
 
 
-async def test_what_changes_the_models_work_loses_the_messages_and_to_state_a_default_loses_nothing(client):
+async def test_what_changes_the_models_work_loses_the_messages_and_to_state_a_default_loses_nothing(
+    client,
+):
     """270 tokens of a marked system before 300 of a marked turn: 570 are read where all is kept, 270 where the messages are lost."""
-    shape = {"format": {"type": "json_schema", "schema": {"type": "object", "properties": {"n": {"const": 1}}, "required": ["n"]}}}
+    shape = {
+        "format": {
+            "type": "json_schema",
+            "schema": {"type": "object", "properties": {"n": {"const": 1}}, "required": ["n"]},
+        }
+    }
 
     def body(**more):
         said = [{"role": "user", "content": [text(300, "t", FIVE)]}]
-        return {"model": MODEL, "max_tokens": 4, "system": [text(270, mark=FIVE)], "messages": said, **more}
+        return {
+            "model": MODEL,
+            "max_tokens": 4,
+            "system": [text(270, mark=FIVE)],
+            "messages": said,
+            **more,
+        }
 
     async def read(**more):
         return (await counts(client, body(**more)))[2]
 
     assert await counts(client, body()) == (0, 570, 0)
-    defaults = {"output_config": {"effort": "high"}, "speed": "standard", "thinking": {"type": "disabled"}, "tool_choice": {"type": "auto"}}
+    defaults = {
+        "output_config": {"effort": "high"},
+        "speed": "standard",
+        "thinking": {"type": "disabled"},
+        "tool_choice": {"type": "auto"},
+    }
     for name, value in defaults.items():
         assert await read(**{name: value}) == 570, name
-    changes = {"output_config": {"effort": "low"}, "thinking": {"type": "adaptive"}, "tool_choice": {"type": "none"}}
+    changes = {
+        "output_config": {"effort": "low"},
+        "thinking": {"type": "adaptive"},
+        "tool_choice": {"type": "none"},
+    }
     for name, value in changes.items():
         assert await read(**{name: value}) == 270, name
     assert await read(output_config=shape) == 270

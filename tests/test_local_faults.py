@@ -4,17 +4,25 @@ import anthropic
 import httpx2
 import pytest
 
-ASK = {"model": "simulated-small", "max_tokens": 20, "messages": [{"role": "user", "content": "Say something."}]}
+ASK = {
+    "model": "simulated-small",
+    "max_tokens": 20,
+    "messages": [{"role": "user", "content": "Say something."}],
+}
 
 
 @pytest.fixture
 def client(simulated):
-    with anthropic.Anthropic(base_url=simulated.base_url, api_key=simulated.api_key, max_retries=0, timeout=20) as client:
+    with anthropic.Anthropic(
+        base_url=simulated.base_url, api_key=simulated.api_key, max_retries=0, timeout=20
+    ) as client:
         yield client
 
 
 def fault(simulated, kind: str, **more) -> None:
-    simulated.plays(text=[5, 10, 15], texts=["a ", "b ", "c "], done=20, fault={"kind": kind, **more})
+    simulated.plays(
+        text=[5, 10, 15], texts=["a ", "b ", "c "], done=20, fault={"kind": kind, **more}
+    )
 
 
 @pytest.mark.parametrize(
@@ -47,7 +55,9 @@ def test_an_error_event_comes_after_the_pieces_before_it(simulated, client):
     with pytest.raises(anthropic.APIStatusError) as failed, client.messages.stream(**ASK) as stream:
         seen.extend(stream.text_stream)
     assert seen == [] or seen == ["a ", "b "]
-    assert failed.value.status_code == 200 and failed.value.body["error"]["type"] == "overloaded_error"
+    assert (
+        failed.value.status_code == 200 and failed.value.body["error"]["type"] == "overloaded_error"
+    )
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -55,7 +65,9 @@ def test_a_cut_connection_is_a_protocol_error(simulated, stream):
     fault(simulated, "cut", after=1)
     headers = {"x-api-key": simulated.api_key, "anthropic-version": "2026-10-21"}
     with pytest.raises(httpx2.RemoteProtocolError):
-        httpx2.post(f"{simulated.base_url}/v1/messages", json={**ASK, "stream": stream}, headers=headers)
+        httpx2.post(
+            f"{simulated.base_url}/v1/messages", json={**ASK, "stream": stream}, headers=headers
+        )
 
 
 def test_a_stall_lasts_until_the_client_gives_up(simulated):
@@ -65,7 +77,9 @@ def test_a_stall_lasts_until_the_client_gives_up(simulated):
     address = f"{simulated.base_url}/v1/messages"
     with (
         pytest.raises(httpx2.ReadTimeout),
-        httpx2.stream("POST", address, json={**ASK, "stream": True}, headers=headers, timeout=1.5) as reply,
+        httpx2.stream(
+            "POST", address, json={**ASK, "stream": True}, headers=headers, timeout=1.5
+        ) as reply,
     ):
         for line in reply.iter_lines():
             arrived += [line[7:]] if line.startswith("event: ") else []

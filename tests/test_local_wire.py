@@ -14,35 +14,61 @@ import pytest
 from lab.scenarios import tools
 
 MODEL = "simulated-small"
-ASK = {"model": MODEL, "max_tokens": 40, "messages": [{"role": "user", "content": "Say something."}]}
+ASK = {
+    "model": MODEL,
+    "max_tokens": 40,
+    "messages": [{"role": "user", "content": "Say something."}],
+}
 HEADERS = {"anthropic-version": "2026-10-21", "content-type": "application/json"}
 WEATHER = {
     "name": "weather",
     "description": "The weather of a city.",
     "input_schema": {
         "type": "object",
-        "properties": {"city": {"type": "string", "enum": ["Oslo"]}, "unit": {"const": "C"}, "days": {"type": "integer", "default": 3}},
+        "properties": {
+            "city": {"type": "string", "enum": ["Oslo"]},
+            "unit": {"const": "C"},
+            "days": {"type": "integer", "default": 3},
+        },
         "required": ["city"],
     },
 }
-TIME = {"name": "time", "input_schema": {"type": "object", "properties": {"zone": {"type": "string"}}, "required": ["zone"]}}
+TIME = {
+    "name": "time",
+    "input_schema": {
+        "type": "object",
+        "properties": {"zone": {"type": "string"}},
+        "required": ["zone"],
+    },
+}
 
 
 @pytest.fixture
 def client(simulated):
-    with anthropic.Anthropic(base_url=simulated.base_url, api_key=simulated.api_key, max_retries=0, timeout=20) as client:
+    with anthropic.Anthropic(
+        base_url=simulated.base_url, api_key=simulated.api_key, max_retries=0, timeout=20
+    ) as client:
         yield client
 
 
 def raw(simulated, body, **headers):
-    return httpx2.post(f"{simulated.base_url}/v1/messages", json=body, headers={"x-api-key": simulated.api_key, **HEADERS, **headers})
+    return httpx2.post(
+        f"{simulated.base_url}/v1/messages",
+        json=body,
+        headers={"x-api-key": simulated.api_key, **HEADERS, **headers},
+    )
 
 
 def test_a_whole_message_has_all_that_the_api_sends(client):
     message = client.messages.create(**ASK)
-    assert message.id.startswith("msg_01") and message.model == MODEL and message.role == "assistant"
+    assert (
+        message.id.startswith("msg_01") and message.model == MODEL and message.role == "assistant"
+    )
     assert [block.type for block in message.content] == ["text"]
-    assert (message.usage.input_tokens, message.usage.output_tokens) == (4, 40)  # 14 characters are 4 tokens of 4
+    assert (message.usage.input_tokens, message.usage.output_tokens) == (
+        4,
+        40,
+    )  # 14 characters are 4 tokens of 4
     assert message.usage.cache_creation.ephemeral_5m_input_tokens == 0
     assert message.stop_reason == "max_tokens"
     assert set(message.lab) == {"queue_ms", "prefill_ms", "decode_ms", "cached_tokens"}
@@ -66,7 +92,9 @@ def test_streamed_events_come_in_the_apis_order(simulated, client):
 
 
 async def test_the_async_sdk_assembles_the_same_text(simulated):
-    async with anthropic.AsyncAnthropic(base_url=simulated.base_url, api_key=simulated.api_key, max_retries=0) as client:
+    async with anthropic.AsyncAnthropic(
+        base_url=simulated.base_url, api_key=simulated.api_key, max_retries=0
+    ) as client:
         whole = await client.messages.create(**ASK)
         async with client.messages.stream(**ASK) as stream:
             pieces = [text async for text in stream.text_stream]
@@ -78,17 +106,30 @@ async def test_the_async_sdk_assembles_the_same_text(simulated):
 def test_a_ping_follows_the_first_block_start(simulated):
     simulated.plays(text=[1])
     lines = raw(simulated, {**ASK, "stream": True}).text.splitlines()
-    assert [line[7:] for line in lines if line.startswith("event: ")][:3] == ["message_start", "content_block_start", "ping"]
+    assert [line[7:] for line in lines if line.startswith("event: ")][:3] == [
+        "message_start",
+        "content_block_start",
+        "ping",
+    ]
     assert all(json.loads(line[6:])["type"] for line in lines if line.startswith("data: "))
 
 
 def test_auto_uses_each_tool_offered_where_all_are_asked_for_and_then_answers_in_text(client):
     first = client.messages.create(**ASK, tools=[WEATHER, TIME], extra_headers=tools.EVERY_TOOL)
-    assert [block.name for block in first.content] == ["weather", "time"] and first.stop_reason == "tool_use"
+    assert [block.name for block in first.content] == [
+        "weather",
+        "time",
+    ] and first.stop_reason == "tool_use"
     assert first.content[0].input == {"city": "Oslo", "unit": "C", "days": 3}
     assert len({block.id for block in first.content}) == 2
-    results = [{"type": "tool_result", "tool_use_id": block.id, "content": "12"} for block in first.content]
-    turns = [*ASK["messages"], {"role": "assistant", "content": first.content}, {"role": "user", "content": results}]
+    results = [
+        {"type": "tool_result", "tool_use_id": block.id, "content": "12"} for block in first.content
+    ]
+    turns = [
+        *ASK["messages"],
+        {"role": "assistant", "content": first.content},
+        {"role": "user", "content": results},
+    ]
     second = client.messages.create(**{**ASK, "messages": turns}, tools=[WEATHER, TIME])
     assert [block.type for block in second.content] == ["text"]
 
@@ -111,12 +152,22 @@ def test_streamed_tool_input_arrives_as_json_pieces(client):
     with client.messages.stream(**ASK, tools=[WEATHER]) as stream:
         pieces = [event.partial_json for event in stream if event.type == "input_json"]
         final = stream.get_final_message()
-    assert json.loads("".join(pieces)) == final.content[0].input == {"city": "Oslo", "unit": "C", "days": 3}
+    assert (
+        json.loads("".join(pieces))
+        == final.content[0].input
+        == {"city": "Oslo", "unit": "C", "days": 3}
+    )
 
 
 def test_structured_output_fits_its_schema(client):
-    form = {"type": "object", "properties": {"tier": {"type": "string", "enum": ["small", "large"]}}, "required": ["tier"]}
-    message = client.messages.create(**ASK, output_config={"format": {"type": "json_schema", "schema": form}})
+    form = {
+        "type": "object",
+        "properties": {"tier": {"type": "string", "enum": ["small", "large"]}},
+        "required": ["tier"],
+    }
+    message = client.messages.create(
+        **ASK, output_config={"format": {"type": "json_schema", "schema": form}}
+    )
     assert json.loads(message.content[0].text)["tier"] in ("small", "large")
 
 
@@ -124,16 +175,24 @@ def test_a_stop_sequence_ends_the_text_before_itself(simulated, client):
     simulated.knobs(text="echo")
     ask = {**ASK, "messages": [{"role": "user", "content": "one two STOP three"}]}
     message = client.messages.create(**ask, stop_sequences=["STOP"])
-    assert (message.content[0].text, message.stop_reason, message.stop_sequence) == ("one two ", "stop_sequence", "STOP")
+    assert (message.content[0].text, message.stop_reason, message.stop_sequence) == (
+        "one two ",
+        "stop_sequence",
+        "STOP",
+    )
 
 
 def test_hidden_thinking_shows_only_its_signature(client):
-    with client.messages.stream(**{**ASK, "max_tokens": 60}, thinking={"type": "adaptive"}) as stream:
+    with client.messages.stream(
+        **{**ASK, "max_tokens": 60}, thinking={"type": "adaptive"}
+    ) as stream:
         deltas = [event.delta.type for event in stream if event.type == "content_block_delta"]
         final = stream.get_final_message()
     assert deltas[0] == "signature_delta" and "thinking_delta" not in deltas
     assert [block.type for block in final.content] == ["thinking", "text"]
-    assert final.usage.output_tokens_details.thinking_tokens == 30 and final.usage.output_tokens == 60
+    assert (
+        final.usage.output_tokens_details.thinking_tokens == 30 and final.usage.output_tokens == 60
+    )
 
 
 def test_tokens_are_counted_as_they_are_billed(client):
@@ -155,10 +214,20 @@ def test_models_are_listed_and_found(client):
         ({"max_tokens": None}, "max_tokens"),
         ({"max_tokens": -1}, "max_tokens"),
         ({"messages": []}, "messages"),
-        ({"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]}, "messages.0.content.0"),
-        ({"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}, "prefill"),
         (
-            {"messages": [{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "x"}]}]},
+            {"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]},
+            "messages.0.content.0",
+        ),
+        (
+            {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]},
+            "prefill",
+        ),
+        (
+            {
+                "messages": [
+                    {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "x"}]}
+                ]
+            },
             "messages.0: unexpected `tool_use_id`",
         ),
         ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "tools.0"),
@@ -180,8 +249,15 @@ def test_what_is_not_supported_is_refused_by_name(simulated, change, field):
 
 
 def test_the_key_is_needed_by_either_header(simulated):
-    assert raw(simulated, ASK, **{"x-api-key": "wrong"}).json()["error"]["type"] == "authentication_error"
-    bearer = httpx2.post(f"{simulated.base_url}/v1/messages", json=ASK, headers={"authorization": f"Bearer {simulated.api_key}", **HEADERS})
+    assert (
+        raw(simulated, ASK, **{"x-api-key": "wrong"}).json()["error"]["type"]
+        == "authentication_error"
+    )
+    bearer = httpx2.post(
+        f"{simulated.base_url}/v1/messages",
+        json=ASK,
+        headers={"authorization": f"Bearer {simulated.api_key}", **HEADERS},
+    )
     assert bearer.status_code == 200
     assert httpx2.get(f"{simulated.base_url}/truth").status_code == 401
     assert httpx2.get(f"{simulated.base_url}/health").json()["kind"] == "simulated"
@@ -191,8 +267,16 @@ def test_one_connection_serves_streams_and_whole_replies(simulated):
     opened = []
     with httpx2.Client(headers={"x-api-key": simulated.api_key, **HEADERS}) as client:
         for stream in (True, False, True):
-            extensions = {"trace": lambda name, info: opened.append(name) if name == "connection.connect_tcp.complete" else None}
-            client.post(f"{simulated.base_url}/v1/messages", json={**ASK, "stream": stream}, extensions=extensions)
+            extensions = {
+                "trace": lambda name, info: (
+                    opened.append(name) if name == "connection.connect_tcp.complete" else None
+                )
+            }
+            client.post(
+                f"{simulated.base_url}/v1/messages",
+                json={**ASK, "stream": stream},
+                extensions=extensions,
+            )
     assert len(opened) == 1
 
 
@@ -202,9 +286,13 @@ def test_truth_tells_when_each_event_was_written(simulated, client):
         stream.until_done()
         request_id = stream.response.headers["request-id"]
     (truth,) = simulated.truth(request_id)
-    at = [(event["kind"], (event["at_ns"] - truth["received_ns"]) / 1e6) for event in truth["events"]]
+    at = [
+        (event["kind"], (event["at_ns"] - truth["received_ns"]) / 1e6) for event in truth["events"]
+    ]
     assert [kind for kind, _ in at if kind == "text_delta"] == ["text_delta"] * 2
-    for (_, ms), promised in zip([item for item in at if item[0] == "text_delta"], (30, 50), strict=True):
+    for (_, ms), promised in zip(
+        [item for item in at if item[0] == "text_delta"], (30, 50), strict=True
+    ):
         assert promised <= ms < promised + 1000
 
 
@@ -227,13 +315,17 @@ def test_a_wrong_knob_is_refused_and_changes_nothing(simulated):
 
 
 def test_a_lease_keeps_others_out_until_it_ends(simulated, client):
-    lease = simulated.ask("POST", "/lease", json={"holder": "a run", "pid": os.getpid(), "seconds": 30})["lease"]
+    lease = simulated.ask(
+        "POST", "/lease", json={"holder": "a run", "pid": os.getpid(), "seconds": 30}
+    )["lease"]
     with pytest.raises(anthropic.APIStatusError, match="a run") as refused:
         client.messages.create(**ASK)
     assert refused.value.status_code == 529
     assert client.messages.create(**ASK, extra_headers={"x-lab-lease": lease}).stop_reason
     with pytest.raises(Exception, match="holds the lease"):
-        simulated.ask("POST", "/lease", json={"holder": "another", "pid": os.getpid(), "seconds": 30})
+        simulated.ask(
+            "POST", "/lease", json={"holder": "another", "pid": os.getpid(), "seconds": 30}
+        )
     assert simulated.ask("POST", "/lease", json={"lease": lease})["lease"] == lease
     simulated.ask("DELETE", "/lease", json={"lease": lease})
     assert client.messages.create(**ASK).stop_reason

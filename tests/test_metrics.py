@@ -6,9 +6,10 @@ import pandas as pd
 import pytest
 
 from lab import clock
-from lab.model import CallRow, FinishedTrial, RunRow, SessionRow, SpanRow, TrialRow, new_id
+from lab.critical_path import critical_path, waited_for
+from lab.model import new_id
+from lab.rows import CallRow, FinishedTrial, RunRow, SessionRow, SpanRow, TrialRow
 from lab.store import queries
-from lab.store.spans import critical_path, waited_for
 from lab.store.store import Store
 
 RUN, SESSION = new_id(), new_id()
@@ -19,20 +20,63 @@ def ns(ms: float | None) -> int | None:
 
 
 def a_call(started: float = 0, role: str = "answer", **changes) -> CallRow:
-    row = CallRow(new_id(), "", RUN, SESSION, new_id(), role, 1, "simulated", "simulated-small", started_ns=ns(started))
+    row = CallRow(
+        new_id(),
+        "",
+        RUN,
+        SESSION,
+        new_id(),
+        role,
+        1,
+        "simulated",
+        "simulated-small",
+        started_ns=ns(started),
+    )
     for name, value in changes.items():
         if name in ("tokens", "read", "written", "out", "lag"):
-            column = {"tokens": "input_tokens", "read": "cache_read_tokens", "written": "cache_write_5m_tokens", "out": "output_tokens"}
+            column = {
+                "tokens": "input_tokens",
+                "read": "cache_read_tokens",
+                "written": "cache_write_5m_tokens",
+                "out": "output_tokens",
+            }
             setattr(row, column.get(name, "loop_lag_ns"), ns(value) if name == "lag" else value)
         elif name in ("error", "attempt", "cost", "reused"):
-            setattr(row, {"error": "error_kind", "cost": "cost_usd", "reused": "connection_reused"}.get(name, name), value)
+            setattr(
+                row,
+                {"error": "error_kind", "cost": "cost_usd", "reused": "connection_reused"}.get(
+                    name, name
+                ),
+                value,
+            )
         else:
             setattr(row, f"{name}_ns", ns(value))
     return row
 
 
-def a_trial(arm: str = "streamed", *calls: CallRow, started: float = 0, ended: float = 150, block: int = 0, **changes) -> FinishedTrial:
-    trial = TrialRow(new_id(), RUN, SESSION, "streaming", arm, block, 0, 1, "measured", "t", clock.utc_now(), ns(started), ns(ended))
+def a_trial(
+    arm: str = "streamed",
+    *calls: CallRow,
+    started: float = 0,
+    ended: float = 150,
+    block: int = 0,
+    **changes,
+) -> FinishedTrial:
+    trial = TrialRow(
+        new_id(),
+        RUN,
+        SESSION,
+        "streaming",
+        arm,
+        block,
+        0,
+        1,
+        "measured",
+        "t",
+        clock.utc_now(),
+        ns(started),
+        ns(ended),
+    )
     for name, value in changes.items():
         setattr(trial, name, value)
     for call in calls:
@@ -47,7 +91,20 @@ def store(db) -> Store:
         "baseline": {"technique": "streaming", "arm": "whole"},
         "headline": {"metric": "wait_ms", "technique": "streaming", "arm": "streamed"},
     }
-    store.write_run(RunRow(RUN, "streaming", "simulated", "simulated", {}, settings, 7, "running", True, clock.utc_now()))
+    store.write_run(
+        RunRow(
+            RUN,
+            "streaming",
+            "simulated",
+            "simulated",
+            {},
+            settings,
+            7,
+            "running",
+            True,
+            clock.utc_now(),
+        )
+    )
     store.write_session(SessionRow(SESSION, RUN, "w", "h", clock.utc_now(), "0.1.0", None, {}, {}))
     return store
 
@@ -57,9 +114,17 @@ def one(store: Store, view: str = "trial_metrics") -> pd.Series:
 
 
 def test_the_wait_of_a_stream_ends_with_its_first_text(store):
-    store.write_trials([a_trial("streamed", a_call(10, headers=40, first_text=90, last_token=140, ended=145))])
+    store.write_trials(
+        [a_trial("streamed", a_call(10, headers=40, first_text=90, last_token=140, ended=145))]
+    )
     trial = one(store)
-    assert (trial.headers_ms, trial.wait_ms, trial.ttft_ms, trial.last_token_ms, trial.total_ms) == (40, 90, 90, 140, 150)
+    assert (
+        trial.headers_ms,
+        trial.wait_ms,
+        trial.ttft_ms,
+        trial.last_token_ms,
+        trial.total_ms,
+    ) == (40, 90, 90, 140, 150)
     call = one(store, "call_metrics")
     assert (call.started_ms, call.headers_at_ms, call.ttft_ms, call.total_ms) == (10, 30, 80, 135)
 
@@ -71,7 +136,13 @@ def test_the_wait_of_a_whole_answer_ends_when_it_is_whole(store):
 
 
 def test_thinking_counts_as_a_token_but_not_as_visible_text(store):
-    store.write_trials([a_trial("streamed", a_call(0, first_thinking=20, first_text=90, last_token=140, ended=145))])
+    store.write_trials(
+        [
+            a_trial(
+                "streamed", a_call(0, first_thinking=20, first_text=90, last_token=140, ended=145)
+            )
+        ]
+    )
     assert (one(store).ttft_ms, one(store).wait_ms) == (20, 90)
 
 
@@ -82,38 +153,74 @@ def test_message_start_is_not_a_token(store):
 
 def test_a_retry_is_a_call_and_the_clock_keeps_running(store):
     failed = a_call(0, first_text=20, ended=30, error="overloaded_error")
-    store.write_trials([a_trial("streamed", failed, a_call(50, first_text=90, ended=145, attempt=2))])
+    store.write_trials(
+        [a_trial("streamed", failed, a_call(50, first_text=90, ended=145, attempt=2))]
+    )
     trial = one(store)
     assert (trial.wait_ms, trial.calls, trial.retries, trial.failed_calls) == (90, 2, 1, 1)
 
 
 def test_only_answers_end_the_wait(store):
-    calls = (a_call(0, "classify", first_text=20, ended=30), a_call(40, first_text=90, ended=140), a_call(95, first_text=110, ended=140))
+    calls = (
+        a_call(0, "classify", first_text=20, ended=30),
+        a_call(40, first_text=90, ended=140),
+        a_call(95, first_text=110, ended=140),
+    )
     store.write_trials([a_trial("streamed", *calls)])
     assert (one(store).wait_ms, one(store).calls) == (90, 3)
 
 
 def test_a_prime_is_outside_the_clock_and_inside_the_cost(store):
     prime = a_call(-500, "prime", first_text=-100, ended=-10, tokens=100, out=1, cost=0.25)
-    store.write_trials([a_trial("streamed", prime, a_call(0, first_text=90, ended=145, tokens=10, out=11, cost=0.5))])
+    store.write_trials(
+        [
+            a_trial(
+                "streamed", prime, a_call(0, first_text=90, ended=145, tokens=10, out=11, cost=0.5)
+            )
+        ]
+    )
     trial = one(store)
-    assert (trial.wait_ms, trial.calls, trial.prompt_tokens, trial.output_tokens, trial.cost_usd) == (90, 1, 10, 11, 0.75)
-    assert store.frame("SELECT started_ms FROM call_metrics WHERE role = 'prime'")["started_ms"].tolist() == [-500]
+    assert (
+        trial.wait_ms,
+        trial.calls,
+        trial.prompt_tokens,
+        trial.output_tokens,
+        trial.cost_usd,
+    ) == (90, 1, 10, 11, 0.75)
+    assert store.frame("SELECT started_ms FROM call_metrics WHERE role = 'prime'")[
+        "started_ms"
+    ].tolist() == [-500]
 
 
 def test_a_sum_with_an_unknown_price_is_unknown(store):
-    store.write_trials([a_trial("streamed", a_call(0, ended=10, tokens=9, cost=0.5), a_call(20, ended=30, tokens=9))])
+    store.write_trials(
+        [
+            a_trial(
+                "streamed", a_call(0, ended=10, tokens=9, cost=0.5), a_call(20, ended=30, tokens=9)
+            )
+        ]
+    )
     assert pd.isna(one(store).cost_usd)
 
 
 def test_a_refused_call_without_usage_cost_nothing(store):
     refused = a_call(0, ended=10, error="rate_limit_error")
-    store.write_trials([a_trial("streamed", refused, a_call(20, ended=30, tokens=9, cost=0.5, attempt=2))])
+    store.write_trials(
+        [a_trial("streamed", refused, a_call(20, ended=30, tokens=9, cost=0.5, attempt=2))]
+    )
     assert one(store).cost_usd == 0.5
 
 
 def test_the_gap_is_per_token_and_the_speed_of_the_whole_call(store):
-    store.write_trials([a_trial("streamed", a_call(0, first_text=100, last_token=200, ended=500, tokens=5, out=11), ended=1000)])
+    store.write_trials(
+        [
+            a_trial(
+                "streamed",
+                a_call(0, first_text=100, last_token=200, ended=500, tokens=5, out=11),
+                ended=1000,
+            )
+        ]
+    )
     call = one(store, "call_metrics")
     assert (call.gap_ms, call.tokens_per_s) == (10, 22)
     assert (one(store).gap_ms, one(store).tokens_per_s) == (10, 11)
@@ -127,29 +234,58 @@ def test_hidden_thinking_does_not_flatter_the_gap(store):
 
 
 def test_one_output_token_has_no_gap(store):
-    store.write_trials([a_trial("streamed", a_call(0, first_text=100, last_token=100, ended=101, tokens=5, out=1))])
+    store.write_trials(
+        [a_trial("streamed", a_call(0, first_text=100, last_token=100, ended=101, tokens=5, out=1))]
+    )
     assert pd.isna(one(store).gap_ms)
 
 
 @pytest.mark.parametrize(
     ("read", "written", "share", "seen"),
-    [(0, 0, 0.0, "none"), (0, 300, 0.0, "write"), (300, 0, 0.75, "read"), (300, 100, 0.6, "partial"), (None, None, 0.0, "none")],
+    [
+        (0, 0, 0.0, "none"),
+        (0, 300, 0.0, "write"),
+        (300, 0, 0.75, "read"),
+        (300, 100, 0.6, "partial"),
+        (None, None, 0.0, "none"),
+    ],
 )
 def test_the_cached_share_is_of_the_whole_prompt(store, read, written, share, seen):
-    store.write_trials([a_trial("streamed", a_call(0, ended=10, tokens=100, read=read, written=written))])
+    store.write_trials(
+        [a_trial("streamed", a_call(0, ended=10, tokens=100, read=read, written=written))]
+    )
     assert (one(store).cached_share, one(store).observed_cache) == (share, seen)
-    assert (one(store, "call_metrics").cached_share, one(store, "call_metrics").observed_cache) == (share, seen)
+    assert (one(store, "call_metrics").cached_share, one(store, "call_metrics").observed_cache) == (
+        share,
+        seen,
+    )
 
 
 def test_the_cached_share_never_passes_one(store):
-    store.write_trials([a_trial("streamed", a_call(0, ended=10, tokens=0, read=5000, written=0), a_call(20, ended=30, tokens=None))])
+    store.write_trials(
+        [
+            a_trial(
+                "streamed",
+                a_call(0, ended=10, tokens=0, read=5000, written=0),
+                a_call(20, ended=30, tokens=None),
+            )
+        ]
+    )
     assert one(store).cached_share == 1
 
 
 def test_connection_phases_are_durations(store):
-    store.write_trials([a_trial("streamed", a_call(0, dns=1, connected=4, tls=9, sent=11, ended=50), ended=60)])
+    store.write_trials(
+        [a_trial("streamed", a_call(0, dns=1, connected=4, tls=9, sent=11, ended=50), ended=60)]
+    )
     call = one(store, "call_metrics")
-    assert (call.dns_ms, call.connect_ms, call.tls_ms, call.send_ms, call.sent_at_ms) == (1, 3, 5, 2, 11)
+    assert (call.dns_ms, call.connect_ms, call.tls_ms, call.send_ms, call.sent_at_ms) == (
+        1,
+        3,
+        5,
+        2,
+        11,
+    )
 
 
 def test_pairs_are_of_one_block_and_mismatches_are_left_out(store):
@@ -164,9 +300,9 @@ def test_pairs_are_of_one_block_and_mismatches_are_left_out(store):
         ]
     )
     pairs = queries.pairs(store, RUN, "wait_ms")
-    assert pairs[["block", "arm", "baseline", "value", "baseline_value", "difference", "ratio"]].values.tolist() == [
-        [0, "streamed", "whole", 60, 100, -40, 0.6]
-    ]
+    assert pairs[
+        ["block", "arm", "baseline", "value", "baseline_value", "difference", "ratio"]
+    ].values.tolist() == [[0, "streamed", "whole", 60, 100, -40, 0.6]]
     counts = queries.arm_counts(store, RUN).set_index("arm")
     assert counts.loc["streamed", ["n", "failed", "mismatched"]].tolist() == [1, 0, 1]
     assert counts.loc["whole", "n"] == 2
@@ -175,7 +311,12 @@ def test_pairs_are_of_one_block_and_mismatches_are_left_out(store):
 def test_sessions_are_never_crossed(store):
     other = new_id()
     store.write_session(SessionRow(other, RUN, "w", "h", clock.utc_now(), "0.1.0", None, {}, {}))
-    store.write_trials([a_trial("whole", a_call(0, ended=100)), a_trial("streamed", a_call(0, first_text=60, ended=100), session_id=other)])
+    store.write_trials(
+        [
+            a_trial("whole", a_call(0, ended=100)),
+            a_trial("streamed", a_call(0, first_text=60, ended=100), session_id=other),
+        ]
+    )
     assert queries.pairs(store, RUN).empty
 
 
@@ -185,8 +326,15 @@ def test_an_arm_of_a_block_that_another_session_repeated_counts_once(store):
     store.write_session(SessionRow(other, RUN, "w", "h", clock.utc_now(), "0.1.0", None, {}, {}))
     store.write_trials([a_trial("whole", a_call(0, ended=100))])
     again = {"session_id": other, "attempt": 2}
-    store.write_trials([a_trial("whole", a_call(0, ended=90), **again), a_trial("streamed", a_call(0, first_text=60, ended=90), **again)])
-    counted = store.frame("SELECT arm, n, p50 FROM arm_summary WHERE metric = 'wait_ms' ORDER BY arm").values.tolist()
+    store.write_trials(
+        [
+            a_trial("whole", a_call(0, ended=90), **again),
+            a_trial("streamed", a_call(0, first_text=60, ended=90), **again),
+        ]
+    )
+    counted = store.frame(
+        "SELECT arm, n, p50 FROM arm_summary WHERE metric = 'wait_ms' ORDER BY arm"
+    ).values.tolist()
     assert counted == [["streamed", 1, 60], ["whole", 1, 90]]
 
 
@@ -202,9 +350,20 @@ def test_a_repeated_trial_is_paired_once_by_its_last_attempt(store):
 
 
 def test_a_summary_interpolates_between_trials(store):
-    store.write_trials([a_trial("whole", a_call(0, ended=wait), block=block) for block, wait in enumerate((10, 20, 30, 40, 100))])
+    store.write_trials(
+        [
+            a_trial("whole", a_call(0, ended=wait), block=block)
+            for block, wait in enumerate((10, 20, 30, 40, 100))
+        ]
+    )
     summary = queries.arm_summary(store, RUN).set_index("metric").loc["wait_ms"]
-    assert (summary.n, summary.p50, summary["mean"], summary.low, summary.high) == (5, 30, 40, 10, 100)
+    assert (summary.n, summary.p50, summary["mean"], summary.low, summary.high) == (
+        5,
+        30,
+        40,
+        10,
+        100,
+    )
     assert summary.p95 == pytest.approx(88)  # 0.95 × 4 = 3.8: four fifths of the way from 40 to 100
 
 
@@ -223,23 +382,56 @@ def test_the_typical_trial_and_pair_are_the_nearest_to_the_median(store):
 
 def test_a_late_loop_and_an_unexpected_reconnect_are_the_clients_own(store):
     fine = [
-        a_trial("whole", a_call(ended=100, reused=True, lag=1), block=block, started=block * 200, ended=block * 200 + 150)
+        a_trial(
+            "whole",
+            a_call(ended=100, reused=True, lag=1),
+            block=block,
+            started=block * 200,
+            ended=block * 200 + 150,
+        )
         for block in (0, 1)
     ]
-    late = a_trial("whole", a_call(400, ended=500, reused=True, lag=6), block=2, started=400, ended=550)
-    reconnected = a_trial("whole", a_call(600, ended=700, reused=False, lag=1), block=3, started=600, ended=750)
+    late = a_trial(
+        "whole", a_call(400, ended=500, reused=True, lag=6), block=2, started=400, ended=550
+    )
+    reconnected = a_trial(
+        "whole", a_call(600, ended=700, reused=False, lag=1), block=3, started=600, ended=750
+    )
     store.write_trials([*fine, late, reconnected])
-    assert queries.trials(store, RUN).sort_values("block")["client_caused"].tolist() == [False, False, True, True]
+    assert queries.trials(store, RUN).sort_values("block")["client_caused"].tolist() == [
+        False,
+        False,
+        True,
+        True,
+    ]
 
 
 def test_drift_is_the_baseline_in_order_of_time(store):
-    store.write_trials([a_trial(arm, a_call(0, ended=100 + block), block=block) for block in range(3) for arm in ("whole", "streamed")])
-    assert queries.drift(store, RUN, "wait_ms")[["block", "value"]].values.tolist() == [[0, 100], [1, 101], [2, 102]]
+    store.write_trials(
+        [
+            a_trial(arm, a_call(0, ended=100 + block), block=block)
+            for block in range(3)
+            for arm in ("whole", "streamed")
+        ]
+    )
+    assert queries.drift(store, RUN, "wait_ms")[["block", "value"]].values.tolist() == [
+        [0, 100],
+        [1, 101],
+        [2, 102],
+    ]
 
 
 def test_history_has_one_row_for_each_arm_of_a_run(store):
-    store.write_trials([a_trial(arm, a_call(0, ended=100), block=block) for block in range(3) for arm in ("whole", "streamed")])
-    assert queries.history(store, "wait_ms")[["arm", "n", "p50", "is_baseline"]].values.tolist() == [
+    store.write_trials(
+        [
+            a_trial(arm, a_call(0, ended=100), block=block)
+            for block in range(3)
+            for arm in ("whole", "streamed")
+        ]
+    )
+    assert queries.history(store, "wait_ms")[
+        ["arm", "n", "p50", "is_baseline"]
+    ].values.tolist() == [
         ["streamed", 3, 100, False],
         ["whole", 3, 100, True],
     ]
@@ -287,6 +479,23 @@ def test_no_spans_no_path():
 
 def test_spans_are_read_with_milliseconds_from_the_start(store):
     finished = a_trial("whole", a_call(1000, ended=1100), started=1000, ended=1150)
-    finished.spans.append(SpanRow(new_id(), finished.trial.trial_id, RUN, SESSION, None, "trial", "whole", ns(1000), ns(1150)))
+    finished.spans.append(
+        SpanRow(
+            new_id(),
+            finished.trial.trial_id,
+            RUN,
+            SESSION,
+            None,
+            "trial",
+            "whole",
+            ns(1000),
+            ns(1150),
+        )
+    )
     store.write_trials([finished])
-    assert waited_for(queries.spans(store, finished.trial.trial_id)) == {"model": 0, "tool": 0, "join": 0, "own": 150}
+    assert waited_for(queries.spans(store, finished.trial.trial_id)) == {
+        "model": 0,
+        "tool": 0,
+        "join": 0,
+        "own": 150,
+    }

@@ -5,7 +5,9 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
+    ExportMetricsServiceResponse,
+)
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from lab import cli
@@ -62,7 +64,11 @@ def test_an_endpoint_that_is_none_is_named(recorded, monkeypatch, capsys, url, w
     monkeypatch.setenv("LAB_DB", str(store.path))
     assert cli.main(["trace", run_id]) == 2
     told = capsys.readouterr().err
-    assert words in told and "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" in told and len(told.splitlines()) == 1
+    assert (
+        words in told
+        and "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" in told
+        and len(told.splitlines()) == 1
+    )
     assert traces.send_if_configured(store, run_id).startswith("traces: not sent. OTEL_EXPORTER")
 
 
@@ -105,10 +111,14 @@ def test_points_of_metrics_that_were_left_out_are_counted(recorded, receiver, mo
     receiver.answers = {"/v1/metrics": left_out.SerializeToString()}
     sent = traces.send_run(*recorded, "otlp")
     assert len(sent.destinations) == 1
-    assert [line.partition(" left out ")[2] for line in sent.refused] == ["2 points of the metrics; the receiver said: nothing"]
+    assert [line.partition(" left out ")[2] for line in sent.refused] == [
+        "2 points of the metrics; the receiver said: nothing"
+    ]
 
 
-@pytest.mark.parametrize(("status", "kind"), [(302, "text/plain"), (200, "text/html; charset=utf-8")])
+@pytest.mark.parametrize(
+    ("status", "kind"), [(302, "text/plain"), (200, "text/html; charset=utf-8")]
+)
 def test_a_page_is_no_receiver(recorded, receiver, monkeypatch, status, kind):  # noqa: F811
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", receiver.url)
     receiver.status, receiver.kind, receiver.answer = status, kind, b"<html>Sign in</html>"
@@ -116,7 +126,9 @@ def test_a_page_is_no_receiver(recorded, receiver, monkeypatch, status, kind):  
     assert sent.destinations == () and f"HTTP {status}" in sent.refused[0]
 
 
-@pytest.mark.parametrize("variable", ["OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"])
+@pytest.mark.parametrize(
+    "variable", ["OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"]
+)
 def test_a_protocol_that_is_not_here_is_a_clear_no(recorded, monkeypatch, variable):
     monkeypatch.setenv(variable, "grpc")
     monkeypatch.setitem(sys.modules, GRPC_MODULE, None)
@@ -160,7 +172,9 @@ def grpc_receiver():
     server.stop(0).wait()
 
 
-def test_grpc_takes_traces_and_metrics_where_its_exporter_is_installed(recorded, grpc_receiver, monkeypatch):
+def test_grpc_takes_traces_and_metrics_where_its_exporter_is_installed(
+    recorded, grpc_receiver, monkeypatch
+):
     import grpc
 
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")

@@ -32,7 +32,11 @@ def lab(db, simulated, monkeypatch):
 @pytest.fixture
 def other(simulated_other):
     """The address and key of a server that the lab is not told of."""
-    return {"base_url": simulated_other["base_url"], "api_key": simulated_other["api_key"], "max_retries": 0}
+    return {
+        "base_url": simulated_other["base_url"],
+        "api_key": simulated_other["api_key"],
+        "max_retries": 0,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -96,11 +100,19 @@ async def reads_the_beginning(client, task):
 
 
 def test_a_plain_function_is_measured_on_the_loop_s_own_sockets(lab):
-    result = lab.compare({"whole": blocking, "streamed": blocking_stream}, tasks=["x"], runs=2, warmup=0, metric="wait_ms")
+    result = lab.compare(
+        {"whole": blocking, "streamed": blocking_stream},
+        tasks=["x"],
+        runs=2,
+        warmup=0,
+        metric="wait_ms",
+    )
     calls, trials = result.calls(), result.trials()
     assert len(calls) == 4 and calls["error_kind"].isna().all() and set(trials["outcome"]) == {"ok"}
     streamed = trials[trials["arm"] == "streamed"]
-    assert (streamed["wait_ms"] < streamed["total_ms"]).all() and calls["connection_reused"].tolist() == [False, True, True, True]
+    assert (streamed["wait_ms"] < streamed["total_ms"]).all() and calls[
+        "connection_reused"
+    ].tolist() == [False, True, True, True]
 
 
 def test_a_plain_function_runs_beside_the_loop_and_an_error_of_the_api_is_its_own(lab, simulated):
@@ -132,17 +144,33 @@ def test_a_plain_function_past_its_deadline_gets_nothing_more(lab, simulated):
 
     result = lab.measure(slow, tasks=["x"], runs=2, warmup=0, deadline_s=1)
     assert ended.wait(5)
-    assert result.trials()["error_kind"].fillna("ok").tolist() == ["deadline", "ok"] and len(result.calls()) == 2
+    assert (
+        result.trials()["error_kind"].fillna("ok").tolist() == ["deadline", "ok"]
+        and len(result.calls()) == 2
+    )
 
 
 def test_an_arm_without_a_call_fails_by_name_and_is_never_faster(lab, monkeypatch):
     monkeypatch.setattr(runner, "FAILURES_IN_A_ROW", 99)
-    odd = {"Never": never, "Forgets": forgets, "Unawaited": answers_unawaited, "Plain": plain_without_await, "Leaves": starts_and_leaves}
+    odd = {
+        "Never": never,
+        "Forgets": forgets,
+        "Unawaited": answers_unawaited,
+        "Plain": plain_without_await,
+        "Leaves": starts_and_leaves,
+    }
     with pytest.raises(LabError, match=r"Every trial of (\w+) failed \(2 of 2\): .*\1"):
         lab.compare({"asks": asks} | odd, tasks=["x"], runs=2, warmup=0)
     read = lab.read()
     failed = read.trials().query("arm != 'asks'")
-    assert read.found.run["status"] == "failed" and read.summary()["failed"].tolist() == [0, 2, 2, 2, 2, 2]
+    assert read.found.run["status"] == "failed" and read.summary()["failed"].tolist() == [
+        0,
+        2,
+        2,
+        2,
+        2,
+        2,
+    ]
     kinds = dict.fromkeys(odd, "not_awaited") | {"Never": "no_call"}
     assert dict(zip(failed["arm"], failed["error_kind"], strict=True)) == kinds
     assert all(arm in text for arm, text in zip(failed["arm"], failed["error_text"], strict=True))
@@ -150,8 +178,15 @@ def test_an_arm_without_a_call_fails_by_name_and_is_never_faster(lab, monkeypatc
 
 
 def test_an_arm_whose_calls_all_failed_is_not_faster_and_one_that_stops_reading_is_measured(lab):
-    with pytest.raises(LabError, match=r"Every trial of makes do failed \(2 of 2\): invalid_request_error"):
-        lab.compare({"asks": asks, "makes do": makes_do, "begins": reads_the_beginning}, tasks=["x"], runs=2, warmup=0)
+    with pytest.raises(
+        LabError, match=r"Every trial of makes do failed \(2 of 2\): invalid_request_error"
+    ):
+        lab.compare(
+            {"asks": asks, "makes do": makes_do, "begins": reads_the_beginning},
+            tasks=["x"],
+            runs=2,
+            warmup=0,
+        )
     assert lab.read().summary()["failed"].to_dict() == {"asks": 0, "makes do": 2, "begins": 0}
 
 
@@ -183,7 +218,9 @@ def own_httpx(other):
     async def agent(client, task):
         async with httpx.AsyncClient() as own:
             reply = await own.post(
-                f"{other['base_url']}/v1/messages", json=body(), headers={"x-api-key": other["api_key"], "anthropic-version": "2023-06-01"}
+                f"{other['base_url']}/v1/messages",
+                json=body(),
+                headers={"x-api-key": other["api_key"], "anthropic-version": "2023-06-01"},
             )
             return reply.json()["content"][0]["text"]
 
@@ -207,19 +244,37 @@ def own_and_ours(other):
 
 def test_a_client_that_the_lab_does_not_see_is_named(lab, other, monkeypatch):
     monkeypatch.setattr(runner, "FAILURES_IN_A_ROW", 99)
-    makers = {"SDK": own_async, "Blocking": own_blocking, "Pool": own_in_a_pool, "httpx": own_httpx, "Both": own_and_ours}
+    makers = {
+        "SDK": own_async,
+        "Blocking": own_blocking,
+        "Pool": own_in_a_pool,
+        "httpx": own_httpx,
+        "Both": own_and_ours,
+    }
     makers["Refused"] = own_that_is_refused
     words = r"1 call of \1 went past the lab's client \(1 to 127\.0\.0\.1\)"
     with pytest.raises(LabError, match=rf"Every trial of (\w+) failed \(1 of 1\): {words}"):
-        lab.compare({"asks": asks, **{name: maker(other) for name, maker in makers.items()}}, tasks=["x"], runs=1, warmup=0)
+        lab.compare(
+            {"asks": asks, **{name: maker(other) for name, maker in makers.items()}},
+            tasks=["x"],
+            runs=1,
+            warmup=0,
+        )
     failed = lab.read().trials().query("arm != 'asks'")
     assert set(failed["error_kind"]) == {"unseen_call"} and len(failed) == 6
-    assert all(f"1 call of {arm} went past" in text for arm, text in zip(failed["arm"], failed["error_text"], strict=True))
+    assert all(
+        f"1 call of {arm} went past" in text
+        for arm, text in zip(failed["arm"], failed["error_text"], strict=True)
+    )
 
 
 def test_copies_of_the_client_and_functions_bound_to_a_setting_are_seen(lab, other):
     async def copied(client, task, most):
-        return (await client.with_options(timeout=30).messages.create(**body(most=most))).content[0].text
+        return (
+            (await client.with_options(timeout=30).messages.create(**body(most=most)))
+            .content[0]
+            .text
+        )
 
     send = httpx2.AsyncClient.send
     result = lab.measure(functools.partial(copied, most=4), tasks=["x"], runs=1, warmup=0)

@@ -37,7 +37,9 @@ def chosen_run(app: AppTest) -> str:
 
 
 def well(app: AppTest) -> None:
-    assert not app.exception and not app.error, [(error.value, getattr(error, "stack_trace", "")) for error in (*app.exception, *app.error)]
+    assert not app.exception and not app.error, [
+        (error.value, getattr(error, "stack_trace", "")) for error in (*app.exception, *app.error)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +53,9 @@ def recorded(simulated_server, tmp_path_factory) -> tuple[Path, dict[str, str]]:
         patch.setenv("LAB_DB", str(path))
         for technique in all_techniques():
             given = {"service_ms": 20} if "service_ms" in technique.knobs.model_fields else {}
-            runs[technique.slug] = asyncio.run(measure(simulated_server, technique.slug, runs=1, seed=7, knobs=given)).run_id
+            runs[technique.slug] = asyncio.run(
+                measure(simulated_server, technique.slug, runs=1, seed=7, knobs=given)
+            ).run_id
     return path, runs
 
 
@@ -90,7 +94,9 @@ def test_a_page_says_where_its_run_was_measured_and_where_a_new_one_goes(stored)
 
 def test_home_sends_nothing_to_an_address_that_it_does_not_show(db, monkeypatch):
     asked = []
-    monkeypatch.setattr(processes, "start_run", lambda config: asked.append(config.endpoint) or new_id())
+    monkeypatch.setattr(
+        processes, "start_run", lambda config: asked.append(config.endpoint) or new_id()
+    )
     opened("app.py", endpoint="https://elsewhere.example").button(key="first-run").click().run()
     opened("app.py", endpoint="simulated").button(key="first-run").click().run()
     assert asked == ["local", "simulated"]
@@ -108,8 +114,16 @@ def test_without_a_key_trying_on_claude_says_how_to_set_one(stored):
 
 
 def test_with_a_key_trying_on_claude_starts_a_run_there(stored, simulated, tmp_path, monkeypatch):
-    given = {"LAB_IGNORE_KEYS": "", "ANTHROPIC_API_KEY": simulated.api_key, "ANTHROPIC_BASE_URL": simulated.base_url}
-    for name, value in {**given, "LAB_SECRETS": str(tmp_path / "none.toml"), "LAB_DB": str(tmp_path / "lab.duckdb")}.items():
+    given = {
+        "LAB_IGNORE_KEYS": "",
+        "ANTHROPIC_API_KEY": simulated.api_key,
+        "ANTHROPIC_BASE_URL": simulated.base_url,
+    }
+    for name, value in {
+        **given,
+        "LAB_SECRETS": str(tmp_path / "none.toml"),
+        "LAB_DB": str(tmp_path / "lab.duckdb"),
+    }.items():
         monkeypatch.setenv(name, value)
     asyncio.run(measure(simulated, "streaming", runs=1))
     app = opened(frame.page_of("streaming").path, endpoint="simulated")
@@ -130,7 +144,9 @@ def test_a_run_is_shared_as_one_file(stored):
 
 
 def test_every_technique_has_a_page():
-    assert [technique.slug for technique in all_techniques() if frame.page_of(technique.slug) is None] == []
+    assert [
+        technique.slug for technique in all_techniques() if frame.page_of(technique.slug) is None
+    ] == []
 
 
 def test_a_bad_knob_is_one_sentence(db):
@@ -149,4 +165,8 @@ def test_the_theme_has_the_palettes_colours():
             colours.surface,
             colours.ink,
         )
-        assert (seen["greenTextColor"], seen["redTextColor"], seen["orangeTextColor"]) == (colours.good, colours.bad, colours.warn)
+        assert (seen["greenTextColor"], seen["redTextColor"], seen["orangeTextColor"]) == (
+            colours.good,
+            colours.bad,
+            colours.warn,
+        )

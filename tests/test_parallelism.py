@@ -1,7 +1,7 @@
 """Work done at once takes as long as its slowest piece, and what it shares is found only when it is there."""
 
 from lab import findings
-from lab.store.spans import critical_path
+from lab.critical_path import critical_path
 from tests.measured import FAST, measure
 
 
@@ -21,22 +21,31 @@ async def test_four_tools_of_300_ms_take_one_tool_at_once_and_four_in_a_row(simu
 
 async def test_a_cap_of_two_runs_four_tools_in_two_waves(simulated, db):
     simulated.knobs(**FAST, prefill_ms_per_token=0.01)
-    found = await measure(simulated, "parallelism", runs=1, knobs={"service_ms": 100, "concurrency": 2})
+    found = await measure(
+        simulated, "parallelism", runs=1, knobs={"service_ms": 100, "concurrency": 2}
+    )
     (trial_id,) = found.arm("parallel tools")["trial_id"]
     assert 200 <= findings.fan_out(found.spans(trial_id))["took_ms"] < 400
 
 
 async def test_a_reply_with_fewer_tools_than_asked_is_shown_and_left_out(simulated, db):
     simulated.knobs(**FAST)
-    short = {"tools": [{"name": "weather", "input": {"place": "Lowmoor"}}], "stop_reason": "tool_use"}
+    short = {
+        "tools": [{"name": "weather", "input": {"place": "Lowmoor"}}],
+        "stop_reason": "tool_use",
+    }
     simulated.plays(short, {"text": [5], "done": 10}, short, {"text": [5], "done": 10})
     found = await measure(simulated, "parallelism", runs=1, knobs={"service_ms": 10})
     assert set(found.trials["outcome"]) == {"mismatch"}
 
 
-async def test_of_four_requests_over_one_prefix_only_those_after_the_first_token_find_it(simulated, db):
+async def test_of_four_requests_over_one_prefix_only_those_after_the_first_token_find_it(
+    simulated, db
+):
     simulated.knobs(**FAST, prefill_ms_per_token=0.05)
-    found = await measure(simulated, "parallelism", runs=1, knobs={"suite": "requests", "shared_prefix": True, "n": 4})
+    found = await measure(
+        simulated, "parallelism", runs=1, knobs={"suite": "requests", "shared_prefix": True, "n": 4}
+    )
     states = found.calls.groupby("arm")["observed_cache"].agg(sorted).to_dict()
     assert states["together"] == ["write"] * 4
     assert states["after the first token"] == ["read"] * 3 + ["write"]
@@ -46,7 +55,11 @@ async def test_of_four_requests_over_one_prefix_only_those_after_the_first_token
 
 async def test_both_tiers_are_measured_where_both_are_asked_for(simulated, db):
     simulated.knobs(**FAST)
-    found = await measure(simulated, "parallelism", runs=1, knobs={"suite": "requests", "tier": "both", "n": 2})
+    found = await measure(
+        simulated, "parallelism", runs=1, knobs={"suite": "requests", "tier": "both", "n": 2}
+    )
     used = found.calls.groupby("arm")["model"].agg(set).to_dict()
-    assert used["together"] == {"simulated-large"} and used["together, small"] == {"simulated-small"}
+    assert used["together"] == {"simulated-large"} and used["together, small"] == {
+        "simulated-small"
+    }
     assert set(findings.per_request(found.calls)["n"]) == {2}

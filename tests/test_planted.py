@@ -13,8 +13,18 @@ from lab.local.control import Control
 
 BLOCKS = 12
 STRICT = 0.999
-QUIET = {"network_ms": 0, "prefill_ms_per_token": 0, "read_ms_per_token": 0, "gap_ms": 1, "jitter": 0.05, "tail": 0, "answer_tokens": 3}
-ARMS = json.dumps([{"name": "a", "model": "simulated-large"}, {"name": "b", "model": "simulated-small"}])
+QUIET = {
+    "network_ms": 0,
+    "prefill_ms_per_token": 0,
+    "read_ms_per_token": 0,
+    "gap_ms": 1,
+    "jitter": 0.05,
+    "tail": 0,
+    "answer_tokens": 3,
+}
+ARMS = json.dumps(
+    [{"name": "a", "model": "simulated-large"}, {"name": "b", "model": "simulated-small"}]
+)
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +36,14 @@ def server():
 
 def measure(seed: int):
     run_id = processes.start_run(
-        config_of(technique="ab", endpoint="simulated", runs=BLOCKS, warmup=1, seed=seed, knobs={"bodies": ARMS, "answer_tokens": 16})
+        config_of(
+            technique="ab",
+            endpoint="simulated",
+            runs=BLOCKS,
+            warmup=1,
+            seed=seed,
+            knobs={"bodies": ARMS, "answer_tokens": 16},
+        )
     )
     offset, give_up = 0, clock.now_ns() + 180_000_000_000
     while clock.now_ns() < give_up:
@@ -45,16 +62,27 @@ def test_ten_planted_effects_come_back(server, db):
     found = []
     for seed, effect in enumerate(planted):
         server.reset()
-        server.knobs(**QUIET, seed=seed, models={"simulated-large": {"queue_ms": 60}, "simulated-small": {"queue_ms": 60 - effect}})
+        server.knobs(
+            **QUIET,
+            seed=seed,
+            models={
+                "simulated-large": {"queue_ms": 60},
+                "simulated-small": {"queue_ms": 60 - effect},
+            },
+        )
         found.append(measure(seed))
     differences = [one.pairs.loc[one.pairs.metric == one.headline, "difference"] for one in found]
     assert [len(one) for one in differences] == [BLOCKS] * 10
     intervals = [stats.hodges_lehmann(one, STRICT) for one in differences]
     held = [one.low <= -effect <= one.high for one, effect in zip(intervals, planted, strict=True)]
     assert sum(held) >= 9, list(zip(planted, intervals, strict=True))
-    errors = stats.hodges_lehmann(pd.concat([one + effect for one, effect in zip(differences, planted, strict=True)]), STRICT)
+    errors = stats.hodges_lehmann(
+        pd.concat([one + effect for one, effect in zip(differences, planted, strict=True)]), STRICT
+    )
     assert errors.low <= 0 <= errors.high and errors.half_width < 10
     assert [one.comparisons[0].verdict for one in found[8:]] == ["faster", "slower"]
     for one in found[:2]:
-        judged = stats.compare_run(one.pairs, one.counts, one.run["settings"]["headline"], settings={"level": STRICT})
+        judged = stats.compare_run(
+            one.pairs, one.counts, one.run["settings"]["headline"], settings={"level": STRICT}
+        )
         assert judged[0].verdict in ("no_difference", "not_enough_data")

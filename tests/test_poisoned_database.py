@@ -175,7 +175,11 @@ def test_every_page_opens(poisoned, path):
 def test_every_page_opens_on_a_poisoned_run(poisoned, poison):
     _, runs = poisoned
     page = frame.page_of(queries.run(Store(), runs[poison])["technique"])
-    failures = {"History": wrong(opened("pages/21_History.py", run=runs[poison]))} if poison in SHAPES else {}
+    failures = (
+        {"History": wrong(opened("pages/21_History.py", run=runs[poison]))}
+        if poison in SHAPES
+        else {}
+    )
     if page:
         app = opened(page.path, run=runs[poison])
         failures["first"] = wrong(app)
@@ -199,7 +203,10 @@ def test_the_good_run_is_whole_on_every_page(poisoned):
     assert wrong(app) == [] and not app.error
     assert any("Cached is faster" in words.value for words in app.markdown)
     assert any("the good one" in words.value for words in opened("app.py").caption)
-    assert "the good one" in opened("pages/21_History.py", run=good).dataframe[0].value["name"].tolist()
+    assert (
+        "the good one"
+        in opened("pages/21_History.py", run=good).dataframe[0].value["name"].tolist()
+    )
 
 
 # Commands
@@ -230,7 +237,13 @@ def unseen(text: str) -> set[str]:
 def test_runs_are_listed_all_of_them(poisoned, capsys):
     good, runs = poisoned
     code, out, _ = main(capsys, "runs", "--limit", "100")
-    assert code == 0 and good in out and "the good one" in out and all(run_id in out for run_id in runs.values()) and unseen(out) == set()
+    assert (
+        code == 0
+        and good in out
+        and "the good one" in out
+        and all(run_id in out for run_id in runs.values())
+        and unseen(out) == set()
+    )
     assert max(map(len, out.splitlines())) < 1000
     code, out, _ = main(capsys, "runs", "--limit", "100", "--json")
     assert code == 0 and len(strictly(out)["runs"]) == len(POISONS) + 1 and unseen(out) == set()
@@ -255,7 +268,9 @@ def test_every_command_answers_for_every_run(poisoned, poison, capsys, tmp_path)
         if command == "check" and codes[command] != 2:
             strictly(out)
     assert (codes["show"], codes["report"], codes["trace"]) == (0, 0, 0)
-    assert codes["resume"] == 2  # a run that has all its blocks is not resumed, and one that cannot be read says so
+    assert (
+        codes["resume"] == 2
+    )  # a run that has all its blocks is not resumed, and one that cannot be read says so
     assert strictly((tmp_path / f"{run_id}.json").read_text())["run_id"] == run_id
     if poison is None:
         assert codes["check"] == 0
@@ -272,4 +287,7 @@ def test_a_poisoned_database_that_is_imported_brings_its_good_run(poisoned, tmp_
     mine = Store(tmp_path / "mine.duckdb")
     imported = mine.import_from(paths.database())
     assert imported.runs >= 1 and imported.left_out > 0
-    assert queries.trials(mine, good)["total_ms"].tolist() == queries.trials(Store(), good)["total_ms"].tolist()
+    assert (
+        queries.trials(mine, good)["total_ms"].tolist()
+        == queries.trials(Store(), good)["total_ms"].tolist()
+    )

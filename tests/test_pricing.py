@@ -12,7 +12,9 @@ MILLION = 1_000_000
 
 
 def test_a_million_fresh_tokens_in_and_out_cost_what_the_list_says():
-    assert pricing.cost_usd("claude-sonnet-5-5", {"input_tokens": MILLION, "output_tokens": MILLION}, AUTUMN) == pytest.approx(2 + 10)
+    assert pricing.cost_usd(
+        "claude-sonnet-5-5", {"input_tokens": MILLION, "output_tokens": MILLION}, AUTUMN
+    ) == pytest.approx(2 + 10)
 
 
 def test_sonnet_reads_its_cache_for_half_since_the_seventh_of_october():
@@ -25,22 +27,32 @@ def test_a_long_prompt_reprices_every_token_of_haiku():
     """100,000 tokens of prompt are still short; one more, wherever it was read from, makes all of them five times as dear."""
     short = {"input_tokens": 50_000, "cache_read_input_tokens": 50_000, "output_tokens": 1000}
     long = {**short, "cache_creation_input_tokens": 1}
-    assert pricing.cost_usd("claude-haiku-5-5", short, AUTUMN) == pytest.approx(0.005 + 0.0005 + 0.0005)
-    assert pricing.cost_usd("claude-haiku-5-5", long, AUTUMN) == pytest.approx(0.025 + 0.0025 + 0.0025 + 0.625e-6)
+    assert pricing.cost_usd("claude-haiku-5-5", short, AUTUMN) == pytest.approx(
+        0.005 + 0.0005 + 0.0005
+    )
+    assert pricing.cost_usd("claude-haiku-5-5", long, AUTUMN) == pytest.approx(
+        0.025 + 0.0025 + 0.0025 + 0.625e-6
+    )
 
 
 def test_an_hour_of_cache_is_dearer_to_write_than_five_minutes():
     split = {"ephemeral_5m_input_tokens": MILLION, "ephemeral_1h_input_tokens": MILLION}
     usage = {"cache_creation_input_tokens": 2 * MILLION, "cache_creation": split}
     assert pricing.cost_usd("claude-sonnet-5", usage, AUTUMN) == pytest.approx(2.50 + 4.00)
-    assert pricing.cost_usd("claude-sonnet-5", {"cache_creation_input_tokens": MILLION}, AUTUMN) == pytest.approx(2.50)
+    assert pricing.cost_usd(
+        "claude-sonnet-5", {"cache_creation_input_tokens": MILLION}, AUTUMN
+    ) == pytest.approx(2.50)
 
 
 def test_batch_halves_fast_doubles_and_the_us_adds_a_tenth():
     usage = {"input_tokens": MILLION}
     assert pricing.cost_usd("claude-opus-5", usage, AUTUMN, batch=True) == pytest.approx(2.50)
-    assert pricing.cost_usd("claude-opus-5", {**usage, "speed": "fast"}, AUTUMN) == pytest.approx(10)
-    assert pricing.cost_usd("claude-opus-5", {**usage, "inference_geo": "us"}, AUTUMN) == pytest.approx(5.5)
+    assert pricing.cost_usd("claude-opus-5", {**usage, "speed": "fast"}, AUTUMN) == pytest.approx(
+        10
+    )
+    assert pricing.cost_usd(
+        "claude-opus-5", {**usage, "inference_geo": "us"}, AUTUMN
+    ) == pytest.approx(5.5)
     assert pricing.cost_usd("claude-sonnet-5", usage, AUTUMN, fast=True) is None
 
 
@@ -64,7 +76,9 @@ def test_the_simulated_model_has_a_price_only_when_the_user_sets_one(tmp_path, m
     rows = "[[prices]]\nmodel = 'simulated-small'\nfrom = 2020-01-01\ninput = 1\noutput = 2\nwrite_5m = 1.25\nwrite_1h = 2\nread = 0.1\n"
     (tmp_path / "mine.toml").write_text(rows)
     monkeypatch.setenv("LAB_PRICES", str(tmp_path / "mine.toml"))
-    assert pricing.cost_usd("simulated-small", {"output_tokens": MILLION}, AUTUMN) == pytest.approx(2)
+    assert pricing.cost_usd("simulated-small", {"output_tokens": MILLION}, AUTUMN) == pytest.approx(
+        2
+    )
 
 
 def test_a_budget_counts_a_model_without_a_price_at_the_dearest_listed_one():

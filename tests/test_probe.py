@@ -13,7 +13,7 @@ import pytest
 from bench.buffers import Buffer
 from bench.raw_server import Connection, RawServer, events, message, sse
 from lab.cli import main
-from lab.endpoints import modes, registry
+from lab.endpoints import caching_modes, registry
 
 
 @pytest.fixture(autouse=True)
@@ -64,10 +64,17 @@ class Model:
 
     def __call__(self, connection: Connection) -> None:
         if connection.asked.method != "POST":
-            return connection.json({"type": "error", "error": {"type": "not_found_error", "message": "no such page"}}, 404)
+            return connection.json(
+                {"type": "error", "error": {"type": "not_found_error", "message": "no such page"}},
+                404,
+            )
         asked = json.loads(connection.asked.body)
         usage = self.usage(asked)
-        return self.stream(connection, usage) if asked.get("stream") else connection.json(message(usage=usage))
+        return (
+            self.stream(connection, usage)
+            if asked.get("stream")
+            else connection.json(message(usage=usage))
+        )
 
     def stream(self, connection: Connection, usage: dict) -> None:
         start, opened, delta, _, _, *end = events(usage=usage)
@@ -92,7 +99,10 @@ class Replay(Model):
 
 def test_a_good_server_passes(server, probe):
     rows = probe(server(Model()).url)
-    assert rows["usage"][0] and rows["token counts"] == (True, "200 short words more are 200 tokens more")
+    assert rows["usage"][0] and rows["token counts"] == (
+        True,
+        "200 short words more are 200 tokens more",
+    )
     assert rows["streaming"][0] and rows["streaming"][1].startswith("12 pieces of text over ")
 
 
@@ -115,19 +125,26 @@ def test_counts_that_cannot_be_believed_are_named(server, probe):
     assert "do not follow the prompt" in probe(server(fixed).url)["token counts"][1]
     zeros = Model(usage=lambda asked: {"input_tokens": 0, "output_tokens": 0})
     assert probe(server(zeros).url)["usage"] == (False, probe(server(zeros).url)["usage"][1])
-    assert probe(server(zeros).url)["usage"][1].startswith("0 tokens in, 0 out: nothing can be told of costs here.")
+    assert probe(server(zeros).url)["usage"][1].startswith(
+        "0 tokens in, 0 out: nothing can be told of costs here."
+    )
 
 
 @pytest.mark.parametrize(
     ("cache", "mode", "supported"),
-    [({"written": 1, "read": 1}, "marked", True), ({"read": 1}, "itself", True), ({}, "none", False), ({"written": 1}, None, False)],
+    [
+        ({"written": 1, "read": 1}, "marked", True),
+        ({"read": 1}, "itself", True),
+        ({}, "none", False),
+        ({"written": 1}, None, False),
+    ],
 )
 def test_how_a_server_caches_is_found_and_kept(server, probe, cache, mode, supported):
     caching = server(Model(**cache))
     row = probe(caching.url)["caching"]
     assert row[0] is supported
     assert ("caches by itself" in row[1]) == (mode == "itself")
-    assert modes.caching_of(caching.url) == registry.find(caching.url).caching == mode
+    assert caching_modes.caching_of(caching.url) == registry.find(caching.url).caching == mode
 
 
 def test_what_is_read_and_counted_as_input_too_is_named(server, probe):
@@ -143,7 +160,11 @@ def reply(status: int, body: bytes = b"", kind: str = "text/html", **headers):
 
 
 def error(status: int, kind: str, words: str):
-    return reply(status, json.dumps({"type": "error", "error": {"type": kind, "message": words}}).encode(), "application/json")
+    return reply(
+        status,
+        json.dumps({"type": "error", "error": {"type": kind, "message": words}}).encode(),
+        "application/json",
+    )
 
 
 LOGIN = b"<!doctype html><html><head><title>Sign in</title></head></html>"
@@ -155,13 +176,22 @@ LOGIN = b"<!doctype html><html><head><title>Sign in</title></head></html>"
         (reply(200, LOGIN), ("HTML page", "Sign in", "Give the address of the API itself")),
         (reply(403, LOGIN), ("HTML page", "Sign in")),
         (reply(302, b"", location="https://sso.example/login?to=x"), ("Redirected", "sso.example")),
-        (reply(413, b"<html><title>413 Request Entity Too Large</title></html>"), ("client_max_body_size",)),
+        (
+            reply(413, b"<html><title>413 Request Entity Too Large</title></html>"),
+            ("client_max_body_size",),
+        ),
         (reply(404, b"404 page not found", "text/plain"), ("without, /v1/messages",)),
         (error(404, "not_found_error", "model: claude-haiku-5-5"), ("--model NAME",)),
         (error(401, "authentication_error", "no"), ("No key was sent", "LAB_API_KEYS")),
         (error(429, "rate_limit_error", "slow down"), ("Try again later", "slow down")),
-        (reply(502, b"<html><title>502 Bad Gateway</title></html>"), ("The server failed (status 502)",)),
-        (error(400, "invalid_request_error", "max_tokens: too few"), ("refused the request", "max_tokens: too few")),
+        (
+            reply(502, b"<html><title>502 Bad Gateway</title></html>"),
+            ("The server failed (status 502)",),
+        ),
+        (
+            error(400, "invalid_request_error", "max_tokens: too few"),
+            ("refused the request", "max_tokens: too few"),
+        ),
         (reply(200, b"{}", "application/json"), ("not the Messages API",)),
         (lambda connection: connection.reset(), ("hung up",)),
     ],
@@ -196,14 +226,26 @@ def test_a_wrong_path_is_mended_or_named(server, probe):
 
 
 def test_the_models_that_there_are_are_named(server, probe):
-    cards = {"data": [{"id": "small-one", "type": "model", "display_name": "s", "created_at": "2026-01-01T00:00:00Z"}], "has_more": False}
+    cards = {
+        "data": [
+            {
+                "id": "small-one",
+                "type": "model",
+                "display_name": "s",
+                "created_at": "2026-01-01T00:00:00Z",
+            }
+        ],
+        "has_more": False,
+    }
 
     def answer(connection: Connection) -> None:
         if connection.asked.path.startswith("/v1/models"):
             return connection.json(cards)
         return error(404, "not_found_error", "no such model")(connection)
 
-    assert probe(server(answer).url)["usage"][1].endswith("Name one that it has: --model NAME. It has small-one.")
+    assert probe(server(answer).url)["usage"][1].endswith(
+        "Name one that it has: --model NAME. It has small-one."
+    )
 
 
 def test_a_server_that_is_not_there_and_a_proxy_that_is_not(probe, monkeypatch):
@@ -212,16 +254,43 @@ def test_a_server_that_is_not_there_and_a_proxy_that_is_not(probe, monkeypatch):
     assert f"Nothing listens at 127.0.0.1:{port}." in probe(f"http://127.0.0.1:{port}")["usage"][1]
     monkeypatch.setenv("HTTP_PROXY", f"http://me:secret-word@127.0.0.1:{port}")
     seen = probe("http://gateway.example")["usage"][1]
-    assert f"The proxy 127.0.0.1:{port} of HTTP_PROXY" in seen and "NO_PROXY" in seen and "secret-word" not in seen
+    assert (
+        f"The proxy 127.0.0.1:{port} of HTTP_PROXY" in seen
+        and "NO_PROXY" in seen
+        and "secret-word" not in seen
+    )
 
 
 def test_a_private_authority_is_asked_for_and_then_believed(server, probe, tmp_path, monkeypatch):
     if not shutil.which("openssl"):
         pytest.skip("openssl makes the certificates of this test, and is not installed")
     authority = tmp_path / "authority.pem"
-    name = ("-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=critical,CA:TRUE")
-    command = ("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", *name)
-    subprocess.run([*command, "-keyout", tmp_path / "key.pem", "-out", authority], check=True, capture_output=True)
+    name = (
+        "-subj",
+        "/CN=localhost",
+        "-addext",
+        "subjectAltName=IP:127.0.0.1",
+        "-addext",
+        "basicConstraints=critical,CA:TRUE",
+    )
+    command = (
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-days",
+        "2",
+        *name,
+    )
+    subprocess.run(
+        [*command, "-keyout", tmp_path / "key.pem", "-out", authority],
+        check=True,
+        capture_output=True,
+    )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(authority, tmp_path / "key.pem")
     url = server(Model(), tls=context).url
@@ -229,7 +298,9 @@ def test_a_private_authority_is_asked_for_and_then_believed(server, probe, tmp_p
     assert "certificate" in seen and "SSL_CERT_FILE=" in seen
     monkeypatch.setenv("SSL_CERT_FILE", str(authority))
     assert probe(url)["usage"][0] and probe(url)["streaming"][0]
-    plain = server(Model(), greet=lambda connection: not connection.head(400)).url.replace("http:", "https:")
+    plain = server(Model(), greet=lambda connection: not connection.head(400)).url.replace(
+        "http:", "https:"
+    )
     assert "speaks no TLS" in probe(plain)["usage"][1]
 
 

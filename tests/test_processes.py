@@ -5,7 +5,7 @@ import signal
 import pytest
 
 from lab import clock, paths, processes
-from lab.endpoints import own
+from lab.endpoints import own_server
 from lab.harness.plan import config_of
 from lab.model import LabError, new_id
 from lab.store.store import Store
@@ -32,8 +32,10 @@ def entries(run_id, kind):
 
 def test_the_second_who_needs_a_server_finds_the_first_ones(server):
     assert processes.local_server(simulated=True) == server
-    assert own.card_at(server.base_url).api_key == server.api_key
-    assert oct((paths.runtime() / "simulated.json").stat().st_mode)[-3:] == "600" and server.api_key not in repr(server)
+    assert own_server.card_at(server.base_url).api_key == server.api_key
+    assert oct((paths.runtime() / "simulated.json").stat().st_mode)[
+        -3:
+    ] == "600" and server.api_key not in repr(server)
 
 
 def test_a_process_is_named_by_pid_and_birth():
@@ -45,7 +47,10 @@ def test_one_measures_at_a_time_and_the_other_is_told_who():
     assert processes.running() is None
     with processes.measuring(new_id(), "caching"):
         assert processes.running().technique == "caching"
-        with pytest.raises(LabError, match="caching is being measured"), processes.measuring(new_id(), "streaming"):
+        with (
+            pytest.raises(LabError, match="caching is being measured"),
+            processes.measuring(new_id(), "streaming"),
+        ):
             pass
         with pytest.raises(LabError, match="caching is being measured"):
             processes.start_run(config_of(technique="streaming"))
@@ -58,7 +63,10 @@ def test_progress_is_read_from_where_one_was_and_half_a_line_waits():
     first, offset = processes.read_progress(run_id)
     with processes.progress_path(run_id).open("a") as file:
         file.write('{"kind": "no')
-    assert [e["text"] for e in first] == ["a"] and processes.read_progress(run_id, offset) == ([], offset)
+    assert [e["text"] for e in first] == ["a"] and processes.read_progress(run_id, offset) == (
+        [],
+        offset,
+    )
 
 
 def test_a_run_id_cannot_name_a_file_elsewhere():
@@ -67,7 +75,9 @@ def test_a_run_id_cannot_name_a_file_elsewhere():
 
 
 def test_a_run_measures_in_its_own_process_and_stops_when_asked(server, db):
-    run_id = processes.start_run(config_of(technique="streaming", endpoint="simulated", runs=200, warmup=0, seed=1))
+    run_id = processes.start_run(
+        config_of(technique="streaming", endpoint="simulated", runs=200, warmup=0, seed=1)
+    )
     wait_for(lambda: len(entries(run_id, "trial")) >= 3)
     asked = clock.now_ns()
     processes.stop(run_id)
@@ -94,16 +104,23 @@ def test_an_interrupted_run_is_resumed_with_the_same_order(server, db):
     assert done.status == "finished"
     order = "SELECT block, arm FROM trials WHERE run_id = ?::UUID AND outcome = 'ok' ORDER BY session_id, started_ns"
     resumed = Store(db).frame(order, [run_id])
-    pairs = Store(db).frame("SELECT DISTINCT block FROM pair_differences WHERE run_id = ?::UUID ORDER BY block", [run_id])
+    pairs = Store(db).frame(
+        "SELECT DISTINCT block FROM pair_differences WHERE run_id = ?::UUID ORDER BY block",
+        [run_id],
+    )
     assert pairs["block"].tolist() == [1, 2, 3, 4]
     whole = Store(db).frame(order, [full])
-    assert [tuple(r) for r in resumed.values[-6:].tolist()] == [tuple(r) for r in whole.values[-6:].tolist()]
+    assert [tuple(r) for r in resumed.values[-6:].tolist()] == [
+        tuple(r) for r in whole.values[-6:].tolist()
+    ]
 
 
 def test_more_blocks_join_a_finished_run(server, db):
     from lab.worker import measure
 
-    run_id = measure(config_of(technique="streaming", endpoint="simulated", runs=2, warmup=0, seed=3)).run_id
+    run_id = measure(
+        config_of(technique="streaming", endpoint="simulated", runs=2, warmup=0, seed=3)
+    ).run_id
     measure(config_of(technique="streaming", join_run=run_id, runs=3))
     found = Store(db).frame(
         "SELECT count(DISTINCT block) AS blocks, count(DISTINCT session_id) AS sessions, count(DISTINCT run_id) AS runs FROM trials"
@@ -114,19 +131,30 @@ def test_more_blocks_join_a_finished_run(server, db):
 def test_a_killed_worker_loses_at_most_its_block_and_its_run_is_closed(server, db):
     from lab.worker import measure
 
-    run_id = processes.start_run(config_of(technique="streaming", endpoint="simulated", runs=200, warmup=0))
+    run_id = processes.start_run(
+        config_of(technique="streaming", endpoint="simulated", runs=200, warmup=0)
+    )
     wait_for(lambda: len(entries(run_id, "trial")) >= 5)
     os.kill(processes.running().pid, signal.SIGKILL)
     wait_for(lambda: processes.running() is None)
     # The dead holder's lease is void, too: the next run starts at once.
     measure(config_of(technique="streaming", endpoint="simulated", runs=1, warmup=0))
-    found = Store(db).frame("SELECT status FROM runs WHERE run_id = ?::UUID", [run_id])["status"].tolist()
+    found = (
+        Store(db)
+        .frame("SELECT status FROM runs WHERE run_id = ?::UUID", [run_id])["status"]
+        .tolist()
+    )
     assert found == ["interrupted"]
-    assert Store(db).frame("SELECT count(*) AS n FROM trials WHERE run_id = ?::UUID", [run_id])["n"][0] >= 4
+    assert (
+        Store(db).frame("SELECT count(*) AS n FROM trials WHERE run_id = ?::UUID", [run_id])["n"][0]
+        >= 4
+    )
 
 
 def test_sigterm_interrupts_a_worker_cleanly(server, db):
-    run_id = processes.start_run(config_of(technique="streaming", endpoint="simulated", runs=200, warmup=0))
+    run_id = processes.start_run(
+        config_of(technique="streaming", endpoint="simulated", runs=200, warmup=0)
+    )
     wait_for(lambda: entries(run_id, "trial"))
     os.kill(processes.running().pid, signal.SIGTERM)
     wait_for(lambda: processes.running() is None)

@@ -4,7 +4,7 @@ from io import StringIO
 
 from rich.console import Console
 
-from lab.cli.progress import OneOutput
+from lab.harness.progress import OneOutput
 
 
 def trial(done, total=40):
@@ -16,7 +16,10 @@ def trial(done, total=40):
 def test_a_notebook_gets_one_output_that_is_written_again():
     shown, printed = [], StringIO()
     progress = OneOutput(Console(file=printed), shown.append)
-    entries = [{"kind": "started", "run_id": "r", "total": 40}, *(trial(done) for done in range(1, 41))]
+    entries = [
+        {"kind": "started", "run_id": "r", "total": 40},
+        *(trial(done) for done in range(1, 41)),
+    ]
     for entry in [*entries, {"kind": "note", "text": "The machine is busy."}]:
         progress(entry)
     progress({"kind": "ended", "status": "finished", "text": "40 trials"})

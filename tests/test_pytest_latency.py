@@ -107,8 +107,22 @@ def told(simulated, tmp_path):
     """What a pytest of two processes said, which could not begin before both had told of waiting for a run that was measured."""
     simulated.knobs(**FAST, models={"simulated-large": {"queue_ms": 100}})
     (tmp_path / "test_prompts.py").write_text(TESTS)
-    flags = ["-p", "lab.pytest_latency", "-n", "2", "-ra", "--strict-markers", "--latency-endpoint", simulated.base_url]
-    environment = {**os.environ, "PYTHONPATH": str(paths.ROOT), "LAB_LOCAL_KEY": simulated.api_key, "COLUMNS": "400"}
+    flags = [
+        "-p",
+        "lab.pytest_latency",
+        "-n",
+        "2",
+        "-ra",
+        "--strict-markers",
+        "--latency-endpoint",
+        simulated.base_url,
+    ]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(paths.ROOT),
+        "LAB_LOCAL_KEY": simulated.api_key,
+        "COLUMNS": "400",
+    }
     with processes.measuring("0a", "streaming"):
         process = subprocess.Popen(
             [sys.executable, "-m", "pytest", *flags],
@@ -118,7 +132,11 @@ def told(simulated, tmp_path):
             stderr=subprocess.PIPE,
             text=True,
         )
-        waiting = (line for line in process.stderr if "Waiting for this machine's one measurement: streaming is being" in line)
+        waiting = (
+            line
+            for line in process.stderr
+            if "Waiting for this machine's one measurement: streaming is being" in line
+        )
         tests = {line.split(":")[0] for line in itertools.islice(waiting, 2)}
     out, _ = process.communicate(timeout=110)
     assert len(tests) == 2 and all(name.startswith("test_") for name in tests)
@@ -126,20 +144,40 @@ def told(simulated, tmp_path):
 
 
 def test_a_budget_is_met_missed_or_undecided_and_processes_wait_for_each_other(told):
-    lines = {line.split("::")[-1].split(" - ")[0]: line for line in told.splitlines() if line.startswith(("FAILED", "ERROR"))}
+    lines = {
+        line.split("::")[-1].split(" - ")[0]: line
+        for line in told.splitlines()
+        if line.startswith(("FAILED", "ERROR"))
+    }
     assert "2 passed, 9 failed, 1 skipped, 1 error" in _counts(told)
-    assert "Over the budget of 90 ms: test_over wait_ms" in lines["test_over"] and "n = 6" in lines["test_over"]
-    assert "Not enough data for 5000 ms" in lines["test_too_few"] and "About 71 more runs would tell" in lines["test_too_few"]
-    assert "Not enough data" in next(line for line in told.splitlines() if line.startswith("SKIPPED"))
+    assert (
+        "Over the budget of 90 ms: test_over wait_ms" in lines["test_over"]
+        and "n = 6" in lines["test_over"]
+    )
+    assert (
+        "Not enough data for 5000 ms" in lines["test_too_few"]
+        and "About 71 more runs would tell" in lines["test_too_few"]
+    )
+    assert "Not enough data" in next(
+        line for line in told.splitlines() if line.startswith("SKIPPED")
+    )
     assert "exception: AssertionError" in lines["test_wrong_answer"]
     assert "test_never made no call through the lab's client" in lines["test_never"]
     assert "ask was called in test_forgets and never awaited" in lines["test_forgets"]
     assert "ask was called in test_forgets_one and never awaited" in lines["test_forgets_one"]
     assert "1 call of test_past went past the lab's client (1 to 127.0.0.1)" in lines["test_past"]
     assert "1 call of agent went past the lab's client" in lines["test_past_in_an_agent"]
-    assert "settings by name" in lines["test_by_place"] and "lab_client is for tests that are marked" in lines["test_unmarked"]
+    assert (
+        "settings by name" in lines["test_by_place"]
+        and "lab_client is for tests that are marked" in lines["test_unmarked"]
+    )
 
 
 def _counts(told):
-    found = {word: n for n, word in re.findall(r"(\d+) (passed|failed|skipped|error)", told.splitlines()[-1])}
-    return ", ".join(f"{found.get(word, 0)} {word}" for word in ("passed", "failed", "skipped", "error"))
+    found = {
+        word: n
+        for n, word in re.findall(r"(\d+) (passed|failed|skipped|error)", told.splitlines()[-1])
+    }
+    return ", ".join(
+        f"{found.get(word, 0)} {word}" for word in ("passed", "failed", "skipped", "error")
+    )

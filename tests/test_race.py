@@ -12,11 +12,26 @@ def recorded(lanes=2, arrivals=3, text="ab", gap=100.0):
         call = f"call-{lane}"
         end = gap * (arrivals + 1) * (lane + 1)
         calls.append(
-            {"call_id": call, "trial_id": f"trial-000{lane}", "arm": f"arm {lane}", "role": "answer", "started_ms": 0.0, "total_ms": end}
+            {
+                "call_id": call,
+                "trial_id": f"trial-000{lane}",
+                "arm": f"arm {lane}",
+                "role": "answer",
+                "started_ms": 0.0,
+                "total_ms": end,
+            }
         )
         for n in range(arrivals):
             at = gap * (n + 1) * (lane + 1)
-            events.append({"call_id": call, "at_ms": at, "kind": "text_delta", "characters": len(text or "ab"), "text": text})
+            events.append(
+                {
+                    "call_id": call,
+                    "at_ms": at,
+                    "kind": "text_delta",
+                    "characters": len(text or "ab"),
+                    "text": text,
+                }
+            )
     return pd.DataFrame(events), pd.DataFrame(calls)
 
 
@@ -43,7 +58,9 @@ def opened(browser, data, **context):
     page = browser.new_context(**context).new_page()
     said = []
     page.on("pageerror", lambda error: said.append(str(error)))
-    page.set_content(f"<meta charset=utf-8><style>{race.style()}</style><script>{race.script()}</script>{race.embedded(data)}")
+    page.set_content(
+        f"<meta charset=utf-8><style>{race.style()}</style><script>{race.script()}</script>{race.embedded(data)}"
+    )
     return page, said
 
 
@@ -90,7 +107,11 @@ def test_model_text_stays_text(browser):
 
 @pytest.mark.browser
 def test_a_long_race_draws_within_a_frame(browser):
-    page, said = opened(browser, race.race_data(*recorded(lanes=4, arrivals=2_000, text="word ", gap=1.0)), reduced_motion="reduce")
+    page, said = opened(
+        browser,
+        race.race_data(*recorded(lanes=4, arrivals=2_000, text="word ", gap=1.0)),
+        reduced_motion="reduce",
+    )
     spent = page.evaluate(
         """() => { const scrub = document.querySelector("input[type=range]"), times = [];
             for (let at = 0; at < 8000; at += 16) { const began = performance.now(); scrub.value = at; scrub.oninput();

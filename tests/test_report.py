@@ -3,7 +3,7 @@
 import pytest
 from recorded_runs import record
 
-from lab import report
+from lab.harness.reporters import html as html_report
 from lab.store.store import Store
 
 HOSTILE = "</script><img src=x onerror=window.bad=1>"
@@ -12,7 +12,7 @@ HOSTILE = "</script><img src=x onerror=window.bad=1>"
 def test_a_report_holds_the_run_and_loads_nothing(db):
     store = Store()
     run_id = record(store)
-    html = report.report(store, run_id)
+    html = html_report.report(store, run_id)
     assert "Cached is faster" in html and run_id in html and "machine" in html.lower()
     head, _, body = html.partition("</head>")
     assert "default-src 'none'" in head and 'src="http' not in body and 'href="http' not in body
@@ -22,13 +22,16 @@ def test_words_of_a_user_or_a_model_are_only_words(db):
     store = Store()
     run_id = record(store, text=HOSTILE)
     store.rename(run_id, HOSTILE)
-    assert HOSTILE not in report.report(store, run_id)
+    assert HOSTILE not in html_report.report(store, run_id)
 
 
 def test_questions_of_the_users_own_are_in_a_report_only_where_the_run_keeps_text():
-    settings = {"config": {"tasks": [{"prompt": "secret"}], "runs": 6}, "knobs": {"bodies": "secret"}}
-    assert "secret" in str(report._settings({"keep_text": True, "settings": settings}))
-    assert report._settings({"keep_text": False, "settings": settings}) == {
+    settings = {
+        "config": {"tasks": [{"prompt": "secret"}], "runs": 6},
+        "knobs": {"bodies": "secret"},
+    }
+    assert "secret" in str(html_report._settings({"keep_text": True, "settings": settings}))
+    assert html_report._settings({"keep_text": False, "settings": settings}) == {
         "config": {"tasks": "not kept", "runs": 6}, "knobs": {"bodies": "not kept"},
     }  # fmt: skip
 
@@ -37,11 +40,14 @@ def test_questions_of_the_users_own_are_in_a_report_only_where_the_run_keeps_tex
 def test_a_report_opens_from_a_file_without_a_network(db, tmp_path, browser):
     store = Store()
     file = tmp_path / "report.html"
-    file.write_text(report.report(store, record(store, text=HOSTILE)), encoding="utf-8")
+    file.write_text(html_report.report(store, record(store, text=HOSTILE)), encoding="utf-8")
     context = browser.new_context(offline=True, viewport={"width": 420, "height": 900})
     page, said = context.new_page(), []
     page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: said.append(request.url) if request.url.startswith("http") else None)
+    page.on(
+        "request",
+        lambda request: said.append(request.url) if request.url.startswith("http") else None,
+    )
     page.goto(file.as_uri())
     page.locator(".js-plotly-plot .main-svg").first.wait_for(timeout=60_000)
     assert page.locator(".lane").count() == 2

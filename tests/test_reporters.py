@@ -7,7 +7,8 @@ import pytest
 from rich.console import Console
 
 from lab import results
-from lab.harness import charts, reporter
+from lab.harness import reporter
+from lab.harness.reporters import chart
 from lab.store.store import Store
 from tests.recorded_runs import record
 
@@ -54,8 +55,10 @@ def test_a_sparkline_runs_from_the_least_to_the_greatest():
 
 @pytest.mark.browser
 def test_charts_become_pictures(result, tmp_path, chromium):
-    assert charts.browser() is not None
-    folder = charts.ChartReporter(tmp_path).report(result)
+    assert chart.browser() is not None
+    folder = chart.ChartReporter(tmp_path).report(result)
     assert (folder / "waterfall.png").read_bytes().startswith(b"\x89PNG")
     assert "<svg" in (folder / "pairs.svg").read_text()
-    assert (folder / "plotly.min.js").exists() and 'src="http' not in (folder / "waterfall.html").read_text()
+    assert (folder / "plotly.min.js").exists() and 'src="http' not in (
+        folder / "waterfall.html"
+    ).read_text()

@@ -18,7 +18,9 @@ async def test_each_arm_asks_the_models_it_is_named_after(simulated, db):
     simulated.knobs(**FAST)
     found = await measure(simulated, "routing", runs=2, seed=3)
     models = found.calls[found.calls["role"] == "answer"].groupby("arm")["model"].agg(set).to_dict()
-    assert models["large only"] == {"simulated-large"} and models["small only"] == {"simulated-small"}
+    assert models["large only"] == {"simulated-large"} and models["small only"] == {
+        "simulated-small"
+    }
     chosen = await routed(found)
     assert len(chosen) == 10
     table = findings.confusion(chosen, LABELS)
@@ -27,7 +29,9 @@ async def test_each_arm_asks_the_models_it_is_named_after(simulated, db):
     assert (abs(shares - 1) < 1e-9).all()
 
 
-async def test_the_classifier_reads_its_cached_instructions_and_its_time_is_the_overhead(simulated, db):
+async def test_the_classifier_reads_its_cached_instructions_and_its_time_is_the_overhead(
+    simulated, db
+):
     simulated.knobs(**FAST, prefill_ms_per_token=0.05)
     found = await measure(simulated, "routing", runs=2, arms=["large only", "routed"])
     classified = found.calls[found.calls["role"] == "classify"]
@@ -36,10 +40,19 @@ async def test_the_classifier_reads_its_cached_instructions_and_its_time_is_the_
     assert set(found.trials["outcome"]) == {"ok"}
 
 
-async def test_where_the_small_model_is_chosen_routed_is_sooner_than_large_and_overhead(simulated, db):
+async def test_where_the_small_model_is_chosen_routed_is_sooner_than_large_and_overhead(
+    simulated, db
+):
     """Large: 10 pieces, 30 ms apart; small: 1 ms apart. The classifier's word is drawn by the task, so some are easy."""
     simulated.knobs(**{**FAST, "answer_tokens": 10}, models={"simulated-large": {"gap_ms": 30}})
-    found = await measure(simulated, "routing", runs=5, seed=1, arms=["large only", "routed"], knobs={"classifier": "uncached"})
+    found = await measure(
+        simulated,
+        "routing",
+        runs=5,
+        seed=1,
+        arms=["large only", "routed"],
+        knobs={"classifier": "uncached"},
+    )
     chosen = await routed(found)
     small = chosen[(chosen["arm"] == "routed") & (chosen["chosen"] == "small")]["trial_id"]
     assert len(small) > 0
@@ -51,13 +64,28 @@ async def test_where_the_small_model_is_chosen_routed_is_sooner_than_large_and_o
 
 async def test_a_cut_draft_escalates_and_a_whole_one_does_not(simulated, db):
     simulated.knobs(**{**FAST, "answer_tokens": 30})
-    whole = await measure(simulated, "routing", runs=1, arms=["large only", "cascade"], knobs={"answer_tokens": 40})
-    cut = await measure(simulated, "routing", runs=1, arms=["large only", "cascade"], knobs={"answer_tokens": 20})
-    of_cascade = [list(found.calls[found.calls["arm"] == "cascade"]["role"]) for found in (whole, cut)]
+    whole = await measure(
+        simulated, "routing", runs=1, arms=["large only", "cascade"], knobs={"answer_tokens": 40}
+    )
+    cut = await measure(
+        simulated, "routing", runs=1, arms=["large only", "cascade"], knobs={"answer_tokens": 20}
+    )
+    of_cascade = [
+        list(found.calls[found.calls["arm"] == "cascade"]["role"]) for found in (whole, cut)
+    ]
     assert of_cascade == [["worker"], ["worker", "answer"]]
 
 
 async def test_a_broken_classifier_fails_its_trial_and_no_other(simulated, db):
     simulated.knobs(**FAST, models={"simulated-small": {"fault": {"kind": "http", "status": 400}}})
-    found = await measure(simulated, "routing", runs=1, arms=["large only", "routed"], knobs={"classifier": "uncached"})
-    assert found.trials.set_index("arm")["outcome"].to_dict() == {"large only": "ok", "routed": "failed"}
+    found = await measure(
+        simulated,
+        "routing",
+        runs=1,
+        arms=["large only", "routed"],
+        knobs={"classifier": "uncached"},
+    )
+    assert found.trials.set_index("arm")["outcome"].to_dict() == {
+        "large only": "ok",
+        "routed": "failed",
+    }

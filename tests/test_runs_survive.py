@@ -17,12 +17,13 @@ import pytest
 
 from lab import clock, heartbeat, paths, processes
 from lab.clock import sleep_s
-from lab.endpoints import own, registry
+from lab.endpoints import own_server, registry
 from lab.harness import session as sessions
 from lab.harness.plan import config_of
 from lab.harness.runner import Joined
 from lab.local import llama
-from lab.model import LabError, Request, RunRow, new_id
+from lab.model import LabError, Request, new_id
+from lab.rows import RunRow
 from lab.store import queries
 from lab.store.store import Store
 from tests.test_harness import Kept, a_technique, endpoint, runner
@@ -53,7 +54,9 @@ def read_to(stream, words: str) -> bool:
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGHUP])
 def test_a_killed_worker_loses_no_trial_that_was_told(db, how):
     processes.local_server(simulated=True)
-    run_id = processes.start_run(config_of(technique="streaming", endpoint="simulated", runs=200, warmup=0))
+    run_id = processes.start_run(
+        config_of(technique="streaming", endpoint="simulated", runs=200, warmup=0)
+    )
     wait_for(lambda: len(entries(run_id, "trial")) >= 5)
     os.kill(processes.running().pid, how)
     wait_for(lambda: processes.running() is None)
@@ -64,14 +67,21 @@ def test_a_killed_worker_loses_no_trial_that_was_told(db, how):
 
 def test_a_dead_workers_run_is_interrupted_wherever_it_is_listed(db):
     store, run_id = filled(db)
-    assert store.frame("SELECT status FROM runs")["status"].tolist() == ["running"]  # as its worker left it
-    assert queries.runs(store)["status"].tolist() == ["interrupted"] and queries.run(store, run_id)["status"] == "interrupted"
+    assert store.frame("SELECT status FROM runs")["status"].tolist() == [
+        "running"
+    ]  # as its worker left it
+    assert (
+        queries.runs(store)["status"].tolist() == ["interrupted"]
+        and queries.run(store, run_id)["status"] == "interrupted"
+    )
     with processes.measuring(run_id, "streaming"):
         assert queries.run(store, run_id)["status"] == "running"
 
 
 async def test_a_resumed_run_uses_no_nonce_of_a_session_that_left_no_row(simulated, endpoint):
-    run = RunRow(new_id(), "streaming", "simulated", "simulated", {}, {}, 1, "running", True, clock.utc_now())
+    run = RunRow(
+        new_id(), "streaming", "simulated", "simulated", {}, {}, 1, "running", True, clock.utc_now()
+    )
     joined = Joined(run, frozenset(), begun={1: 1}, spent_usd=0.0, sessions=2)
     sink = Kept()
     await runner(endpoint, sink, runs=2, joined=joined).run()
@@ -89,7 +99,9 @@ async def test_a_trial_is_kept_before_it_is_told(simulated, endpoint):
             order.append(("kept", trial.trial.trial_id))
 
     tried = runner(endpoint, Sink())
-    tried.tell = lambda entry: order.append(("told", entry["trial_id"])) if entry["kind"] == "trial" else None
+    tried.tell = lambda entry: (
+        order.append(("told", entry["trial_id"])) if entry["kind"] == "trial" else None
+    )
     await tried.run()
     ids = [trial for word, trial in order if word == "told"]
     assert len(ids) == 2 and order == [(word, trial) for trial in ids for word in ("kept", "told")]
@@ -103,7 +115,9 @@ async def test_a_trial_that_cannot_be_kept_is_not_told_and_the_run_says_why(simu
     tried = runner(endpoint, Full())
     with pytest.raises(LabError, match="No space left"):
         await tried.run()
-    assert [entry["kind"] for entry in tried.told if entry["kind"] in ("trial", "ended")] == ["ended"]
+    assert [entry["kind"] for entry in tried.told if entry["kind"] in ("trial", "ended")] == [
+        "ended"
+    ]
     assert tried.status == "failed"
 
 
@@ -128,14 +142,25 @@ def test_a_runtime_folder_that_takes_no_more_costs_no_row(db, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "garbage", ["garbage", "[]", "null", '{"pid": "x"}', '{"pid": 1e999}', "[" * 5000, '{"version": "0.1.0", "pid": 1}']
+    "garbage",
+    [
+        "garbage",
+        "[]",
+        "null",
+        '{"pid": "x"}',
+        '{"pid": 1e999}',
+        "[" * 5000,
+        '{"version": "0.1.0", "pid": 1}',
+    ],
 )
 def test_garbage_in_a_card_or_a_lock_is_as_if_there_were_none(garbage):
     card = paths.runtime() / "local.json"
     before = card.read_text() if card.exists() else None
     try:
         card.write_text(garbage)
-        assert processes._server("local") is None and own.card_at("http://127.0.0.1:1") is None
+        assert (
+            processes._server("local") is None and own_server.card_at("http://127.0.0.1:1") is None
+        )
     finally:
         card.write_text(before) if before else card.unlink()
     with processes.measuring(new_id(), "streaming"):
@@ -147,9 +172,27 @@ def test_garbage_in_a_card_or_a_lock_is_as_if_there_were_none(garbage):
 
 def test_a_run_whose_end_meets_a_held_database_ends_finished_and_prints_its_json(simulated, db):
     filled(db)
-    command = [sys.executable, "main.py", "streaming", "--runs", "8", "--warmup", "0", "--json", "--endpoint", simulated.base_url]
+    command = [
+        sys.executable,
+        "main.py",
+        "streaming",
+        "--runs",
+        "8",
+        "--warmup",
+        "0",
+        "--json",
+        "--endpoint",
+        simulated.base_url,
+    ]
     environment = {**os.environ, "LAB_LOCAL_KEY": simulated.api_key}
-    process = subprocess.Popen(command, cwd=paths.ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=paths.ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert read_to(process.stderr, "3/16 ")
     program = None
     while program is None:  # between two writes of the run
@@ -179,7 +222,12 @@ async def test_a_run_survives_blocks_longer_than_its_lease(simulated, endpoint, 
             return None
         await sleep_s(2.5)
         with pytest.raises(LabError) as another:
-            await asyncio.to_thread(simulated.ask, "POST", "/lease", json={"holder": "another", "pid": os.getpid(), "seconds": 1})
+            await asyncio.to_thread(
+                simulated.ask,
+                "POST",
+                "/lease",
+                json={"holder": "another", "pid": os.getpid(), "seconds": 1},
+            )
         refused.append(str(another.value))
         return await an_answer(bench, task)
 
@@ -194,13 +242,17 @@ async def test_a_lease_that_ran_out_is_taken_anew(simulated, endpoint, monkeypat
     monkeypatch.setattr(sessions, "LEASE_S", 0.3)
     monkeypatch.setattr(heartbeat, "start", lambda terms: None)
     sink = Kept()
-    tried = runner(endpoint, sink, a_technique(lambda *given: sleeping(*given, seconds=1)), monkeypatch, runs=2)
+    tried = runner(
+        endpoint, sink, a_technique(lambda *given: sleeping(*given, seconds=1)), monkeypatch, runs=2
+    )
     await tried.run()
     assert tried.status == "finished" and len(sink.trials) == 4
 
 
 async def test_a_server_that_another_measurement_has_is_waited_for(simulated, endpoint):
-    simulated.ask("POST", "/lease", json={"holder": "another run", "pid": os.getpid(), "seconds": 4})
+    simulated.ask(
+        "POST", "/lease", json={"holder": "another run", "pid": os.getpid(), "seconds": 4}
+    )
     tried = runner(endpoint, Kept())
     await tried.run()
     assert tried.status == "finished"
@@ -213,7 +265,9 @@ def test_a_heartbeat_ends_with_the_process_that_started_it():
         "h = heartbeat.start({'lease': 'x', 'holder': 'h', 'pid': 1, 'seconds': 60, 'base_url': 'http://127.0.0.1:9', 'api_key': 'k'}); "
         "print(h.pid, flush=True); os.kill(os.getpid(), 9)"
     )
-    told = subprocess.run([sys.executable, "-c", code], cwd=paths.ROOT, capture_output=True, text=True, check=False)
+    told = subprocess.run(
+        [sys.executable, "-c", code], cwd=paths.ROOT, capture_output=True, text=True, check=False
+    )
     wait_for(lambda: processes.born(int(told.stdout)) is None)
 
 
@@ -230,10 +284,15 @@ async def test_an_arm_that_never_succeeds_is_a_failed_run(simulated, endpoint, m
 
     tried = runner(endpoint, Kept(), a_technique(trial), monkeypatch, runs=4)
     await tried.run()
-    assert (tried.status, tried.text) == ("failed", "Every trial of streamed failed (4 of 4): exception: RuntimeError: this arm is broken")
+    assert (tried.status, tried.text) == (
+        "failed",
+        "Every trial of streamed failed (4 of 4): exception: RuntimeError: this arm is broken",
+    )
 
 
-async def test_a_deadline_is_called_one_however_early_its_timer_fires(simulated, endpoint, monkeypatch):
+async def test_a_deadline_is_called_one_however_early_its_timer_fires(
+    simulated, endpoint, monkeypatch
+):
     sink = Kept()
     tried = runner(endpoint, sink, a_technique(sleeping), monkeypatch, runs=1, deadline_s=0.03)
     monkeypatch.setattr("lab.harness.runner.FAILURES_IN_A_ROW", 99)
@@ -255,7 +314,9 @@ async def test_a_timeout_of_the_users_own_code_is_theirs(simulated, endpoint, mo
 
     sink = Kept()
     await runner(endpoint, sink, a_technique(trial), monkeypatch).run()
-    assert {(f.trial.error_kind, f.trial.error_text) for f in sink.trials} == {("exception", "TimeoutError: mine")}
+    assert {(f.trial.error_kind, f.trial.error_text) for f in sink.trials} == {
+        ("exception", "TimeoutError: mine")
+    }
 
 
 def test_a_killed_servers_snapshots_go_at_the_next_start():
@@ -279,10 +340,14 @@ def test_a_killed_servers_snapshots_go_at_the_next_start():
 SOON_S = 6
 
 
-async def ended_after_stop(tried, asked: threading.Event, moment: threading.Event | None = None) -> float:
+async def ended_after_stop(
+    tried, asked: threading.Event, moment: threading.Event | None = None
+) -> float:
     """Seconds from the request to stop, made at a moment, to the end."""
     running = asyncio.create_task(tried.run())
-    while not (moment.is_set() if moment else any(entry["kind"] == "started" for entry in tried.told)):
+    while not (
+        moment.is_set() if moment else any(entry["kind"] == "started" for entry in tried.told)
+    ):
         await sleep_s(0.01)
     at_ns = clock.now_ns()
     asked.set()
@@ -299,34 +364,45 @@ async def test_stop_works_while_the_server_starts(simulated, endpoint, monkeypat
         clock.pause_s(30)
 
     monkeypatch.setattr(registry, "connect", connect)
-    assert await ended_after_stop(runner(endpoint, Kept(), stop=asked.is_set), asked, moment) < SOON_S
+    assert (
+        await ended_after_stop(runner(endpoint, Kept(), stop=asked.is_set), asked, moment) < SOON_S
+    )
 
 
 async def test_stop_works_while_the_model_loads(simulated, endpoint, monkeypatch):
     asked, moment = threading.Event(), threading.Event()
-    own = sessions.Session._own
+    own_server = sessions.Session._own
 
     async def slow(self, method, path, *rest):
         if path == "/warm":
             moment.set()
             await sleep_s(30)
-        return await own(self, method, path, *rest)
+        return await own_server(self, method, path, *rest)
 
     monkeypatch.setattr(sessions.Session, "_own", slow)
-    assert await ended_after_stop(runner(endpoint, Kept(), stop=asked.is_set), asked, moment) < SOON_S
+    assert (
+        await ended_after_stop(runner(endpoint, Kept(), stop=asked.is_set), asked, moment) < SOON_S
+    )
 
 
 async def test_stop_works_while_a_lease_is_waited_for(simulated, endpoint):
-    lease = simulated.ask("POST", "/lease", json={"holder": "another run", "pid": os.getpid(), "seconds": 20})["lease"]
+    lease = simulated.ask(
+        "POST", "/lease", json={"holder": "another run", "pid": os.getpid(), "seconds": 20}
+    )["lease"]
     asked, moment = threading.Event(), threading.Event()
     tried = runner(endpoint, Kept(), stop=asked.is_set)
     tell = tried.tell
-    tried.tell = lambda entry: (moment.set() if "another run" in entry.get("text", "") else None, tell(entry))
+    tried.tell = lambda entry: (
+        moment.set() if "another run" in entry.get("text", "") else None,
+        tell(entry),
+    )
     assert await ended_after_stop(tried, asked, moment) < SOON_S
     simulated.ask("DELETE", "/lease", json={"lease": lease})
 
 
-async def test_stop_works_while_a_judge_is_asked_and_the_trial_it_judges_counts(simulated, endpoint, monkeypatch):
+async def test_stop_works_while_a_judge_is_asked_and_the_trial_it_judges_counts(
+    simulated, endpoint, monkeypatch
+):
     asked, moment = threading.Event(), threading.Event()
 
     async def judge(self, bench, task, answer):
@@ -375,7 +451,10 @@ async def test_stop_works_while_another_program_holds_the_database(simulated, en
     asked = threading.Event()
     store = Store(db, 1.0)
     try:
-        assert await ended_after_stop(runner(endpoint, store, stop=asked.is_set, runs=200), asked) < SOON_S
+        assert (
+            await ended_after_stop(runner(endpoint, store, stop=asked.is_set, runs=200), asked)
+            < SOON_S
+        )
         store.close()
     finally:
         program.communicate("\n")
@@ -390,15 +469,36 @@ def test_what_the_store_is_given_fits_whatever_it_holds(db):
     call.error_text, call.server_ms, call.cost_usd = "a\0b\ud83d", {"queue": float("inf")}, 10**400
     trial.trial.quality = float("nan")
     assert store.write_trials([trial])
-    stored = store.frame("SELECT input_tokens, output_tokens, cache_read_tokens, cost_usd, error_text FROM calls").to_dict("records")[0]
-    assert stored.pop("error_text") == "a␀b?" and all(value is None or value != value for value in stored.values())
+    stored = store.frame(
+        "SELECT input_tokens, output_tokens, cache_read_tokens, cost_usd, error_text FROM calls"
+    ).to_dict("records")[0]
+    assert stored.pop("error_text") == "a␀b?" and all(
+        value is None or value != value for value in stored.values()
+    )
 
 
 @pytest.mark.parametrize("how", [signal.SIGHUP, signal.SIGKILL])
 def test_a_command_that_is_hung_up_or_whose_pipe_breaks_keeps_what_it_told(simulated, db, how):
-    command = [sys.executable, "main.py", "streaming", "--runs", "60", "--warmup", "0", "--endpoint", simulated.base_url]
+    command = [
+        sys.executable,
+        "main.py",
+        "streaming",
+        "--runs",
+        "60",
+        "--warmup",
+        "0",
+        "--endpoint",
+        simulated.base_url,
+    ]
     environment = {**os.environ, "LAB_LOCAL_KEY": simulated.api_key}
-    process = subprocess.Popen(command, cwd=paths.ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=paths.ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     assert read_to(process.stdout, "6/120 ")
     if how is signal.SIGHUP:
         process.stdout.close()
@@ -421,20 +521,30 @@ async def test_a_broken_pipe_stops_a_run_like_ctrl_c(simulated, db):
 
     from lab import worker
 
-    done = await asyncio.to_thread(worker.measure, config_of(technique="streaming", endpoint="simulated", runs=50, warmup=0), broken)
+    done = await asyncio.to_thread(
+        worker.measure,
+        config_of(technique="streaming", endpoint="simulated", runs=50, warmup=0),
+        broken,
+    )
     assert done.status == "interrupted" and 1 <= len(queries.trials(Store(db), done.run_id)) < 100
 
 
 @pytest.mark.model
-async def test_a_run_on_the_embedded_model_survives_blocks_longer_than_its_lease(local_server, monkeypatch):
+async def test_a_run_on_the_embedded_model_survives_blocks_longer_than_its_lease(
+    local_server, monkeypatch
+):
     monkeypatch.setattr(sessions, "LEASE_S", 1)
     models = {"small": "smollm2-135m", "large": "smollm2-135m-f32"}
-    served = registry.Endpoint("local", "local", local_server.base_url, local_server.api_key, models, "small")
+    served = registry.Endpoint(
+        "local", "local", local_server.base_url, local_server.api_key, models, "small"
+    )
     sink = Kept()
     tried = runner(served, sink, technique="caching", runs=1, arms=["uncached", "cached"])
     await tried.run()
     assert tried.status == "finished" and [f.trial.outcome for f in sink.trials] == ["ok", "ok"]
-    assert sum(f.trial.ended_ns - f.trial.started_ns for f in sink.trials) > 1e9  # longer than the lease
+    assert (
+        sum(f.trial.ended_ns - f.trial.started_ns for f in sink.trials) > 1e9
+    )  # longer than the lease
 
 
 async def test_a_stop_while_the_disk_refuses_tells_no_trial_that_was_not_kept(simulated, endpoint):
@@ -453,7 +563,9 @@ async def test_a_stop_while_the_disk_refuses_tells_no_trial_that_was_not_kept(si
 
 
 @pytest.mark.parametrize("stubborn", ["a thread", "a task"])
-def test_a_process_does_not_wait_for_what_the_users_code_has_left_behind(simulated, db, stubborn, monkeypatch):
+def test_a_process_does_not_wait_for_what_the_users_code_has_left_behind(
+    simulated, db, stubborn, monkeypatch
+):
     from lab import Lab, library, worker
 
     monkeypatch.setenv("LAB_LOCAL_KEY", simulated.api_key)
@@ -473,27 +585,49 @@ def test_a_process_does_not_wait_for_what_the_users_code_has_left_behind(simulat
     lab = Lab(endpoint=simulated.base_url, progress=False)
     at_ns = clock.now_ns()
     config = lab._config("agents", {"runs": 3, "warmup": 0, "tasks": library._tasks(["Hello"])})
-    done = worker.measure(config, run_id=run_id, technique=library.technique_of({"a": agent, "b": agent}))
+    done = worker.measure(
+        config, run_id=run_id, technique=library.technique_of({"a": agent, "b": agent})
+    )
     stopping.join()
     assert done.status == "interrupted" and (clock.now_ns() - at_ns) / 1e9 < 15
 
 
 def test_a_command_under_nohup_outlives_its_terminal(simulated, db):
-    command = ["nohup", sys.executable, "main.py", "streaming", "--runs", "3", "--warmup", "0", "--endpoint", simulated.base_url]
+    command = [
+        "nohup",
+        sys.executable,
+        "main.py",
+        "streaming",
+        "--runs",
+        "3",
+        "--warmup",
+        "0",
+        "--endpoint",
+        simulated.base_url,
+    ]
     environment = {**os.environ, "LAB_LOCAL_KEY": simulated.api_key}
-    with subprocess.Popen(command, cwd=paths.ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    with subprocess.Popen(
+        command,
+        cwd=paths.ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
         assert read_to(process.stdout, "1/6 ")
         process.send_signal(signal.SIGHUP)
         process.communicate(timeout=60)
     assert process.returncode == 0 and queries.runs(Store(db))["status"].tolist() == ["finished"]
 
 
-async def test_a_lease_whose_answer_a_stop_did_not_wait_for_is_given_back(simulated, endpoint, monkeypatch):
+async def test_a_lease_whose_answer_a_stop_did_not_wait_for_is_given_back(
+    simulated, endpoint, monkeypatch
+):
     asked, moment = threading.Event(), threading.Event()
-    own = sessions.Session._own
+    own_server = sessions.Session._own
 
     async def slow(self, method, path, *rest):
-        answer = await own(self, method, path, *rest)
+        answer = await own_server(self, method, path, *rest)
         if method == "POST" and path == "/lease":
             moment.set()
             await sleep_s(30)
@@ -504,4 +638,6 @@ async def test_a_lease_whose_answer_a_stop_did_not_wait_for_is_given_back(simula
         await ended_after_stop(runner(endpoint, Kept(), stop=asked.is_set), asked, moment)
     tried = runner(endpoint, Kept())
     await tried.run()
-    assert tried.status == "finished" and not any("Another measurement" in entry.get("text", "") for entry in tried.told)
+    assert tried.status == "finished" and not any(
+        "Another measurement" in entry.get("text", "") for entry in tried.told
+    )

@@ -83,7 +83,11 @@ def test_refused_in_one_line(store, tmp_path, sql):
     before = sorted(file.name for file in tmp_path.iterdir()), store.version()
     with pytest.raises(LabError) as refused:
         run_sql(store, sql.replace("{folder}", str(tmp_path)))
-    assert "\n" not in str(refused.value) and "Traceback" not in str(refused.value) and "sk-ant" not in str(refused.value)
+    assert (
+        "\n" not in str(refused.value)
+        and "Traceback" not in str(refused.value)
+        and "sk-ant" not in str(refused.value)
+    )
     assert (sorted(file.name for file in tmp_path.iterdir()), store.version()) == before
 
 

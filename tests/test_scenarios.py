@@ -14,13 +14,21 @@ from lab.scenarios.definitions import Task, parse_lines, score
 def test_each_category_has_twelve_tasks_that_can_be_checked(category):
     tasks = definitions.load(category)
     assert len(tasks) >= 12
-    assert all(task.check is not None and task.difficulty and task.category == category and task.origin == "built-in" for task in tasks)
+    assert all(
+        task.check is not None
+        and task.difficulty
+        and task.category == category
+        and task.origin == "built-in"
+        for task in tasks
+    )
     assert {task.difficulty for task in tasks} == {"easy", "hard"}
     assert len({task.task_id for task in tasks}) == len(tasks)
 
 
 def test_warm_up_prompts_are_no_measured_prompts():
-    measured = {task.prompt for category in definitions.CATEGORIES for task in definitions.load(category)}
+    measured = {
+        task.prompt for category in definitions.CATEGORIES for task in definitions.load(category)
+    }
     assert not measured & {task.prompt for task in definitions.warmup_tasks()}
 
 
@@ -75,12 +83,20 @@ def test_a_judge_is_asked_only_where_a_task_says_so():
 def test_each_line_is_a_task_or_a_whole_body():
     body = {
         "max_tokens": 5,
-        "messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes?"}, {"role": "user", "content": "Why?"}],
+        "messages": [
+            {"role": "user", "content": "Hi"},
+            {"role": "assistant", "content": "Yes?"},
+            {"role": "user", "content": "Why?"},
+        ],
     }
     task = {"prompt": "2 + 2?", "system": "Be brief.", "check": {"kind": "number", "value": 4}}
     first, second = parse_lines(json.dumps(body) + "\n\n" + json.dumps(task))
     assert first.body_for(64, system="s") == {**body, "system": "s"} and first.question == "Why?"
-    assert second.body_for(64) == {"max_tokens": 64, "system": "Be brief.", "messages": [{"role": "user", "content": "2 + 2?"}]}
+    assert second.body_for(64) == {
+        "max_tokens": 64,
+        "system": "Be brief.",
+        "messages": [{"role": "user", "content": "2 + 2?"}],
+    }
     assert (first.origin, second.task_id) == ("user", "line-3")
 
 
@@ -91,8 +107,14 @@ def test_each_line_is_a_task_or_a_whole_body():
         ('{"promt": "x"}', "line 2: promt"),
         ('{"prompt": " "}', "line 2: needs a prompt"),
         ('{"messages": []}', "line 2: body: messages must be a list"),
-        ('{"messages": [{"role": "robot", "content": "x"}]}', "line 2: body: messages.0 needs a role"),
-        ('{"prompt": "x", "check": {"kind": "regex", "pattern": "("}}', "line 2: .*not a regular expression"),
+        (
+            '{"messages": [{"role": "robot", "content": "x"}]}',
+            "line 2: body: messages.0 needs a role",
+        ),
+        (
+            '{"prompt": "x", "check": {"kind": "regex", "pattern": "("}}',
+            "line 2: .*not a regular expression",
+        ),
         ('{"prompt": "x", "tools": ["rocket"]}', "line 2: tools: unknown tool rocket"),
         ("[1]", "line 2: not a JSON object"),
     ],
@@ -104,7 +126,10 @@ def test_a_bad_line_is_named_by_its_number_and_reason(line, reason):
 
 def test_pasted_questions_share_the_pasted_system():
     tasks = parse_lines("What is 1?\n\nWhat is 2?", system="Be brief.")
-    assert [(task.prompt, task.system) for task in tasks] == [("What is 1?", "Be brief."), ("What is 2?", "Be brief.")]
+    assert [(task.prompt, task.system) for task in tasks] == [
+        ("What is 1?", "Be brief."),
+        ("What is 2?", "Be brief."),
+    ]
 
 
 def test_a_file_is_read_and_a_missing_one_is_a_sentence(tmp_path):
@@ -124,7 +149,10 @@ async def test_a_tool_answers_after_its_service_time_and_a_wrong_input_is_an_ans
     async def sleep(seconds):
         slept.append(seconds)
 
-    assert await tools.run("tide", {"place": "lowmoor"}, sleep) == "Lowmoor: high water at 15:05, 2.2 metres"
+    assert (
+        await tools.run("tide", {"place": "lowmoor"}, sleep)
+        == "Lowmoor: high water at 15:05, 2.2 metres"
+    )
     assert "No record" in await tools.run("tide", {"place": "Atlantis", "service_ms": 50}, sleep)
     assert "no tool named" in await tools.run("rocket", {}, sleep)
     assert slept == [0.3, 0.05]
@@ -149,8 +177,18 @@ HALF = "\ud83d"
     "settings",
     [
         {"technique": "streaming", "name": f"a {HALF}"},
-        {"technique": "streaming", "tasks": [Task(task_id="x", category="user", prompt=f"Say {HALF}", origin="user")]},
-        {"technique": "ab", "knobs": {"bodies": json.dumps([{"messages": [{"role": "user", "content": f"Say {HALF}"}]}, {"name": "b"}])}},
+        {
+            "technique": "streaming",
+            "tasks": [Task(task_id="x", category="user", prompt=f"Say {HALF}", origin="user")],
+        },
+        {
+            "technique": "ab",
+            "knobs": {
+                "bodies": json.dumps(
+                    [{"messages": [{"role": "user", "content": f"Say {HALF}"}]}, {"name": "b"}]
+                )
+            },
+        },
     ],
 )
 def test_half_an_emoji_of_the_users_own_is_a_sentence_before_the_run(settings):
@@ -164,15 +202,27 @@ def test_half_an_emoji_in_a_file_of_tasks_is_a_sentence(tmp_path):
     from lab.harness.plan import config_of, experiment
 
     file = tmp_path / "tasks.jsonl"
-    file.write_text(json.dumps({"messages": [{"role": "user", "content": f"Say {HALF}"}], "max_tokens": 5}) + "\n")
+    file.write_text(
+        json.dumps({"messages": [{"role": "user", "content": f"Say {HALF}"}], "max_tokens": 5})
+        + "\n"
+    )
     with pytest.raises(LabError, match="half an emoji"):
         experiment(config_of(technique="streaming", scenario=str(file)), "simulated")
 
 
 @pytest.mark.parametrize(
-    "answer", ['{"score": 1' + "0" * 5000 + "}", '{"score": NaN}', '{"score": ' + "[" * 5000, '{"score": true}', "{" * 5000]
+    "answer",
+    [
+        '{"score": 1' + "0" * 5000 + "}",
+        '{"score": NaN}',
+        '{"score": ' + "[" * 5000,
+        '{"score": true}',
+        "{" * 5000,
+    ],
 )
 def test_a_judge_may_say_anything(answer):
     assert definitions.judged(answer) in (None, 1.0, 0.1)
-    check = definitions.Task(task_id="x", category="user", prompt="p", check={"kind": "json", "fields": {"score": 7}}).check
+    check = definitions.Task(
+        task_id="x", category="user", prompt="p", check={"kind": "json", "fields": {"score": 7}}
+    ).check
     assert check.score(answer) == 0.0

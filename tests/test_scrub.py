@@ -8,7 +8,7 @@ from urllib.parse import quote
 import pytest
 
 from lab import scrub
-from lab.model import CallRow, EventRow, FinishedTrial, SpanRow, TrialRow
+from lab.rows import CallRow, EventRow, FinishedTrial, SpanRow, TrialRow
 
 KEY = "sk-ant-planted-0Aq7+Zx/93kLmN_pQrStUvWx"  # 39 characters
 
@@ -21,7 +21,10 @@ def planted(monkeypatch):
 def leaks(text: str) -> list[str]:
     half = len(KEY) // 2
     looked_for = [KEY, KEY[:half], KEY[half:], KEY.encode().hex(), quote(KEY, safe="")]
-    looked_for += [base64.b64encode(part.encode()).decode().rstrip("=")[:-1] for part in (KEY, KEY[:half], KEY[half:])]
+    looked_for += [
+        base64.b64encode(part.encode()).decode().rstrip("=")[:-1]
+        for part in (KEY, KEY[:half], KEY[half:])
+    ]
     return [form for form in looked_for if form in text]
 
 
@@ -69,7 +72,13 @@ def test_every_key_of_the_user_is_known(monkeypatch, tmp_path):
     monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", "token-of-the-environment")
     monkeypatch.setenv("LAB_API_KEYS", '{"https://c.example": "key-of-another-host"}')
     scrub.know("key-told-by-somebody")
-    for key in ("key-of-an-endpoint", "key-of-a-host-b", "key-of-the-local-server", "token-of-the-environment", "key-of-another-host"):
+    for key in (
+        "key-of-an-endpoint",
+        "key-of-a-host-b",
+        "key-of-the-local-server",
+        "token-of-the-environment",
+        "key-of-another-host",
+    ):
         assert scrub.text(f"<{key}>") == "<[key]>"
     assert scrub.text("<key-told-by-somebody>") == "<[key]>"
     assert "https://a.example" in scrub.text("at https://a.example")
@@ -85,7 +94,9 @@ def test_settings_that_cannot_be_read_stop_no_scrubbing(monkeypatch, tmp_path):
 def test_a_long_text_is_cut_and_says_how_long_it_was():
     cut = scrub.text("a" * 2_000_000, 500)
     assert len(cut) == 500 and cut.endswith("a… (2,000,000 characters)")
-    assert leaks(scrub.text("a" * 490 + KEY * 2, 500)) == [] and len(scrub.text("b" * 500, 500)) == 500
+    assert (
+        leaks(scrub.text("a" * 490 + KEY * 2, 500)) == [] and len(scrub.text("b" * 500, 500)) == 500
+    )
 
 
 def test_control_sequences_are_made_visible_one_for_one():
@@ -97,20 +108,63 @@ def test_control_sequences_are_made_visible_one_for_one():
 
 def test_a_key_told_one_character_at_a_time_is_blanked_piece_by_piece():
     when = datetime.now(UTC)
-    trial = TrialRow("t", "r", "s", "streaming", "whole", 1, 0, 1, "measured", None, when, 0, error_text=f"bad {KEY}", error_kind="x" * 999)
-    call = CallRow("c", "t", "r", "s", "p", "answer", 1, "anthropic", "m", request_id=KEY, error_text=KEY, stop_reason="\x1b")
+    trial = TrialRow(
+        "t",
+        "r",
+        "s",
+        "streaming",
+        "whole",
+        1,
+        0,
+        1,
+        "measured",
+        None,
+        when,
+        0,
+        error_text=f"bad {KEY}",
+        error_kind="x" * 999,
+    )
+    call = CallRow(
+        "c",
+        "t",
+        "r",
+        "s",
+        "p",
+        "answer",
+        1,
+        "anthropic",
+        "m",
+        request_id=KEY,
+        error_text=KEY,
+        stop_reason="\x1b",
+    )
     other = CallRow("d", "t", "r", "s", "p", "answer", 1, "anthropic", "m")
     told = [("text_delta", "Hi ")] + [("text_delta", c) for c in KEY] + [("text_delta", " bye")]
     mixed = [pair for c in KEY for pair in (("text_delta", c), ("thinking_delta", "a thought"))]
-    events = [EventRow("c", "r", seq, seq, kind, len(text), text) for seq, (kind, text) in enumerate(told)]
-    events += [EventRow("d", "r", seq, seq, kind, len(text), text) for seq, (kind, text) in enumerate(mixed)]
+    events = [
+        EventRow("c", "r", seq, seq, kind, len(text), text) for seq, (kind, text) in enumerate(told)
+    ]
+    events += [
+        EventRow("d", "r", seq, seq, kind, len(text), text)
+        for seq, (kind, text) in enumerate(mixed)
+    ]
     events += [EventRow("d", "r", 999, 999, f"ping {KEY}", 0, None)]
-    finished = FinishedTrial(trial, [call, other], [SpanRow("p", "t", "r", "s", None, "tool", KEY, 0)], events)
+    finished = FinishedTrial(
+        trial, [call, other], [SpanRow("p", "t", "r", "s", None, "tool", KEY, 0)], events
+    )
     scrub.trial(finished)
     assert trial.error_text == "bad [key]" and len(trial.error_kind) == 200
-    assert (call.request_id, call.error_text, call.stop_reason, finished.spans[0].name) == ("[key]", "[key]", "␛", "[key]")
+    assert (call.request_id, call.error_text, call.stop_reason, finished.spans[0].name) == (
+        "[key]",
+        "[key]",
+        "␛",
+        "[key]",
+    )
     assert "".join(event.text for event in events[: len(told)]) == "Hi " + "•" * 39 + " bye"
-    assert "".join(event.text for event in events[len(told) : -1] if event.kind == "text_delta") == "•" * 39
+    assert (
+        "".join(event.text for event in events[len(told) : -1] if event.kind == "text_delta")
+        == "•" * 39
+    )
     assert [event.text for event in events[len(told) + 1 : -1 : 2]] == ["a thought"] * 39
     assert events[-1].kind == "ping [key]" and events[-1].text is None
     assert [len(event.text) for event in events[:-1]] == [event.characters for event in events[:-1]]

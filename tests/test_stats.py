@@ -18,7 +18,11 @@ AFTER = np.array([0.878, 0.647, 0.598, 2.05, 1.06, 1.29, 1.06, 3.14, 1.29])
 def test_the_depression_scores_of_hollander_and_wolfe():
     """Nonparametric Statistical Methods (1999), examples 3.1, 3.3 and 3.4: θ̂ = −0.46, interval (−0.786, −0.010), one-sided p = 0.0195."""
     found = stats.hodges_lehmann(AFTER - BEFORE)
-    assert (round(found.estimate, 3), round(found.low, 3), round(found.high, 3)) == (-0.46, -0.786, -0.01)
+    assert (round(found.estimate, 3), round(found.low, 3), round(found.high, 3)) == (
+        -0.46,
+        -0.786,
+        -0.01,
+    )
     assert found.p == pytest.approx(2 * 0.01953, abs=1e-4)
     assert found.p == pytest.approx(scipy_stats.wilcoxon(AFTER - BEFORE).pvalue)
 
@@ -63,7 +67,11 @@ def test_a_halved_latency_has_the_ratio_one_half_whatever_the_task():
 def test_holm_by_hand():
     """p = 0.01, 0.03, 0.04 at 5 %: 0.01 ≤ 0.05/3 rejects; 0.03 > 0.025 stops, and all that follow stand at 0.025."""
     levels = stats.holm({"b": 0.03, "a": 0.01, "c": 0.04})
-    assert {arm: round(1 - level, 4) for arm, level in levels.items()} == {"a": 0.0167, "b": 0.025, "c": 0.025}
+    assert {arm: round(1 - level, 4) for arm, level in levels.items()} == {
+        "a": 0.0167,
+        "b": 0.025,
+        "c": 0.025,
+    }
 
 
 def test_a_regression_of_thirty_per_cent_is_found_and_the_same_data_twice_is_none():
@@ -91,11 +99,22 @@ def test_drift_is_the_second_half_against_the_first():
 
 def test_a_percentile_names_successes_and_failures_apart():
     trials = pd.DataFrame(
-        {"phase": "measured", "outcome": ["ok"] * 9 + ["failed"], "total_ms": [100.0] * 9 + [None], "client_caused": [True] + [False] * 9}
+        {
+            "phase": "measured",
+            "outcome": ["ok"] * 9 + ["failed"],
+            "total_ms": [100.0] * 9 + [None],
+            "client_caused": [True] + [False] * 9,
+        }
     )
     trials = trials.assign(technique="t", arm="a", error_kind=[None] * 9 + ["timeout"])
     found = stats.tail(trials, "total_ms", 0.95, deadline_ms=5000)
-    assert (found.successes, found.censored, found.n, found.failed, found.client_caused) == (100, 5000, 9, 1, 1)
+    assert (found.successes, found.censored, found.n, found.failed, found.client_caused) == (
+        100,
+        5000,
+        9,
+        1,
+        1,
+    )
     assert math.isinf(stats.tail(trials, "total_ms", 0.95).censored)
     assert stats.failures(trials).values.tolist() == [["t", "a", "timeout", 1]]
 
@@ -103,7 +122,15 @@ def test_a_percentile_names_successes_and_failures_apart():
 def test_a_long_run_is_ranked_by_counting_and_comes_to_the_same(monkeypatch):
     rng = np.random.default_rng(5)
     differences = np.round(rng.normal(-3, 10, 240), 1)  # with ties and zeros
-    listed, shifted = intervals.hodges_lehmann(differences), intervals.shift(differences[:100], differences[100:])
+    listed, shifted = (
+        intervals.hodges_lehmann(differences),
+        intervals.shift(differences[:100], differences[100:]),
+    )
     monkeypatch.setattr(intervals, "LISTED_UP_TO", 10)
-    counted, counted_shift = intervals.hodges_lehmann(differences), intervals.shift(differences[:100], differences[100:])
-    assert counted == pytest.approx(listed, abs=1e-9) and counted_shift == pytest.approx(shifted, abs=1e-9)
+    counted, counted_shift = (
+        intervals.hodges_lehmann(differences),
+        intervals.shift(differences[:100], differences[100:]),
+    )
+    assert counted == pytest.approx(listed, abs=1e-9) and counted_shift == pytest.approx(
+        shifted, abs=1e-9
+    )

@@ -14,10 +14,11 @@ import pandas as pd
 import pytest
 
 from lab import clock, paths, processes
-from lab.model import CallRow, EventRow, FinishedTrial, LabError, RunRow, SessionRow, SpanRow, TrialRow, new_id
+from lab.model import LabError, new_id
+from lab.rows import CallRow, EventRow, FinishedTrial, RunRow, SessionRow, SpanRow, TrialRow
 from lab.store import migrations, queries
-from lab.store.changes import COLUMNS, ROWS
 from lab.store.export import FORMATS, export, frame_bytes
+from lab.store.journalled_changes import COLUMNS, ROWS
 from lab.store.store import Imported, Store
 
 MS = 1_000_000
@@ -29,7 +30,18 @@ def a_run(run_id: str, **changes) -> RunRow:
         "config": {"technique": "streaming"}, "arms": arms, "baseline": arms[0], "headline": {"metric": "wait_ms", **arms[1]},
         "knobs": {}, "runs": 2,
     }  # fmt: skip
-    row = RunRow(run_id, "streaming", "local", "local", {"small": "smollm2-135m"}, settings, 7, "running", True, clock.utc_now())
+    row = RunRow(
+        run_id,
+        "streaming",
+        "local",
+        "local",
+        {"small": "smollm2-135m"},
+        settings,
+        7,
+        "running",
+        True,
+        clock.utc_now(),
+    )
     for name, value in changes.items():
         setattr(row, name, value)
     return row
@@ -38,8 +50,36 @@ def a_run(run_id: str, **changes) -> RunRow:
 def a_trial(run_id: str, session_id: str, block: int = 0, arm: str = "whole") -> FinishedTrial:
     trial_id, call_id, span_id = new_id(), new_id(), new_id()
     return FinishedTrial(
-        TrialRow(trial_id, run_id, session_id, "streaming", arm, block, 0, 1, "measured", "t", clock.utc_now(), 0, 150 * MS),
-        [CallRow(call_id, trial_id, run_id, session_id, span_id, "answer", 1, "local", "m", ended_ns=100 * MS, server_ms={"queue": 1.5})],
+        TrialRow(
+            trial_id,
+            run_id,
+            session_id,
+            "streaming",
+            arm,
+            block,
+            0,
+            1,
+            "measured",
+            "t",
+            clock.utc_now(),
+            0,
+            150 * MS,
+        ),
+        [
+            CallRow(
+                call_id,
+                trial_id,
+                run_id,
+                session_id,
+                span_id,
+                "answer",
+                1,
+                "local",
+                "m",
+                ended_ns=100 * MS,
+                server_ms={"queue": 1.5},
+            )
+        ],
         [SpanRow(span_id, trial_id, run_id, session_id, None, "trial", arm, 0, 150 * MS)],
         [EventRow(call_id, run_id, seq, seq * MS, "text", 3, "abc") for seq in range(3)],
     )
@@ -48,8 +88,12 @@ def a_trial(run_id: str, session_id: str, block: int = 0, arm: str = "whole") ->
 def filled(path, trials: int = 4) -> tuple[Store, str]:
     store, run_id, session_id = Store(path), new_id(), new_id()
     store.write_run(a_run(run_id))
-    store.write_session(SessionRow(session_id, run_id, "w", "h", clock.utc_now(), "0.1.0", None, {"cores": 2}, {}))
-    store.write_trials([a_trial(run_id, session_id, n // 2, ("whole", "streamed")[n % 2]) for n in range(trials)])
+    store.write_session(
+        SessionRow(session_id, run_id, "w", "h", clock.utc_now(), "0.1.0", None, {"cores": 2}, {})
+    )
+    store.write_trials(
+        [a_trial(run_id, session_id, n // 2, ("whole", "streamed")[n % 2]) for n in range(trials)]
+    )
     return store, run_id
 
 
@@ -72,11 +116,15 @@ def test_a_migration_is_applied_once_and_changed_views_are_replaced(db):
     filled(db)
     with duckdb.connect(str(db)) as connection:
         connection.execute("UPDATE migrations SET hash = 'older' WHERE name = 'metrics.sql'")
-        connection.execute("CREATE OR REPLACE VIEW trial_metrics AS SELECT 1 AS gone; CREATE VIEW of_old AS SELECT 2 AS gone")
+        connection.execute(
+            "CREATE OR REPLACE VIEW trial_metrics AS SELECT 1 AS gone; CREATE VIEW of_old AS SELECT 2 AS gone"
+        )
     store = Store(db)
     assert len(store.frame("SELECT wait_ms FROM trial_metrics")) == 4
     assert store.frame("SELECT * FROM duckdb_views() WHERE view_name = 'of_old'").empty
-    assert store.frame("SELECT name FROM migrations ORDER BY name")["name"].tolist() == sorted(migrations.wanted())
+    assert store.frame("SELECT name FROM migrations ORDER BY name")["name"].tolist() == sorted(
+        migrations.wanted()
+    )
 
 
 def test_a_database_of_a_newer_lab_is_left_alone(db):
@@ -113,13 +161,19 @@ def test_a_row_has_the_columns_of_its_table():
     with duckdb.connect(":memory:") as connection:
         migrations.apply(connection)
         for table in ROWS:
-            assert [name for name, *_ in connection.execute(f"DESCRIBE {table}").fetchall()] == COLUMNS[table]
+            assert [
+                name for name, *_ in connection.execute(f"DESCRIBE {table}").fetchall()
+            ] == COLUMNS[table]
 
 
 def test_ids_come_back_as_text_times_as_utc_and_json_as_dicts(db):
     store, run_id = filled(db)
     run = queries.run(store, run_id)
-    assert (run["run_id"], run["models"], run["ended_utc"]) == (run_id, {"small": "smollm2-135m"}, None)
+    assert (run["run_id"], run["models"], run["ended_utc"]) == (
+        run_id,
+        {"small": "smollm2-135m"},
+        None,
+    )
     assert run["sessions"][0]["machine"] == {"cores": 2}
     assert str(run["started_utc"].tzinfo) in ("UTC", "Etc/UTC")
     assert queries.calls(store, run_id)["server_queue_ms"].tolist() == [1.5] * 4
@@ -129,8 +183,17 @@ def test_writing_the_same_trials_again_changes_nothing(db):
     store, run_id = filled(db)
     session_id = queries.run(store, run_id)["sessions"][0]["session_id"]
     trials = [a_trial(run_id, session_id, 9), a_trial(run_id, session_id, 9, "streamed")]
-    assert store.write_trials(trials) and store.write_trials(trials) and store.write_trials(trials[:1])
-    assert queries.row_counts(store) == {"runs": 1, "sessions": 1, "trials": 6, "calls": 6, "spans": 6, "events": 18}
+    assert (
+        store.write_trials(trials) and store.write_trials(trials) and store.write_trials(trials[:1])
+    )
+    assert queries.row_counts(store) == {
+        "runs": 1,
+        "sessions": 1,
+        "trials": 6,
+        "calls": 6,
+        "spans": 6,
+        "events": 18,
+    }
 
 
 def test_a_resumed_run_keeps_its_note_and_name(db):
@@ -141,11 +204,23 @@ def test_a_resumed_run_keeps_its_note_and_name(db):
     store.write_run(a_run(run_id, status="running"))
     with processes.measuring(run_id, "streaming"):
         run = queries.run(store, run_id)
-    assert (run["note"], run["name"], run["status"], run["ended_utc"]) == ("on the train", "first", "running", None)
-    assert queries.resolve(store, "first") == queries.resolve(store, "last") == queries.resolve(store, run_id[:13]) == run_id
+    assert (run["note"], run["name"], run["status"], run["ended_utc"]) == (
+        "on the train",
+        "first",
+        "running",
+        None,
+    )
+    assert (
+        queries.resolve(store, "first")
+        == queries.resolve(store, "last")
+        == queries.resolve(store, run_id[:13])
+        == run_id
+    )
 
 
-@pytest.mark.parametrize("run", ["nonsense", "01a20c9e-7dc6-7fb0-9008-a4c7b8356985", "'; DROP TABLE runs; --"])
+@pytest.mark.parametrize(
+    "run", ["nonsense", "01a20c9e-7dc6-7fb0-9008-a4c7b8356985", "'; DROP TABLE runs; --"]
+)
 def test_an_unknown_run_is_a_sentence(db, run):
     store, _ = filled(db)
     with pytest.raises(LabError):
@@ -220,7 +295,9 @@ def test_an_import_takes_only_what_is_new_of_a_run(db, tmp_path):
     other, run_id = filled(tmp_path / "other.duckdb")
     mine = Store(db)
     mine.import_from(other.path)
-    other.write_trials([a_trial(run_id, queries.run(other, run_id)["sessions"][0]["session_id"], 7)])
+    other.write_trials(
+        [a_trial(run_id, queries.run(other, run_id)["sessions"][0]["session_id"], 7)]
+    )
     assert mine.import_from(other.path) == Imported(runs=0, trials=1, calls=1, events=3)
 
 
@@ -260,7 +337,10 @@ HOLD = """
 
 def held_by_a_foreign_program(path) -> subprocess.Popen:
     program = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(HOLD), str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", textwrap.dedent(HOLD), str(path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert program.stdout.readline() == "held\n"
     return program
@@ -283,22 +363,39 @@ def test_what_a_foreign_program_keeps_out_waits_in_the_spool(db):
     assert sorted(queries.trials(other, run_id)["block"]) == [0, 0, 1, 1, 5, 6]
     assert queries.run(other, run_id)["status"] == "finished"
     assert not list(other._spool.glob("*.jsonl"))
-    for file, text in zip(spooled, kept, strict=True):  # as if the writer had ended just before it removed them
+    for file, text in zip(
+        spooled, kept, strict=True
+    ):  # as if the writer had ended just before it removed them
         file.write_text(text)
     other.set_note(run_id, "and once only")
     assert queries.row_counts(other)["events"] == 18
 
 
-def test_a_wrong_line_in_the_spool_is_set_aside_and_keeps_neither_its_neighbours_nor_later_writes_out(db, caplog):
+def test_a_wrong_line_in_the_spool_is_set_aside_and_keeps_neither_its_neighbours_nor_later_writes_out(
+    db, caplog
+):
     store, run_id = filled(db)
     store._spool.mkdir()
-    wrong = ['{"rows": {"trials": [{"trial_id": "no id"}]}}', "garbage", "[1, 2]", "[" * 5000, '{"update": "no id"}']
+    wrong = [
+        '{"rows": {"trials": [{"trial_id": "no id"}]}}',
+        "garbage",
+        "[1, 2]",
+        "[" * 5000,
+        '{"update": "no id"}',
+    ]
     good = json.dumps({"update": run_id, "name": "named in the spool"})
     (store._spool / "1.jsonl").write_text("\n".join([*wrong, good]) + "\n")
-    (store._spool / "2.jsonl").write_text('{"upd')  # torn: whoever wrote it was killed, and had told nobody
+    (store._spool / "2.jsonl").write_text(
+        '{"upd'
+    )  # torn: whoever wrote it was killed, and had told nobody
     assert store.set_note(run_id, "kept")
-    assert [queries.run(store, run_id)[name] for name in ("note", "name")] == ["kept", "named in the spool"]
-    assert [file.name for file in store._spool.iterdir()] == ["1.refused", "2.jsonl"] or not (store._spool / "2.jsonl").exists()
+    assert [queries.run(store, run_id)[name] for name in ("note", "name")] == [
+        "kept",
+        "named in the spool",
+    ]
+    assert [file.name for file in store._spool.iterdir()] == ["1.refused", "2.jsonl"] or not (
+        store._spool / "2.jsonl"
+    ).exists()
     assert sorted((store._spool / "1.refused").read_text().splitlines()) == sorted(wrong)
     assert "set aside" in caplog.text
 
@@ -374,7 +471,9 @@ def test_threads_of_one_process_read_and_write_one_file(db):
         except BaseException as error:
             failures.append(error)
 
-    works = [lambda n: Store(db).write_trials([a_trial(run_id, session_id, n)])] * 2 + [lambda n: queries.trials(store, run_id)] * 2
+    works = [lambda n: Store(db).write_trials([a_trial(run_id, session_id, n)])] * 2 + [
+        lambda n: queries.trials(store, run_id)
+    ] * 2
     threads = [threading.Thread(target=guarded, args=[work]) for work in works]
     for thread in threads:
         thread.start()
@@ -425,12 +524,20 @@ def catalogue(store: Store) -> pd.DataFrame:
         if line.startswith(("## Table ", "## View ")):
             kind, table, about = line.split()[1].lower(), line.split()[2], ""
         elif line.startswith("| ") and not line.startswith("| column "):
-            documented.append((kind, table, about, *(cell.strip() for cell in line.strip("| ").split(" | "))))
+            documented.append(
+                (kind, table, about, *(cell.strip() for cell in line.strip("| ").split(" | ")))
+            )
         elif table and line and not line.startswith("|"):
             about = line
-    words = pd.DataFrame(documented, columns=["kind", "table", "about", "column", "unit", "meaning"])
-    types = store.frame('SELECT table_name AS "table", column_name AS "column", data_type AS type FROM duckdb_columns() WHERE NOT internal')
-    return words.merge(types, on=["table", "column"], how="left")[["kind", "table", "about", "column", "type", "unit", "meaning"]]
+    words = pd.DataFrame(
+        documented, columns=["kind", "table", "about", "column", "unit", "meaning"]
+    )
+    types = store.frame(
+        'SELECT table_name AS "table", column_name AS "column", data_type AS type FROM duckdb_columns() WHERE NOT internal'
+    )
+    return words.merge(types, on=["table", "column"], how="left")[
+        ["kind", "table", "about", "column", "type", "unit", "meaning"]
+    ]
 
 
 def test_every_table_view_and_column_is_documented_in_order(db):
@@ -440,9 +547,16 @@ def test_every_table_view_and_column_is_documented_in_order(db):
         'SELECT table_name AS "table", column_name AS "column" FROM duckdb_columns() WHERE NOT internal ORDER BY table_oid, column_index'
     )
     for table, columns in there.groupby("table"):
-        assert documented.loc[documented["table"] == table, "column"].tolist() == columns["column"].tolist(), table
+        assert (
+            documented.loc[documented["table"] == table, "column"].tolist()
+            == columns["column"].tolist()
+        ), table
     assert set(documented["table"]) == set(there["table"])
-    assert documented["type"].notna().all() and (documented["meaning"].str.len() > 0).all() and (documented["unit"].str.len() > 0).all()
+    assert (
+        documented["type"].notna().all()
+        and (documented["meaning"].str.len() > 0).all()
+        and (documented["unit"].str.len() > 0).all()
+    )
 
 
 def test_a_database_that_forges_its_views_is_given_the_labs_own(db, tmp_path):
@@ -451,7 +565,9 @@ def test_a_database_that_forges_its_views_is_given_the_labs_own(db, tmp_path):
     secret.write_text("a secret")
     with duckdb.connect(str(db)) as connection:
         connection.execute("DROP VIEW arm_summary")
-        connection.execute(f"CREATE VIEW arm_summary AS SELECT content AS arm FROM read_text('{secret}')")
+        connection.execute(
+            f"CREATE VIEW arm_summary AS SELECT content AS arm FROM read_text('{secret}')"
+        )
         connection.execute("CREATE MACRO median(x) AS (SELECT content FROM read_text('x'))")
         connection.execute("CREATE MACRO endless(x) AS TABLE SELECT * FROM range(x)")
     from lab.store import store as stores

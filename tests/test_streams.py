@@ -15,9 +15,13 @@ from bench.raw_server import Connection, RawServer
 from lab import scrub
 from lab.endpoints.client import open_client
 from lab.endpoints.registry import Endpoint
-from lab.instrumentation import messages, wire
+from lab.instrumentation import parsing, stamps
 
-CASES = [case for case in json.loads((Path(__file__).parent / "cases" / "streams.json").read_text()) if "steps" in case]
+CASES = [
+    case
+    for case in json.loads((Path(__file__).parent / "cases" / "streams.json").read_text())
+    if "steps" in case
+]
 NOISE_MS = 60
 
 
@@ -39,17 +43,23 @@ async def exchange_with(answer):
     seen = []
     with RawServer(answer) as server:
         client = open_client(Endpoint("wild", "live", server.url, "key"), 10)
-        token = wire.OBSERVER.set(seen.append)
+        token = stamps.OBSERVER.set(seen.append)
         try:
-            response = await client.post("/v1/messages", cast_to=httpx2.Response, body={}, stream=True, stream_cls=anthropic.AsyncStream)
+            response = await client.post(
+                "/v1/messages",
+                cast_to=httpx2.Response,
+                body={},
+                stream=True,
+                stream_cls=anthropic.AsyncStream,
+            )
             async for _ in response.aiter_raw():
                 pass
         except (anthropic.APIError, httpx2.TransportError):
             pass
         finally:
-            wire.OBSERVER.reset(token)
+            stamps.OBSERVER.reset(token)
             await client.close()
-    return seen[0], messages.read(seen[0])
+    return seen[0], parsing.read(seen[0])
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
@@ -73,18 +83,30 @@ async def test_each_case_reads_as_it_should(case):
             assert reading.content[1] == {"type": value, "tool_use_id": "srvtoolu_1", "content": []}
         elif what == "cache_read_tokens":
             assert reading.usage["cache_read_input_tokens"] == value
-            assert reading.usage_notes == ["input_tokens fell from 21 to 0", f"cache_read_input_tokens fell from {value} to 0"]
+            assert reading.usage_notes == [
+                "input_tokens fell from 21 to 0",
+                f"cache_read_input_tokens fell from {value} to 0",
+            ]
         elif what in ("input_tokens", "output_tokens"):
             assert reading.usage[what] == value
         else:
-            assert what in ("error_kind", "content[1] has no text"), f"{what} is checked by no line here"
+            assert what in ("error_kind", "content[1] has no text"), (
+                f"{what} is checked by no line here"
+            )
 
 
 def events_of(*parts: dict) -> list[dict]:
     return [
-        {"type": "message_start", "message": {"id": "msg_1", "model": "m", "usage": {"input_tokens": 3}}},
+        {
+            "type": "message_start",
+            "message": {"id": "msg_1", "model": "m", "usage": {"input_tokens": 3}},
+        },
         *parts,
-        {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 9}},
+        {
+            "type": "message_delta",
+            "delta": {"stop_reason": "end_turn"},
+            "usage": {"output_tokens": 9},
+        },
         {"type": "message_stop"},
     ]
 
@@ -97,29 +119,41 @@ def delta(kind: str, index: int = 0, **fields) -> dict:
     return {"type": "content_block_delta", "index": index, "delta": {"type": kind, **fields}}
 
 
-def answered(*events: dict, kind: str = "text/event-stream", body: bytes | None = None) -> messages.Reading:
+def answered(
+    *events: dict, kind: str = "text/event-stream", body: bytes | None = None
+) -> parsing.Reading:
     """The reading of an answer whose event k arrived at k milliseconds."""
-    exchange = wire.Exchange("/v1/messages", b"{}", 0)
+    exchange = stamps.Exchange("/v1/messages", b"{}", 0)
     exchange.status, exchange.headers = 200, {"content-type": kind}
-    exchange.chunks = [(k * 1_000_000, f"data: {json.dumps(event)}\n\n".encode()) for k, event in enumerate(events, 1)]
+    exchange.chunks = [
+        (k * 1_000_000, f"data: {json.dumps(event)}\n\n".encode())
+        for k, event in enumerate(events, 1)
+    ]
     if body is not None:
         exchange.chunks = [(1_000_000, body)]
     exchange.close(len(events) * 1_000_000)
-    return messages.read(exchange)
+    return parsing.read(exchange)
 
 
-TEXT = json.dumps(events_of(start({"type": "text", "text": ""}), delta("text_delta", text="Ebb, flood — 潮.\nTwo\r\n.")))
+TEXT = json.dumps(
+    events_of(
+        start({"type": "text", "text": ""}), delta("text_delta", text="Ebb, flood — 潮.\nTwo\r\n.")
+    )
+)
 
 
 @settings(max_examples=60)
 @given(end=st.sampled_from(["\n", "\r\n", "\r"]), cuts=st.lists(st.integers(0, 900), max_size=12))
 def test_every_split_of_every_line_end_gives_the_same_events(end, cuts):
     events = json.loads(TEXT)
-    lines = "".join(f"event: {event['type']}{end}data: {json.dumps(event, ensure_ascii=False)}{end}{end}" for event in events)
+    lines = "".join(
+        f"event: {event['type']}{end}data: {json.dumps(event, ensure_ascii=False)}{end}{end}"
+        for event in events
+    )
     data = lines.encode()
     places = sorted({0, len(data), *(cut % len(data) for cut in cuts)})
     chunks = [(n, data[a:b]) for n, (a, b) in enumerate(pairwise(places))]
-    assert [value for _, _, value in messages.events(chunks)] == events
+    assert [value for _, _, value in parsing.events(chunks)] == events
 
 
 def test_every_single_cut_and_one_byte_at_a_time_give_the_same_events():
@@ -129,8 +163,12 @@ def test_every_single_cut_and_one_byte_at_a_time_give_the_same_events():
         lines = (json.dumps(event, indent=1).replace("\n", f"{end}data: ") for event in events)
         data = "".join(f"data: {line}{end}{end}" for line in lines).encode()
         for cut in range(1, len(data)):
-            assert [value for *_, value in messages.events([(1, data[:cut]), (2, data[cut:])])] == events
-        assert [value for *_, value in messages.events([(1, data[i : i + 1]) for i in range(len(data))])] == events
+            assert [
+                value for *_, value in parsing.events([(1, data[:cut]), (2, data[cut:])])
+            ] == events
+        assert [
+            value for *_, value in parsing.events([(1, data[i : i + 1]) for i in range(len(data))])
+        ] == events
 
 
 @settings(max_examples=100)
@@ -151,8 +189,16 @@ def test_every_single_cut_and_one_byte_at_a_time_give_the_same_events():
 def test_whatever_order_events_come_in_nothing_is_lost_and_clocks_are_in_order(events):
     reading = answered(*events_of(*events))
     assert reading.text == "One. " and reading.usage == {"input_tokens": 3, "output_tokens": 9}
-    assert reading.first_sign_ns <= reading.first_token_ns <= reading.first_text_ns <= reading.last_token_ns
-    assert reading.error_kind in (None, "malformed")  # a tool's input before its name is no tool use
+    assert (
+        reading.first_sign_ns
+        <= reading.first_token_ns
+        <= reading.first_text_ns
+        <= reading.last_token_ns
+    )
+    assert reading.error_kind in (
+        None,
+        "malformed",
+    )  # a tool's input before its name is no tool use
 
 
 @pytest.mark.parametrize(
@@ -163,10 +209,35 @@ def test_whatever_order_events_come_in_nothing_is_lost_and_clocks_are_in_order(e
         ([start({"type": "novel", "text": "Once"})], 2),
         ([start({"type": "novel"}), delta("novel_delta", words="Once")], 3),
         ([start({"type": "compaction"}), delta("compaction_delta", content="In short")], 3),
-        ([start({"type": "web_search_tool_result", "content": "found"}), delta("text_delta", 1, text="So")], 3),
-        ([start({"type": "redacted_thinking", "data": "xyz"}), delta("text_delta", 1, text="So")], 3),
-        ([start({"type": "thinking", "thinking": ""}), delta("signature_delta", signature="xyz"), delta("text_delta", 1, text="So")], 4),
-        ([start({"type": "thinking", "thinking": ""}), delta("thinking_delta", thinking="", estimated_tokens=50)], None),
+        (
+            [
+                start({"type": "web_search_tool_result", "content": "found"}),
+                delta("text_delta", 1, text="So"),
+            ],
+            3,
+        ),
+        (
+            [
+                start({"type": "redacted_thinking", "data": "xyz"}),
+                delta("text_delta", 1, text="So"),
+            ],
+            3,
+        ),
+        (
+            [
+                start({"type": "thinking", "thinking": ""}),
+                delta("signature_delta", signature="xyz"),
+                delta("text_delta", 1, text="So"),
+            ],
+            4,
+        ),
+        (
+            [
+                start({"type": "thinking", "thinking": ""}),
+                delta("thinking_delta", thinking="", estimated_tokens=50),
+            ],
+            None,
+        ),
         ([start({"type": "thinking", "thinking": ""}), delta("seal_delta", signature="xyz")], None),
     ],
 )
@@ -186,7 +257,14 @@ def test_blocks_go_back_unharmed_into_a_next_turn():
             start({"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}, 1),
             delta("input_json_delta", 1, partial_json='{"query": '),
             delta("input_json_delta", 1, partial_json='"tide"}'),
-            start({"type": "web_search_tool_result", "tool_use_id": "s", "content": [{"type": "web_search_result"}]}, 2),
+            start(
+                {
+                    "type": "web_search_tool_result",
+                    "tool_use_id": "s",
+                    "content": [{"type": "web_search_result"}],
+                },
+                2,
+            ),
             start({"type": "text", "text": "Hi", "citations": None}, 3),
             delta("citations_delta", 3, citation=citation),
             delta("text_delta", 3, text="gh"),
@@ -198,26 +276,42 @@ def test_blocks_go_back_unharmed_into_a_next_turn():
     assert reading.content == [
         {"type": "thinking", "thinking": "Hm.", "signature": "sig"},
         {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {"query": "tide"}},
-        {"type": "web_search_tool_result", "tool_use_id": "s", "content": [{"type": "web_search_result"}]},
+        {
+            "type": "web_search_tool_result",
+            "tool_use_id": "s",
+            "content": [{"type": "web_search_result"}],
+        },
         {"type": "text", "text": "High", "citations": [citation]},
         {"type": "fallback", "from": {"model": "a"}, "to": {"model": "b"}},
         {"type": "compaction", "content": "In short", "encrypted_content": "…"},
     ]
 
 
-WHOLE = {"id": "msg_1", "model": "m", "content": [{"type": "text", "text": "Hi"}], "stop_reason": "end_turn", "usage": {"input_tokens": 3}}
+WHOLE = {
+    "id": "msg_1",
+    "model": "m",
+    "content": [{"type": "text", "text": "Hi"}],
+    "stop_reason": "end_turn",
+    "usage": {"input_tokens": 3},
+}
 
 
-@pytest.mark.parametrize("kind", ["TEXT/Event-Stream; charset=utf-8", "application/json", "text/plain", ""])
+@pytest.mark.parametrize(
+    "kind", ["TEXT/Event-Stream; charset=utf-8", "application/json", "text/plain", ""]
+)
 @pytest.mark.parametrize("before", [b"", b": hello\n\n", b"\xef\xbb\xbf", b"\n", b"retry: 100\n"])
 def test_a_stream_under_whatever_type_is_read_as_one(kind, before):
     events = events_of(delta("text_delta", text="Hi"))
-    data = before + b"".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in events)
+    data = before + b"".join(
+        f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in events
+    )
     reading = answered(kind=kind, body=data)
     assert (reading.text, reading.error_kind) == ("Hi", None)
 
 
-@pytest.mark.parametrize("kind", ["application/json", "Application/JSON", "text/event-stream", "text/plain"])
+@pytest.mark.parametrize(
+    "kind", ["application/json", "Application/JSON", "text/event-stream", "text/plain"]
+)
 def test_a_whole_answer_under_whatever_type_is_read_as_one(kind):
     reading = answered(kind=kind, body=b" \r\n" + json.dumps(WHOLE).encode())
     assert (reading.text, reading.error_kind, reading.first_token_ns) == ("Hi", None, None)
@@ -247,20 +341,36 @@ async def test_a_stream_that_is_compressed_though_identity_was_asked_is_read_or_
     [
         (None, "unchanged", None, None),
         ({"cache_miss_reason": None}, "pending", None, None),
-        ({"cache_miss_reason": {"type": "system_changed", "cache_missed_input_tokens": 1800}}, "changed", "system_changed", 1800),
-        ({"cache_miss_reason": {"type": "previous_message_not_found"}}, "unknown", "previous_message_not_found", None),
+        (
+            {"cache_miss_reason": {"type": "system_changed", "cache_missed_input_tokens": 1800}},
+            "changed",
+            "system_changed",
+            1800,
+        ),
+        (
+            {"cache_miss_reason": {"type": "previous_message_not_found"}},
+            "unknown",
+            "previous_message_not_found",
+            None,
+        ),
     ],
 )
-def test_a_diagnosis_has_four_states_and_none_where_the_answer_has_no_word_of_it(diagnostics, state, reason, missed):
+def test_a_diagnosis_has_four_states_and_none_where_the_answer_has_no_word_of_it(
+    diagnostics, state, reason, missed
+):
     events = events_of(delta("text_delta", text="Hi"))
     assert answered(*events).diagnosis is None
     events[0]["message"]["diagnostics"] = diagnostics
     reading = answered(*events)
-    assert (reading.diagnosis, reading.cache_miss_reason, reading.missed_cache_tokens) == (state, reason, missed)
+    assert (reading.diagnosis, reading.cache_miss_reason, reading.missed_cache_tokens) == (
+        state,
+        reason,
+        missed,
+    )
 
 
 def test_a_key_in_a_header_that_is_kept_is_blanked():
-    from lab.model import CallRow
+    from lab.rows import CallRow
 
     scrub.know("sk-ant-api03-planted-in-a-header")
     row = CallRow(

@@ -5,27 +5,39 @@ import json
 import pandas as pd
 import pytest
 
-from lab import findings, pricing, snippets, techniques
-from lab.local import wire
+from lab import code_samples, findings, pricing, techniques
+from lab.local import messages_api
 from lab.model import LabError
 from lab.scenarios import definitions
 
-TOOL = {"name": "clock", "input_schema": {"type": "object", "properties": {"zone": {"type": "string"}}}}
+TOOL = {
+    "name": "clock",
+    "input_schema": {"type": "object", "properties": {"zone": {"type": "string"}}},
+}
 HISTORY = [
     {"role": "user", "content": "Hi"},
     {"role": "assistant", "content": "Yes?"},
     {"role": "user", "content": [{"type": "text", "text": "Why?"}]},
 ]
-OWN = json.dumps({"messages": HISTORY, "max_tokens": 9, "system": [{"type": "text", "text": "Be brief."}], "tools": [TOOL]})
+OWN = json.dumps(
+    {
+        "messages": HISTORY,
+        "max_tokens": 9,
+        "system": [{"type": "text", "text": "Be brief."}],
+        "tools": [TOOL],
+    }
+)
 MODELS = {"small": "s", "large": "l"}
 
 
 def asked(technique, arm, knobs, task):
-    return snippets.requests(technique, arm, knobs, task, MODELS, "small", frozenset())
+    return code_samples.requests(technique, arm, knobs, task, MODELS, "small", frozenset())
 
 
 @pytest.mark.parametrize("technique", techniques.all_techniques(), ids=techniques.slugs())
-@pytest.mark.parametrize("lines", ["", "What is one?", OWN], ids=["built-in", "pasted", "whole body"])
+@pytest.mark.parametrize(
+    "lines", ["", "What is one?", OWN], ids=["built-in", "pasted", "whole body"]
+)
 def test_each_arm_makes_requests_that_the_api_takes(technique, lines):
     knobs = technique.knobs()
     task = definitions.parse_lines(lines)[0] if lines else definitions.load(technique.category)[0]
@@ -33,7 +45,9 @@ def test_each_arm_makes_requests_that_the_api_takes(technique, lines):
         requests = asked(technique, arm.name, knobs, task)
         assert [request.role for request in requests].count("prime") <= 1 and len(requests) >= 1
         for request in requests:
-            wire.parse(wire.Body, json.dumps({**request.body, "stream": request.stream}).encode())
+            messages_api.parse(
+                messages_api.Body, json.dumps({**request.body, "stream": request.stream}).encode()
+            )
 
 
 @pytest.mark.parametrize("technique", techniques.all_techniques(), ids=techniques.slugs())
@@ -55,7 +69,12 @@ def test_an_unknown_technique_is_a_sentence():
 
 def test_two_bodies_make_two_arms_with_their_own_models():
     ab = techniques.find("ab")
-    knobs = ab.knobs(bodies=[{"name": "brief", "system": "One word."}, {"model": "other", "messages": HISTORY, "max_tokens": 3}])
+    knobs = ab.knobs(
+        bodies=[
+            {"name": "brief", "system": "One word."},
+            {"model": "other", "messages": HISTORY, "max_tokens": 3},
+        ]
+    )
     task = definitions.load("qa")[0]
     assert [arm.name for arm in ab.arms_for(knobs)] == ["brief", "b"]
     brief, whole = (asked(ab, arm, knobs, task)[0].body for arm in ("brief", "b"))
@@ -63,14 +82,21 @@ def test_two_bodies_make_two_arms_with_their_own_models():
     assert whole == {"model": "other", "max_tokens": 3, "messages": HISTORY}
 
 
-@pytest.mark.parametrize("bodies", ["[", "[{}]", "[{}, 1]", '[{"name": "a"}, {"name": "a"}]', '[{}, {"messages": []}]'])
+@pytest.mark.parametrize(
+    "bodies", ["[", "[{}]", "[{}, 1]", '[{"name": "a"}, {"name": "a"}]', '[{}, {"messages": []}]']
+)
 def test_bodies_that_make_no_comparison_are_refused(bodies):
     with pytest.raises(ValueError, match="bodies"):
         techniques.find("ab").knobs(bodies=bodies)
 
 
 @pytest.mark.parametrize(
-    ("model", "ttl", "uses"), [("claude-sonnet-5", "write_5m", 2), ("claude-sonnet-5", "write_1h", 3), ("claude-haiku-5-5", "write_5m", 2)]
+    ("model", "ttl", "uses"),
+    [
+        ("claude-sonnet-5", "write_5m", 2),
+        ("claude-sonnet-5", "write_1h", 3),
+        ("claude-haiku-5-5", "write_5m", 2),
+    ],
 )
 def test_caching_pays_from_the_use_worked_out_by_hand(model, ttl, uses):
     """Sonnet 5: (2.50 - 0.20) / (2 - 0.20) = 1.28, so 2; for an hour (4 - 0.20) / 1.80 = 2.11, so 3."""
@@ -87,8 +113,12 @@ def test_equal_at_two_uses_pays_only_at_three_and_dear_reads_never_pay():
 
 
 def test_shares_and_confusion_of_four_routed_trials():
-    trials = pd.DataFrame({"trial_id": list("wxyz"), "arm": "routed", "task_id": ["e", "e", "h", "h"]})
-    spans = pd.DataFrame({"trial_id": list("wxyz"), "kind": "route", "name": ["small", "large", "large", "large"]})
+    trials = pd.DataFrame(
+        {"trial_id": list("wxyz"), "arm": "routed", "task_id": ["e", "e", "h", "h"]}
+    )
+    spans = pd.DataFrame(
+        {"trial_id": list("wxyz"), "kind": "route", "name": ["small", "large", "large", "large"]}
+    )
     routed = findings.routes(spans, trials)
     shares = findings.routing_shares(routed).set_index("chosen")["share"].to_dict()
     assert shares == {"small": 0.25, "large": 0.75}
@@ -98,4 +128,9 @@ def test_shares_and_confusion_of_four_routed_trials():
 
 def test_four_tools_of_300_ms_at_once_have_a_speed_up_of_four():
     spans = pd.DataFrame({"kind": "tool", "started_ns": [0] * 4, "ended_ns": [300_000_000] * 4})
-    assert findings.fan_out(spans) == {"n": 4, "sum_ms": 1200.0, "slowest_ms": 300.0, "took_ms": 300.0}
+    assert findings.fan_out(spans) == {
+        "n": 4,
+        "sum_ms": 1200.0,
+        "slowest_ms": 300.0,
+        "took_ms": 300.0,
+    }

@@ -17,9 +17,14 @@ def test_percentiles_equal_duckdb_and_numpy():
     for n in (1, 2, 3, 20, 137):
         values = [rng.lognormvariate(3, 1) for _ in range(n)]
         own = LatencyCollector(values).percentiles(50, 95, 99)
-        (theirs,) = duckdb.sql("SELECT quantile_cont(v, [0.5, 0.95, 0.99]) FROM (SELECT unnest($1) AS v)", params=[values]).fetchall()[0]
+        (theirs,) = duckdb.sql(
+            "SELECT quantile_cont(v, [0.5, 0.95, 0.99]) FROM (SELECT unnest($1) AS v)",
+            params=[values],
+        ).fetchall()[0]
         assert numpy.allclose(list(own.values()), theirs, rtol=1e-12)
-        assert numpy.allclose(list(own.values()), numpy.percentile(values, [50, 95, 99]), rtol=1e-12)
+        assert numpy.allclose(
+            list(own.values()), numpy.percentile(values, [50, 95, 99]), rtol=1e-12
+        )
 
 
 def test_no_values_have_no_percentile():

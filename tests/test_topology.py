@@ -3,7 +3,7 @@
 import pytest
 
 from lab import findings
-from lab.store.spans import critical_path
+from lab.critical_path import critical_path
 from tests.measured import FAST, measure
 
 
@@ -20,12 +20,17 @@ async def test_spans_nest_none_leaks_and_the_critical_path_adds_up(found):
         assert len(root) == 1 and spans["ended_ns"].notna().all()
         for span in spans[spans["parent_id"].notna()].to_dict("records"):
             parent = spans.loc[span["parent_id"]]
-            assert parent["started_ns"] <= span["started_ns"] <= span["ended_ns"] <= parent["ended_ns"]
+            assert (
+                parent["started_ns"] <= span["started_ns"] <= span["ended_ns"] <= parent["ended_ns"]
+            )
         assert critical_path(spans)["ms"].sum() == pytest.approx(trial["total_ms"], abs=0.01)
 
 
 async def test_each_topology_has_its_own_shape_and_the_same_tools(found):
-    shape = {arm: list(found.calls[found.calls["arm"] == arm].groupby("role").size().items()) for arm in set(found.trials["arm"])}
+    shape = {
+        arm: list(found.calls[found.calls["arm"] == arm].groupby("role").size().items())
+        for arm in set(found.trials["arm"])
+    }
     assert dict(shape["flat"]) == {"tool_turn": 1, "answer": 1}
     assert dict(shape["hierarchical"]) == {"plan": 1, "worker": 4, "answer": 1}
     assert dict(shape["pipeline"]) == {"worker": 4, "answer": 1}
@@ -51,7 +56,17 @@ async def test_the_coordination_tax_is_counted(found):
 
 async def test_an_agent_that_never_stops_using_tools_is_stopped_by_the_step_limit(simulated, db):
     simulated.knobs(**FAST)
-    again = {"tools": [{"name": "weather", "input": {"place": "Lowmoor"}}], "stop_reason": "tool_use"}
+    again = {
+        "tools": [{"name": "weather", "input": {"place": "Lowmoor"}}],
+        "stop_reason": "tool_use",
+    }
     simulated.plays(*[again] * 3)
-    found = await measure(simulated, "topology", runs=1, arms=["flat", "pipeline"], seed=1, knobs={"steps": 3, "service_ms": 1})
+    found = await measure(
+        simulated,
+        "topology",
+        runs=1,
+        arms=["flat", "pipeline"],
+        seed=1,
+        knobs={"steps": 3, "service_ms": 1},
+    )
     assert found.calls.groupby("trial_id").size().max() <= 6

@@ -34,8 +34,16 @@ class Receiver:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["content-length"]))
-                body = gzip.decompress(body) if self.headers.get("content-encoding") == "gzip" else body
-                message = ExportMetricsServiceRequest() if self.path.endswith("metrics") else ExportTraceServiceRequest()
+                body = (
+                    gzip.decompress(body)
+                    if self.headers.get("content-encoding") == "gzip"
+                    else body
+                )
+                message = (
+                    ExportMetricsServiceRequest()
+                    if self.path.endswith("metrics")
+                    else ExportTraceServiceRequest()
+                )
                 message.ParseFromString(body)
                 receiver.on_request()
                 headers = {name.lower(): value for name, value in self.headers.items()}
@@ -79,7 +87,9 @@ def attributes(span):
     for pair in span.attributes:
         kind = pair.value.WhichOneof("value")
         value = getattr(pair.value, kind)
-        found[pair.key] = [one.string_value for one in value.values] if kind == "array_value" else value
+        found[pair.key] = (
+            [one.string_value for one in value.values] if kind == "array_value" else value
+        )
     return found
 
 
@@ -106,7 +116,13 @@ def team(simulated_server, tmp_path_factory):
     simulated_server.knobs(**FAST)
     with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(1) as pool:
         patch.setenv("LAB_DB", str(tmp_path_factory.mktemp("team") / "lab.duckdb"))
-        asked = measure(simulated_server, "topology", runs=2, arms=["flat", "hierarchical"], scenario="reasoning")
+        asked = measure(
+            simulated_server,
+            "topology",
+            runs=2,
+            arms=["flat", "hierarchical"],
+            scenario="reasoning",
+        )
         return pool.submit(asyncio.run, asked).result()
 
 
@@ -118,8 +134,14 @@ def stamps(measured):
         origin = next(row["started_ns"] for row in spans if row["kind"] == "trial")
         wall_us = round(trial["started_utc"].timestamp() * 1e6)
         for row in spans:
-            parent = "" if not isinstance(row["parent_id"], str) else row["parent_id"].replace("-", "")[16:]
-            times = [wall_us + (int(row[name]) - origin) // 1000 for name in ("started_ns", "ended_ns")]
+            parent = (
+                ""
+                if not isinstance(row["parent_id"], str)
+                else row["parent_id"].replace("-", "")[16:]
+            )
+            times = [
+                wall_us + (int(row[name]) - origin) // 1000 for name in ("started_ns", "ended_ns")
+            ]
             found[row["span_id"].replace("-", "")[16:]] = (*times, parent)
     return found
 
@@ -128,12 +150,18 @@ def test_span_times_are_the_stored_stamps_to_the_microsecond(team, receiver, mon
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
     sent = traces.send_run(team.store, team.run_id, "otlp")
     received = {
-        span.span_id.hex(): (span.start_time_unix_nano // 1000, span.end_time_unix_nano // 1000, span.parent_span_id.hex())
+        span.span_id.hex(): (
+            span.start_time_unix_nano // 1000,
+            span.end_time_unix_nano // 1000,
+            span.parent_span_id.hex(),
+        )
         for span in receiver.spans()
     }
     assert received == stamps(team)
     assert sent.traces == 4 and sent.spans == len(received) and sent.refused == ()
-    assert {span.trace_id.hex() for span in receiver.spans()} == {one.replace("-", "") for one in team.trials["trial_id"]}
+    assert {span.trace_id.hex() for span in receiver.spans()} == {
+        one.replace("-", "") for one in team.trials["trial_id"]
+    }
 
 
 def test_many_trials_go_in_one_request(team, receiver, monkeypatch):
@@ -151,18 +179,35 @@ def test_calls_carry_the_genai_attributes_and_metrics(team, receiver, monkeypatc
     sent = next(one for one in calls if one["gen_ai.response.id"] == row["message_id"])
     assert sent["gen_ai.operation.name"] == "chat" and sent["gen_ai.provider.name"] == "anthropic"
     assert sent["gen_ai.request.model"] == row["model"]
-    assert sent["gen_ai.usage.input_tokens"] == row["prompt_tokens"] and sent["gen_ai.usage.output_tokens"] == row["output_tokens"]
-    assert sent["gen_ai.response.time_to_first_chunk"] == pytest.approx(row["message_start_at_ms"] / 1e3)
-    assert (sent["lab.arm"], sent["lab.block"], sent["lab.run_id"]) == (row["arm"], row["block"], team.run_id)
-    counted = {name: sum(point.count for point in metric.histogram.data_points) for name, metric in receiver.metrics().items()}
+    assert (
+        sent["gen_ai.usage.input_tokens"] == row["prompt_tokens"]
+        and sent["gen_ai.usage.output_tokens"] == row["output_tokens"]
+    )
+    assert sent["gen_ai.response.time_to_first_chunk"] == pytest.approx(
+        row["message_start_at_ms"] / 1e3
+    )
+    assert (sent["lab.arm"], sent["lab.block"], sent["lab.run_id"]) == (
+        row["arm"],
+        row["block"],
+        team.run_id,
+    )
+    counted = {
+        name: sum(point.count for point in metric.histogram.data_points)
+        for name, metric in receiver.metrics().items()
+    }
     n = len(team.calls)
     assert counted == {
         "gen_ai.client.operation.duration": n,
-        "gen_ai.client.operation.time_to_first_chunk": int(team.calls["message_start_at_ms"].notna().sum()),
+        "gen_ai.client.operation.time_to_first_chunk": int(
+            team.calls["message_start_at_ms"].notna().sum()
+        ),
         "gen_ai.client.operation.time_per_output_chunk": int(team.calls["gap_ms"].notna().sum()),
         "gen_ai.client.token.usage": 2 * n,
     }
-    seconds = sum(point.sum for point in receiver.metrics()["gen_ai.client.operation.duration"].histogram.data_points)
+    seconds = sum(
+        point.sum
+        for point in receiver.metrics()["gen_ai.client.operation.duration"].histogram.data_points
+    )
     assert seconds == pytest.approx(team.calls["total_ms"].sum() / 1e3)
 
 
@@ -172,8 +217,15 @@ def test_the_semantic_conventions_have_these_names(team, receiver, monkeypatch):
 
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
     traces.send_run(team.store, team.run_id, "otlp")
-    known = {value for module in (gen_ai_attributes, gen_ai_metrics) for name, value in vars(module).items() if name.startswith("GEN_AI")}
-    used = {name for span in receiver.spans() for name in attributes(span)} | set(receiver.metrics())
+    known = {
+        value
+        for module in (gen_ai_attributes, gen_ai_metrics)
+        for name, value in vars(module).items()
+        if name.startswith("GEN_AI")
+    }
+    used = {name for span in receiver.spans() for name in attributes(span)} | set(
+        receiver.metrics()
+    )
     assert [name for name in used if name.startswith("gen_ai.") and name not in known] == []
 
 
@@ -195,10 +247,14 @@ async def test_a_failed_call_is_an_error(db, simulated, receiver, monkeypatch):
     run = await measure(simulated, "streaming", runs=1)
     traces.send_run(run.store, run.run_id, "otlp")
     failed = [span for span in receiver.spans() if span.status.code == 2]
-    assert len(failed) == 2 and {attributes(span)["error.type"] for span in failed} == set(run.calls["error_kind"].dropna())
+    assert len(failed) == 2 and {attributes(span)["error.type"] for span in failed} == set(
+        run.calls["error_kind"].dropna()
+    )
 
 
-async def test_langfuse_gets_generations_with_its_own_attribute_names(db, simulated, receiver, monkeypatch):
+async def test_langfuse_gets_generations_with_its_own_attribute_names(
+    db, simulated, receiver, monkeypatch
+):
     from langfuse._client.attributes import LangfuseOtelSpanAttributes as names
     from langfuse._client.attributes import create_generation_attributes
 
@@ -207,11 +263,22 @@ async def test_langfuse_gets_generations_with_its_own_attribute_names(db, simula
     monkeypatch.setenv("LANGFUSE_BASE_URL", receiver.url)
     simulated.knobs(**FAST)
     run = await measure(simulated, "streaming", runs=1)
-    assert traces.send_if_configured(run.store, run.run_id) == f"traces: sent 2 to Langfuse at {receiver.url.removeprefix('http://')}"
+    assert (
+        traces.send_if_configured(run.store, run.run_id)
+        == f"traces: sent 2 to Langfuse at {receiver.url.removeprefix('http://')}"
+    )
     (path, headers, _), *rest = receiver.requests
-    assert path == "/api/public/otel/v1/traces" and headers["authorization"].startswith("Basic ") and rest == []
+    assert (
+        path == "/api/public/otel/v1/traces"
+        and headers["authorization"].startswith("Basic ")
+        and rest == []
+    )
     call = run.calls[run.calls["arm"] == "streamed"].iloc[0]
-    span = next(span for span in receiver.spans() if attributes(span).get("gen_ai.response.id") == call["message_id"])
+    span = next(
+        span
+        for span in receiver.spans()
+        if attributes(span).get("gen_ai.response.id") == call["message_id"]
+    )
     sent = attributes(span)
     first_us = span.start_time_unix_nano / 1000 + call["ttft_ms"] * 1000
     told = datetime.fromisoformat(json.loads(sent[names.OBSERVATION_COMPLETION_START_TIME]))
@@ -223,13 +290,26 @@ async def test_langfuse_gets_generations_with_its_own_attribute_names(db, simula
         "cache_creation_input_tokens": int(call["cache_write_tokens"]),
     }
     assert json.loads(sent[names.OBSERVATION_USAGE_DETAILS]) == usage
-    assert sent[names.OBSERVATION_TYPE] == "generation" and sent[names.OBSERVATION_MODEL] == call["model"]
+    assert (
+        sent[names.OBSERVATION_TYPE] == "generation"
+        and sent[names.OBSERVATION_MODEL] == call["model"]
+    )
     assert sent[names.TRACE_SESSION_ID] == run.run_id
     theirs = create_generation_attributes(
-        name="x", completion_start_time=told.astimezone(UTC), model=call["model"], usage_details=usage, cost_details={"total": 0.5}
+        name="x",
+        completion_start_time=told.astimezone(UTC),
+        model=call["model"],
+        usage_details=usage,
+        cost_details={"total": 0.5},
     )
-    assert {name for name in theirs if name.startswith("langfuse.")} <= {*sent, names.OBSERVATION_COST_DETAILS}
-    assert theirs[names.OBSERVATION_COMPLETION_START_TIME] == sent[names.OBSERVATION_COMPLETION_START_TIME]
+    assert {name for name in theirs if name.startswith("langfuse.")} <= {
+        *sent,
+        names.OBSERVATION_COST_DETAILS,
+    }
+    assert (
+        theirs[names.OBSERVATION_COMPLETION_START_TIME]
+        == sent[names.OBSERVATION_COMPLETION_START_TIME]
+    )
     assert theirs[names.OBSERVATION_USAGE_DETAILS] == sent[names.OBSERVATION_USAGE_DETAILS]
 
 
@@ -256,10 +336,14 @@ def test_langfuse_without_its_keys_sends_nothing_and_says_so(team, monkeypatch):
     assert "needs both" in traces.send_if_configured(team.store, team.run_id)
 
 
-async def test_nothing_is_sent_before_the_last_trial_is_stored(db, simulated, receiver, monkeypatch):
+async def test_nothing_is_sent_before_the_last_trial_is_stored(
+    db, simulated, receiver, monkeypatch
+):
     """Tracing on or off, the measuring is the same: every span is made from stored rows once they are all there."""
     store, stored = Store(), []
-    receiver.on_request = lambda: stored.append((store.frame("SELECT count(*) AS n FROM trials")["n"][0], told[-1]["kind"]))
+    receiver.on_request = lambda: stored.append(
+        (store.frame("SELECT count(*) AS n FROM trials")["n"][0], told[-1]["kind"])
+    )
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
     monkeypatch.setenv("LAB_LOCAL_KEY", simulated.api_key)
     simulated.knobs(**FAST)
@@ -268,10 +352,15 @@ async def test_nothing_is_sent_before_the_last_trial_is_stored(db, simulated, re
     done = await asyncio.to_thread(worker.measure, config, told.append)
     assert stored == [(4, "trial"), (4, "trial")]
     assert [entry["kind"] for entry in told[-2:]] == ["note", "ended"]
-    assert told[-2]["text"] == f"traces: sent 4 to OTLP at {receiver.url.removeprefix('http://')}" and done.status == "finished"
+    assert (
+        told[-2]["text"] == f"traces: sent 4 to OTLP at {receiver.url.removeprefix('http://')}"
+        and done.status == "finished"
+    )
 
 
-async def test_a_receiver_that_refuses_is_a_note_and_no_failed_run(db, simulated, receiver, monkeypatch):
+async def test_a_receiver_that_refuses_is_a_note_and_no_failed_run(
+    db, simulated, receiver, monkeypatch
+):
     receiver.status = 401
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
     monkeypatch.setenv("LAB_LOCAL_KEY", simulated.api_key)
@@ -279,7 +368,11 @@ async def test_a_receiver_that_refuses_is_a_note_and_no_failed_run(db, simulated
     told = []
     config = config_of(technique="streaming", endpoint=simulated.base_url, runs=1, warmup=0)
     done = await asyncio.to_thread(worker.measure, config, told.append)
-    notes = [entry["text"] for entry in told if entry["kind"] == "note" and "is busy" not in entry["text"]]
+    notes = [
+        entry["text"]
+        for entry in told
+        if entry["kind"] == "note" and "is busy" not in entry["text"]
+    ]
     assert done.status == "finished" and len(notes) == 1
     assert "HTTP 401" in notes[0] and f"python main.py trace {done.run_id}" in notes[0]
 
@@ -290,7 +383,9 @@ def test_the_command_sends_writes_and_refuses(team, receiver, monkeypatch, tmp_p
     file = tmp_path / "traces.jsonl"
     assert cli.main(["trace", team.run_id, "--to", "otlp,file", "--out", str(file)]) == 0
     lines = [json.loads(line) for line in file.read_text().splitlines()]
-    assert len(lines) == len(receiver.spans()) and capsys.readouterr().out.startswith("traces: sent 4 to OTLP at 127.0.0.1")
+    assert len(lines) == len(receiver.spans()) and capsys.readouterr().out.startswith(
+        "traces: sent 4 to OTLP at 127.0.0.1"
+    )
     receiver.status = 403
     assert cli.main(["trace", team.run_id]) == 1
     assert "HTTP 403" in capsys.readouterr().err

@@ -7,7 +7,7 @@ import io
 
 import pytest
 
-from lab import snippets
+from lab import code_samples
 from lab.endpoints import registry
 from lab.scenarios import definitions
 from lab.techniques import all_techniques
@@ -17,20 +17,34 @@ from lab.techniques.parallelism import TECHNIQUE as PARALLELISM
 QUICK = {"service_ms": 20, "answer_tokens": 16, "report_tokens": 16, "prefix_tokens": 200}
 REQUESTS = {"suite": "requests", "shared_prefix": True}
 ARMS = [(technique, arm.name, {}) for technique in all_techniques() for arm in technique.arms]
-ARMS += [(PARALLELISM, arm.name, REQUESTS) for arm in PARALLELISM.select(PARALLELISM.knobs(**REQUESTS))]
+ARMS += [
+    (PARALLELISM, arm.name, REQUESTS) for arm in PARALLELISM.select(PARALLELISM.knobs(**REQUESTS))
+]
 ARMS += [(ROUTING, "cascade", {"check": "self"})]
 
 
 def code(technique, arm, given) -> str:
     endpoint = registry.find("simulated")
     task = definitions.load(technique.category, "simulated")[0]
-    knobs = technique.knobs(**{name: value for name, value in {**QUICK, **given}.items() if name in technique.knobs.model_fields})
-    asked = snippets.requests(technique, arm, knobs, task, endpoint.models, endpoint.generates, endpoint.capabilities)
-    return snippets.python(arm, asked, knobs, endpoint.models["large"])
+    knobs = technique.knobs(
+        **{
+            name: value
+            for name, value in {**QUICK, **given}.items()
+            if name in technique.knobs.model_fields
+        }
+    )
+    asked = code_samples.requests(
+        technique, arm, knobs, task, endpoint.models, endpoint.generates, endpoint.capabilities
+    )
+    return code_samples.python(arm, asked, knobs, endpoint.models["large"])
 
 
 @pytest.mark.parametrize(
-    ("technique", "arm", "given"), ARMS, ids=[".".join([technique.slug, arm, *map(str, given.values())]) for technique, arm, given in ARMS]
+    ("technique", "arm", "given"),
+    ARMS,
+    ids=[
+        ".".join([technique.slug, arm, *map(str, given.values())]) for technique, arm, given in ARMS
+    ],
 )
 def test_the_code_of_an_arm_runs(simulated, monkeypatch, technique, arm, given):
     simulated.knobs(prefill_ms_per_token=0, gap_ms=0.1, queue_ms=0)
@@ -38,7 +52,10 @@ def test_the_code_of_an_arm_runs(simulated, monkeypatch, technique, arm, given):
     monkeypatch.setenv("ANTHROPIC_BASE_URL", simulated.base_url)
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
-        exec(compile(code(technique, arm, given), f"{technique.slug}.{arm}", "exec"), {"__name__": "__main__"})
+        exec(
+            compile(code(technique, arm, given), f"{technique.slug}.{arm}", "exec"),
+            {"__name__": "__main__"},
+        )
     assert said.getvalue().strip()
 
 

@@ -26,7 +26,17 @@ from pathlib import Path
 from typing import Any
 
 from bench.ground import ENDPOINT, Ended, Ground
-from bench.interop.catalogue import CHECKS, CLIENTS, EMBEDDED, HERE, KEY, MODELS, SERVERS, Client, Server
+from bench.interop.catalogue import (
+    CHECKS,
+    CLIENTS,
+    EMBEDDED,
+    HERE,
+    KEY,
+    MODELS,
+    SERVERS,
+    Client,
+    Server,
+)
 from lab import paths, scrub, techniques
 
 INSTALL_S, CLIENT_S, START_S, RUN_S = 600, 600, 90, 900
@@ -34,13 +44,32 @@ DOCUMENT = paths.ROOT / "docs" / "interop.md"
 
 
 def main() -> int:
-    flags = argparse.ArgumentParser(prog="python -m bench.interop", description=__doc__.split("\n")[0])
+    flags = argparse.ArgumentParser(
+        prog="python -m bench.interop", description=__doc__.split("\n")[0]
+    )
     flags.add_argument("--clients", action="store_true", help="only the clients")
     flags.add_argument("--servers", action="store_true", help="only the servers")
-    flags.add_argument("--only", nargs="+", metavar="NAME", default=[], help="only those whose name holds one of these words")
-    flags.add_argument("--keep", type=Path, metavar="DIR", help="keep what is installed there, and use it the next time")
-    flags.add_argument("--no-embedded", action="store_true", help="not against the embedded model: it takes minutes")
-    flags.add_argument("--write", action="store_true", help="put the rows and the recipes into docs/interop.md too")
+    flags.add_argument(
+        "--only",
+        nargs="+",
+        metavar="NAME",
+        default=[],
+        help="only those whose name holds one of these words",
+    )
+    flags.add_argument(
+        "--keep",
+        type=Path,
+        metavar="DIR",
+        help="keep what is installed there, and use it the next time",
+    )
+    flags.add_argument(
+        "--no-embedded",
+        action="store_true",
+        help="not against the embedded model: it takes minutes",
+    )
+    flags.add_argument(
+        "--write", action="store_true", help="put the rows and the recipes into docs/interop.md too"
+    )
     chosen = flags.parse_args()
     clients = [client for client in CLIENTS if wanted(client.name, chosen.only)]
     servers = [server for server in SERVERS if wanted(server.name, chosen.only)]
@@ -79,7 +108,10 @@ class Table:
         if self.write:
             before, head, after = DOCUMENT.read_text(encoding="utf-8").partition(self.head)
             table, end, rest = after.partition("\n\n")
-            rows = [line(*cells) if old.startswith(f"| {cells[0]} |") else old for old in table.splitlines()]
+            rows = [
+                line(*cells) if old.startswith(f"| {cells[0]} |") else old
+                for old in table.splitlines()
+            ]
             DOCUMENT.write_text(before + head + "\n".join(rows) + end + rest, encoding="utf-8")
 
 
@@ -113,17 +145,31 @@ def installed(keep: Path, packages: tuple[str, ...], npm: tuple[str, ...]) -> Pa
         print(f"installing {pins}", file=sys.stderr)
     if packages:
         install(sys.executable, "-m", "venv", str(folder / "venv"))
-        install(str(folder / "venv/bin/python"), "-m", "pip", "install", "-q", "--disable-pip-version-check", *packages)
+        install(
+            str(folder / "venv/bin/python"),
+            "-m",
+            "pip",
+            "install",
+            "-q",
+            "--disable-pip-version-check",
+            *packages,
+        )
     if npm:
-        install("npm", "install", "--silent", "--no-fund", "--no-audit", "--prefix", str(folder), *npm)
+        install(
+            "npm", "install", "--silent", "--no-fund", "--no-audit", "--prefix", str(folder), *npm
+        )
     mark.touch()
     return folder
 
 
 def install(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=INSTALL_S, stdin=subprocess.DEVNULL)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=INSTALL_S, stdin=subprocess.DEVNULL
+    )
     if done.returncode:
-        raise RuntimeError(f"{' '.join(command)}: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
+        raise RuntimeError(
+            f"{' '.join(command)}: {(done.stderr or done.stdout).strip().splitlines()[-1]}"
+        )
 
 
 def alone(folder: Path, work: Path, **variables: str) -> dict[str, str]:
@@ -150,7 +196,9 @@ def try_client(client: Client, keep: Path, url: str, model: str) -> dict[str, st
     """A word for each check: ok, – where the client does not offer it, or what went wrong."""
     node = client.file.endswith(".mjs")
     try:
-        folder = installed(keep, () if node else client.packages, client.packages if node else client.npm)
+        folder = installed(
+            keep, () if node else client.packages, client.packages if node else client.npm
+        )
     except (RuntimeError, subprocess.TimeoutExpired) as error:
         return dict.fromkeys(CHECKS, f"not installed: {scrub.text(str(error), 160)}")
     work = Path(tempfile.mkdtemp(prefix="work-", dir=folder))
@@ -164,7 +212,9 @@ def try_client(client: Client, keep: Path, url: str, model: str) -> dict[str, st
             process = subprocess.Popen(
                 ["node" if node else str(python), str(runner), str(path), *CHECKS],
                 cwd=work,
-                env=alone(folder, work, LAB_MODEL=model, ANTHROPIC_BASE_URL=url, ANTHROPIC_API_KEY=KEY),
+                env=alone(
+                    folder, work, LAB_MODEL=model, ANTHROPIC_BASE_URL=url, ANTHROPIC_API_KEY=KEY
+                ),
                 stdout=writer,
                 stderr=writer,
                 stdin=subprocess.DEVNULL,
@@ -189,8 +239,15 @@ def words(client: Client, printed: str, ended: str) -> dict[str, str]:
             gave = json.loads(line) if line.startswith("{") else gave
     if not gave and printed.strip():
         ended = f"{ended}: {scrub.text(printed.strip()[-160:], 160)}"
-    has = re.findall(r"^(?:def|export async function) (\w+)", client.path.read_text(encoding="utf-8"), re.MULTILINE)
-    return {check: judged(check, gave[check]) if check in gave else ended if check in has else "–" for check in CHECKS}
+    has = re.findall(
+        r"^(?:def|export async function) (\w+)",
+        client.path.read_text(encoding="utf-8"),
+        re.MULTILINE,
+    )
+    return {
+        check: judged(check, gave[check]) if check in gave else ended if check in has else "–"
+        for check in CHECKS
+    }
 
 
 def judged(check: str, gave: Any) -> str:
@@ -215,15 +272,25 @@ def judged(check: str, gave: Any) -> str:
 
 def try_servers(servers: list[Server], keep: Path, write: bool) -> None:
     """Through whatever stands between, the simulated server is what answers; llama.cpp and a mock answer by themselves."""
-    table = Table(write, "server", "version", "`endpoints test`", "`streaming --quick`", "`caching --quick`")
+    table = Table(
+        write, "server", "version", "`endpoints test`", "`streaming --quick`", "`caching --quick`"
+    )
     with served("--simulated") as behind:
         for server in servers:
-            table.row(server.name, ", ".join(server.packages + server.npm) or version(server), *try_server(server, keep, behind))
+            table.row(
+                server.name,
+                ", ".join(server.packages + server.npm) or version(server),
+                *try_server(server, keep, behind),
+            )
 
 
 def version(server: Server) -> str:
     if server.program:
-        told = subprocess.run([server.program, "-v"], capture_output=True, text=True) if shutil.which(server.program) else None
+        told = (
+            subprocess.run([server.program, "-v"], capture_output=True, text=True)
+            if shutil.which(server.program)
+            else None
+        )
         return (told.stderr or told.stdout).strip().rpartition(" ")[2] if told else "–"
     from importlib.metadata import version as of
 
@@ -232,7 +299,11 @@ def version(server: Server) -> str:
 
 def try_server(server: Server, keep: Path, behind: str) -> tuple[str, ...]:
     if server.program and not shutil.which(server.program):
-        return (f"skipped: {server.program} is not installed (apt-get install {server.program})", "–", "–")
+        return (
+            f"skipped: {server.program} is not installed (apt-get install {server.program})",
+            "–",
+            "–",
+        )
     try:
         folder = installed(keep, server.packages, server.npm)
     except (RuntimeError, subprocess.TimeoutExpired) as error:
@@ -250,7 +321,11 @@ def try_server(server: Server, keep: Path, behind: str) -> tuple[str, ...]:
         )
     try:
         if not answers(port, process):
-            return (f"did not start: {scrub.text(log.read_text(errors='replace').strip()[-160:], 160)}", "–", "–")
+            return (
+                f"did not start: {scrub.text(log.read_text(errors='replace').strip()[-160:], 160)}",
+                "–",
+                "–",
+            )
         return asked(server, work, port)
     finally:
         end(process, signal.SIGTERM)
@@ -276,7 +351,11 @@ def probed(ended: Ended) -> str:
         checks = json.loads(ended.out)["checks"]
     except ValueError:
         return last(ended)
-    told = [f"; {check['check']}: {short(check['seen'])}" for check in checks if not check["supported"] or check["check"] == "caching"]
+    told = [
+        f"; {check['check']}: {short(check['seen'])}"
+        for check in checks
+        if not check["supported"] or check["check"] == "caching"
+    ]
     return f"{sum(check['supported'] for check in checks)} of {len(checks)} yes{''.join(told)}"
 
 
@@ -285,7 +364,12 @@ def verdict(ended: Ended) -> str:
     kinds = {note for technique in techniques.all_techniques() for note in technique.notes.values()}
     try:
         told = json.loads(ended.out)
-        words = "; ".join([told["verdict"]["headline"].rstrip("."), *(short(note) for note in told["notes"] if note not in kinds)])
+        words = "; ".join(
+            [
+                told["verdict"]["headline"].rstrip("."),
+                *(short(note) for note in told["notes"] if note not in kinds),
+            ]
+        )
     except (ValueError, LookupError, TypeError):
         return last(ended)
     return words if ended.code == 0 else f"exit {ended.code}: {last(ended)}"

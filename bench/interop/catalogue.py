@@ -31,12 +31,21 @@ class Client(NamedTuple):
 
 CLIENTS = (
     Client("anthropic-python", "anthropic_sdk.py", ("anthropic==2.12.0",), embedded=True),
-    Client("anthropic-typescript", "typescript_sdk.mjs", ("@anthropic-ai/sdk@1.14.0", "zod@4.6.7"), embedded=True),
-    Client("claude-code", "claude_code.py", npm=("@anthropic-ai/claude-code@2.1.332",), embedded=True),
+    Client(
+        "anthropic-typescript",
+        "typescript_sdk.mjs",
+        ("@anthropic-ai/sdk@1.14.0", "zod@4.6.7"),
+        embedded=True,
+    ),
+    Client(
+        "claude-code", "claude_code.py", npm=("@anthropic-ai/claude-code@2.1.332",), embedded=True
+    ),
     Client("langchain", "langchain_chat.py", ("langchain-anthropic==1.7.10",)),
     Client("vercel-ai", "vercel_ai.mjs", ("ai@7.0.173", "@ai-sdk/anthropic@4.0.105", "zod@4.6.7")),
     Client("pydantic-ai", "pydantic_ai_agent.py", ("pydantic-ai-slim[anthropic]==2.68.0",)),
-    Client("inspect-ai", "inspect_task.py", ("inspect-ai==0.3.285", "anthropic==2.12.0"), embedded=True),
+    Client(
+        "inspect-ai", "inspect_task.py", ("inspect-ai==0.3.285", "anthropic==2.12.0"), embedded=True
+    ),
     Client("llm", "llm_plugin.py", ("llm==0.36", "llm-anthropic==0.30"), embedded=True),
     Client("instructor", "instructor_client.py", ("instructor[anthropic]==1.17.0",)),
     Client("litellm", "litellm_client.py", ("litellm==1.110.2",)),
@@ -67,9 +76,22 @@ def llama_cpp(folder: Path, port: int, behind: str) -> list[str]:
 
 def litellm_proxy(folder: Path, port: int, behind: str) -> list[str]:
     there = {"api_base": behind, "api_key": KEY}
-    models = [{"model_name": name, "litellm_params": {"model": f"anthropic/{name}", **there}} for name in MODELS.values()]
-    (folder / "proxy.yaml").write_text(json.dumps({"model_list": models, "general_settings": {"master_key": KEY}}))
-    return ["litellm", "--config", str(folder / "proxy.yaml"), "--host", "127.0.0.1", "--port", str(port)]
+    models = [
+        {"model_name": name, "litellm_params": {"model": f"anthropic/{name}", **there}}
+        for name in MODELS.values()
+    ]
+    (folder / "proxy.yaml").write_text(
+        json.dumps({"model_list": models, "general_settings": {"master_key": KEY}})
+    )
+    return [
+        "litellm",
+        "--config",
+        str(folder / "proxy.yaml"),
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
 
 
 def nginx(folder: Path, port: int, behind: str) -> list[str]:
@@ -96,8 +118,13 @@ def mitmproxy_streaming(folder: Path, port: int, behind: str) -> list[str]:
 
 def aimock(folder: Path, port: int, behind: str) -> list[str]:
     """Answers everything with one sentence; knows no caching."""
-    answer = {"content": "The ferry leaves at nine, and the lamp in the kitchen is lit until everybody has come home. " * 3}
-    (folder / "answers.json").write_text(json.dumps({"fixtures": [{"match": {}, "response": answer}]}))
+    answer = {
+        "content": "The ferry leaves at nine, and the lamp in the kitchen is lit until everybody has come home. "
+        * 3
+    }
+    (folder / "answers.json").write_text(
+        json.dumps({"fixtures": [{"match": {}, "response": answer}]})
+    )
     return f"llmock -f {folder}/answers.json -p {port} --latency 20 --log-level silent".split()
 
 
@@ -116,6 +143,12 @@ SERVERS = (
     Server("mitmproxy", mitmproxy, MITMPROXY),
     Server("mitmproxy, streaming", mitmproxy_streaming, MITMPROXY),
     Server("TLS, authority unknown", mitmproxy_streaming, MITMPROXY, scheme="https"),
-    Server("TLS, SSL_CERT_FILE", mitmproxy_streaming, MITMPROXY, scheme="https", certificate="authority/mitmproxy-ca-cert.pem"),
+    Server(
+        "TLS, SSL_CERT_FILE",
+        mitmproxy_streaming,
+        MITMPROXY,
+        scheme="https",
+        certificate="authority/mitmproxy-ca-cert.pem",
+    ),
     Server("aimock", aimock, npm=("@copilotkit/aimock@1.43.0",)),
 )

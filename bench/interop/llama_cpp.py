@@ -3,7 +3,7 @@
 import signal
 import sys
 
-from lab.local import models
+from lab.local import model_files
 from lab.local.llama import physical_cores
 
 
@@ -11,7 +11,7 @@ def main() -> None:
     from xllamacpp import CommonParams, Server
 
     params = CommonParams()
-    params.model.path, params.model_alias = str(models.source()), {models.SMALL}
+    params.model.path, params.model_alias = str(model_files.source()), {model_files.SMALL}
     params.port, params.api_keys = int(sys.argv[1]), [sys.argv[2]]
     params.n_ctx, params.use_jinja, params.verbosity, params.ui = 8192, True, 0, False
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = physical_cores()

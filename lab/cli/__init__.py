@@ -23,7 +23,9 @@ class Command:
     module: str
     """The module of lab.cli whose `handlers(name)` answers with (add flags to a parser, run with the parsed arguments)."""
 
-    def handlers(self) -> tuple[Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]]:
+    def handlers(
+        self,
+    ) -> tuple[Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]]:
         return import_module(f"lab.cli.{self.module}").handlers(self.name)
 
     def parser(self) -> argparse.ArgumentParser:
@@ -37,14 +39,19 @@ class Command:
 
 class Parser(argparse.ArgumentParser):
     def error(self, message: str):
-        print(f"{message[:1].upper()}{message[1:]}. `python {self.prog} --help` lists what it takes.", file=sys.stderr)
+        print(
+            f"{message[:1].upper()}{message[1:]}. `python {self.prog} --help` lists what it takes.",
+            file=sys.stderr,
+        )
         raise SystemExit(USAGE)
 
 
 GROUPS = {
     "Several at once": (
         Command("all", "Run every technique, one after another, with one summary table", "measure"),
-        Command("compare-arms", "Run arms of any techniques side by side in shared blocks", "measure"),
+        Command(
+            "compare-arms", "Run arms of any techniques side by side in shared blocks", "measure"
+        ),
         Command("resume", "Measure the blocks that an interrupted run still lacks", "measure"),
     ),
     "Results": (
@@ -53,32 +60,67 @@ GROUPS = {
         Command("export", "Write every table as Parquet, CSV, JSON or DuckDB", "look"),
         Command("report", "Write a run as one HTML file that opens anywhere", "look"),
         Command("trace", "Send a stored run to OpenTelemetry or Langfuse", "look"),
-        Command("check", "Hold a run to requirements: exit 0 met, 3 not met, 4 not enough data", "gate"),
-        Command("compare", "Hold a run against an earlier one: exit 0 fine, 3 worse, 4 not enough data", "gate"),
+        Command(
+            "check", "Hold a run to requirements: exit 0 met, 3 not met, 4 not enough data", "gate"
+        ),
+        Command(
+            "compare",
+            "Hold a run against an earlier one: exit 0 fine, 3 worse, 4 not enough data",
+            "gate",
+        ),
     ),
     "Set-up": (
         Command("list", "List the techniques, their arms and what each claims", "look"),
-        Command("models", "Say which model files are here; `models install` fetches what is missing", "machine"),
-        Command("endpoints", "List, test, allow or forget the endpoints that requests may go to", "machine"),
-        Command("serve", "Serve the embedded model (or the simulated one) as a Messages API on 127.0.0.1", "machine"),
-        Command("calibrate", "Measure the instrument itself: its own error, timer and loop lag on this machine", "machine"),
+        Command(
+            "models",
+            "Say which model files are here; `models install` fetches what is missing",
+            "machine",
+        ),
+        Command(
+            "endpoints",
+            "List, test, allow or forget the endpoints that requests may go to",
+            "machine",
+        ),
+        Command(
+            "serve",
+            "Serve the embedded model (or the simulated one) as a Messages API on 127.0.0.1",
+            "machine",
+        ),
+        Command(
+            "calibrate",
+            "Measure the instrument itself: its own error, timer and loop lag on this machine",
+            "machine",
+        ),
     ),
 }
 
 
 def commands() -> dict[str, Command]:
     """Every command by name: the techniques first, in the order of `list`."""
-    found = {slug: Command(slug, f"{techniques.find(slug).title}: {techniques.find(slug).claim}", "measure") for slug in techniques.slugs()}
+    found = {
+        slug: Command(
+            slug, f"{techniques.find(slug).title}: {techniques.find(slug).claim}", "measure"
+        )
+        for slug in techniques.slugs()
+    }
     return found | {command.name: command for group in GROUPS.values() for command in group}
 
 
 def overview() -> str:
-    lines = ["Which latency technique helps, by how much, at what price, and can it be believed?", ""]
+    lines = [
+        "Which latency technique helps, by how much, at what price, and can it be believed?",
+        "",
+    ]
     lines += ["usage: python main.py COMMAND [options]      python main.py COMMAND --help", ""]
-    lines += ["Techniques"] + [f"  {slug:<14}{techniques.find(slug).title}" for slug in techniques.slugs()]
+    lines += ["Techniques"] + [
+        f"  {slug:<14}{techniques.find(slug).title}" for slug in techniques.slugs()
+    ]
     for group, members in GROUPS.items():
         lines += ["", group] + [f"  {command.name:<14}{command.summary}" for command in members]
-    lines += ["", "Start here: python main.py streaming --quick        (no API key needed: a small model is embedded)"]
+    lines += [
+        "",
+        "Start here: python main.py streaming --quick        (no API key needed: a small model is embedded)",
+    ]
     return "\n".join(lines)
 
 

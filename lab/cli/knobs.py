@@ -24,7 +24,11 @@ def add(parser: argparse.ArgumentParser, knobs: type[Knobs]) -> None:
     """One flag for each knob; an absent flag leaves nothing behind, so the default stays where it is defined."""
     group = parser.add_argument_group("knobs")
     for name, field in knobs.model_fields.items():
-        options: dict[str, Any] = {"dest": PREFIX + name, "default": argparse.SUPPRESS, "help": _help(field)}
+        options: dict[str, Any] = {
+            "dest": PREFIX + name,
+            "default": argparse.SUPPRESS,
+            "help": _help(field),
+        }
         kind, many = _kind(field.annotation)
         if kind is bool:
             options["action"] = argparse.BooleanOptionalAction
@@ -42,7 +46,11 @@ def add(parser: argparse.ArgumentParser, knobs: type[Knobs]) -> None:
 
 def given(arguments: argparse.Namespace) -> dict[str, Any]:
     """Only the knobs named on the command line."""
-    return {name.removeprefix(PREFIX): value for name, value in vars(arguments).items() if name.startswith(PREFIX)}
+    return {
+        name.removeprefix(PREFIX): value
+        for name, value in vars(arguments).items()
+        if name.startswith(PREFIX)
+    }
 
 
 def check(knobs: type[Knobs], values: dict[str, Any]) -> Knobs:
@@ -53,7 +61,11 @@ def check(knobs: type[Knobs], values: dict[str, Any]) -> Knobs:
         first = error.errors()[0]
         name = str(first["loc"][0]) if first["loc"] else ""
         reason = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-        raise LabError(f"{flag(name) if name else 'The knobs'}: {values.get(name, '')!s} {reason}.".replace(":  ", ": ")) from None
+        raise LabError(
+            f"{flag(name) if name else 'The knobs'}: {values.get(name, '')!s} {reason}.".replace(
+                ":  ", ": "
+            )
+        ) from None
 
 
 def _kind(annotation: Any) -> tuple[Any, bool]:
@@ -76,13 +88,18 @@ def _listed(kind: Any):
 
 
 def _help(field: Any) -> str:
-    limits = {type(mark).__name__.lower(): getattr(mark, type(mark).__name__.lower(), None) for mark in field.metadata}
+    limits = {
+        type(mark).__name__.lower(): getattr(mark, type(mark).__name__.lower(), None)
+        for mark in field.metadata
+    }
     low, high = limits.get("ge", limits.get("gt")), limits.get("le", limits.get("lt"))
     notes = []
     if low is not None and high is not None:
         notes.append(f"{low} to {high}")
     if field.default is not PydanticUndefined and field.default not in (None, "", ()):
         value = field.default
-        notes.append(f"default {','.join(map(str, value)) if isinstance(value, (list, tuple)) else value}")
+        notes.append(
+            f"default {','.join(map(str, value)) if isinstance(value, (list, tuple)) else value}"
+        )
     text = (field.description or "").rstrip(".")
     return (text + (f" ({'; '.join(notes)})" if notes else "")).replace("%", "%%")

@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 
-from lab.cli import DONE, FAILED, look
+from lab.cli import DONE, FAILED, show
 from lab.model import LabError
 
 
@@ -21,13 +21,17 @@ def handlers(name: str):
 
 def models_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "action", nargs="?", choices=("list", "install"), default="list", help="list what is here, or install what is missing"
+        "action",
+        nargs="?",
+        choices=("list", "install"),
+        default="list",
+        help="list what is here, or install what is missing",
     )
-    look.as_json(parser)
+    show.as_json(parser)
 
 
 def models(arguments: argparse.Namespace) -> int:
-    from lab.local import models as files
+    from lab.local import model_files as files
 
     if arguments.action == "install":
         said: list[str] = []
@@ -58,19 +62,30 @@ def endpoints_flags(parser: argparse.ArgumentParser) -> None:
         default="list",
         help="list them; test one with a few tiny calls; allow requests to a URL, or forget that they were allowed",
     )
-    parser.add_argument("name", nargs="?", metavar="NAME|URL", help="the endpoint to test, or the base URL to allow or forget")
-    parser.add_argument("--no-key", action="store_true", help="with allow: requests go there without your API key")
-    parser.add_argument("--model", metavar="M", help="the model to test with (default: the endpoint's own small one)")
-    look.as_json(parser)
+    parser.add_argument(
+        "name",
+        nargs="?",
+        metavar="NAME|URL",
+        help="the endpoint to test, or the base URL to allow or forget",
+    )
+    parser.add_argument(
+        "--no-key", action="store_true", help="with allow: requests go there without your API key"
+    )
+    parser.add_argument(
+        "--model",
+        metavar="M",
+        help="the model to test with (default: the endpoint's own small one)",
+    )
+    show.as_json(parser)
 
 
 def endpoints(arguments: argparse.Namespace) -> int:
     from lab.endpoints import consent, keys, registry
 
     if arguments.action == "test":
-        from lab.cli import probe
+        from lab.cli import endpoints_test
 
-        return probe.run(arguments.name, arguments.model, arguments.json)
+        return endpoints_test.run(arguments.name, arguments.model, arguments.json)
     if arguments.action in ("allow", "forget"):
         if not arguments.name:
             raise LabError(f"Which address? python main.py endpoints {arguments.action} https://…")
@@ -78,16 +93,28 @@ def endpoints(arguments: argparse.Namespace) -> int:
     found = [registry.find(name) for name in registry.names()]
     default, agreed = registry.default_name(), consent.stored()
     if arguments.json:
-        rows = [{"name": one.name, "kind": one.kind, "models": dict(one.models), "default": one.name == default} for one in found]
+        rows = [
+            {
+                "name": one.name,
+                "kind": one.kind,
+                "models": dict(one.models),
+                "default": one.name == default,
+            }
+            for one in found
+        ]
         allowed = [{"url": origin, "key": key} for origin, key in agreed.items()]
         print(json.dumps({"version": 1, "endpoints": rows, "allowed": allowed}))
         return DONE
     for one in found:
-        print(f"{one.name:<14} {one.kind:<10} {', '.join(one.models.values())}{'   (default)' if one.name == default else ''}")
+        print(
+            f"{one.name:<14} {one.kind:<10} {', '.join(one.models.values())}{'   (default)' if one.name == default else ''}"
+        )
     if agreed:
         print("Allowed besides (`endpoints forget URL` takes it back):")
     for origin, key in agreed.items():
-        print(f"  {origin}   {'with your key' if key else 'without a key'}{consent.warning(origin) if key else ''}")
+        print(
+            f"  {origin}   {'with your key' if key else 'without a key'}{consent.warning(origin) if key else ''}"
+        )
     if not keys.anthropic_key():
         print("With ANTHROPIC_API_KEY set, `anthropic` appears here and becomes the default.")
     return DONE
@@ -110,7 +137,11 @@ def _forget(arguments: argparse.Namespace) -> int:
     from lab.endpoints import consent, keys
 
     gone, origin = consent.forget(arguments.name), keys.origin(arguments.name)
-    print(f"{origin} is forgotten: nothing goes there until it is allowed again." if gone else f"{origin} was not allowed.")
+    print(
+        f"{origin} is forgotten: nothing goes there until it is allowed again."
+        if gone
+        else f"{origin} was not allowed."
+    )
     return DONE
 
 
@@ -137,10 +168,24 @@ def typed(name: str | None) -> None:
 
 
 def serve_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--simulated", action="store_true", help="the scripted latency model instead of the embedded one")
-    parser.add_argument("--port", type=int, default=0, metavar="P", help="the port on 127.0.0.1; 0 takes a free one (default 0)")
     parser.add_argument(
-        "--idle-s", type=float, default=0, metavar="S", help="end after so many seconds without a request; 0 is never (default 0)"
+        "--simulated",
+        action="store_true",
+        help="the scripted latency model instead of the embedded one",
+    )
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=0,
+        metavar="P",
+        help="the port on 127.0.0.1; 0 takes a free one (default 0)",
+    )
+    parser.add_argument(
+        "--idle-s",
+        type=float,
+        default=0,
+        metavar="S",
+        help="end after so many seconds without a request; 0 is never (default 0)",
     )
     parser.add_argument(
         "--alias",
@@ -153,12 +198,23 @@ def serve(arguments: argparse.Namespace) -> int:
     from lab.local.__main__ import main
 
     chosen = [f"--{name}" for name in ("simulated", "alias") if getattr(arguments, name)]
-    return FAILED if main(["--port", str(arguments.port), "--idle-s", str(arguments.idle_s), "--exports", *chosen]) else DONE
+    return (
+        FAILED
+        if main(
+            ["--port", str(arguments.port), "--idle-s", str(arguments.idle_s), "--exports", *chosen]
+        )
+        else DONE
+    )
 
 
 def calibrate_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--streams", default="1,4,16", metavar="A,B,…", help="how many streams at once to measure with (default 1,4,16)")
-    look.as_json(parser)
+    parser.add_argument(
+        "--streams",
+        default="1,4,16",
+        metavar="A,B,…",
+        help="how many streams at once to measure with (default 1,4,16)",
+    )
+    show.as_json(parser)
 
 
 def calibrate(arguments: argparse.Namespace) -> int:
@@ -169,10 +225,17 @@ def calibrate(arguments: argparse.Namespace) -> int:
     try:
         streams = [int(count) for count in arguments.streams.split(",")]
     except ValueError:
-        raise LabError(f"--streams takes whole numbers divided by commas, not {arguments.streams!r}.") from None
+        raise LabError(
+            f"--streams takes whole numbers divided by commas, not {arguments.streams!r}."
+        ) from None
     found = instrument.calibrate(streams)
     if arguments.json:
-        print(json.dumps({"version": 1, **(asdict(found) if is_dataclass(found) else found._asdict())}, default=str))
+        print(
+            json.dumps(
+                {"version": 1, **(asdict(found) if is_dataclass(found) else found._asdict())},
+                default=str,
+            )
+        )
     else:
         print("\n".join(instrument.lines(found)))
     return DONE

@@ -44,7 +44,9 @@ class ThreadTransport(httpx2.BaseTransport):
         request.read()
         response = self.wait(self.stamped.handle_async_request(request))
         self.bodies.add(response.stream)
-        return httpx2.Response(response.status_code, headers=response.headers, stream=ThreadBody(response.stream, self))
+        return httpx2.Response(
+            response.status_code, headers=response.headers, stream=ThreadBody(response.stream, self)
+        )
 
     async def leave(self) -> None:
         self.over = True
@@ -81,7 +83,9 @@ async def beside(client: AsyncAnthropic) -> AsyncIterator[Anthropic]:
         yield BlockingClient(
             api_key=client.api_key,
             base_url=client.base_url,
-            http_client=httpx2.Client(transport=transport, timeout=client.timeout, follow_redirects=False, trust_env=False),
+            http_client=httpx2.Client(
+                transport=transport, timeout=client.timeout, follow_redirects=False, trust_env=False
+            ),
             max_retries=0,
             timeout=client.timeout,
             default_headers=client._custom_headers,

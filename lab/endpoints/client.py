@@ -10,7 +10,7 @@ from anthropic import AsyncAnthropic
 
 from lab.endpoints import keys
 from lab.endpoints.registry import Endpoint
-from lab.instrumentation.wire import transport_for
+from lab.instrumentation.stamps import transport_for
 
 CONNECT_S = 10.0
 
@@ -27,16 +27,21 @@ class OwnHeaders:
 class Client(OwnHeaders, AsyncAnthropic): ...
 
 
-def open_client(endpoint: Endpoint, timeout_s: float = 120.0, headers: Mapping[str, str] | None = None) -> AsyncAnthropic:
+def open_client(
+    endpoint: Endpoint, timeout_s: float = 120.0, headers: Mapping[str, str] | None = None
+) -> AsyncAnthropic:
     """Close it with `await client.close()`. `timeout_s` is how long nothing may arrive; the trial's own deadline is the bench's."""
     timeout = httpx2.Timeout(timeout_s, connect=CONNECT_S)
     # Compressed bytes would be stamped as they arrive but read as they were packed: several events would share one instant.
     sent = {"Accept-Encoding": "identity", **(headers or {})}
     # A redirect would take the key to a host that nobody agreed to; it is named as an error instead.
-    http = httpx2.AsyncClient(transport=transport_for(endpoint.base_url), timeout=timeout, follow_redirects=False)
+    http = httpx2.AsyncClient(
+        transport=transport_for(endpoint.base_url), timeout=timeout, follow_redirects=False
+    )
     # Retries would hide a failed attempt inside the next one's latency; the bench makes its own, each a row.
     return Client(
-        api_key=endpoint.api_key or keys.PLACEHOLDER,  # given, the SDK looks for no token or profile of its own
+        api_key=endpoint.api_key
+        or keys.PLACEHOLDER,  # given, the SDK looks for no token or profile of its own
         base_url=endpoint.base_url,
         http_client=http,
         max_retries=0,

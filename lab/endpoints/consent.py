@@ -5,7 +5,7 @@ A file, a link, a stored run or a body never consents; only a button that names 
 
 from __future__ import annotations
 
-from lab.endpoints import kept, keys, own
+from lab.endpoints import keys, own_server, settings_files
 from lab.model import LabError
 
 FILE = "consents.json"
@@ -21,11 +21,17 @@ class ConsentNeeded(LabError):
             how = f"`{command}` lets requests go there with your Anthropic API key, `{command} --no-key` without it"
         else:
             how = f"`{command}` lets requests go there"
-        super().__init__(f"Nothing was sent to {self.origin}, which nobody here has agreed to. {how}.{warning(url)}")
+        super().__init__(
+            f"Nothing was sent to {self.origin}, which nobody here has agreed to. {how}.{warning(url)}"
+        )
 
 
 def warning(url: str) -> str:
-    return " The address is http://: a key would cross the network readable by others." if keys.readable_on_the_way(url) else ""
+    return (
+        " The address is http://: a key would cross the network readable by others."
+        if keys.readable_on_the_way(url)
+        else ""
+    )
 
 
 def key_for(url: str) -> str:
@@ -42,7 +48,13 @@ def key_for(url: str) -> str:
 
 def typed(name: str | None) -> None:
     """The user has typed this endpoint: requests may go there, and only a key is still to be asked about (ConsentNeeded)."""
-    if not name or "://" not in name or own.card_at(name) or keys.named(name) or keys.origin(name) in stored():
+    if (
+        not name
+        or "://" not in name
+        or own_server.card_at(name)
+        or keys.named(name)
+        or keys.origin(name) in stored()
+    ):
         return
     if keys.anthropic_key():
         raise ConsentNeeded(name)
@@ -52,7 +64,7 @@ def typed(name: str | None) -> None:
 def stored() -> dict[str, bool]:
     """Origin to whether the key may go there; empty where the file is missing, broken or another user's."""
     try:
-        return {origin: terms["key"] is True for origin, terms in kept.read(FILE).items()}
+        return {origin: terms["key"] is True for origin, terms in settings_files.read(FILE).items()}
     except (LookupError, TypeError):
         return {}
 
@@ -70,4 +82,6 @@ def forget(url: str) -> bool:
 
 
 def _keep(agreed: dict[str, bool]) -> None:
-    kept.write(FILE, {origin: {"key": key} for origin, key in agreed.items()}, "The consent")
+    settings_files.write(
+        FILE, {origin: {"key": key} for origin, key in agreed.items()}, "The consent"
+    )

@@ -30,19 +30,34 @@ def origin(url: str) -> str:
     """scheme://host:port of a base URL, without a port that the scheme implies; LabError where it is no plain http address."""
     url = url.strip()
     if "?" in url or "#" in url:
-        raise LabError("A base URL has no ? and no #: what stands there would be stored, and a key in it too. Give the address alone.")
+        raise LabError(
+            "A base URL has no ? and no #: what stands there would be stored, and a key in it too. Give the address alone."
+        )
     try:
         parts = urlsplit(url)
         if "@" in parts.netloc:
-            raise LabError("A URL with a password in it would be stored; give the key in LAB_API_KEYS or .streamlit/secrets.toml instead.")
-        port, host = parts.port, (parts.hostname or "").encode("idna" if "[" not in parts.netloc else "ascii").decode()
+            raise LabError(
+                "A URL with a password in it would be stored; give the key in LAB_API_KEYS or .streamlit/secrets.toml instead."
+            )
+        port, host = (
+            parts.port,
+            (parts.hostname or "").encode("idna" if "[" not in parts.netloc else "ascii").decode(),
+        )
     except ValueError:
         port, host, parts = None, "", urlsplit("")
     # Only what every parser reads alike: the address that is shown must be the one that is connected to.
-    if parts.scheme not in DEFAULT_PORTS or not HOST.fullmatch(host) or not url.isprintable() or "\\" in url or " " in url:
+    if (
+        parts.scheme not in DEFAULT_PORTS
+        or not HOST.fullmatch(host)
+        or not url.isprintable()
+        or "\\" in url
+        or " " in url
+    ):
         raise LabError(f"{url!r:.200} is no base URL of a Messages API, such as {CLAUDE_URL}.")
     host = f"[{host}]" if ":" in host else host
-    return f"{parts.scheme}://{host}" + (f":{port}" if port and port != DEFAULT_PORTS[parts.scheme] else "")
+    return f"{parts.scheme}://{host}" + (
+        f":{port}" if port and port != DEFAULT_PORTS[parts.scheme] else ""
+    )
 
 
 def base_url(url: str) -> str:
@@ -54,7 +69,9 @@ def anthropic_key() -> str | None:
     """ANTHROPIC_API_KEY from the environment, else from .streamlit/secrets.toml; None with LAB_IGNORE_KEYS=1."""
     if ignored():
         return None
-    return (os.environ.get("ANTHROPIC_API_KEY") or _text(secrets().get("ANTHROPIC_API_KEY"))).strip() or None
+    return (
+        os.environ.get("ANTHROPIC_API_KEY") or _text(secrets().get("ANTHROPIC_API_KEY"))
+    ).strip() or None
 
 
 def anthropic_url() -> str:
@@ -99,7 +116,9 @@ def _per_url() -> Iterator[tuple[str, str]]:
     except (ValueError, RecursionError):
         given = None
     if not isinstance(given, dict):
-        raise LabError('LAB_API_KEYS is not a JSON object of base URL to key, such as {"https://gateway.example": "key"}.')
+        raise LabError(
+            'LAB_API_KEYS is not a JSON object of base URL to key, such as {"https://gateway.example": "key"}.'
+        )
     for address, key in [*given.items(), *_table(secrets(), "keys").items()]:
         yield address, _text(key)
 
@@ -129,7 +148,9 @@ def _read(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
-        raise LabError(f"{path.name} cannot be read as TOML; mend or remove it ({type(error).__name__}).") from None
+        raise LabError(
+            f"{path.name} cannot be read as TOML; mend or remove it ({type(error).__name__})."
+        ) from None
 
 
 def _table(values: dict[str, Any], name: str) -> dict[str, Any]:
@@ -143,7 +164,10 @@ def _text(value: Any) -> str:
 
 def known() -> set[str]:
     """Every secret of this user that the lab can see, the ignored ones too: what is never to be kept or shown. It never raises."""
-    found = {os.environ.get(name, "") for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "LAB_LOCAL_KEY")}
+    found = {
+        os.environ.get(name, "")
+        for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "LAB_LOCAL_KEY")
+    }
     for line in os.environ.get("ANTHROPIC_CUSTOM_HEADERS", "").splitlines():
         header = line.partition(":")[2].strip()
         found |= {header, header.partition(" ")[2]}  # also without its scheme, such as Bearer

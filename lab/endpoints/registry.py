@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from lab.endpoints import consent, keys, modes, own
+from lab.endpoints import caching_modes, consent, keys, own_server
 from lab.model import EndpointKind, LabError, Tier
 
 LIVE_MODELS: dict[Tier, str] = {"small": "claude-haiku-5-5", "large": "claude-sonnet-5-5"}
@@ -15,7 +15,10 @@ OWN_MODELS: dict[str, dict[Tier, str]] = {
     "simulated": {"small": "simulated-small", "large": "simulated-large"},
 }
 # How each live default is told not to think first; the word differs by model, and others may refuse either.
-THINKING_OFF = {"claude-sonnet-5-5": {"type": "between_tools"}, "claude-haiku-5-5": {"type": "disabled"}}
+THINKING_OFF = {
+    "claude-sonnet-5-5": {"type": "between_tools"},
+    "claude-haiku-5-5": {"type": "disabled"},
+}
 CAPABILITIES = frozenset({"streaming", "caching", "tools", "structured"})
 """What is assumed of a URL until `endpoints test` has tried it."""
 
@@ -31,14 +34,16 @@ class Endpoint:
     models: Mapping[Tier, str] = field(default_factory=dict)
     generates: Tier = "large"
     capabilities: frozenset[str] = CAPABILITIES
-    caching: modes.Caching | None = None
+    caching: caching_modes.Caching | None = None
     """None where neither `endpoints test` nor the settings have told; the lab's own servers are `marked`."""
 
     def model_for(self, tier: Tier | None) -> str:
         """The model of a tier, or of the tier that generates here; LabError where there is none."""
         found = self.models.get(tier or self.generates)
         if not found:
-            raise LabError(f"{self.name} has no {tier or self.generates} model; name one with --model {tier or self.generates}=NAME.")
+            raise LabError(
+                f"{self.name} has no {tier or self.generates} model; name one with --model {tier or self.generates}=NAME."
+            )
         return found
 
 
@@ -61,20 +66,32 @@ def find(name: str | None = None, models: Mapping[str, str] | None = None) -> En
         endpoint = _own(name, name, "", "")
     elif name == "anthropic":
         if not (key := keys.anthropic_key()):
-            raise LabError("No ANTHROPIC_API_KEY. Set it in the environment or in .streamlit/secrets.toml, or choose the local endpoint.")
+            raise LabError(
+                "No ANTHROPIC_API_KEY. Set it in the environment or in .streamlit/secrets.toml, or choose the local endpoint."
+            )
         endpoint = _at(name, keys.anthropic_url(), key, LIVE_MODELS)
     elif name in (configured := _configured()):
         settings = configured[name]
         if not settings.get("base_url"):
             raise LabError(f"The endpoint {name!r} of .streamlit/secrets.toml has no base_url.")
-        url, chosen = str(settings["base_url"]), {tier: str(settings[tier]) for tier in ("small", "large") if settings.get(tier)}
+        url, chosen = (
+            str(settings["base_url"]),
+            {tier: str(settings[tier]) for tier in ("small", "large") if settings.get(tier)},
+        )
         key = str(settings.get("api_key") or "") or consent.key_for(url)
         endpoint = _at(name, url, key, chosen or LIVE_MODELS)
     elif "://" in name:
         keys.origin(name)
-        endpoint = _at(name.rstrip("/"), name, "" if own.card_at(name) else consent.key_for(name), LIVE_MODELS)
+        endpoint = _at(
+            name.rstrip("/"),
+            name,
+            "" if own_server.card_at(name) else consent.key_for(name),
+            LIVE_MODELS,
+        )
     else:
-        raise LabError(f"No endpoint {name!r:.200}. There are: {', '.join(names())}; or give the base URL of any Messages API.")
+        raise LabError(
+            f"No endpoint {name!r:.200}. There are: {', '.join(names())}; or give the base URL of any Messages API."
+        )
     return with_models(endpoint, models or {})
 
 
@@ -82,17 +99,27 @@ def beside(name: str, endpoint: Endpoint) -> Endpoint:
     """Another endpoint for a call of a run on `endpoint`: rows of different kinds never share a chart, so it is of the same kind."""
     other = find(name)
     if other.kind != endpoint.kind:
-        raise LabError(f"{name} is {other.kind} and this run is {endpoint.kind}: one run keeps to one kind of endpoint.")
+        raise LabError(
+            f"{name} is {other.kind} and this run is {endpoint.kind}: one run keeps to one kind of endpoint."
+        )
     return other
 
 
 def with_models(endpoint: Endpoint, models: Mapping[str, str]) -> Endpoint:
     if unknown := models.keys() - {"any", "small", "large"}:
-        raise LabError(f"No tier {sorted(unknown)[0]!r}: --model takes NAME, small=NAME or large=NAME.")
+        raise LabError(
+            f"No tier {sorted(unknown)[0]!r}: --model takes NAME, small=NAME or large=NAME."
+        )
     changed = dict(endpoint.models)
     if models.get("any"):
         changed = dict.fromkeys(("small", "large"), models["any"])
-    return replace(endpoint, models={**changed, **{tier: model for tier, model in models.items() if tier != "any" and model}})
+    return replace(
+        endpoint,
+        models={
+            **changed,
+            **{tier: model for tier, model in models.items() if tier != "any" and model},
+        },
+    )
 
 
 def connect(endpoint: Endpoint) -> Endpoint:
@@ -109,11 +136,11 @@ def _at(name: str, url: str, key: str, models: Mapping[Tier, str]) -> Endpoint:
     """An endpoint that may be asked; the lab's own server is recognised at a loopback address: its rows are never labelled live."""
     keys.origin(url)
     base_url = keys.base_url(url)
-    if card := own.card_at(base_url):
+    if card := own_server.card_at(base_url):
         return _own(name, card.kind, base_url, card.api_key)
-    if kind := own.kind_at(base_url):
+    if kind := own_server.kind_at(base_url):
         return _own(name, kind, base_url, os.environ.get("LAB_LOCAL_KEY") or key)
-    caching = _caching_said(base_url) or modes.caching_of(base_url)
+    caching = _caching_said(base_url) or caching_modes.caching_of(base_url)
     return Endpoint(name, "live", base_url, key, models, caching=caching)
 
 
@@ -121,15 +148,15 @@ def _own(name: str, kind: EndpointKind, base_url: str, key: str) -> Endpoint:
     return Endpoint(name, kind, base_url, key, OWN_MODELS[kind], "small", caching="marked")
 
 
-def _caching_said(base_url: str) -> modes.Caching | None:
+def _caching_said(base_url: str) -> caching_modes.Caching | None:
     """What the settings say of a server, whether it is meant by name or by URL."""
     for name, table in _configured().items():
         caching = table.get("caching")
         if caching is None or keys.base_url(str(table.get("base_url", ""))) != base_url:
             continue
-        if caching not in modes.MODES:
+        if caching not in caching_modes.MODES:
             raise LabError(
-                f"caching of the endpoint {name!r} in .streamlit/secrets.toml is {caching!r:.40}; it is one of {', '.join(modes.MODES)}."
+                f"caching of the endpoint {name!r} in .streamlit/secrets.toml is {caching!r:.40}; it is one of {', '.join(caching_modes.MODES)}."
             )
         return caching
     return None
@@ -139,4 +166,8 @@ def _configured() -> dict[str, dict]:
     """[endpoints.NAME] tables: base_url, api_key, small, large, caching."""
     tables = keys.secrets().get("endpoints")
     tables = tables if isinstance(tables, dict) else {}
-    return {name: table for name, table in tables.items() if isinstance(table, dict) and name not in (*OWN_MODELS, "anthropic")}
+    return {
+        name: table
+        for name, table in tables.items()
+        if isinstance(table, dict) and name not in (*OWN_MODELS, "anthropic")
+    }

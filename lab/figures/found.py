@@ -6,16 +6,19 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from lab.figures import palette, sheet
-from lab.figures.format import metric_words, missing, ms, percent, usd, value
+from lab.figures import layout, palette
+from lab.units import metric_words, missing, ms, percent, usd, value
 
 
 def _tone(find: pd.Series) -> str:
     if not missing(find.get("tone")):
         return str(find["tone"])
-    return {"faster": "good", "slower": "bad", "faster_but_worse": "warn", "faster_only_shorter": "warn"}.get(
-        str(find.get("verdict")), "neutral"
-    )
+    return {
+        "faster": "good",
+        "slower": "bad",
+        "faster_but_worse": "warn",
+        "faster_only_shorter": "warn",
+    }.get(str(find.get("verdict")), "neutral")
 
 
 def _share(find: pd.Series) -> float:
@@ -31,7 +34,11 @@ def _beside(find: pd.Series) -> str:
     if not missing(change := find.get("cost_change_usd")):
         parts.append("cost equal" if change == 0 else f"cost {usd(change, sign=True)}")
     if not missing(change := find.get("quality_change")):
-        parts.append("quality equal" if abs(change) < 0.005 else f"quality {value('points', change * 100, sign=True)} points")
+        parts.append(
+            "quality equal"
+            if abs(change) < 0.005
+            else f"quality {value('points', change * 100, sign=True)} points"
+        )
     return " · ".join(parts)
 
 
@@ -42,29 +49,45 @@ def forest(finds: pd.DataFrame, dark: bool = False) -> go.Figure:
     cost_change_usd, quality_change, run_id, endpoint, endpoint_kind, model.
     """
     if finds.empty:
-        return sheet.empty("Run an experiment: its change in wait stands here, beside the others.", dark, "What was found")
+        return layout.empty(
+            "Run an experiment: its change in wait stands here, beside the others.",
+            dark,
+            "What was found",
+        )
     colours = palette.theme(dark)
     finds = finds.reset_index(drop=True)
     figure, labels, notes, low_edge, high_edge, row_px = go.Figure(), [], [], -1.0, 0.25, 60
     known = [
-        not missing(find.get("estimate_ms")) and not missing(find.get("baseline_p50")) and find["baseline_p50"] > 0
+        not missing(find.get("estimate_ms"))
+        and not missing(find.get("baseline_p50"))
+        and find["baseline_p50"] > 0
         for _, find in finds.iterrows()
     ]
     for row, find in finds.iterrows():
         title, y = find.get("title") or find["technique"], -row - 24 / row_px
         if not known[row]:
-            labels.append(f'<span style="color:{colours.muted}">{sheet.safe(title)}</span>')
+            labels.append(f'<span style="color:{colours.muted}">{layout.safe(title)}</span>')
             said = "not tried yet" if missing(find.get("run_id")) else "no pair to compare yet"
             notes.append(f'<span style="color:{colours.muted}">{said}</span>')
-            figure.add_shape(type="line", x0=-1, x1=0, y0=y, y1=y, line={"color": colours.ghost, "width": 1, "dash": "dot"})
+            figure.add_shape(
+                type="line",
+                x0=-1,
+                x1=0,
+                y0=y,
+                y1=y,
+                line={"color": colours.ghost, "width": 1, "dash": "dot"},
+            )
             continue
         base = float(find["baseline_p50"])
-        low, high = (float(find[name]) / base if not missing(find.get(name)) else np.nan for name in ("low_ms", "high_ms"))
+        low, high = (
+            float(find[name]) / base if not missing(find.get(name)) else np.nan
+            for name in ("low_ms", "high_ms")
+        )
         middle = _share(find)
         low_edge, high_edge = min(low_edge, middle), max(high_edge, middle, np.nan_to_num(high))
         tone = palette.tone_colour(_tone(find), dark)
-        arm = f" {sheet.safe(find['arm'])}" if not missing(find.get("arm")) else ""
-        labels.append(sheet.bold(title))
+        arm = f" {layout.safe(find['arm'])}" if not missing(find.get("arm")) else ""
+        labels.append(layout.bold(title))
         notes.append(f"<b>{ms(find['estimate_ms'], sign=True)}</b> {percent(middle, sign=True)}")
         for x, text in ((0, arm.strip()), (1, _beside(find))):
             figure.add_annotation(
@@ -80,8 +103,17 @@ def forest(finds: pd.DataFrame, dark: bool = False) -> go.Figure:
         if not np.isnan(low):
             # No time falls by more than all of it; in ms, where the baseline scatters, the interval can.
             drawn = [max(low, -1.0), high]
-            figure.add_scatter(x=drawn, y=[y, y], mode="lines", line={"color": tone, "width": 3}, hoverinfo="skip", showlegend=False)
-        interval = "" if np.isnan(low) else f" [{percent(low, sign=True)}, {percent(high, sign=True)}]"
+            figure.add_scatter(
+                x=drawn,
+                y=[y, y],
+                mode="lines",
+                line={"color": tone, "width": 3},
+                hoverinfo="skip",
+                showlegend=False,
+            )
+        interval = (
+            "" if np.isnan(low) else f" [{percent(low, sign=True)}, {percent(high, sign=True)}]"
+        )
         figure.add_scatter(
             x=[middle],
             y=[y],
@@ -90,30 +122,49 @@ def forest(finds: pd.DataFrame, dark: bool = False) -> go.Figure:
             showlegend=False,
             customdata=[[str(find.get("run_id")), str(find["technique"])]],
             hovertext=[
-                f"{sheet.bold(title)}{arm}: {percent(middle, sign=True)}{interval}<br>"
+                f"{layout.bold(title)}{arm}: {percent(middle, sign=True)}{interval}<br>"
                 f"{metric_words(str(find.get('metric', 'wait_ms')))}, baseline {ms(base)}"
                 + (f", n = {int(find['n'])}" if not missing(find.get("n")) else "")
             ],
             hovertemplate="%{hovertext}<extra></extra>",
         )
-    height = sheet.rows(figure, labels, [None] * len(labels), notes=notes, row_px=row_px)
-    figure.for_each_annotation(lambda label: label.update(bgcolor=colours.ground))  # no line runs through a word
+    height = layout.rows(figure, labels, [None] * len(labels), notes=notes, row_px=row_px)
+    figure.for_each_annotation(
+        lambda label: label.update(bgcolor=colours.ground)
+    )  # no line runs through a word
     figure.add_vline(x=0, line={"color": colours.zero, "width": 1})
     pad = 0.03 * (high_edge - low_edge)
-    step = next(step for step in (0.25, 0.5, 1.0, 2.0) if (min(high_edge, 4) - low_edge) / step <= 7 or step == 2)
-    ticks = [step * place for place in range(int(np.floor(low_edge / step)), int(np.ceil(min(high_edge, 4) / step)) + 1)]
+    step = next(
+        step
+        for step in (0.25, 0.5, 1.0, 2.0)
+        if (min(high_edge, 4) - low_edge) / step <= 7 or step == 2
+    )
+    ticks = [
+        step * place
+        for place in range(
+            int(np.floor(low_edge / step)), int(np.ceil(min(high_edge, 4) / step)) + 1
+        )
+    ]
     figure.update_xaxes(
         range=[low_edge - pad, min(high_edge, 4) + pad],
         tickvals=ticks,
         ticktext=[percent(tick, sign=True) if tick else "0" for tick in ticks],
     )
-    return sheet.finish(
+    return layout.finish(
         figure,
         _finding(finds[known]),
-        " · ".join(filter(None, ("change of each technique's headline time, 95\u00a0% interval", sheet.where(finds[known])))),
+        " · ".join(
+            filter(
+                None,
+                (
+                    "change of each technique's headline time, 95\u00a0% interval",
+                    layout.where(finds[known]),
+                ),
+            )
+        ),
         height,
         dark=dark,
-        kind=sheet.one_kind(finds[known]),
+        kind=layout.one_kind(finds[known]),
         x_title="left of zero: less waiting",
     )
 
@@ -122,15 +173,24 @@ def _finding(finds: pd.DataFrame) -> str:
     if finds.empty:
         return "No technique has been tried yet"
     shares = finds.apply(_share, axis=1)
-    proven = shares[[find.get("verdict") == "faster" or _tone(find) == "good" for _, find in finds.iterrows()]]
+    proven = shares[
+        [find.get("verdict") == "faster" or _tone(find) == "good" for _, find in finds.iterrows()]
+    ]
     if proven.empty:
         return "No technique has been shown to cut the wait yet"
     best = finds.loc[proven.idxmin()]
-    return f"{best.get('title') or best['technique']} cuts its wait most, by {percent(-proven.min())}"
+    return (
+        f"{best.get('title') or best['technique']} cuts its wait most, by {percent(-proven.min())}"
+    )
 
 
 def interval_bar(
-    estimate: float | None, low: float | None, high: float | None, dark: bool = False, tone: str = "neutral", metric: str = "wait_ms"
+    estimate: float | None,
+    low: float | None,
+    high: float | None,
+    dark: bool = False,
+    tone: str = "neutral",
+    metric: str = "wait_ms",
 ) -> go.Figure:
     """The interval drawn under the verdict's number, with zero in sight: 56 px high, no title of its own."""
     colours = palette.theme(dark)
@@ -182,13 +242,23 @@ def interval_bar(
     )
 
 
-def noise_floor(points: pd.DataFrame, dark: bool = False, *, reason: str | None = None) -> go.Figure:
+def noise_floor(
+    points: pd.DataFrame, dark: bool = False, *, reason: str | None = None
+) -> go.Figure:
     """The harness's own error against known times; `points` is long: streams, quantile ("p50", …), error_ms."""
     if points.empty:
-        return sheet.empty("Calibrate once: the lab then knows its own error on this machine.", dark, "What the instrument can see")
+        return layout.empty(
+            "Calibrate once: the lab then knows its own error on this machine.",
+            dark,
+            "What the instrument can see",
+        )
     colours = palette.theme(dark)
     figure = go.Figure()
-    steps = {"p50": colours.phases["headers"], "p95": colours.phases["thinking"], "p99": colours.phases["tokens"]}
+    steps = {
+        "p50": colours.phases["headers"],
+        "p95": colours.phases["thinking"],
+        "p99": colours.phases["tokens"],
+    }
     for name, rows in points.groupby("quantile", sort=True):
         rows = rows.sort_values("streams")
         figure.add_scatter(
@@ -204,8 +274,12 @@ def noise_floor(points: pd.DataFrame, dark: bool = False, *, reason: str | None 
     figure.update_yaxes(rangemode="tozero", ticksuffix=" ms")
     one = points[points["streams"] == points["streams"].min()]
     worst = one[one["quantile"] == "p95"]["error_ms"]
-    title = f"Alone, the harness is off by {ms(worst.iloc[0])} at p95" if len(worst) else "The harness's own error"
-    return sheet.finish(
+    title = (
+        f"Alone, the harness is off by {ms(worst.iloc[0])} at p95"
+        if len(worst)
+        else "The harness's own error"
+    )
+    return layout.finish(
         figure,
         title,
         "ms, reported minus the simulated server's true time, by streams at once",
@@ -214,6 +288,6 @@ def noise_floor(points: pd.DataFrame, dark: bool = False, *, reason: str | None 
         kind="simulated",
         reason=reason,
         x_title="streams at once",
-        left=sheet.AXIS_PX,
+        left=layout.AXIS_PX,
         legend={name: steps[name] for name in steps if name in set(points["quantile"])},
     )

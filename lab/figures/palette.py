@@ -40,7 +40,22 @@ LIGHT = Palette(
     zero="rgba(28,36,48,0.38)",
     ghost="#C9CDD3",
     arms=("#5B6878", "#1B3FA0", "#0D94B2", "#A24BE6", "#6B1548"),
-    phases=dict(zip(PHASES, ("#E3E8EF", "#D3DBE5", "#C3CDD9", "#B1BDCC", "#9BAABD", "#8093AB", "#627894", "#33455E"), strict=True)),
+    phases=dict(
+        zip(
+            PHASES,
+            (
+                "#E3E8EF",
+                "#D3DBE5",
+                "#C3CDD9",
+                "#B1BDCC",
+                "#9BAABD",
+                "#8093AB",
+                "#627894",
+                "#33455E",
+            ),
+            strict=True,
+        )
+    ),
     good="#1B7A43",
     bad="#B3261E",
     warn="#96600A",
@@ -54,7 +69,22 @@ DARK = Palette(
     zero="rgba(232,234,237,0.42)",
     ghost="#3C434C",
     arms=("#A7B0BE", "#6E92E3", "#B5EFF7", "#A052E8", "#D13A8C"),
-    phases=dict(zip(PHASES, ("#F1F4F8", "#DFE5ED", "#CBD4E0", "#B7C3D2", "#9FAFC3", "#879AB2", "#6E83A0", "#536A8D"), strict=True)),
+    phases=dict(
+        zip(
+            PHASES,
+            (
+                "#F1F4F8",
+                "#DFE5ED",
+                "#CBD4E0",
+                "#B7C3D2",
+                "#9FAFC3",
+                "#879AB2",
+                "#6E83A0",
+                "#536A8D",
+            ),
+            strict=True,
+        )
+    ),
     good="#5CC489",
     bad="#F2857C",
     warn="#E0A94A",
@@ -85,13 +115,18 @@ def _step(colour: str, turn: int, dark: bool) -> str:
     if turn == 0:
         return colour
     share, towards = min(0.25 * turn, 0.5), theme(dark).muted
-    mixed = (round(int(colour[i : i + 2], 16) * (1 - share) + int(towards[i : i + 2], 16) * share) for i in (1, 3, 5))
+    mixed = (
+        round(int(colour[i : i + 2], 16) * (1 - share) + int(towards[i : i + 2], 16) * share)
+        for i in (1, 3, 5)
+    )
     return "#" + "".join(f"{part:02X}" for part in mixed)
 
 
 def tone_colour(tone: str, dark: bool = False) -> str:
     """The colour of a verdict's tone: good, bad, warn; anything else is said in ink."""
-    return {"good": theme(dark).good, "bad": theme(dark).bad, "warn": theme(dark).warn}.get(tone, theme(dark).ink)
+    return {"good": theme(dark).good, "bad": theme(dark).bad, "warn": theme(dark).warn}.get(
+        tone, theme(dark).ink
+    )
 
 
 def hatch(dark: bool = False) -> str:
@@ -123,7 +158,12 @@ def template(dark: bool = False) -> go.layout.Template:
         colorway=list(colours.arms),
         xaxis=axis,
         yaxis=axis,
-        legend={"font": {"color": colours.muted, "size": 13}, "bgcolor": "rgba(0,0,0,0)", "itemclick": False, "itemdoubleclick": False},
+        legend={
+            "font": {"color": colours.muted, "size": 13},
+            "bgcolor": "rgba(0,0,0,0)",
+            "itemclick": False,
+            "itemdoubleclick": False,
+        },
         hoverlabel={
             "bgcolor": colours.surface,
             "bordercolor": colours.zero,
@@ -136,5 +176,10 @@ def template(dark: bool = False) -> go.layout.Template:
     )
     whole = {"selected": {"marker": {"opacity": 1}}, "unselected": {"marker": {"opacity": 1}}}
     return go.layout.Template(
-        layout=layout, data={"bar": [go.Bar(whole)], "scatter": [go.Scatter(whole)], "scattergl": [go.Scattergl(whole)]}
+        layout=layout,
+        data={
+            "bar": [go.Bar(whole)],
+            "scatter": [go.Scatter(whole)],
+            "scattergl": [go.Scattergl(whole)],
+        },
     )

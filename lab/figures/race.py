@@ -8,33 +8,41 @@ from typing import Any
 
 import pandas as pd
 
-from lab.figures import palette, sheet
-from lab.figures.format import missing, ms, short_id
+from lab.figures import layout, palette
+from lab.units import missing, ms, short_id
 
 HERE = Path(__file__).parent
 HTML = '<section class="race" tabindex="-1"></section>'
 TEXT_KINDS = ("text_delta", "message")
 
 
-def race_data(events: pd.DataFrame, calls: pd.DataFrame, dark: bool = False, *, arms: list[str] | None = None) -> dict[str, Any]:
+def race_data(
+    events: pd.DataFrame, calls: pd.DataFrame, dark: bool = False, *, arms: list[str] | None = None
+) -> dict[str, Any]:
     """JSON lanes in the arms' order: `arrivals` are [ms from the trial's start, text]; text not kept is its length.
 
     `events` has at_ms (from the trial's start), call_id, kind, characters, text; `calls` the same trials' call_metrics. Answers only:
     what a router's classifier writes is no text that a reader waits for.
     """
     calls = calls[~calls["role"].isin(["prime", "check"])] if "role" in calls.columns else calls
-    order = sheet.order(arms, calls["arm"])
+    order = layout.order(arms, calls["arm"])
     colours = palette.arm_colours([*(arms or ()), *order], dark)
     lanes = []
     for arm in order:
         mine = calls[calls["arm"] == arm]
         end = float((mine["started_ms"].fillna(0) + mine["total_ms"].fillna(0)).max())
         shown = mine[mine["role"].isin(["answer", "join"])] if "role" in mine.columns else mine
-        rows = events[events["call_id"].isin(shown["call_id"]) & events["kind"].isin(TEXT_KINDS) & (events["characters"] > 0)]
+        rows = events[
+            events["call_id"].isin(shown["call_id"])
+            & events["kind"].isin(TEXT_KINDS)
+            & (events["characters"] > 0)
+        ]
         rows = rows.sort_values("at_ms", kind="stable")
         arrivals = [
             [round(float(at), 3), text if isinstance(text, str) else int(length)]
-            for at, text, length in zip(rows["at_ms"], rows["text"], rows["characters"], strict=True)
+            for at, text, length in zip(
+                rows["at_ms"], rows["text"], rows["characters"], strict=True
+            )
         ]
         lanes.append(
             {
@@ -43,12 +51,18 @@ def race_data(events: pd.DataFrame, calls: pd.DataFrame, dark: bool = False, *, 
                 "end": end,
                 "arrivals": arrivals,
                 "trial": short_id(mine["trial_id"].iloc[0]),
-                "failed": next((str(kind) for kind in mine["error_kind"] if not missing(kind)), None)
+                "failed": next(
+                    (str(kind) for kind in mine["error_kind"] if not missing(kind)), None
+                )
                 if "error_kind" in mine.columns
                 else None,
             }
         )
-    return {"lanes": lanes, "kind": sheet.one_kind(calls), "key": " ".join(lane["trial"] for lane in lanes)}
+    return {
+        "lanes": lanes,
+        "kind": layout.one_kind(calls),
+        "key": " ".join(lane["trial"] for lane in lanes),
+    }
 
 
 def script() -> str:
@@ -62,7 +76,12 @@ def style() -> str:
 
 def embedded(data: dict[str, Any]) -> str:
     """The race inside a page of one's own: model text travels as JSON in which no tag can begin."""
-    held = json.dumps(data).replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    held = (
+        json.dumps(data)
+        .replace("<", "\\u003c")
+        .replace("\u2028", "\\u2028")
+        .replace("\u2029", "\\u2029")
+    )
     return (
         f'<div>{HTML}<script type="application/json">{held}</script>'
         "<script>{const it=document.currentScript;race(it.parentElement.querySelector('.race'),"

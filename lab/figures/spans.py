@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
-from lab.figures import palette, sheet
-from lab.figures.format import ms, percent
+from lab.figures import layout, palette
+from lab.units import ms, percent
 
 KIND_WORDS = {"model": "the model", "tool": "tools", "join": "joins", "own": "its own work"}
 OF_SPAN = {"call": "model", "tool": "tool", "join": "join"}
@@ -21,12 +21,17 @@ def span_waterfall(
     colour: str | None = None,
     reason: str | None = None,
 ) -> go.Figure:
-    """Every span of a trial, indented by depth: solid where it lies on the critical path (lab.store.spans), pale where it does not."""
+    """Every span of a trial, indented by depth: solid where it lies on the critical path (lab.critical_path), pale where it does not."""
     spans = spans[spans["ended_ms"].notna()]
     if spans.empty:
-        return sheet.empty("Choose a trial to see its spans.", dark, "The spans of a trial")
+        return layout.empty("Choose a trial to see its spans.", dark, "The spans of a trial")
     colours = palette.theme(dark)
-    shades = {"model": colours.phases["tokens"], "tool": colours.phases["prefill"], "join": colours.phases["send"], "own": colours.ghost}
+    shades = {
+        "model": colours.phases["tokens"],
+        "tool": colours.phases["prefill"],
+        "join": colours.phases["send"],
+        "own": colours.ghost,
+    }
     parents = dict(zip(spans["span_id"], spans["parent_id"], strict=True))
 
     def depth(span_id: str) -> int:
@@ -49,7 +54,7 @@ def span_waterfall(
             customdata=[[ordered[row].span_id] for row, *_ in rows],
             hovertext=[text for *_, text in rows],
             hovertemplate="%{hovertext}<extra></extra>",
-            **sheet.BAR,
+            **layout.BAR,
         )
 
     def kind_of(kind: str) -> str:
@@ -57,35 +62,54 @@ def span_waterfall(
 
     bars(
         [
-            (row, kind_of(s.kind), s.started_ms, s.ended_ms, f"{sheet.bold(s.name)} {sheet.safe(s.kind)}: {ms(s.ended_ms - s.started_ms)}")
+            (
+                row,
+                kind_of(s.kind),
+                s.started_ms,
+                s.ended_ms,
+                f"{layout.bold(s.name)} {layout.safe(s.kind)}: {ms(s.ended_ms - s.started_ms)}",
+            )
             for row, s in enumerate(ordered)
         ],
         pale=True,
     )
     bars(
         [
-            (place[p.span_id], p.kind, p.started_ms, p.ended_ms, f"waited {ms(p.ms)} for {KIND_WORDS[p.kind]}")
+            (
+                place[p.span_id],
+                p.kind,
+                p.started_ms,
+                p.ended_ms,
+                f"waited {ms(p.ms)} for {KIND_WORDS[p.kind]}",
+            )
             for p in path.itertuples()
             if p.span_id in place
         ],
         pale=False,
     )
-    labels = ["\u2003" * depth(s.span_id) + sheet.bold(s.name) for s in ordered]
-    notes = [ms(s.ended_ms - s.started_ms) if s.kind != "route" else sheet.safe("chosen") for s in ordered]
-    height = sheet.rows(figure, labels, [colour if s.kind == "trial" else None for s in ordered], notes=notes)
+    labels = ["\u2003" * depth(s.span_id) + layout.bold(s.name) for s in ordered]
+    notes = [
+        ms(s.ended_ms - s.started_ms) if s.kind != "route" else layout.safe("chosen")
+        for s in ordered
+    ]
+    height = layout.rows(
+        figure, labels, [colour if s.kind == "trial" else None for s in ordered], notes=notes
+    )
     figure.update_layout(barmode="overlay")
     figure.update_xaxes(rangemode="tozero", separatethousands=True, nticks=6)
     waited = {kind: float(path.loc[path["kind"] == kind, "ms"].sum()) for kind in KIND_WORDS}
     total = sum(waited.values()) or 1.0
     most = max(waited, key=waited.get)
-    parts = " · ".join(f"{KIND_WORDS[kind]} {ms(length)}" for kind, length in waited.items() if length > 0)
-    return sheet.finish(
+    parts = " · ".join(
+        f"{KIND_WORDS[kind]} {ms(length)}" for kind, length in waited.items() if length > 0
+    )
+    return layout.finish(
         figure,
         f"{arm + ' waits' if arm else 'The trial waits'} {percent(waited[most] / total)} of its {ms(total)} for {KIND_WORDS[most]}",
-        f"ms, critical path solid: {parts} · {sheet.trial_words(spans['trial_id'].iloc[0]) if 'trial_id' in spans.columns else ''}",
+        f"ms, critical path solid: {parts} · {layout.trial_words(spans['trial_id'].iloc[0]) if 'trial_id' in spans.columns else ''}",
         height,
         dark=dark,
-        kind=sheet.one_kind(spans),
+        kind=layout.one_kind(spans),
         reason=reason,
         x_title="ms from the trial's start",
         legend={KIND_WORDS[kind]: shades[kind] for kind in KIND_WORDS},
@@ -100,7 +124,11 @@ def _tree(spans: pd.DataFrame) -> list:
 
     def add(parent: str | None) -> None:
         for span in rows:
-            own = span.parent_id if isinstance(span.parent_id, str) and span.parent_id in known else None
+            own = (
+                span.parent_id
+                if isinstance(span.parent_id, str) and span.parent_id in known
+                else None
+            )
             if own == parent:
                 found.append(span)
                 add(span.span_id)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
-from lab.figures import palette, sheet, words
-from lab.figures.format import missing, ms, short_id
+from lab.figures import layout, palette, titles
+from lab.units import missing, ms, short_id
 
 PHASE_WORDS = {
     "dns": "DNS",
@@ -58,21 +58,38 @@ def _hover(call: pd.Series) -> str:
         if not missing(call.get(f"server_{part}_ms")):
             lines.append(f"server's own {part}: {ms(call[f'server_{part}_ms'])}")
     if not missing(call.get("error_kind")):
-        lines.append(f"error: {sheet.safe(call['error_kind'])}")
+        lines.append(f"error: {layout.safe(call['error_kind'])}")
     return "<br>".join(lines)
 
 
 def _draw(
-    figure: go.Figure, calls: pd.DataFrame, colours: dict[str, str], labels: list[str], notes: list[str], dark: bool
+    figure: go.Figure,
+    calls: pd.DataFrame,
+    colours: dict[str, str],
+    labels: list[str],
+    notes: list[str],
+    dark: bool,
 ) -> tuple[int, dict[str, str]]:
     """One row a call; a trace for each phase, so that the legend names each once. Returns (plot height in px, the legend)."""
     drawn = [phases(call) for _, call in calls.iterrows()]
-    start = [0.0 if missing(call.get("started_ms")) else float(call["started_ms"]) for _, call in calls.iterrows()]
+    start = [
+        0.0 if missing(call.get("started_ms")) else float(call["started_ms"])
+        for _, call in calls.iterrows()
+    ]
     hover = [_hover(call) for _, call in calls.iterrows()]
     ids = calls[["trial_id", "call_id"]].astype(str).values.tolist()
-    present = [phase for phase in palette.PHASES if any(name == phase for bars in drawn for name, _, _ in bars)]
+    present = [
+        phase
+        for phase in palette.PHASES
+        if any(name == phase for bars in drawn for name, _, _ in bars)
+    ]
     for phase in present:
-        at = [(row, begun, length) for row, bars in enumerate(drawn) for name, begun, length in bars if name == phase]
+        at = [
+            (row, begun, length)
+            for row, bars in enumerate(drawn)
+            for name, begun, length in bars
+            if name == phase
+        ]
         figure.add_bar(
             x=[length for _, _, length in at],
             base=[start[row] + begun for row, begun, _ in at],
@@ -82,9 +99,9 @@ def _draw(
             customdata=[ids[row] for row, _, _ in at],
             hovertext=[f"{labels[row]}<br>{hover[row]}" for row, _, _ in at],
             hovertemplate="%{hovertext}<extra></extra>",
-            **sheet.BAR,
+            **layout.BAR,
         )
-    height = sheet.rows(figure, labels, [colours.get(arm) for arm in calls["arm"]], notes=notes)
+    height = layout.rows(figure, labels, [colours.get(arm) for arm in calls["arm"]], notes=notes)
     figure.update_layout(barmode="overlay")
     figure.update_xaxes(rangemode="tozero", separatethousands=True, nticks=6)
     return height, {PHASE_WORDS[phase]: palette.theme(dark).phases[phase] for phase in present}
@@ -96,7 +113,11 @@ def _first_token(call: pd.Series) -> float | None:
 
 def _note(call: pd.Series) -> str:
     first, end = _first_token(call), call.get("total_ms", call.get("ended_at_ms"))
-    return f"first token {ms(first)} · end {ms(end)}" if first is not None else f"whole answer {ms(end)}"
+    return (
+        f"first token {ms(first)} · end {ms(end)}"
+        if first is not None
+        else f"whole answer {ms(end)}"
+    )
 
 
 def waterfall(
@@ -111,36 +132,55 @@ def waterfall(
     """The median trial of each arm, call by call, from that trial's start (call_metrics' columns); n trials lie behind each median."""
     calls = calls[~calls["role"].isin(["prime", "check"])] if "role" in calls.columns else calls
     if calls.empty:
-        return sheet.empty("When a run has a finished trial, its phases stand here.", dark, "Where the time goes")
-    order = sheet.order(arms, calls["arm"])
+        return layout.empty(
+            "When a run has a finished trial, its phases stand here.", dark, "Where the time goes"
+        )
+    order = layout.order(arms, calls["arm"])
     calls = calls[calls["arm"].isin(order)]
-    calls = calls.assign(place=calls["arm"].map(order.index)).sort_values(["place", "started_ms"], kind="stable").reset_index(drop=True)
+    calls = (
+        calls.assign(place=calls["arm"].map(order.index))
+        .sort_values(["place", "started_ms"], kind="stable")
+        .reset_index(drop=True)
+    )
     colours = palette.arm_colours([*(arms or ()), *order], dark)
     muted = palette.theme(dark).muted
     several = calls.groupby("arm")["call_id"].transform("size") > 1
     labels = [
-        sheet.bold(call["arm"], colours[call["arm"]])
-        + f' <span style="color:{muted}">{sheet.safe(call["role"]) if several[row] else short_id(call["trial_id"])}</span>'
+        layout.bold(call["arm"], colours[call["arm"]])
+        + f' <span style="color:{muted}">{layout.safe(call["role"]) if several[row] else short_id(call["trial_id"])}</span>'
         for row, call in calls.iterrows()
     ]
     figure = go.Figure()
-    height, present = _draw(figure, calls, colours, labels, [_note(call) for _, call in calls.iterrows()], dark)
+    height, present = _draw(
+        figure, calls, colours, labels, [_note(call) for _, call in calls.iterrows()], dark
+    )
     value = {"ttft_ms": "ttft_ms", "wait_ms": "first_text_at_ms"}.get(metric)
     firsts = calls.groupby("arm", sort=False)
     if value:
-        values = {arm: rows.iloc[0][value] if not missing(rows.iloc[0].get(value)) else rows.iloc[0]["total_ms"] for arm, rows in firsts}
+        values = {
+            arm: rows.iloc[0][value]
+            if not missing(rows.iloc[0].get(value))
+            else rows.iloc[0]["total_ms"]
+            for arm, rows in firsts
+        }
     else:
         values = {arm: (rows["started_ms"] + rows["total_ms"]).max() for arm, rows in firsts}
     subtitle = " · ".join(
-        part for part in ("ms, the median trial of each arm and its id", sheet.count(n) if n else "", sheet.where(calls)) if part
+        part
+        for part in (
+            "ms, the median trial of each arm and its id",
+            layout.count(n) if n else "",
+            layout.where(calls),
+        )
+        if part
     )
-    return sheet.finish(
+    return layout.finish(
         figure,
-        f"In the median trials, {words.widest(metric, values)}",
+        f"In the median trials, {titles.widest(metric, values)}",
         subtitle,
         height,
         dark=dark,
-        kind=sheet.one_kind(calls),
+        kind=layout.one_kind(calls),
         reason=reason,
         x_title="ms from the trial's start",
         legend=present,
@@ -148,31 +188,54 @@ def waterfall(
 
 
 def trial_rows(
-    calls: pd.DataFrame, dark: bool = False, *, colour: str | None = None, limit: int = 60, reason: str | None = None
+    calls: pd.DataFrame,
+    dark: bool = False,
+    *,
+    colour: str | None = None,
+    limit: int = 60,
+    reason: str | None = None,
 ) -> go.Figure:
     """Every trial of one arm as a waterfall row, in the order they ran; past `limit` trials an even spread from fastest to slowest."""
     calls = calls[~calls["role"].isin(["prime", "check"])] if "role" in calls.columns else calls
     if calls.empty:
-        return sheet.empty("Choose an arm with finished trials.", dark, "The trials of one arm")
-    ends = (calls["started_ms"].fillna(0) + calls["total_ms"].fillna(0)).groupby(calls["trial_id"]).max().sort_values()
+        return layout.empty("Choose an arm with finished trials.", dark, "The trials of one arm")
+    ends = (
+        (calls["started_ms"].fillna(0) + calls["total_ms"].fillna(0))
+        .groupby(calls["trial_id"])
+        .max()
+        .sort_values()
+    )
     chosen = list(ends.index)
     if len(chosen) > limit:
         chosen = [chosen[round(place * (len(chosen) - 1) / (limit - 1))] for place in range(limit)]
-    shown = calls[calls["trial_id"].isin(chosen)].sort_values(["block", "trial_id", "started_ms"], kind="stable").reset_index(drop=True)
+    shown = (
+        calls[calls["trial_id"].isin(chosen)]
+        .sort_values(["block", "trial_id", "started_ms"], kind="stable")
+        .reset_index(drop=True)
+    )
     arm = str(shown["arm"].iloc[0])
     colour = colour or palette.theme(dark).arms[0]
-    labels = [f"block {call['block']} {sheet.trial_words(call['trial_id'])}" for _, call in shown.iterrows()]
+    labels = [
+        f"block {call['block']} {layout.trial_words(call['trial_id'])}"
+        for _, call in shown.iterrows()
+    ]
     figure = go.Figure()
-    height, present = _draw(figure, shown, {arm: colour}, labels, [_note(call) for _, call in shown.iterrows()], dark)
+    height, present = _draw(
+        figure, shown, {arm: colour}, labels, [_note(call) for _, call in shown.iterrows()], dark
+    )
     low, high = ends.min(), ends.max()
-    part = f"{len(chosen)} of {len(ends)} trials, spread from fastest to slowest" if len(chosen) < len(ends) else f"n = {len(ends)}"
-    return sheet.finish(
+    part = (
+        f"{len(chosen)} of {len(ends)} trials, spread from fastest to slowest"
+        if len(chosen) < len(ends)
+        else f"n = {len(ends)}"
+    )
+    return layout.finish(
         figure,
         f"{arm}: trials end between {ms(low)} and {ms(high)}",
-        f"ms, one row a call · {part} · {sheet.where(shown)}",
+        f"ms, one row a call · {part} · {layout.where(shown)}",
         height,
         dark=dark,
-        kind=sheet.one_kind(shown),
+        kind=layout.one_kind(shown),
         reason=reason,
         x_title="ms from the trial's start",
         legend=present,

@@ -22,10 +22,11 @@ from lab import limits, pricing
 from lab.clock import now_ns, sleep_s, today
 from lab.endpoints import registry
 from lab.harness.budget import BudgetReached, billable, counted_usd
-from lab.instrumentation import messages
-from lab.instrumentation.messages import Reading
-from lab.instrumentation.wire import Exchange
-from lab.model import CallRow, EventRow, FinishedTrial, Reply, Request, Role, SpanKind, SpanRow, Tier, TrialRow, new_id
+from lab.instrumentation import parsing
+from lab.instrumentation.parsing import Reading
+from lab.instrumentation.stamps import Exchange
+from lab.model import Reply, Request, Role, SpanKind, Tier, new_id
+from lab.rows import CallRow, EventRow, FinishedTrial, SpanRow, TrialRow
 from lab.scenarios import tools
 
 if TYPE_CHECKING:
@@ -82,7 +83,9 @@ class Call:
     def reading(self) -> Reading:
         """Read once, when somebody asks; `Bench.read` reads a long one in a thread before."""
         if self._reading is None:
-            self._reading = messages.read(self.exchange) if self.exchange else messages.unanswered(self.failure)
+            self._reading = (
+                parsing.read(self.exchange) if self.exchange else parsing.unanswered(self.failure)
+            )
         return self._reading
 
     async def read(self, turn: asyncio.Lock) -> Reading:
@@ -95,13 +98,15 @@ class Call:
             gone = threading.Event()
             try:
                 async with turn:
-                    self._reading = await asyncio.to_thread(messages.read, exchange, gone.is_set)
+                    self._reading = await asyncio.to_thread(parsing.read, exchange, gone.is_set)
             except asyncio.CancelledError as e:
                 gone.set()
                 exchange.failure = e
                 exchange.cut()
                 raise
-            exchange.chunks = exchange.chunks[:1]  # the stamp of the first byte; what all of them said is read
+            exchange.chunks = exchange.chunks[
+                :1
+            ]  # the stamp of the first byte; what all of them said is read
         return self.reading
 
 
@@ -185,9 +190,17 @@ class Bench:
         async with self.span("tool", name):
             return await tools.run(name, input, sleep_s)
 
-    async def call(self, request: Request, role: Role = "answer", name: str | None = None, begun: asyncio.Event | None = None) -> Reply:
+    async def call(
+        self,
+        request: Request,
+        role: Role = "answer",
+        name: str | None = None,
+        begun: asyncio.Event | None = None,
+    ) -> Reply:
         """One request, and where the API asks for it a bounded retry; each attempt is a row, and a failure is a Reply too."""
-        endpoint = self.session.other(request.endpoint) if request.endpoint else self.session.endpoint
+        endpoint = (
+            self.session.other(request.endpoint) if request.endpoint else self.session.endpoint
+        )
         model = request.model or endpoint.model_for(request.tier)
         if request.intended_cache == "none" and marks_cache(request.body):
             request = replace(request, intended_cache="any")
@@ -198,7 +211,9 @@ class Bench:
             body["thinking"] = brief
         for attempt in range(1, RETRIES + 2):
             self._afford()
-            intent = Intent(role, name or role, request, model, endpoint.name, attempt, now_ns(), begun)
+            intent = Intent(
+                role, name or role, request, model, endpoint.name, attempt, now_ns(), begun
+            )
             call = await self._attempt(self.session.client_of(endpoint), body, intent)
             wait_s = retry_after_s(call) if attempt <= RETRIES else None
             if wait_s is None:
@@ -215,9 +230,18 @@ class Bench:
             begun.set()  # who waits for the first byte of a call that failed must not wait for ever
         if reading.error_kind and role not in ("prime", "check"):
             self.failed = self.failed or (reading.error_kind, reading.error_text or "")
-        return Reply(call.id, tuple(reading.content), reading.stop_reason, reading.usage, reading.error_kind, reading.error_text)
+        return Reply(
+            call.id,
+            tuple(reading.content),
+            reading.stop_reason,
+            reading.usage,
+            reading.error_kind,
+            reading.error_text,
+        )
 
-    async def _attempt(self, client: anthropic.AsyncAnthropic, body: dict[str, Any], intent: Intent) -> Call:
+    async def _attempt(
+        self, client: anthropic.AsyncAnthropic, body: dict[str, Any], intent: Intent
+    ) -> Call:
         token = INTENT.set(intent)
         failure: BaseException | None = None
         try:
@@ -254,7 +278,11 @@ class Bench:
     def _headers(self, request: Request) -> dict[str, str]:
         """What is said to the lab's own servers alone is no other's business."""
         own = self.session.endpoint.kind != "live"
-        return {name: value for name, value in request.headers.items() if own or not name.startswith("x-lab-")}
+        return {
+            name: value
+            for name, value in request.headers.items()
+            if own or not name.startswith("x-lab-")
+        }
 
     def _now_unread(self) -> int:
         """Now, less the time in which the lab read the last answer: where nothing came after it, a trial ends with the answer itself."""
@@ -262,7 +290,10 @@ class Bench:
         if self._read_ns is None:
             return now
         ended_ns, read_ns = self._read_ns
-        last_ns = max((call.exchange.ended_ns if call.exchange else call.ended_ns) or now for call in self.calls)
+        last_ns = max(
+            (call.exchange.ended_ns if call.exchange else call.ended_ns) or now
+            for call in self.calls
+        )
         return now if last_ns > read_ns else now - (read_ns - max(ended_ns, last_ns))
 
     def observe(self, exchange: Exchange) -> None:
@@ -300,7 +331,16 @@ class Bench:
 
     def _open_span(self, kind: SpanKind, name: str, at_ns: int | None = None) -> SpanRow:
         trial = self.trial
-        span = SpanRow(new_id(), trial.trial_id, trial.run_id, trial.session_id, SPAN.get(), kind, name, at_ns or now_ns())
+        span = SpanRow(
+            new_id(),
+            trial.trial_id,
+            trial.run_id,
+            trial.session_id,
+            SPAN.get(),
+            kind,
+            name,
+            at_ns or now_ns(),
+        )
         self.spans.append(span)
         self._read_ns = None
         return span
@@ -318,7 +358,12 @@ class Bench:
             return
         exchange, usage = call.exchange, {}
         if exchange and not call.repeated:
-            usage = billable(call.reading, call.intent.request.body, exchange.status, exchange.sent_ns is not None)
+            usage = billable(
+                call.reading,
+                call.intent.request.body,
+                exchange.status,
+                exchange.sent_ns is not None,
+            )
         call.counted_usd = counted_usd(self.session.endpoint.kind, call.priced_as, usage)
         self.session.budget.spent_usd += call.counted_usd
 
@@ -332,7 +377,9 @@ class Bench:
 
     def _close(self, call: Call) -> None:
         if call.exchange:
-            call.exchange.close(now_ns(), asyncio.CancelledError())  # one that the caller's code left open
+            call.exchange.close(
+                now_ns(), asyncio.CancelledError()
+            )  # one that the caller's code left open
             call.span.ended_ns = call.exchange.ended_ns
 
     def finished(self) -> FinishedTrial:
@@ -344,16 +391,32 @@ class Bench:
             rows.append(self._row(call))
             for seq, arrival in enumerate(call.reading.arrivals):
                 kept = arrival.text if self.session.keep_text and arrival.text else None
-                events.append(EventRow(call.id, self.trial.run_id, seq, arrival.at_ns - origin, arrival.kind, arrival.characters, kept))
+                events.append(
+                    EventRow(
+                        call.id,
+                        self.trial.run_id,
+                        seq,
+                        arrival.at_ns - origin,
+                        arrival.kind,
+                        arrival.characters,
+                        kept,
+                    )
+                )
         for span in self.spans:
             span.started_ns -= origin
             span.ended_ns = span.ended_ns - origin if span.ended_ns is not None else None
         by_itself = self._caches_itself(rows)
         self.mismatches += [
-            why for call, row in zip(self.calls, rows, strict=True) if not call.intent.own and (why := cache_mismatch(row, by_itself))
+            why
+            for call, row in zip(self.calls, rows, strict=True)
+            if not call.intent.own and (why := cache_mismatch(row, by_itself))
         ]
         # A sum with an unknown price in it is unknown; a call that was refused, without any usage, cost nothing.
-        costs = [row.cost_usd for call, row in zip(self.calls, rows, strict=True) if call.reading.usage and row.role != "check"]
+        costs = [
+            row.cost_usd
+            for call, row in zip(self.calls, rows, strict=True)
+            if call.reading.usage and row.role != "check"
+        ]
         self.trial.cost_usd = sum(costs) if costs and None not in costs else None
         return FinishedTrial(self.trial, rows, self.spans, events)
 
@@ -362,9 +425,15 @@ class Bench:
         told = self.session.endpoint.caching
         if told is None:
             for call, row in zip(self.calls, rows, strict=True):
-                self.session.writes_reported |= bool(row.cache_write_5m_tokens or row.cache_write_1h_tokens)
-                self.session.reads_unmarked |= bool(row.cache_read_tokens) and not marks_cache(call.intent.request.body)
-        return told == "itself" or (told is None and self.session.reads_unmarked and not self.session.writes_reported)
+                self.session.writes_reported |= bool(
+                    row.cache_write_5m_tokens or row.cache_write_1h_tokens
+                )
+                self.session.reads_unmarked |= bool(row.cache_read_tokens) and not marks_cache(
+                    call.intent.request.body
+                )
+        return told == "itself" or (
+            told is None and self.session.reads_unmarked and not self.session.writes_reported
+        )
 
     def _row(self, call: Call) -> CallRow:
         intent, exchange, reading, trial = call.intent, call.exchange, call.reading, self.trial
@@ -379,20 +448,37 @@ class Bench:
             intent.endpoint,
             intent.model,
         )
-        row.intended_cache, row.message_id, row.stop_reason = intent.request.intended_cache, reading.message_id, reading.stop_reason
+        row.intended_cache, row.message_id, row.stop_reason = (
+            intent.request.intended_cache,
+            reading.message_id,
+            reading.stop_reason,
+        )
         row.error_kind, row.error_text = reading.error_kind, reading.error_text
-        row.cache_miss_reason, row.missed_cache_tokens = reading.cache_miss_reason, reading.missed_cache_tokens
+        row.cache_miss_reason, row.missed_cache_tokens = (
+            reading.cache_miss_reason,
+            reading.missed_cache_tokens,
+        )
         row.diagnosis = reading.diagnosis if asks_diagnosis(intent.request.body) else None
         row.served_model, row.rate_limits = reading.model, reading.rate_limits or None
         row.usage_note = "; ".join(dict.fromkeys(reading.usage_notes)) or None
-        stamps: dict[str, int | None] = {"started_ns": intent.started_ns, "ended_ns": exchange.ended_ns if exchange else call.ended_ns}
+        stamps: dict[str, int | None] = {
+            "started_ns": intent.started_ns,
+            "ended_ns": exchange.ended_ns if exchange else call.ended_ns,
+        }
         if exchange:
             row.http_status, row.connection_reused = exchange.status, exchange.reused
-            row.request_id = exchange.headers.get("request-id", "")[: limits.WORD_CHARACTERS] or None
-            stamps |= {name: getattr(exchange, name) for name in ("dns_ns", "connected_ns", "tls_ns", "sent_ns", "headers_ns")}
+            row.request_id = (
+                exchange.headers.get("request-id", "")[: limits.WORD_CHARACTERS] or None
+            )
+            stamps |= {
+                name: getattr(exchange, name)
+                for name in ("dns_ns", "connected_ns", "tls_ns", "sent_ns", "headers_ns")
+            }
             stamps["first_byte_ns"] = exchange.chunks[0][0] if exchange.chunks else None
             stamps |= {name: getattr(reading, name) for name in CLOCKS}
-            row.loop_lag_ns = self.session.lag.worst(intent.started_ns, stamps["ended_ns"] or now_ns())
+            row.loop_lag_ns = self.session.lag.worst(
+                intent.started_ns, stamps["ended_ns"] or now_ns()
+            )
         for name, at_ns in stamps.items():
             setattr(row, name, at_ns - self.session.origin_ns if at_ns is not None else None)
         if reading.lab:
@@ -415,7 +501,11 @@ def _usage(row: CallRow, usage: Mapping[str, Any]) -> None:
     row.cache_read_tokens = usage.get("cache_read_input_tokens")
     row.cache_write_5m_tokens, row.cache_write_1h_tokens = pricing.cache_writes(usage)
     row.thinking_tokens = (usage.get("output_tokens_details") or {}).get("thinking_tokens")
-    row.speed, row.service_tier, row.inference_geo = usage.get("speed"), usage.get("service_tier"), usage.get("inference_geo")
+    row.speed, row.service_tier, row.inference_geo = (
+        usage.get("speed"),
+        usage.get("service_tier"),
+        usage.get("inference_geo"),
+    )
     if listed := usage.get("iterations"):
         row.iterations = [
             {name: entry[name] for name in ITERATION if entry.get(name) is not None}
@@ -456,7 +546,7 @@ def retry_after_s(call: Call) -> float | None:
         except (KeyError, ValueError):
             return None
         return max(wait, 0.0) if wait <= LONGEST_WAIT_S else None
-    kind = messages.failure_words(exchange.failure)[0] if exchange.failure else None
+    kind = parsing.failure_words(exchange.failure)[0] if exchange.failure else None
     if exchange.status == 529 or kind == "connect":
         return back_off
     # A kept connection that the server closed just as it was used again: nothing was answered, and a new one will do.
@@ -478,12 +568,19 @@ def cache_mismatch(row: CallRow, by_itself: bool = False) -> str | None:
     read = row.cache_read_tokens or 0
     written = (row.cache_write_5m_tokens or 0) + (row.cache_write_1h_tokens or 0)
     seen = "read" if read > SLACK_TOKENS else "write" if written else "none"
-    if row.intended_cache not in (seen, "any") and not (by_itself and (row.intended_cache, seen) == ("write", "none")):
+    if row.intended_cache not in (seen, "any") and not (
+        by_itself and (row.intended_cache, seen) == ("write", "none")
+    ):
         if seen == "none" and row.intended_cache != "none":
             return f"the endpoint reported no cache use ({written} tokens written, {read} read)"
         return f"cache state {seen} where {row.intended_cache} was meant"
-    if row.physical_cache_tokens is not None and abs(row.physical_cache_tokens - read) > SLACK_TOKENS:
-        return f"{row.physical_cache_tokens} tokens were physically cached where {read} were reported"
+    if (
+        row.physical_cache_tokens is not None
+        and abs(row.physical_cache_tokens - read) > SLACK_TOKENS
+    ):
+        return (
+            f"{row.physical_cache_tokens} tokens were physically cached where {read} were reported"
+        )
     return None
 
 

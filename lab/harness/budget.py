@@ -10,7 +10,7 @@ from typing import Any
 
 from lab import pricing
 from lab.clock import today
-from lab.instrumentation.messages import Reading
+from lab.instrumentation.parsing import Reading
 from lab.model import EndpointKind
 
 NONCE_TOKENS, SCHEMA_TOKENS, TOOLS_TOKENS, IMAGE_TOKENS = 40, 300, 600, 5_000
@@ -55,24 +55,33 @@ def counted_usd(kind: EndpointKind, model: str, usage: Mapping[str, Any]) -> flo
     if kind == "local" or not usage:
         return 0.0
     cost = pricing.cost_usd(model, usage, today())
-    return cost if cost is not None else pricing.ceiling_usd(usage, today()) if kind == "live" else 0.0
+    return (
+        cost if cost is not None else pricing.ceiling_usd(usage, today()) if kind == "live" else 0.0
+    )
 
 
-def billable(reading: Reading, body: Mapping[str, Any], status: int | None, sent: bool) -> dict[str, Any]:
+def billable(
+    reading: Reading, body: Mapping[str, Any], status: int | None, sent: bool
+) -> dict[str, Any]:
     """The usage that a budget counts for a call: as it was reported; where an answer was cut short, or told no counts, its longest.
 
     Empty for a request that was refused or never sent.
     """
     if not sent or (status or 200) >= 300:
         return {}
-    usage, whole = dict(reading.usage), reading.stop_reason is not None or reading.error_kind is None
+    usage, whole = (
+        dict(reading.usage),
+        reading.stop_reason is not None or reading.error_kind is None,
+    )
     if usage.get("input_tokens") is None:
         usage["input_tokens"] = prompt_tokens(body)
     if not whole or usage.get("output_tokens") is None:
         usage["output_tokens"] = max(usage.get("output_tokens") or 0, _most(body))
         if listed := usage.get("iterations"):
             # What it lists of the answer itself is not its longest: the counts at the top stand in for it.
-            usage["iterations"] = [part for part in listed if part.get("type") not in pricing.ANSWERING]
+            usage["iterations"] = [
+                part for part in listed if part.get("type") not in pricing.ANSWERING
+            ]
     return usage
 
 
@@ -84,9 +93,14 @@ def stored_usd(kind: EndpointKind, calls: Iterable[Mapping[str, Any]]) -> float:
 def _stored(kind: EndpointKind, row: Mapping[str, Any]) -> float:
     if (usd := row["cost_usd"] if row["counted_usd"] is None else row["counted_usd"]) is not None:
         return usd if usd < math.inf else 0.0
-    usage: dict[str, Any] = {name: row[name] for name in ("input_tokens", "output_tokens", "speed", "service_tier", "inference_geo")}
+    usage: dict[str, Any] = {
+        name: row[name]
+        for name in ("input_tokens", "output_tokens", "speed", "service_tier", "inference_geo")
+    }
     usage["cache_read_input_tokens"] = row["cache_read_tokens"]
-    usage["cache_creation"] = {f"ephemeral_{ttl}_input_tokens": row[f"cache_write_{ttl}_tokens"] for ttl in ("5m", "1h")}
+    usage["cache_creation"] = {
+        f"ephemeral_{ttl}_input_tokens": row[f"cache_write_{ttl}_tokens"] for ttl in ("5m", "1h")
+    }
     usage["iterations"] = row["iterations"]
     known = usage["input_tokens"] is not None or usage["output_tokens"] is not None
     return counted_usd(kind, row["served_model"] or row["model"], usage) if known else 0.0
@@ -99,8 +113,16 @@ def at_most_usd(kind: EndpointKind, model: str, body: Mapping[str, Any]) -> floa
     """
     prompt, text = prompt_tokens(body), json.dumps(body, default=str)
     hour = '"1h"' in text
-    written = {f"ephemeral_{'1h' if hour else '5m'}_input_tokens": prompt} if '"cache_control"' in text else {}
-    usage = {"input_tokens": 0 if written else prompt, "output_tokens": _most(body), "cache_creation": written}
+    written = (
+        {f"ephemeral_{'1h' if hour else '5m'}_input_tokens": prompt}
+        if '"cache_control"' in text
+        else {}
+    )
+    usage = {
+        "input_tokens": 0 if written else prompt,
+        "output_tokens": _most(body),
+        "cache_creation": written,
+    }
     usage |= {name: body[name] for name in ("speed", "inference_geo") if name in body}
     others = [entry.get("model") for entry in _objects(body.get("fallbacks"))]
     return max(counted_usd(kind, name, usage) for name in (model, *filter(None, others)))
@@ -111,13 +133,29 @@ def unbounded(body: Mapping[str, Any]) -> list[str]:
     named = [
         str(tool.get("name") or tool["type"])
         for tool in _objects(body.get("tools"))
-        if str(tool.get("type") or "custom") != "custom" and not str(tool["type"]).startswith(CLIENT_TOOLS)
+        if str(tool.get("type") or "custom") != "custom"
+        and not str(tool["type"]).startswith(CLIENT_TOOLS)
     ]
     edits = _objects(_object(body.get("context_management")).get("edits"))
-    named += ["compaction"] if body.get("compaction") or any("compact" in str(edit.get("type")) for edit in edits) else []
-    named += [word for name, word in (("mcp_servers", "MCP servers"), ("thread", "earlier turns of the thread")) if body.get(name)]
+    named += (
+        ["compaction"]
+        if body.get("compaction") or any("compact" in str(edit.get("type")) for edit in edits)
+        else []
+    )
+    named += [
+        word
+        for name, word in (
+            ("mcp_servers", "MCP servers"),
+            ("thread", "earlier turns of the thread"),
+        )
+        if body.get(name)
+    ]
     named += ["a fallback model"] if isinstance(body.get("fallbacks"), str) else []
-    named += ["documents" for block in _blocks(body) if block.get("type") in ("document", "container_upload")]
+    named += [
+        "documents"
+        for block in _blocks(body)
+        if block.get("type") in ("document", "container_upload")
+    ]
     return list(dict.fromkeys(named))
 
 
@@ -127,10 +165,20 @@ def prompt_tokens(body: Mapping[str, Any]) -> int:
     English has three to four characters a token, code and JSON two to three.
     """
     images = sum(block.get("type") == "image" for block in _blocks(body))
-    parts = {name: body[name] for name in ("system", "tools", "messages", "output_config") if body.get(name)}
+    parts = {
+        name: body[name]
+        for name in ("system", "tools", "messages", "output_config")
+        if body.get(name)
+    }
     text = json.dumps(parts, ensure_ascii=False, default=str)
     plain = len(text.encode("ascii", "ignore"))
-    tokens = plain // 2 + len(text.encode("utf-8", "replace")) - plain + NONCE_TOKENS + IMAGE_TOKENS * images
+    tokens = (
+        plain // 2
+        + len(text.encode("utf-8", "replace"))
+        - plain
+        + NONCE_TOKENS
+        + IMAGE_TOKENS * images
+    )
     schema = _object(body.get("output_config")).get("format")
     return tokens + (TOOLS_TOKENS if body.get("tools") else 0) + (SCHEMA_TOKENS if schema else 0)
 
@@ -146,7 +194,11 @@ def _object(value: Any) -> Mapping[str, Any]:
 
 def _objects(value: Any) -> list[Mapping[str, Any]]:
     """Those of a list: a body of the user's own may hold anything."""
-    return [entry for entry in value if isinstance(entry, Mapping)] if isinstance(value, (list, tuple)) else []
+    return (
+        [entry for entry in value if isinstance(entry, Mapping)]
+        if isinstance(value, (list, tuple))
+        else []
+    )
 
 
 def _most(body: Mapping[str, Any]) -> int:

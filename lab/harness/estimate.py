@@ -89,7 +89,9 @@ class Counting:
     dry = True
     nonce = "[trial 0000000000000000] "
 
-    def __init__(self, endpoint: Endpoint, others: dict[str, Endpoint | LabError], mood: Mood) -> None:
+    def __init__(
+        self, endpoint: Endpoint, others: dict[str, Endpoint | LabError], mood: Mood
+    ) -> None:
         self.endpoint, self.others, self.mood = endpoint, others, mood
         self.asked: list[Asked] = []
 
@@ -116,21 +118,38 @@ class Counting:
     async def tool(self, name: str, input: dict[str, Any]) -> str:
         return f"{name}: a result of some twenty words, which is about as long as what the tools of the lab answer with."
 
-    async def call(self, request: Request, role: Role = "answer", name: str | None = None, begun: asyncio.Event | None = None) -> Reply:
+    async def call(
+        self,
+        request: Request,
+        role: Role = "answer",
+        name: str | None = None,
+        begun: asyncio.Event | None = None,
+    ) -> Reply:
         if len(self.asked) >= MOST_CALLS:
             raise LabError(f"A trial would make more than {MOST_CALLS} calls.")
         endpoint = self._other(request.endpoint) if request.endpoint else self.endpoint
         model, body = request.model or endpoint.model_for(request.tier), request.body
-        prompt = json.dumps({key: body.get(key) for key in ("tools", "system", "messages")}, ensure_ascii=False)
-        tokens, most = round(len(prompt) / CHARACTERS_PER_TOKEN) + 12, int(body.get("max_tokens") or 0)
+        prompt = json.dumps(
+            {key: body.get(key) for key in ("tools", "system", "messages")}, ensure_ascii=False
+        )
+        tokens, most = (
+            round(len(prompt) / CHARACTERS_PER_TOKEN) + 12,
+            int(body.get("max_tokens") or 0),
+        )
         asked = Asked(model, request.tier or endpoint.generates, tokens, most)
         if endpoint.kind == "live":
             usd = counted_usd("live", model, {"input_tokens": tokens, "output_tokens": most})
-            asked = asked._replace(usd=usd, at_most_usd=at_most_usd("live", model, body), unbounded=tuple(unbounded(body)))
+            asked = asked._replace(
+                usd=usd,
+                at_most_usd=at_most_usd("live", model, body),
+                unbounded=tuple(unbounded(body)),
+            )
         self.asked.append(asked)
         if begun:
             begun.set()
-        return Reply("", *_answer(body, most, self.mood), usage={"input_tokens": 0, "output_tokens": most})
+        return Reply(
+            "", *_answer(body, most, self.mood), usage={"input_tokens": 0, "output_tokens": most}
+        )
 
     def _other(self, name: str) -> Endpoint:
         """A request's own endpoint; where it is refused that is noted, and the run's stands in, so that every refusal is told at once."""
@@ -143,13 +162,30 @@ class Counting:
         return self.endpoint if isinstance(other, LabError) else other
 
 
-def _answer(body: Mapping[str, Any], most: int, mood: Mood) -> tuple[tuple[dict[str, Any], ...], str]:
+def _answer(
+    body: Mapping[str, Any], most: int, mood: Mood
+) -> tuple[tuple[dict[str, Any], ...], str]:
     last = body["messages"][-1].get("content") if body.get("messages") else ""
-    answered = isinstance(last, list) and any(isinstance(b, dict) and b.get("type") == "tool_result" for b in last)
-    if body.get("tools") and (mood.insists or not answered) and (body.get("tool_choice") or {}).get("type") != "none":
-        offered = body["tools"][:1] if (body.get("tool_choice") or {}).get("disable_parallel_tool_use") else body["tools"]
+    answered = isinstance(last, list) and any(
+        isinstance(b, dict) and b.get("type") == "tool_result" for b in last
+    )
+    if (
+        body.get("tools")
+        and (mood.insists or not answered)
+        and (body.get("tool_choice") or {}).get("type") != "none"
+    ):
+        offered = (
+            body["tools"][:1]
+            if (body.get("tool_choice") or {}).get("disable_parallel_tool_use")
+            else body["tools"]
+        )
         uses = [
-            {"type": "tool_use", "id": f"toolu_{n}", "name": t["name"], "input": example(t.get("input_schema", {}), mood.choice)}
+            {
+                "type": "tool_use",
+                "id": f"toolu_{n}",
+                "name": t["name"],
+                "input": example(t.get("input_schema", {}), mood.choice),
+            }
             for n, t in enumerate(offered)
         ]
         return tuple(uses), "tool_use"
@@ -173,7 +209,10 @@ def example(schema: Mapping[str, Any], choice: int = 0) -> Any:
 
 
 def estimate(
-    config: BenchmarkConfig, endpoint: Endpoint | None = None, technique: Technique | None = None, done: Collection[int] = ()
+    config: BenchmarkConfig,
+    endpoint: Endpoint | None = None,
+    technique: Technique | None = None,
+    done: Collection[int] = (),
 ) -> Estimate:
     """Calls, tokens, dollars and seconds of a run, warm-up included and without the blocks that are `done`; why it must not start, if so.
 
@@ -184,9 +223,13 @@ def estimate(
         endpoint = endpoint or registry.find(config.endpoint, config.models)
         plan = planning.experiment(config, endpoint.kind, technique)
         if lacking := sorted(plan.needs - endpoint.capabilities):
-            raise LabError(f"{endpoint.name} cannot do {', '.join(lacking)}, which {plan.title} is about.")
+            raise LabError(
+                f"{endpoint.name} cannot do {', '.join(lacking)}, which {plan.title} is about."
+            )
         if len(plan.tiers) > 1 and endpoint.model_for("small") == endpoint.model_for("large"):
-            raise LabError(f"{plan.title} compares a small and a large model; name both: --model small=NAME --model large=NAME.")
+            raise LabError(
+                f"{plan.title} compares a small and a large model; name both: --model small=NAME --model large=NAME."
+            )
         tasks = _finished(Counted(plan, endpoint, others).blocks(config, done))
     except LabError as error:
         return _refused(error)
@@ -195,13 +238,26 @@ def estimate(
     if refused := {str(error): error for error in others.values() if isinstance(error, LabError)}:
         return _refused(*refused.values())
     if tasks is None:
-        return Estimate(0, 0, 0, None, 0.0, f"What these trials ask of {endpoint.name} cannot be known before they run")
+        return Estimate(
+            0,
+            0,
+            0,
+            None,
+            0.0,
+            f"What these trials ask of {endpoint.name} cannot be known before they run",
+        )
     likely = [call for task in tasks for call in task.likely]
-    n, tokens_in, seconds = len(likely), sum(call.prompt for call in likely), sum(_seconds(endpoint.kind, call) for call in likely)
+    n, tokens_in, seconds = (
+        len(likely),
+        sum(call.prompt for call in likely),
+        sum(_seconds(endpoint.kind, call) for call in likely),
+    )
     tokens_out = sum(task.tokens_out for task in tasks)
     usd = sum(task.usd for task in tasks) if endpoint.kind == "live" else None
     price = "nothing to pay" if usd is None else f"at most ${usd:.4f}"
-    if usd is not None and (beyond := dict.fromkeys(word for task in tasks for word in task.unbounded)):
+    if usd is not None and (
+        beyond := dict.fromkeys(word for task in tasks for word in task.unbounded)
+    ):
         price += f" plus what {', '.join(beyond)} may add"
     text = f"{n} calls, about {tokens_in:,} tokens in and at most {tokens_out:,} out, {price}, "
     text += f"about {_duration(seconds)} on {' and '.join(dict.fromkeys([endpoint.name, *others]))}"
@@ -237,13 +293,18 @@ class Played(NamedTuple):
 class Counted:
     """What each task's trials ask for, each found out once."""
 
-    def __init__(self, plan: Experiment, endpoint: Endpoint, others: dict[str, Endpoint | LabError]) -> None:
+    def __init__(
+        self, plan: Experiment, endpoint: Endpoint, others: dict[str, Endpoint | LabError]
+    ) -> None:
         self.plan, self.endpoint, self.others = plan, endpoint, others
         self.played: dict[int, Played] = {}
 
     async def blocks(self, config: BenchmarkConfig, done: Collection[int]) -> list[Played]:
         """Of the warm-up and of each measured block that is left."""
-        plan, left = self.plan, config.blocks - len(set(range(1, config.blocks + 1)).intersection(done))
+        plan, left = (
+            self.plan,
+            config.blocks - len(set(range(1, config.blocks + 1)).intersection(done)),
+        )
         if not left:
             return []
         warmups = [await self.of(block.task) for block in plan.warmups(0, config.warmup)]
@@ -252,9 +313,14 @@ class Counted:
             return [*warmups, *(few[number % len(few)] for number in range(left))]
         if config.seed is not None:
             blocks = plan.blocks(config.seed, 1, config.blocks)
-            return [*warmups, *[await self.of(block.task) for block in blocks if block.number not in done]]
+            return [
+                *warmups,
+                *[await self.of(block.task) for block in blocks if block.number not in done],
+            ]
         # Without a seed it is open which tasks a last turn would have: the dearest.
-        tasks = sorted([await self.of(task) for task in plan.tasks], key=lambda task: task.usd, reverse=True)
+        tasks = sorted(
+            [await self.of(task) for task in plan.tasks], key=lambda task: task.usd, reverse=True
+        )
         turns, rest = divmod(left, len(tasks))
         return [*warmups, *tasks * turns, *tasks[:rest]]
 
@@ -267,7 +333,10 @@ class Counted:
         likely, tokens_out, usd, unbounded = [], 0, 0.0, []
         for variant in self.plan.variants:
             # Which way through a trial is the dearest depends on the answers: so each way is gone, where there is something to pay.
-            ways = [await self._trial(variant, task, mood) for mood in (MOODS if self.endpoint.kind == "live" else MOODS[:1])]
+            ways = [
+                await self._trial(variant, task, mood)
+                for mood in (MOODS if self.endpoint.kind == "live" else MOODS[:1])
+            ]
             likely += ways[0]
             tokens_out += max(sum(call.most for call in way) for way in ways)
             usd += max(sum(call.at_most_usd for call in way) for way in ways)

@@ -68,7 +68,9 @@ def config_of(**values: Any) -> BenchmarkConfig:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise LabError(f"{where}: {first['msg'].removeprefix('Value error, ')} (given: {first.get('input')!r:.80}).") from None
+        raise LabError(
+            f"{where}: {first['msg'].removeprefix('Value error, ')} (given: {first.get('input')!r:.80})."
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -138,15 +140,21 @@ def new_seed() -> int:
     return secrets.randbelow(2**31)
 
 
-def experiment(config: BenchmarkConfig, kind: EndpointKind, technique: Technique | None = None) -> Experiment:
+def experiment(
+    config: BenchmarkConfig, kind: EndpointKind, technique: Technique | None = None
+) -> Experiment:
     """Resolve a config against the techniques and scenarios; LabError for an unknown name or a knob out of range.
 
     `technique` is one that lab.techniques does not list, such as agents of the user's own; it alone may have a single arm.
     """
     if technique is None and config.technique == AGENTS:
-        raise LabError("This run compared functions of your own. Go on from Python: Lab().compare(agents, join_run=RUN).")
+        raise LabError(
+            "This run compared functions of your own. Go on from Python: Lab().compare(agents, join_run=RUN)."
+        )
     variants = (
-        _side_by_side(config) if config.technique == SIDE_BY_SIDE else _of_one(config, technique or techniques.find(config.technique))
+        _side_by_side(config)
+        if config.technique == SIDE_BY_SIDE
+        else _of_one(config, technique or techniques.find(config.technique))
     )
     if len(variants) < 2 and technique is None:
         raise LabError("A comparison needs two arms, a baseline and another.")
@@ -158,16 +166,29 @@ def experiment(config: BenchmarkConfig, kind: EndpointKind, technique: Technique
     else:
         title, metric = first.title, first.headline
         wanted = first.headline_arm_for(variants[0].knobs) if len(variants) > 1 else ""
-        headline = next((v for v in variants[1:] if v.arm.name == wanted), variants[min(1, len(variants) - 1)])
+        headline = next(
+            (v for v in variants[1:] if v.arm.name == wanted), variants[min(1, len(variants) - 1)]
+        )
         if config.quick:
             variants = [variants[0], headline]
     tasks = config.tasks or definitions.load(config.scenario or first.category, kind)
     definitions.check_characters(
-        config.name, config.note, *(v.knobs.model_dump() for v in variants), *(task.model_dump() for task in tasks)
+        config.name,
+        config.note,
+        *(v.knobs.model_dump() for v in variants),
+        *(task.model_dump() for task in tasks),
     )
     used = [v.technique for v in variants]
     tiers = tuple(tier for tier in TIERS if any(tier in t.tiers for t in used))
-    return Experiment(title, tuple(variants), tuple(tasks), metric, headline, tiers, frozenset(n for t in used for n in t.needs))
+    return Experiment(
+        title,
+        tuple(variants),
+        tuple(tasks),
+        metric,
+        headline,
+        tiers,
+        frozenset(n for t in used for n in t.needs),
+    )
 
 
 def knobs_of(technique: Technique, values: Mapping[str, Any], quick: bool = False) -> Knobs:
@@ -176,7 +197,9 @@ def knobs_of(technique: Technique, values: Mapping[str, Any], quick: bool = Fals
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0]) if first["loc"] else "knobs"
-        raise LabError(f"{technique.slug}: {name} = {values.get(name)!r:.80}: {first['msg'].removeprefix('Value error, ')}.") from None
+        raise LabError(
+            f"{technique.slug}: {name} = {values.get(name)!r:.80}: {first['msg'].removeprefix('Value error, ')}."
+        ) from None
     tokens = getattr(knobs, "answer_tokens", None)
     if quick and tokens and tokens > QUICK_ANSWER_TOKENS:
         knobs = knobs.model_copy(update={"answer_tokens": QUICK_ANSWER_TOKENS})
@@ -195,10 +218,18 @@ def _side_by_side(config: BenchmarkConfig) -> list[Variant]:
     for ref in dict.fromkeys(config.arms or ()):
         slug, dot, name = ref.partition(".")
         if not dot:
-            raise LabError(f"{ref!r} is no arm: side by side names them technique.arm, for example streaming.streamed.")
+            raise LabError(
+                f"{ref!r} is no arm: side by side names them technique.arm, for example streaming.streamed."
+            )
         technique = techniques.find(slug)
         knobs = knobs_of(technique, config.knobs.get(technique.slug, {}), config.quick)
-        variants.append(Variant(technique, _arm({a.name: a for a in technique.arms_for(knobs)}, name, technique), knobs))
+        variants.append(
+            Variant(
+                technique,
+                _arm({a.name: a for a in technique.arms_for(knobs)}, name, technique),
+                knobs,
+            )
+        )
     return variants
 
 
@@ -211,16 +242,23 @@ def _arm(arms: Mapping[str, Arm], name: str, technique: Technique) -> Arm:
 def settings(config: BenchmarkConfig, plan: Experiment, version: str) -> dict[str, Any]:
     """What `runs.settings` keeps: enough to repeat, resume and judge the run."""
     by_technique = {v.technique.slug: v.knobs.model_dump(mode="json") for v in plan.variants}
-    chosen = config.model_dump(mode="json", exclude={"join_run", "db", "tasks"}, exclude_defaults=True)
-    if config.tasks is not None:  # whole, since what kind of check a task has is a default of its class
+    chosen = config.model_dump(
+        mode="json", exclude={"join_run", "db", "tasks"}, exclude_defaults=True
+    )
+    if (
+        config.tasks is not None
+    ):  # whole, since what kind of check a task has is a default of its class
         chosen["tasks"] = [task.model_dump(mode="json") for task in config.tasks]
     return {
         "config": chosen,
         "arms": [v.ref for v in plan.variants],
         "baseline": plan.baseline.ref,
         "headline": {"metric": plan.metric, **plan.headline.ref},
-        "knobs": by_technique if config.technique == SIDE_BY_SIDE else next(iter(by_technique.values())),
-        "scenario": config.scenario or ("pasted" if config.tasks else plan.baseline.technique.category),
+        "knobs": by_technique
+        if config.technique == SIDE_BY_SIDE
+        else next(iter(by_technique.values())),
+        "scenario": config.scenario
+        or ("pasted" if config.tasks else plan.baseline.technique.category),
         "runs": config.blocks,
         "warmup": config.warmup,
         "quick": config.quick,

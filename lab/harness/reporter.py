@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from lab.figures import format as written
+from lab import units
 from lab.scrub import UNSEEN
 
 if TYPE_CHECKING:
@@ -98,7 +98,10 @@ class RunResult:
         for row in rows.to_dict("records"):
             n = int(_plain(row["n"]) or 0)
             values = {name: _plain(row[name]) for name in ("p50", "p95", "p99", "mean")}
-            found[row["metric"]] = values | {"n": n, "supported": {name: bool(supported(n, q)) for name, q in QUANTILES.items()}}
+            found[row["metric"]] = values | {
+                "n": n,
+                "supported": {name: bool(supported(n, q)) for name, q in QUANTILES.items()},
+            }
         return found
 
 
@@ -118,7 +121,10 @@ def as_object(result: RunResult) -> dict[str, Any]:
             {
                 "technique": technique,
                 "arm": arm,
-                **{name: int(counted.get(name) or 0) for name in ("n", "failed", "cancelled", "mismatched")},
+                **{
+                    name: int(counted.get(name) or 0)
+                    for name in ("n", "failed", "cancelled", "mismatched")
+                },
                 "failures": dict(zip(own["error_kind"], map(int, own["n"]), strict=True)),
                 "quality": counted.get("quality"),
                 "cost_usd": counted.get("cost_usd"),
@@ -127,14 +133,28 @@ def as_object(result: RunResult) -> dict[str, Any]:
         )
     return {
         "version": VERSION,
-        **{name: run[name] for name in ("run_id", "technique", "endpoint", "endpoint_kind", "status", "models", "seed", "settings")},
-        "started_utc": written.iso(run["started_utc"]),
+        **{
+            name: run[name]
+            for name in (
+                "run_id",
+                "technique",
+                "endpoint",
+                "endpoint_kind",
+                "status",
+                "models",
+                "seed",
+                "settings",
+            )
+        },
+        "started_utc": units.iso(run["started_utc"]),
         "imported_from": run.get("imported_from"),
         "verdict": _words(result.words[0]) if result.words else None,
         "arms": arms,
         "why": list(result.why),
         "notes": list(result.notes),
-        "comparisons": [{name: _plain(getattr(one, name)) for name in COMPARISON} for one in result.comparisons],
+        "comparisons": [
+            {name: _plain(getattr(one, name)) for name in COMPARISON} for one in result.comparisons
+        ],
     }
 
 
@@ -175,14 +195,17 @@ class MarkdownReporter:
 
 
 def markdown(result: RunResult) -> str:
-    lines = [f"### {written.in_markdown(title(result))}", ""]
+    lines = [f"### {units.in_markdown(title(result))}", ""]
     lines += [f"{words.markdown}\n" for words in result.words[:1]]
     rows = [[cell.text for cell in row] for row in table(result)]
     lines += ["| " + " | ".join(COLUMNS) + " |", "|---|---|" + "--:|" * (len(COLUMNS) - 2)]
-    lines += ["| " + " | ".join(map(written.in_markdown, row)) + " |" for row in rows]
+    lines += ["| " + " | ".join(map(units.in_markdown, row)) + " |" for row in rows]
     if any(not cell.supported for row in table(result) for cell in row):
         lines += ["", LEGEND]
-    lines += ["", *(f"- {written.in_markdown(line)}" for line in [*counts(result), *result.why, *result.notes])]
+    lines += [
+        "",
+        *(f"- {units.in_markdown(line)}" for line in [*counts(result), *result.why, *result.notes]),
+    ]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -217,7 +240,9 @@ class ConsoleReporter:
                     indented(line, "dim")
         for note in result.notes:
             indented(note, "dim")
-        grid = Table(box=None, pad_edge=False, padding=(1, 2, 0, 0), show_edge=False, header_style="dim")
+        grid = Table(
+            box=None, pad_edge=False, padding=(1, 2, 0, 0), show_edge=False, header_style="dim"
+        )
         for place, column in enumerate(COLUMNS):
             grid.add_column(column, justify="left" if place < 2 else "right", no_wrap=place > 0)
         grid.padding = (0, 2, 0, 0)
@@ -259,21 +284,27 @@ def table(result: RunResult) -> Iterator[list[Cell]]:
                 continue
             found, cells = metrics[metric], []
             for name, q in QUANTILES.items():
-                text = written.value(metric, found[name])
+                text = units.value(metric, found[name])
                 carried = found["supported"][name]
-                cells.append(Cell(text if carried else f"{text} (+{needed(q) - found['n']})", carried))
-            yield [Cell(label), Cell(written.metric_words(metric)), *cells]
+                cells.append(
+                    Cell(text if carried else f"{text} (+{needed(q) - found['n']})", carried)
+                )
+            yield [Cell(label), Cell(units.metric_words(metric)), *cells]
             label = ""
         if label:
-            yield [Cell(label), Cell("no finished trial"), *(Cell(written.MISSING) for _ in QUANTILES)]
+            yield [
+                Cell(label),
+                Cell("no finished trial"),
+                *(Cell(units.MISSING) for _ in QUANTILES),
+            ]
 
 
 def title(result: RunResult) -> str:
     run = result.run
     models = ", ".join(dict.fromkeys(run["models"].values()))
     state = "" if run["status"] == "finished" else f" · {run['status']}"
-    origin = f" · {written.origin(run)}" if run.get("imported_from") else ""
-    about = " · ".join(written.short(text) for text in (run["technique"], run["endpoint"], models))
+    origin = f" · {units.origin(run)}" if run.get("imported_from") else ""
+    about = " · ".join(units.short(text) for text in (run["technique"], run["endpoint"], models))
     return f"{about} · run {run['run_id']}{state}{origin}"
 
 
@@ -282,11 +313,19 @@ def counts(result: RunResult) -> list[str]:
     lines = []
     for technique, arm in result.arms():
         counted = result.counted(technique, arm)
-        parts = [f"n = {written.whole(counted.get('n') or 0)}"]
-        parts += [f"{int(counted[name])} {name}" for name in ("failed", "cancelled", "mismatched") if counted.get(name)]
+        parts = [f"n = {units.whole(counted.get('n') or 0)}"]
+        parts += [
+            f"{int(counted[name])} {name}"
+            for name in ("failed", "cancelled", "mismatched")
+            if counted.get(name)
+        ]
         if (quality := counted.get("quality")) is not None:
-            parts.append(f"quality {written.percent(quality)}")
-        parts.append(f"{written.usd(counted.get('cost_usd'))} a trial" if counted.get("cost_usd") is not None else "no price")
+            parts.append(f"quality {units.percent(quality)}")
+        parts.append(
+            f"{units.usd(counted.get('cost_usd'))} a trial"
+            if counted.get("cost_usd") is not None
+            else "no price"
+        )
         lines.append(f"{result.name(technique, arm)}: {', '.join(parts)}")
     return lines
 
@@ -296,8 +335,21 @@ def summary_table(results: Sequence[RunResult]):
     from rich.table import Table
     from rich.text import Text
 
-    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", title="All techniques", title_justify="left")
-    for column, justify in (("technique", "left"), ("verdict", "left"), ("baseline", "right"), ("arm", "right"), ("quality", "right")):
+    grid = Table(
+        box=None,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+        header_style="dim",
+        title="All techniques",
+        title_justify="left",
+    )
+    for column, justify in (
+        ("technique", "left"),
+        ("verdict", "left"),
+        ("baseline", "right"),
+        ("arm", "right"),
+        ("quality", "right"),
+    ):
         grid.add_column(column, justify=justify)
     for result in results:
         if not result.comparisons:
@@ -305,8 +357,13 @@ def summary_table(results: Sequence[RunResult]):
             continue
         one, words = result.comparisons[0], result.words[0]
         quality = result.counted(one.technique, one.arm).get("quality")
-        values = [written.value(one.metric, value) for value in (one.baseline_p50, one.p50)]
-        grid.add_row(result.run["technique"], Text(words.headline, style=TONES.get(words.tone, "")), *values, written.percent(quality))
+        values = [units.value(one.metric, value) for value in (one.baseline_p50, one.p50)]
+        grid.add_row(
+            result.run["technique"],
+            Text(words.headline, style=TONES.get(words.tone, "")),
+            *values,
+            units.percent(quality),
+        )
     return grid
 
 
@@ -314,12 +371,28 @@ def frame_table(frame: pd.DataFrame, title: str):
     """Any frame for the console; numbers as they are, to four digits."""
     from rich.table import Table
 
-    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", title=title, title_justify="left")
+    grid = Table(
+        box=None,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+        header_style="dim",
+        title=title,
+        title_justify="left",
+    )
     for name in frame.columns:
         grid.add_column(name, justify="left" if frame[name].dtype.kind in "OUT" else "right")
     for row in frame.itertuples(index=False):
         cells = (_plain(value) for value in row)
-        grid.add_row(*(written.MISSING if cell is None else f"{cell:,.4g}" if isinstance(cell, float) else str(cell) for cell in cells))
+        grid.add_row(
+            *(
+                units.MISSING
+                if cell is None
+                else f"{cell:,.4g}"
+                if isinstance(cell, float)
+                else str(cell)
+                for cell in cells
+            )
+        )
     return grid
 
 
@@ -333,16 +406,23 @@ def trend(result: RunResult) -> list[str]:
     blocks = sorted(good.block.unique())[-MOST_BLOCKS:]
     series = {}
     for technique, arm in result.arms():
-        rows = good[(good.technique == technique) & (good.arm == arm)].drop_duplicates("block", keep="last").set_index("block")[metric]
+        rows = (
+            good[(good.technique == technique) & (good.arm == arm)]
+            .drop_duplicates("block", keep="last")
+            .set_index("block")[metric]
+        )
         series[result.name(technique, arm)] = [_plain(rows.get(block)) for block in blocks]
     known = [value for values in series.values() for value in values if value is not None]
     if len(blocks) < 2 or not known:
         return []
     width = max(map(len, series))
-    lines = [f"{name:<{width}}  {sparkline(values, min(known), max(known))}" for name, values in series.items()]
+    lines = [
+        f"{name:<{width}}  {sparkline(values, min(known), max(known))}"
+        for name, values in series.items()
+    ]
     return [
         "",
-        f"{written.metric_words(metric)} by block, from {written.value(metric, min(known))} to {written.value(metric, max(known))}",
+        f"{units.metric_words(metric)} by block, from {units.value(metric, min(known))} to {units.value(metric, max(known))}",
         *lines,
     ]
 
@@ -350,7 +430,9 @@ def trend(result: RunResult) -> list[str]:
 def sparkline(values: Sequence[float | None], low: float, high: float) -> str:
     """One character a value on the scale low … high; a dot where there is none."""
     step = (high - low) / 7 or 1
-    return "".join("·" if value is None else "▁▂▃▄▅▆▇█"[round((value - low) / step)] for value in values)
+    return "".join(
+        "·" if value is None else "▁▂▃▄▅▆▇█"[round((value - low) / step)] for value in values
+    )
 
 
 def _words(words: Any) -> dict[str, Any]:
@@ -364,7 +446,7 @@ def _plain(value: Any) -> Any:
         return [_plain(one) for one in value]
     if hasattr(value, "item"):
         value = value.item()
-    if written.missing(value) or (isinstance(value, float) and not math.isfinite(value)):
+    if units.missing(value) or (isinstance(value, float) and not math.isfinite(value)):
         return None
     return value
 

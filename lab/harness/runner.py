@@ -26,12 +26,13 @@ from lab.harness import plan as planning
 from lab.harness.bench import SPAN, Bench, nonce_for
 from lab.harness.budget import Budget, BudgetReached
 from lab.harness.estimate import Estimate, estimate
-from lab.harness.forgotten import Forgotten
 from lab.harness.plan import BenchmarkConfig, Block, Experiment, Variant
 from lab.harness.session import Session
-from lab.instrumentation import messages
-from lab.instrumentation.wire import OBSERVER
-from lab.model import FinishedTrial, LabError, Request, RunRow, SessionRow, Status, Technique, TrialRow, new_id
+from lab.harness.unawaited import Forgotten
+from lab.instrumentation import parsing
+from lab.instrumentation.stamps import OBSERVER
+from lab.model import LabError, Request, Status, Technique, new_id
+from lab.rows import FinishedTrial, RunRow, SessionRow, TrialRow
 from lab.scenarios import definitions
 from lab.scenarios.definitions import Task
 
@@ -100,9 +101,21 @@ class BenchmarkRunner:
         self.stop = stop or (lambda: False)
         self.endpoint = endpoint or registry.find(config.endpoint, config.models)
         self.plan: Experiment = planning.experiment(config, self.endpoint.kind, technique)
-        self.seed = joined.run.seed if joined else config.seed if config.seed is not None else planning.new_seed()
+        self.seed = (
+            joined.run.seed
+            if joined
+            else config.seed
+            if config.seed is not None
+            else planning.new_seed()
+        )
         self.run_id = joined.run.run_id if joined else run_id or new_id()
-        most = config.max_usd if config.max_usd is not None else planning.LIVE_MAX_USD if self.endpoint.kind == "live" else None
+        most = (
+            config.max_usd
+            if config.max_usd is not None
+            else planning.LIVE_MAX_USD
+            if self.endpoint.kind == "live"
+            else None
+        )
         self.budget = Budget(most, joined.spent_usd if joined else 0.0)
         self.status: Status = "running"
         self.text = ""
@@ -120,7 +133,10 @@ class BenchmarkRunner:
     @property
     def models(self) -> dict[str, str]:
         """The models by tier that this run uses."""
-        return {tier: self.endpoint.model_for(tier) for tier in self.plan.tiers or (self.endpoint.generates,)}
+        return {
+            tier: self.endpoint.model_for(tier)
+            for tier in self.plan.tiers or (self.endpoint.generates,)
+        }
 
     async def run(self) -> str:
         """The run's id, once it has ended. Asked to stop at whatever moment, it ends within two seconds."""
@@ -144,19 +160,30 @@ class BenchmarkRunner:
         return self.run_id
 
     async def _run(self) -> None:
-        keep = self.config.keep_text if self.config.keep_text is not None else not planning.private(self.plan.tasks)
-        self.session = Session(self.run_id, self.endpoint, keep, self.config.deadline_s, self._note, self.budget)
+        keep = (
+            self.config.keep_text
+            if self.config.keep_text is not None
+            else not planning.private(self.plan.tasks)
+        )
+        self.session = Session(
+            self.run_id, self.endpoint, keep, self.config.deadline_s, self._note, self.budget
+        )
         try:
             self._say_if_busy()
             if self._has_agents and self.budget.usd is not None:
                 self._note(UNSEEN)
             connected = asyncio.to_thread(registry.connect, self.endpoint)
-            self.endpoint = await self._patiently(connected, f"The {self.endpoint.name} server is slow to start; waiting for it.")
+            self.endpoint = await self._patiently(
+                connected, f"The {self.endpoint.name} server is slow to start; waiting for it."
+            )
             self.session.endpoint = self.endpoint
             blocks = self._blocks()
             self.total = sum(len(block.order) for block in blocks)
             await self._store(self.sink.write_run, self._run_row(keep))
-            await self._patiently(self.session.open(self.models), f"The {self.endpoint.name} server is slow to get ready; waiting for it.")
+            await self._patiently(
+                self.session.open(self.models),
+                f"The {self.endpoint.name} server is slow to get ready; waiting for it.",
+            )
             await sleep_s(IDLE_S)  # the loop's own lag is measured while it has nothing to do
             await self._store(self.sink.write_session, self._session_row())
             self._announce()
@@ -182,7 +209,9 @@ class BenchmarkRunner:
         await self.session.close()
         await self._store(self.sink.finish_run, self.run_id, self.status)
         # On a thread, since traces may be sent first: a signal must still be heard.
-        await asyncio.to_thread(self.tell, {"kind": "ended", "status": self.status, "text": self.text})
+        await asyncio.to_thread(
+            self.tell, {"kind": "ended", "status": self.status, "text": self.text}
+        )
 
     def _end(self, status: Status, text: str) -> None:
         if self.status == "running":
@@ -193,8 +222,17 @@ class BenchmarkRunner:
         for key, outcomes in self.outcomes.items():
             failed, mismatched, total = outcomes["failed"], outcomes["mismatch"], outcomes.total()
             if failed + mismatched == total:
-                became = "failed" if failed == total else "was left out" if mismatched == total else "failed or was left out"
-                return "failed", f"Every trial of {self._name(key)} {became} ({total} of {total}): {self.because[key]}"
+                became = (
+                    "failed"
+                    if failed == total
+                    else "was left out"
+                    if mismatched == total
+                    else "failed or was left out"
+                )
+                return (
+                    "failed",
+                    f"Every trial of {self._name(key)} {became} ({total} of {total}): {self.because[key]}",
+                )
         return "finished", f"{self.done} trials"
 
     def _note(self, text: str) -> None:
@@ -203,7 +241,9 @@ class BenchmarkRunner:
     def _say_if_busy(self) -> None:
         load, cores = os.getloadavg()[0], os.cpu_count() or 1
         if load > BUSY_LOAD * cores:
-            self._note(f"This machine is busy ({load:.0f} processes for {cores} cores): the run will be slow, and its times noisy.")
+            self._note(
+                f"This machine is busy ({load:.0f} processes for {cores} cores): the run will be slow, and its times noisy."
+            )
 
     async def _patiently(self, work: Coroutine, text: str) -> Any:
         """Wait for as long as it takes, and say so where that is long."""
@@ -219,14 +259,20 @@ class BenchmarkRunner:
         """On a thread: a database that somebody else holds must not hold the loop up."""
         written = await to_the_end(asyncio.to_thread(write, *values)) is not False
         if not written and self.written:
-            self._note("The database cannot be written now; the rows are safe in the spool beside it and will be taken in.")
+            self._note(
+                "The database cannot be written now; the rows are safe in the spool beside it and will be taken in."
+            )
         self.written = written
 
     # What to do
 
     def _blocks(self) -> list[Block]:
         done = self.joined.complete if self.joined else frozenset()
-        todo = [block for block in self.plan.blocks(self.seed, 1, self.config.blocks) if block.number not in done]
+        todo = [
+            block
+            for block in self.plan.blocks(self.seed, 1, self.config.blocks)
+            if block.number not in done
+        ]
         return [*self.plan.warmups(self.seed, self.config.warmup), *todo] if todo else []
 
     async def _measure(self, blocks: list[Block]) -> None:
@@ -238,14 +284,20 @@ class BenchmarkRunner:
             if self.budget.is_reached:
                 return self._end("interrupted", self.budget.text)
             if self.budget.usd is not None and self.budget.spent_usd + dearest > self.budget.usd:
-                return self._end("interrupted", f"Another block might pass the budget. {self.budget.left}")
+                return self._end(
+                    "interrupted", f"Another block might pass the budget. {self.budget.left}"
+                )
             await self.session.renew()
             finished = []
             try:
                 for place, variant in enumerate(block.order):
                     if self.budget.is_reached:
                         return self._end("interrupted", self.budget.text)
-                    left = (sum(durations) / len(durations) * (len(blocks) - position)) if durations else None
+                    left = (
+                        (sum(durations) / len(durations) * (len(blocks) - position))
+                        if durations
+                        else None
+                    )
                     finished.append(await self._trial(block, place, variant, left))
                     if (end := self._end_after(finished[-1].trial)) is not None:
                         return self._end(*end)
@@ -268,14 +320,29 @@ class BenchmarkRunner:
         key = (row.technique, row.arm)
         if row.error_kind == "budget":
             return "interrupted", self.budget.text
-        if self._has_agents and row.error_kind in ("no_call", "unseen_call") and self.config.max_usd is not None:
-            return "failed", f"{row.error_text} What it spends cannot be seen, so no budget can be promised: run it without max_usd."
+        if (
+            self._has_agents
+            and row.error_kind in ("no_call", "unseen_call")
+            and self.config.max_usd is not None
+        ):
+            return (
+                "failed",
+                f"{row.error_text} What it spends cannot be seen, so no budget can be promised: run it without max_usd.",
+            )
         if self.failures >= FAILURES_IN_A_ROW:
             live = self.endpoint.kind == "live" and not self._has_agents
-            next_step = f" To see why: python main.py endpoints test {self.endpoint.name}" if live else ""
-            return "failed", f"{FAILURES_IN_A_ROW} trials in a row failed: {self.because[key]}{next_step}"
+            next_step = (
+                f" To see why: python main.py endpoints test {self.endpoint.name}" if live else ""
+            )
+            return (
+                "failed",
+                f"{FAILURES_IN_A_ROW} trials in a row failed: {self.because[key]}{next_step}",
+            )
         if self.mismatches[key] >= MISMATCHES_IN_A_ROW:
-            return "failed", f"{MISMATCHES_IN_A_ROW} trials in a row of {self._name(key)} cannot be compared: {self.because[key]}"
+            return (
+                "failed",
+                f"{MISMATCHES_IN_A_ROW} trials in a row of {self._name(key)} cannot be compared: {self.because[key]}",
+            )
         return None
 
     def _precise_enough(self, finished: list[FinishedTrial]) -> bool:
@@ -296,14 +363,24 @@ class BenchmarkRunner:
         from lab.stats import hodges_lehmann
 
         found = hodges_lehmann(self.differences)
-        return found.low is not None and found.high is not None and (found.high - found.low) / 2 <= target
+        return (
+            found.low is not None
+            and found.high is not None
+            and (found.high - found.low) / 2 <= target
+        )
 
     # One trial
 
-    async def _trial(self, block: Block, place: int, variant: Variant, left_s: float | None) -> FinishedTrial:
+    async def _trial(
+        self, block: Block, place: int, variant: Variant, left_s: float | None
+    ) -> FinishedTrial:
         technique, arm = variant.key
         # Above every attempt that an earlier session may have begun, also one that a kill left without a row: no nonce is used twice.
-        attempt = 1 + max(self.joined.begun.get(block.number, 0), self.joined.sessions) if self.joined else 1
+        attempt = (
+            1 + max(self.joined.begun.get(block.number, 0), self.joined.sessions)
+            if self.joined
+            else 1
+        )
         row = TrialRow(
             new_id(),
             self.run_id,
@@ -319,8 +396,15 @@ class BenchmarkRunner:
             now_ns(),
         )
         row.deadline_ms = self.config.deadline_s * 1000
-        brief = self.endpoint.kind == "live" and block.task.origin == "built-in" and technique != "ab"
-        bench = Bench(self.session, row, nonce_for(self.run_id, block.number, f"{technique}.{arm}", attempt), brief)
+        brief = (
+            self.endpoint.kind == "live" and block.task.origin == "built-in" and technique != "ab"
+        )
+        bench = Bench(
+            self.session,
+            row,
+            nonce_for(self.run_id, block.number, f"{technique}.{arm}", attempt),
+            brief,
+        )
         gc.collect()
         gc.disable()
         work = asyncio.create_task(self._play(bench, variant, block.task))
@@ -353,13 +437,19 @@ class BenchmarkRunner:
             row.outcome, row.error_text = "mismatch", "; ".join(dict.fromkeys(bench.mismatches))
         if row.outcome == "failed":
             self.failures += 1
-            told = row.error_text if row.error_kind in ("no_call", "not_awaited", "unseen_call") else f"{row.error_kind}: {row.error_text}"
+            told = (
+                row.error_text
+                if row.error_kind in ("no_call", "not_awaited", "unseen_call")
+                else f"{row.error_kind}: {row.error_text}"
+            )
             self.because[variant.key] = scrub.text(told, REASON)
         elif row.outcome != "cancelled":
             self.failures = 0
         if row.phase == "measured":
             self.outcomes.setdefault(variant.key, Counter())[row.outcome] += 1
-            self.mismatches[variant.key] = self.mismatches[variant.key] + 1 if row.outcome == "mismatch" else 0
+            self.mismatches[variant.key] = (
+                self.mismatches[variant.key] + 1 if row.outcome == "mismatch" else 0
+            )
             if row.outcome == "mismatch":
                 self.because[variant.key] = scrub.text(row.error_text, REASON)
         scrub.trial(finished)
@@ -384,7 +474,10 @@ class BenchmarkRunner:
         row.started_utc, row.started_ns = utc_now(), now_ns()
         root = None
         try:
-            async with asyncio.timeout(self.config.deadline_s) as bench.limit, bench.span("trial", variant.arm.name) as root:
+            async with (
+                asyncio.timeout(self.config.deadline_s) as bench.limit,
+                bench.span("trial", variant.arm.name) as root,
+            ):
                 root.started_ns = row.started_ns
                 for span in bench.spans:
                     span.parent_id = span.parent_id or (root.span_id if span is not root else None)
@@ -395,7 +488,13 @@ class BenchmarkRunner:
             OBSERVER.set(None)
             SPAN.set(None)
 
-    def _outcome(self, bench: Bench, work: asyncio.Task, reason: BaseException | None, unawaited: Sequence[str]) -> str | None:
+    def _outcome(
+        self,
+        bench: Bench,
+        work: asyncio.Task,
+        reason: BaseException | None,
+        unawaited: Sequence[str],
+    ) -> str | None:
         row = bench.trial
         if reason is not None:
             row.outcome, row.error_kind = "cancelled", "cancelled"
@@ -408,23 +507,41 @@ class BenchmarkRunner:
         try:
             answer = work.result()
         except TimeoutError as error:
-            if not bench.limit.expired():  # the user's own code raised it; its time says nothing, since a timer may fire early
-                row.outcome, row.error_kind, row.error_text = "failed", "exception", f"TimeoutError: {error}".removesuffix(": ")
+            if (
+                not bench.limit.expired()
+            ):  # the user's own code raised it; its time says nothing, since a timer may fire early
+                row.outcome, row.error_kind, row.error_text = (
+                    "failed",
+                    "exception",
+                    f"TimeoutError: {error}".removesuffix(": "),
+                )
                 return None
-            row.outcome, row.error_kind, row.error_text = "failed", "deadline", f"not done within {self.config.deadline_s:g} s"
+            row.outcome, row.error_kind, row.error_text = (
+                "failed",
+                "deadline",
+                f"not done within {self.config.deadline_s:g} s",
+            )
             return None
         except LabError:
             raise
         except Exception as error:
             # A technique's bug or the user's own code: a row, and a note that says where.
-            row.outcome, (row.error_kind, row.error_text) = "failed", messages.failure_words(error)
+            row.outcome, (row.error_kind, row.error_text) = "failed", parsing.failure_words(error)
             return None
         if bench.failed:
             row.outcome = "failed"
             row.error_kind, row.error_text = bench.failed
-        own = [call.reading for call in bench.calls if call.intent.own and call.reading.error_kind not in (None, "cancelled")]
+        own = [
+            call.reading
+            for call in bench.calls
+            if call.intent.own and call.reading.error_kind not in (None, "cancelled")
+        ]
         if own and answer is None and row.outcome == "ok":
-            row.outcome, row.error_kind, row.error_text = "failed", own[-1].error_kind, own[-1].error_text
+            row.outcome, row.error_kind, row.error_text = (
+                "failed",
+                own[-1].error_kind,
+                own[-1].error_text,
+            )
         return self._if_measured(bench, answer, unawaited)
 
     def _if_measured(self, bench: Bench, answer: Any, unawaited: Sequence[str]) -> str | None:
@@ -435,7 +552,9 @@ class BenchmarkRunner:
             if inspect.iscoroutine(answer):
                 answer.close()
             row.outcome, row.error_kind = "failed", "not_awaited"
-            row.error_text = f"{row.arm} answered with {name}, which nobody has awaited: write `return await …`."
+            row.error_text = (
+                f"{row.arm} answered with {name}, which nobody has awaited: write `return await …`."
+            )
             return None
         if unawaited:
             text = f"{', '.join(dict.fromkeys(unawaited))} was called in {row.arm} and never awaited: an `await` is missing."
@@ -444,18 +563,20 @@ class BenchmarkRunner:
                 self._note(text)
         asked = [call.reading for call in bench.calls if call.intent.role not in NOT_MEASURED]
         # One that the caller stopped reading has been measured up to there.
-        if row.outcome == "ok" and not any(reading.error_kind is None or reading.message_start_ns for reading in asked):
+        if row.outcome == "ok" and not any(
+            reading.error_kind is None or reading.message_start_ns for reading in asked
+        ):
             row.outcome = "failed"
             if unawaited:
                 row.error_kind, row.error_text = "not_awaited", text
             elif not asked:
                 row.error_kind = "no_call"
-                row.error_text = (
-                    f"{row.arm} made no call through the lab's client, so nothing was measured: use the client that it is given."
-                )
+                row.error_text = f"{row.arm} made no call through the lab's client, so nothing was measured: use the client that it is given."
             elif all(reading.error_kind == "cancelled" for reading in asked):
                 row.error_kind = "not_awaited"
-                row.error_text = f"{row.arm} ended before any of its calls was answered: `await` what it starts."
+                row.error_text = (
+                    f"{row.arm} ended before any of its calls was answered: `await` what it starts."
+                )
             else:
                 row.error_kind, row.error_text = asked[-1].error_kind, asked[-1].error_text
         return answer
@@ -480,10 +601,29 @@ class BenchmarkRunner:
 
     def _progress(self, finished: FinishedTrial, left_s: float | None) -> dict[str, Any]:
         row = finished.trial
-        names = ("trial_id", "technique", "arm", "block", "position", "phase", "outcome", "error_kind", "cost_usd", "quality")
+        names = (
+            "trial_id",
+            "technique",
+            "arm",
+            "block",
+            "position",
+            "phase",
+            "outcome",
+            "error_kind",
+            "cost_usd",
+            "quality",
+        )
         shown = {name: getattr(row, name) for name in names}
         spent = round(self.budget.spent_usd, 6) if self.budget.usd is not None else None
-        return {"kind": "trial", **shown, **clocks(finished), "done": self.done, "total": self.total, "left_s": left_s, "spent_usd": spent}
+        return {
+            "kind": "trial",
+            **shown,
+            **clocks(finished),
+            "done": self.done,
+            "total": self.total,
+            "left_s": left_s,
+            "spent_usd": spent,
+        }
 
     def _announce(self) -> None:
         arms = [self._name(variant.key) for variant in self.plan.variants]
@@ -511,12 +651,20 @@ class BenchmarkRunner:
 
     @property
     def _slug(self) -> str:
-        return planning.SIDE_BY_SIDE if self.config.technique == planning.SIDE_BY_SIDE else self.plan.baseline.technique.slug
+        return (
+            planning.SIDE_BY_SIDE
+            if self.config.technique == planning.SIDE_BY_SIDE
+            else self.plan.baseline.technique.slug
+        )
 
     def _run_row(self, keep: bool) -> RunRow:
         config, endpoint = self.config, self.endpoint
         settings = planning.settings(config, self.plan, lab.__version__)
-        settings["config"] |= {"seed": self.seed, "models": dict(endpoint.models), "endpoint": endpoint.name}
+        settings["config"] |= {
+            "seed": self.seed,
+            "models": dict(endpoint.models),
+            "endpoint": endpoint.name,
+        }
         return RunRow(
             self.run_id,
             self._slug,
@@ -537,7 +685,9 @@ class BenchmarkRunner:
         machine = {
             "cpus": os.cpu_count(),
             "memory_mb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20,
-            "usable_cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+            "usable_cpus": len(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else os.cpu_count(),
             "system": platform.platform(),
             "processor": platform.machine(),
             "python": platform.python_version(),
@@ -550,7 +700,15 @@ class BenchmarkRunner:
         }
         worker = f"{socket.gethostname()}:{os.getpid()}"
         return SessionRow(
-            self.session.id, self.run_id, worker, socket.gethostname(), utc_now(), lab.__version__, commit(), machine, instrument
+            self.session.id,
+            self.run_id,
+            worker,
+            socket.gethostname(),
+            utc_now(),
+            lab.__version__,
+            commit(),
+            machine,
+            instrument,
         )
 
 
@@ -603,10 +761,18 @@ def clocks(finished: FinishedTrial) -> dict[str, float | None]:
     first = min(answers, key=lambda call: call.started_ns, default=None)
 
     def ms(at_ns: int | None) -> float | None:
-        return (at_ns - row.started_ns) / 1e6 if at_ns is not None and row.outcome in ("ok", "mismatch") else None
+        return (
+            (at_ns - row.started_ns) / 1e6
+            if at_ns is not None and row.outcome in ("ok", "mismatch")
+            else None
+        )
 
     wait_ns = (first.first_text_ns or first.ended_ns) if first else None
-    return {"wait_ms": ms(wait_ns), "ttft_ms": ms(first.first_token_ns if first else None), "total_ms": ms(row.ended_ns)}
+    return {
+        "wait_ms": ms(wait_ns),
+        "ttft_ms": ms(first.first_token_ns if first else None),
+        "total_ms": ms(row.ended_ns),
+    }
 
 
 def timer_step_ns() -> int:
@@ -619,7 +785,12 @@ def commit() -> str | None:
     """The checkout's commit, if the lab runs from one."""
     try:
         told = subprocess.run(
-            ["git", "rev-parse", "--short=12", "HEAD"], cwd=paths.ROOT, capture_output=True, text=True, timeout=5, check=False
+            ["git", "rev-parse", "--short=12", "HEAD"],
+            cwd=paths.ROOT,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

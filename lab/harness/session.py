@@ -84,7 +84,13 @@ class Session:
         budget: Budget | None = None,
     ) -> None:
         self.budget = budget or Budget(None)
-        self.id, self.run_id, self.endpoint, self.keep_text, self.timeout_s = new_id(), run_id, endpoint, keep_text, timeout_s
+        self.id, self.run_id, self.endpoint, self.keep_text, self.timeout_s = (
+            new_id(),
+            run_id,
+            endpoint,
+            keep_text,
+            timeout_s,
+        )
         self.note = note
         self.origin_ns = now_ns()
         self.lag = LoopLag()
@@ -124,7 +130,13 @@ class Session:
                 waiting = True
                 await sleep_s(HELD_POLL_S)
         if self._heart is None:
-            self._heart = heartbeat.start({**self._terms(), "base_url": self.endpoint.base_url, "api_key": self.endpoint.api_key})
+            self._heart = heartbeat.start(
+                {
+                    **self._terms(),
+                    "base_url": self.endpoint.base_url,
+                    "api_key": self.endpoint.api_key,
+                }
+            )
 
     async def close(self) -> None:
         self.lag.stop()
@@ -143,7 +155,11 @@ class Session:
     def client_of(self, endpoint: Endpoint) -> AsyncAnthropic:
         """One client per endpoint, so that connections are kept from trial to trial, as an application would."""
         if endpoint.base_url not in self._clients:
-            headers = {"x-lab-lease": self.lease} if self.lease and endpoint.base_url == self.endpoint.base_url else {}
+            headers = (
+                {"x-lab-lease": self.lease}
+                if self.lease and endpoint.base_url == self.endpoint.base_url
+                else {}
+            )
             self._clients[endpoint.base_url] = open_client(endpoint, self.timeout_s, headers)
         return self._clients[endpoint.base_url]
 
@@ -152,7 +168,9 @@ class Session:
         if name not in self._others:
             found = registry.connect(registry.find(name))
             if found.kind != self.endpoint.kind:
-                raise LabError(f"{name} is {found.kind} and this run is {self.endpoint.kind}: one run keeps to one kind of endpoint.")
+                raise LabError(
+                    f"{name} is {found.kind} and this run is {self.endpoint.kind}: one run keeps to one kind of endpoint."
+                )
             self._others[name] = found
         return self._others[name]
 
@@ -161,20 +179,34 @@ class Session:
         return None if self.endpoint.kind == "local" else pricing.cost_usd(model, usage, today())
 
     def _terms(self) -> dict[str, Any]:
-        return {"lease": self.lease, "holder": f"run {self.run_id}", "pid": os.getpid(), "seconds": LEASE_S}
+        return {
+            "lease": self.lease,
+            "holder": f"run {self.run_id}",
+            "pid": os.getpid(),
+            "seconds": LEASE_S,
+        }
 
-    async def _own(self, method: str, path: str, body: dict[str, Any], timeout_s: float = ANSWER_S) -> dict[str, Any]:
-        headers = {"x-api-key": self.endpoint.api_key, **({"x-lab-lease": self.lease} if self.lease else {})}
+    async def _own(
+        self, method: str, path: str, body: dict[str, Any], timeout_s: float = ANSWER_S
+    ) -> dict[str, Any]:
+        headers = {
+            "x-api-key": self.endpoint.api_key,
+            **({"x-lab-lease": self.lease} if self.lease else {}),
+        }
         try:
             async with httpx2.AsyncClient(trust_env=False, timeout=timeout_s) as http:
-                reply = await http.request(method, self.endpoint.base_url + path, json=body, headers=headers)
+                reply = await http.request(
+                    method, self.endpoint.base_url + path, json=body, headers=headers
+                )
             answer = reply.json()
         except (httpx2.TransportError, ValueError) as error:
             raise LabError(
                 f"The {self.endpoint.kind} server at {self.endpoint.base_url} does not answer ({type(error).__name__})."
             ) from error
         if reply.status_code == 409:
-            raise Held(f"Another measurement uses the {self.endpoint.kind} server; waiting for it to end. {answer['error']['message']}")
+            raise Held(
+                f"Another measurement uses the {self.endpoint.kind} server; waiting for it to end. {answer['error']['message']}"
+            )
         if reply.status_code >= 400:
             raise LabError(f"The {self.endpoint.kind} server refused: {answer['error']['message']}")
         return answer

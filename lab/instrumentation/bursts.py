@@ -52,7 +52,9 @@ class Stream(NamedTuple):
         """ "48 pieces came in 2 bursts of about 4 KiB", "11 pieces came at once"."""
         pieces = "its one piece" if self.pieces == 1 else f"{self.pieces} pieces"
         size = f" of about {self.kib} KiB" if self.kib else ""
-        return f"{pieces} came " + ("at once" if self.bursts == 1 else f"in {self.bursts} bursts{size}")
+        return f"{pieces} came " + (
+            "at once" if self.bursts == 1 else f"in {self.bursts} bursts{size}"
+        )
 
     @property
     def plain(self) -> bool:
@@ -82,7 +84,9 @@ def judge(streams: Iterable[Stream]) -> Judged | None:
     told = [one for one in streams if one.held is not None]
     held = sorted((one for one in told if one.held), key=lambda one: one.pieces)
     plain = [one for one in held if one.plain]
-    if (plain and 2 * len(held) >= len(told)) or (len(held) >= 3 and 10 * len(held) >= 9 * len(told)):
+    if (plain and 2 * len(held) >= len(told)) or (
+        len(held) >= 3 and 10 * len(held) >= 9 * len(told)
+    ):
         return Judged(len(held), len(told), (plain or held)[len(plain or held) // 2])
     return None
 
@@ -114,7 +118,9 @@ def stream(pieces: Iterable[tuple[int, int]], sent_ns: int | None, lag_ns: int =
     held: bool | None = told and at_once and waited_ns >= APART_NS
     if (held and late and pauses) or (not told and len(texts) < FEWEST):
         held = None
-    return Stream(len(texts), len(pauses) + 1, span_ns, _buffer(full) if pauses else None, held, late)
+    return Stream(
+        len(texts), len(pauses) + 1, span_ns, _buffer(full) if pauses else None, held, late
+    )
 
 
 def _bursts(texts: Sequence[tuple[int, int]]) -> list[list[tuple[int, int]]]:
@@ -130,5 +136,7 @@ def _bursts(texts: Sequence[tuple[int, int]]) -> list[list[tuple[int, int]]]:
 
 def _buffer(bursts: Sequence[Sequence[tuple[int, int]]]) -> int | None:
     """The size of buffer that bursts look like; their bytes are known to about a third, since servers write events differently."""
-    kib = median(sum(EVENT_BYTES + characters for _, characters in burst) for burst in bursts) / 1024
+    kib = (
+        median(sum(EVENT_BYTES + characters for _, characters in burst) for burst in bursts) / 1024
+    )
     return next((size for size in BUFFERS_KIB if 0.7 <= kib / size < 1.4), None)

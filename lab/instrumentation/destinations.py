@@ -36,9 +36,16 @@ def destinations(to: str | None = None, file: Path | None = None) -> list[Destin
     Raises LabError for an unknown name, a file that is not given, or Langfuse without its keys.
     """
     named = list(dict.fromkeys(one.strip() for one in to.split(","))) if to else _configured()
-    makers = {"otlp": _otlp, "console": _console, "file": lambda: _file(file), "langfuse": _langfuse}
+    makers = {
+        "otlp": _otlp,
+        "console": _console,
+        "file": lambda: _file(file),
+        "langfuse": _langfuse,
+    }
     if unknown := sorted(set(named) - set(makers)):
-        raise LabError(f"Traces cannot go to {', '.join(unknown)}. Choose among {', '.join(PLACES)}.")
+        raise LabError(
+            f"Traces cannot go to {', '.join(unknown)}. Choose among {', '.join(PLACES)}."
+        )
     return [makers[one]() for one in named]
 
 
@@ -48,7 +55,10 @@ def _configured() -> list[str]:
         return []
     asked = os.environ.get("OTEL_TRACES_EXPORTER")
     named = [one.strip() for one in (asked or "").split(",") if one.strip() in ("otlp", "console")]
-    if not asked and (os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT") or os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")):
+    if not asked and (
+        os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+        or os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    ):
         named = ["otlp"]
     return [*named, "langfuse"] if _langfuse_keys() else named
 
@@ -88,22 +98,36 @@ def _file(path: Path | None) -> Destination:
         stream = path.open("w", encoding="utf-8")
     except OSError as error:
         raise LabError(f"{path} cannot be written: {error.strerror}.") from None
-    exporter = ConsoleSpanExporter(out=stream, formatter=lambda span: span.to_json(indent=None) + "\n")
+    exporter = ConsoleSpanExporter(
+        out=stream, formatter=lambda span: span.to_json(indent=None) + "\n"
+    )
     exporter.shutdown = stream.close
     return Destination(str(path), exporter)
 
 
 def _langfuse() -> Destination:
     if not (keys := _langfuse_keys()):
-        raise LabError("Langfuse needs LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY in the environment; nothing was sent.")
+        raise LabError(
+            "Langfuse needs LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY in the environment; nothing was sent."
+        )
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
     named = [name for name in ("LANGFUSE_BASE_URL", "LANGFUSE_HOST") if os.environ.get(name)]
-    base = otlp.with_scheme(os.environ[named[0]].rstrip("/"), named[0]) if named else "https://cloud.langfuse.com"
-    headers = {"Authorization": f"Basic {base64.b64encode(':'.join(keys).encode()).decode()}", "x-langfuse-ingestion-version": "4"}
+    base = (
+        otlp.with_scheme(os.environ[named[0]].rstrip("/"), named[0])
+        if named
+        else "https://cloud.langfuse.com"
+    )
+    headers = {
+        "Authorization": f"Basic {base64.b64encode(':'.join(keys).encode()).decode()}",
+        "x-langfuse-ingestion-version": "4",
+    }
     answers = otlp.Answers("TRACES")
     spans = OTLPSpanExporter(
-        endpoint=f"{base}/api/public/otel/v1/traces", headers=headers, timeout=otlp.patience("TRACES"), session=otlp.session(answers)
+        endpoint=f"{base}/api/public/otel/v1/traces",
+        headers=headers,
+        timeout=otlp.patience("TRACES"),
+        session=otlp.session(answers),
     )
     return Destination(f"Langfuse at {otlp.host(base)}", spans, answers=answers)
 

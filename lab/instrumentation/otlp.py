@@ -47,9 +47,15 @@ class Answers:
         if 300 <= reply.status_code < 400:
             self.fault = f"HTTP {reply.status_code}, a redirect, which is not followed"
         elif reply.status_code < 300 and "html" in kind:
-            self.fault = f"HTTP {reply.status_code} with a web page: no OTLP receiver is at that path"
+            self.fault = (
+                f"HTTP {reply.status_code} with a web page: no OTLP receiver is at that path"
+            )
         elif reply.status_code < 300:
-            message = traces.ExportTraceServiceResponse() if self.signal == "TRACES" else metrics.ExportMetricsServiceResponse()
+            message = (
+                traces.ExportTraceServiceResponse()
+                if self.signal == "TRACES"
+                else metrics.ExportMetricsServiceResponse()
+            )
             try:
                 if "json" in kind:
                     json_format.Parse(reply.content, message, ignore_unknown_fields=True)
@@ -65,7 +71,9 @@ def exporter(signal: Signal, answers: Answers) -> tuple[Any, str]:
     variable, given = _setting(signal, "PROTOCOL")
     protocol = given or HTTP
     if protocol not in DEFAULTS:
-        raise LabError(f"{variable}={protocol[:40]} is no protocol that the lab sends; it sends {HTTP} and {GRPC}.")
+        raise LabError(
+            f"{variable}={protocol[:40]} is no protocol that the lab sends; it sends {HTTP} and {GRPC}."
+        )
     url = _endpoint(signal, protocol)
     module, name = EXPORTERS[signal]
     package = protocol.partition("/")[0]
@@ -85,7 +93,9 @@ def metrics_asked() -> bool:
     """Metrics go where the user named a place for them too, or for nothing at all: to no place that only traces were sent to."""
     if "otlp" not in os.environ.get("OTEL_METRICS_EXPORTER", "otlp"):
         return False
-    shared = any(os.environ.get(f"OTEL_EXPORTER_OTLP_{name}") for name in ("ENDPOINT", "METRICS_ENDPOINT"))
+    shared = any(
+        os.environ.get(f"OTEL_EXPORTER_OTLP_{name}") for name in ("ENDPOINT", "METRICS_ENDPOINT")
+    )
     return shared or not os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
@@ -135,7 +145,9 @@ def with_scheme(url: str, variable: str, protocol: str = HTTP) -> str:
         name = None
     whole = url.isprintable() and " " not in url and HOST.fullmatch(name or "")
     if not whole or (divided and scheme.lower() not in ("http", "https")):
-        raise LabError(f"{variable} is no address of an OTLP receiver; one is {DEFAULTS[protocol]}.")
+        raise LabError(
+            f"{variable} is no address of an OTLP receiver; one is {DEFAULTS[protocol]}."
+        )
     if divided:
         return url
     if name in LOOPBACK:

@@ -27,7 +27,25 @@ from lab.store.store import Store
 GOOD_OUTCOMES = ("ok", "mismatch")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 BATCH_SPANS = 512
-BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+BUCKETS_S = (
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.02,
+    0.04,
+    0.08,
+    0.16,
+    0.32,
+    0.64,
+    1.28,
+    2.56,
+    5.12,
+    10.24,
+    20.48,
+    40.96,
+    81.92,
+)
 BUCKETS_TOKENS = tuple(4**power for power in range(14))
 
 
@@ -42,43 +60,68 @@ class Sent(NamedTuple):
     @property
     def text(self) -> str:
         """One line for the user: "traces: sent 14 to OTLP at 127.0.0.1:4318"."""
-        said = [f"traces: sent {self.traces} to {', '.join(self.destinations)}"] if self.destinations else []
+        said = (
+            [f"traces: sent {self.traces} to {', '.join(self.destinations)}"]
+            if self.destinations
+            else []
+        )
         return ". ".join([*said, *self.refused])
 
 
-def send(store: Store, run_id: str, to: Iterable[Destination], newest_session: bool = False) -> Sent:
+def send(
+    store: Store, run_id: str, to: Iterable[Destination], newest_session: bool = False
+) -> Sent:
     """Send every trial of a stored run, or of its newest session, as one trace: trial, then its spans and calls."""
     from opentelemetry.sdk.trace import TracerProvider
 
     with store.snapshot():
         run = queries.run(store, run_id)
-        trials, calls, spans = queries.trials(store, run_id), queries.calls(store, run_id), queries.spans(store, run_id=run_id)
+        trials, calls, spans = (
+            queries.trials(store, run_id),
+            queries.calls(store, run_id),
+            queries.spans(store, run_id=run_id),
+        )
     if newest_session and run["sessions"]:
         newest = run["sessions"][-1]["session_id"]
-        trials, calls, spans = (frame[frame["session_id"] == newest] for frame in (trials, calls, spans))
+        trials, calls, spans = (
+            frame[frame["session_id"] == newest] for frame in (trials, calls, spans)
+        )
     ids = _Ids()
-    tracer = TracerProvider(resource=_resource(run), id_generator=ids, shutdown_on_exit=False).get_tracer("llm-latency-lab", __version__)
+    tracer = TracerProvider(
+        resource=_resource(run), id_generator=ids, shutdown_on_exit=False
+    ).get_tracer("llm-latency-lab", __version__)
     calls_of = {row["span_id"]: row for row in calls.to_dict("records")}
     spans_of = {trial_id: rows.to_dict("records") for trial_id, rows in spans.groupby("trial_id")}
-    traces = [_trace(tracer, ids, run, trial, spans_of.get(trial["trial_id"], []), calls_of) for trial in trials.to_dict("records")]
+    traces = [
+        _trace(tracer, ids, run, trial, spans_of.get(trial["trial_id"], []), calls_of)
+        for trial in trials.to_dict("records")
+    ]
     traces = [trace for trace in traces if trace]
     reached, refused = [], []
     for place in to:
         said = place.answers
         if problem := _deliver(place, traces):
-            refused.append(f"{place.name} did not take the traces of run {run_id} ({problem}). Once it does: python main.py trace {run_id}")
+            refused.append(
+                f"{place.name} did not take the traces of run {run_id} ({problem}). Once it does: python main.py trace {run_id}"
+            )
             continue
         if said and said.rejected:
             spans = sum(map(len, traces))
             taken = max(spans - said.rejected, 0)
-            refused.append(f"{taken:,} of {spans:,} spans were taken by {place.name}; the receiver said: {said.words or 'nothing'}")
+            refused.append(
+                f"{taken:,} of {spans:,} spans were taken by {place.name}; the receiver said: {said.words or 'nothing'}"
+            )
         else:
-            reached.append(place.name + (f" (the receiver said: {said.words})" if said and said.words else ""))
+            reached.append(
+                place.name + (f" (the receiver said: {said.words})" if said and said.words else "")
+            )
         if traces and place.metrics is not None and (problem := _measure(place, run, calls)):
             refused.append(f"{place.name} took no metrics ({problem})")
         elif place.of_metrics and place.of_metrics.rejected:
             told = place.of_metrics
-            refused.append(f"{place.name} left out {told.rejected:,} points of the metrics; the receiver said: {told.words or 'nothing'}")
+            refused.append(
+                f"{place.name} left out {told.rejected:,} points of the metrics; the receiver said: {told.words or 'nothing'}"
+            )
     return Sent(len(traces), sum(map(len, traces)), tuple(reached), tuple(refused))
 
 
@@ -152,11 +195,18 @@ def _resource(run: dict[str, Any]) -> Any:
     from opentelemetry.sdk.resources import Resource
 
     name = os.environ.get("OTEL_SERVICE_NAME", "llm-latency-lab")
-    return Resource.create({"service.name": name, "service.version": __version__, "lab.run_id": run["run_id"]})
+    return Resource.create(
+        {"service.name": name, "service.version": __version__, "lab.run_id": run["run_id"]}
+    )
 
 
 def _trace(
-    tracer: Any, ids: _Ids, run: dict[str, Any], trial: dict[str, Any], spans: list[dict[str, Any]], calls_of: dict[str, dict[str, Any]]
+    tracer: Any,
+    ids: _Ids,
+    run: dict[str, Any],
+    trial: dict[str, Any],
+    spans: list[dict[str, Any]],
+    calls_of: dict[str, dict[str, Any]],
 ) -> list[Any]:
     """The SDK's finished spans of one trial, parents first; none where the trial was cut off before its clock began, or is sampled out."""
     from opentelemetry.context import Context
@@ -171,24 +221,43 @@ def _trace(
     if root is None or pd.isna(trial["started_utc"]):
         return []
     # Wall time has microseconds; from there on every span keeps its nanoseconds.
-    began_us = (trial["started_utc"].to_pydatetime().astimezone(UTC) - EPOCH) // timedelta(microseconds=1)
+    began_us = (trial["started_utc"].to_pydatetime().astimezone(UTC) - EPOCH) // timedelta(
+        microseconds=1
+    )
     to_wall_ns = began_us * 1000 - int(root["started_ns"])
-    last_ns = max([int(row["ended_ns"]) for row in spans if not pd.isna(row["ended_ns"])], default=int(root["started_ns"]))
+    last_ns = max(
+        [int(row["ended_ns"]) for row in spans if not pd.isna(row["ended_ns"])],
+        default=int(root["started_ns"]),
+    )
     made: list[Any] = []
 
     def make(row: dict[str, Any], parent: Any) -> None:
         call, begin = calls_of.get(row["span_id"]), to_wall_ns + int(row["started_ns"])
         end = to_wall_ns + (last_ns if pd.isna(row["ended_ns"]) else int(row["ended_ns"]))
         if call:
-            name, attributes, failed = f"chat {call['model']}", _call_attributes(run, call, begin), call["error_kind"]
+            name, attributes, failed = (
+                f"chat {call['model']}",
+                _call_attributes(run, call, begin),
+                call["error_kind"],
+            )
         elif row is root:
             name, attributes = f"{trial['technique']} {trial['arm']}", _trial_attributes(run, trial)
-            failed = None if trial["outcome"] in GOOD_OUTCOMES else trial["error_kind"] or trial["outcome"]
+            failed = (
+                None
+                if trial["outcome"] in GOOD_OUTCOMES
+                else trial["error_kind"] or trial["outcome"]
+            )
         else:
             name, attributes, failed = row["name"], _span_attributes(run, row), None
         ids.of(trial["trial_id"], row["span_id"])
         context = set_span_in_context(parent) if parent is not None else Context()
-        span = tracer.start_span(name, context, SpanKind.CLIENT if call else SpanKind.INTERNAL, attributes, start_time=begin)
+        span = tracer.start_span(
+            name,
+            context,
+            SpanKind.CLIENT if call else SpanKind.INTERNAL,
+            attributes,
+            start_time=begin,
+        )
         if failed is not None and not pd.isna(failed):
             span.set_attribute("error.type", failed)
             span.set_status(Status(StatusCode.ERROR, failed))
@@ -204,7 +273,11 @@ def _trace(
 def _span_attributes(run: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
     shared = {"lab.kind": row["kind"], "session.id": run["run_id"]}
     if row["kind"] == "tool":
-        names = {"gen_ai.operation.name": "execute_tool", "gen_ai.tool.name": row["name"], "langfuse.observation.type": "tool"}
+        names = {
+            "gen_ai.operation.name": "execute_tool",
+            "gen_ai.tool.name": row["name"],
+            "langfuse.observation.type": "tool",
+        }
     else:
         # What is no call and no tool has no GenAI name; Phoenix knows it by OpenInference's.
         names = {"openinference.span.kind": "CHAIN", "langfuse.observation.type": "span"}
@@ -212,7 +285,19 @@ def _span_attributes(run: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]
 
 
 def _trial_attributes(run: dict[str, Any], trial: dict[str, Any]) -> dict[str, Any]:
-    kept = ("technique", "arm", "block", "phase", "task_id", "outcome", "wait_ms", "ttft_ms", "total_ms", "quality", "cost_usd")
+    kept = (
+        "technique",
+        "arm",
+        "block",
+        "phase",
+        "task_id",
+        "outcome",
+        "wait_ms",
+        "ttft_ms",
+        "total_ms",
+        "quality",
+        "cost_usd",
+    )
     return _present(
         {f"lab.{name}": trial[name] for name in kept}
         | {
@@ -244,7 +329,9 @@ def _call_attributes(run: dict[str, Any], call: dict[str, Any], begin_ns: int) -
         "gen_ai.usage.cache_creation.input_tokens": call["cache_write_tokens"],
         "gen_ai.response.id": call["message_id"],
         "gen_ai.response.time_to_first_chunk": _seconds(call["message_start_at_ms"]),
-        "gen_ai.response.finish_reasons": None if pd.isna(call["stop_reason"]) else (call["stop_reason"],),
+        "gen_ai.response.finish_reasons": None
+        if pd.isna(call["stop_reason"])
+        else (call["stop_reason"],),
         "http.response.status_code": call["http_status"],
         "lab.role": call["role"],
         "lab.attempt": call["attempt"],
@@ -258,8 +345,12 @@ def _call_attributes(run: dict[str, Any], call: dict[str, Any], begin_ns: int) -
         "session.id": run["run_id"],
         "langfuse.observation.type": "generation",
         "langfuse.observation.model.name": call["model"],
-        "langfuse.observation.usage_details": json.dumps({name: int(count) for name, count in usage.items() if not pd.isna(count)}),
-        "langfuse.observation.cost_details": None if pd.isna(call["cost_usd"]) else json.dumps({"total": float(call["cost_usd"])}),
+        "langfuse.observation.usage_details": json.dumps(
+            {name: int(count) for name, count in usage.items() if not pd.isna(count)}
+        ),
+        "langfuse.observation.cost_details": None
+        if pd.isna(call["cost_usd"])
+        else json.dumps({"total": float(call["cost_usd"])}),
         "langfuse.observation.completion_start_time": _instant(begin_ns, call["ttft_ms"]),
     }
     return _present(attributes)
@@ -271,14 +362,20 @@ def _measure(place: Destination, run: dict[str, Any], calls: pd.DataFrame) -> st
     from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 
     reader = PeriodicExportingMetricReader(place.metrics, export_interval_millis=float("inf"))
-    provider = MeterProvider(metric_readers=[reader], resource=_resource(run), shutdown_on_exit=False)
+    provider = MeterProvider(
+        metric_readers=[reader], resource=_resource(run), shutdown_on_exit=False
+    )
     meter = provider.get_meter("llm-latency-lab", __version__)
     operation = "gen_ai.client.operation"
     duration, first, between = (
-        meter.create_histogram(f"{operation}.{name}", "s", explicit_bucket_boundaries_advisory=BUCKETS_S)
+        meter.create_histogram(
+            f"{operation}.{name}", "s", explicit_bucket_boundaries_advisory=BUCKETS_S
+        )
         for name in ("duration", "time_to_first_chunk", "time_per_output_chunk")
     )
-    tokens = meter.create_histogram("gen_ai.client.token.usage", "{token}", explicit_bucket_boundaries_advisory=BUCKETS_TOKENS)
+    tokens = meter.create_histogram(
+        "gen_ai.client.token.usage", "{token}", explicit_bucket_boundaries_advisory=BUCKETS_TOKENS
+    )
     for call in calls[calls["phase"] == "measured"].to_dict("records"):
         labels = _present(
             {
@@ -290,7 +387,11 @@ def _measure(place: Destination, run: dict[str, Any], calls: pd.DataFrame) -> st
                 "lab.role": call["role"],
             }
         )
-        for histogram, value in ((duration, call["total_ms"]), (first, call["message_start_at_ms"]), (between, call["gap_ms"])):
+        for histogram, value in (
+            (duration, call["total_ms"]),
+            (first, call["message_start_at_ms"]),
+            (between, call["gap_ms"]),
+        ):
             if not pd.isna(value):
                 histogram.record(_seconds(value), labels)
         for kind, count in (("input", call["prompt_tokens"]), ("output", call["output_tokens"])):
@@ -312,10 +413,21 @@ def _instant(begin_ns: int, after_ms: Any) -> str | None:
     """An ISO time in quotes: Langfuse reads this attribute as JSON."""
     if pd.isna(after_ms):
         return None
-    return json.dumps((EPOCH + timedelta(microseconds=(begin_ns + float(after_ms) * 1e6) / 1000)).isoformat().replace("+00:00", "Z"))
+    return json.dumps(
+        (EPOCH + timedelta(microseconds=(begin_ns + float(after_ms) * 1e6) / 1000))
+        .isoformat()
+        .replace("+00:00", "Z")
+    )
 
 
 def _present(attributes: dict[str, Any]) -> dict[str, Any]:
     """Without what is null, and in plain Python numbers, which are all that OpenTelemetry takes."""
-    plain = {name: value.item() if hasattr(value, "item") else value for name, value in attributes.items()}
-    return {name: value for name, value in plain.items() if isinstance(value, tuple) or not pd.isna(value)}
+    plain = {
+        name: value.item() if hasattr(value, "item") else value
+        for name, value in attributes.items()
+    }
+    return {
+        name: value
+        for name, value in plain.items()
+        if isinstance(value, tuple) or not pd.isna(value)
+    }

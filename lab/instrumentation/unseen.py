@@ -8,9 +8,15 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any
 
-from lab.instrumentation.wire import StampedTransport
+from lab.instrumentation.stamps import StampedTransport
 
-MODEL_PATHS = ("/messages", "/invoke", "/invoke-with-response-stream", ":rawPredict", ":streamRawPredict")
+MODEL_PATHS = (
+    "/messages",
+    "/invoke",
+    "/invoke-with-response-stream",
+    ":rawPredict",
+    ":streamRawPredict",
+)
 """How a request to Claude ends: the Messages API, Bedrock's two, Vertex's two."""
 LIBRARIES = ("httpx2", "httpx")
 """What the SDKs and most frameworks send with."""

@@ -26,19 +26,52 @@ from lab.model import LabError
 
 
 def parser() -> argparse.ArgumentParser:
-    flags = argparse.ArgumentParser(prog="python -m lab.local", description="Serve the Messages API on 127.0.0.1.")
-    flags.add_argument("--simulated", action="store_true", help="the scripted latency model instead of the embedded one")
-    flags.add_argument("--port", type=int, default=0, help="0 takes a free port")
-    flags.add_argument("--announce", type=Path, help="write address, key and pid to this file, readable by its owner only")
-    flags.add_argument("--idle-s", type=float, default=600, help="end after so many seconds without a request or lease; 0 is never")
-    flags.add_argument("--knobs", type=json.loads, default={}, help="JSON: knobs of the latency model")
-    flags.add_argument("--alias", action="store_true", help="answer to Claude's names too: haiku is the small model, all others the large")
-    flags.add_argument("--exports", action="store_true", help="print the lines, too, that point a shell's clients here")
-    flags.add_argument("--minimum-tokens", type=int, default=256, help="the shortest prefix that is cached")
-    flags.add_argument(
-        "--play-spin", dest="spin", action="store_true", default=None, help="hit instants within microseconds, at the price of a core"
+    flags = argparse.ArgumentParser(
+        prog="python -m lab.local", description="Serve the Messages API on 127.0.0.1."
     )
-    flags.add_argument("--no-spin", dest="spin", action="store_false", help="sleep only (where cores are few)")
+    flags.add_argument(
+        "--simulated",
+        action="store_true",
+        help="the scripted latency model instead of the embedded one",
+    )
+    flags.add_argument("--port", type=int, default=0, help="0 takes a free port")
+    flags.add_argument(
+        "--announce",
+        type=Path,
+        help="write address, key and pid to this file, readable by its owner only",
+    )
+    flags.add_argument(
+        "--idle-s",
+        type=float,
+        default=600,
+        help="end after so many seconds without a request or lease; 0 is never",
+    )
+    flags.add_argument(
+        "--knobs", type=json.loads, default={}, help="JSON: knobs of the latency model"
+    )
+    flags.add_argument(
+        "--alias",
+        action="store_true",
+        help="answer to Claude's names too: haiku is the small model, all others the large",
+    )
+    flags.add_argument(
+        "--exports",
+        action="store_true",
+        help="print the lines, too, that point a shell's clients here",
+    )
+    flags.add_argument(
+        "--minimum-tokens", type=int, default=256, help="the shortest prefix that is cached"
+    )
+    flags.add_argument(
+        "--play-spin",
+        dest="spin",
+        action="store_true",
+        default=None,
+        help="hit instants within microseconds, at the price of a core",
+    )
+    flags.add_argument(
+        "--no-spin", dest="spin", action="store_false", help="sleep only (where cores are few)"
+    )
     return flags
 
 
@@ -61,7 +94,12 @@ class Stamped(AutoHTTPProtocol):
 
 
 async def serve(
-    server: Server, listener: socket.socket, idle_s: float, ready: dict[str, Any], announce: Path | None, exports: bool = False
+    server: Server,
+    listener: socket.socket,
+    idle_s: float,
+    ready: dict[str, Any],
+    announce: Path | None,
+    exports: bool = False,
 ) -> None:
     config = uvicorn.Config(
         server,
@@ -94,7 +132,10 @@ async def serve(
         )
     print(json.dumps(ready), flush=True)
     if exports:
-        print(f"export ANTHROPIC_BASE_URL={ready['base_url']}\nexport ANTHROPIC_API_KEY={shlex.quote(ready['api_key'])}", flush=True)
+        print(
+            f"export ANTHROPIC_BASE_URL={ready['base_url']}\nexport ANTHROPIC_API_KEY={shlex.quote(ready['api_key'])}",
+            flush=True,
+        )
     while not serving.done():
         await asyncio.wait({serving}, timeout=min(5.0, max(idle_s / 4, 0.1)) if idle_s else 5.0)
         if idle_s and server.idle_s() > idle_s:
@@ -134,8 +175,13 @@ def engine_for(flags: argparse.Namespace) -> Any:
         from lab.local.llama import Llama
 
         return Llama(minimum_tokens=flags.minimum_tokens)
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    engine = Simulated(spin=usable > 1 if flags.spin is None else flags.spin and usable > 1, minimum_tokens=flags.minimum_tokens)
+    usable = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    engine = Simulated(
+        spin=usable > 1 if flags.spin is None else flags.spin and usable > 1,
+        minimum_tokens=flags.minimum_tokens,
+    )
     try:
         engine.turn(flags.knobs)
     except ValueError as error:
@@ -150,11 +196,24 @@ def main(arguments: list[str] | None = None) -> int:
         listener = bind(flags.port)
         engine = engine_for(flags)
         key = os.environ.get("LAB_LOCAL_KEY") or secrets.token_urlsafe(24)
-        ready = {"base_url": f"http://127.0.0.1:{listener.getsockname()[1]}", "api_key": key, "models": engine.tiers}
+        ready = {
+            "base_url": f"http://127.0.0.1:{listener.getsockname()[1]}",
+            "api_key": key,
+            "models": engine.tiers,
+        }
         run = asyncio.run
         with contextlib.suppress(ImportError):
             from uvloop import run
-        run(serve(Server(engine, key, flags.alias), listener, flags.idle_s, ready, flags.announce, flags.exports))
+        run(
+            serve(
+                Server(engine, key, flags.alias),
+                listener,
+                flags.idle_s,
+                ready,
+                flags.announce,
+                flags.exports,
+            )
+        )
     except LabError as error:
         print(error, file=sys.stderr)
         return 1

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from lab.clock import utc_now
-from lab.local.wire import ApiError, new_id
+from lab.local.messages_api import ApiError, new_id
 
 AT_ONCE = 4
 MOST_REQUESTS = 100_000
@@ -40,19 +40,30 @@ class Batch:
         return {
             "id": self.id,
             "type": "message_batch",
-            "processing_status": "ended" if self.ended else "canceling" if self.canceled else "in_progress",
-            "request_counts": {"processing": len(self.requests) - len(kinds), **{kind: kinds.count(kind) for kind in OUTCOMES}},
+            "processing_status": "ended"
+            if self.ended
+            else "canceling"
+            if self.canceled
+            else "in_progress",
+            "request_counts": {
+                "processing": len(self.requests) - len(kinds),
+                **{kind: kinds.count(kind) for kind in OUTCOMES},
+            },
             "created_at": stamp(self.created),
             "expires_at": stamp(self.created + timedelta(hours=24)),
             "ended_at": stamp(self.ended),
             "cancel_initiated_at": stamp(self.canceled),
             "archived_at": None,
-            "results_url": f"{base_url}/v1/messages/batches/{self.id}/results" if self.ended else None,
+            "results_url": f"{base_url}/v1/messages/batches/{self.id}/results"
+            if self.ended
+            else None,
         }
 
     def lines(self) -> str:
         """The results as JSON lines."""
-        pairs = [{"custom_id": custom_id, "result": result} for custom_id, result in self.results.items()]
+        pairs = [
+            {"custom_id": custom_id, "result": result} for custom_id, result in self.results.items()
+        ]
         return "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in pairs)
 
 
@@ -70,7 +81,9 @@ class Batches:
     def create(self, body: dict[str, Any]) -> Batch:
         batch = Batch(checked(body))
         self.by_id[batch.id] = batch
-        for id in [id for id, other in self.by_id.items() if other.ended][: max(len(self.by_id) - KEPT, 0)]:
+        for id in [id for id, other in self.by_id.items() if other.ended][
+            : max(len(self.by_id) - KEPT, 0)
+        ]:
             del self.by_id[id]
         batch.work = asyncio.create_task(self.process(batch))
         return batch
@@ -87,7 +100,11 @@ class Batches:
             for request in waiting:
                 if not batch.canceled:
                     await self.free()
-                batch.results[request["custom_id"]] = {"type": "canceled"} if batch.canceled else await self.outcome(request["params"])
+                batch.results[request["custom_id"]] = (
+                    {"type": "canceled"}
+                    if batch.canceled
+                    else await self.outcome(request["params"])
+                )
 
         try:
             await asyncio.gather(*(work() for _ in range(min(AT_ONCE, len(batch.requests)))))
@@ -113,7 +130,10 @@ class Batches:
 
     def delete(self, id: str) -> dict[str, Any]:
         if not self.find(id).ended:
-            raise ApiError(400, f"Message batch {id} cannot be deleted while it is in progress; cancel it first.")
+            raise ApiError(
+                400,
+                f"Message batch {id} cannot be deleted while it is in progress; cancel it first.",
+            )
         del self.by_id[id]
         return {"id": id, "type": "message_batch_deleted"}
 
@@ -137,11 +157,17 @@ def checked(body: dict[str, Any]) -> list[dict[str, Any]]:
     if not isinstance(requests, list) or not 1 <= len(requests) <= MOST_REQUESTS:
         raise ApiError(400, f"requests: should be a list of 1 to {MOST_REQUESTS:,} requests")
     for index, request in enumerate(requests):
-        if not isinstance(request, dict) or set(request) != {"custom_id", "params"} or not isinstance(request["params"], dict):
+        if (
+            not isinstance(request, dict)
+            or set(request) != {"custom_id", "params"}
+            or not isinstance(request["params"], dict)
+        ):
             raise ApiError(400, f"requests.{index}: should have custom_id and params")
         custom_id = request["custom_id"]
         if not isinstance(custom_id, str) or not CUSTOM_ID.fullmatch(custom_id):
-            raise ApiError(400, f"requests.{index}.custom_id: should be 1 to 64 letters, digits, _ or -")
+            raise ApiError(
+                400, f"requests.{index}.custom_id: should be 1 to 64 letters, digits, _ or -"
+            )
         if custom_id in seen:
             raise ApiError(400, f"requests.{index}.custom_id: {custom_id} is there twice")
         seen.add(custom_id)

@@ -18,9 +18,17 @@ class Control:
     def ask(self, method: str, path: str, timeout_s: float = 30.0, **kwargs: Any) -> Any:
         """One request; raises LabError with the server's own sentence."""
         try:
-            reply = httpx2.request(method, self.base_url + path, headers={"x-api-key": self.api_key}, timeout=timeout_s, **kwargs)
+            reply = httpx2.request(
+                method,
+                self.base_url + path,
+                headers={"x-api-key": self.api_key},
+                timeout=timeout_s,
+                **kwargs,
+            )
         except httpx2.TransportError as error:
-            raise LabError(f"The local server at {self.base_url} does not answer ({error}).") from error
+            raise LabError(
+                f"The local server at {self.base_url} does not answer ({error})."
+            ) from error
         if reply.status_code >= 400:
             raise LabError(reply.json()["error"]["message"])
         return reply.json()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from lab.local.ledger import Ledger, Plan
-from lab.local.wire import Body, Prompt
+from lab.local.messages_api import Body, Prompt
 
 
 class Begun(NamedTuple):

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from lab.local.wire import Block, Prompt, ToolChoice, Ttl, canonical
+from lab.local.messages_api import Block, Prompt, ToolChoice, Ttl, canonical
 
 LOOKBACK = 20
 TTL_NS = {"5m": 300 * 10**9, "1h": 3600 * 10**9}
@@ -53,7 +53,11 @@ class Plan:
     def created(self, ttl: Ttl) -> int:
         """Tokens written with this TTL: each breakpoint pays for what lies between it and the one before."""
         starts = [self.read_tokens, *(write.tokens for write in self.writes)]
-        return sum(write.tokens - start for start, write in zip(starts, self.writes, strict=False) if write.ttl == ttl)
+        return sum(
+            write.tokens - start
+            for start, write in zip(starts, self.writes, strict=False)
+            if write.ttl == ttl
+        )
 
 
 def keys(prompt: Prompt, blocks: Sequence[Block]) -> list[str]:
@@ -72,7 +76,9 @@ def keys(prompt: Prompt, blocks: Sequence[Block]) -> list[str]:
     }
     found = []
     for block in blocks:
-        for section in [name for name in settings if name == block.section or block.section == "messages"]:
+        for section in [
+            name for name in settings if name == block.section or block.section == "messages"
+        ]:
             digest.update(canonical(settings.pop(section)).encode())
         digest.update(canonical([block.section, block.turn, block.role, block.value]).encode())
         found.append(digest.hexdigest())
@@ -82,7 +88,12 @@ def keys(prompt: Prompt, blocks: Sequence[Block]) -> list[str]:
 class Ledger:
     """Entries in order of use; the least recently used go first when their sizes pass the limit."""
 
-    def __init__(self, minimum: int = 256, limit: int = 10_000, discard: Callable[[Any], None] = lambda snapshot: None):
+    def __init__(
+        self,
+        minimum: int = 256,
+        limit: int = 10_000,
+        discard: Callable[[Any], None] = lambda snapshot: None,
+    ):
         self.minimum, self.limit, self.discard = minimum, limit, discard
         self.entries: OrderedDict[str, Entry] = OrderedDict()
 
@@ -102,7 +113,11 @@ class Ledger:
             plan.read.pins += 1
             for i in range(hit + 1):
                 self.refresh(prefix[i], started_ns)
-        plan.writes = [Write(prefix[i], ends[i], blocks[i].ttl) for i in marks if i > hit and ends[i] >= self.minimum]
+        plan.writes = [
+            Write(prefix[i], ends[i], blocks[i].ttl)
+            for i in marks
+            if i > hit and ends[i] >= self.minimum
+        ]
         return plan
 
     def commit(self, plan: Plan, snapshots: Sequence[tuple[Any, int]]) -> None:
@@ -112,7 +127,9 @@ class Ledger:
                 self.refresh(write.key, plan.started_ns)
                 self.discard(snapshot)
             else:
-                self.entries[write.key] = Entry(write.tokens, write.ttl, plan.started_ns + TTL_NS[write.ttl], snapshot, size)
+                self.entries[write.key] = Entry(
+                    write.tokens, write.ttl, plan.started_ns + TTL_NS[write.ttl], snapshot, size
+                )
         total = sum(entry.size for entry in self.entries.values())
         for key in list(self.entries):
             if total <= self.limit or len(self.entries) == 1:

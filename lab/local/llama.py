@@ -26,11 +26,22 @@ from typing import Any
 import httpx2
 
 from lab import clock, processes
-from lab.local import models, schema
-from lab.local.engine import Abilities, Begun, Closed, Counted, Ended, Grew, Job, Opened, Piece, Started
+from lab.local import model_files, schema
+from lab.local.engine import (
+    Abilities,
+    Begun,
+    Closed,
+    Counted,
+    Ended,
+    Grew,
+    Job,
+    Opened,
+    Piece,
+    Started,
+)
 from lab.local.ledger import Ledger
+from lab.local.messages_api import ApiError, Prompt, new_id
 from lab.local.prompt import MARK, Stopper, begun_call, chat, tool_call
-from lab.local.wire import ApiError, Prompt, new_id
 
 SLOTS = 4
 CONTEXT = 8192  # tokens a slot, all that the model was trained for; 23 KB each in memory
@@ -44,19 +55,21 @@ class Llama:
     """The small model is loaded at start; the others at their first use, or by warm()."""
 
     kind = "local"
-    tiers: dict[str, str] = {"small": models.SMALL, "large": models.LARGE}  # noqa: RUF012
+    tiers: dict[str, str] = {"small": model_files.SMALL, "large": model_files.LARGE}  # noqa: RUF012
     abilities = Abilities(input_tokens=CONTEXT - 1, output_tokens=CONTEXT - 1)
 
     def __init__(self, minimum_tokens: int = 256):
-        path = models.model_path(models.SMALL)
-        models.verify(path)
+        path = model_files.model_path(model_files.SMALL)
+        model_files.verify(path)
         self.folder = snapshot_folder()
-        self.ledger = Ledger(minimum_tokens, SNAPSHOT_BYTES, lambda snapshot: snapshot.unlink(missing_ok=True))
+        self.ledger = Ledger(
+            minimum_tokens, SNAPSHOT_BYTES, lambda snapshot: snapshot.unlink(missing_ok=True)
+        )
         self.loading: dict[str, asyncio.Lock] = {}
-        self.loaded = {models.SMALL: Loaded(path, self.folder)}
+        self.loaded = {model_files.SMALL: Loaded(path, self.folder)}
 
     def names(self) -> list[str]:
-        return models.names()
+        return model_files.names()
 
     async def warm(self, model: str) -> None:
         """Load the model and read a few tokens with it, so that nothing is left for the first request to set up."""
@@ -64,14 +77,16 @@ class Llama:
         slot = await loaded.free.get()
         try:
             tokens = await loaded.tokens("Hello", True)
-            await loaded.final({"prompt": tokens, "n_predict": 2, "id_slot": slot, "cache_prompt": False})
+            await loaded.final(
+                {"prompt": tokens, "n_predict": 2, "id_slot": slot, "cache_prompt": False}
+            )
         finally:
             loaded.free.put_nowait(slot)
 
     async def load(self, model: str) -> Loaded:
         async with self.loading.setdefault(model, asyncio.Lock()):
             if model not in self.loaded:
-                path = await asyncio.to_thread(models.model_path, model)
+                path = await asyncio.to_thread(model_files.model_path, model)
                 self.loaded[model] = await asyncio.to_thread(Loaded, path, self.folder)
         return self.loaded[model]
 
@@ -82,12 +97,19 @@ class Llama:
         """Tokens by segments between block ends, so that a prefix has the same tokens whatever follows, and with or without breakpoints."""
         loaded = await self.load(prompt.model)
         try:
-            segments = (await loaded.post("/apply-template", {"messages": chat(prompt)}))["prompt"].split(MARK)
+            segments = (await loaded.post("/apply-template", {"messages": chat(prompt)}))[
+                "prompt"
+            ].split(MARK)
         except ApiError as error:
-            raise ApiError(400, f"messages: this model's chat template refuses the conversation ({error.message})") from None
+            raise ApiError(
+                400,
+                f"messages: this model's chat template refuses the conversation ({error.message})",
+            ) from None
         blocks = len(prompt.blocks())
         if len(segments) != blocks + 1:
-            raise ApiError(400, "messages: this model's chat template leaves out part of the conversation")
+            raise ApiError(
+                400, "messages: this model's chat template leaves out part of the conversation"
+            )
         tokens, ends = [], []
         for index, segment in enumerate(segments):
             tokens += await loaded.tokens(segment, index == 0)
@@ -117,7 +139,11 @@ def snapshot_folder() -> Path:
     for left in Path(tempfile.gettempdir()).glob(f"{SNAPSHOTS}*-*-*"):
         pid = left.name.removeprefix(SNAPSHOTS).partition("-")[0]
         with contextlib.suppress(OSError):
-            if pid.isdigit() and left.stat().st_uid == os.getuid() and not left.name.startswith(_owned_by(int(pid))):
+            if (
+                pid.isdigit()
+                and left.stat().st_uid == os.getuid()
+                and not left.name.startswith(_owned_by(int(pid)))
+            ):
                 shutil.rmtree(left, ignore_errors=True)
     return Path(tempfile.mkdtemp(prefix=_owned_by(os.getpid())))
 
@@ -152,11 +178,19 @@ class Answer:
         for tool in due:
             opening = begun_call(tool.name)
             prompt = tokens + await self.loaded.tokens(said + opening, False)
-            block = Opened({"type": "tool_use", "id": new_id("toolu"), "name": tool.name, "input": {}})
+            block = Opened(
+                {"type": "tool_use", "id": new_id("toolu"), "name": tool.name, "input": {}}
+            )
             arguments = ""
-            async with aclosing(self.generate(prompt, block, schema.short(tool.input_schema, bool(tool.strict)), Stopper([]))) as grown:
+            async with aclosing(
+                self.generate(
+                    prompt, block, schema.short(tool.input_schema, bool(tool.strict)), Stopper([])
+                )
+            ) as grown:
                 async for piece in grown:
-                    arguments += piece.delta.get("partial_json", "") if isinstance(piece, Grew) else ""
+                    arguments += (
+                        piece.delta.get("partial_json", "") if isinstance(piece, Grew) else ""
+                    )
                     yield piece
             said += tool_call(tool.name, arguments)
             stop = self.finish if self.finish != "end_turn" else "tool_use"
@@ -164,8 +198,14 @@ class Answer:
                 stop = stop if stop != "tool_use" or tool is due[-1] else "max_tokens"
                 break
         if not due:
-            form = schema.short(body.json_schema, True, ANSWER_TEXT) if body.json_schema is not None else None
-            async with aclosing(self.generate(tokens, Opened({"type": "text", "text": ""}), form, stopper)) as grown:
+            form = (
+                schema.short(body.json_schema, True, ANSWER_TEXT)
+                if body.json_schema is not None
+                else None
+            )
+            async with aclosing(
+                self.generate(tokens, Opened({"type": "text", "text": ""}), form, stopper)
+            ) as grown:
                 async for piece in grown:
                     yield piece
             stop = "stop_sequence" if stopper.found else self.finish
@@ -184,13 +224,21 @@ class Answer:
                 raise ApiError(500, "The prefix could not be saved; is the temporary folder full?")
             self.snapshots.append((path, path.stat().st_size))
 
-    async def generate(self, tokens: list[int], block: Opened, form: dict[str, Any] | None, stopper: Stopper) -> AsyncIterator[Piece]:
+    async def generate(
+        self, tokens: list[int], block: Opened, form: dict[str, Any] | None, stopper: Stopper
+    ) -> AsyncIterator[Piece]:
         """Stream one content block; sets `finish` to the stop reason that its end means."""
         limit = self.left
-        request = self.request(tokens, n_predict=limit, stream=True, seed=self.job.body.seed() & 0x7FFFFFFF)
+        request = self.request(
+            tokens, n_predict=limit, stream=True, seed=self.job.body.seed() & 0x7FFFFFFF
+        )
         if form is not None:
             request["json_schema"] = form
-        kind, field = ("input_json_delta", "partial_json") if block.block["type"] == "tool_use" else ("text_delta", "text")
+        kind, field = (
+            ("input_json_delta", "partial_json")
+            if block.block["type"] == "tool_use"
+            else ("text_delta", "text")
+        )
         opened, made, self.finish = False, 0, "end_turn"
         async with aclosing(self.loaded.stream(request)) as chunks:
             async for chunk in chunks:
@@ -230,7 +278,13 @@ class Answer:
             "top_p": 0.9 if body.top_p is None else body.top_p,
             **({"top_k": min(body.top_k, 2**31 - 1)} if body.top_k is not None else {}),
         }
-        return {"prompt": tokens, "id_slot": self.slot, "cache_prompt": self.reuse, **sampling, **fields}
+        return {
+            "prompt": tokens,
+            "id_slot": self.slot,
+            "cache_prompt": self.reuse,
+            **sampling,
+            **fields,
+        }
 
     def note(self, chunk: dict[str, Any]) -> None:
         """Keep what the first reading of this request found in the slot: everything later is its own work."""
@@ -267,7 +321,11 @@ class Loaded:
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = physical_cores()
         params.verbosity, params.ui = 0, False
         self.server = Server(params)
-        self.http = httpx2.AsyncClient(base_url=self.server.listening_address, headers={"authorization": f"Bearer {key}"}, timeout=60)
+        self.http = httpx2.AsyncClient(
+            base_url=self.server.listening_address,
+            headers={"authorization": f"Bearer {key}"},
+            timeout=60,
+        )
         self.free: asyncio.Queue[int] = asyncio.Queue()
         for slot in range(SLOTS):
             self.free.put_nowait(slot)
@@ -286,7 +344,9 @@ class Loaded:
         if not text:
             return []
         if (text, first) not in self.segments:
-            value = await self.post("/tokenize", {"content": text, "add_special": first, "parse_special": True})
+            value = await self.post(
+                "/tokenize", {"content": text, "add_special": first, "parse_special": True}
+            )
             self.segments[text, first] = value["tokens"]
             while len(self.segments) > KEPT_SEGMENTS:
                 self.segments.popitem(last=False)
@@ -340,13 +400,21 @@ def failure(value: dict[str, Any]) -> ApiError:
 
 def physical_cores() -> int:
     """Cores this process may use, without counting hyper-threads: a second thread on a core only slows the first."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    usable = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     try:
         if sys.platform == "darwin":
-            cores = int(subprocess.run(["sysctl", "-n", "hw.physicalcpu"], capture_output=True, text=True, check=True).stdout)
+            cores = int(
+                subprocess.run(
+                    ["sysctl", "-n", "hw.physicalcpu"], capture_output=True, text=True, check=True
+                ).stdout
+            )
         else:
             siblings = {
-                Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text().strip()
+                Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
+                .read_text()
+                .strip()
                 for cpu in os.sched_getaffinity(0)
             }
             cores = len(siblings)

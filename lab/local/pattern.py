@@ -59,7 +59,9 @@ class Maker:
             self.all(value)
         elif kind is op.AT and value in (op.AT_END, op.AT_END_STRING):
             self.ended = True
-        elif not (kind is op.AT and value in (op.AT_BEGINNING, op.AT_BEGINNING_STRING) and not self.text):
+        elif not (
+            kind is op.AT and value in (op.AT_BEGINNING, op.AT_BEGINNING_STRING) and not self.text
+        ):
             raise TooHard
 
     def add(self, character: str) -> None:
@@ -70,7 +72,9 @@ class Maker:
     def member(self, items: list[tuple[Any, Any]]) -> str:
         """A printable character of a set like [a-z_]; where it has none, its first."""
         negated = items[0][0] is op.NEGATE
-        printable = [c for c in PRINTABLE if any(holds(kind, value, c) for kind, value in items) != negated]
+        printable = [
+            c for c in PRINTABLE if any(holds(kind, value, c) for kind, value in items) != negated
+        ]
         if printable:
             return self.rng.choice(printable)
         if negated or items[0][0] is op.CATEGORY:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from lab.local.wire import Prompt, canonical
+from lab.local.messages_api import Prompt, canonical
 
 MARK = "\ue000"
-TOOLS = (
-    "You can call these functions. Each call is one line of JSON between <tool_call> and </tool_call>, with the keys name and arguments.\n"
-)
+TOOLS = "You can call these functions. Each call is one line of JSON between <tool_call> and </tool_call>, with the keys name and arguments.\n"
 
 
 def tool_call(name: str, arguments: str) -> str:
@@ -41,10 +39,21 @@ def chat(prompt: Prompt) -> list[dict[str, str]]:
     head = ""
     for index, tool in enumerate(prompt.loaded()):
         examples = {"examples": tool.input_examples} if tool.input_examples else {}
-        shown = {"name": tool.name, "description": tool.description, "parameters": tool.input_schema, **examples}
+        shown = {
+            "name": tool.name,
+            "description": tool.description,
+            "parameters": tool.input_schema,
+            **examples,
+        }
         head += f"{'' if index else TOOLS}{canonical(shown).replace(MARK, chr(0xFFFD))}{MARK}\n"
     head += "".join(text_of(block.model_dump()) + MARK for block in prompt.system)
-    turns = [{"role": turn.role, "content": "".join(text_of(b.model_dump()) + MARK for b in turn.content)} for _, turn in prompt.turns()]
+    turns = [
+        {
+            "role": turn.role,
+            "content": "".join(text_of(b.model_dump()) + MARK for b in turn.content),
+        }
+        for _, turn in prompt.turns()
+    ]
     return [*([{"role": "system", "content": head}] if head else []), *turns]
 
 
@@ -61,8 +70,19 @@ class Stopper:
         if places:
             self.found = min(places, key=places.__getitem__)
             return self.held[: places[self.found]]
-        longest = max((n for stop in self.sequences for n in range(1, len(stop)) if self.held.endswith(stop[:n])), default=0)
-        shown, self.held = self.held[: len(self.held) - longest], self.held[len(self.held) - longest :]
+        longest = max(
+            (
+                n
+                for stop in self.sequences
+                for n in range(1, len(stop))
+                if self.held.endswith(stop[:n])
+            ),
+            default=0,
+        )
+        shown, self.held = (
+            self.held[: len(self.held) - longest],
+            self.held[len(self.held) - longest :],
+        )
         return shown
 
     def rest(self) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from lab.local import pattern
-from lab.local.wire import Prompt, unsupported
+from lab.local.messages_api import Prompt, unsupported
 
 Made = TypeVar("Made")
 
@@ -24,7 +24,18 @@ MOST_ITEMS = 3
 LARGEST_NUMBER = 999
 OPTIONAL_DEPTH = 4  # a schema that contains itself ends here
 DEEPEST = 40
-WORDS = ("amber", "birch", "cedar", "delta", "ember", "fjord", "grove", "harbor", "inlet", "juniper")
+WORDS = (
+    "amber",
+    "birch",
+    "cedar",
+    "delta",
+    "ember",
+    "fjord",
+    "grove",
+    "harbor",
+    "inlet",
+    "juniper",
+)
 FORMATS = {
     "date-time": "2026-11-25T09:00:00Z",
     "date": "2026-11-25",
@@ -58,7 +69,14 @@ def checked(work: Callable[..., Made], schema: Any, strict: bool) -> Made:
         return work(schema, strict)
     except Unsupported:
         raise
-    except (TypeError, ValueError, AttributeError, LookupError, OverflowError, RecursionError) as error:
+    except (
+        TypeError,
+        ValueError,
+        AttributeError,
+        LookupError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise Unsupported(f"JSON schema is invalid ({error})") from None
 
 
@@ -72,12 +90,26 @@ def resolve(schema: Any, root: Any) -> dict[str, Any]:
         if "$ref" in schema:
             schema = referred(schema["$ref"], root)
         elif parts := schema.get("allOf"):
-            schema = joined([{key: value for key, value in schema.items() if key != "allOf"}, *(resolve(part, root) for part in parts)])
+            schema = joined(
+                [
+                    {key: value for key, value in schema.items() if key != "allOf"},
+                    *(resolve(part, root) for part in parts),
+                ]
+            )
         elif choice := next((name for name in ("anyOf", "oneOf") if schema.get(name)), None):
             rest = {key: value for key, value in schema.items() if key != choice}
-            schema = {**rest, **resolve(next((part for part in schema[choice] if part is not False), False), root)}
+            schema = {
+                **rest,
+                **resolve(
+                    next((part for part in schema[choice] if part is not False), False), root
+                ),
+            }
         else:
-            return {"const": schema["default"]} if "default" in schema and "const" not in schema else schema
+            return (
+                {"const": schema["default"]}
+                if "default" in schema and "const" not in schema
+                else schema
+            )
     raise Unsupported("$ref: endless")
 
 
@@ -96,7 +128,11 @@ def joined(schemas: list[dict[str, Any]]) -> dict[str, Any]:
     for schema in schemas:
         properties = {**whole.get("properties", {}), **schema.get("properties", {})}
         required = [*whole.get("required", []), *schema.get("required", [])]
-        whole |= {**schema, **({"properties": properties} if properties else {}), **({"required": required} if required else {})}
+        whole |= {
+            **schema,
+            **({"properties": properties} if properties else {}),
+            **({"required": required} if required else {}),
+        }
     return whole
 
 
@@ -104,19 +140,32 @@ def kind_of(schema: dict[str, Any]) -> str:
     kind = schema.get("type")
     if isinstance(kind, list):
         kind = next((name for name in kind if name != "null"), "null")
-    return kind or ("object" if "properties" in schema else "array" if "items" in schema else "string")
+    return kind or (
+        "object" if "properties" in schema else "array" if "items" in schema else "string"
+    )
 
 
 def wanted(schema: dict[str, Any], depth: int) -> dict[str, Any]:
     """The properties to fill: the required ones and those with a set value; all of them where none is required."""
     properties = schema.get("properties") or {}
     required = schema.get("required") or ([] if depth > OPTIONAL_DEPTH else list(properties))
-    fixed = [name for name, value in properties.items() if isinstance(value, dict) and not value.keys().isdisjoint(("const", "default"))]
-    return {name: value for name, value in properties.items() if value is not False and (name in required or name in fixed)}
+    fixed = [
+        name
+        for name, value in properties.items()
+        if isinstance(value, dict) and not value.keys().isdisjoint(("const", "default"))
+    ]
+    return {
+        name: value
+        for name, value in properties.items()
+        if value is not False and (name in required or name in fixed)
+    }
 
 
 def least_items(schema: dict[str, Any], depth: int) -> int:
-    return limited("minItems", schema.get("minItems", min(schema.get("maxItems", 1), 1) if depth <= OPTIONAL_DEPTH else 0))
+    return limited(
+        "minItems",
+        schema.get("minItems", min(schema.get("maxItems", 1), 1) if depth <= OPTIONAL_DEPTH else 0),
+    )
 
 
 def limited(keyword: str, value: Any) -> int:
@@ -150,11 +199,21 @@ def short(schema: Any, strict: bool = False, longest: int = LONGEST_TEXT) -> dic
             return {"enum": members(part)}
         kind = kind_of(part)
         if kind == "object":
-            properties = {name: shorter(value, depth + 1) for name, value in wanted(part, depth).items()}
-            return {"type": "object", "properties": properties, "required": list(properties), "additionalProperties": False}
+            properties = {
+                name: shorter(value, depth + 1) for name, value in wanted(part, depth).items()
+            }
+            return {
+                "type": "object",
+                "properties": properties,
+                "required": list(properties),
+                "additionalProperties": False,
+            }
         if kind == "array":
             least = least_items(part, depth)
-            most = min(part.get("maxItems", MOST_ITEMS), max(least, MOST_ITEMS if depth <= OPTIONAL_DEPTH else 0))
+            most = min(
+                part.get("maxItems", MOST_ITEMS),
+                max(least, MOST_ITEMS if depth <= OPTIONAL_DEPTH else 0),
+            )
             items = {"items": shorter(part.get("items", {}), depth + 1)} if most else {}
             return {"type": "array", **items, "minItems": min(least, most), "maxItems": most}
         if kind in ("integer", "number"):
@@ -162,14 +221,26 @@ def short(schema: Any, strict: bool = False, longest: int = LONGEST_TEXT) -> dic
             if isinstance(number, float) or "multipleOf" in part:
                 return {"const": number}
             low, high = bounds(part)
-            return {"type": "integer", "minimum": low, "maximum": min(high, max(low, 0) + LARGEST_NUMBER)}
+            return {
+                "type": "integer",
+                "minimum": low,
+                "maximum": min(high, max(low, 0) + LARGEST_NUMBER),
+            }
         if kind == "string":
             text = special(part, random.Random(0), strict)
             if text is not None:
                 named = "pattern" if "pattern" in part else "format"
-                return {"type": "string", named: part[named], **({"maxLength": max(len(text), longest)} if named == "pattern" else {})}
+                return {
+                    "type": "string",
+                    named: part[named],
+                    **({"maxLength": max(len(text), longest)} if named == "pattern" else {}),
+                }
             least = limited("minLength", part.get("minLength", 1))
-            return {"type": "string", "minLength": least, "maxLength": min(part.get("maxLength", longest), max(least, longest))}
+            return {
+                "type": "string",
+                "minLength": least,
+                "maxLength": min(part.get("maxLength", longest), max(least, longest)),
+            }
         return {"type": known(kind)}
 
     return shorter(schema, 0)
@@ -190,7 +261,9 @@ def sample(schema: Any, rng: random.Random, strict: bool = False) -> Any:
         if kind == "object":
             return {name: filled(value, depth + 1) for name, value in wanted(part, depth).items()}
         if kind == "array":
-            return [filled(part.get("items", {}), depth + 1) for _ in range(least_items(part, depth))]
+            return [
+                filled(part.get("items", {}), depth + 1) for _ in range(least_items(part, depth))
+            ]
         if kind in ("integer", "number"):
             return fitting(part, kind, rng)
         if kind == "boolean":
@@ -201,7 +274,9 @@ def sample(schema: Any, rng: random.Random, strict: bool = False) -> Any:
         text = special(part, rng, strict)
         if text is None:
             word, least = rng.choice(WORDS), limited("minLength", part.get("minLength", 1))
-            text = (word * (least // len(word) + 1))[: min(part.get("maxLength", LONGEST_TEXT), max(len(word), least))]
+            text = (word * (least // len(word) + 1))[
+                : min(part.get("maxLength", LONGEST_TEXT), max(len(word), least))
+            ]
         return text
 
     return filled(schema, 0)
@@ -238,7 +313,11 @@ def fitting(schema: dict[str, Any], kind: str, rng: random.Random) -> int | floa
             return int(number) if number == int(number) else number
     elif low <= high:
         return rng.randint(low, high)
-    edges = [schema[name] for name in ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum") if name in schema]
+    edges = [
+        schema[name]
+        for name in ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
+        if name in schema
+    ]
     if kind == "number" and step is None and len(edges) == 2 and edges[0] < edges[1]:
         return (edges[0] + edges[1]) / 2
     raise Unsupported("minimum: no number fits")

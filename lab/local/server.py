@@ -20,12 +20,12 @@ from starlette.routing import Route
 
 import lab
 from lab import clock
-from lab.local import cards, wire
-from lab.local.arriving import decoded, read
+from lab.local import messages_api, model_cards
 from lab.local.batches import Batches
 from lab.local.engine import Begun, Closed, Cut, Ended, Engine, Grew, Job, Opened, Started
+from lab.local.incoming_body import decoded, read
+from lab.local.messages_api import ApiError
 from lab.local.simulated import Play, Simulated
-from lab.local.wire import ApiError
 
 KEPT_TRUTHS = 2000
 TOOLS_HEADER = "x-lab-tools"
@@ -62,13 +62,19 @@ class Server:
                 Route("/v1/messages/batches/{id}/results", self.batch_results, methods=["GET"]),
             ]
         else:
-            routes.append(Route("/v1/messages/batches{rest:path}", no_batches, methods=["GET", "POST", "DELETE"]))
+            routes.append(
+                Route(
+                    "/v1/messages/batches{rest:path}", no_batches, methods=["GET", "POST", "DELETE"]
+                )
+            )
         if isinstance(engine, Simulated):
             routes += [
                 Route("/plays", self.plays, methods=["POST", "DELETE"]),
                 Route("/knobs", self.knobs, methods=["GET", "PUT", "DELETE"]),
             ]
-        self.starlette = Starlette(routes=routes, exception_handlers={404: no_route, 405: no_route, ApiError: refused})
+        self.starlette = Starlette(
+            routes=routes, exception_handlers={404: no_route, 405: no_route, ApiError: refused}
+        )
 
     async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
         """ASGI: the message route is handled here without a framework between, the rest by Starlette."""
@@ -77,9 +83,17 @@ class Server:
         if scope["method"] == "OPTIONS":
             return await send_empty(send, 204, {"allow": "GET, HEAD, POST, PUT, DELETE, OPTIONS"})
         if scope["path"] in ("/health", "/"):
-            return await respond(send, 200, {"status": "ok", "kind": self.engine.kind, "version": lab.__version__}, wire.new_id("req"))
-        request_id = wire.new_id("req")
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+            return await respond(
+                send,
+                200,
+                {"status": "ok", "kind": self.engine.kind, "version": lab.__version__},
+                messages_api.new_id("req"),
+            )
+        request_id = messages_api.new_id("req")
+        headers = {
+            name.decode("latin-1").lower(): value.decode("latin-1")
+            for name, value in scope["headers"]
+        }
         self.active += 1
         try:
             raw = await read(receive)
@@ -90,7 +104,9 @@ class Server:
                 every_tool = headers.get(TOOLS_HEADER) == "all"
                 await self.messages(raw, request_id, received_ns, receive, send, every_tool)
             else:
-                await self.starlette({**scope, "request_id": request_id}, replay(raw), with_header(send, request_id))
+                await self.starlette(
+                    {**scope, "request_id": request_id}, replay(raw), with_header(send, request_id)
+                )
         except ApiError as error:
             await respond(send, error.status, error.body(request_id), request_id, error.headers)
         finally:
@@ -99,7 +115,10 @@ class Server:
 
     def admit(self, headers: dict[str, str], path: str) -> None:
         """Key, version and lease, in this order."""
-        given = headers.get("x-api-key") or headers.get("authorization", "").removeprefix("Bearer ").strip()
+        given = (
+            headers.get("x-api-key")
+            or headers.get("authorization", "").removeprefix("Bearer ").strip()
+        )
         if not given:
             raise ApiError(401, "x-api-key header is required")
         if not secrets.compare_digest(given.encode(), self.key.encode()):
@@ -109,35 +128,48 @@ class Server:
                 raise ApiError(400, "anthropic-version: header is required")
             lease = self.held()
             if lease and headers.get("x-lab-lease") != lease["lease"]:
-                raise ApiError(529, f"Overloaded: a measurement ({lease['holder']}) has this server for itself until it ends.")
+                raise ApiError(
+                    529,
+                    f"Overloaded: a measurement ({lease['holder']}) has this server for itself until it ends.",
+                )
 
     def held(self) -> dict[str, Any] | None:
         """The lease in force; it ends by its time, or with its holder's process."""
-        if self.lease and (self.lease["until_ns"] <= clock.now_ns() or not alive(self.lease["pid"])):
+        if self.lease and (
+            self.lease["until_ns"] <= clock.now_ns() or not alive(self.lease["pid"])
+        ):
             self.lease = None
         return self.lease
 
     def idle_s(self) -> float:
         """Seconds since the last request or lease; 0 while one is under way."""
-        return 0.0 if self.active or self.held() or self.batches.busy else (clock.now_ns() - self.used_ns) / 1e9
+        return (
+            0.0
+            if self.active or self.held() or self.batches.busy
+            else (clock.now_ns() - self.used_ns) / 1e9
+        )
 
     async def job(
         self, raw: bytes, received_ns: int, message_id: str, every_tool: bool = False
     ) -> tuple[Job, dict[str, Any], dict[str, Any]]:
         """A request that can be answered, the message that it begins with, and what else is told of it."""
-        body = wire.parse(wire.Body, raw)
+        body = messages_api.parse(messages_api.Body, raw)
         asked, served = body.model, self.served(body.model)
         body = body.model_copy(update={"model": served})
-        cards.refuse(body, self.engine.abilities)
+        model_cards.refuse(body, self.engine.abilities)
         self.engine.check(body)
         counted = await self.engine.count(body)
         if counted.total > (most := self.engine.abilities.input_tokens):
             raise ApiError(400, f"prompt is too long: {counted.total} tokens > {most} maximum")
         plan = self.engine.ledger.plan(body, counted.ends, received_ns)
-        usage = wire.usage_of(counted.total, plan.read_tokens, plan.created("5m"), plan.created("1h"))
+        usage = messages_api.usage_of(
+            counted.total, plan.read_tokens, plan.created("5m"), plan.created("1h")
+        )
         if body.speed:
             usage["speed"] = body.speed
-        start = wire.message(message_id, served, usage, self.diagnose(body, counted.ends, message_id))
+        start = messages_api.message(
+            message_id, served, usage, self.diagnose(body, counted.ends, message_id)
+        )
         if body.context_management:
             start["context_management"] = {"applied_edits": []}
         told = {"asked_model": asked} if asked != served else {}
@@ -145,10 +177,24 @@ class Server:
             told["effort"] = body.effort
         return Job(body, counted, plan, received_ns, raw, every_tool), start, told
 
-    async def messages(self, raw: bytes, request_id: str, received_ns: int, receive: Callable, send: Callable, every_tool: bool) -> None:
-        message_id = wire.new_id("msg")
+    async def messages(
+        self,
+        raw: bytes,
+        request_id: str,
+        received_ns: int,
+        receive: Callable,
+        send: Callable,
+        every_tool: bool,
+    ) -> None:
+        message_id = messages_api.new_id("msg")
         job, start, told = await self.job(raw, received_ns, message_id, every_tool)
-        truth = {"request_id": request_id, "message_id": message_id, "received_ns": received_ns, "headers_ns": None, "events": []}
+        truth = {
+            "request_id": request_id,
+            "message_id": message_id,
+            "received_ns": received_ns,
+            "headers_ns": None,
+            "events": [],
+        }
         self.truths[request_id] = truth
         while len(self.truths) > KEPT_TRUTHS:
             self.truths.popitem(last=False)
@@ -174,7 +220,9 @@ class Server:
         async def send(event: dict[str, Any]) -> None:
             sent.append(event)
 
-        job, start, told = await self.job(wire.canonical(params).encode(), clock.now_ns(), wire.new_id("msg"))
+        job, start, told = await self.job(
+            messages_api.canonical(params).encode(), clock.now_ns(), messages_api.new_id("msg")
+        )
         start["usage"]["service_tier"] = "batch"
         try:
             await self.produce(job, Whole(send, "", {"events": []}, start, told))
@@ -210,21 +258,29 @@ class Server:
         """The model that answers to a name."""
         if model in self.engine.names():
             return model
-        if self.alias and isinstance(model, str) and model.startswith(cards.ALIASED):
+        if self.alias and isinstance(model, str) and model.startswith(model_cards.ALIASED):
             return self.engine.tiers["small" if "haiku" in model else "large"]
         raise ApiError(404, f"model: {model}")
 
-    def diagnose(self, body: wire.Body, ends: list[int], message_id: str) -> dict[str, Any] | None:
+    def diagnose(
+        self, body: messages_api.Body, ends: list[int], message_id: str
+    ) -> dict[str, Any] | None:
         """Where this prompt left the one of `diagnostics.previous_message_id`: the API's cache_miss_reason."""
         blocks = body.blocks()
         parts = [
             body.model,
             *(
-                hashlib.sha256(wire.canonical([b.value for b in blocks if b.section == s]).encode()).hexdigest()
+                hashlib.sha256(
+                    messages_api.canonical([b.value for b in blocks if b.section == s]).encode()
+                ).hexdigest()
                 for s in ("tools", "system")
             ),
         ]
-        turns = [hashlib.sha256(wire.canonical([b.turn, b.role, b.value]).encode()).hexdigest() for b in blocks if b.section == "messages"]
+        turns = [
+            hashlib.sha256(messages_api.canonical([b.turn, b.role, b.value]).encode()).hexdigest()
+            for b in blocks
+            if b.section == "messages"
+        ]
         self.fingerprints[message_id] = [*parts, *turns]
         while len(self.fingerprints) > KEPT_TRUTHS:
             self.fingerprints.popitem(last=False)
@@ -233,27 +289,44 @@ class Server:
         before = self.fingerprints.get(body.diagnostics.previous_message_id)
         if before is None:
             return {"cache_miss_reason": {"type": "previous_message_not_found"}}
-        for reason, old, new in zip(("model_changed", "tools_changed", "system_changed"), before, parts, strict=False):
+        for reason, old, new in zip(
+            ("model_changed", "tools_changed", "system_changed"), before, parts, strict=False
+        ):
             if old != new:
-                return {"cache_miss_reason": {"type": reason, "cache_missed_input_tokens": ends[-1]}}
+                return {
+                    "cache_miss_reason": {"type": reason, "cache_missed_input_tokens": ends[-1]}
+                }
         if before[3:] != turns[: len(before) - 3]:
-            return {"cache_miss_reason": {"type": "messages_changed", "cache_missed_input_tokens": ends[-1]}}
+            return {
+                "cache_miss_reason": {
+                    "type": "messages_changed",
+                    "cache_missed_input_tokens": ends[-1],
+                }
+            }
         return None
 
     async def count_tokens(self, request: Request) -> Response:
-        prompt = wire.parse(wire.Prompt, await request.body())
+        prompt = messages_api.parse(messages_api.Prompt, await request.body())
         prompt = prompt.model_copy(update={"model": self.served(prompt.model)})
-        cards.refuse(prompt, self.engine.abilities)
+        model_cards.refuse(prompt, self.engine.abilities)
         self.engine.check(prompt)
         total = (await self.engine.count(prompt)).total
-        kept = {"context_management": {"original_input_tokens": total}} if prompt.context_management else {}
+        kept = (
+            {"context_management": {"original_input_tokens": total}}
+            if prompt.context_management
+            else {}
+        )
         return JSONResponse({"input_tokens": total, **kept})
 
     def card(self, name: str) -> dict[str, Any]:
-        return cards.card(self.served(name), self.engine.abilities, name)
+        return model_cards.card(self.served(name), self.engine.abilities, name)
 
     async def models(self, request: Request) -> Response:
-        return JSONResponse(cards.page([self.card(name) for name in self.engine.names()], request.query_params))
+        return JSONResponse(
+            model_cards.page(
+                [self.card(name) for name in self.engine.names()], request.query_params
+            )
+        )
 
     async def model(self, request: Request) -> Response:
         return JSONResponse(self.card(request.path_params["name"]))
@@ -263,18 +336,24 @@ class Server:
         if request.method == "POST":
             return JSONResponse(self.batches.create(await fields(request)).card(base))
         newest_first = [batch.card(base) for batch in reversed(self.batches.by_id.values())]
-        return JSONResponse(cards.page(newest_first, request.query_params))
+        return JSONResponse(model_cards.page(newest_first, request.query_params))
 
     async def batch(self, request: Request) -> Response:
         if request.method == "DELETE":
             return JSONResponse(self.batches.delete(request.path_params["id"]))
-        return JSONResponse(self.batches.find(request.path_params["id"]).card(str(request.base_url).rstrip("/")))
+        return JSONResponse(
+            self.batches.find(request.path_params["id"]).card(str(request.base_url).rstrip("/"))
+        )
 
     async def batch_cancel(self, request: Request) -> Response:
-        return JSONResponse(self.batches.cancel(request.path_params["id"]).card(str(request.base_url).rstrip("/")))
+        return JSONResponse(
+            self.batches.cancel(request.path_params["id"]).card(str(request.base_url).rstrip("/"))
+        )
 
     async def batch_results(self, request: Request) -> Response:
-        return Response(self.batches.results(request.path_params["id"]), media_type="application/x-jsonl")
+        return Response(
+            self.batches.results(request.path_params["id"]), media_type="application/x-jsonl"
+        )
 
     async def warm(self, request: Request) -> Response:
         """Load a model now, so that its loading never falls into a measured trial."""
@@ -300,21 +379,33 @@ class Server:
         try:
             pid, seconds = int(terms["pid"]), float(terms.get("seconds", 60))
         except (KeyError, TypeError, ValueError):
-            raise ApiError(400, "pid, seconds: a lease needs the holder's process id and a number of seconds") from None
+            raise ApiError(
+                400, "pid, seconds: a lease needs the holder's process id and a number of seconds"
+            ) from None
         lease = token or secrets.token_hex(16)
         until_ns = clock.now_ns() + round(seconds * 1e9)
-        self.lease = {"lease": lease, "holder": str(terms.get("holder", "?")), "pid": pid, "seconds": seconds, "until_ns": until_ns}
+        self.lease = {
+            "lease": lease,
+            "holder": str(terms.get("holder", "?")),
+            "pid": pid,
+            "seconds": seconds,
+            "until_ns": until_ns,
+        }
         return JSONResponse({"lease": lease})
 
     async def truth(self, request: Request) -> Response:
         wanted = request.query_params.get("request_id")
-        return JSONResponse([truth for name, truth in self.truths.items() if wanted in (None, name)])
+        return JSONResponse(
+            [truth for name, truth in self.truths.items() if wanted in (None, name)]
+        )
 
     async def plays(self, request: Request) -> Response:
         if request.method == "DELETE":
             self.engine.plays.clear()
         else:
-            self.engine.plays.extend(checked(list[Play], (await fields(request)).get("plays"), "plays"))
+            self.engine.plays.extend(
+                checked(list[Play], (await fields(request)).get("plays"), "plays")
+            )
         return JSONResponse({"plays": len(self.engine.plays)})
 
     async def knobs(self, request: Request) -> Response:
@@ -328,15 +419,32 @@ class Server:
                 self.engine.turn(await fields(request))
             except ValidationError as error:
                 first = error.errors(include_url=False)[0]
-                raise ApiError(400, f"knobs.{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-        return JSONResponse({"models": {name: self.engine.knobs(name).model_dump() for name in self.engine.names()}})
+                raise ApiError(
+                    400, f"knobs.{'.'.join(map(str, first['loc']))}: {first['msg']}"
+                ) from None
+        return JSONResponse(
+            {"models": {name: self.engine.knobs(name).model_dump() for name in self.engine.names()}}
+        )
 
 
 class Whole:
     """A reply that is sent when it is complete."""
 
-    def __init__(self, send: Callable, request_id: str, truth: dict[str, Any], message: dict[str, Any], told: dict[str, Any]):
-        self.send, self.request_id, self.truth, self.message, self.told = send, request_id, truth, message, told
+    def __init__(
+        self,
+        send: Callable,
+        request_id: str,
+        truth: dict[str, Any],
+        message: dict[str, Any],
+        told: dict[str, Any],
+    ):
+        self.send, self.request_id, self.truth, self.message, self.told = (
+            send,
+            request_id,
+            truth,
+            message,
+            told,
+        )
         self.json = ""
 
     async def take(self, piece: Any) -> None:
@@ -359,7 +467,11 @@ class Whole:
                 **overrides(self.message),
             }
             self.message["usage"].update(usage)
-            self.message.update(stop_reason=piece.stop_reason, stop_sequence=piece.stop_sequence, lab={**piece.lab, **self.told})
+            self.message.update(
+                stop_reason=piece.stop_reason,
+                stop_sequence=piece.stop_sequence,
+                lab={**piece.lab, **self.told},
+            )
             self.truth["headers_ns"] = clock.now_ns()
             await respond(self.send, 200, self.message, self.request_id, served_by(self))
             self.truth["events"].append({"kind": "message", "at_ns": clock.now_ns()})
@@ -369,7 +481,11 @@ class Whole:
 
     async def cut(self) -> None:
         """Promise more bytes than are sent: the server closes the connection under the client."""
-        headers = [(b"content-type", b"application/json"), (b"content-length", b"1000"), (b"request-id", self.request_id.encode())]
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"1000"),
+            (b"request-id", self.request_id.encode()),
+        ]
         await self.send({"type": "http.response.start", "status": 200, "headers": headers})
         await self.send({"type": "http.response.body", "body": b'{"id":', "more_body": True})
 
@@ -377,13 +493,28 @@ class Whole:
 class Streamed:
     """A reply whose every piece is written as it comes, and stamped as it is written."""
 
-    def __init__(self, send: Callable, request_id: str, truth: dict[str, Any], message: dict[str, Any], told: dict[str, Any]):
-        self.send, self.request_id, self.truth, self.message, self.told = send, request_id, truth, message, told
+    def __init__(
+        self,
+        send: Callable,
+        request_id: str,
+        truth: dict[str, Any],
+        message: dict[str, Any],
+        told: dict[str, Any],
+    ):
+        self.send, self.request_id, self.truth, self.message, self.told = (
+            send,
+            request_id,
+            truth,
+            message,
+            told,
+        )
         self.index, self.pinged, self.begun = -1, False, False
 
     async def write(self, kind: str, **data: Any) -> None:
-        payload = wire.event(kind, **data)
-        self.truth["events"].append({"kind": data.get("delta", {}).get("type") or kind, "at_ns": clock.now_ns()})
+        payload = messages_api.event(kind, **data)
+        self.truth["events"].append(
+            {"kind": data.get("delta", {}).get("type") or kind, "at_ns": clock.now_ns()}
+        )
         await self.send({"type": "http.response.body", "body": payload, "more_body": True})
 
     async def take(self, piece: Any) -> None:
@@ -400,7 +531,10 @@ class Streamed:
             self.truth["headers_ns"] = clock.now_ns()
             await self.send({"type": "http.response.start", "status": 200, "headers": headers})
         elif isinstance(piece, Started):
-            usage = {**self.message["usage"], "output_tokens": self.message["usage"]["output_tokens"] or 1}
+            usage = {
+                **self.message["usage"],
+                "output_tokens": self.message["usage"]["output_tokens"] or 1,
+            }
             await self.write("message_start", message={**self.message, "usage": usage})
         elif isinstance(piece, Opened):
             self.index += 1
@@ -418,9 +552,19 @@ class Streamed:
                 output_tokens_details={"thinking_tokens": piece.thinking_tokens},
                 **overrides(self.message),
             )
-            delta = {"stop_reason": piece.stop_reason, "stop_sequence": piece.stop_sequence, "stop_details": None}
-            kept = {"context_management": self.message["context_management"]} if "context_management" in self.message else {}
-            await self.write("message_delta", delta=delta, usage=usage, **kept, lab={**piece.lab, **self.told})
+            delta = {
+                "stop_reason": piece.stop_reason,
+                "stop_sequence": piece.stop_sequence,
+                "stop_details": None,
+            }
+            kept = (
+                {"context_management": self.message["context_management"]}
+                if "context_management" in self.message
+                else {}
+            )
+            await self.write(
+                "message_delta", delta=delta, usage=usage, **kept, lab={**piece.lab, **self.told}
+            )
             if piece.message_stop:
                 await self.write("message_stop")
             await self.send({"type": "http.response.body", "body": b"", "more_body": False})
@@ -475,21 +619,40 @@ def with_header(send: Callable, request_id: str) -> Callable[[dict], Awaitable[N
     return stamped
 
 
-async def respond(send: Callable, status: int, value: Any, request_id: str, headers: dict[str, str] | None = None) -> None:
+async def respond(
+    send: Callable, status: int, value: Any, request_id: str, headers: dict[str, str] | None = None
+) -> None:
     payload = json.dumps(value, ensure_ascii=False).encode()
-    pairs = {"content-type": "application/json", "content-length": str(len(payload)), "request-id": request_id, **(headers or {})}
-    await send({"type": "http.response.start", "status": status, "headers": [(k.encode(), v.encode()) for k, v in pairs.items()]})
+    pairs = {
+        "content-type": "application/json",
+        "content-length": str(len(payload)),
+        "request-id": request_id,
+        **(headers or {}),
+    }
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [(k.encode(), v.encode()) for k, v in pairs.items()],
+        }
+    )
     await send({"type": "http.response.body", "body": payload})
 
 
 async def send_empty(send: Callable, status: int, headers: dict[str, str]) -> None:
-    await send({"type": "http.response.start", "status": status, "headers": [(k.encode(), v.encode()) for k, v in headers.items()]})
+    await send(
+        {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [(k.encode(), v.encode()) for k, v in headers.items()],
+        }
+    )
     await send({"type": "http.response.body", "body": b""})
 
 
 async def fields(request: Request) -> dict[str, Any]:
     raw = await request.body()
-    return wire.loaded(raw) if raw else {}
+    return messages_api.loaded(raw) if raw else {}
 
 
 def checked(kind: Any, value: Any, name: str) -> Any:
@@ -497,7 +660,9 @@ def checked(kind: Any, value: Any, name: str) -> Any:
         return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise ApiError(400, f"{'.'.join([name, *map(str, first['loc'])])}: {first['msg']}") from None
+        raise ApiError(
+            400, f"{'.'.join([name, *map(str, first['loc'])])}: {first['msg']}"
+        ) from None
 
 
 def alive(pid: int) -> bool:
@@ -511,13 +676,20 @@ def alive(pid: int) -> bool:
 
 
 async def no_batches(request: Request) -> Response:
-    raise ApiError(404, "The embedded model takes no batches; the simulated server does: python main.py serve --simulated")
+    raise ApiError(
+        404,
+        "The embedded model takes no batches; the simulated server does: python main.py serve --simulated",
+    )
 
 
 async def no_route(request: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", 404)
     return await refused(
-        request, ApiError(status, f"{request.method} {request.url.path}: {'Method Not Allowed' if status == 405 else 'Not Found'}")
+        request,
+        ApiError(
+            status,
+            f"{request.method} {request.url.path}: {'Method Not Allowed' if status == 405 else 'Not Found'}",
+        ),
     )
 
 

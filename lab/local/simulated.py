@@ -17,13 +17,58 @@ from pydantic import Field, ValidationError
 
 from lab import clock
 from lab.local import schema
-from lab.local.engine import Abilities, Begun, Closed, Counted, Cut, Ended, Grew, Job, Opened, Piece, Started
+from lab.local.engine import (
+    Abilities,
+    Begun,
+    Closed,
+    Counted,
+    Cut,
+    Ended,
+    Grew,
+    Job,
+    Opened,
+    Piece,
+    Started,
+)
 from lab.local.ledger import Ledger
-from lab.local.wire import ApiError, Body, Prompt, Strict, canonical, new_id
+from lab.local.messages_api import ApiError, Body, Prompt, Strict, canonical, new_id
 
 WORDS = (
-    *("the", "a", "small", "quiet", "answer", "begins", "with", "one", "clear", "reason", "and", "then", "adds", "two", "more", "that"),
-    *("follow", "from", "it", "while", "each", "step", "stays", "short", "enough", "to", "check", "by", "hand", "before", "another"),
+    *(
+        "the",
+        "a",
+        "small",
+        "quiet",
+        "answer",
+        "begins",
+        "with",
+        "one",
+        "clear",
+        "reason",
+        "and",
+        "then",
+        "adds",
+        "two",
+        "more",
+        "that",
+    ),
+    *(
+        "follow",
+        "from",
+        "it",
+        "while",
+        "each",
+        "step",
+        "stays",
+        "short",
+        "enough",
+        "to",
+        "check",
+        "by",
+        "hand",
+        "before",
+        "another",
+    ),
     *("is", "taken", "so", "nothing", "important", "left", "behind"),
 )
 FOREVER_MS = 3_600_000.0
@@ -71,11 +116,17 @@ class SimKnobs(Strict):
     network_ms: float = Field(1.0, ge=0)
     queue_ms: float = Field(2.0, ge=0)
     prefill_ms_per_token: float = Field(0.2, ge=0)
-    read_ms_per_token: float = Field(0.01, ge=0, description="the same for a token read from the cache")
+    read_ms_per_token: float = Field(
+        0.01, ge=0, description="the same for a token read from the cache"
+    )
     gap_ms: float = Field(4.0, ge=0)
     jitter: float = Field(0.15, ge=0, le=2)
-    tail: float = Field(0.02, ge=0, le=1, description="share of gaps that are drawn from the heavy tail")
-    tail_factor: float = Field(5.0, ge=1, description="a tail gap is this many gaps long, times a Pareto draw")
+    tail: float = Field(
+        0.02, ge=0, le=1, description="share of gaps that are drawn from the heavy tail"
+    )
+    tail_factor: float = Field(
+        5.0, ge=1, description="a tail gap is this many gaps long, times a Pareto draw"
+    )
     answer_tokens: int = Field(60, ge=1)
     thinking_tokens: int = Field(30, ge=0, description="spent where a request turns thinking on")
     text: Literal["generated", "echo"] = "generated"
@@ -119,7 +170,9 @@ class Simulated:
 
     def knobs(self, model: str) -> SimKnobs:
         """What holds for a model: its own knobs, else the overall ones, else its defaults."""
-        return SimKnobs.model_validate({**DEFAULTS.get(model, {}), **self.overall, **self.by_model.get(model, {})})
+        return SimKnobs.model_validate(
+            {**DEFAULTS.get(model, {}), **self.overall, **self.by_model.get(model, {})}
+        )
 
     def turn(self, knobs: dict[str, Any]) -> None:
         """Set knobs; `models` holds those of single models. Raises pydantic's ValidationError and changes nothing where one is wrong."""
@@ -127,7 +180,10 @@ class Simulated:
         models = knobs.pop("models", {})
         before = self.overall, self.by_model
         self.overall = {**self.overall, **knobs}
-        self.by_model = {name: {**self.by_model.get(name, {}), **models.get(name, {})} for name in {*self.by_model, *models}}
+        self.by_model = {
+            name: {**self.by_model.get(name, {}), **models.get(name, {})}
+            for name in {*self.by_model, *models}
+        }
         try:
             for name in {*self.names(), *self.by_model}:
                 self.knobs(name)
@@ -147,7 +203,9 @@ class Simulated:
         for block in prompt.blocks():
             value = block.value
             if block.value.get("type") == "tool_result":
-                text = "".join(part.get("text") or canonical(part) for part in value.get("content", []))
+                text = "".join(
+                    part.get("text") or canonical(part) for part in value.get("content", [])
+                )
             else:
                 text = value.get("text") or value.get("thinking") or canonical(value)
             total += -(-len(text) // 4)
@@ -186,7 +244,10 @@ class Simulated:
             last = play.thinking[-1]
         if times:
             steps.append((times[0], Opened({"type": "text", "text": ""})))
-            steps += [(at, Grew({"type": "text_delta", "text": text})) for at, text in zip(times, texts, strict=False)]
+            steps += [
+                (at, Grew({"type": "text_delta", "text": text}))
+                for at, text in zip(times, texts, strict=False)
+            ]
             last = times[-1]
             steps.append((last, Closed()))
         for tool in play.tools:
@@ -195,7 +256,12 @@ class Simulated:
         done = max(last, play.done or 0)
         output = len(times) + len(play.thinking) + len(play.tools)
         stop = play.stop_reason or ("tool_use" if play.tools else "end_turn")
-        lab = {"queue_ms": 0.0, "prefill_ms": play.headers, "decode_ms": done - play.headers, "cached_tokens": job.plan.read_tokens}
+        lab = {
+            "queue_ms": 0.0,
+            "prefill_ms": play.headers,
+            "decode_ms": done - play.headers,
+            "cached_tokens": job.plan.read_tokens,
+        }
         steps.append((done, Ended(stop, output, lab, thinking_tokens=len(play.thinking))))
         return timed(job, broken(steps, play.fault))
 
@@ -212,7 +278,11 @@ class Simulated:
         effort, fast = EFFORT[body.effort or "high"], FAST if body.speed == "fast" else 1.0
 
         def gap() -> float:
-            long = knobs.tail_factor * min(rng.paretovariate(2.5), 20) if rng.random() < knobs.tail else 1.0
+            long = (
+                knobs.tail_factor * min(rng.paretovariate(2.5), 20)
+                if rng.random() < knobs.tail
+                else 1.0
+            )
             return spread(knobs.gap_ms) * long / fast
 
         if knobs.fault and knobs.fault.kind == "http" and rng.random() < knobs.fault_rate:
@@ -223,10 +293,15 @@ class Simulated:
             + job.plan.read_tokens * knobs.read_ms_per_token
         )
         at = queue + prefill
-        steps: list[tuple[float, Piece | Exception | None]] = [(at, Begun([(None, 1)] * 4)), (at, Started())]
+        steps: list[tuple[float, Piece | Exception | None]] = [
+            (at, Begun([(None, 1)] * 4)),
+            (at, Started()),
+        ]
         left, thought, stop, stop_sequence = body.max_tokens, 0, "end_turn", None
         if body.thinking and body.thinking.on and left:
-            thought = min(round(knobs.thinking_tokens * effort), body.thinking.budget_tokens or left, left)
+            thought = min(
+                round(knobs.thinking_tokens * effort), body.thinking.budget_tokens or left, left
+            )
             left -= thought
             instants = [at := at + gap() for _ in range(thought)]
             steps += thinking(instants, body) if instants else []
@@ -234,27 +309,49 @@ class Simulated:
         if due:
             stop = "tool_use"
             for tool in due:
-                pieces = quarters(canonical(schema.sample(tool.input_schema, words, bool(tool.strict))))
-                pieces, stop, left = pieces[:left], stop if len(pieces) <= left else "max_tokens", max(left - len(pieces), 0)
-                steps += tool_use(tool.name, pieces, [at := at + gap() for _ in pieces]) if pieces else []
+                pieces = quarters(
+                    canonical(schema.sample(tool.input_schema, words, bool(tool.strict)))
+                )
+                pieces, stop, left = (
+                    pieces[:left],
+                    stop if len(pieces) <= left else "max_tokens",
+                    max(left - len(pieces), 0),
+                )
+                steps += (
+                    tool_use(tool.name, pieces, [at := at + gap() for _ in pieces])
+                    if pieces
+                    else []
+                )
         elif left:
-            pieces, stop_sequence = self.text(body, knobs, words, max(round(knobs.answer_tokens * effort), 1))
+            pieces, stop_sequence = self.text(
+                body, knobs, words, max(round(knobs.answer_tokens * effort), 1)
+            )
             stop = "stop_sequence" if stop_sequence is not None else "end_turn"
             if len(pieces) > left:
                 pieces, stop, stop_sequence = pieces[:left], "max_tokens", None
             left -= len(pieces)
             instants = [at := at + gap() for _ in pieces]
             steps.append((instants[0] if instants else at, Opened({"type": "text", "text": ""})))
-            steps += [(instant, Grew({"type": "text_delta", "text": text})) for instant, text in zip(instants, pieces, strict=True)]
+            steps += [
+                (instant, Grew({"type": "text_delta", "text": text}))
+                for instant, text in zip(instants, pieces, strict=True)
+            ]
             steps.append((at, Closed()))
         else:
             stop = "max_tokens"
-        lab = {"queue_ms": queue, "prefill_ms": prefill, "decode_ms": at - queue - prefill, "cached_tokens": job.plan.read_tokens}
+        lab = {
+            "queue_ms": queue,
+            "prefill_ms": prefill,
+            "decode_ms": at - queue - prefill,
+            "cached_tokens": job.plan.read_tokens,
+        }
         steps.append((at, Ended(stop, body.max_tokens - left, lab, stop_sequence, thought)))
         meets = knobs.fault is not None and rng.random() < knobs.fault_rate
         return timed(job, broken(steps, knobs.fault if meets else None))
 
-    def text(self, body: Body, knobs: SimKnobs, words: random.Random, tokens: int) -> tuple[list[str], str | None]:
+    def text(
+        self, body: Body, knobs: SimKnobs, words: random.Random, tokens: int
+    ) -> tuple[list[str], str | None]:
         """The reply's pieces, and the stop sequence that ended it."""
         if body.json_schema is not None:
             pieces = quarters(canonical(schema.sample(body.json_schema, words, strict=True)))
@@ -289,14 +386,23 @@ def quarters(text: str) -> list[str]:
 def thinking(instants: list[float], body: Body) -> list[tuple[float, Piece]]:
     """A thinking block; with `display` omitted (the API's default) only its signature is seen, at its end."""
     shown = body.thinking is None or body.thinking.display == "summarized"
-    steps: list[tuple[float, Piece]] = [(instants[0], Opened({"type": "thinking", "thinking": "", "signature": ""}))]
+    steps: list[tuple[float, Piece]] = [
+        (instants[0], Opened({"type": "thinking", "thinking": "", "signature": ""}))
+    ]
     steps += [(at, Grew({"type": "thinking_delta", "thinking": "so "})) for at in instants if shown]
-    return [*steps, (instants[-1], Grew({"type": "signature_delta", "signature": "c2ltdWxhdGVk"})), (instants[-1], Closed())]
+    return [
+        *steps,
+        (instants[-1], Grew({"type": "signature_delta", "signature": "c2ltdWxhdGVk"})),
+        (instants[-1], Closed()),
+    ]
 
 
 def tool_use(name: str, pieces: list[str], instants: list[float]) -> list[tuple[float, Piece]]:
     opened = Opened({"type": "tool_use", "id": new_id("toolu"), "name": name, "input": {}})
-    grown = [(at, Grew({"type": "input_json_delta", "partial_json": piece})) for at, piece in zip(instants, pieces, strict=True)]
+    grown = [
+        (at, Grew({"type": "input_json_delta", "partial_json": piece}))
+        for at, piece in zip(instants, pieces, strict=True)
+    ]
     return [(instants[0], opened), *grown, (instants[-1], Closed())]
 
 
@@ -311,10 +417,19 @@ def broken(steps: list[tuple[float, Any]], fault: Fault | None) -> list[tuple[fl
     if fault is None or fault.kind == "http":
         return steps
     if fault.kind == "no_stop":
-        return [(at, piece._replace(message_stop=False) if isinstance(piece, Ended) else piece) for at, piece in steps]
+        return [
+            (at, piece._replace(message_stop=False) if isinstance(piece, Ended) else piece)
+            for at, piece in steps
+        ]
     grown = [i for i, (_, piece) in enumerate(steps) if isinstance(piece, Grew)]
     # With nothing to count, the break comes right after message_start.
-    cut = grown[fault.after - 1] + 1 if 0 < fault.after <= len(grown) else 2 if fault.after <= 0 else len(steps) - 1
+    cut = (
+        grown[fault.after - 1] + 1
+        if 0 < fault.after <= len(grown)
+        else 2
+        if fault.after <= 0
+        else len(steps) - 1
+    )
     at = steps[cut - 1][0]
     if fault.kind == "stall":
         return steps[:cut] + [(late + fault.ms, piece) for late, piece in steps[cut:]]

@@ -33,8 +33,14 @@ class Number(Frozen):
 
     def score(self, answer: str) -> float:
         marked = re.split(r"answer\s*(?:is|:)", answer, flags=re.IGNORECASE)
-        found = _numbers(marked[-1])[:1] if len(marked) > 1 and _numbers(marked[-1]) else _numbers(answer)[-1:]
-        return float(bool(found) and math.isclose(found[0], self.value, rel_tol=1e-9, abs_tol=self.tolerance))
+        found = (
+            _numbers(marked[-1])[:1]
+            if len(marked) > 1 and _numbers(marked[-1])
+            else _numbers(answer)[-1:]
+        )
+        return float(
+            bool(found) and math.isclose(found[0], self.value, rel_tol=1e-9, abs_tol=self.tolerance)
+        )
 
 
 class Regex(Frozen):
@@ -64,7 +70,11 @@ class JsonFields(Frozen):
 
     def score(self, answer: str) -> float:
         found = first_object(answer)
-        right = [name for name, wanted in self.fields.items() if name in found and _same(found[name], wanted)]
+        right = [
+            name
+            for name, wanted in self.fields.items()
+            if name in found and _same(found[name], wanted)
+        ]
         return len(right) / len(self.fields)
 
 
@@ -77,7 +87,11 @@ class Facts(Frozen):
     @field_validator("facts", mode="before")
     @classmethod
     def wordings(cls, facts: Any) -> Any:
-        return [[fact] if isinstance(fact, str) else fact for fact in facts] if isinstance(facts, list | tuple) else facts
+        return (
+            [[fact] if isinstance(fact, str) else fact for fact in facts]
+            if isinstance(facts, list | tuple)
+            else facts
+        )
 
     def score(self, answer: str) -> float:
         stated = [any(_states(answer, wording) for wording in fact) for fact in self.facts]
@@ -110,14 +124,21 @@ def _numbers(text: str) -> list[float]:
 
 
 def _states(answer: str, wording: str) -> bool:
-    return re.search(rf"(?<!\w){re.escape(wording.casefold())}(?!\w)", " ".join(answer.casefold().split())) is not None
+    return (
+        re.search(
+            rf"(?<!\w){re.escape(wording.casefold())}(?!\w)", " ".join(answer.casefold().split())
+        )
+        is not None
+    )
 
 
 def _same(found: Any, wanted: Any) -> bool:
     if isinstance(wanted, str):
         return isinstance(found, str) and _plain(found) == _plain(wanted)
     if isinstance(wanted, int | float) and not isinstance(wanted, bool):
-        number = isinstance(found, int | float) and not isinstance(found, bool) and abs(found) < LARGEST
+        number = (
+            isinstance(found, int | float) and not isinstance(found, bool) and abs(found) < LARGEST
+        )
         return number and math.isclose(found, wanted, rel_tol=1e-6)
     return found == wanted
 
@@ -127,7 +148,10 @@ def first_object(text: str) -> dict[str, Any]:
     for start in (match.start() for match in re.finditer(r"\{", text)):
         try:
             value, _ = decoder.raw_decode(text, start)
-        except (ValueError, RecursionError):  # also a number of more digits than Python reads, or a thousand levels
+        except (
+            ValueError,
+            RecursionError,
+        ):  # also a number of more digits than Python reads, or a thousand levels
             continue
         if isinstance(value, dict):
             return value

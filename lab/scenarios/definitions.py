@@ -65,7 +65,9 @@ class Task(Frozen):
     @classmethod
     def known_tools(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         if unknown := [name for name in names if name not in tools.names()]:
-            raise ValueError(f"unknown tool {', '.join(unknown)}; the lab has {', '.join(tools.names())}")
+            raise ValueError(
+                f"unknown tool {', '.join(unknown)}; the lab has {', '.join(tools.names())}"
+            )
         return names
 
     @field_validator("body")
@@ -84,9 +86,15 @@ class Task(Frozen):
         """The prompt; for a whole body, the text of its last user turn."""
         if self.body is None:
             return self.prompt
-        turns = [message["content"] for message in self.body["messages"] if message["role"] == "user"]
+        turns = [
+            message["content"] for message in self.body["messages"] if message["role"] == "user"
+        ]
         content = turns[-1] if turns else ""
-        return content if isinstance(content, str) else "\n".join(block["text"] for block in content if block.get("type") == "text")
+        return (
+            content
+            if isinstance(content, str)
+            else "\n".join(block["text"] for block in content if block.get("type") == "text")
+        )
 
     @property
     def last_turn(self) -> list[dict[str, Any]]:
@@ -97,7 +105,11 @@ class Task(Frozen):
     def instructed(self, instruction: str) -> Any:
         """The system prompt with an instruction after it: text, or blocks where a body has blocks."""
         own = (self.body or {}).get("system") or self.system
-        return [*own, {"type": "text", "text": instruction}] if isinstance(own, list) else f"{own}\n\n{instruction}".strip()
+        return (
+            [*own, {"type": "text", "text": instruction}]
+            if isinstance(own, list)
+            else f"{own}\n\n{instruction}".strip()
+        )
 
     def without_tools(self, most_tokens: int, /, **changes: Any) -> dict[str, Any]:
         """A body for the same question that offers no tools: what the lab's tools would have said stands in the prompt."""
@@ -105,7 +117,15 @@ class Task(Frozen):
             return self.body_for(most_tokens, **{"tools": None, "tool_choice": None, **changes})
         asked = f"{tools.records(self.tools, self.prompt)}\n\n{self.prompt}"
         system = "Answer from these records in one or two sentences."
-        return self.body_for(most_tokens, **{"tools": None, "system": system, "messages": [{"role": "user", "content": asked}], **changes})
+        return self.body_for(
+            most_tokens,
+            **{
+                "tools": None,
+                "system": system,
+                "messages": [{"role": "user", "content": asked}],
+                **changes,
+            },
+        )
 
     def body_for(self, most_tokens: int, /, **changes: Any) -> dict[str, Any]:
         """A Messages body without `model` and `stream`; `changes` replace top-level fields, and None removes one.
@@ -113,11 +133,19 @@ class Task(Frozen):
         A user's own body keeps its own max_tokens.
         """
         if self.body is not None:
-            body = {"max_tokens": most_tokens, **{key: value for key, value in self.body.items() if key not in ("model", "stream")}}
+            body = {
+                "max_tokens": most_tokens,
+                **{
+                    key: value for key, value in self.body.items() if key not in ("model", "stream")
+                },
+            }
         else:
             content: Any = self.prompt
             if self.documents:
-                content = [*({"type": "text", "text": text} for text in self.documents), {"type": "text", "text": self.prompt}]
+                content = [
+                    *({"type": "text", "text": text} for text in self.documents),
+                    {"type": "text", "text": self.prompt},
+                ]
             body = {"max_tokens": most_tokens, "messages": [{"role": "user", "content": content}]}
             if self.system:
                 body["system"] = self.system
@@ -134,38 +162,63 @@ def load(which: str | None = None, endpoint_kind: EndpointKind = "local") -> lis
         return [_fitted(task, endpoint_kind) for task in _built_in(category)]
     path = Path(category).expanduser()
     if not path.is_file():
-        raise LabError(f"No scenario {which!r}: name one of {', '.join(CATEGORIES)}, or a .jsonl file that exists.")
+        raise LabError(
+            f"No scenario {which!r}: name one of {', '.join(CATEGORIES)}, or a .jsonl file that exists."
+        )
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise LabError(f"{path.name} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from None
+        raise LabError(
+            f"{path.name} is not UTF-8 text (byte {error.start}); save it as UTF-8."
+        ) from None
     tokens = DOCUMENT_TOKENS.get(endpoint_kind, DOCUMENT_TOKENS["local"])
     return [task.model_copy(update={"document_tokens": tokens}) for task in parse_lines(text)]
 
 
 def parse_lines(text: str, system: str = "") -> list[Task]:
     """The user's tasks. JSONL: each line a task or a whole Messages body. Plain text: each line a question to the given system prompt."""
-    lines = [(number, line.strip()) for number, line in enumerate(text.lstrip("\ufeff").splitlines(), 1) if line.strip()]
+    lines = [
+        (number, line.strip())
+        for number, line in enumerate(text.lstrip("\ufeff").splitlines(), 1)
+        if line.strip()
+    ]
     if not lines:
-        raise LabError("There is no task in it: give one question a line, or one JSON object a line.")
+        raise LabError(
+            "There is no task in it: give one question a line, or one JSON object a line."
+        )
     if len(lines) > MOST_TASKS:
-        raise LabError(f"{len(lines)} tasks are more than a run can use; keep the first {MOST_TASKS}.")
+        raise LabError(
+            f"{len(lines)} tasks are more than a run can use; keep the first {MOST_TASKS}."
+        )
     as_json = lines[0][1].startswith("{")
     tasks: list[Task] = []
     wrong: list[str] = []
     for number, line in lines:
         try:
-            tasks.append(_task_of(line, number, system) if as_json else Task(task_id=f"line-{number}", prompt=line, system=system))
+            tasks.append(
+                _task_of(line, number, system)
+                if as_json
+                else Task(task_id=f"line-{number}", prompt=line, system=system)
+            )
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
-            wrong.append(f"line {number}: {where + ': ' if where else ''}{first['msg'].removeprefix('Value error, ')}")
+            wrong.append(
+                f"line {number}: {where + ': ' if where else ''}{first['msg'].removeprefix('Value error, ')}"
+            )
         except ValueError as error:
             wrong.append(f"line {number}: {error}")
     if wrong:
-        raise LabError("; ".join(wrong[:5]) + (f"; and {len(wrong) - 5} more lines" if len(wrong) > 5 else "") + ".")
+        raise LabError(
+            "; ".join(wrong[:5])
+            + (f"; and {len(wrong) - 5} more lines" if len(wrong) > 5 else "")
+            + "."
+        )
     if len({task.task_id for task in tasks}) < len(tasks):
-        tasks = [task.model_copy(update={"task_id": f"{number}-{task.task_id}"}) for number, task in enumerate(tasks, 1)]
+        tasks = [
+            task.model_copy(update={"task_id": f"{number}-{task.task_id}"})
+            for number, task in enumerate(tasks, 1)
+        ]
     return tasks
 
 
@@ -213,7 +266,13 @@ def team_for(task: Task) -> Topology:
     first, *others = team.workers
     readers = [first.model_copy(update={"tools": task.tools}), *others]
     told = f"\n\nThe task: {task.question}"
-    return team.model_copy(update={"workers": tuple(one.model_copy(update={"instruction": one.instruction + told}) for one in readers)})
+    return team.model_copy(
+        update={
+            "workers": tuple(
+                one.model_copy(update={"instruction": one.instruction + told}) for one in readers
+            )
+        }
+    )
 
 
 def prefix_text(task: Task, tokens: int) -> str:
@@ -229,14 +288,23 @@ def prefix_text(task: Task, tokens: int) -> str:
 
 def score(task: Task, answer: str | None) -> float | None:
     """1, 0 or a share; None where nothing checks the answer or there is none."""
-    return task.check.score(answer[:LONGEST_ANSWER]) if task.check is not None and answer is not None else None
+    return (
+        task.check.score(answer[:LONGEST_ANSWER])
+        if task.check is not None and answer is not None
+        else None
+    )
 
 
 def judge_body(task: Task, answer: str) -> dict[str, Any] | None:
     """The Messages body that asks a model for its opinion; None unless the task asks for a judge."""
     if not isinstance(task.check, Judge):
         return None
-    schema = {"type": "object", "properties": {"score": {"type": "integer"}}, "required": ["score"], "additionalProperties": False}
+    schema = {
+        "type": "object",
+        "properties": {"score": {"type": "integer"}},
+        "required": ["score"],
+        "additionalProperties": False,
+    }
     asked = (
         f"Criteria:\n{task.check.criteria}\n\nQuestion:\n{task.question}\n\nAnswer to judge:\n{answer}\n\n"
         "How far does the answer meet the criteria, from 0 to 10?"
@@ -252,7 +320,11 @@ def judge_body(task: Task, answer: str) -> dict[str, Any] | None:
 def judged(text: str) -> float | None:
     """A judge's reply as a share from 0 to 1; None where it gave no number."""
     value = first_object(text).get("score")
-    return float(min(max(value, 0), 10)) / 10 if isinstance(value, int | float) and value == value else None
+    return (
+        float(min(max(value, 0), 10)) / 10
+        if isinstance(value, int | float) and value == value
+        else None
+    )
 
 
 def read_json(text: str) -> Any:
@@ -266,7 +338,11 @@ def read_json(text: str) -> Any:
     level, depth = [value], 0
     while level:
         depth += 1
-        inner = (part.values() if isinstance(part, dict) else part for part in level if isinstance(part, dict | list))
+        inner = (
+            part.values() if isinstance(part, dict) else part
+            for part in level
+            if isinstance(part, dict | list)
+        )
         level = [value for values in inner for value in values]
     if depth > DEEPEST:
         raise ValueError(TOO_DEEP)
@@ -288,7 +364,15 @@ def _task_of(line: str, number: int, system: str) -> Task:
         return Task(task_id=f"line-{number}", body=value)
     for given in ("origin", "document_tokens"):
         value.pop(given, None)
-    return Task(**{"task_id": f"line-{number}", "system": system, "category": "user", **value, "origin": "user"})
+    return Task(
+        **{
+            "task_id": f"line-{number}",
+            "system": system,
+            "category": "user",
+            **value,
+            "origin": "user",
+        }
+    )
 
 
 def _checked_body(body: dict) -> dict:
@@ -296,13 +380,23 @@ def _checked_body(body: dict) -> dict:
     if not isinstance(messages, list) or not messages:
         raise ValueError("messages must be a list with at least one turn")
     for place, message in enumerate(messages):
-        if not isinstance(message, dict) or message.get("role") not in ("user", "assistant", "system"):
+        if not isinstance(message, dict) or message.get("role") not in (
+            "user",
+            "assistant",
+            "system",
+        ):
             raise ValueError(f"messages.{place} needs a role, user or assistant")
         content = message.get("content")
-        blocks = isinstance(content, list) and all(isinstance(block, dict) and isinstance(block.get("type"), str) for block in content)
+        blocks = isinstance(content, list) and all(
+            isinstance(block, dict) and isinstance(block.get("type"), str) for block in content
+        )
         if not isinstance(content, str) and not blocks:
-            raise ValueError(f"messages.{place}.content must be text or a list of blocks with a type")
-        if blocks and not all(isinstance(block.get("text"), str) for block in content if block["type"] == "text"):
+            raise ValueError(
+                f"messages.{place}.content must be text or a list of blocks with a type"
+            )
+        if blocks and not all(
+            isinstance(block.get("text"), str) for block in content if block["type"] == "text"
+        ):
             raise ValueError(f"messages.{place}.content has a text block without text")
     if not isinstance(body.get("tools", []), list):
         raise ValueError("tools must be a list")

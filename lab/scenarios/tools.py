@@ -39,7 +39,11 @@ def specs(wanted: Iterable[str]) -> list[dict[str, Any]]:
 def records(wanted: Iterable[str], text: str) -> str:
     """What these tools know about the places that a text names, a line each."""
     places = [place for place in _harbour()["places"] if place in text]
-    return "\n".join(f"{name}: {place}: {_harbour()['tools'][name]['answers'][place]}" for place in places for name in wanted)
+    return "\n".join(
+        f"{name}: {place}: {_harbour()['tools'][name]['answers'][place]}"
+        for place in places
+        for name in wanted
+    )
 
 
 async def run(name: str, given: dict[str, Any], sleep: Sleep) -> str:
@@ -60,4 +64,6 @@ async def run(name: str, given: dict[str, Any], sleep: Sleep) -> str:
 
 @cache
 def _harbour() -> dict[str, Any]:
-    return tomllib.loads((paths.ROOT / "data" / "scenarios" / "harbour.toml").read_text(encoding="utf-8"))
+    return tomllib.loads(
+        (paths.ROOT / "data" / "scenarios" / "harbour.toml").read_text(encoding="utf-8")
+    )

@@ -1,9 +1,18 @@
 """Is this difference real, how large, and could the instrument even see it? Paired differences, intervals, verdicts that can refuse."""
 
-from lab.stats.compare import Comparison, Quality, Settings, Verdict, compare_run, differences, holm, quality_gate
+from lab.stats.compare import (
+    Comparison,
+    Quality,
+    Settings,
+    Verdict,
+    compare_run,
+    differences,
+    holm,
+    quality_gate,
+)
+from lab.stats.decompose import Parts, connections, decompose
 from lab.stats.drift import Drift, Tail, drift, failures, tail
 from lab.stats.intervals import Interval, hodges_lehmann, needed, quantile, ratio, shift, supported
-from lab.stats.parts import Parts, connections, decompose
 from lab.stats.quantiles import paired_quantile, quantile_difference
 from lab.stats.unpaired import Change, unpaired
 from lab.stats.verdict import Tone, Words, more_blocks, origin, tail_said, verdict

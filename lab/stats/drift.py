@@ -40,7 +40,11 @@ class Drift(NamedTuple):
 
 def drift(values, started_utc) -> Drift | None:
     """None below 8 values. `started_utc`: timestamps, or numbers of seconds."""
-    frame = pd.DataFrame({"value": np.asarray(values, float), "at": pd.Series(started_utc).to_numpy()}).dropna().sort_values("at")
+    frame = (
+        pd.DataFrame({"value": np.asarray(values, float), "at": pd.Series(started_utc).to_numpy()})
+        .dropna()
+        .sort_values("at")
+    )
     n = len(frame)
     if n < FEWEST:
         return None
@@ -48,14 +52,20 @@ def drift(values, started_utc) -> Drift | None:
     seconds = (
         at.to_numpy(float)
         if pd.api.types.is_numeric_dtype(at)
-        else (pd.to_datetime(at, utc=True) - pd.to_datetime(at.iloc[0], utc=True)).dt.total_seconds()
+        else (
+            pd.to_datetime(at, utc=True) - pd.to_datetime(at.iloc[0], utc=True)
+        ).dt.total_seconds()
     )
     found = shift(frame["value"].iloc[: n // 2], frame["value"].iloc[n - n // 2 :])
     seconds = np.asarray(seconds, float)
     p = float(stats.kendalltau(seconds, frame["value"]).pvalue)
     # The slope is of all pairs of values: some 500, evenly spaced, say as much as thousands and take a moment.
     some = slice(None, None, max(1, n // 500))
-    slope = float(stats.theilslopes(frame["value"].iloc[some], seconds[some]).slope) * 3600 if np.ptp(seconds) > 0 else 0.0
+    slope = (
+        float(stats.theilslopes(frame["value"].iloc[some], seconds[some]).slope) * 3600
+        if np.ptp(seconds) > 0
+        else 0.0
+    )
     return Drift(found.estimate, found.low, found.high, p if p == p else 1.0, slope, n)
 
 
@@ -63,7 +73,12 @@ def failures(trials: pd.DataFrame) -> pd.DataFrame:
     """Measured trials that did not end well, counted by technique, arm and kind of error; a mismatch is a kind of its own."""
     rows = trials[(trials["phase"] == "measured") & (trials["outcome"] != "ok")].copy()
     rows["error_kind"] = rows["error_kind"].fillna(rows["outcome"])
-    return rows.groupby(["technique", "arm", "error_kind"], sort=False).size().rename("n").reset_index()
+    return (
+        rows.groupby(["technique", "arm", "error_kind"], sort=False)
+        .size()
+        .rename("n")
+        .reset_index()
+    )
 
 
 class Tail(NamedTuple):
@@ -87,6 +102,10 @@ def tail(trials: pd.DataFrame, metric: str, q: float, deadline_ms: float | None 
     both = np.concatenate([good, np.full(failed, at)])
     # Nearest rank from above: interpolating towards an infinite neighbour has no answer.
     censored = float(np.quantile(both, q, method="higher")) if both.size else float("nan")
-    caused = int(rows.loc[rows["outcome"] == "ok", "client_caused"].fillna(False).sum()) if "client_caused" in rows else 0
+    caused = (
+        int(rows.loc[rows["outcome"] == "ok", "client_caused"].fillna(False).sum())
+        if "client_caused" in rows
+        else 0
+    )
     found = float(np.quantile(good, q)) if good.size else float("nan")
     return Tail(found, censored, int(good.size), failed, caused, supported(int(good.size), q))

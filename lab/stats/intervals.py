@@ -10,7 +10,9 @@ import numpy as np
 from scipy import optimize, special, stats
 
 EXACT_UP_TO = 120
-LISTED_UP_TO = 300  # blocks whose pairs are listed and ranked; beyond it they are counted, which costs n·log n
+LISTED_UP_TO = (
+    300  # blocks whose pairs are listed and ranked; beyond it they are counted, which costs n·log n
+)
 """Signed-rank probabilities are exact to this many blocks; beyond, the normal approximation is off by less than 1e-4."""
 
 
@@ -62,7 +64,10 @@ def signed_rank_p(t: float, n: int) -> float:
 def signed_rank_cut(n: int, level: float) -> int:
     """The largest t with 2·P(T+ ≤ t) ≤ 1 − level; −1 where n is too small (5 blocks reach 93.75 % at most)."""
     if n <= EXACT_UP_TO:
-        return int(np.searchsorted(signed_rank_cdf(n), (1 - level) / 2 * (1 + 1e-12), side="right")) - 1
+        return (
+            int(np.searchsorted(signed_rank_cdf(n), (1 - level) / 2 * (1 + 1e-12), side="right"))
+            - 1
+        )
     mean, sd = n * (n + 1) / 4, np.sqrt(n * (n + 1) * (2 * n + 1) / 24)
     return int(np.floor(mean - 0.5 + sd * stats.norm.ppf((1 - level) / 2)))
 
@@ -82,7 +87,10 @@ def walsh(differences: np.ndarray) -> np.ndarray:
 def nonpositive(values: np.ndarray) -> int:
     """How many Walsh averages are zero or less."""
     ordered = np.sort(values)
-    return int(np.searchsorted(ordered, -ordered, side="right").sum() + np.count_nonzero(ordered <= 0)) // 2
+    return (
+        int(np.searchsorted(ordered, -ordered, side="right").sum() + np.count_nonzero(ordered <= 0))
+        // 2
+    )
 
 
 def ranked(values: np.ndarray, cut: int) -> tuple[float, float, float]:
@@ -90,10 +98,16 @@ def ranked(values: np.ndarray, cut: int) -> tuple[float, float, float]:
     cut, last = max(cut, 0), values.size - 1
     places = [last // 2, values.size // 2, cut, last - cut]
     ordered = np.partition(values, sorted(set(places)))
-    return (float(ordered[places[0]]) + float(ordered[places[1]])) / 2, float(ordered[cut]), float(ordered[last - cut])
+    return (
+        (float(ordered[places[0]]) + float(ordered[places[1]])) / 2,
+        float(ordered[cut]),
+        float(ordered[last - cut]),
+    )
 
 
-def ranked_sums(new: np.ndarray, old: np.ndarray, cut: int, halves: bool) -> tuple[float, float, float]:
+def ranked_sums(
+    new: np.ndarray, old: np.ndarray, cut: int, halves: bool
+) -> tuple[float, float, float]:
     """ranked() of all sums new + old without making them: by halving an interval and counting (the problem is Johnson & Mizoguchi 1978).
 
     `halves`: new and old are the same values and each pair counts once, as the Walsh averages want it (times two).
@@ -146,7 +160,9 @@ def ratio(values, baseline, level: float = 0.95) -> Interval:
     values, baseline = np.asarray(values, float), np.asarray(baseline, float)
     good = (values > 0) & (baseline > 0)
     found = hodges_lehmann(np.log(values[good] / baseline[good]), level)
-    low, high = (None if bound is None else float(np.exp(bound)) for bound in (found.low, found.high))
+    low, high = (
+        None if bound is None else float(np.exp(bound)) for bound in (found.low, found.high)
+    )
     return Interval(float(np.exp(found.estimate)), low, high, found.n, found.p)
 
 
@@ -160,7 +176,11 @@ def shift(base, new, level: float = 0.95) -> Interval:
     spread = np.sqrt(m * n * (m + n + 1) / 12)
     cut = int(np.floor(m * n / 2 - 0.5 + stats.norm.ppf((1 - level) / 2) * spread))
     small = m * n <= LISTED_UP_TO**2
-    median, low, high = ranked((new[:, None] - base[None, :]).ravel(), cut) if small else ranked_sums(new, -base, cut, halves=False)
+    median, low, high = (
+        ranked((new[:, None] - base[None, :]).ravel(), cut)
+        if small
+        else ranked_sums(new, -base, cut, halves=False)
+    )
     if cut < 0 or min(m, n) < 4:
         return Interval(median, None, None, min(m, n), p)
     return Interval(median, low, high, min(m, n), p)
@@ -184,7 +204,9 @@ def at_rank(ordered: np.ndarray, r: float) -> np.ndarray:
     """The value at a fractional rank (1 … n) of sorted values, linear between neighbours."""
     below = int(min(max(np.floor(r), 1), ordered.shape[-1]))
     above = min(below + 1, ordered.shape[-1])
-    return ordered[..., below - 1] + (r - below) * (ordered[..., above - 1] - ordered[..., below - 1])
+    return ordered[..., below - 1] + (r - below) * (
+        ordered[..., above - 1] - ordered[..., below - 1]
+    )
 
 
 def quantile(values, q: float, level: float = 0.95) -> Interval:
@@ -194,5 +216,9 @@ def quantile(values, q: float, level: float = 0.95) -> Interval:
     if n == 0:
         return Interval(float("nan"), None, None, 0)
     ranks = quantile_ranks(n, q, level)
-    ends = (None, None) if ranks is None else (float(at_rank(ordered, ranks[0])), float(at_rank(ordered, ranks[1])))
+    ends = (
+        (None, None)
+        if ranks is None
+        else (float(at_rank(ordered, ranks[0])), float(at_rank(ordered, ranks[1])))
+    )
     return Interval(float(np.quantile(ordered, q)), *ends, n)

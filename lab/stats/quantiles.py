@@ -17,7 +17,9 @@ def quantile_difference(rows: pd.DataFrame, q: float, level: float = 0.95) -> In
     return paired_quantile(rows["baseline_value"], rows["value"], q, level, rows.get("task_id"))
 
 
-def paired_quantile(base, new, q: float, level: float = 0.95, tasks=None, seed: int = 0) -> Interval:
+def paired_quantile(
+    base, new, q: float, level: float = 0.95, tasks=None, seed: int = 0
+) -> Interval:
     """Bayesian bootstrap (Rubin 1981): a block, or a task with all its blocks, has one random weight in both arms.
 
     Weights are continuous, so tasks of unequal size need no ragged resampling, and the step quantile reaches the largest values, where
@@ -34,7 +36,9 @@ def paired_quantile(base, new, q: float, level: float = 0.95, tasks=None, seed: 
     if tasks is not None:
         codes, names = pd.factorize(pd.Series(tasks).reset_index(drop=True))
         groups = codes if len(names) >= ENOUGH_TASKS and codes.min() >= 0 else groups
-    weights = np.random.default_rng(seed).exponential(size=(DRAWS, int(groups.max()) + 1))[:, groups]
+    weights = np.random.default_rng(seed).exponential(size=(DRAWS, int(groups.max()) + 1))[
+        :, groups
+    ]
     drawn = _weighted(new, weights, q) - _weighted(base, weights, q)
     low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
     return Interval(estimate, float(low), float(high), n)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from math import floor, isfinite, log10
 from typing import Literal, NamedTuple
 
-from lab.figures import format as written
+from lab import units
 from lab.stats.compare import Comparison, two_decimals
+from lab.stats.decompose import Parts
 from lab.stats.drift import Tail
-from lab.stats.parts import Parts
 
 Tone = Literal["good", "bad", "warn", "neutral", "unsure"]
 CLOCKS = {"ttft_ms": "TTFT"}
@@ -27,7 +27,9 @@ class Words(NamedTuple):
     """good only where the gain is certain, quality is not worse and nothing greys it."""
 
 
-def verdict(one: Comparison, *, seconds_per_block: float | None = None, usd_per_block: float | None = None) -> Words:
+def verdict(
+    one: Comparison, *, seconds_per_block: float | None = None, usd_per_block: float | None = None
+) -> Words:
     """`seconds_per_block` and `usd_per_block` price the blocks that are still needed."""
     headline = _headline(one, seconds_per_block, usd_per_block)
     # The line on quality says with its interval what the reason says without.
@@ -42,25 +44,34 @@ def verdict(one: Comparison, *, seconds_per_block: float | None = None, usd_per_
 
 
 def _markdown(headline: str, *lines: str) -> str:
-    return f"**{written.in_markdown(headline)}**" + "".join(f"  \n{written.in_markdown(line)}" for line in lines if line)
+    return f"**{units.in_markdown(headline)}**" + "".join(
+        f"  \n{units.in_markdown(line)}" for line in lines if line
+    )
 
 
 def _headline(one: Comparison, seconds: float | None, usd: float | None) -> str:
-    arm, clock = _capital(one.arm), CLOCKS.get(one.metric, written.metric_words(one.metric))
+    arm, clock = _capital(one.arm), CLOCKS.get(one.metric, units.metric_words(one.metric))
     if one.hopeless:
         return f"Not enough data, and more blocks would not help: {one.hopeless.removesuffix('.')}."
     if one.verdict == "not_enough_data":
         return f"{_seen(one).removesuffix('.')}. Not enough data: {more_blocks(one.needed_blocks, seconds, usd)}."
     change = f"{clock} {interval(one)}{_share(one)}, n = {one.n}"
     if one.verdict == "no_difference":
-        seeable = written.value(one.metric, max(abs(one.low_ms), abs(one.high_ms)))
+        seeable = units.value(one.metric, max(abs(one.low_ms), abs(one.high_ms)))
         return f"No difference shown; anything above {seeable} would have been seen ({change})"
     if one.verdict == "faster_but_worse":
         return f"{arm} is faster but worse: {change}, quality {two_decimals(one.quality.change)}"
     if one.verdict == "faster_only_shorter":
         return f"{arm} is faster only because its answers are shorter: {change}"
-    unclear = one.verdict == "faster" and one.quality is not None and one.quality.shown == "unclear" and one.quality.change < 0
-    return f"{arm} is {one.verdict}: {change}" + (f"; quality unclear, {two_decimals(one.quality.change)}" if unclear else "")
+    unclear = (
+        one.verdict == "faster"
+        and one.quality is not None
+        and one.quality.shown == "unclear"
+        and one.quality.change < 0
+    )
+    return f"{arm} is {one.verdict}: {change}" + (
+        f"; quality unclear, {two_decimals(one.quality.change)}" if unclear else ""
+    )
 
 
 def _seen(one: Comparison) -> str:
@@ -73,24 +84,28 @@ def _seen(one: Comparison) -> str:
 
 def _pair(one: Comparison) -> str:
     """ "110 against 2,260 ms": the unit once, where both sides have the same."""
-    new, old = written.value(one.metric, one.p50), written.value(one.metric, one.baseline_p50)
+    new, old = units.value(one.metric, one.p50), units.value(one.metric, one.baseline_p50)
     number, _, unit = new.partition(" ")
-    return f"{number} against {old}" if unit and old.endswith(f" {unit}") else f"{new} against {old}"
+    return (
+        f"{number} against {old}" if unit and old.endswith(f" {unit}") else f"{new} against {old}"
+    )
 
 
 def more_blocks(blocks: int | None, seconds: float | None = None, usd: float | None = None) -> str:
     """ "about 14 more blocks (≈ $0.08, 3 min)"."""
     if blocks is None:
         return "more blocks"
-    cost = [] if not usd else [written.usd(usd * blocks)]
+    cost = [] if not usd else [units.usd(usd * blocks)]
     cost += [] if not seconds else [_duration(seconds * blocks)]
-    return f"about {blocks:,} more block{'s' if blocks != 1 else ''}" + (f" (≈ {', '.join(cost)})" if cost else "")
+    return f"about {blocks:,} more block{'s' if blocks != 1 else ''}" + (
+        f" (≈ {', '.join(cost)})" if cost else ""
+    )
 
 
 def interval(one: Comparison) -> str:
     """ "−2,130 ms [−2,180, −2,090]": the estimate signed, the unit once; seconds from 10 s on."""
     metric, in_seconds = one.metric, one.metric.endswith("_ms") and abs(one.estimate_ms) >= 9_999.5
-    estimate = written.value(metric, one.estimate_ms, sign=True)
+    estimate = units.value(metric, one.estimate_ms, sign=True)
     if one.low_ms is None:
         return estimate
     ends = [end / 1000 if in_seconds else end for end in (one.estimate_ms, one.low_ms, one.high_ms)]
@@ -103,7 +118,7 @@ def interval(one: Comparison) -> str:
 
 
 def _share(one: Comparison) -> str:
-    return "" if one.ratio is None else f", {written.percent(one.ratio - 1, sign=True)}"
+    return "" if one.ratio is None else f", {units.percent(one.ratio - 1, sign=True)}"
 
 
 def _quality(one: Comparison) -> list[str]:
@@ -114,7 +129,9 @@ def _quality(one: Comparison) -> list[str]:
         return ["quality not checked"]
     if found.same == found.n:
         return [f"quality equal in {found.n} of {found.n} blocks"]
-    return [f"quality {two_decimals(found.change)} [{two_decimals(found.low)}, {two_decimals(found.high)}], {found.shown}"]
+    return [
+        f"quality {two_decimals(found.change)} [{two_decimals(found.low)}, {two_decimals(found.high)}], {found.shown}"
+    ]
 
 
 def _price(one: Comparison) -> list[str]:
@@ -122,8 +139,8 @@ def _price(one: Comparison) -> list[str]:
         return []
     if one.cost_change_usd == 0:
         return ["price per trial unchanged"]
-    share = "" if one.cost_share is None else f" ({written.percent(one.cost_share, sign=True)})"
-    return [f"price per trial {written.usd(one.cost_change_usd, sign=True)}{share}"]
+    share = "" if one.cost_share is None else f" ({units.percent(one.cost_share, sign=True)})"
+    return [f"price per trial {units.usd(one.cost_change_usd, sign=True)}{share}"]
 
 
 def _only_shorter(one: Comparison) -> list[str]:
@@ -132,14 +149,26 @@ def _only_shorter(one: Comparison) -> list[str]:
 
 def origin(parts: Parts) -> str:
     """ "mean change in total time −600 ms = wait −20.0 ms, number of tokens −570 ms, time per token −10.0 ms"."""
-    known = {"connection": parts.connection, "wait": parts.wait, "number of tokens": parts.tokens, "time per token": parts.gap}
-    shown = [f"{name} {written.ms(ms, sign=True)}" for name, ms in known.items() if name != "connection" or round(ms, 1)]
-    return f"mean change in total time {written.ms(parts.total, sign=True)} = {', '.join(shown)}"
+    known = {
+        "connection": parts.connection,
+        "wait": parts.wait,
+        "number of tokens": parts.tokens,
+        "time per token": parts.gap,
+    }
+    shown = [
+        f"{name} {units.ms(ms, sign=True)}"
+        for name, ms in known.items()
+        if name != "connection" or round(ms, 1)
+    ]
+    return f"mean change in total time {units.ms(parts.total, sign=True)} = {', '.join(shown)}"
 
 
 def tail_said(metric: str, percentile: str, found: Tail) -> str:
     """Both percentiles of an arm with failures: of its successes, and with every failure counted as at least the deadline."""
-    good, all_of_them = (written.value(metric, value) if isfinite(value) else "never" for value in (found.successes, found.censored))
+    good, all_of_them = (
+        units.value(metric, value) if isfinite(value) else "never"
+        for value in (found.successes, found.censored)
+    )
     return f"{percentile} {good} where it went well, {all_of_them} with the failed counted as at least the deadline"
 
 
@@ -150,7 +179,11 @@ def _tone(one: Comparison) -> Tone:
         return "bad"
     if one.verdict == "no_difference":
         return "neutral"
-    if one.verdict != "faster" or (one.quality and one.quality.shown != "not worse") or (one.drift and one.drift.rivals(one.estimate_ms)):
+    if (
+        one.verdict != "faster"
+        or (one.quality and one.quality.shown != "not worse")
+        or (one.drift and one.drift.rivals(one.estimate_ms))
+    ):
         return "warn"
     return "good"
 

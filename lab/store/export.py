@@ -11,7 +11,7 @@ import pandas as pd
 
 from lab.model import LabError
 from lab.store import migrations, turnstile
-from lab.store.changes import ROWS
+from lab.store.journalled_changes import ROWS
 from lab.store.store import READ_PATIENCE_S, Store, as_uuid
 
 FORMATS = ("parquet", "csv", "json", "duckdb")
@@ -29,7 +29,9 @@ NOT_FINITE = r"(?i)[\[:,]\s*[-+]?(nan|inf|infinity)\s*[,\]}]"
 """Within a JSON value: DuckDB takes these, JSON has none."""
 
 
-def export(store: Store, out_dir: Path | str, format: str = "parquet", run_id: str | None = None) -> list[Path]:
+def export(
+    store: Store, out_dir: Path | str, format: str = "parquet", run_id: str | None = None
+) -> list[Path]:
     """Write all tables and metrics, whole or of one run: a file for each, or one lab.duckdb.
 
     Gives the files written. Parquet and DuckDB exports can be imported again (Store.import_from).
@@ -51,7 +53,9 @@ def export(store: Store, out_dir: Path | str, format: str = "parquet", run_id: s
     except (OSError, duckdb.Error) as error:
         if "Corrupt database file" in str(error):
             raise store.unreadable(error) from error
-        raise LabError(f"Cannot write to {folder}: {str(error).splitlines()[0]}. Choose another folder with --out.") from error
+        raise LabError(
+            f"Cannot write to {folder}: {str(error).splitlines()[0]}. Choose another folder with --out."
+        ) from error
 
 
 def frame_bytes(frame: pd.DataFrame, format: str, name: str = "result") -> bytes:
@@ -63,16 +67,28 @@ def frame_bytes(frame: pd.DataFrame, format: str, name: str = "result") -> bytes
         raise LabError(f"There is no export format {format}. Choose one of: {', '.join(FORMATS)}")
     try:
         return _bytes(frame, format, name)
-    except (NotImplementedError, TypeError, ValueError):  # what pandas and Arrow raise for a type that the format has not
-        odd = [column for column in frame.columns if not pd.api.types.is_numeric_dtype(frame[column])]
-        return _bytes(frame.assign(**{column: frame[column].map(str, na_action="ignore") for column in odd}), format, name)
+    except (
+        NotImplementedError,
+        TypeError,
+        ValueError,
+    ):  # what pandas and Arrow raise for a type that the format has not
+        odd = [
+            column for column in frame.columns if not pd.api.types.is_numeric_dtype(frame[column])
+        ]
+        return _bytes(
+            frame.assign(**{column: frame[column].map(str, na_action="ignore") for column in odd}),
+            format,
+            name,
+        )
 
 
 def _bytes(frame: pd.DataFrame, format: str, name: str) -> bytes:
     if format == "csv":
         return frame.to_csv(index=False).encode()
     if format == "json":
-        return frame.to_json(orient="records", date_format="iso", indent=1, double_precision=15).encode()
+        return frame.to_json(
+            orient="records", date_format="iso", indent=1, double_precision=15
+        ).encode()
     if format == "parquet":
         buffer = io.BytesIO()
         frame.to_parquet(buffer, index=False)
@@ -82,7 +98,9 @@ def _bytes(frame: pd.DataFrame, format: str, name: str) -> bytes:
             file = Path(folder) / "result.duckdb"
             with duckdb.connect(str(file), config=STORAGE) as connection:
                 connection.register("shown", frame)
-                connection.execute(f'CREATE TABLE "{name.replace(chr(34), "")}" AS SELECT * FROM shown')
+                connection.execute(
+                    f'CREATE TABLE "{name.replace(chr(34), "")}" AS SELECT * FROM shown'
+                )
             return file.read_bytes()
 
 
@@ -93,7 +111,10 @@ def _to_database(store: Store, file: Path, where: str) -> Path:
         raise LabError(f"{file} is there already. Choose another folder with --out.")
     with store.reading():  # brings an older file up to date
         pass
-    with duckdb.connect(str(file), config=STORAGE) as exported, turnstile.reading(store.path, READ_PATIENCE_S):
+    with (
+        duckdb.connect(str(file), config=STORAGE) as exported,
+        turnstile.reading(store.path, READ_PATIENCE_S),
+    ):
         migrations.apply(exported, str(file))
         if store.path.exists():
             exported.execute(f"ATTACH {_quoted(store.path)} AS source (READ_ONLY)")

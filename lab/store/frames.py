@@ -11,8 +11,22 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-WHOLE = frozenset({"tinyint", "smallint", "integer", "bigint", "utinyint", "usmallint", "uinteger", "ubigint", "hugeint"})
-INSTANTS = frozenset({"date", "timestamp", "timestamp_s", "timestamp_ms", "timestamp_ns", "timestamp with time zone"})
+WHOLE = frozenset(
+    {
+        "tinyint",
+        "smallint",
+        "integer",
+        "bigint",
+        "utinyint",
+        "usmallint",
+        "uinteger",
+        "ubigint",
+        "hugeint",
+    }
+)
+INSTANTS = frozenset(
+    {"date", "timestamp", "timestamp_s", "timestamp_ms", "timestamp_ns", "timestamp with time zone"}
+)
 PLAIN = WHOLE | INSTANTS | {"boolean", "decimal", "float", "double", "varchar", "uuid", "enum"}
 FIRST_DAY, LAST_DAY = -719_162, 2_932_896
 """Python's years 1 to 9999, in days from 1970; DuckDB's go on to 294247, and end in two infinities."""
@@ -33,8 +47,13 @@ def read(relation: duckdb.DuckDBPyRelation) -> pd.DataFrame:
     for place, field in enumerate(table.schema):
         column = table.column(place)
         if (odd := _beyond(column)) is not None:
-            table = table.set_column(place, field, compute.if_else(odd, pa.scalar(None, field.type), column))
-        elif pa.types.is_string(field.type) and compute.any(compute.match_substring_regex(column, UNSEEN)).as_py():
+            table = table.set_column(
+                place, field, compute.if_else(odd, pa.scalar(None, field.type), column)
+            )
+        elif (
+            pa.types.is_string(field.type)
+            and compute.any(compute.match_substring_regex(column, UNSEEN)).as_py()
+        ):
             texts = [text and visible(text) for text in column.to_pylist()]
             table = table.set_column(place, field, pa.chunked_array([texts], field.type))
     return table.to_pandas()
@@ -45,20 +64,31 @@ def shown(connection: duckdb.DuckDBPyConnection, relation: duckdb.DuckDBPyRelati
     import pyarrow as pa
 
     kinds = [str(kind.id).lower() for kind in relation.types]
-    table = relation.project(_columns(relation.columns, [kind not in PLAIN for kind in kinds])).to_arrow_table()
+    table = relation.project(
+        _columns(relation.columns, [kind not in PLAIN for kind in kinds])
+    ).to_arrow_table()
     as_text = [_beyond(column) is not None for column in table.columns]
     for place, kind in enumerate(kinds):
         if kind == "hugeint":  # every sum of whole numbers is one
             try:
-                table = table.set_column(place, table.schema.names[place], table.column(place).cast(pa.int64()))
+                table = table.set_column(
+                    place, table.schema.names[place], table.column(place).cast(pa.int64())
+                )
             except pa.ArrowInvalid:
                 as_text[place] = True
-    return connection.from_arrow(table).project(_columns(table.schema.names, as_text)).to_arrow_table() if any(as_text) else table
+    return (
+        connection.from_arrow(table).project(_columns(table.schema.names, as_text)).to_arrow_table()
+        if any(as_text)
+        else table
+    )
 
 
 def _columns(names: list[str], as_text: list[bool]) -> str:
     quoted = ['"' + name.replace('"', '""') + '"' for name in names]
-    return ", ".join(f"{name}::VARCHAR AS {name}" if text else name for name, text in zip(quoted, as_text, strict=True))
+    return ", ".join(
+        f"{name}::VARCHAR AS {name}" if text else name
+        for name, text in zip(quoted, as_text, strict=True)
+    )
 
 
 def _beyond(column: pa.ChunkedArray) -> pa.ChunkedArray | None:

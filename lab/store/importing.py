@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 from lab import clock, model
 from lab.model import LabError
 from lab.scrub import visible
-from lab.store import sandbox, shapes
+from lab.store import json_shapes, sandbox
 
 if TYPE_CHECKING:
     import duckdb
@@ -41,7 +41,13 @@ WORDS = {
     ("calls", "intended_cache"): get_args(model.Cache),
     ("spans", "kind"): get_args(model.SpanKind),
 }
-KEYS = {"runs": "run_id", "sessions": "session_id", "trials": "trial_id", "calls": "call_id", "spans": "span_id"}
+KEYS = {
+    "runs": "run_id",
+    "sessions": "session_id",
+    "trials": "trial_id",
+    "calls": "call_id",
+    "spans": "span_id",
+}
 BELONGS = {
     "sessions": ("runs", ("run_id",)),
     "trials": ("runs", ("run_id",)),
@@ -78,25 +84,35 @@ class Clean(NamedTuple):
 def cleaned(source: Path, name: str | None = None) -> Iterator[Clean]:
     """The rows of a lab.duckdb, of a folder or of a zip of exported Parquet that can be a lab's. Raises LabError in one sentence."""
     if not source.exists():
-        raise LabError(f"There is no {source}. Give another lab.duckdb or a folder of exported Parquet.")
+        raise LabError(
+            f"There is no {source}. Give another lab.duckdb or a folder of exported Parquet."
+        )
     name = visible(name or source.name)[:WORD]
     files = [source / f"{table}.parquet" for table in TABLES] if source.is_dir() else [source]
     if missing := [file.name for file in files if not file.is_file()]:
         raise LabError(f"There is no {', '.join(missing)} in {name}. An export has all six tables.")
     size = sum(file.stat().st_size for file in files)
     if size > LARGEST:
-        raise LabError(f"{name} is larger than {LARGEST >> 30} GB. Export single runs there with --run, and import those.")
+        raise LabError(
+            f"{name} is larger than {LARGEST >> 30} GB. Export single runs there with --run, and import those."
+        )
     with tempfile.TemporaryDirectory(prefix="lab-import-") as folder:
         timeout_s = TIMEOUT_S + size / BYTES_PER_S
         order = {"source": str(source), "folder": folder, "cpu_s": int(timeout_s) * 2}
         try:
             done = sandbox.alone("lab.store.importing", order, timeout_s)
         except subprocess.TimeoutExpired:
-            raise LabError(f"Reading {name} took longer than {timeout_s:.0f} s and was stopped; nothing was changed.") from None
+            raise LabError(
+                f"Reading {name} took longer than {timeout_s:.0f} s and was stopped; nothing was changed."
+            ) from None
         if done.returncode:
             limits = f"it takes more than {MEMORY} of memory or {LARGEST >> 30} GB of disk to read"
-            reason = done.stderr.decode(errors="replace").strip() if done.returncode == 3 else limits
-            raise LabError(f"Cannot import {name}: {visible(reason)[:ERROR].rstrip('.')}. Nothing was changed.")
+            reason = (
+                done.stderr.decode(errors="replace").strip() if done.returncode == 3 else limits
+            )
+            raise LabError(
+                f"Cannot import {name}: {visible(reason)[:ERROR].rstrip('.')}. Nothing was changed."
+            )
         yield Clean(Path(folder), name, json.loads(done.stdout))
 
 
@@ -107,14 +123,22 @@ def take_in(connection: duckdb.DuckDBPyConnection, clean: Clean) -> Imported:
         return f"read_parquet({_quoted(clean.folder / f'{table}.parquet')})"
 
     def insert(table: str, where: str, replaced: str = "") -> int:
-        return connection.execute(f"INSERT INTO {table} BY NAME SELECT *{replaced} FROM {table_of(table)} WHERE {where}").fetchall()[0][0]
+        return connection.execute(
+            f"INSERT INTO {table} BY NAME SELECT *{replaced} FROM {table_of(table)} WHERE {where}"
+        ).fetchall()[0][0]
 
     marked = f" REPLACE ({_quoted(clean.name)} AS imported_from)" if clean.name else ""
     runs = insert("runs", "run_id NOT IN (SELECT run_id FROM runs)", marked)
     insert("sessions", "session_id NOT IN (SELECT session_id FROM sessions)")
     for key, table in (("trial_id", "trials"), ("call_id", "calls")):
-        known = "trial_id NOT IN (SELECT trial_id FROM trials)" if table == "trials" else "trial_id IN (SELECT trial_id FROM new_trials)"
-        connection.execute(f"CREATE TEMP TABLE new_{table} AS SELECT {key}, run_id FROM {table_of(table)} WHERE {known}")
+        known = (
+            "trial_id NOT IN (SELECT trial_id FROM trials)"
+            if table == "trials"
+            else "trial_id IN (SELECT trial_id FROM new_trials)"
+        )
+        connection.execute(
+            f"CREATE TEMP TABLE new_{table} AS SELECT {key}, run_id FROM {table_of(table)} WHERE {known}"
+        )
     trials = insert("trials", "trial_id IN (SELECT trial_id FROM new_trials)")
     calls = insert("calls", "trial_id IN (SELECT trial_id FROM new_trials)")
     insert("spans", "trial_id IN (SELECT trial_id FROM new_trials)")
@@ -162,17 +186,43 @@ def _clean(order: dict[str, Any]) -> int:
         ):
             connection.execute(f"SET {setting}")
         for function in (settings, models, facts, iterations):
-            connection.create_function(f"clean_{function.__name__}", function, ["VARCHAR"], "VARCHAR", null_handling="special")
-        unseen = [chr(code) for code in (*range(1, 0xA0), 0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))]
+            connection.create_function(
+                f"clean_{function.__name__}",
+                function,
+                ["VARCHAR"],
+                "VARCHAR",
+                null_handling="special",
+            )
+        unseen = [
+            chr(code)
+            for code in (
+                *range(1, 0xA0),
+                0x61C,
+                0x200E,
+                0x200F,
+                *range(0x202A, 0x202F),
+                *range(0x2066, 0x206A),
+            )
+        ]
         unseen = "".join(character for character in unseen if visible(character) != character)
-        connection.execute(f"CREATE MACRO visible(words) AS translate(words, chr(0) || '{unseen}', '{visible(chr(0))}{visible(unseen)}')")
+        connection.execute(
+            f"CREATE MACRO visible(words) AS translate(words, chr(0) || '{unseen}', '{visible(chr(0))}{visible(unseen)}')"
+        )
         left_out, size = 0, 0
         for table in TABLES:
-            place = f"read_parquet({_quoted(source / f'{table}.parquet')})" if is_folder else f"source.main.{table}"
-            there, kept = _copy(connection, table, place, _columns(connection, table, place, is_folder), folder)
+            place = (
+                f"read_parquet({_quoted(source / f'{table}.parquet')})"
+                if is_folder
+                else f"source.main.{table}"
+            )
+            there, kept = _copy(
+                connection, table, place, _columns(connection, table, place, is_folder), folder
+            )
             left_out += there - kept
             size += kept * 100
-        size += connection.execute(f"SELECT coalesce(sum(strlen(text)), 0) FROM {_at(folder, 'events')}").fetchall()[0][0]
+        size += connection.execute(
+            f"SELECT coalesce(sum(strlen(text)), 0) FROM {_at(folder, 'events')}"
+        ).fetchall()[0][0]
         if size > LARGEST:
             raise LabError(f"it holds more than {LARGEST >> 30} GB")
         return left_out
@@ -194,7 +244,9 @@ def _attach(connection: duckdb.DuckDBPyConnection, source: Path, turns: ExitStac
             if "Could not set lock" not in str(error):
                 raise
             if clock.now_ns() > deadline:
-                raise LabError("another program holds it. Close it there and import again") from None
+                raise LabError(
+                    "another program holds it. Close it there and import again"
+                ) from None
         clock.pause_s(0.05)
 
 
@@ -216,15 +268,21 @@ def _unpacked(source: Path, folder: Path) -> Path:
                         out.write(part)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
         raise LabError(f"it is no zip file that can be read ({error})") from None
-    if missing := [f"{table}.parquet" for table in TABLES if not (folder / f"{table}.parquet").exists()]:
+    if missing := [
+        f"{table}.parquet" for table in TABLES if not (folder / f"{table}.parquet").exists()
+    ]:
         raise LabError(f"there is no {', '.join(missing)} in it. An export has all six tables")
     return folder
 
 
-def _columns(connection: duckdb.DuckDBPyConnection, table: str, place: str, is_folder: bool) -> frozenset[str]:
+def _columns(
+    connection: duckdb.DuckDBPyConnection, table: str, place: str, is_folder: bool
+) -> frozenset[str]:
     """The stored columns of a source's table; one that is computed is a program, and not read."""
     if is_folder:
-        return frozenset(name for name, *_ in connection.execute(f"DESCRIBE SELECT * FROM {place}").fetchall())
+        return frozenset(
+            name for name, *_ in connection.execute(f"DESCRIBE SELECT * FROM {place}").fetchall()
+        )
     found = connection.execute(
         """
         SELECT column_name
@@ -239,18 +297,30 @@ def _columns(connection: duckdb.DuckDBPyConnection, table: str, place: str, is_f
     return frozenset(name for (name,) in found)
 
 
-def _copy(connection: duckdb.DuckDBPyConnection, table: str, place: str, present: frozenset[str], folder: Path) -> tuple[int, int]:
+def _copy(
+    connection: duckdb.DuckDBPyConnection,
+    table: str,
+    place: str,
+    present: frozenset[str],
+    folder: Path,
+) -> tuple[int, int]:
     """Write the clean rows of one table; how many there are in the source, and how many of them are clean."""
     declared = connection.execute(f"DESCRIBE memory.main.{table}").fetchall()
-    columns = [f"{_value(table, name, kind, name in present)} AS {name}" for name, kind, *_ in declared]
+    columns = [
+        f"{_value(table, name, kind, name in present)} AS {name}" for name, kind, *_ in declared
+    ]
     needed = [name for name, _, null, *_ in declared if null == "NO"]
     wanted = [f"{name} IS NOT NULL" for name in needed]
     if table in BELONGS:
         parent, keys = BELONGS[table]
-        wanted.append(f"({', '.join(keys)}) IN (SELECT ({', '.join(keys)}) FROM {_at(folder, parent)})")
+        wanted.append(
+            f"({', '.join(keys)}) IN (SELECT ({', '.join(keys)}) FROM {_at(folder, parent)})"
+        )
     once = f"QUALIFY row_number() OVER (PARTITION BY {KEYS[table]}) = 1" if table in KEYS else ""
     sql = f"SELECT * FROM (SELECT {', '.join(columns)} FROM {place} AS given) WHERE {' AND '.join(wanted)} {once}"
-    ((kept,),) = connection.execute(f"COPY ({sql}) TO {_quoted(folder / f'{table}.parquet')} (FORMAT parquet)").fetchall()
+    ((kept,),) = connection.execute(
+        f"COPY ({sql}) TO {_quoted(folder / f'{table}.parquet')} (FORMAT parquet)"
+    ).fetchall()
     ((there,),) = connection.execute(f"SELECT count(*) FROM {place}").fetchall()
     return there, kept
 
@@ -268,7 +338,10 @@ def _value(table: str, name: str, kind: str, present: bool) -> str:
         return f"replace({own}, 'running', 'interrupted')" if name == "status" else own
     if kind == "JSON":
         if name == "server_ms":
-            parts = ", ".join(f"'{part}', part_ms({text}::JSON, '$.{part}')" for part in ("queue", "prefill", "decode"))
+            parts = ", ".join(
+                f"'{part}', part_ms({text}::JSON, '$.{part}')"
+                for part in ("queue", "prefill", "decode")
+            )
             return f"CASE WHEN strlen({text}) < {ERROR} AND json_valid({text}) THEN json_merge_patch('{{}}', json_object({parts})) END"
         function = name if name in ("settings", "models", "iterations") else "facts"
         return f"CASE WHEN strlen({text}) <= {JSON} THEN clean_{function}({text}) END::JSON"
@@ -290,13 +363,15 @@ def _value(table: str, name: str, kind: str, present: bool) -> str:
 
 def settings(text: str | None) -> str | None:
     """A run's settings, or nothing where they lack the shape that pages and repeats rely on."""
-    value = shapes.parsed(text)
-    if not shapes.is_sound(value):
+    value = json_shapes.parsed(text)
+    if not json_shapes.is_sound(value):
         return None
-    value = shapes.settings(value)
+    value = json_shapes.settings(value)
     for part in (*value["arms"], value["baseline"], value["headline"]):
         part |= {name: part[name][:WORD] for name in ("technique", "arm")}
-    value["config"] = {name: part for name, part in value["config"].items() if name not in NOT_TAKEN_OVER}
+    value["config"] = {
+        name: part for name, part in value["config"].items() if name not in NOT_TAKEN_OVER
+    }
     scenario = value["config"].get("scenario")
     if scenario and ("/" in scenario or "." in scenario or "~" in scenario or "\\" in scenario):
         # A path on another machine: here it would name another file, and send its lines to an endpoint.
@@ -305,19 +380,23 @@ def settings(text: str | None) -> str | None:
 
 
 def models(text: str | None) -> str | None:
-    value = shapes.parsed(text)
-    return json.dumps({tier: name[:WORD] for tier, name in shapes.models(value).items()}) if isinstance(value, dict) else None
+    value = json_shapes.parsed(text)
+    return (
+        json.dumps({tier: name[:WORD] for tier, name in json_shapes.models(value).items()})
+        if isinstance(value, dict)
+        else None
+    )
 
 
 def facts(text: str | None) -> str | None:
-    value = shapes.parsed(text)
-    return json.dumps(shapes.facts(value)) if isinstance(value, dict) else None
+    value = json_shapes.parsed(text)
+    return json.dumps(json_shapes.facts(value)) if isinstance(value, dict) else None
 
 
 def iterations(text: str | None) -> str | None:
     """What was counted of each; nothing that is no count or word."""
-    value = shapes.parsed(text)
-    return json.dumps(shapes.iterations(value)) if isinstance(value, list) else None
+    value = json_shapes.parsed(text)
+    return json.dumps(json_shapes.iterations(value)) if isinstance(value, list) else None
 
 
 def _at(folder: Path, table: str) -> str:
@@ -343,7 +422,9 @@ def main() -> int:
     except OSError as error:
         sentence = f"{error.strerror}"
     except duckdb.Error as error:
-        sentence = str(error).splitlines()[0].removeprefix("IO Error: ").replace(order["source"], "it")
+        sentence = (
+            str(error).splitlines()[0].removeprefix("IO Error: ").replace(order["source"], "it")
+        )
     print(" ".join(sentence.split()), file=sys.stderr)
     return 3
 

@@ -98,7 +98,11 @@ def ownerless(folder: Path) -> list[Path]:
     found = []
     for path in files(folder):
         with suppress(OSError), _opened(path) as descriptor:
-            if os.fstat(descriptor).st_size and _is(path, descriptor) and _locked(descriptor, fcntl.LOCK_SH):
+            if (
+                os.fstat(descriptor).st_size
+                and _is(path, descriptor)
+                and _locked(descriptor, fcntl.LOCK_SH)
+            ):
                 found.append(path)
     return found
 
@@ -119,9 +123,13 @@ def set_aside(file: Path, lines: list[str]) -> bool:
         aside.parent.mkdir(parents=True, exist_ok=True)
         aside.write_text("".join(line + "\n" for line in lines))
     except OSError as error:
-        logging.getLogger(__name__).warning("%s cannot be written (%s): what does not fit the database stays", aside, error.strerror)
+        logging.getLogger(__name__).warning(
+            "%s cannot be written (%s): what does not fit the database stays", aside, error.strerror
+        )
         return False
-    logging.getLogger(__name__).warning("%s: %d lines do not fit the database and are set aside", aside, len(lines))
+    logging.getLogger(__name__).warning(
+        "%s: %d lines do not fit the database and are set aside", aside, len(lines)
+    )
     return True
 
 

@@ -38,7 +38,9 @@ def is_current(connection: duckdb.DuckDBPyConnection, where: str) -> bool:
 def is_ours(connection: duckdb.DuckDBPyConnection) -> bool:
     """Whether the views and macros are those of metrics.sql and no others, whatever the file says: a foreign one could run code."""
     definitions = _definitions(connection)
-    return definitions == _own_definitions() or definitions == _own_definitions(_storage(connection))
+    return definitions == _own_definitions() or definitions == _own_definitions(
+        _storage(connection)
+    )
 
 
 def apply(connection: duckdb.DuckDBPyConnection, where: str = "the database") -> None:
@@ -63,7 +65,9 @@ def apply(connection: duckdb.DuckDBPyConnection, where: str = "the database") ->
         connection.commit()
     except duckdb.CatalogException as error:
         connection.rollback()
-        raise LabError(f"{where} is not a database of the lab ({str(error).splitlines()[0]}). Choose another file with --db.") from error
+        raise LabError(
+            f"{where} is not a database of the lab ({str(error).splitlines()[0]}). Choose another file with --db."
+        ) from error
     except BaseException:
         with suppress(duckdb.Error):  # a commit that failed has ended the transaction
             connection.rollback()
@@ -71,7 +75,9 @@ def apply(connection: duckdb.DuckDBPyConnection, where: str = "the database") ->
 
 
 def _applied(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
-    there = connection.execute("SELECT 1 FROM system.main.duckdb_tables() WHERE table_name = 'migrations' AND NOT temporary").fetchall()
+    there = connection.execute(
+        "SELECT 1 FROM system.main.duckdb_tables() WHERE table_name = 'migrations' AND NOT temporary"
+    ).fetchall()
     return dict(connection.execute("SELECT name, hash FROM migrations").fetchall()) if there else {}
 
 
@@ -93,7 +99,9 @@ def _definitions(connection: duckdb.DuckDBPyConnection) -> list[tuple]:
 
 def _storage(connection: duckdb.DuckDBPyConnection) -> str:
     """The oldest DuckDB that reads the file, such as v1.0.0; empty in memory."""
-    rows = connection.execute("SELECT tags FROM system.main.duckdb_databases() WHERE NOT internal").fetchall()
+    rows = connection.execute(
+        "SELECT tags FROM system.main.duckdb_databases() WHERE NOT internal"
+    ).fetchall()
     return rows[0][0].get("storage_version", "").rstrip("+")
 
 
@@ -103,8 +111,12 @@ def _own_definitions(storage: str = "") -> list[tuple]:
     with ExitStack() as held:
         connection = held.enter_context(duckdb.connect(":memory:"))
         if storage:
-            file = Path(held.enter_context(tempfile.TemporaryDirectory(prefix="lab-views-"))) / "own"
-            connection = duckdb.connect(str(file), config={"storage_compatibility_version": storage})
+            file = (
+                Path(held.enter_context(tempfile.TemporaryDirectory(prefix="lab-views-"))) / "own"
+            )
+            connection = duckdb.connect(
+                str(file), config={"storage_compatibility_version": storage}
+            )
         for name in wanted():
             connection.execute((METRICS if name == METRICS.name else SCHEMA / name).read_text())
         if storage:
@@ -121,6 +133,11 @@ def _drop_definitions(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def _check_tables(connection: duckdb.DuckDBPyConnection) -> None:
-    found = {name for (name,) in connection.execute("SELECT table_name FROM system.main.duckdb_tables() WHERE NOT temporary").fetchall()}
+    found = {
+        name
+        for (name,) in connection.execute(
+            "SELECT table_name FROM system.main.duckdb_tables() WHERE NOT temporary"
+        ).fetchall()
+    }
     if missing := sorted(set(TABLES) - found):
         raise duckdb.CatalogException(f"it has no table {missing[0]}")

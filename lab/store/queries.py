@@ -1,6 +1,6 @@
 """Every question that pages and the command line ask of a Store; each answer is a frame, and an unknown run is a LabError.
 
-Ids are str, times UTC. `models`, `settings`, `machine` and `instrument` are dicts here, in the shape that lab.store.shapes gives them.
+Ids are str, times UTC. `models`, `settings`, `machine` and `instrument` are dicts here, in the shape that lab.store.json_shapes gives them.
 Metric names are columns of trial_metrics.
 """
 
@@ -14,15 +14,15 @@ import pandas as pd
 
 from lab import processes
 from lab.model import LabError
-from lab.store import shapes
-from lab.store.shapes import METRICS
+from lab.store import json_shapes
+from lab.store.json_shapes import METRICS
 from lab.store.store import Store, as_uuid
 
 SHAPES = {
-    "models": shapes.models,
-    "settings": shapes.settings,
-    "machine": shapes.facts,
-    "instrument": shapes.facts,
+    "models": json_shapes.models,
+    "settings": json_shapes.settings,
+    "machine": json_shapes.facts,
+    "instrument": json_shapes.facts,
 }
 
 
@@ -83,18 +83,26 @@ def runs(
 def run(store: Store, run_id: str) -> dict[str, Any]:
     """One run as a dict of its columns, with `sessions`: a list of dicts. Raises LabError where there is none."""
     with store.snapshot():
-        found = _parsed(store.frame("SELECT * FROM runs WHERE run_id = ?::UUID", [as_uuid(run_id)]), "models", "settings")
+        found = _parsed(
+            store.frame("SELECT * FROM runs WHERE run_id = ?::UUID", [as_uuid(run_id)]),
+            "models",
+            "settings",
+        )
         if found.empty:
             raise LabError(f"There is no run {run_id}. List the runs with: python main.py runs")
         return {**_record(found), "sessions": sessions(store, run_id).to_dict("records")}
 
 
 def sessions(store: Store, run_id: str) -> pd.DataFrame:
-    found = store.frame("SELECT * FROM sessions WHERE run_id = ?::UUID ORDER BY started_utc", [as_uuid(run_id)])
+    found = store.frame(
+        "SELECT * FROM sessions WHERE run_id = ?::UUID ORDER BY started_utc", [as_uuid(run_id)]
+    )
     return _parsed(found, "machine", "instrument")
 
 
-def last_run_id(store: Store, technique: str | None = None, endpoint_kind: str | None = None) -> str | None:
+def last_run_id(
+    store: Store, technique: str | None = None, endpoint_kind: str | None = None
+) -> str | None:
     """The newest run that has a measured trial, else the newest of all; None where there is none."""
     found = store.frame(
         """
@@ -121,7 +129,10 @@ def resolve(store: Store, words: str) -> str:
         if run_id := last_run_id(store):
             return run_id
         raise LabError("There is no run yet. Start one with: python main.py streaming --quick")
-    found = store.frame("SELECT run_id FROM runs WHERE starts_with(run_id::VARCHAR, lower($words)) OR name = $words", {"words": words})
+    found = store.frame(
+        "SELECT run_id FROM runs WHERE starts_with(run_id::VARCHAR, lower($words)) OR name = $words",
+        {"words": words},
+    )
     if len(found) == 1:
         return found["run_id"].iloc[0]
     if found.empty:
@@ -153,13 +164,19 @@ def finds(store: Store) -> pd.DataFrame:
 
 def trials(store: Store, run_id: str) -> pd.DataFrame:
     """All trials of a run in the order they began: filter on phase and outcome before comparing."""
-    return store.frame("SELECT * FROM trial_metrics WHERE run_id = ?::UUID ORDER BY started_utc, trial_id", [as_uuid(run_id)])
+    return store.frame(
+        "SELECT * FROM trial_metrics WHERE run_id = ?::UUID ORDER BY started_utc, trial_id",
+        [as_uuid(run_id)],
+    )
 
 
 def calls(store: Store, run_id: str | None = None, trial_id: str | None = None) -> pd.DataFrame:
     """The calls of a run or of one trial, in the order they began."""
     key, value = ("trial_id", trial_id) if trial_id else ("run_id", run_id)
-    return store.frame(f"SELECT * FROM call_metrics WHERE {key} = ?::UUID ORDER BY block, trial_id, started_ms", [as_uuid(value)])
+    return store.frame(
+        f"SELECT * FROM call_metrics WHERE {key} = ?::UUID ORDER BY block, trial_id, started_ms",
+        [as_uuid(value)],
+    )
 
 
 def spans(store: Store, trial_id: str | None = None, run_id: str | None = None) -> pd.DataFrame:
@@ -191,11 +208,15 @@ def trial_events(store: Store, trial_id: str) -> pd.DataFrame:
 
 def arm_summary(store: Store, run_id: str | Iterable[str]) -> pd.DataFrame:
     """Long: one row per run, arm and metric, with n, p50, p95, p99, mean, low and high."""
-    return store.frame(f"SELECT * FROM arm_summary WHERE {_of(run_id)} ORDER BY run_id, technique, arm, metric")
+    return store.frame(
+        f"SELECT * FROM arm_summary WHERE {_of(run_id)} ORDER BY run_id, technique, arm, metric"
+    )
 
 
 def arm_counts(store: Store, run_id: str | Iterable[str]) -> pd.DataFrame:
-    return store.frame(f"SELECT * FROM arm_counts WHERE {_of(run_id)} ORDER BY run_id, technique, arm")
+    return store.frame(
+        f"SELECT * FROM arm_counts WHERE {_of(run_id)} ORDER BY run_id, technique, arm"
+    )
 
 
 def pairs(store: Store, run_id: str | Iterable[str], metric: str | None = None) -> pd.DataFrame:
@@ -226,7 +247,13 @@ def median_trials(store: Store, run_id: str, metric: str) -> pd.DataFrame:
     )
 
 
-def median_pair(store: Store, run_id: str, metric: str | None = None, arm: str | None = None, technique: str | None = None) -> pd.DataFrame:
+def median_pair(
+    store: Store,
+    run_id: str,
+    metric: str | None = None,
+    arm: str | None = None,
+    technique: str | None = None,
+) -> pd.DataFrame:
     """The typical block: one row of pair_differences whose difference is nearest to the median difference (never the best).
 
     Without `metric` and `arm` those of the run's headline. Empty where nothing is paired.
@@ -248,7 +275,12 @@ def median_pair(store: Store, run_id: str, metric: str | None = None, arm: str |
         )
         SELECT * EXCLUDE (distance) FROM near ORDER BY distance, started_utc LIMIT 1
         """,
-        {"run_id": as_uuid(run_id), "metric": metric and _metric(metric), "arm": arm, "technique": technique},
+        {
+            "run_id": as_uuid(run_id),
+            "metric": metric and _metric(metric),
+            "arm": arm,
+            "technique": technique,
+        },
     )
 
 
@@ -396,7 +428,10 @@ def setting_differences(store: Store, run_ids: Iterable[str]) -> dict[str, list[
         WHERE {_of(run_ids)}
         """
     )
-    different = {column: sorted(set(found[column].dropna())) for column in ("machine", "endpoint_kind", "tasks")}
+    different = {
+        column: sorted(set(found[column].dropna()))
+        for column in ("machine", "endpoint_kind", "tasks")
+    }
     return {column: values for column, values in different.items() if len(values) > 1}
 
 
@@ -404,7 +439,12 @@ def row_counts(store: Store, run_id: str | None = None) -> dict[str, int]:
     """How many rows each table has, in all or of one run."""
     where = "" if run_id is None else f" WHERE {_of(run_id)}"
     tables = ("runs", "sessions", "trials", "calls", "spans", "events")
-    return _record(store.frame("SELECT " + ", ".join(f"(SELECT count(*) FROM {table}{where}) AS {table}" for table in tables)))
+    return _record(
+        store.frame(
+            "SELECT "
+            + ", ".join(f"(SELECT count(*) FROM {table}{where}) AS {table}" for table in tables)
+        )
+    )
 
 
 def text_arrivals(store: Store, run_id: str, calls: int = 100) -> pd.DataFrame:
@@ -468,7 +508,7 @@ def _metric(name: str) -> str:
 
 def _parsed(found: pd.DataFrame, *columns: str) -> pd.DataFrame:
     for column in columns:
-        values = [SHAPES[column](shapes.parsed(text)) for text in found[column]]
+        values = [SHAPES[column](json_shapes.parsed(text)) for text in found[column]]
         found[column] = pd.Series(values, index=found.index, dtype=object)
     if "status" in found and (found["status"] == "running").any():
         # A worker that was killed could not write its end; only the one that measures now is running.
@@ -479,7 +519,10 @@ def _parsed(found: pd.DataFrame, *columns: str) -> pd.DataFrame:
 
 
 def _record(found: pd.DataFrame) -> dict[str, Any]:
-    return {name: None if _is_missing(value) else value for name, value in found.astype(object).iloc[0].items()}
+    return {
+        name: None if _is_missing(value) else value
+        for name, value in found.astype(object).iloc[0].items()
+    }
 
 
 def _is_missing(value: Any) -> bool:

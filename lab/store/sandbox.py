@@ -20,7 +20,9 @@ MAX_BYTES = 64_000_000
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def run_sql(store: Store, sql: str, timeout_s: float = 5, memory: str = "512MB", max_rows: int = 10_000) -> pd.DataFrame:
+def run_sql(
+    store: Store, sql: str, timeout_s: float = 5, memory: str = "512MB", max_rows: int = 10_000
+) -> pd.DataFrame:
     """The rows of one SELECT, WITH, DESCRIBE, SHOW or SUMMARIZE; at most `max_rows`, then `frame.attrs["truncated"]` is True.
 
     Everything else, and whatever passes a limit, is a LabError of one line. The reader's turn lasts as long as the query, so a writer
@@ -29,7 +31,13 @@ def run_sql(store: Store, sql: str, timeout_s: float = 5, memory: str = "512MB",
     import pyarrow as pa
 
     store.frame("SELECT 1")  # an older file is brought up to date here, where writing is allowed
-    order = {"path": str(store.path), "sql": sql, "memory": memory, "max_rows": max_rows, "cpu_s": int(timeout_s) + 2}
+    order = {
+        "path": str(store.path),
+        "sql": sql,
+        "memory": memory,
+        "max_rows": max_rows,
+        "cpu_s": int(timeout_s) + 2,
+    }
     try:
         done = alone("lab.store.sandbox", order, timeout_s + 1)  # the second is for starting Python
     except subprocess.TimeoutExpired:
@@ -50,7 +58,11 @@ def run_sql(store: Store, sql: str, timeout_s: float = 5, memory: str = "512MB",
 def alone(module: str, order: dict, timeout_s: float) -> subprocess.CompletedProcess[bytes]:
     """A module of the lab as a process that is given its order on stdin and nothing else, and is killed when its time is over."""
     # No variable but these: a key in the environment is out of reach even of a hole in the SQL engine.
-    environment = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TMPDIR") if name in os.environ}
+    environment = {
+        name: os.environ[name]
+        for name in ("PATH", "LANG", "LC_ALL", "TMPDIR")
+        if name in os.environ
+    }
     return subprocess.run(
         [sys.executable, "-m", module],
         input=json.dumps(order).encode(),
@@ -70,13 +82,19 @@ def _answer(order: dict) -> bytes:
     statements = duckdb.extract_statements(order["sql"])
     if len(statements) != 1:
         raise LabError(
-            f"One query at a time, please: this is {len(statements)}." if statements else "There is no query. Try: SELECT * FROM runs"
+            f"One query at a time, please: this is {len(statements)}."
+            if statements
+            else "There is no query. Try: SELECT * FROM runs"
         )
     if statements[0].type != duckdb.StatementType.SELECT:
         raise LabError("Only a query can run here: SELECT, WITH, DESCRIBE, SHOW or SUMMARIZE.")
     path = Path(order["path"])
     with turnstile.reading(path, 10):
-        connection = duckdb.connect(str(path), read_only=True) if path.exists() else duckdb.connect(":memory:")
+        connection = (
+            duckdb.connect(str(path), read_only=True)
+            if path.exists()
+            else duckdb.connect(":memory:")
+        )
         if not path.exists():
             migrations.apply(connection)
         for setting in (
@@ -94,7 +112,9 @@ def _answer(order: dict) -> bytes:
             connection.execute(f"SET {setting}")
         rows = frames.shown(connection, connection.sql(order["sql"]).limit(order["max_rows"] + 1))
     if rows.nbytes > MAX_BYTES:
-        raise LabError(f"The result is larger than {MAX_BYTES // 1_000_000} MB. Look at fewer columns or rows.")
+        raise LabError(
+            f"The result is larger than {MAX_BYTES // 1_000_000} MB. Look at fewer columns or rows."
+        )
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, rows.schema) as stream:
         stream.write_table(rows)
@@ -108,7 +128,9 @@ def limit(cpu_s: int, file_bytes: int = 0) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux":  # DuckDB's own limit does not see every allocation; macOS does not honour this one
+    if (
+        sys.platform == "linux"
+    ):  # DuckDB's own limit does not see every allocation; macOS does not honour this one
         resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
 
 
@@ -129,7 +151,11 @@ def main() -> int:
         sentence = f"Not here: {str(error).splitlines()[0].partition(': ')[2]}"
     except duckdb.IOException as error:
         held = "Could not set lock" in str(error)
-        sentence = "Another program holds the database. Close it there and ask again." if held else str(error).splitlines()[0]
+        sentence = (
+            "Another program holds the database. Close it there and ask again."
+            if held
+            else str(error).splitlines()[0]
+        )
     except duckdb.Error as error:
         sentence = str(error).splitlines()[0]
     else:

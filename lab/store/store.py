@@ -16,15 +16,20 @@ import duckdb
 import pandas as pd
 
 from lab import clock, paths
-from lab.model import FinishedTrial, LabError, RunRow, SessionRow, Status, new_id
-from lab.store import changes, frames, importing, journal, migrations, turnstile
-from lab.store.changes import ROWS
+from lab.model import LabError, Status, new_id
+from lab.rows import FinishedTrial, RunRow, SessionRow
+from lab.store import frames, importing, journal, journalled_changes, migrations, turnstile
 from lab.store.importing import Imported
 from lab.store.journal import Journal
+from lab.store.journalled_changes import ROWS
 from lab.store.turnstile import Busy
 
 # What a program of the lab never needs; the same for all connections of a process, or DuckDB refuses the second one.
-CONFIG = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false", "python_enable_replacements": "false"}
+CONFIG = {
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "python_enable_replacements": "false",
+}
 READ_PATIENCE_S = 10.0
 SHORT_PATIENCE_S = 0.5
 """Of a reader for whom rows wait beside the database: they can be read there too."""
@@ -36,7 +41,12 @@ OURS: set[tuple[int, int]] = set()
 RETRY_S = 0.05
 HELD: set[Path] = set()
 """Databases that somebody else held when this process last asked to write: it then asks for a moment only."""
-BROKEN = (duckdb.FatalException, duckdb.InternalException, duckdb.SerializationException, duckdb.IOException)
+BROKEN = (
+    duckdb.FatalException,
+    duckdb.InternalException,
+    duckdb.SerializationException,
+    duckdb.IOException,
+)
 FULL = ("No space left", "Disk quota exceeded", "File too large", "Read-only file system")
 
 
@@ -51,7 +61,12 @@ class Store:
     it returns False: the rows are then on disk in the spool, readers see them, and the next write of any process takes them in.
     """
 
-    def __init__(self, path: Path | str | None = None, patience_s: float = 10.0, read_patience_s: float | None = None) -> None:
+    def __init__(
+        self,
+        path: Path | str | None = None,
+        patience_s: float = 10.0,
+        read_patience_s: float | None = None,
+    ) -> None:
         self.path = Path(path or paths.database()).expanduser().absolute()
         self.patience_s = patience_s
         self.read_patience_s = read_patience_s or READ_PATIENCE_S
@@ -75,7 +90,9 @@ class Store:
             with self.reading() as connection, self._explained():
                 return fetch(connection, sql, params)
         except duckdb.DataError as error:
-            raise LabError(f"A value in {self.path} cannot be read: {str(error).splitlines()[0]}.") from error
+            raise LabError(
+                f"A value in {self.path} cannot be read: {str(error).splitlines()[0]}."
+            ) from error
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
@@ -117,7 +134,9 @@ class Store:
             if connection is None:
                 clock.pause_s(RETRY_S)
             elif renewed:
-                raise LabError(f"{self.path} cannot be brought up to date with this lab. Choose another file with --db.")
+                raise LabError(
+                    f"{self.path} cannot be brought up to date with this lab. Choose another file with --db."
+                )
             else:
                 self._bring_up_to_date()
                 renewed = True
@@ -142,15 +161,17 @@ class Store:
                 self._copy_into(connection)
             for path in journal.files(self._spool):
                 for _, change in journal.lines(path):
-                    with suppress(*changes.UNFIT):
-                        changes.apply(connection, change)
+                    with suppress(*journalled_changes.UNFIT):
+                        journalled_changes.apply(connection, change)
             yield connection
 
     def _copy_into(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Of a copy, since a file that somebody holds cannot be opened; what they have committed is in it and its log."""
         try:
             if self.path.stat().st_size > LARGEST_COPY:
-                raise Busy(f"{self.path} cannot be written now, and is too large to be read beside what waits. Try again later.")
+                raise Busy(
+                    f"{self.path} cannot be written now, and is too large to be read beside what waits. Try again later."
+                )
             with tempfile.TemporaryDirectory(prefix="lab-copy-") as folder:
                 copy = Path(folder) / "lab.duckdb"
                 shutil.copyfile(self.path, copy)
@@ -162,7 +183,9 @@ class Store:
                     connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM copied.{table}")
                 connection.execute("DETACH copied")
         except (OSError, duckdb.Error) as error:
-            raise Busy(f"{self.path} is being written by another program, and cannot be read now. Close it there and try again.") from error
+            raise Busy(
+                f"{self.path} is being written by another program, and cannot be read now. Close it there and try again."
+            ) from error
 
     def version(self) -> int:
         """A number that changes with every write by any process: what pages cache by. 0 where there is no database."""
@@ -176,10 +199,10 @@ class Store:
 
     def write_run(self, row: RunRow) -> bool:
         """Add a run, or renew it when it is resumed (its note and name stay)."""
-        return self._write({"rows": {"runs": [changes.values(row)]}})
+        return self._write({"rows": {"runs": [journalled_changes.values(row)]}})
 
     def write_session(self, row: SessionRow) -> bool:
-        return self._write({"rows": {"sessions": [changes.values(row)]}})
+        return self._write({"rows": {"sessions": [journalled_changes.values(row)]}})
 
     def keep(self, trial: FinishedTrial) -> None:
         """On disk, beside the database, before this returns: a trial that was told survives whatever ends this process.
@@ -188,7 +211,7 @@ class Store:
         """
         with self._writes:
             try:
-                self._append(changes.of_trials([trial]))
+                self._append(journalled_changes.of_trials([trial]))
             except OSError as error:
                 raise LabError(_refused(self._spool, error)) from error
             self._kept.add(trial.trial.trial_id)
@@ -196,14 +219,20 @@ class Store:
     def write_trials(self, trials: Sequence[FinishedTrial]) -> bool:
         """Trials with their calls, spans and events in one transaction; a trial that is there already is left alone."""
         fresh = [trial for trial in trials if trial.trial.trial_id not in self._kept]
-        return self._write(*([changes.of_trials(fresh)] if fresh or not self._pending else []))
+        return self._write(
+            *([journalled_changes.of_trials(fresh)] if fresh or not self._pending else [])
+        )
 
     def finish_run(self, run_id: str, status: Status) -> bool:
-        return self._write({"update": as_uuid(run_id), "status": status, "ended_utc": clock.utc_now().isoformat()})
+        return self._write(
+            {"update": as_uuid(run_id), "status": status, "ended_utc": clock.utc_now().isoformat()}
+        )
 
     def close_orphans(self, run_id: str) -> bool:
         """Runs that say they are running, begun before now, have lost their process: only `run_id` is measured on this machine."""
-        return not self._exists() or self._write({"orphans": as_uuid(run_id), "ended_utc": clock.utc_now().isoformat()})
+        return not self._exists() or self._write(
+            {"orphans": as_uuid(run_id), "ended_utc": clock.utc_now().isoformat()}
+        )
 
     def set_note(self, run_id: str, note: str | None) -> bool:
         return self._write({"update": as_uuid(run_id), "note": note or None})
@@ -215,13 +244,17 @@ class Store:
         """Take a run out of every table; its rows stay in a trash folder until the next delete, for `undelete`."""
         run_id = as_uuid(run_id)
         with self._transaction() as connection:
-            if not connection.execute("SELECT 1 FROM runs WHERE run_id = ?::UUID", [run_id]).fetchall():
+            if not connection.execute(
+                "SELECT 1 FROM runs WHERE run_id = ?::UUID", [run_id]
+            ).fetchall():
                 raise LabError(f"There is no run {run_id}. List the runs with: python main.py runs")
             shutil.rmtree(self._trash, ignore_errors=True)
             self._trash.mkdir(parents=True)
             for table in ROWS:
                 file = str(self._trash / f"{table}.parquet").replace("'", "''")
-                connection.execute(f"COPY (SELECT * FROM {table} WHERE run_id = '{run_id}') TO '{file}' (FORMAT parquet)")
+                connection.execute(
+                    f"COPY (SELECT * FROM {table} WHERE run_id = '{run_id}') TO '{file}' (FORMAT parquet)"
+                )
             for table in reversed(ROWS):
                 connection.execute(f"DELETE FROM {table} WHERE run_id = ?::UUID", [run_id])
 
@@ -232,7 +265,9 @@ class Store:
         self._take_in(importing.Clean(self._trash, None))
         with self._connected(":memory:") as connection:
             file = str(self._trash / "runs.parquet")
-            ((run_id,),) = connection.execute("SELECT run_id::VARCHAR FROM read_parquet(?)", [file]).fetchall()
+            ((run_id,),) = connection.execute(
+                "SELECT run_id::VARCHAR FROM read_parquet(?)", [file]
+            ).fetchall()
         shutil.rmtree(self._trash, ignore_errors=True)
         return run_id
 
@@ -288,7 +323,7 @@ class Store:
     def _explained(self) -> Iterator[None]:
         try:
             yield
-        except changes.UNFIT:
+        except journalled_changes.UNFIT:
             raise
         except (*BROKEN, duckdb.Error) as error:
             raise self.unreadable(error) from error
@@ -301,7 +336,9 @@ class Store:
                 "`python main.py export --run RUN --format duckdb`, move the file away, and import what was saved."
             )
         if any(word in str(error) for word in FULL):
-            return Full(f"Cannot write {self.path}: {reason}. Make room there; what waits beside it is taken in by the next command.")
+            return Full(
+                f"Cannot write {self.path}: {reason}. Make room there; what waits beside it is taken in by the next command."
+            )
         return LabError(
             f"Cannot read {self.path}: {reason}. Move the file away, or choose another with --db; the lab then starts an empty one."
         )
@@ -318,7 +355,9 @@ class Store:
             if clock.now_ns() < deadline_ns:
                 return None
             holder = str(error).partition("Conflicting lock is held in ")[2].partition(". ")[0]
-            raise Busy(f"Another program holds {self.path}{f' ({holder})' if holder else ''}. Close it there and try again.") from error
+            raise Busy(
+                f"Another program holds {self.path}{f' ({holder})' if holder else ''}. Close it there and try again."
+            ) from error
         except duckdb.Error as error:
             raise self.unreadable(error) from error
         connection.execute("SET TimeZone = 'UTC'")
@@ -344,7 +383,9 @@ class Store:
             with self._explained():
                 if not migrations.is_current(connection, str(self.path)):
                     return False
-                if (status.st_dev, status.st_ino) not in OURS and not migrations.is_ours(connection):
+                if (status.st_dev, status.st_ino) not in OURS and not migrations.is_ours(
+                    connection
+                ):
                     return False
             self._current = (status.st_dev, status.st_ino)
             OURS.add(self._current)
@@ -356,9 +397,15 @@ class Store:
             turn.changed()
 
     @contextmanager
-    def _writing(self, patience_s: float | None = None) -> Iterator[tuple[duckdb.DuckDBPyConnection, turnstile.Turn]]:
+    def _writing(
+        self, patience_s: float | None = None
+    ) -> Iterator[tuple[duckdb.DuckDBPyConnection, turnstile.Turn]]:
         # While a foreign program keeps the file, what can wait in the spool should not lose its patience at every block.
-        patience_s = self.patience_s if patience_s is None else min(patience_s, 0.2 if self.path in HELD else patience_s)
+        patience_s = (
+            self.patience_s
+            if patience_s is None
+            else min(patience_s, 0.2 if self.path in HELD else patience_s)
+        )
         deadline = clock.now_ns() + int(patience_s * 1e9)
         try:
             while True:
@@ -407,7 +454,9 @@ class Store:
                         files.append(file)
                         size += file.stat().st_size
                         lines += ((file, text, change) for text, change in journal.lines(file))
-                unfit = changes.applied([change for _, _, change in lines], connection, lines)
+                unfit = journalled_changes.applied(
+                    [change for _, _, change in lines], connection, lines
+                )
                 for file in files:
                     wrong = [text for place, text, _ in unfit if place == file]
                     # Only now: if the process ends before this, it is taken in again, which changes nothing.
@@ -421,23 +470,36 @@ class Store:
             self._pending += added
             try:
                 if journal.size(self._spool) > self.patience_s * TAKEN_IN_BYTES_PER_S:
-                    raise Busy(f"Much waits beside {self.path}; the next who reads it takes that in.")
+                    raise Busy(
+                        f"Much waits beside {self.path}; the next who reads it takes that in."
+                    )
                 with self._transaction(self.patience_s) as connection:
-                    unfit = changes.applied(self._pending, connection, self._pending, begun=True)
+                    unfit = journalled_changes.applied(
+                        self._pending, connection, self._pending, begun=True
+                    )
             except (Busy, Full) as error:
                 self._keep_in_spool()
                 if self._pending:
-                    raise LabError(f"Neither {self.path} nor {self._spool} can be written: {error}") from error
+                    raise LabError(
+                        f"Neither {self.path} nor {self._spool} can be written: {error}"
+                    ) from error
                 return False
             except LabError:
                 self._keep_in_spool()
                 raise
-            if unfit and not journal.set_aside(self._spool / new_id(), [json.dumps(change, default=changes.plain) for change in unfit]):
-                raise LabError(f"{len(unfit)} rows do not fit {self.path}, and {self._spool} cannot be written to set them aside.")
+            if unfit and not journal.set_aside(
+                self._spool / new_id(),
+                [json.dumps(change, default=journalled_changes.plain) for change in unfit],
+            ):
+                raise LabError(
+                    f"{len(unfit)} rows do not fit {self.path}, and {self._spool} cannot be written to set them aside."
+                )
             self._forget()
             self._journal.clear()
             if unfit:
-                raise LabError(f"{len(unfit)} rows do not fit {self.path}, and are set aside in {self._spool}.")
+                raise LabError(
+                    f"{len(unfit)} rows do not fit {self.path}, and are set aside in {self._spool}."
+                )
             return True
 
     def _append(self, *added: dict[str, Any]) -> None:
@@ -446,7 +508,7 @@ class Store:
             self._journalled = 0  # somebody has removed the folder
         self._pending += added
         try:
-            self._journal.append(self._pending[self._journalled :], changes.plain)
+            self._journal.append(self._pending[self._journalled :], journalled_changes.plain)
         except OSError:
             del self._pending[len(self._pending) - len(added) :]
             raise
@@ -466,7 +528,9 @@ class Store:
             self._forget()
 
 
-def fetch(connection: duckdb.DuckDBPyConnection, sql: str, params: Sequence[Any] | dict[str, Any] = ()) -> pd.DataFrame:
+def fetch(
+    connection: duckdb.DuckDBPyConnection, sql: str, params: Sequence[Any] | dict[str, Any] = ()
+) -> pd.DataFrame:
     """A result as pandas, by lab.store.frames."""
     relation = connection.sql(sql, params=params or None)
     return frames.read(relation) if relation is not None else pd.DataFrame()
@@ -481,4 +545,6 @@ def as_uuid(text: str) -> str:
     try:
         return str(uuid.UUID(text))
     except ValueError:
-        raise LabError(f"{text!r} is not the id of a run. List the runs with: python main.py runs") from None
+        raise LabError(
+            f"{text!r} is not the id of a run. List the runs with: python main.py runs"
+        ) from None

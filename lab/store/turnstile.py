@@ -89,7 +89,9 @@ def _beside(database: Path, suffix: str) -> Path:
 def _opened(database: Path, suffix: str) -> Iterator[int]:
     """A descriptor of its own, so that flock also keeps the threads of one process apart; closing it lets go of the lock."""
     try:
-        descriptor = os.open(_beside(database, suffix), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(
+            _beside(database, suffix), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644
+        )
     except OSError as error:
         raise LabError(
             f"Cannot write beside {database} ({error.strerror}). Choose a database in a folder of your own with --db."
@@ -109,6 +111,8 @@ def _take(descriptor: int, how: int, deadline_ns: int, database: Path) -> None:
             return
         except BlockingIOError:
             if clock.now_ns() >= deadline_ns:
-                raise Busy(f"Another part of the lab has been using {database} for too long. Try again when it is done.") from None
+                raise Busy(
+                    f"Another part of the lab has been using {database} for too long. Try again when it is done."
+                ) from None
             clock.pause_s(pause_s)
             pause_s = min(pause_s * 1.5, 0.01)

@@ -15,7 +15,9 @@ FIRST = ("streaming", "caching", "parallelism", "model_routing", "agent_topology
 
 @cache
 def _all() -> dict[str, Technique]:
-    names = sorted(file.stem for file in Path(__file__).parent.glob("*.py") if not file.stem.startswith("_"))
+    names = sorted(
+        file.stem for file in Path(__file__).parent.glob("*.py") if not file.stem.startswith("_")
+    )
     names.sort(key=lambda name: (FIRST.index(name) if name in FIRST else len(FIRST), name))
     found = [getattr(import_module(f"{__name__}.{name}"), "TECHNIQUE", None) for name in names]
     return {technique.slug: technique for technique in found if technique is not None}

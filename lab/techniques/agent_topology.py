@@ -10,9 +10,13 @@ from lab.scenarios import definitions, tools
 
 
 class TopologyKnobs(Knobs):
-    steps: int = Field(3, ge=2, le=12, description="the most model turns of one agent; the last may not use tools")
+    steps: int = Field(
+        3, ge=2, le=12, description="the most model turns of one agent; the last may not use tools"
+    )
     service_ms: int = Field(300, ge=0, le=10_000, description="how long each tool takes")
-    report_tokens: int = Field(48, ge=8, le=2000, description="the most tokens a worker's report may have")
+    report_tokens: int = Field(
+        48, ge=8, le=2000, description="the most tokens a worker's report may have"
+    )
     answer_tokens: int = Field(96, ge=8, le=2000, description="the most tokens the answer may have")
 
 
@@ -25,26 +29,51 @@ async def agent(bench, knobs, body, names, tokens, name, final="worker"):
     for step in range(1, knobs.steps + 1):
         last = step == knobs.steps
         room = {"max_tokens": tokens if last or not left else tokens + 64 * len(names)}
-        offered = {"tools": tools.specs(names), "tool_choice": {"type": "none" if last else "auto"}} if names else {}
+        offered = (
+            {"tools": tools.specs(names), "tool_choice": {"type": "none" if last else "auto"}}
+            if names
+            else {}
+        )
         role = final if last or not left else "tool_turn" if final == "answer" else final
         request = Request({**body, **room, **offered, "messages": turns}, headers=tools.EVERY_TOOL)
         reply = await bench.call(request, role=role, name=name)
         if not reply.ok or not reply.tool_uses:
             return reply
         async with asyncio.TaskGroup() as group:
-            running = [group.create_task(bench.tool(use.name, {**use.input, "service_ms": knobs.service_ms})) for use in reply.tool_uses]
+            running = [
+                group.create_task(
+                    bench.tool(use.name, {**use.input, "service_ms": knobs.service_ms})
+                )
+                for use in reply.tool_uses
+            ]
         left -= {use.name for use in reply.tool_uses}
         pairs = zip(reply.tool_uses, running, strict=True)
-        results = [{"type": "tool_result", "tool_use_id": use.id, "content": task.result()} for use, task in pairs]
-        turns += [{"role": "assistant", "content": list(reply.content)}, {"role": "user", "content": results}]
+        results = [
+            {"type": "tool_result", "tool_use_id": use.id, "content": task.result()}
+            for use, task in pairs
+        ]
+        turns += [
+            {"role": "assistant", "content": list(reply.content)},
+            {"role": "user", "content": results},
+        ]
     return reply
 
 
 def plan_for(task, team):
     names = [worker.name for worker in team.workers]
     roster = "\n".join(f"- {worker.name}: {worker.instruction}" for worker in team.workers)
-    order = {"type": "array", "items": {"type": "string", "enum": names}, "minItems": len(names), "maxItems": len(names)}
-    shape = {"type": "object", "properties": {"order": order}, "required": ["order"], "additionalProperties": False}
+    order = {
+        "type": "array",
+        "items": {"type": "string", "enum": names},
+        "minItems": len(names),
+        "maxItems": len(names),
+    }
+    shape = {
+        "type": "object",
+        "properties": {"order": order},
+        "required": ["order"],
+        "additionalProperties": False,
+    }
     return {
         "max_tokens": 24 + 12 * len(names),
         "system": "You lead a team. Put its members in the order in which they should begin.",
@@ -72,7 +101,10 @@ def worker_body(worker, before=""):
 def joined(task, team, reports):
     """The last call of a team: the task, the reports, and how they become one answer."""
     told = "\n".join(f"{name}: {text}" for name, text in reports)
-    return {"system": team.join, "messages": [{"role": "user", "content": f"Task: {task.question}\n\nReports:\n{told}"}]}
+    return {
+        "system": team.join,
+        "messages": [{"role": "user", "content": f"Task: {task.question}\n\nReports:\n{told}"}],
+    }
 
 
 async def hierarchical(bench, knobs, task, team):
@@ -81,24 +113,39 @@ async def hierarchical(bench, knobs, task, team):
         return None
     workers = ordered(team, plan.text)
     async with bench.span("join", "workers"), asyncio.TaskGroup() as group:
-        works = [agent(bench, knobs, worker_body(w), w.tools, knobs.report_tokens, w.name) for w in workers]
+        works = [
+            agent(bench, knobs, worker_body(w), w.tools, knobs.report_tokens, w.name)
+            for w in workers
+        ]
         running = [group.create_task(work) for work in works]
     replies = [work.result() for work in running]
     if not all(reply.ok for reply in replies):
         return None
     reports = [(worker.name, reply.text) for worker, reply in zip(workers, replies, strict=True)]
-    return await bench.call(Request({"max_tokens": knobs.answer_tokens, **joined(task, team, reports)}), name="supervisor")
+    return await bench.call(
+        Request({"max_tokens": knobs.answer_tokens, **joined(task, team, reports)}),
+        name="supervisor",
+    )
 
 
 async def pipeline(bench, knobs, task, team):
     reports = []
     for worker in team.workers:
         before = "\n".join(f"{name}: {text}" for name, text in reports)
-        reply = await agent(bench, knobs, worker_body(worker, before), worker.tools, knobs.report_tokens, worker.name)
+        reply = await agent(
+            bench,
+            knobs,
+            worker_body(worker, before),
+            worker.tools,
+            knobs.report_tokens,
+            worker.name,
+        )
         if not reply.ok:
             return None
         reports.append((worker.name, reply.text))
-    return await bench.call(Request({"max_tokens": knobs.answer_tokens, **joined(task, team, reports)}), name="writer")
+    return await bench.call(
+        Request({"max_tokens": knobs.answer_tokens, **joined(task, team, reports)}), name="writer"
+    )
 
 
 async def trial(bench, arm, knobs, task):
@@ -108,7 +155,9 @@ async def trial(bench, arm, knobs, task):
         names = tuple(dict.fromkeys(name for worker in team.workers for name in worker.tools))
         reply = await agent(bench, knobs, body, names, knobs.answer_tokens, "agent", final="answer")
     else:
-        reply = await (hierarchical if arm == "hierarchical" else pipeline)(bench, knobs, task, team)
+        reply = await (hierarchical if arm == "hierarchical" else pipeline)(
+            bench, knobs, task, team
+        )
     return reply.text if reply is not None and reply.ok else None
 
 
@@ -119,7 +168,10 @@ TECHNIQUE = Technique(
     published="critical path 38–46 % shorter, in tokens",
     arms=(
         Arm("flat", "one agent with all tools, in a loop"),
-        Arm("hierarchical", "a supervisor plans, workers run at the same time, the supervisor joins their reports"),
+        Arm(
+            "hierarchical",
+            "a supervisor plans, workers run at the same time, the supervisor joins their reports",
+        ),
         Arm("pipeline", "the workers run one after the other, each reads the reports before it"),
     ),
     headline="total_ms",

@@ -10,16 +10,24 @@ from lab.scenarios import definitions, tools
 
 class CachingKnobs(Knobs):
     prefix_tokens: int = Field(
-        0, ge=0, le=150_000, description="about how long the shared part is, in tokens; 0 takes 600 on local, else 3,000"
+        0,
+        ge=0,
+        le=150_000,
+        description="about how long the shared part is, in tokens; 0 takes 600 on local, else 3,000",
     )
     part: Literal["documents", "system", "tools", "conversation"] = Field(
         "documents", description="which part of the prompt is shared and cached"
     )
     breakpoint: Literal["shared", "question"] = Field(
-        "shared", description="where cache_control stands: after the shared part, or on the question, where a new question never finds it"
+        "shared",
+        description="where cache_control stands: after the shared part, or on the question, where a new question never finds it",
     )
-    ttl: Literal["5m", "1h"] = Field("5m", description="how long an entry lives; equal in latency, dearer to write for an hour")
-    turns: int = Field(1, ge=1, le=8, description="questions asked one after the other on the same shared part")
+    ttl: Literal["5m", "1h"] = Field(
+        "5m", description="how long an entry lives; equal in latency, dearer to write for an hour"
+    )
+    turns: int = Field(
+        1, ge=1, le=8, description="questions asked one after the other on the same shared part"
+    )
     answer_tokens: int = Field(48, ge=1, le=2000, description="the most tokens an answer may have")
 
 
@@ -27,7 +35,11 @@ def body(arm, knobs, task, asked, history=(), **last):
     """Shared part, earlier turns, question, in one order for all arms: only cache_control tells them apart."""
     mark = {} if arm == "uncached" else {"cache_control": {"type": "ephemeral", "ttl": knobs.ttl}}
     on_shared, on_question = (mark, {}) if knobs.breakpoint == "shared" else ({}, mark)
-    shared = {"type": "text", "text": definitions.prefix_text(task, knobs.prefix_tokens or task.document_tokens), **on_shared}
+    shared = {
+        "type": "text",
+        "text": definitions.prefix_text(task, knobs.prefix_tokens or task.document_tokens),
+        **on_shared,
+    }
     own = task.body or {}
     earlier, offered = list(own.get("messages", ()))[:-1], own.get("tools")
     system = task.instructed("Keep the answer short.")
@@ -36,12 +48,19 @@ def body(arm, knobs, task, asked, history=(), **last):
     turns = [*earlier, *history, {"role": "user", "content": asked}]
     if knobs.part == "tools":
         offered = tools.specs(tools.names()[:2])
-        offered[-1] |= {"description": f"{offered[-1]['description']} From the handbook: {shared['text']}", **on_shared}
+        offered[-1] |= {
+            "description": f"{offered[-1]['description']} From the handbook: {shared['text']}",
+            **on_shared,
+        }
     elif knobs.part == "system" or earlier:
         system = [*system, shared]
     elif knobs.part == "conversation":
         read = {"type": "text", "text": "I have read it.", **on_shared}
-        turns = [{"role": "user", "content": shared["text"]}, {"role": "assistant", "content": [read]}, *turns]
+        turns = [
+            {"role": "user", "content": shared["text"]},
+            {"role": "assistant", "content": [read]},
+            *turns,
+        ]
     else:
         turns[0] = {"role": "user", "content": [shared, *turns[0]["content"]]}
     choice = {"type": "none"} if offered else None  # tools are there to be read, not to be used
@@ -52,19 +71,35 @@ def body(arm, knobs, task, asked, history=(), **last):
 async def prepare(bench, arm, knobs, task):
     if arm == "cached":
         other = [*task.last_turn, {"type": "text", "text": "Answer with one word."}]
-        await bench.call(Request(body(arm, knobs, task, other, max_tokens=1), intended_cache="write"), role="prime")
+        await bench.call(
+            Request(body(arm, knobs, task, other, max_tokens=1), intended_cache="write"),
+            role="prime",
+        )
     elif arm == "pre-warmed":
         ready = [*task.last_turn, {"type": "text", "text": "Ready?"}]
-        await bench.call(Request(body(arm, knobs, task, ready, max_tokens=0), stream=False, intended_cache="write"), role="prime")
+        await bench.call(
+            Request(
+                body(arm, knobs, task, ready, max_tokens=0), stream=False, intended_cache="write"
+            ),
+            role="prime",
+        )
 
 
 async def trial(bench, arm, knobs, task):
     warm = knobs.breakpoint == "shared" and arm in ("cached", "pre-warmed")
     history, answers = [], []
     for turn in range(knobs.turns):
-        asked = task.last_turn if turn == 0 else [{"type": "text", "text": f"Say it again in other words, for the {turn + 1}. time."}]
+        asked = (
+            task.last_turn
+            if turn == 0
+            else [
+                {"type": "text", "text": f"Say it again in other words, for the {turn + 1}. time."}
+            ]
+        )
         intended = "none" if arm == "uncached" else "read" if warm or turn else "write"
-        reply = await bench.call(Request(body(arm, knobs, task, asked, history), intended_cache=intended))
+        reply = await bench.call(
+            Request(body(arm, knobs, task, asked, history), intended_cache=intended)
+        )
         if not reply.ok:
             return None
         answers.append(reply.text)

@@ -11,17 +11,24 @@ from lab.scenarios import definitions
 
 class RoutingKnobs(Knobs):
     classifier: Literal["cached", "uncached"] = Field(
-        "cached", description="whether the router's instructions are in the cache, as in a busy service"
+        "cached",
+        description="whether the router's instructions are in the cache, as in a busy service",
     )
     check: Literal["format", "self"] = Field(
-        "format", description="what makes the cascade escalate: a missing or cut answer, or the model's own doubt"
+        "format",
+        description="what makes the cascade escalate: a missing or cut answer, or the model's own doubt",
     )
     answer_tokens: int = Field(160, ge=8, le=2000, description="the most tokens an answer may have")
 
 
 def schema(name, values):
     fields = {name: {"type": "string", "enum": values}}
-    shape = {"type": "object", "properties": fields, "required": [name], "additionalProperties": False}
+    shape = {
+        "type": "object",
+        "properties": fields,
+        "required": [name],
+        "additionalProperties": False,
+    }
     return {"format": {"type": "json_schema", "schema": shape}}
 
 
@@ -61,13 +68,19 @@ async def answer(bench, knobs, task, tier):
 
 async def cascade(bench, knobs, task):
     """The small model's draft is shown only once it has passed: until then nobody can know that it is the answer."""
-    draft = await bench.call(Request(task.without_tools(knobs.answer_tokens), tier="small"), role="worker", name="draft")
+    draft = await bench.call(
+        Request(task.without_tools(knobs.answer_tokens), tier="small"), role="worker", name="draft"
+    )
     if not draft.ok:
         return None
     good = draft.stop_reason == "end_turn" and bool(draft.text.strip())
     if good and knobs.check == "self":
         asked = f"Question:\n{question_of(task)}\n\nAnswer:\n{draft.text}\n\nIs this answer surely right?"
-        body = {"max_tokens": 24, "messages": [{"role": "user", "content": asked}], "output_config": schema("sure", ["yes", "no"])}
+        body = {
+            "max_tokens": 24,
+            "messages": [{"role": "user", "content": asked}],
+            "output_config": schema("sure", ["yes", "no"]),
+        }
         opinion = await bench.call(Request(body, tier="small"), role="check")
         if not opinion.ok:
             return None
@@ -83,10 +96,15 @@ async def trial(bench, arm, knobs, task):
         return await cascade(bench, knobs, task)
     if arm == "routed":
         intended = "read" if knobs.classifier == "cached" else "none"
-        reply = await bench.call(Request(classify(knobs, question_of(task)), tier="small", intended_cache=intended), role="classify")
+        reply = await bench.call(
+            Request(classify(knobs, question_of(task)), tier="small", intended_cache=intended),
+            role="classify",
+        )
         if not reply.ok:
             return None
-        return await answer(bench, knobs, task, "small" if choice(reply, "difficulty") == "easy" else "large")
+        return await answer(
+            bench, knobs, task, "small" if choice(reply, "difficulty") == "easy" else "large"
+        )
     if arm == "oracle":
         return await answer(bench, knobs, task, "small" if task.difficulty == "easy" else "large")
     return await answer(bench, knobs, task, "large" if arm == "large only" else "small")
@@ -102,7 +120,10 @@ TECHNIQUE = Technique(
         Arm("small only", "the small model answers everything"),
         Arm("routed", "the small model classifies, the chosen model answers"),
         Arm("cascade", "the small model answers; a check may escalate to the large one"),
-        Arm("oracle", "routes by the task's label, which no real router sees: the bound of what routing can give"),
+        Arm(
+            "oracle",
+            "routes by the task's label, which no real router sees: the bound of what routing can give",
+        ),
     ),
     headline="total_ms",
     headline_arm="routed",

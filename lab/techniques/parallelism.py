@@ -20,23 +20,37 @@ SMALL_ARMS = (
     Arm("one by one, small", "each request waits for the one before; small model"),
     Arm("together, small", "all requests at once, up to the cap; small model"),
 )
-FAN_OUT = Arm("after the first token", "one request first; the rest when its response begins, so that they find its prefix cached")
+FAN_OUT = Arm(
+    "after the first token",
+    "one request first; the rest when its response begins, so that they find its prefix cached",
+)
 
 
 class ParallelismKnobs(Knobs):
-    suite: Literal["tools", "requests"] = Field("tools", description="the tools of one answer, or independent requests")
+    suite: Literal["tools", "requests"] = Field(
+        "tools", description="the tools of one answer, or independent requests"
+    )
     n: int = Field(4, ge=2, le=8, description="how many tools or requests")
     service_ms: int = Field(600, ge=0, le=10_000, description="how long each tool takes")
     concurrency: int = Field(8, ge=1, le=8, description="the most that run at once")
-    tier: Literal["large", "small", "both"] = Field("large", description="which model answers the requests; both adds arms")
-    shared_prefix: bool = Field(False, description="requests share a long cached prefix; adds the arm that waits for the first token")
+    tier: Literal["large", "small", "both"] = Field(
+        "large", description="which model answers the requests; both adds arms"
+    )
+    shared_prefix: bool = Field(
+        False,
+        description="requests share a long cached prefix; adds the arm that waits for the first token",
+    )
     answer_tokens: int = Field(96, ge=8, le=2000, description="the most tokens an answer may have")
 
 
 def arms(knobs):
     if knobs.suite == "tools":
         return TOOL_ARMS
-    return REQUEST_ARMS + ((FAN_OUT,) if knobs.shared_prefix else ()) + (SMALL_ARMS if knobs.tier == "both" else ())
+    return (
+        REQUEST_ARMS
+        + ((FAN_OUT,) if knobs.shared_prefix else ())
+        + (SMALL_ARMS if knobs.tier == "both" else ())
+    )
 
 
 async def trial(bench, arm, knobs, task):
@@ -58,7 +72,9 @@ async def at_once(works, most):
 
 async def run_tools(bench, arm, knobs, task):
     offered = tools.specs(list(dict.fromkeys([*task.tools, *tools.names()]))[: knobs.n])
-    every = "Before you answer, use every tool you are offered exactly once, all of them in one turn"
+    every = (
+        "Before you answer, use every tool you are offered exactly once, all of them in one turn"
+    )
     system = task.instructed(f"{every}." if task.tools else f"{every}, for Kestrel Bay.")
     body = task.body_for(64 * knobs.n, system=system, tools=offered, tool_choice={"type": "auto"})
     asked = await bench.call(Request(body, headers=tools.EVERY_TOOL), role="tool_turn")
@@ -69,11 +85,23 @@ async def run_tools(bench, arm, knobs, task):
         bench.mismatch(f"the model asked for {len(uses)} tools, not {knobs.n}")
         if not uses:
             return asked.text
-    works = [lambda use=use: bench.tool(use.name, {**use.input, "service_ms": knobs.service_ms}) for use in uses]
+    works = [
+        lambda use=use: bench.tool(use.name, {**use.input, "service_ms": knobs.service_ms})
+        for use in uses
+    ]
     results = await at_once(works, knobs.concurrency if arm == "parallel tools" else 1)
-    blocks = [{"type": "tool_result", "tool_use_id": use.id, "content": text} for use, text in zip(uses, results, strict=True)]
-    turns = [*body["messages"], {"role": "assistant", "content": list(asked.content)}, {"role": "user", "content": blocks}]
-    final = await bench.call(Request({**body, "messages": turns, "max_tokens": knobs.answer_tokens}))
+    blocks = [
+        {"type": "tool_result", "tool_use_id": use.id, "content": text}
+        for use, text in zip(uses, results, strict=True)
+    ]
+    turns = [
+        *body["messages"],
+        {"role": "assistant", "content": list(asked.content)},
+        {"role": "user", "content": blocks},
+    ]
+    final = await bench.call(
+        Request({**body, "messages": turns, "max_tokens": knobs.answer_tokens})
+    )
     return final.text if final.ok else None
 
 
@@ -84,12 +112,20 @@ async def run_requests(bench, arm, knobs, task):
     def request(number, one):
         if not knobs.shared_prefix:
             return Request(one.without_tools(knobs.answer_tokens), tier=tier)
-        shared = {"type": "text", "text": definitions.prefix_text(task, task.document_tokens), "cache_control": {"type": "ephemeral"}}
+        shared = {
+            "type": "text",
+            "text": definitions.prefix_text(task, task.document_tokens),
+            "cache_control": {"type": "ephemeral"},
+        }
         # Requests that start at once all write: an entry can be read only when the response that wrote it has begun.
         cache = "write" if number == 0 or (together and number < knobs.concurrency) else "read"
-        return Request(one.without_tools(knobs.answer_tokens, system=[shared]), tier=tier, intended_cache=cache)
+        return Request(
+            one.without_tools(knobs.answer_tokens, system=[shared]), tier=tier, intended_cache=cache
+        )
 
-    requests = [request(number, one) for number, one in enumerate(definitions.neighbours(task, knobs.n))]
+    requests = [
+        request(number, one) for number, one in enumerate(definitions.neighbours(task, knobs.n))
+    ]
     works = [lambda r=r: bench.call(r, begun=begun if r is requests[0] else None) for r in requests]
     if arm == FAN_OUT.name:
         async with asyncio.TaskGroup() as group:

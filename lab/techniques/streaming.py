@@ -6,7 +6,9 @@ from lab.model import Arm, Knobs, Request, Technique
 
 
 class StreamingKnobs(Knobs):
-    answer_tokens: int = Field(200, ge=16, le=2000, description="the most tokens an answer may have")
+    answer_tokens: int = Field(
+        200, ge=16, le=2000, description="the most tokens an answer may have"
+    )
 
 
 async def trial(bench, arm, knobs, task):

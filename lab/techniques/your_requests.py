@@ -22,7 +22,9 @@ class Side(BaseModel):
     messages: list[dict[str, Any]] | None = Field(None, min_length=1)
 
     def request(self, task, answer_tokens):
-        fields = {name: value for name, value in (self.model_extra or {}).items() if name != "stream"}
+        fields = {
+            name: value for name, value in (self.model_extra or {}).items() if name != "stream"
+        }
         if self.messages:
             body = {"max_tokens": answer_tokens, **fields, "messages": self.messages}
             body = {name: value for name, value in body.items() if value is not None}
@@ -41,15 +43,27 @@ class YourRequestsKnobs(Knobs):
         DEFAULT,
         description="JSON list of arms: each a name and a whole Messages body or changes to the task's, with its own model or endpoint",
     )
-    answer_tokens: int = Field(64, ge=1, le=64_000, description="the most tokens an answer may have where a body does not say")
+    answer_tokens: int = Field(
+        64,
+        ge=1,
+        le=64_000,
+        description="the most tokens an answer may have where a body does not say",
+    )
 
     @field_validator("bodies", mode="before")
     @classmethod
     def readable(cls, value):
         given = read_json(value) if isinstance(value, str) else value
-        if not isinstance(given, list) or not 2 <= len(given) <= 8 or not all(isinstance(one, dict) for one in given):
+        if (
+            not isinstance(given, list)
+            or not 2 <= len(given) <= 8
+            or not all(isinstance(one, dict) for one in given)
+        ):
             raise ValueError("needs a JSON list of two to eight objects, one for each arm")
-        named = [{**one, "name": str(one.get("name") or chr(ord("a") + place))} for place, one in enumerate(given)]
+        named = [
+            {**one, "name": str(one.get("name") or chr(ord("a") + place))}
+            for place, one in enumerate(given)
+        ]
         if len({one["name"] for one in named}) < len(named):
             raise ValueError("two arms have the same name")
         for one in named:
@@ -57,7 +71,9 @@ class YourRequestsKnobs(Knobs):
                 Side(**one)
             except ValidationError as error:
                 first = error.errors()[0]
-                raise ValueError(f"arm {one['name']}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+                raise ValueError(
+                    f"arm {one['name']}: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+                ) from None
         return json.dumps(named, ensure_ascii=False)
 
 
@@ -79,7 +95,8 @@ TECHNIQUE = Technique(
     knobs=YourRequestsKnobs,
     trial=trial,
     select=lambda knobs: tuple(
-        Arm(side.name, "a whole body" if side.messages else "the task's body, changed") for side in sides(knobs.bodies)
+        Arm(side.name, "a whole body" if side.messages else "the task's body, changed")
+        for side in sides(knobs.bodies)
     ),
     aliases=("your-requests", "a-b"),
     notes={"simulated": "Delays are invented; this run tests the lab, not a model."},

@@ -18,18 +18,49 @@ MOST = 8
 
 def form() -> dict[str, Any]:
     """The knobs of the technique `ab` from two to eight bodies."""
-    count = st.number_input("Requests", 2, MOST, 2, key="requests", bind="query-params", width=160, help="The first is the baseline.")
-    files = st.file_uploader("Upload bodies", type=["json"], accept_multiple_files=True, key="body-files", help="One JSON file a request.")
+    count = st.number_input(
+        "Requests",
+        2,
+        MOST,
+        2,
+        key="requests",
+        bind="query-params",
+        width=160,
+        help="The first is the baseline.",
+    )
+    files = st.file_uploader(
+        "Upload bodies",
+        type=["json"],
+        accept_multiple_files=True,
+        key="body-files",
+        help="One JSON file a request.",
+    )
     texts = [file.getvalue().decode("utf-8", errors="replace") for file in files]
     if not texts:
         columns = st.columns(2)
         for place in range(int(count)):
-            start = EXAMPLES[place] if place < len(EXAMPLES) else EXAMPLES[1].replace('"b"', f'"{chr(97 + place)}"')
+            start = (
+                EXAMPLES[place]
+                if place < len(EXAMPLES)
+                else EXAMPLES[1].replace('"b"', f'"{chr(97 + place)}"')
+            )
             label = f"Request {chr(97 + place)}" + (", the baseline" if place == 0 else "")
-            texts.append(columns[place % 2].text_area(label, start, height=180, key=f"body-{place}"))
-    names = [file.name.removesuffix(".json") for file in files] or [chr(97 + place) for place in range(len(texts))]
+            texts.append(
+                columns[place % 2].text_area(label, start, height=180, key=f"body-{place}")
+            )
+    names = [file.name.removesuffix(".json") for file in files] or [
+        chr(97 + place) for place in range(len(texts))
+    ]
     bodies = [_body(text, name) for text, name in zip(texts, names, strict=True)]
-    tokens = st.number_input("Most tokens where a body does not say", 1, 64_000, 64, key="answer_tokens", bind="query-params", width=320)
+    tokens = st.number_input(
+        "Most tokens where a body does not say",
+        1,
+        64_000,
+        64,
+        key="answer_tokens",
+        bind="query-params",
+        width=320,
+    )
     return {"bodies": json.dumps(bodies, ensure_ascii=False), "answer_tokens": int(tokens)}
 
 
@@ -37,7 +68,9 @@ def _body(text: str, name: str) -> dict[str, Any]:
     try:
         body = json.loads(text)
     except json.JSONDecodeError as error:
-        raise LabError(f"Request {name} is not JSON: {error.msg} at line {error.lineno}, character {error.colno}.") from None
+        raise LabError(
+            f"Request {name} is not JSON: {error.msg} at line {error.lineno}, character {error.colno}."
+        ) from None
     if not isinstance(body, dict):
         raise LabError(f"Request {name} is not a JSON object.")
     return {"name": name, **body}

@@ -7,7 +7,7 @@ from typing import Any
 import plotly.graph_objects as go
 import streamlit as st
 
-from lab.figures import sheet
+from lab.figures import layout
 
 
 def dark() -> bool:
@@ -17,17 +17,21 @@ def dark() -> bool:
 
 def drawn() -> dict[str, go.Figure]:
     """The figures that stand on the page so far, by their keys."""
-    return {key: figure for key, figure in st.session_state.get("drawn", {}).items() if sheet.title(figure)}
+    return {
+        key: figure
+        for key, figure in st.session_state.get("drawn", {}).items()
+        if layout.title(figure)
+    }
 
 
 def show(figure: go.Figure, key: str, clicks: bool = False) -> list[dict[str, Any]]:
     """Draw a figure; with `clicks`, return the points that were clicked last (each with its customdata)."""
-    words = (figure.layout.meta or {}).get("alt") or sheet.alt(figure)
+    words = (figure.layout.meta or {}).get("alt") or layout.alt(figure)
     settings = {
         "theme": None,
         "key": key,
         "alt": words,
-        "config": sheet.config(words[:60], st.query_params.get("picture", "png")),
+        "config": layout.config(words[:60], st.query_params.get("picture", "png")),
     }
     if words:
         st.session_state.setdefault("drawn", {})[key] = figure

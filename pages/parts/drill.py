@@ -7,9 +7,9 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from lab.figures import format as words
+from lab import units
 from lab.figures import palette, waterfall
-from pages.parts import chart, rows
+from pages.parts import cached_queries, chart
 from pages.parts.frame import escape
 
 CALL_COLUMNS = [
@@ -37,7 +37,10 @@ def show(run: dict[str, Any]) -> None:
         return
     with st.container(border=True, key="drill"):
         left, right = st.columns([5, 1], vertical_alignment="center")
-        left.markdown(f"**Trials of {escape(arm)}**" + (f" · trial {words.short_id(trial)}" if trial else ": click one to open its calls"))
+        left.markdown(
+            f"**Trials of {escape(arm)}**"
+            + (f" · trial {units.short_id(trial)}" if trial else ": click one to open its calls")
+        )
         if right.button("Back" if trial else "Close", key="drill-back", width="stretch"):
             st.query_params.pop("trial" if trial else "arm", None)
             st.session_state["drill"] = st.session_state.get("drill", 0) + 1
@@ -45,12 +48,14 @@ def show(run: dict[str, Any]) -> None:
         if trial:
             _trial(trial)
         else:
-            calls = rows.ask("calls", run["run_id"])
+            calls = cached_queries.ask("calls", run["run_id"])
             calls = calls[(calls["arm"] == arm) & (calls["phase"] == "measured")]
             colour = palette.arm_colours(names, chart.dark())[arm]
             # A chart that comes back with the same key brings its old selection, which would open the trial again.
             key = f"trials-{run['run_id']}-{arm}-{st.session_state.get('drill', 0)}"
-            points = chart.show(waterfall.trial_rows(calls, chart.dark(), colour=colour), key=key, clicks=True)
+            points = chart.show(
+                waterfall.trial_rows(calls, chart.dark(), colour=colour), key=key, clicks=True
+            )
             chosen = _trial_of(points)
             if chosen:
                 st.query_params["trial"] = chosen
@@ -58,9 +63,11 @@ def show(run: dict[str, Any]) -> None:
 
 
 def _trial(trial: str) -> None:
-    calls = rows.ask("calls", None, trial)
-    st.dataframe(calls[[name for name in CALL_COLUMNS if name in calls]], hide_index=True, key="trial-calls")
-    spans = rows.ask("spans", trial)
+    calls = cached_queries.ask("calls", None, trial)
+    st.dataframe(
+        calls[[name for name in CALL_COLUMNS if name in calls]], hide_index=True, key="trial-calls"
+    )
+    spans = cached_queries.ask("spans", trial)
     what = st.segmented_control(
         "Within the trial",
         ["Spans", "Events"],
@@ -71,10 +78,15 @@ def _trial(trial: str) -> None:
         label_visibility="collapsed",
     )
     if what == "Spans":
-        st.dataframe(spans[["kind", "name", "started_ms", "ended_ms", "span_id", "parent_id"]], hide_index=True)
+        st.dataframe(
+            spans[["kind", "name", "started_ms", "ended_ms", "span_id", "parent_id"]],
+            hide_index=True,
+        )
     else:
-        events = rows.ask("trial_events", trial)
-        st.dataframe(events[["at_ms", "role", "kind", "characters", "text", "call_id"]], hide_index=True)
+        events = cached_queries.ask("trial_events", trial)
+        st.dataframe(
+            events[["at_ms", "role", "kind", "characters", "text", "call_id"]], hide_index=True
+        )
 
 
 def _trial_of(points: list[dict[str, Any]]) -> str | None:

@@ -9,17 +9,29 @@ import streamlit as st
 
 from lab.endpoints.registry import Endpoint
 from lab.model import Technique
-from pages.parts import results, rows, run_panel, set_up
+from pages.parts import cached_queries, run_panel, run_results, set_up
 
 GHOSTS = (
-    ("The verdict", "How much sooner, with its interval, in words you can paste into a pull request."),
-    ("The waterfall", "Where the time of the median trial goes, one row an arm; a click opens every call."),
-    ("The rows", "Every trial with its clocks, tokens, cost and quality, to look through or download."),
+    (
+        "The verdict",
+        "How much sooner, with its interval, in words you can paste into a pull request.",
+    ),
+    (
+        "The waterfall",
+        "Where the time of the median trial goes, one row an arm; a click opens every call.",
+    ),
+    (
+        "The rows",
+        "Every trial with its clocks, tokens, cost and quality, to look through or download.",
+    ),
 )
 
 
 def show(
-    technique: Technique, endpoint: Endpoint, views: Mapping[str, Callable[[dict[str, Any]], None]], form: Callable[[], dict] | None = None
+    technique: Technique,
+    endpoint: Endpoint,
+    views: Mapping[str, Callable[[dict[str, Any]], None]],
+    form: Callable[[], dict] | None = None,
 ) -> None:
     """A technique's page below its claim. `views`: the segments under the waterfall; `form` replaces the knobs where a page has its own."""
     going = run_panel.current(technique)
@@ -28,8 +40,10 @@ def show(
     chosen = _chosen(technique, endpoint)
     if chosen and chosen["run_id"] != going:
         if going is None:
-            st.query_params["run"] = chosen["run_id"]  # so that the page's address, passed on, opens this run and not a later one
-        results.show(technique, endpoint, chosen, views)
+            st.query_params["run"] = chosen[
+                "run_id"
+            ]  # so that the page's address, passed on, opens this run and not a later one
+        run_results.show(technique, endpoint, chosen, views)
     elif going is None:
         set_up.show(technique, endpoint, opened=True, form=form)
         _ghosts()
@@ -42,16 +56,20 @@ def _chosen(technique: Technique, endpoint: Endpoint) -> dict[str, Any] | None:
     """The run in the URL, else the newest on the chosen endpoint, else the newest anywhere."""
     asked = st.query_params.get("run")
     if asked:
-        found = rows.run_or_none(asked)
+        found = cached_queries.run_or_none(asked)
         if found and found["technique"] == technique.slug:
             return found
         ended = run_panel.ending(asked)
         if ended:
             run_panel.show_ending(ended)
         elif run_panel.current(technique) != asked:
-            st.warning("The run in this link is not in this database; the newest one is shown instead.")
-    newest = rows.ask("last_run_id", technique.slug, endpoint.kind) or rows.ask("last_run_id", technique.slug)
-    return rows.run_or_none(newest)
+            st.warning(
+                "The run in this link is not in this database; the newest one is shown instead."
+            )
+    newest = cached_queries.ask("last_run_id", technique.slug, endpoint.kind) or cached_queries.ask(
+        "last_run_id", technique.slug
+    )
+    return cached_queries.run_or_none(newest)
 
 
 def _ghosts() -> None:

@@ -9,10 +9,10 @@ import pandas as pd
 import streamlit as st
 
 from lab import paths
-from lab.figures import quick
+from lab.figures import adhoc
 from lab.store import export, sandbox
 from lab.store.store import Store
-from pages.parts import chart, rows
+from pages.parts import cached_queries, chart
 
 NAMES = (
     "runs",
@@ -39,26 +39,49 @@ EXAMPLES = {
     "Gaps between arrivals": "SELECT seq, at_ns / 1e6 AS at_ms, kind, characters\nFROM events\n"
     "WHERE call_id = (SELECT call_id FROM events LIMIT 1)\nORDER BY seq",
 }
-KINDS = {"csv": "text/csv", "parquet": "application/vnd.apache.parquet", "json": "application/json", "duckdb": "application/octet-stream"}
+KINDS = {
+    "csv": "text/csv",
+    "parquet": "application/vnd.apache.parquet",
+    "json": "application/json",
+    "duckdb": "application/octet-stream",
+}
 
 
 def tables() -> None:
     """Every table and view with its columns, its rows' number, and what data/README.md says of it."""
-    name = st.selectbox("Table or view", NAMES, key="table", bind="query-params", help="Views are the only definitions of the metrics.")
-    counts = rows.ask("row_counts")
+    name = st.selectbox(
+        "Table or view",
+        NAMES,
+        key="table",
+        bind="query-params",
+        help="Views are the only definitions of the metrics.",
+    )
+    counts = cached_queries.ask("row_counts")
     left, right = st.columns([3, 2])
     with left:
         words = _documentation(name)
         st.markdown(words or f"`{name}` has no text in data/README.md.")
     with right:
-        st.caption(f"{counts[name]:,} rows" if name in counts else "a view, computed from the tables")
-        st.dataframe(_asked(f"DESCRIBE {name}")[["column_name", "column_type"]], hide_index=True, height=320, key="columns")
-    st.dataframe(_asked(f"SELECT * FROM {name} LIMIT 100"), hide_index=True, height=280, key="first-rows")
+        st.caption(
+            f"{counts[name]:,} rows" if name in counts else "a view, computed from the tables"
+        )
+        st.dataframe(
+            _asked(f"DESCRIBE {name}")[["column_name", "column_type"]],
+            hide_index=True,
+            height=320,
+            key="columns",
+        )
+    st.dataframe(
+        _asked(f"SELECT * FROM {name} LIMIT 100"), hide_index=True, height=280, key="first-rows"
+    )
     st.caption("The first 100 rows.")
     if st.button("Prepare the whole of it as files", key="prepare"):
         st.session_state["prepared"] = name
     if st.session_state.get("prepared") == name:
-        files(sandbox.run_sql(Store(), f"SELECT * FROM {name}", timeout_s=30, max_rows=1_000_000), name)
+        files(
+            sandbox.run_sql(Store(), f"SELECT * FROM {name}", timeout_s=30, max_rows=1_000_000),
+            name,
+        )
 
 
 def query() -> None:
@@ -69,7 +92,10 @@ def query() -> None:
         st.session_state["sql"] = EXAMPLES[example]
     st.session_state.setdefault("sql", st.query_params.get("sql", EXAMPLES["Medians by arm"]))
     sql = st.text_area(
-        "SQL", key="sql", height=160, help="DuckDB's SQL. It can only read: no files, no network, no settings; 5 seconds, 512 MB."
+        "SQL",
+        key="sql",
+        height=160,
+        help="DuckDB's SQL. It can only read: no files, no network, no settings; 5 seconds, 512 MB.",
     )
     if st.button("Run the query", type="primary", key="run-sql"):
         st.query_params["sql"] = sql
@@ -80,7 +106,9 @@ def query() -> None:
     if result is None:
         st.caption("The result stands here, as a table and as a quick chart.")
         return
-    st.dataframe(result, hide_index=True, key="result-table", height=min(36 * (len(result) + 1) + 4, 420))
+    st.dataframe(
+        result, hide_index=True, key="result-table", height=min(36 * (len(result) + 1) + 4, 420)
+    )
     more = " More rows matched; these are the first." if result.attrs.get("truncated") else ""
     st.caption(f"{len(result):,} rows.{more}")
     _chart(result)
@@ -88,16 +116,19 @@ def query() -> None:
 
 
 def _chart(result: pd.DataFrame) -> None:
-    numbers = quick.numeric(result)
+    numbers = adhoc.numeric(result)
     if not numbers or len(result) < 2:
         return
     left, middle, right = st.columns(3)
     y = left.selectbox("Quick chart of", numbers, index=len(numbers) - 1, key="chart-y")
     x = middle.selectbox("against", list(result.columns), key="chart-x")
     by = right.selectbox(
-        "by", [None, *[name for name in result.columns if name not in numbers]], format_func=lambda name: name or "nothing", key="chart-by"
+        "by",
+        [None, *[name for name in result.columns if name not in numbers]],
+        format_func=lambda name: name or "nothing",
+        key="chart-by",
     )
-    chart.show(quick.quick(result, x, y, by, chart.dark()), key="quick")
+    chart.show(adhoc.quick(result, x, y, by, chart.dark()), key="quick")
 
 
 def files(result: pd.DataFrame, name: str) -> None:
@@ -126,5 +157,7 @@ def _documentation(name: str) -> str:
     file = paths.ROOT / "data" / "README.md"
     if not file.exists():
         return ""
-    found = re.search(rf"^#+ .*\b{name}\b.*\n((?:(?!^#).*\n?)*)", file.read_text(encoding="utf-8"), re.MULTILINE)
+    found = re.search(
+        rf"^#+ .*\b{name}\b.*\n((?:(?!^#).*\n?)*)", file.read_text(encoding="utf-8"), re.MULTILINE
+    )
     return found[1].strip() if found else ""

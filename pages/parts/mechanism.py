@@ -8,19 +8,18 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from lab import findings, pricing, techniques
+from lab import findings, pricing, techniques, units
+from lab.critical_path import critical_path, waited_for
 from lab.endpoints import registry
 from lab.figures import cache as cache_figures
-from lab.figures import format as words
-from lab.figures import palette, stacks
+from lab.figures import palette, stacked
 from lab.figures import spans as span_figures
 from lab.harness import plan
 from lab.model import LabError
 from lab.scenarios import definitions
-from lab.store.spans import critical_path, waited_for
-from pages.parts import chart, rows, tables
+from pages.parts import cached_queries, chart, tables
 from pages.parts.frame import escape
-from pages.parts.results import arms, headline
+from pages.parts.run_results import arms, headline
 
 MS = st.column_config.NumberColumn
 WAITS = {"model": "the model", "tool": "tools", "join": "joins", "own": "own work"}
@@ -31,13 +30,15 @@ def _knobs(run: dict[str, Any]) -> Any:
 
 
 def _measured(query: str, run: dict[str, Any]) -> pd.DataFrame:
-    found = rows.ask(query, run["run_id"])
+    found = cached_queries.ask(query, run["run_id"])
     return found[found["phase"] == "measured"]
 
 
 def _typical(run: dict[str, Any]) -> dict[str, pd.Series]:
     """Each arm's median trial, in the run's order of arms."""
-    found = rows.ask("median_trials", run["run_id"], headline(run)).set_index("arm", drop=False)
+    found = cached_queries.ask("median_trials", run["run_id"], headline(run)).set_index(
+        "arm", drop=False
+    )
     return {arm: found.loc[arm] for arm in arms(run) if arm in found.index}
 
 
@@ -56,7 +57,7 @@ def _show(table: pd.DataFrame, key: str, config: dict[str, Any]) -> None:
 
 def cache(run: dict[str, Any]) -> None:
     """Where the first token stands against what was read from the cache; money by state; from which use on caching pays."""
-    points = rows.ask("cache_points", run["run_id"])
+    points = cached_queries.ask("cache_points", run["run_id"])
     chart.show(cache_figures.cache_hits(points, chart.dark()), key="cache-hits")
     chart.show(cache_figures.cache_tokens(points, chart.dark(), arms=arms(run)), key="cache-tokens")
     states = _in_order(run, findings.cache_states(_measured("calls", run)))
@@ -77,12 +78,15 @@ def cache(run: dict[str, Any]) -> None:
     st.caption(_when_it_pays(run))
     missed = points[points["cache_miss_reason"].notna()]
     if len(missed):
-        st.dataframe(missed.groupby(["arm", "cache_miss_reason"]).size().rename("calls").reset_index(), hide_index=True)
+        st.dataframe(
+            missed.groupby(["arm", "cache_miss_reason"]).size().rename("calls").reset_index(),
+            hide_index=True,
+        )
 
 
 def _when_it_pays(run: dict[str, Any]) -> str:
     """The break-even count at the price of the run's model on its day; where it has none, at that of Claude's default model, said so."""
-    if words.missing(run["started_utc"]):
+    if units.missing(run["started_utc"]):
         return "Nobody knows when this run was made, so no price is known for it."
     day, ttl = run["started_utc"].date(), _knobs(run).ttl
     mine = next((model for model in run["models"].values() if pricing.price(model, day)), None)
@@ -90,9 +94,19 @@ def _when_it_pays(run: dict[str, Any]) -> str:
     price = pricing.price(model, day)
     if price is None:
         return "No price is known for this model, so nothing is said about when caching pays."
-    uses = findings.break_even_uses(price.input, price.write_1h if ttl == "1h" else price.write_5m, price.read)
-    said = f"with a {ttl} entry, caching costs less from {uses} uses of one prefix on" if uses else "caching never costs less"
-    return f"At the price of {model}, {said}." if mine else f"These calls have no price. At that of {model}, {said}."
+    uses = findings.break_even_uses(
+        price.input, price.write_1h if ttl == "1h" else price.write_5m, price.read
+    )
+    said = (
+        f"with a {ttl} entry, caching costs less from {uses} uses of one prefix on"
+        if uses
+        else "caching never costs less"
+    )
+    return (
+        f"At the price of {model}, {said}."
+        if mine
+        else f"These calls have no price. At that of {model}, {said}."
+    )
 
 
 # Model routing
@@ -102,7 +116,7 @@ def routes(run: dict[str, Any]) -> None:
     """Where requests were sent, what deciding took, and how often the route agreed with the task's label."""
     trials = _measured("trials", run)
     trials = trials[trials["outcome"] == "ok"]
-    spans = rows.ask("spans", None, run["run_id"])
+    spans = cached_queries.ask("spans", None, run["run_id"])
     routed = findings.routes(spans, trials)
     overhead = findings.routing_overhead_ms(_measured("calls", run))
     labels = {task.task_id: task.difficulty for task in _tasks(run) if task.difficulty}
@@ -110,29 +124,46 @@ def routes(run: dict[str, Any]) -> None:
     router = run["settings"]["headline"]["arm"]
     own = counted[counted["arm"] == router]
     left, middle, right = st.columns(3)
-    left.metric("Deciding takes, p50", words.ms(overhead), help="The time of the small model's classifying call; it is inside the total.")
+    left.metric(
+        "Deciding takes, p50",
+        units.ms(overhead),
+        help="The time of the small model's classifying call; it is inside the total.",
+    )
     small = findings.routing_shares(routed).set_index(["arm", "chosen"])["share"]
-    middle.metric("Sent to the small model", words.percent(small.get((router, "small"), 0.0)))
+    middle.metric("Sent to the small model", units.percent(small.get((router, "small"), 0.0)))
     agreed = own.loc[own["agrees"], "n"].sum() / own["n"].sum() if len(own) else None
-    right.metric("Agrees with the label", words.percent(agreed), help="Easy tasks to the small model, hard ones to the large.")
+    right.metric(
+        "Agrees with the label",
+        units.percent(agreed),
+        help="Easy tasks to the small model, hard ones to the large.",
+    )
     shares = findings.routing_shares(routed).rename(columns={"chosen": "part", "n": "amount"})
-    figure = stacks.stacked(
+    figure = stacked.stacked(
         shares.assign(endpoint=run["endpoint"], endpoint_kind=run["endpoint_kind"]),
-        stacks.tier_colours(chart.dark()),
+        stacked.tier_colours(chart.dark()),
         chart.dark(),
-        title=f"{router} sends {words.percent(small.get((router, 'small'), 0.0))} of its trials to the small model",
+        title=f"{router} sends {units.percent(small.get((router, 'small'), 0.0))} of its trials to the small model",
         subtitle=f"trials by the model that answered · {run['endpoint']}",
         metric="trials",
         arms=arms(run),
         words={"small": "small model", "large": "large model"},
-        notes={arm: f"{words.percent(small.get((arm, 'small'), 0.0))} small" for arm in arms(run)},
+        notes={arm: f"{units.percent(small.get((arm, 'small'), 0.0))} small" for arm in arms(run)},
     )
     chart.show(figure, key="routes")
     counted = counted[~counted["arm"].str.endswith(" only")]  # these choose nothing
     if len(counted):
-        table = counted.pivot_table(index=["arm", "label"], columns="chosen", values="n", aggfunc="sum", fill_value=0).reset_index()
-        st.dataframe(_in_order(run, table), hide_index=True, key="confusion", column_config={"label": "task's label"})
-        st.caption("Trials by the task's label and the model that answered. A router sees no label; the oracle arm does.")
+        table = counted.pivot_table(
+            index=["arm", "label"], columns="chosen", values="n", aggfunc="sum", fill_value=0
+        ).reset_index()
+        st.dataframe(
+            _in_order(run, table),
+            hide_index=True,
+            key="confusion",
+            column_config={"label": "task's label"},
+        )
+        st.caption(
+            "Trials by the task's label and the model that answered. A router sees no label; the oracle arm does."
+        )
     _by_arm(trials, run)
 
 
@@ -169,7 +200,7 @@ def speed_up(run: dict[str, Any]) -> None:
     """The speed-up against n and against the critical path, and what running together costs each single request."""
     lines = []
     for arm, trial in _typical(run).items():
-        found = findings.fan_out(rows.ask("spans", trial["trial_id"]))
+        found = findings.fan_out(cached_queries.ask("spans", trial["trial_id"]))
         if found:
             lines.append(
                 {
@@ -180,7 +211,9 @@ def speed_up(run: dict[str, Any]) -> None:
                     "total_ms": trial["total_ms"],
                 }
             )
-    chart.show(stacks.speed_up(_speed_ups(run), chart.dark(), run_id=run["run_id"]), key="speed-up")
+    chart.show(
+        stacked.speed_up(_speed_ups(run), chart.dark(), run_id=run["run_id"]), key="speed-up"
+    )
     tables.show(
         pd.DataFrame(lines),
         "fan-out",
@@ -194,20 +227,28 @@ def speed_up(run: dict[str, Any]) -> None:
             "most": MS("most possible", format="%.1f×"),
         },
     )
-    st.caption("Each arm's median trial: its tools, or its requests where it has no tools. The slowest piece is the critical path.")
+    st.caption(
+        "Each arm's median trial: its tools, or its requests where it has no tools. The slowest piece is the critical path."
+    )
     each = findings.per_request(_measured("calls", run))
     st.markdown("**What each single request takes**")
     tables.show(
         _in_order(run, each),
         "per-request",
-        {"n": MS("requests"), "median_ms": MS("median, ms", format="localized"), "longest_ms": MS("longest, ms", format="localized")},
+        {
+            "n": MS("requests"),
+            "median_ms": MS("median, ms", format="localized"),
+            "longest_ms": MS("longest, ms", format="localized"),
+        },
     )
 
 
 def _speed_ups(run: dict[str, Any]) -> pd.DataFrame:
     """The baseline's median total over each arm's, of every stored run of this technique on this kind of endpoint."""
-    runs = rows.ask("runs", technique=run["technique"], endpoint_kind=run["endpoint_kind"], limit=200)
-    medians = rows.ask("arm_summary", tuple(runs["run_id"]))
+    runs = cached_queries.ask(
+        "runs", technique=run["technique"], endpoint_kind=run["endpoint_kind"], limit=200
+    )
+    medians = cached_queries.ask("arm_summary", tuple(runs["run_id"]))
     totals = medians[medians["metric"] == "total_ms"].set_index(["run_id", "arm"])["p50"]
     found = []
     for line in runs.to_dict("records"):
@@ -216,8 +257,19 @@ def _speed_ups(run: dict[str, Any]) -> pd.DataFrame:
             if (line["run_id"], base) in totals and (line["run_id"], arm) in totals:
                 ratio = totals[(line["run_id"], base)] / totals[(line["run_id"], arm)]
                 with suppress(LabError):  # knobs of a lab that has others
-                    found.append((line["run_id"], arm, _knobs(line).n, ratio, line["endpoint"], line["endpoint_kind"]))
-    return pd.DataFrame(found, columns=["run_id", "arm", "n", "speed_up", "endpoint", "endpoint_kind"])
+                    found.append(
+                        (
+                            line["run_id"],
+                            arm,
+                            _knobs(line).n,
+                            ratio,
+                            line["endpoint"],
+                            line["endpoint_kind"],
+                        )
+                    )
+    return pd.DataFrame(
+        found, columns=["run_id", "arm", "n", "speed_up", "endpoint", "endpoint_kind"]
+    )
 
 
 # Agent topology
@@ -225,12 +277,19 @@ def _speed_ups(run: dict[str, Any]) -> pd.DataFrame:
 
 def coordination(run: dict[str, Any]) -> None:
     """The coordination tax in plain numbers: what each arm waited for, and the calls, tokens and money it took."""
-    waits = {arm: waited_for(rows.ask("spans", trial["trial_id"])) for arm, trial in _typical(run).items()}
-    parts = [(arm, kind, amount, run["endpoint"], run["endpoint_kind"]) for arm, kinds in waits.items() for kind, amount in kinds.items()]
+    waits = {
+        arm: waited_for(cached_queries.ask("spans", trial["trial_id"]))
+        for arm, trial in _typical(run).items()
+    }
+    parts = [
+        (arm, kind, amount, run["endpoint"], run["endpoint_kind"])
+        for arm, kinds in waits.items()
+        for kind, amount in kinds.items()
+    ]
     means = _in_order(run, findings.coordination(_measured("trials", run), _measured("calls", run)))
-    figure = stacks.stacked(
+    figure = stacked.stacked(
         pd.DataFrame(parts, columns=["arm", "part", "amount", "endpoint", "endpoint_kind"]),
-        stacks.waits_colours(chart.dark()),
+        stacked.waits_colours(chart.dark()),
         chart.dark(),
         title=_tax(run, means),
         subtitle=f"ms on the critical path of each arm's median trial, by what it waited for · {run['endpoint']}",
@@ -239,10 +298,16 @@ def coordination(run: dict[str, Any]) -> None:
     )
     chart.show(figure, key="coordination-waits")
     means = means.merge(
-        pd.DataFrame([{"arm": arm, **kinds} for arm, kinds in waits.items()], columns=["arm", *WAITS]), on="arm", how="left"
+        pd.DataFrame(
+            [{"arm": arm, **kinds} for arm, kinds in waits.items()], columns=["arm", *WAITS]
+        ),
+        on="arm",
+        how="left",
     )
     _show(means, "coordination", _COLUMNS)
-    st.caption("Calls, tokens, quality and cost are means of all trials. The waits are those of the median trial and add up to its total.")
+    st.caption(
+        "Calls, tokens, quality and cost are means of all trials. The waits are those of the median trial and add up to its total."
+    )
 
 
 def _tax(run: dict[str, Any], means: pd.DataFrame) -> str:
@@ -252,7 +317,7 @@ def _tax(run: dict[str, Any], means: pd.DataFrame) -> str:
         return "What each arm waited for"
     calls = by_arm.at[team, "calls"] - by_arm.at[base, "calls"]
     tokens = by_arm[["prompt_tokens", "output_tokens"]].sum(axis=1)
-    return f"{team} makes {calls:.0f} calls more than {base} and uses {words.times(tokens[team] / tokens[base])} its tokens"
+    return f"{team} makes {calls:.0f} calls more than {base} and uses {units.times(tokens[team] / tokens[base])} its tokens"
 
 
 # Spans, for every technique that has them
@@ -268,6 +333,11 @@ def span_tree(run: dict[str, Any]) -> None:
         "Arm", list(typical), default=list(typical)[-1], required=True, key="span-arm", bind="query-params", format_func=escape,
         label_visibility="collapsed",
     )  # fmt: skip
-    spans = rows.ask("spans", typical[arm]["trial_id"])
+    spans = cached_queries.ask("spans", typical[arm]["trial_id"])
     colour = palette.arm_colours(arms(run), chart.dark())[arm]
-    chart.show(span_figures.span_waterfall(spans, critical_path(spans), chart.dark(), arm=arm, colour=colour), key="spans")
+    chart.show(
+        span_figures.span_waterfall(
+            spans, critical_path(spans), chart.dark(), arm=arm, colour=colour
+        ),
+        key="spans",
+    )

@@ -7,9 +7,8 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from lab import processes
-from lab.figures import format as words
-from lab.figures import live
+from lab import processes, units
+from lab.figures import progress_dots
 from lab.model import Technique
 from pages.parts import chart
 from pages.parts.frame import escape, guard
@@ -69,16 +68,25 @@ def _draw(technique: Technique, run_id: str, entries: list[dict[str, Any]]) -> N
                 share = last["done"] / max(1, last["total"])
                 st.progress(min(1.0, share), _state(last))
             else:
-                st.progress(0.0, "Preparing: the endpoint starts and warms up" if started is None else f"Trial 1 of {started['total']}")
+                st.progress(
+                    0.0,
+                    "Preparing: the endpoint starts and warms up"
+                    if started is None
+                    else f"Trial 1 of {started['total']}",
+                )
         with right:
             stopping = st.session_state.get(("stopping", run_id), False)
-            if st.button("Stopping" if stopping else "Stop", disabled=stopping, key="stop", width="stretch"):
+            if st.button(
+                "Stopping" if stopping else "Stop", disabled=stopping, key="stop", width="stretch"
+            ):
                 processes.stop(run_id)
                 st.session_state[("stopping", run_id)] = True
                 st.rerun(scope="fragment")
         arms = started["arms"] if started else [arm.name for arm in technique.arms]
         frame = pd.DataFrame(trials)
-        chart.show(live.dots(frame, arms, technique.headline, chart.dark()), key="live-dots")
+        chart.show(
+            progress_dots.dots(frame, arms, technique.headline, chart.dark()), key="live-dots"
+        )
         if notes:
             st.caption(escape(notes[-1]))
 
@@ -86,7 +94,7 @@ def _draw(technique: Technique, run_id: str, entries: list[dict[str, Any]]) -> N
 def _state(last: dict[str, Any]) -> str:
     parts = [f"{last['done']} of {last['total']} trials"]
     if last.get("left_s") is not None:
-        parts.append(f"about {words.ms(last['left_s'] * 1000)} left")
+        parts.append(f"about {units.ms(last['left_s'] * 1000)} left")
     if last.get("spent_usd"):
-        parts.append(f"{words.usd(last['spent_usd'])} spent")
+        parts.append(f"{units.usd(last['spent_usd'])} spent")
     return " · ".join(parts)

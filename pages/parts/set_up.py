@@ -25,7 +25,9 @@ Form = Callable[[], dict[str, Any]]
 """A page's own widgets in place of the knobs; answers with the knobs' values."""
 
 
-def show(technique: Technique, endpoint: Endpoint, *, opened: bool, form: Form | None = None) -> None:
+def show(
+    technique: Technique, endpoint: Endpoint, *, opened: bool, form: Form | None = None
+) -> None:
     """The form of a technique; it stands open where there is no run yet, and folds away under the results of one."""
     if opened:
         with st.container(border=True, key="set-up"):
@@ -43,7 +45,9 @@ def _form(technique: Technique, endpoint: Endpoint, form: Form | None) -> None:
             raise LabError(
                 f"{endpoint.name} cannot do {', '.join(lacking)}, which this experiment is about. Choose another endpoint above."
             )
-        knobs = knob_form.checked(technique.knobs, form() if form else knob_form.show(technique.knobs))
+        knobs = knob_form.checked(
+            technique.knobs, form() if form else knob_form.show(technique.knobs)
+        )
         choices = _options(technique, endpoint)
         config = _config(technique, endpoint, knobs.model_dump(exclude_defaults=True), choices)
         _start(technique, config)
@@ -98,10 +102,21 @@ def _options(technique: Technique, endpoint: Endpoint) -> dict[str, Any]:
         with more:
             columns = st.columns(4)
             seed = columns[0].number_input(
-                "Seed", 0, value=None, key="seed", bind="query-params", help="Decides the order of arms and tasks; empty draws one."
+                "Seed",
+                0,
+                value=None,
+                key="seed",
+                bind="query-params",
+                help="Decides the order of arms and tasks; empty draws one.",
             )
             warmup = columns[1].number_input(
-                "Warm-up blocks", 0, 10, 1, key="warmup", bind="query-params", help="Run first, with other prompts, and never counted."
+                "Warm-up blocks",
+                0,
+                10,
+                1,
+                key="warmup",
+                bind="query-params",
+                help="Run first, with other prompts, and never counted.",
             )
             half_width = columns[2].number_input(
                 "Stop once known to ± ms",
@@ -132,7 +147,9 @@ def _scenario(technique: Technique, endpoint: Endpoint) -> tuple[str | None, lis
     choice = st.selectbox(
         "Tasks",
         [*definitions.CATEGORIES, PASTE, UPLOAD],
-        index=definitions.CATEGORIES.index(technique.category) if technique.category in definitions.CATEGORIES else 0,
+        index=definitions.CATEGORIES.index(technique.category)
+        if technique.category in definitions.CATEGORIES
+        else 0,
         key="scenario",
         bind="query-params",
         help="What is asked. Built-in tasks check their answers. Answers to your own are not kept unless you choose so; your questions "
@@ -146,19 +163,31 @@ def _scenario(technique: Technique, endpoint: Endpoint) -> tuple[str | None, lis
         if not lines:
             raise LabError("Paste at least one question under “Your tasks”, one a line.")
         return None, [
-            Task(task_id=f"own-{n}", category="user", prompt=line, system=system, origin="user") for n, line in enumerate(lines, 1)
+            Task(task_id=f"own-{n}", category="user", prompt=line, system=system, origin="user")
+            for n, line in enumerate(lines, 1)
         ]
     if choice == UPLOAD:
-        file = st.file_uploader("JSON lines", type=["jsonl", "json"], key="own-file", help="Each line a task or a whole Messages body.")
+        file = st.file_uploader(
+            "JSON lines",
+            type=["jsonl", "json"],
+            key="own-file",
+            help="Each line a task or a whole Messages body.",
+        )
         if file is None:
-            raise LabError("Choose a .jsonl file: each line a task, or a whole Messages body with messages and tools.")
+            raise LabError(
+                "Choose a .jsonl file: each line a task, or a whole Messages body with messages and tools."
+            )
         return None, definitions.parse_lines(file.getvalue().decode("utf-8", errors="replace"))
     return (None if choice == technique.category else choice), None
 
 
-def _config(technique: Technique, endpoint: Endpoint, knobs: dict[str, Any], choices: dict[str, Any]) -> BenchmarkConfig:
+def _config(
+    technique: Technique, endpoint: Endpoint, knobs: dict[str, Any], choices: dict[str, Any]
+) -> BenchmarkConfig:
     try:
-        return BenchmarkConfig(technique=technique.slug, endpoint=endpoint.name, knobs=knobs, **choices)
+        return BenchmarkConfig(
+            technique=technique.slug, endpoint=endpoint.name, knobs=knobs, **choices
+        )
     except ValidationError as error:
         first = error.errors()[0]
         raise LabError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}.") from None
@@ -179,7 +208,11 @@ def _start(technique: Technique, config: BenchmarkConfig) -> None:
             width="stretch",
         )
     with right:
-        st.caption("Another run is being measured; one at a time keeps both honest." if busy else escape(expected.text))
+        st.caption(
+            "Another run is being measured; one at a time keeps both honest."
+            if busy
+            else escape(expected.text)
+        )
     if pressed:
         begin(config)
 

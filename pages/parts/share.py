@@ -6,19 +6,19 @@ from typing import Any
 
 import streamlit as st
 
-from lab.figures import format as words
-from lab.figures import sheet
-from pages.parts import chart, rows
+from lab import units
+from lab.figures import layout
+from pages.parts import cached_queries, chart
 from pages.parts.frame import escape
 
 
 def show(run: dict[str, Any]) -> None:
     """One quiet row under the results. The page's URL holds all of its state; these are for those who have no dashboard."""
-    name = words.short_id(run["run_id"])
+    name = units.short_id(run["run_id"])
     with st.container(horizontal=True, vertical_alignment="center", key="share"):
         st.download_button(
             "Report, one HTML file",
-            lambda: rows.report_of(run["run_id"]),
+            lambda: cached_queries.report_of(run["run_id"]),
             f"report-{name}.html",
             "text/html",
             key="report",
@@ -38,8 +38,8 @@ def show(run: dict[str, Any]) -> None:
             st.caption("Or one file that still answers to the mouse:")
             for key, figure in chart.drawn().items():
                 st.download_button(
-                    escape(sheet.title(figure)),
-                    lambda figure=figure: sheet.interactive(figure),
+                    escape(layout.title(figure)),
+                    lambda figure=figure: layout.interactive(figure),
                     f"{key.split('-')[0]}-{name}.html",
                     "text/html",
                     key=f"save-{key}",

@@ -22,7 +22,9 @@ class Unframed:
         async def with_headers(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.start":
                 own = {name for name, _ in HEADERS}
-                kept = [header for header in message.get("headers", ()) if header[0].lower() not in own]
+                kept = [
+                    header for header in message.get("headers", ()) if header[0].lower() not in own
+                ]
                 message = {**message, "headers": [*kept, *HEADERS]}
             await send(message)
 

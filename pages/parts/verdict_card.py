@@ -8,22 +8,21 @@ from typing import Any
 
 import streamlit as st
 
-from lab import processes, stats
+from lab import processes, stats, units
 from lab.endpoints import registry
 from lab.endpoints.registry import Endpoint
-from lab.figures import format as words
 from lab.figures import found, palette
 from lab.harness.plan import BenchmarkConfig, config_of, repeated
 from lab.harness.runner import estimate
 from lab.model import LabError, Technique
-from pages.parts import chart, copy_button, rows, set_up
+from pages.parts import cached_queries, chart, copy_button, set_up
 from pages.parts.frame import escape
 
 MORE = 10
 
 
 def show(technique: Technique, endpoint: Endpoint, run: dict[str, Any]) -> None:
-    result = rows.judged(run["run_id"])
+    result = cached_queries.judged(run["run_id"])
     if not result.comparisons:
         st.caption("This run has one arm: there is nothing to compare it with.")
         return
@@ -35,12 +34,23 @@ def show(technique: Technique, endpoint: Endpoint, run: dict[str, Any]) -> None:
             left, right = st.columns([2, 3], vertical_alignment="center")
             with left:
                 colour = palette.tone_colour(said.tone, chart.dark())
-                share = "" if planned.ratio is None else f"<small>{words.percent(planned.ratio - 1, sign=True)}</small>"
-                number = html(words.value(planned.metric, planned.estimate_ms, sign=True))
+                share = (
+                    ""
+                    if planned.ratio is None
+                    else f"<small>{units.percent(planned.ratio - 1, sign=True)}</small>"
+                )
+                number = html(units.value(planned.metric, planned.estimate_ms, sign=True))
                 st.html(f'<div class="lab-number" style="color:{colour}">{number}{share}</div>')
-                st.caption(f"change in {words.metric_words(planned.metric)}, n = {planned.n}")
+                st.caption(f"change in {units.metric_words(planned.metric)}, n = {planned.n}")
             with right:
-                figure = found.interval_bar(planned.estimate_ms, planned.low_ms, planned.high_ms, chart.dark(), said.tone, planned.metric)
+                figure = found.interval_bar(
+                    planned.estimate_ms,
+                    planned.low_ms,
+                    planned.high_ms,
+                    chart.dark(),
+                    said.tone,
+                    planned.metric,
+                )
                 chart.show(figure, key="interval")
         st.caption("  \n".join(escape(line) for line in (said.seen, said.detail) if line))
         _where(technique, run, result.notes)
@@ -49,7 +59,7 @@ def show(technique: Technique, endpoint: Endpoint, run: dict[str, Any]) -> None:
 
 def doubt(run: dict[str, Any]) -> str | None:
     """Why the run's planned comparison cannot be trusted, to stand on its figures; None where it can."""
-    comparisons = rows.judged(run["run_id"]).comparisons
+    comparisons = cached_queries.judged(run["run_id"]).comparisons
     return comparisons[0].greyed if comparisons else None
 
 
@@ -60,15 +70,25 @@ def _where(technique: Technique, run: dict[str, Any], notes: Sequence[str]) -> N
     if said and kind != "live":
         said = f"Published, a claim to be tested on Claude: {technique.published}."
     text = " ".join(filter(None, [*notes, said]))
-    about = [*([] if run["endpoint"] == kind else [run["endpoint"]]), models, words.when(run["started_utc"])]
-    about += [words.origin(run)] if words.origin(run) else []
+    about = [
+        *([] if run["endpoint"] == kind else [run["endpoint"]]),
+        models,
+        units.when(run["started_utc"]),
+    ]
+    about += [units.origin(run)] if units.origin(run) else []
     st.html(
         f'<div style="font-size:13px"><span class="lab-tag {kind}">{kind}</span>&ensp;{html(" · ".join(about))}'
         f"{'<br>' + html(text) if text else ''}</div>"
     )
 
 
-def _next(technique: Technique, endpoint: Endpoint, run: dict[str, Any], planned: stats.Comparison, said: stats.Words) -> None:
+def _next(
+    technique: Technique,
+    endpoint: Endpoint,
+    run: dict[str, Any],
+    planned: stats.Comparison,
+    said: stats.Words,
+) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         busy = processes.running() is not None
         settled = run["settings"]["runs"]
@@ -83,13 +103,19 @@ def _next(technique: Technique, endpoint: Endpoint, run: dict[str, Any], planned
             set_up.begin(more(run, settled if resume else blocks))
         if run["endpoint_kind"] != "live":
             _try_on_claude(technique, run)
-        origin = f"  \n{words.in_markdown(words.origin(run))}" if words.origin(run) else ""
+        origin = f"  \n{units.in_markdown(units.origin(run))}" if units.origin(run) else ""
         copy_button.show("Copy as Markdown", said.markdown + origin, key="copy-verdict")
 
 
 def more(run: dict[str, Any], blocks: int) -> BenchmarkConfig:
     """The run's own settings with this many blocks more, to be joined to it; where blocks are missing, the worker takes those instead."""
-    given = {"runs": blocks, "quick": False, "target_half_width_ms": None, "join_run": run["run_id"], "seed": run["seed"]}
+    given = {
+        "runs": blocks,
+        "quick": False,
+        "target_half_width_ms": None,
+        "join_run": run["run_id"],
+        "seed": run["seed"],
+    }
     given["max_usd"] = None  # the run's own, of which its spending so far is a part
     return config_of(**{**repeated(run), **given})
 
@@ -103,11 +129,18 @@ def _try_on_claude(technique: Technique, run: dict[str, Any]) -> None:
             )
         return
     try:
-        config = config_of(**{**repeated(run), "endpoint": "anthropic", "models": {}, "max_usd": set_up.LIVE_BUDGET_USD})
+        config = config_of(
+            **{
+                **repeated(run),
+                "endpoint": "anthropic",
+                "models": {},
+                "max_usd": set_up.LIVE_BUDGET_USD,
+            }
+        )
         expected = estimate(config)
     except LabError:
         return
-    price = f", at most {words.usd(expected.usd)}" if expected.usd is not None else ""
+    price = f", at most {units.usd(expected.usd)}" if expected.usd is not None else ""
     st.button(
         f"Try on Claude{price}",
         key="try-live",

@@ -8,18 +8,17 @@ from typing import Any
 
 import streamlit as st
 
-from lab import snippets, techniques
+from lab import code_samples, techniques, units
 from lab.endpoints import registry
 from lab.figures import clocks, trials
-from lab.figures import format as words
 from lab.harness import plan
 from lab.model import LabError, Technique
 from lab.scenarios import definitions
 from lab.scenarios.definitions import Task
 from lab.store.queries import METRICS
-from pages.parts import chart, mechanism, race, rows, verdict_card
+from pages.parts import cached_queries, chart, mechanism, race_view, verdict_card
 from pages.parts.frame import escape
-from pages.parts.results import arms, headline
+from pages.parts.run_results import arms, headline
 
 ROW_COLUMNS = (
     "block", "position", "arm", "phase", "outcome", "wait_ms", "ttft_ms", "total_ms", "tokens_per_s", "prompt_tokens", "cached_share",
@@ -33,7 +32,12 @@ def distribution(run: dict[str, Any]) -> None:
         metric = _metric(run)
         log = st.toggle("Logarithmic axis", key="log", bind="query-params")
     figure = trials.distribution(
-        rows.ask("trials", run["run_id"]), metric, chart.dark(), arms=arms(run), log=log, reason=_doubt(run, metric)
+        cached_queries.ask("trials", run["run_id"]),
+        metric,
+        chart.dark(),
+        arms=arms(run),
+        log=log,
+        reason=_doubt(run, metric),
     )
     chart.show(figure, key="distribution")
     _summary(run, metric)
@@ -41,27 +45,48 @@ def distribution(run: dict[str, Any]) -> None:
 
 def pairs(run: dict[str, Any]) -> None:
     metric = _metric(run)
-    figure = trials.pairs(rows.ask("pairs", run["run_id"]), metric, chart.dark(), arms=arms(run), reason=_doubt(run, metric))
+    figure = trials.pairs(
+        cached_queries.ask("pairs", run["run_id"]),
+        metric,
+        chart.dark(),
+        arms=arms(run),
+        reason=_doubt(run, metric),
+    )
     chart.show(figure, key="pairs")
 
 
 def ladder(run: dict[str, Any]) -> None:
-    typical = rows.ask("median_trials", run["run_id"], headline(run))
-    calls = rows.ask("calls", run["run_id"])
+    typical = cached_queries.ask("median_trials", run["run_id"], headline(run))
+    calls = cached_queries.ask("calls", run["run_id"])
     calls = calls[calls["trial_id"].isin(typical["trial_id"]) & (calls["role"] == "answer")]
-    chart.show(clocks.clock_ladder(calls, chart.dark(), arms=arms(run), headline=headline(run)), key="clocks")
+    chart.show(
+        clocks.clock_ladder(calls, chart.dark(), arms=arms(run), headline=headline(run)),
+        key="clocks",
+    )
 
 
 def table(run: dict[str, Any]) -> None:
     """Every trial, whatever came of it, and the files of the whole frame."""
-    frame = rows.ask("trials", run["run_id"])
+    frame = cached_queries.ask("trials", run["run_id"])
     shown = [name for name in ROW_COLUMNS if name in frame]
     st.dataframe(frame, column_order=shown, hide_index=True, key="rows", height=420)
-    name = f"trials-{words.short_id(run['run_id'])}"
+    name = f"trials-{units.short_id(run['run_id'])}"
     with st.container(horizontal=True):
-        st.download_button("CSV", lambda: frame.to_csv(index=False), f"{name}.csv", "text/csv", key="csv", on_click="ignore")
         st.download_button(
-            "Parquet", lambda: rows.parquet(frame), f"{name}.parquet", "application/vnd.apache.parquet", key="parquet", on_click="ignore"
+            "CSV",
+            lambda: frame.to_csv(index=False),
+            f"{name}.csv",
+            "text/csv",
+            key="csv",
+            on_click="ignore",
+        )
+        st.download_button(
+            "Parquet",
+            lambda: cached_queries.parquet(frame),
+            f"{name}.parquet",
+            "application/vnd.apache.parquet",
+            key="parquet",
+            on_click="ignore",
         )
         st.download_button(
             "JSON",
@@ -71,7 +96,9 @@ def table(run: dict[str, Any]) -> None:
             key="json",
             on_click="ignore",
         )
-    st.caption(f"{len(frame):,} trials, warm-up and failed ones included. Times in ms; data/README.md says what each column is.")
+    st.caption(
+        f"{len(frame):,} trials, warm-up and failed ones included. Times in ms; data/README.md says what each column is."
+    )
 
 
 def use_it(run: dict[str, Any]) -> None:
@@ -90,21 +117,31 @@ def use_it(run: dict[str, Any]) -> None:
     )
     technique, arm = techniques.find(shown[ref]["technique"]), shown[ref]["arm"]
     mixed = run["technique"] != technique.slug
-    knobs = plan.knobs_of(technique, run["settings"]["knobs"].get(technique.slug, {}) if mixed else run["settings"]["knobs"])
+    knobs = plan.knobs_of(
+        technique,
+        run["settings"]["knobs"].get(technique.slug, {}) if mixed else run["settings"]["knobs"],
+    )
     if arm not in {known.name for known in technique.arms_for(knobs)}:
         raise LabError(f"{technique.title} has no arm {arm} here, so its requests cannot be shown.")
     endpoint = _endpoint(run)
     models = {**endpoint.models, **run["models"]}
     task = _task(run, technique)
-    asked = snippets.requests(technique, arm, knobs, task, models, endpoint.generates, endpoint.capabilities)
+    asked = code_samples.requests(
+        technique, arm, knobs, task, models, endpoint.generates, endpoint.capabilities
+    )
     st.caption(
         f"Python for the task {escape(task.task_id)} of this run. Set ANTHROPIC_API_KEY; to try it on this machine, start "
         "`python main.py serve` and set ANTHROPIC_BASE_URL and the key it prints."
     )
-    st.code(snippets.python(arm, asked, knobs, models.get("large", asked[0].body["model"])), height=420)
+    st.code(
+        code_samples.python(arm, asked, knobs, models.get("large", asked[0].body["model"])),
+        height=420,
+    )
     st.caption("The requests that one trial sent, in order, less its nonce.")
     for number, request in enumerate(asked, 1):
-        with st.expander(f"Request {number} of {len(asked)}: {request.role}{', streamed' if request.stream else ''}"):
+        with st.expander(
+            f"Request {number} of {len(asked)}: {request.role}{', streamed' if request.stream else ''}"
+        ):
             body = {**request.body, **({"stream": True} if request.stream else {})}
             st.code(json.dumps(body, indent=2, ensure_ascii=False), language="json", height=320)
 
@@ -126,15 +163,20 @@ def _task(run: dict[str, Any], technique: Technique) -> Task:
         )
     except (LabError, TypeError, ValueError):
         tasks = definitions.load(technique.category, run["endpoint_kind"])
-    typical = rows.ask("median_trials", run["run_id"], headline(run))
+    typical = cached_queries.ask("median_trials", run["run_id"], headline(run))
     wanted = set(typical.loc[typical["arm"] == run["settings"]["headline"]["arm"], "task_id"])
     return next((task for task in tasks if task.task_id in wanted), tasks[0])
 
 
 def _metric(run: dict[str, Any]) -> str:
-    known = [metric for metric in METRICS if metric.endswith("_ms") or metric in ("tokens_per_s", "output_tokens", "cost_usd", "quality")]
+    known = [
+        metric
+        for metric in METRICS
+        if metric.endswith("_ms")
+        or metric in ("tokens_per_s", "output_tokens", "cost_usd", "quality")
+    ]
     return st.selectbox(
-        "Metric", known, index=known.index(headline(run)), format_func=words.metric_words, key="metric", bind="query-params", width=280,
+        "Metric", known, index=known.index(headline(run)), format_func=units.metric_words, key="metric", bind="query-params", width=280,
         help="The verdict is planned on the headline metric alone; any other is exploratory.",
     )  # fmt: skip
 
@@ -145,20 +187,35 @@ def _doubt(run: dict[str, Any], metric: str) -> str | None:
 
 def _summary(run: dict[str, Any], metric: str) -> None:
     """p50, p95, p99 by arm; a percentile that n cannot carry is in brackets."""
-    result = rows.judged(run["run_id"])
+    result = cached_queries.judged(run["run_id"])
     lines = []
     for technique, arm in result.arms():
         found = result.metrics(technique, arm).get(metric)
         if found:
             cell = {
-                q: words.value(metric, found[q]) if found["supported"][q] else f"({words.value(metric, found[q])})"
+                q: units.value(metric, found[q])
+                if found["supported"][q]
+                else f"({units.value(metric, found[q])})"
                 for q in ("p50", "p95", "p99")
             }
             counted = result.counted(technique, arm)
-            facts = {"quality": words.percent(counted.get("quality")), "cost per trial": words.usd(counted.get("cost_usd"))}
-            lines.append({"arm": result.name(technique, arm), "n": found["n"], "failed": counted.get("failed"), **cell, **facts})
+            facts = {
+                "quality": units.percent(counted.get("quality")),
+                "cost per trial": units.usd(counted.get("cost_usd")),
+            }
+            lines.append(
+                {
+                    "arm": result.name(technique, arm),
+                    "n": found["n"],
+                    "failed": counted.get("failed"),
+                    **cell,
+                    **facts,
+                }
+            )
     st.dataframe(lines, hide_index=True, key="summary")
-    st.caption("In brackets: more trials are needed before this percentile can be relied on (p95 from 72, p99 from 368).")
+    st.caption(
+        "In brackets: more trials are needed before this percentile can be relied on (p95 from 72, p99 from 368)."
+    )
 
 
 LAST = {"Rows": table, "Use it in your app": use_it}
@@ -166,7 +223,7 @@ OWN = {
     "Distribution": distribution,
     "Pairs": pairs,
     "Cache hits": mechanism.cache,
-    "Race": race.show,
+    "Race": race_view.show,
     "Clocks": ladder,
     "Spans": mechanism.span_tree,
     "Routes": mechanism.routes,

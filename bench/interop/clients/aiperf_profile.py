@@ -9,8 +9,15 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 # One byte a token: AIPerf's own tokenizers (`--tokenizer builtin`) are downloaded, this one is not.
-letters = Tokenizer(models.BPE({letter: i for i, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}, []))
-letters.pre_tokenizer, letters.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+letters = Tokenizer(
+    models.BPE(
+        {letter: i for i, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}, []
+    )
+)
+letters.pre_tokenizer, letters.decoder = (
+    pre_tokenizers.ByteLevel(add_prefix_space=False),
+    decoders.ByteLevel(),
+)
 PreTrainedTokenizerFast(tokenizer_object=letters).save_pretrained("letters")
 
 COMMAND = """aiperf profile --endpoint-type messages --request-count 4 --concurrency 1 --isl 200 --osl 40
@@ -18,9 +25,22 @@ COMMAND = """aiperf profile --endpoint-type messages --request-count 4 --concurr
 
 
 def profile(*flags):
-    where = ["--url", os.environ["ANTHROPIC_BASE_URL"], "--api-key", os.environ["ANTHROPIC_API_KEY"]]
+    where = [
+        "--url",
+        os.environ["ANTHROPIC_BASE_URL"],
+        "--api-key",
+        os.environ["ANTHROPIC_API_KEY"],
+    ]
     done = subprocess.run(
-        [*COMMAND.split(), *where, "--model", os.environ["LAB_MODEL"], "--output-artifact-dir", "profile", *flags],
+        [
+            *COMMAND.split(),
+            *where,
+            "--model",
+            os.environ["LAB_MODEL"],
+            "--output-artifact-dir",
+            "profile",
+            *flags,
+        ],
         capture_output=True,
         text=True,
     )

@@ -29,7 +29,9 @@ def tool():
         return "Sunny."
 
     question = [{"role": "user", "content": "How is the weather in Oslo?"}]
-    runner = client.beta.messages.tool_runner(model=model, max_tokens=200, tools=[weather], messages=question)
+    runner = client.beta.messages.tool_runner(
+        model=model, max_tokens=200, tools=[weather], messages=question
+    )
     answer = runner.until_done().content[0].text
     return cities, answer
 
@@ -46,5 +48,7 @@ def structured():
         city: str
 
     question = [{"role": "user", "content": "Ada lives in Oslo."}]
-    reply = client.messages.parse(model=model, max_tokens=200, messages=question, output_format=Place)
+    reply = client.messages.parse(
+        model=model, max_tokens=200, messages=question, output_format=Place
+    )
     return reply.parsed_output.model_dump()

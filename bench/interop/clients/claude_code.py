@@ -16,7 +16,18 @@ if model.startswith("smollm2"):
 
 
 def claude(prompt, *flags):
-    command = ["claude", *modest, "-p", prompt, "--model", model, "--output-format", "stream-json", "--verbose", *flags]
+    command = [
+        "claude",
+        *modest,
+        "-p",
+        prompt,
+        "--model",
+        model,
+        "--output-format",
+        "stream-json",
+        "--verbose",
+        *flags,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     if not lines or lines[-1].get("is_error"):
@@ -29,7 +40,10 @@ def hello():
 
 
 def stream():
-    return sum("text_delta" in json.dumps(line) for line in claude("Greet me.", "--include-partial-messages"))
+    return sum(
+        "text_delta" in json.dumps(line)
+        for line in claude("Greet me.", "--include-partial-messages")
+    )
 
 
 def tool():
@@ -47,4 +61,6 @@ def cached():
 def structured():
     schema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
     # Without tools of its own: the simulated model would pick any of them rather than answer.
-    return claude("Ada lives in Oslo.", "--tools", "", "--json-schema", json.dumps(schema))[-1]["structured_output"]
+    return claude("Ada lives in Oslo.", "--tools", "", "--json-schema", json.dumps(schema))[-1][
+        "structured_output"
+    ]

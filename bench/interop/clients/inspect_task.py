@@ -17,7 +17,11 @@ model = "anthropic/" + os.environ["LAB_MODEL"]
 
 
 def sample(question, *solvers, **config):
-    task = Task(dataset=[Sample(input=question)], solver=[*solvers, generate()], config=GenerateConfig(max_tokens=200, **config))
+    task = Task(
+        dataset=[Sample(input=question)],
+        solver=[*solvers, generate()],
+        config=GenerateConfig(max_tokens=200, **config),
+    )
     [log] = evaluate(task, model=model, display="none")
     if log.error:
         raise RuntimeError(log.error.message)

@@ -17,13 +17,18 @@ question = [{"role": "user", "content": "Ada lives in Oslo."}]
 
 
 def stream():
-    return sum(1 for place in client.create_partial(response_model=Place, messages=question, max_tokens=200))
+    return sum(
+        1
+        for place in client.create_partial(response_model=Place, messages=question, max_tokens=200)
+    )
 
 
 def cached():
     system = [{"type": "text", "text": "harbour " * 400, "cache_control": {"type": "ephemeral"}}]
     for _ in range(2):
-        _, reply = client.create_with_completion(response_model=Place, system=system, messages=question, max_tokens=200)
+        _, reply = client.create_with_completion(
+            response_model=Place, system=system, messages=question, max_tokens=200
+        )
     return reply.usage.cache_read_input_tokens
 
 

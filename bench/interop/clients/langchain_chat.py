@@ -45,4 +45,8 @@ def structured():
 
         city: str
 
-    return chat.with_structured_output(Place, method="json_schema").invoke("Ada lives in Oslo.").model_dump()
+    return (
+        chat.with_structured_output(Place, method="json_schema")
+        .invoke("Ada lives in Oslo.")
+        .model_dump()
+    )

@@ -38,7 +38,9 @@ def tool():
 
 
 def cached():
-    agent = Agent(model, instructions="harbour " * 400, model_settings={"anthropic_cache_instructions": True})
+    agent = Agent(
+        model, instructions="harbour " * 400, model_settings={"anthropic_cache_instructions": True}
+    )
     for _ in range(2):
         result = agent.run_sync("Greet me.")
     return result.usage.cache_read_tokens

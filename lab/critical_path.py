@@ -1,0 +1,79 @@
+"""What a trial waited for: the critical path through its spans."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import pandas as pd
+
+WAITS = {"call": "model", "tool": "tool", "join": "join"}
+KINDS = ("model", "tool", "join", "own")
+
+
+def critical_path(spans: pd.DataFrame) -> pd.DataFrame:
+    """From the root's end back through the child that finished last; time that no child covers is the parent's own.
+
+    Takes the spans of one trial. Gives, in order of time, span_id, kind (model, tool, join, own), name, and started_ms, ended_ms and ms
+    from the trial's start. The pieces touch without gap or overlap, so their ms add up to the trial's wall time.
+    """
+    columns = ["span_id", "kind", "name", "started_ms", "ended_ms", "ms"]
+    rows = spans.to_dict("records")
+    roots = [row for row in rows if pd.isna(row["parent_id"])]
+    if not roots or pd.isna(roots[0]["ended_ns"]):
+        return pd.DataFrame(columns=columns)
+    root = roots[0]
+    children: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        if row is not root:
+            # A span that was cut off lasted as long as its trial.
+            children[row["parent_id"]].append(
+                {
+                    **row,
+                    "ended_ns": root["ended_ns"] if pd.isna(row["ended_ns"]) else row["ended_ns"],
+                }
+            )
+    pieces: list[tuple[dict[str, Any], int, int]] = []
+
+    def walk(span: dict[str, Any], begin: int, end: int) -> None:
+        cursor = end
+        for child in sorted(
+            children[span["span_id"]],
+            key=lambda one: (one["ended_ns"], one["started_ns"]),
+            reverse=True,
+        ):
+            child_begin, child_end = (
+                max(int(child["started_ns"]), begin),
+                min(int(child["ended_ns"]), cursor),
+            )
+            if child_begin >= child_end:
+                continue
+            if child_end < cursor:
+                pieces.append((span, child_end, cursor))
+            walk(child, child_begin, child_end)
+            cursor = child_begin
+        if begin < cursor:
+            pieces.append((span, begin, cursor))
+
+    origin = int(root["started_ns"])
+    walk(root, origin, int(root["ended_ns"]))
+    return pd.DataFrame(
+        [
+            (
+                span["span_id"],
+                WAITS.get(span["kind"], "own"),
+                span["name"],
+                (begin - origin) / 1e6,
+                (end - origin) / 1e6,
+                (end - begin) / 1e6,
+            )
+            for span, begin, end in reversed(pieces)
+        ],
+        columns=columns,
+    )
+
+
+def waited_for(spans: pd.DataFrame) -> dict[str, float]:
+    """Milliseconds of the critical path by kind (model, tool, join, own); together the trial's wall time."""
+    path = critical_path(spans)
+    return {kind: float(path.loc[path["kind"] == kind, "ms"].sum()) for kind in KINDS}

@@ -1,0 +1,80 @@
+"""Which address is the lab's own server: by the card that it left in the user's runtime folder, else by one bounded question."""
+
+from __future__ import annotations
+
+import json
+import socket
+from contextlib import suppress
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from lab import paths
+from lab.clock import now_ns
+from lab.endpoints import keys
+
+KINDS = ("local", "simulated")
+LONGEST_REPLY = 64 * 1024
+
+
+class Card(NamedTuple):
+    kind: str
+    api_key: str
+
+
+def card_at(url: str) -> Card | None:
+    """The server of this user's that runs at an address, told by its card alone: the address is not asked."""
+    from lab import processes
+
+    base_url = keys.base_url(url)
+    for kind in KINDS:
+        with suppress(OSError, ValueError, RecursionError):
+            card = json.loads((paths.runtime_folder() / f"{kind}.json").read_text())
+            if (
+                isinstance(card, dict)
+                and card.get("base_url") == base_url
+                and isinstance(card.get("api_key"), str)
+            ):
+                pid = card.get("pid")
+                if isinstance(pid, int) and processes.born(pid) is not None:
+                    return Card(kind, card["api_key"])
+    return None
+
+
+def kind_at(base_url: str, within_s: float = 0.5) -> str | None:
+    """The kind of the lab's own server at a loopback address; None for any other server, whatever it answers and however slowly."""
+    try:
+        parts = urlsplit(base_url)
+        if parts.scheme != "http" or parts.hostname not in keys.LOOPBACK:
+            return None
+        reply = _ask(
+            parts.hostname, parts.port or 80, f"{parts.path}/health", parts.netloc, within_s
+        )
+        head, _, body = reply.partition(b"\r\n\r\n")
+        health: Any = json.loads(body) if head.split(b" ", 2)[1:2] == [b"200"] else None
+        kind = health.get("kind") if isinstance(health, dict) else None
+    except (OSError, ValueError, RecursionError):
+        return None
+    return kind if isinstance(kind, str) and kind in KINDS else None
+
+
+def _ask(host: str, port: int, path: str, name: str, within_s: float) -> bytes:
+    """The answer to a GET, as much of it as comes within the time and the limit: one deadline for all, so that no drip prolongs it."""
+    until_ns, reply = now_ns() + int(within_s * 1e9), b""
+
+    def left_s() -> float:
+        return max((until_ns - now_ns()) / 1e9, 0.001)
+
+    with socket.create_connection((host, port), left_s()) as connection:
+        connection.settimeout(left_s())
+        connection.sendall(
+            f"GET {path} HTTP/1.0\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode(
+                "latin-1", "replace"
+            )
+        )
+        while len(reply) <= LONGEST_REPLY and now_ns() < until_ns:
+            connection.settimeout(left_s())
+            with suppress(TimeoutError):
+                if not (more := connection.recv(LONGEST_REPLY)):
+                    break
+                reply += more
+    return reply

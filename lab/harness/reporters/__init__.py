@@ -1,0 +1,1 @@
+"""What a run found, told: one file for each way of telling."""

@@ -1,0 +1,483 @@
+"""Stamps at the socket: an httpx2 transport that notes when bytes leave and arrive, before any HTTP, SSE or JSON is parsed.
+
+    resolve ─ connect ─ TLS ─ write … sent │ headers │ chunk chunk chunk … │ ended
+    └── only on a new connection ──┘       └── each stamped in data_received, the first Python code that sees it
+
+A caller is observed while OBSERVER holds a function in its context; every POST …/messages made there becomes an Exchange, whoever made it.
+What the bytes mean is read later, by lab.instrumentation.parsing. Observed or not, nothing comes in beyond lab.limits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import select
+import ssl
+import urllib.request
+import zlib
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpcore2
+import httpx2
+
+from lab import limits
+from lab.clock import now_ns, sleep_s
+
+NEXT_ADDRESS_S = 2.0
+UNPACKED_BYTES = 256_000
+UNPACKED_AT_ONCE = 2
+"""Pieces of that size, before the loop has its turn: unpacking is slow, and Stop must be heard."""
+
+
+class TooLarge(httpx2.TransportError):
+    """More came than lab.limits allows; the text names the limit."""
+
+
+class Unreadable(httpx2.TransportError):
+    """What came cannot be an answer; the text says why."""
+
+
+@dataclass(slots=True, eq=False)
+class Exchange:
+    """One HTTP request and its response as bytes with stamps (ns of lab.clock.now_ns; None where it did not happen).
+
+    `chunks` are (stamp, bytes) of the response's body. `failure` is the exception that ended it, also a cancellation.
+    """
+
+    path: str
+    request_body: bytes
+    started_ns: int
+    dns_ns: int | None = None
+    connected_ns: int | None = None
+    tls_ns: int | None = None
+    sent_ns: int | None = None
+    headers_ns: int | None = None
+    ended_ns: int | None = None
+    reused: bool | None = None
+    status: int | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    chunks: list[tuple[int, bytes]] = field(default_factory=list)
+    received: int = 0
+    allowance: limits.Allowance = field(default_factory=limits.Allowance)
+    failure: BaseException | None = None
+    begun: asyncio.Event | None = None
+
+    def take(self, at_ns: int, chunk: bytes) -> None:
+        self.chunks.append((at_ns, chunk))
+        self.received += len(chunk)
+        self.allowance.left -= len(chunk) + limits.CHUNK_COST
+        if len(self.chunks) > limits.CHUNKS:
+            raise TooLarge(f"the answer came in more than {limits.CHUNKS:,} pieces")
+        if self.allowance.left < 0:
+            raise TooLarge(
+                f"the answers of one trial are longer than {2 * limits.body_bytes() // limits.MB} MB together"
+            )
+
+    def close(self, at_ns: int, failure: BaseException | None = None) -> None:
+        if self.ended_ns is None:
+            self.ended_ns, self.failure = at_ns, failure
+            if isinstance(failure, TooLarge | asyncio.CancelledError | GeneratorExit):
+                self.cut()
+
+    def cut(self) -> None:
+        """Let go of the rest of an answer that nobody will read whole."""
+        left = limits.CUT_BYTES
+        for place, (_, chunk) in enumerate(self.chunks):
+            left -= len(chunk)
+            if left < 0 or place == limits.CUT_CHUNKS:
+                # A new list: a thread may be reading the old one.
+                self.chunks = self.chunks[:place]
+                self.received = sum(len(chunk) for _, chunk in self.chunks)
+                return
+
+    @property
+    def open(self) -> bool:
+        return self.ended_ns is None
+
+
+OBSERVER: ContextVar[Callable[[Exchange], None] | None] = ContextVar("observer", default=None)
+EXCHANGE: ContextVar[Exchange | None] = ContextVar("exchange", default=None)
+
+
+class StampedStream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
+    """A socket that stamps in `data_received`: later, the event loop's queue would be part of the figure.
+
+    Holds what has arrived until `read`; while too much waits, the server is held back, and its next bytes are stamped once they are let in.
+    """
+
+    def __init__(self) -> None:
+        self.arrived: deque[tuple[int, bytes]] = deque()
+        self.waiting = self.eager = 0
+        self.paused = False
+        self.allowed, self.allowed_for = limits.HEAD_BYTES, "headers"
+        self.read_ns = 0
+        self.requests = 0
+        self.parser: Any = None
+        """h11's state of this connection: what a server sent beyond its answer waits there, and would be the next request's answer."""
+        self.ended = False
+        self.lost: Exception | None = None
+        self.transport: asyncio.Transport | None = None
+        self.waiter: asyncio.Future | None = None
+        self.writable: asyncio.Future | None = None
+
+    # asyncio's side
+
+    def connection_made(self, transport) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.arrived.append((now_ns(), data))
+        self.waiting += len(data) + limits.CHUNK_COST
+        if self.waiting > limits.WAITING_BYTES and not self.paused:
+            self.paused = True
+            self.transport.pause_reading()
+        self._wake()
+
+    def eof_received(self) -> None:
+        self.ended = True
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.ended, self.lost = True, exc
+        self._wake()
+        self.resume_writing()
+
+    def pause_writing(self) -> None:
+        self.writable = asyncio.get_running_loop().create_future()
+
+    def resume_writing(self) -> None:
+        if self.writable and not self.writable.done():
+            self.writable.set_result(None)
+        self.writable = None
+
+    def _wake(self) -> None:
+        if self.waiter and not self.waiter.done():
+            self.waiter.set_result(None)
+
+    # httpcore's side
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
+        if not self.arrived and not self.ended:
+            self.waiter = asyncio.get_running_loop().create_future()
+            try:
+                async with asyncio.timeout(timeout):
+                    await self.waiter
+            except TimeoutError as e:
+                raise httpcore2.ReadTimeout("nothing arrived in time") from e
+            finally:
+                self.waiter = None
+            self.eager = 0
+        elif self.eager > limits.EAGER_BYTES:
+            self.eager = 0
+            await sleep_s(0)
+        if self.arrived:
+            return self._next(max_bytes)
+        self.read_ns = now_ns()
+        if self.lost:
+            raise httpcore2.ReadError(str(self.lost)) from self.lost
+        return b""
+
+    def _next(self, max_bytes: int) -> bytes:
+        self.read_ns, data = self.arrived.popleft()
+        if len(data) > max_bytes:
+            self.arrived.appendleft((self.read_ns, data[max_bytes:]))
+            data = data[:max_bytes]
+        else:
+            self.waiting -= limits.CHUNK_COST
+        self.waiting -= len(data)
+        if self.paused and self.waiting < limits.WAITING_BYTES // 2:
+            self.paused = False
+            if not self.transport.is_closing():
+                self.transport.resume_reading()
+        self.eager += len(data)
+        self.allowed -= len(data)
+        if self.allowed < 0:
+            raise TooLarge(
+                f"the {self.allowed_for} of the answer are longer than any server of the API makes them"
+            )
+        return data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        if not buffer:
+            return
+        self.allowed, self.allowed_for = limits.HEAD_BYTES, "headers"
+        if self.ended or self.transport is None or self.transport.is_closing():
+            raise httpcore2.WriteError("the connection is closed")
+        self.transport.write(buffer)
+        if self.writable:
+            try:
+                async with asyncio.timeout(timeout):
+                    await self.writable
+            except TimeoutError as e:
+                raise httpcore2.WriteTimeout("the request could not be sent in time") from e
+        if exchange := EXCHANGE.get():
+            exchange.sent_ns, exchange.reused = now_ns(), self.requests > 0
+
+    async def aclose(self) -> None:
+        if self.transport:
+            self.transport.close()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ):
+        try:
+            async with asyncio.timeout(timeout):
+                loop = asyncio.get_running_loop()
+                self.transport = await loop.start_tls(
+                    self.transport, self, ssl_context, server_hostname=server_hostname
+                )
+        except TimeoutError as e:
+            await self.aclose()
+            raise httpcore2.ConnectTimeout("no TLS in time") from e
+        except (OSError, ValueError) as e:  # ssl.SSLError is an OSError
+            await self.aclose()
+            raise httpcore2.ConnectError(str(e)) from e
+        if exchange := EXCHANGE.get():
+            exchange.tls_ns = now_ns()
+        return self
+
+    def get_extra_info(self, info: str) -> Any:
+        if (
+            info == "is_readable"
+        ):  # httpcore's question before it reuses a connection: has the server hung up?
+            left = self.parser.trailing_data[0] if self.parser else b""
+            return self.ended or bool(self.arrived) or bool(left) or _readable(self.transport)
+        names = {
+            "ssl_object": "ssl_object",
+            "client_addr": "sockname",
+            "server_addr": "peername",
+            "socket": "socket",
+        }
+        return (
+            self.transport.get_extra_info(names[info]) if self.transport and info in names else None
+        )
+
+
+def _readable(transport: asyncio.Transport | None) -> bool:
+    """Whether the kernel holds bytes or an end that the loop has not looked at yet."""
+    sock = transport.get_extra_info("socket") if transport else None
+    if sock is None or sock.fileno() < 0:
+        return True
+    poll = select.poll()
+    poll.register(sock.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
+
+
+class StampedBackend(httpcore2.AsyncNetworkBackend):
+    """Resolves names itself, so that DNS and TCP have a stamp each; tries the addresses one after the other."""
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109
+        local_address: str | None = None,
+        socket_options: Iterable | None = None,
+    ) -> StampedStream:
+        loop = asyncio.get_running_loop()
+        exchange = EXCHANGE.get()
+        local = (local_address, 0) if local_address else None
+        try:
+            async with asyncio.timeout(timeout):
+                found = await loop.getaddrinfo(host, port, type=1)
+                addresses = list(dict.fromkeys(item[4][0] for item in found))
+                resolved_ns = now_ns()
+                for position, address in enumerate(addresses):
+                    last = position == len(addresses) - 1
+                    try:
+                        # An unreachable first address (IPv6, mostly) must not eat the whole allowance.
+                        async with asyncio.timeout(None if last else NEXT_ADDRESS_S):
+                            _, stream = await loop.create_connection(
+                                StampedStream, address, port, local_addr=local
+                            )
+                        break
+                    except OSError:
+                        if last:
+                            raise
+        except TimeoutError as e:
+            raise httpcore2.ConnectTimeout(f"no connection to {host}:{port} in time") from e
+        except (OSError, ValueError) as e:  # a name that no address can have is a UnicodeError
+            raise httpcore2.ConnectError(str(e)) from e
+        for option in socket_options or ():
+            stream.get_extra_info("socket").setsockopt(*option)
+        if exchange:
+            exchange.dns_ns, exchange.connected_ns = resolved_ns, now_ns()
+        return stream
+
+    async def sleep(self, seconds: float) -> None:
+        await sleep_s(seconds)
+
+
+class Unpacking:
+    """gzip and deflate in small steps: the SDK's own decoder, and httpx2's, would unpack a body of any size."""
+
+    def __init__(self, coding: str) -> None:
+        self.coding, self.inflate, self.begun = (
+            coding,
+            zlib.decompressobj(zlib.MAX_WBITS | 32),
+            False,
+        )
+
+    def __call__(self, packed: bytes) -> Iterator[bytes]:
+        while packed and not self.inflate.eof:
+            try:
+                piece = self.inflate.decompress(packed, UNPACKED_BYTES)
+            except zlib.error as error:
+                if self.begun or self.coding != "deflate":
+                    raise Unreadable(
+                        f"compressed with {self.coding} though identity was asked, and broken: {error}"
+                    ) from error
+                # Some servers mean the bare format by "deflate", and some its wrapping.
+                self.inflate, self.begun = zlib.decompressobj(-zlib.MAX_WBITS), True
+                continue
+            packed, self.begun = self.inflate.unconsumed_tail, True
+            if piece:
+                yield piece
+
+
+def unpacking(headers: httpx2.Headers) -> Unpacking | None:
+    """How to unpack a body that is compressed though nobody asked for it; the header goes, so that no other layer unpacks it again."""
+    coding = headers.get("content-encoding", "").strip().lower()
+    if coding in ("", "identity"):
+        return None
+    if coding not in ("gzip", "x-gzip", "deflate"):
+        raise Unreadable(f"compressed with {coding:.40} though identity was asked")
+    del headers["content-encoding"]
+    headers.pop("content-length", None)
+    return Unpacking(coding)
+
+
+class StampedBody(httpx2.AsyncByteStream):
+    """The body of a response within its limit, each piece stamped for the exchange, if there is one."""
+
+    def __init__(
+        self,
+        inner: httpx2.AsyncByteStream,
+        exchange: Exchange | None,
+        network: StampedStream | None,
+        most: int,
+        unpack: Unpacking | None,
+    ) -> None:
+        self.inner, self.exchange, self.network, self.most, self.unpack = (
+            inner,
+            exchange,
+            network,
+            most,
+            unpack,
+        )
+
+    def _now(self) -> int:
+        return self.network.read_ns if self.network else now_ns()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        exchange, left, count = self.exchange, self.most, 0
+        try:
+            async for packed in self.inner:
+                at_ns = self._now()
+                for chunk in self.unpack(packed) if self.unpack else (packed,):
+                    left -= len(chunk)
+                    if left < 0:
+                        raise TooLarge(
+                            f"the body{' unpacks to' if self.unpack else ' is'} more than {self.most // limits.MB} MB"
+                        )
+                    if exchange:
+                        exchange.take(at_ns, chunk)
+                        if exchange.begun:
+                            exchange.begun.set()
+                    yield chunk
+                    count += 1
+                    if not count % (UNPACKED_AT_ONCE if self.unpack else limits.EAGER_CHUNKS):
+                        await sleep_s(0)
+        except BaseException as e:
+            if exchange:
+                exchange.close(now_ns(), e)
+            raise
+        if exchange:
+            exchange.close(self._now())
+
+    async def aclose(self) -> None:
+        await self.inner.aclose()
+        if self.exchange:
+            self.exchange.close(now_ns())
+
+
+class StampedTransport(httpx2.AsyncBaseTransport):
+    """Put under AsyncAnthropic by `http_client`; what nobody observes passes through unstamped, within the same limits."""
+
+    def __init__(self, **options: Any) -> None:
+        self.inner = httpx2.AsyncHTTPTransport(**options)
+        self.inner._pool._network_backend = StampedBackend()  # httpx2 has no public argument for it
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        observe = OBSERVER.get()
+        if (
+            observe is None
+            or request.method != "POST"
+            or not request.url.path.endswith("/messages")
+        ):
+            return await self._answer(request, None)
+        exchange = Exchange(request.url.path, await request.aread(), now_ns())
+        observe(exchange)
+        token = EXCHANGE.set(exchange)
+        try:
+            return await self._answer(request, exchange)
+        except BaseException as e:
+            exchange.close(now_ns(), e)
+            raise
+        finally:
+            EXCHANGE.reset(token)
+
+    async def _answer(self, request: httpx2.Request, exchange: Exchange | None) -> httpx2.Response:
+        response = await self.inner.handle_async_request(request)
+        network = response.extensions.get("network_stream")
+        network = network if isinstance(network, StampedStream) else None
+        most = limits.body_bytes() if response.status_code < 300 else limits.ERROR_BYTES
+        if network:
+            network.parser = _parser(response)
+            # Chunked, each byte of a body may come in six.
+            network.allowed, network.allowed_for = 6 * limits.CHUNKS + 2 * most, "chunk headers"
+        if exchange:
+            exchange.headers_ns = network.read_ns if network else now_ns()
+            exchange.status = response.status_code
+            exchange.headers = {
+                name.lower().decode("latin-1"): value.decode("latin-1")
+                for name, value in response.headers.raw
+            }
+            if network:
+                network.requests += 1
+        try:
+            unpack = unpacking(response.headers)
+        except Unreadable:
+            await response.stream.aclose()
+            raise
+        response.stream = StampedBody(response.stream, exchange, network, most, unpack)
+        return response
+
+    async def aclose(self) -> None:
+        await self.inner.aclose()
+
+
+def _parser(response: httpx2.Response) -> Any:
+    """httpx2 and httpcore2 have no public way to it; None where the way has changed, which a test tells."""
+    part: Any = response.stream
+    for name in ("_httpcore_stream", "_stream", "_connection", "_h11_state"):
+        part = getattr(part, name, None)
+    return part
+
+
+def transport_for(base_url: str, connections: int = 256) -> StampedTransport:
+    """The stamped transport for an endpoint; the environment's proxy applies, never to a loopback address."""
+    url = httpx2.URL(base_url)
+    proxy = urllib.request.getproxies().get(url.scheme)
+    if url.host in ("localhost", "127.0.0.1", "::1") or urllib.request.proxy_bypass(url.host):
+        proxy = None
+    limits = httpx2.Limits(
+        max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=55
+    )
+    return StampedTransport(proxy=proxy, limits=limits)

@@ -1,0 +1,109 @@
+"""The cards of /v1/models: what each model here can do, said in the API's words, so that no client assumes a current Claude."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lab.local.engine import Abilities
+from lab.local.messages_api import ApiError, Prompt, unsupported
+
+MOST_A_PAGE = 1000
+ALIASED = "claude-"
+
+
+def card(name: str, abilities: Abilities, asked: str) -> dict[str, Any]:
+    """The card of a model; `asked` is the name that it was asked for by, which may be an alias."""
+
+    def can(supported: bool, **parts: bool) -> dict[str, Any]:
+        return {
+            "supported": supported,
+            **{part: {"supported": able} for part, able in parts.items()},
+        }
+
+    thinks, effort = abilities.thinking, abilities.effort
+    types = can(thinks, adaptive=thinks, enabled=thinks, between_tools=thinks, disabled=True)
+    return {
+        "type": "model",
+        "id": name,
+        "display_name": name
+        if asked == name
+        else f"{name}, which stands in for {asked}: no Claude answers here",
+        "created_at": "1970-01-01T00:00:00Z",
+        "lifecycle": "active",
+        "deprecated_at": None,
+        "retires_at": None,
+        "line": None,
+        "max_input_tokens": abilities.input_tokens,
+        "max_tokens": abilities.output_tokens,
+        "capabilities": {
+            "batch": can(abilities.batches),
+            "citations": can(False),
+            "code_execution": can(False),
+            "context_management": can(
+                False,
+                clear_thinking_20251015=False,
+                clear_tool_uses_20250919=False,
+                compact_20260112=False,
+            ),
+            "effort": can(effort, low=effort, medium=effort, high=effort, xhigh=effort, max=effort),
+            "image_input": can(False),
+            "pdf_input": can(False),
+            "server_tools": can(False, code_execution=False, web_search=False),
+            "structured_outputs": can(True),
+            "thinking": {
+                "supported": thinks,
+                "types": {name: able for name, able in types.items() if name != "supported"},
+            },
+        },
+    }
+
+
+def refuse(prompt: Prompt, abilities: Abilities) -> None:
+    """Raise the API's own 400 for what the card denies."""
+    thinking = prompt.thinking.type if prompt.thinking else "disabled"
+    if thinking != "disabled" and not abilities.thinking:
+        words = {"adaptive": "adaptive thinking is not supported on this model"}
+        raise unsupported(
+            "thinking",
+            words.get(thinking, f'"thinking.type.{thinking}" is not supported for this model.'),
+        )
+    if prompt.effort and not abilities.effort:
+        raise unsupported(
+            "output_config.effort", "This model does not support the effort parameter."
+        )
+    if prompt.speed == "fast" and not abilities.fast:
+        raise unsupported("speed", 'speed: "fast" is not supported for this model.')
+
+
+def page(items: list[dict[str, Any]], query: Mapping[str, str]) -> dict[str, Any]:
+    """One page of a list, by the API's limit, after_id and before_id."""
+    try:
+        limit = int(query.get("limit", "20"))
+    except ValueError:
+        limit = 0
+    if not 1 <= limit <= MOST_A_PAGE:
+        raise ApiError(400, f"limit: Input should be a whole number from 1 to {MOST_A_PAGE}")
+    ids = [item["id"] for item in items]
+    first, last = 0, len(ids)
+    for name in ("after_id", "before_id"):
+        if (cursor := query.get(name)) is None:
+            continue
+        if cursor not in ids:
+            raise ApiError(400, f"{name}: there is no {cursor!r:.80} in this list")
+        first, last = (
+            (ids.index(cursor) + 1, last) if name == "after_id" else (first, ids.index(cursor))
+        )
+    if "before_id" in query and "after_id" not in query:
+        shown = range(max(first, last - limit), last)
+        more = shown.start > first
+    else:
+        shown = range(first, min(first + limit, last))
+        more = shown.stop < last
+    chosen = [items[i] for i in shown]
+    return {
+        "data": chosen,
+        "has_more": more,
+        "first_id": ids[shown.start] if chosen else None,
+        "last_id": ids[shown.stop - 1] if chosen else None,
+    }

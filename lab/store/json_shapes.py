@@ -1,0 +1,166 @@
+"""The JSON of a stored run in the shape that everything which reads it relies on, whatever the file says."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from lab.scrub import visible
+
+METRICS = (
+    "wait_ms",
+    "ttft_ms",
+    "total_ms",
+    "headers_ms",
+    "message_start_ms",
+    "first_text_ms",
+    "first_sentence_ms",
+    "last_token_ms",
+    "tokens_per_s",
+    "gap_ms",
+    "output_tokens",
+    "prompt_tokens",
+    "cached_share",
+    "cost_usd",
+    "quality",
+)
+"""The metrics of a trial, columns of trial_metrics: what a run may be planned on."""
+NO_ARM = {"technique": "", "arm": ""}
+NOTHING = {
+    "config": {},
+    "arms": [],
+    "baseline": NO_ARM,
+    "headline": {"metric": "wait_ms", **NO_ARM},
+    "knobs": {},
+    "runs": 0,
+}
+"""What stands in for a part of `settings` that cannot be read."""
+OTHERS = ("scenario", "warmup", "quick", "lab_version")
+LARGEST = 2**53
+
+
+def parsed(text: Any) -> Any:
+    """A JSON value, its texts visible, without NaN, infinities and numbers that no other reader of JSON has; None for what is no JSON."""
+    try:
+        return _plain(json.loads(text)) if isinstance(text, str) else None
+    except (ValueError, RecursionError):
+        return None
+
+
+def settings(value: Any) -> dict[str, Any]:
+    """`runs.settings`: each part as it is where it has its shape, else as in NOTHING."""
+    value = value if isinstance(value, dict) else {}
+    read = {
+        name: value[name] if SOUND[name](value.get(name)) else NOTHING[name] for name in NOTHING
+    }
+    return read | {
+        name: value[name] for name in OTHERS if isinstance(value.get(name), (str, int, float))
+    }
+
+
+def is_sound(value: Any) -> bool:
+    """Whether `runs.settings` are those of a run that can be judged, shown and repeated."""
+    return (
+        isinstance(value, dict)
+        and all(SOUND[name](value.get(name)) for name in NOTHING)
+        and len(value["arms"]) > 0
+    )
+
+
+def models(value: Any) -> dict[str, str]:
+    """`runs.models`: tier to model."""
+    return (
+        {tier: name for tier, name in value.items() if isinstance(name, str)}
+        if isinstance(value, dict)
+        else {}
+    )
+
+
+def iterations(value: Any) -> list[dict[str, Any]]:
+    """`calls.iterations`: what is known of each sampling, words as words and counts as counts; empty where it is no list."""
+    entries = (
+        [entry for entry in value[:1000] if isinstance(entry, dict)]
+        if isinstance(value, list)
+        else []
+    )
+    return [_iteration(entry) for entry in entries]
+
+
+def _iteration(entry: dict[str, Any]) -> dict[str, Any]:
+    kept: dict[str, Any] = {
+        name: entry[name][:200] for name in ("type", "model") if isinstance(entry.get(name), str)
+    }
+    kept |= {
+        name: part
+        for name, part in entry.items()
+        if name.endswith("_tokens") and _is_count(part) and part < 2**31
+    }
+    if entry.get("declined") is True:
+        kept["declined"] = True
+    if isinstance(split := entry.get("cache_creation"), dict):
+        kept["cache_creation"] = _iteration(split)
+    return kept
+
+
+def facts(value: Any) -> dict[str, Any]:
+    """`sessions.machine` or `sessions.instrument`; the instrument's own error is a number or not there."""
+    value = value if isinstance(value, dict) else {}
+    error = value.get("own_error_p95_ms")
+    return (
+        value
+        if error is None or _is_number(error)
+        else {name: fact for name, fact in value.items() if name != "own_error_p95_ms"}
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {visible(name): _plain(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_plain(part) for part in value]
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return value if math.isfinite(value) and abs(value) <= LARGEST else None
+    return visible(value) if isinstance(value, str) else value
+
+
+def _is_arm(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("technique"), str)
+        and isinstance(value.get("arm"), str)
+    )
+
+
+def _is_list_of_arms(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_arm, value))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_config(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and _is_number(value.get("deadline_s", 1))
+        and isinstance(value.get("scenario") or "", str)
+    )
+
+
+def _is_headline(value: Any) -> bool:
+    return _is_arm(value) and value.get("metric") in METRICS
+
+
+SOUND = {
+    "config": _is_config,
+    "arms": _is_list_of_arms,
+    "baseline": _is_arm,
+    "headline": _is_headline,
+    "knobs": lambda value: isinstance(value, dict),
+    "runs": _is_count,
+}

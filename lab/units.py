@@ -1,0 +1,146 @@
+"""How the lab writes numbers, in one place: milliseconds under 10 s, three significant figures, thousands separated, minus is "−"."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+MISSING = "—"
+WORDS = {
+    "wait_ms": "perceived wait",
+    "ttft_ms": "time to first token",
+    "total_ms": "total time",
+    "headers_ms": "time to headers",
+    "message_start_ms": "time to message_start",
+    "first_thinking_ms": "time to first thinking",
+    "first_text_ms": "time to first visible text",
+    "first_tool_ms": "time to first tool input",
+    "first_sentence_ms": "time to first full sentence",
+    "last_token_ms": "time to last token",
+    "tokens_per_s": "tokens per second",
+    "gap_ms": "time per output token",
+    "output_tokens": "output tokens",
+    "prompt_tokens": "prompt tokens",
+    "cached_share": "cached share of the prompt",
+    "cost_usd": "cost per trial",
+    "quality": "quality",
+}
+
+
+def missing(value: object) -> bool:
+    """None, NaN and pandas' NA alike."""
+    return value is None or value != value or str(value) == "<NA>"
+
+
+def number(value: float | None, figures: int = 3) -> str:
+    """Three significant figures, never in exponents: 2,130 · 12.3 · 0.042."""
+    if missing(value):
+        return MISSING
+    if value == 0:
+        return "0"
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    decimals = figures - 1 - math.floor(math.log10(abs(value)))
+    rounded = round(float(value), decimals)
+    decimals = max(0, figures - 1 - math.floor(math.log10(abs(rounded))))
+    return f"{rounded:,.{decimals}f}".replace("-", "−")
+
+
+def ms(value: float | None, sign: bool = False) -> str:
+    """A duration given in ms: "110 ms", from 10 s on "12.3 s"; with `sign` a gain or loss: "+85.0 ms"."""
+    if missing(value):
+        return MISSING
+    text = f"{number(value / 1000)} s" if abs(value) >= 9_999.5 else f"{number(value)} ms"
+    return f"+{text}" if sign and value > 0 else text
+
+
+def percent(share: float | None, sign: bool = False) -> str:
+    """A share of 1 as whole per cent, with one decimal below 10 %: "−95 %", "2.5 %"."""
+    if missing(share):
+        return MISSING
+    value = share * 100
+    text = f"{value:,.0f}" if abs(value) >= 9.95 or abs(value) < 0.05 else f"{value:.1f}"
+    text = text.replace("-0", "0") if text in {"-0", "-0.0"} else text.replace("-", "−")
+    return f"{'+' if sign and value >= 0.05 else ''}{text} %"
+
+
+def usd(value: float | None, sign: bool = False) -> str:
+    """Dollars with the figures that small sums need: "$0.0042", "$1.25"; an unpriced trial is "—"."""
+    if missing(value):
+        return MISSING
+    text = f"{abs(value):,.2f}" if abs(value) >= 1 or value == 0 else number(abs(value), 2)
+    return ("−" if value < 0 else "+" if sign and value > 0 else "") + "$" + text
+
+
+def times(ratio: float | None) -> str:
+    """A ratio as a factor: "20×", "1.4×"."""
+    return MISSING if missing(ratio) else f"{number(ratio, 2)}×"
+
+
+def whole(value: float | None) -> str:
+    """A count: "12,345"."""
+    return MISSING if missing(value) else f"{int(value):,}"
+
+
+def value(metric: str, amount: float | None, sign: bool = False) -> str:
+    """An amount of a metric with its unit, by the ending of the metric's name."""
+    if metric.endswith("_ms"):
+        return ms(amount, sign)
+    if metric.endswith("_usd"):
+        return usd(amount, sign)
+    if metric.endswith("_share") or metric == "quality":
+        return percent(amount, sign)
+    text = number(amount)
+    return f"+{text}" if sign and not missing(amount) and amount > 0 else text
+
+
+def unit(metric: str) -> str:
+    """The unit as an axis says it."""
+    if metric.endswith("_ms"):
+        return "ms"
+    return {
+        "cost_usd": "$",
+        "tokens_per_s": "tokens/s",
+        "cached_share": "share",
+        "quality": "share right",
+    }.get(metric, "tokens" if "tokens" in metric else "")
+
+
+def metric_words(metric: str) -> str:
+    return WORDS.get(metric, metric.removesuffix("_ms").replace("_", " "))
+
+
+def when(instant: datetime | None) -> str:
+    """Wall clock, to the minute, UTC: "24 Nov 2026, 06:10"."""
+    return MISSING if missing(instant) else f"{instant:%-d %b %Y, %H:%M}"
+
+
+def iso(instant: datetime | None) -> str | None:
+    """An instant as JSON has it; None where there is none."""
+    return None if missing(instant) else instant.isoformat()
+
+
+def short(text: str, most: int = 120) -> str:
+    """A name in one line; a longer one is cut, and says so."""
+    text = " ".join(text.split())
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def origin(run: Mapping[str, Any]) -> str:
+    """ "imported from their.duckdb"; empty for a run that was measured here."""
+    name = run.get("imported_from")
+    return "" if missing(name) else f"imported from {short(name)}"
+
+
+def in_markdown(text: str) -> str:
+    """Text as it is where Markdown is read: no link, no tag, no table; an address stays one that nobody can click."""
+    escaped = re.sub(r"([\\`*_\[\]<>|~&])", r"\\\1", text)
+    return re.sub(r"(?i)(https?|ftp|mailto|xmpp):|\bwww\.|@", "\\g<0>\u2060", escaped)
+
+
+def short_id(identifier: str | None) -> str:
+    """The last eight digits of a UUIDv7: the first ones are its time and alike within a run."""
+    return MISSING if missing(identifier) else str(identifier)[-8:]

@@ -1,0 +1,61 @@
+"""What the pages read: each query is one short read, kept until the store's change counter moves."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from lab import paths, processes, results
+from lab.harness.reporters import html
+from lab.model import LabError
+from lab.store import queries
+from lab.store.store import Store
+
+
+@st.cache_data(max_entries=256, show_spinner=False)
+def _kept(query: str, arguments: tuple, named: tuple, database: str, state: tuple) -> Any:
+    return getattr(queries, query)(Store(), *arguments, **dict(named))
+
+
+def ask(query: str, *arguments: Any, **named: Any) -> Any:
+    """The answer of one function of lab.store.queries; read again only after something was written."""
+    return _kept(query, arguments, tuple(sorted(named.items())), str(paths.database()), _state())
+
+
+def _state() -> tuple[int, str | None]:
+    """What an answer depends on: what was written, and which run is alive to write more."""
+    card = processes.running()
+    return Store().version(), card.run_id if card else None
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _judged(run_id: str, database: str, state: tuple) -> Any:
+    return results.read(run_id, Store())
+
+
+def judged(run_id: str) -> Any:
+    """A run with its comparisons and their words, as every reporter has them."""
+    return _judged(run_id, str(paths.database()), _state())
+
+
+def run_or_none(run_id: str | None) -> dict[str, Any] | None:
+    """The row of a run; None where it has none, as before the worker's first write."""
+    try:
+        return ask("run", run_id) if run_id else None
+    except LabError:
+        return None
+
+
+def report_of(run_id: str) -> str:
+    """The run as one HTML file that opens offline."""
+    return html.report(Store(), run_id)
+
+
+def parquet(frame: pd.DataFrame) -> bytes:
+    """The frame as one Parquet file."""
+    held = io.BytesIO()
+    frame.to_parquet(held, index=False)
+    return held.getvalue()

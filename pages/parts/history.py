@@ -1,0 +1,223 @@
+"""All runs: found by filters, seen as a trend, named, noted, deleted (and brought back), and brought in from elsewhere."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from lab import processes, units
+from lab.figures import trends
+from lab.harness.reporters import html
+from lab.model import LabError
+from lab.store.importing import TABLES
+from lab.store.queries import METRICS
+from lab.store.store import Store
+from pages.parts import cached_queries, chart, frame
+from pages.parts.frame import escape
+
+
+def filters() -> dict[str, Any]:
+    """What to look at; it stands in the URL. Empty means all."""
+    known = cached_queries.ask("runs", limit=5000)
+    if known.empty:
+        return {}
+    columns = st.columns(4)
+
+    def choose(place: int, label: str, options: list[str], key: str) -> str | None:
+        return columns[place].selectbox(
+            label, options, index=None, placeholder="all", key=key, bind="query-params"
+        )
+
+    models = sorted({str(model) for models in known["models"] for model in models.values()})
+    return {
+        "technique": choose(0, "Technique", sorted(known["technique"].unique()), "technique"),
+        "endpoint_kind": choose(
+            1, "Endpoint kind", sorted(known["endpoint_kind"].unique()), "kind"
+        ),
+        "model": choose(2, "Model", models, "model"),
+        "text": columns[3].text_input("Name or note contains", key="text", bind="query-params")
+        or None,
+    }
+
+
+def table(chosen: dict[str, Any]) -> dict[str, Any] | None:
+    """The runs, newest first; the one that is selected, else the one in the URL."""
+    found = cached_queries.ask("runs", **chosen)
+    if found.empty:
+        st.info("No run matches. Clear a filter above.")
+        return None
+    found = found.assign(
+        cost_usd=found["cost_usd"].astype(float),
+        **{name: found[name].fillna("") for name in ("name", "note", "imported_from")},
+    )
+    picked = st.dataframe(
+        found,
+        column_order=(
+            "started_utc",
+            "name",
+            "technique",
+            "endpoint",
+            "status",
+            "trials",
+            "failed",
+            "cost_usd",
+            "imported_from",
+            "note",
+        ),
+        column_config={
+            "imported_from": st.column_config.TextColumn(
+                "imported from", help="Empty where this lab measured the run."
+            ),
+            "started_utc": st.column_config.DatetimeColumn(
+                "started, UTC", format="D MMM YYYY, HH:mm"
+            ),
+            "cost_usd": st.column_config.NumberColumn("cost", format="$%.4f"),
+        },
+        hide_index=True,
+        height=min(36 * (len(found) + 1) + 4, 330),
+        on_select="rerun",
+        selection_mode="single-row",
+        key="runs-table",
+    )
+    st.caption(f"{len(found):,} runs. Select one to name it, note on it, report it or delete it.")
+    if picked.selection.rows:
+        st.query_params["run"] = found["run_id"].iloc[picked.selection.rows[0]]
+    return cached_queries.run_or_none(st.query_params.get("run"))
+
+
+def one(run: dict[str, Any]) -> None:
+    """Name, note, report and deletion of one run; deleting asks first and can be undone."""
+    run_id = run["run_id"]
+    with st.container(border=True, key="one-run"):
+        about = " · ".join(
+            filter(
+                None,
+                (
+                    units.when(run["started_utc"]),
+                    f"run {units.short_id(run_id)}",
+                    units.origin(run),
+                ),
+            )
+        )
+        st.markdown(
+            f"**{escape(units.short(run.get('name') or run['technique']))}** · {escape(about)}"
+        )
+        with st.form(key=f"words-{run_id}", border=False):
+            name = st.text_input("Name", run.get("name") or "", max_chars=80)
+            note = st.text_area("Note", run.get("note") or "", height=80, max_chars=4000)
+            if st.form_submit_button("Save"):
+                Store().rename(run_id, name.strip() or None)
+                Store().set_note(run_id, note.strip() or None)
+                st.rerun()
+        with st.container(horizontal=True):
+            place = frame.page_of(run["technique"])
+            if place:
+                frame.link(place, "Open the run", run=run_id)
+            st.download_button(
+                "Report",
+                lambda: html.report(Store(), run_id),
+                f"run-{units.short_id(run_id)}.html",
+                "text/html",
+                key="report",
+                on_click="ignore",
+            )
+            with st.popover("Delete"):
+                st.markdown("All rows of this run go. The run deleted last can be brought back.")
+                if st.button("Delete this run", type="primary", key="delete"):
+                    going = processes.running()
+                    if going is not None and going.run_id == run_id:
+                        raise LabError("This run is being measured. Stop it first.")
+                    Store().delete_run(run_id)
+                    st.session_state["deleted"] = run.get("name") or units.short_id(run_id)
+                    st.query_params.pop("run", None)
+                    st.rerun()
+
+
+def undo() -> None:
+    gone = st.session_state.get("deleted")
+    if gone:
+        left, right = st.columns([5, 1], vertical_alignment="center")
+        left.info(f"Run {escape(gone)} was deleted.")
+        if right.button("Undo", key="undo", width="stretch"):
+            Store().undelete()
+            st.session_state.pop("deleted")
+            st.rerun()
+
+
+def trend(chosen: dict[str, Any]) -> None:
+    """One chart a technique and endpoint kind, where it was run twice: kinds never share one."""
+    metric = st.selectbox(
+        "Metric", METRICS, format_func=units.metric_words, key="metric", bind="query-params"
+    )
+    named = {name: chosen.get(name) for name in ("technique", "endpoint_kind", "model")}
+    found = cached_queries.ask("history", metric, **named)
+    if found.empty:
+        st.info(f"No run that matches has a {units.metric_words(metric)}.")
+        return
+    groups = list(found.groupby(["run_technique", "endpoint_kind"], sort=False))
+    several = [(name, mine) for name, mine in groups if mine["run_id"].nunique() > 1]
+    for (technique, kind), mine in sorted(several, key=lambda group: -group[1]["run_id"].nunique())[
+        :4
+    ]:
+        st.caption(escape(f"{technique} · {kind}"))
+        chart.show(
+            trends.history_trend(mine, chart.dark(), metric=metric), key=f"trend-{technique}-{kind}"
+        )
+    if len(several) > 4:
+        st.caption(f"{len(several) - 4} more groups match; choose a technique above to see them.")
+    if once := [
+        f"{technique} on {kind}"
+        for (technique, kind), mine in groups
+        if mine["run_id"].nunique() == 1
+    ]:
+        st.caption(f"A trend needs two runs; run once so far: {escape(', '.join(once))}.")
+
+
+def drift(run: dict[str, Any]) -> None:
+    metric = run["settings"]["headline"]["metric"]
+    found = cached_queries.ask("drift", run["run_id"], metric).assign(
+        endpoint=run["endpoint"], endpoint_kind=run["endpoint_kind"]
+    )
+    effects = cached_queries.ask("median_pair", run["run_id"])
+    effect = None if effects.empty else float(effects["difference"].iloc[0])
+    chart.show(trends.drift(found, chart.dark(), metric=metric, effect_ms=effect), key="drift")
+
+
+def bring_in() -> None:
+    """Import is idempotent: rows have ids that are unique across databases."""
+    with st.expander("Import runs", key="import-open"):
+        st.markdown(
+            "Another lab's `lab.duckdb`, a zip of its exported Parquet files, or those files themselves. Twice adds nothing."
+        )
+        files = st.file_uploader(
+            "Files",
+            type=["duckdb", "zip", "parquet"],
+            accept_multiple_files=True,
+            key="import-files",
+        )
+        if files and st.button("Import", key="import"):
+            with tempfile.TemporaryDirectory(prefix="lab-import-") as folder:
+                source, name = _laid_out(files, Path(folder))
+                added = Store().import_from(source, name)
+            st.success(
+                f"Added {added.runs:,} runs, {added.trials:,} trials, {added.calls:,} calls and {added.events:,} events."
+            )
+            if added.left_out:
+                st.caption(
+                    f"{added.left_out:,} rows were left out: they are there twice, or cannot be a lab's."
+                )
+
+
+def _laid_out(files: list[Any], folder: Path) -> tuple[Path, str]:
+    """The uploads as import_from wants them, and what they are called."""
+    for file in files:
+        if file.name.endswith((".duckdb", ".zip")):
+            source = folder / f"uploaded{Path(file.name).suffix}"
+            source.write_bytes(file.getbuffer())
+            return source, file.name
+        if (table := Path(file.name).name.removesuffix(".parquet")) in TABLES:
+            (folder / f"{table}.parquet").write_bytes(file.getbuffer())
+    return folder, files[0].name

@@ -1,0 +1,112 @@
+"""What a run found: the verdict in words, the waterfall with its drill-down, and one chosen view below."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import streamlit as st
+
+from lab import units
+from lab.endpoints.registry import Endpoint
+from lab.figures import waterfall
+from lab.model import Technique
+from lab.store import json_shapes
+from pages.parts import cached_queries, chart, details, drill, run_panel, share, verdict_card
+from pages.parts.frame import escape, guard
+
+
+def show(
+    technique: Technique,
+    endpoint: Endpoint,
+    run: dict[str, Any],
+    views: Mapping[str, Callable[[dict[str, Any]], None]],
+) -> None:
+    """Only what is chosen is computed; run, view, arm and trial are in the URL."""
+    _state(run, endpoint)
+    trials = cached_queries.ask("trials", run["run_id"])
+    if trials.empty:
+        st.info("This run has no trial yet. Set one up below.")
+        return
+    if not json_shapes.is_sound(run["settings"]):
+        st.warning(
+            "The settings of this run cannot be read, so nothing is compared; every row it has is below."
+        )
+        views["Rows"](run)
+        return
+    with guard():
+        verdict_card.show(technique, endpoint, run)
+    with guard():
+        _waterfall(run)
+        drill.show(run)
+    with guard():
+        details.show(run)
+    names = list(views)
+    chosen = st.segmented_control(
+        "View",
+        names,
+        default=names[0],
+        required=True,
+        key="view",
+        bind="query-params",
+        label_visibility="collapsed",
+    )
+    with guard(), st.container(key="chosen-view"):
+        views[chosen](run)
+    with guard():
+        share.show(run)
+
+
+def arms(run: dict[str, Any]) -> list[str]:
+    """The run's arms in their own order, the baseline first; technique.arm where a run mixes techniques."""
+    return [arm["arm"] for arm in run["settings"]["arms"]]
+
+
+def headline(run: dict[str, Any]) -> str:
+    return run["settings"]["headline"]["metric"]
+
+
+def _state(run: dict[str, Any], endpoint: Endpoint) -> None:
+    if run["endpoint"] != endpoint.name:
+        st.caption(
+            f"This run was measured on **{escape(run['endpoint'])}**. A new one goes to **{escape(endpoint.name)}**, chosen above."
+        )
+    if origin := units.origin(run):
+        st.caption(f"This run was not measured here: it, or a part of it, is {escape(origin)}.")
+    if run["status"] == "failed":
+        text = (run_panel.ending(run["run_id"]) or {}).get("text")
+        st.error(
+            f"This run failed{': ' + escape(text).rstrip('.') if text else ''}. The rows it measured are kept."
+        )
+    elif run["status"] == "interrupted":
+        st.warning(
+            "This run was stopped before its end; what it measured is kept. Resume goes on with the same order of blocks."
+        )
+
+
+def _waterfall(run: dict[str, Any]) -> None:
+    metric = headline(run)
+    typical = cached_queries.ask("median_trials", run["run_id"], metric)
+    if typical.empty:
+        st.info(
+            "No trial of this run finished well, so there is no typical one to draw. The rows below say what happened."
+        )
+        return
+    calls = cached_queries.ask("calls", run["run_id"])
+    calls = calls[calls["trial_id"].isin(typical["trial_id"])]
+    counts = cached_queries.ask("arm_counts", run["run_id"])
+    figure = waterfall.waterfall(
+        calls,
+        chart.dark(),
+        arms=arms(run),
+        n=int(counts["n"].max()),
+        metric=metric,
+        reason=verdict_card.doubt(run),
+    )
+    points = chart.show(figure, key=f"waterfall-{run['run_id']}", clicks=True)
+    drill.follow(points, calls)
+
+
+def title(run: dict[str, Any]) -> str:
+    name = units.short(run.get("name") or f"{units.when(run['started_utc'])} · {run['endpoint']}")
+    return " · ".join(filter(None, (name, units.origin(run))))

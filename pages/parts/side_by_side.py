@@ -1,0 +1,232 @@
+"""Stored runs beside each other, and a new run in which arms of any techniques share their blocks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from lab import processes, units
+from lab.endpoints.registry import Endpoint
+from lab.figures import pareto, trials
+from lab.harness.plan import SIDE_BY_SIDE, config_of
+from lab.harness.runner import estimate
+from lab.model import Arm, Knobs, LabError, Technique
+from lab.techniques import all_techniques
+from pages.parts import (
+    cached_queries,
+    chart,
+    race_view,
+    run_panel,
+    run_results,
+    set_up,
+    tables,
+    views,
+)
+from pages.parts.frame import KIND_WORDS, escape
+
+METRICS = ("wait_ms", "ttft_ms", "total_ms", "tokens_per_s", "output_tokens", "cost_usd")
+WARNINGS = {"machine": "machines", "endpoint_kind": "endpoint kinds", "tasks": "prompts"}
+SHOWN = (
+    "label",
+    "n",
+    "failed",
+    "ttft_ms",
+    "wait_ms",
+    "total_ms",
+    "tokens_per_s",
+    "cost_usd",
+    "quality",
+    "endpoint",
+    "model",
+    "started_utc",
+    "imported_from",
+)
+
+
+def pseudo(arms: tuple[str, ...] = ("first", "second")) -> Technique:
+    """A paired run of any arms, as the parts that show a technique's run need it."""
+    return Technique(
+        slug=SIDE_BY_SIDE, title="Side by side", claim="", published="", arms=tuple(Arm(name) for name in arms), headline="wait_ms",
+        headline_arm=arms[1], knobs=Knobs, trial=_never,
+    )  # fmt: skip
+
+
+async def _never(*_: Any) -> None:
+    raise LabError("A run side by side is planned by its arms.")
+
+
+def stored() -> None:
+    """Choose runs; see them in one table, and of each endpoint kind on one chart."""
+    runs = cached_queries.ask("runs", limit=200)
+    runs = runs[runs["trials"] > 0]
+    if runs.empty:
+        st.info(
+            "No run has a finished trial yet. Run an experiment from the sidebar; any two can then stand beside each other."
+        )
+        return
+    by_id = runs.set_index("run_id")
+
+    def title(run_id: str) -> str:
+        run = by_id.loc[run_id]
+        name = units.short(run["technique"] if units.missing(run["name"]) else run["name"])
+        about = (
+            name,
+            units.short(run["endpoint"]),
+            units.when(run["started_utc"]),
+            units.origin(run),
+        )
+        return " · ".join(filter(None, about))
+
+    first = runs.drop_duplicates(["technique", "endpoint_kind"])
+    first = first[first["endpoint_kind"] == runs["endpoint_kind"].iloc[0]]
+    asked = [run_id for run_id in st.query_params.get_all("runs") if run_id in by_id.index]
+    chosen = st.multiselect(
+        "Runs",
+        list(by_id.index),
+        default=asked or list(first["run_id"])[:6],
+        format_func=title,
+        max_selections=12,
+    )
+    if chosen and chosen != asked:
+        st.query_params["runs"] = chosen
+    if not chosen:
+        st.info("Choose at least one run above.")
+        return
+    _warn(chosen)
+    table = pareto.summary_table(
+        cached_queries.ask("arm_summary", tuple(chosen)),
+        cached_queries.ask("arm_counts", tuple(chosen)),
+        runs,
+    )
+    _table(table)
+    metric = st.segmented_control(
+        "Metric",
+        METRICS,
+        default="total_ms",
+        required=True,
+        format_func=units.metric_words,
+        key="metric",
+        bind="query-params",
+        label_visibility="collapsed",
+    )
+    every = cached_queries.ask("compared_trials", tuple(chosen)).merge(
+        table[["run_id", "technique", "arm", "label"]], on=["run_id", "technique", "arm"]
+    )
+    for kind, mine in table.groupby("endpoint_kind", sort=False):
+        if table["endpoint_kind"].nunique() > 1:
+            st.subheader(escape(KIND_WORDS.get(kind, str(kind)).capitalize()), anchor=False)
+        left = every[every["endpoint_kind"] == kind]
+        chart.show(
+            trials.distribution(
+                left, metric, chart.dark(), arms=list(mine["label"]), label="label"
+            ),
+            key=f"distribution-{kind}",
+        )
+        speed = metric if metric.endswith("_ms") else "total_ms"
+        chart.show(
+            pareto.scatter_pareto(mine, chart.dark(), metric=speed, label="label"),
+            key=f"pareto-{kind}",
+        )
+
+
+def _warn(chosen: list[str]) -> None:
+    different = cached_queries.ask("setting_differences", tuple(chosen))
+    if different:
+        what = ", ".join(WARNINGS[name] for name in different)
+        st.warning(
+            f"These runs differ in {what}: a difference between them may not be the technique's. A paired run keeps all of it equal."
+        )
+
+
+def _table(table: pd.DataFrame) -> None:
+    column = st.column_config
+    tables.show(
+        table,
+        "beside-table",
+        {
+            "label": "arm",
+            **{
+                name: column.NumberColumn(
+                    f"{units.metric_words(name)}, {units.unit(name)}, p50", format="localized"
+                )
+                for name in ("ttft_ms", "wait_ms", "total_ms")
+            },
+            "tokens_per_s": column.NumberColumn("tokens/s, p50", format="%.1f"),
+            "cost_usd": column.NumberColumn("cost per trial", format="$%.5f"),
+            "quality": column.NumberColumn("quality", format="percent"),
+            "started_utc": column.DatetimeColumn("started, UTC", format="D MMM YYYY, HH:mm"),
+            "imported_from": "imported from",
+        },
+        column_order=SHOWN if table["imported_from"].notna().any() else SHOWN[:-1],
+    )
+
+
+def paired(endpoint: Endpoint) -> None:
+    """Arms of any techniques in one run: the same tasks, the same blocks, so that every difference is paired."""
+    going = processes.running()
+    if going and going.technique == SIDE_BY_SIDE:
+        run_panel.show(pseudo(), going.run_id)
+        return
+    refs = [
+        f"{technique.slug}.{arm.name}"
+        for technique in all_techniques()
+        for arm in technique.arms
+        if technique.slug != "ab"
+    ]
+    arms = st.multiselect(
+        "Arms, the baseline first",
+        refs,
+        default=refs[:2],
+        key="arms",
+        bind="query-params",
+        max_selections=8,
+        help="Each block runs every arm once, in random order.",
+    )
+    blocks = st.number_input(
+        "Blocks",
+        1,
+        500,
+        10,
+        key="blocks",
+        bind="query-params",
+        help="Six is the fewest from which 95 % can be reached.",
+    )
+    if len(arms) < 2:
+        st.info("Choose two arms or more; the first is the baseline.")
+        return
+    config = config_of(
+        technique=SIDE_BY_SIDE,
+        endpoint=endpoint.name,
+        arms=arms,
+        runs=int(blocks),
+        max_usd=set_up.LIVE_BUDGET_USD if endpoint.kind == "live" else None,
+    )
+    expected = estimate(config)
+    set_up.refuse(expected)
+    if st.button(
+        f"Run {blocks} blocks",
+        type="primary",
+        key="run-button",
+        disabled=bool(expected.refusals) or going is not None,
+    ):
+        set_up.begin(config)
+    st.caption(
+        "Another run is being measured; one at a time keeps both honest."
+        if going
+        else escape(expected.text)
+    )
+    newest = cached_queries.run_or_none(
+        st.query_params.get("run") or cached_queries.ask("last_run_id", SIDE_BY_SIDE)
+    )
+    if newest and newest["technique"] == SIDE_BY_SIDE:
+        refs = tuple(f"{arm['technique']}.{arm['arm']}" for arm in newest["settings"]["arms"])
+        st.subheader(escape(run_results.title(newest)), anchor=False)
+        shown = {
+            "Distribution": views.distribution,
+            "Pairs": views.pairs,
+            "Race": race_view.show,
+            "Rows": views.table,
+        }
+        run_results.show(pseudo(refs), endpoint, newest, shown)

@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict
 
 from lab import clock
 
-EndpointKind = Literal["live", "local", "simulated"]
+EndpointKind = str
+"""A name in lab.endpoint_kinds.KINDS."""
 Tier = Literal["small", "large"]
 Role = Literal["answer", "prime", "classify", "plan", "worker", "tool_turn", "join", "check"]
 Cache = Literal["none", "write", "read", "any"]

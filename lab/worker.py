@@ -16,10 +16,10 @@ from collections.abc import Callable
 from datetime import datetime
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lab import processes, scrub
-from lab.model import EndpointKind, LabError, Status, Technique, new_id
+from lab import endpoint_kinds, processes, scrub
+from lab.model import LabError, Status, Technique, new_id
 from lab.rows import RunRow
 
 if TYPE_CHECKING:
@@ -178,7 +178,7 @@ def join(store: Store, config: BenchmarkConfig) -> tuple[BenchmarkConfig, Joined
     settings = json_shapes.parsed(found["settings"])
     if (
         not json_shapes.is_sound(settings)
-        or found["endpoint_kind"] not in get_args(EndpointKind)
+        or found["endpoint_kind"] not in endpoint_kinds.KINDS
         or found["started_utc"] != found["started_utc"]
     ):
         raise LabError(

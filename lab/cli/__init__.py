@@ -48,18 +48,18 @@ class Parser(argparse.ArgumentParser):
 
 GROUPS = {
     "Several at once": (
-        Command("all", "Run every technique, one after another, with one summary table", "measure"),
+        Command("all", "Run every technique, one after another, with one summary table", "run"),
         Command(
             "compare-arms", "Run arms of any techniques side by side in shared blocks", "measure"
         ),
-        Command("resume", "Measure the blocks that an interrupted run still lacks", "measure"),
+        Command("resume", "Measure the blocks that an interrupted run still lacks", "run"),
     ),
     "Results": (
-        Command("runs", "List the stored runs, the latest first", "look"),
-        Command("show", "Show a stored run: its verdict, its percentiles, what it cost", "look"),
-        Command("export", "Write every table as Parquet, CSV, JSON or DuckDB", "look"),
-        Command("report", "Write a run as one HTML file that opens anywhere", "look"),
-        Command("trace", "Send a stored run to OpenTelemetry or Langfuse", "look"),
+        Command("runs", "List the stored runs, the latest first", "show"),
+        Command("show", "Show a stored run: its verdict, its percentiles, what it cost", "show"),
+        Command("export", "Write every table as Parquet, CSV, JSON or DuckDB", "show"),
+        Command("report", "Write a run as one HTML file that opens anywhere", "show"),
+        Command("trace", "Send a stored run to OpenTelemetry or Langfuse", "show"),
         Command(
             "check", "Hold a run to requirements: exit 0 met, 3 not met, 4 not enough data", "gate"
         ),
@@ -70,7 +70,7 @@ GROUPS = {
         ),
     ),
     "Set-up": (
-        Command("list", "List the techniques, their arms and what each claims", "look"),
+        Command("list", "List the techniques, their arms and what each claims", "show"),
         Command(
             "models",
             "Say which model files are here; `models install` fetches what is missing",

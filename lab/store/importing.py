@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
-from lab import clock, model
+from lab import clock, endpoint_kinds, model
 from lab.model import LabError
 from lab.scrub import visible
 from lab.store import json_shapes, sandbox
@@ -33,7 +33,7 @@ PATIENCE_S = 3.0
 WORD, NAME, ERROR, TEXT, JSON = 200, 4_000, 500, 1_000_000, 1_000_000
 LENGTHS = {"note": NAME, "name": NAME, "error_text": ERROR, "text": TEXT}
 WORDS = {
-    ("runs", "endpoint_kind"): get_args(model.EndpointKind),
+    ("runs", "endpoint_kind"): tuple(endpoint_kinds.KINDS),
     ("runs", "status"): get_args(model.Status),
     ("trials", "phase"): get_args(model.Phase),
     ("trials", "outcome"): get_args(model.Outcome),

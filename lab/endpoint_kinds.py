@@ -1,0 +1,98 @@
+"""What kind of endpoint rows come from, and all that depends on it.
+
+Rows of different kinds are never in one chart. A further kind is one more value here: whoever asks
+about a kind asks its value, never its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from lab.model import LabError, Tier
+
+
+class Speed(NamedTuple):
+    """Rough, and only for the sentence before a run."""
+
+    begins_s: float
+    """Seconds before any work."""
+    prompt_tokens_per_s: float
+    answer_tokens_per_s: float
+
+
+@dataclass(frozen=True)
+class Kind:
+    name: str
+    """As it stands in the column endpoint_kind."""
+    words: str
+    """What rows of this kind are, for the page's caption."""
+    caveat: str = ""
+    """What stands beside every figure and in a report; empty where nothing has to be said."""
+    priced: bool = False
+    """Requests cost real money: a budget, the user's consent and exact estimates are needed."""
+    own_server: bool = False
+    """The lab starts the server itself, and a run takes its lease."""
+    has_prices: bool = True
+    """A price list can name its models; where not, cost is unknown, and counts as nothing."""
+    marked: bool = True
+    """Its name stands on every chart and report, so that nobody takes its size for Claude's."""
+    document_tokens: int = 3000
+    """How long the document of a `rag` task is."""
+    speeds: Mapping[Tier, Speed] = field(default_factory=dict)
+    measured: bool = True
+    """Whether runs of this kind come from trials; what is not is never judged."""
+
+    def speed(self, tier: Tier) -> Speed:
+        return self.speeds.get(tier, Speed(0.5, 10_000, 70))
+
+
+KINDS: dict[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind(
+            "live",
+            "live: real requests at real prices",
+            priced=True,
+            marked=False,
+            speeds={"small": Speed(0.5, 20_000, 150), "large": Speed(0.8, 10_000, 70)},
+        ),
+        Kind(
+            "local",
+            "local: the embedded model on this machine; it shows the mechanism, not Claude's size",
+            caveat="local: the mechanism, not Claude's size",
+            own_server=True,
+            has_prices=False,
+            document_tokens=600,
+            speeds={"small": Speed(0.02, 260, 110), "large": Speed(0.02, 260, 35)},
+        ),
+        Kind(
+            "simulated",
+            "simulated: a scripted latency model; no language model runs",
+            caveat="simulated: no model ran",
+            own_server=True,
+            speeds={"small": Speed(0.01, 10_000, 220), "large": Speed(0.01, 3_300, 75)},
+        ),
+    )
+}
+"""By name, in the order in which pages offer them."""
+
+UNKNOWN = Kind("", "of a kind that this version does not know")
+
+
+def kind(name: str | None) -> Kind:
+    """The kind of a row; one that this version does not know has the plainest properties."""
+    return KINDS.get(name or "", UNKNOWN)
+
+
+def named(name: str) -> Kind:
+    """A kind by name; LabError where there is none."""
+    if name not in KINDS:
+        raise LabError(f"There is no endpoint kind {name!r}; there are {', '.join(KINDS)}.")
+    return KINDS[name]
+
+
+def own_servers() -> tuple[str, ...]:
+    """The kinds whose server is the lab's own."""
+    return tuple(name for name, kind in KINDS.items() if kind.own_server)

@@ -1,0 +1,137 @@
+"""What a metric is, in one place: its words, its unit, which way is better, whether it is judged.
+
+A metric of a trial is a column of the view compared_trials and an entry here; a test holds the two
+together. Titles, number formats, verdicts, requirements, reports, pages and notebooks read this.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil, log
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One number of a trial, in `unit`."""
+
+    name: str
+    words: str
+    """In a sentence, without its unit: "perceived wait"."""
+    unit: str
+    """As an axis says it: ms, $, tokens/s, tokens, share."""
+    verb: str
+    less: str
+    more: str
+    """ "streamed {verb} 2.3× {less} than whole"."""
+    higher_is_better: bool = False
+    judged: bool = False
+    """Judged faster or slower by a verdict. What is not only explains one, and is never judged."""
+    short: str = ""
+    """What a verdict's line calls it, where the field has a shorter word."""
+    call_clock: str | None = None
+    """The column of call_metrics where the same instant stands for the answering call."""
+
+    @property
+    def is_time(self) -> bool:
+        return self.unit == "ms"
+
+
+def _time(name: str, words: str, verb: str, call_clock: str | None, short: str = "") -> Metric:
+    return Metric(
+        name, words, "ms", verb, "sooner", "later", judged=True, short=short, call_clock=call_clock
+    )
+
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        _time("wait_ms", "perceived wait", "shows text", "first_text_at_ms"),
+        _time("ttft_ms", "time to first token", "starts", None, short="TTFT"),
+        _time("total_ms", "total time", "ends", "ended_at_ms"),
+        _time("headers_ms", "time to headers", "answers", "headers_at_ms"),
+        _time("message_start_ms", "time to message_start", "begins", "message_start_at_ms"),
+        _time("first_text_ms", "time to first visible text", "shows text", "first_text_at_ms"),
+        _time(
+            "first_sentence_ms",
+            "time to first full sentence",
+            "shows a whole sentence",
+            "first_sentence_at_ms",
+        ),
+        _time("last_token_ms", "time to last token", "ends", "last_token_at_ms"),
+        Metric(
+            "tokens_per_s",
+            "tokens per second",
+            "tokens/s",
+            "writes",
+            "slower",
+            "faster",
+            higher_is_better=True,
+            judged=True,
+        ),
+        Metric("gap_ms", "time per output token", "ms", "writes", "faster", "slower", judged=True),
+        Metric("output_tokens", "output tokens", "tokens", "writes", "less", "more"),
+        Metric("prompt_tokens", "prompt tokens", "tokens", "sends", "less", "more"),
+        Metric(
+            "cached_share",
+            "cached share of the prompt",
+            "share",
+            "reads",
+            "less from the cache",
+            "more from the cache",
+            higher_is_better=True,
+        ),
+        Metric("cost_usd", "cost per trial", "$", "costs", "less", "more"),
+        Metric("quality", "quality", "share", "scores", "lower", "higher", higher_is_better=True),
+    )
+}
+"""By name, in the order in which they are offered."""
+
+CALL_CLOCKS: dict[str, str] = {
+    "headers_at_ms": "headers",
+    "message_start_at_ms": "message_start",
+    "first_thinking_at_ms": "first thinking",
+    "first_text_at_ms": "first visible text",
+    "first_tool_at_ms": "first tool input",
+    "first_sentence_at_ms": "first full sentence",
+    "last_token_at_ms": "last token",
+    "ended_at_ms": "end",
+}
+"""The clocks of one call, columns of call_metrics, in their usual order, in words."""
+
+CLOCKS = ("wait_ms", "ttft_ms", "total_ms")
+"""The three clocks of a trial that every table shows."""
+TABLE = (*CLOCKS, "tokens_per_s", "output_tokens")
+"""What a table of arms shows, cost and quality beside it."""
+
+QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
+
+
+def needed(q: float, level: float = 0.95) -> int:
+    """The fewest values whose order statistics bound quantile q on both sides at `level`.
+
+    6 for the median, 36, 72 and 368 for p90, p95 and p99. With fewer, even the range from the least
+    to the largest value misses the quantile too often (David & Nagaraja 2003, §7.1).
+    """
+    return ceil(log((1 - level) / 2) / log(max(q, 1 - q)) - 1e-9)
+
+
+FEWEST_BLOCKS = needed(0.5)
+"""Blocks below which no two-sided 95 % interval of a difference exists."""
+
+
+def supported(n: int, q: float, level: float = 0.95) -> bool:
+    """Whether n values can carry a two-sided bound of quantile q; below, it is shown greyed."""
+    return n >= needed(q, level)
+
+
+def words(name: str) -> str:
+    """A metric in words; any other column is called by its own name, less its unit."""
+    return METRICS[name].words if name in METRICS else name.removesuffix("_ms").replace("_", " ")
+
+
+def unit(name: str) -> str:
+    """The unit of a metric or of any column, as an axis says it; empty where there is none."""
+    if name in METRICS:
+        return METRICS[name].unit
+    endings = {"_ms": "ms", "_usd": "$", "_share": "share", "_tokens": "tokens", "_per_s": "/s"}
+    return next((unit for ending, unit in endings.items() if name.endswith(ending)), "")

@@ -49,9 +49,7 @@ class Parser(argparse.ArgumentParser):
 GROUPS = {
     "Several at once": (
         Command("all", "Run every technique, one after another, with one summary table", "run"),
-        Command(
-            "compare-arms", "Run arms of any techniques side by side in shared blocks", "measure"
-        ),
+        Command("compare-arms", "Run arms of any techniques side by side in shared blocks", "run"),
         Command("resume", "Measure the blocks that an interrupted run still lacks", "run"),
     ),
     "Results": (
@@ -98,9 +96,7 @@ GROUPS = {
 def commands() -> dict[str, Command]:
     """Every command by name: the techniques first, in the order of `list`."""
     found = {
-        slug: Command(
-            slug, f"{techniques.find(slug).title}: {techniques.find(slug).claim}", "measure"
-        )
+        slug: Command(slug, f"{techniques.find(slug).title}: {techniques.find(slug).claim}", "run")
         for slug in techniques.slugs()
     }
     return found | {command.name: command for group in GROUPS.values() for command in group}

@@ -1,10 +1,12 @@
-"""How true is a TTFT of the lab? The harness against the simulated server's own emission times, each process on a core of its own.
+"""How true is a TTFT of the lab? The harness against the simulated server's own emission times,
+each process on a core of its own.
 
     python bench/accuracy.py [--calls 200] [--streams 1 16]
 
-Two errors, in milliseconds. `from sent`: first token minus bytes sent, against what the server took from having read the request to
-having written its first token. `from call` adds all that the client did before the bytes left. The parts of the first are `request way`,
-from the client's last write to the server's having read it, and `token way`, from the server's write to the client's stamp.
+Two errors, in milliseconds. `from sent`: first token minus bytes sent, against what the server took
+from having read the request to having written its first token. `from call` adds all that the client
+did before the bytes left. The parts of the first are `request way`, from the client's last write to
+the server's having read it, and `token way`, from the server's write to the client's stamp.
 """
 
 from __future__ import annotations

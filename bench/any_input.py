@@ -1,9 +1,10 @@
 """Any input a user may give: `python -m bench.any_input [--minutes 10] [--only KIND] [--seed N]`.
 
-Task files, requirements of `check` and `compare`, requests of `ab`, configs with their knobs, secrets.toml, consents.json,
-LAB_API_KEYS, price lists: valid ones with edits, valid shapes with strange values, and bytes. Each
-either works, down to the bodies that would be sent, or is a LabError in one line; none is a traceback
-and none takes longer than TIMEOUT_S. Ends with 1 where one does not hold, and prints the input.
+Task files, requirements of `check` and `compare`, requests of `ab`, configs with their knobs,
+secrets.toml, consents.json, LAB_API_KEYS, price lists: valid ones with edits, valid shapes with
+strange values, and bytes. Each either works, down to the bodies that would be sent, or is a
+LabError in one line; none is a traceback and none takes longer than TIMEOUT_S. Ends with 1 where
+one does not hold, and prints the input.
 """
 
 from __future__ import annotations
@@ -42,13 +43,15 @@ from tests.recorded_runs import record
 
 TIMEOUT_S = 10
 MEMORY = 4 << 30
-"""Of the whole bench: an input that grows without end is a MemoryError, and takes no other program down."""
+"""Of the whole bench: an input that grows without end is a MemoryError, and takes no other program
+down."""
 TODAY = date(2026, 11, 25)
 Check = Callable[[Any], None]
 
 
 class Hang(KeyboardInterrupt):
-    """An input that took longer than TIMEOUT_S; any other exception would be lost in an event loop's callback."""
+    """An input that took longer than TIMEOUT_S; any other exception would be lost in an event
+    loop's callback."""
 
 
 # What is written
@@ -209,7 +212,8 @@ def altered(draw: st.DrawFn, sample: dict[str, Any], names: list[str]) -> dict[s
 
 @st.composite
 def mostly(draw: st.DrawFn, common: st.SearchStrategy, *rare: st.SearchStrategy) -> Any:
-    """`common` three times in four; `|` would weigh each of the many branches of a rare one alike."""
+    """`common` three times in four; `|` would weigh each of the many branches of a rare one
+    alike."""
     return draw(common if draw(st.integers(0, 3)) else st.one_of(*rare))
 
 

@@ -1,7 +1,9 @@
-"""Request bodies that nobody would write, sent to the lab's own server: `python -m bench.bodies [--minutes 10] [--local] [--seed 1]`.
+"""Request bodies that nobody would write, sent to the lab's own server: `python -m bench.bodies
+[--minutes 10] [--local] [--seed 1]`.
 
-Bodies in the shape that real clients send are broken at random, a few places each, and sometimes as bytes. Every answer must be a message,
-a whole stream, or an error as the API writes it, in valid JSON; never a 500, never silence. Ends with 1 at the first that is not.
+Bodies in the shape that real clients send are broken at random, a few places each, and sometimes as
+bytes. Every answer must be a message, a whole stream, or an error as the API writes it, in valid
+JSON; never a 500, never silence. Ends with 1 at the first that is not.
 """
 
 from __future__ import annotations
@@ -180,7 +182,8 @@ def places(value: Any, path: tuple = ()) -> list[tuple]:
 
 
 def broken(body: dict[str, Any], rng: random.Random) -> Any:
-    """The body with up to three of its places changed, taken away, doubled, or put where they do not belong."""
+    """The body with up to three of its places changed, taken away, doubled, or put where they do
+    not belong."""
     whole = {"body": copy.deepcopy(body)}
     for _ in range(rng.choice((0, 1, 1, 1, 2, 3))):
         *way, last = rng.choice(places(whole)[1:])

@@ -1,4 +1,5 @@
-"""Every way to answer wrongly that the bench of faults knows: a name, and a function that writes it to a connection."""
+"""Every way to answer wrongly that the bench of faults knows: a name, and a function that writes it
+to a connection."""
 
 from __future__ import annotations
 
@@ -21,11 +22,13 @@ SECOND = "Wed, 21 Oct 2099 07:28:00 GMT"
 
 @dataclass(frozen=True)
 class Kind:
-    """`answer(connection, n)` writes the n-th injection. `shape` is what must have been asked: a stream, a whole answer, or either.
+    """`answer(connection, n)` writes the n-th injection. `shape` is what must have been asked: a
+    stream, a whole answer, or either.
 
-    A `slow` one is met with a deadline of half a second; a `heavy` one is given seconds to reach the lab's limits; `greets` is done
-    before a request is read; `path` is what it breaks; with `keyed` the lab has a key, of which no trace may be left. It takes `times`
-    injections to have tried every variant.
+    A `slow` one is met with a deadline of half a second; a `heavy` one is given seconds to reach
+    the lab's limits; `greets` is done before a request is read; `path` is what it breaks; with
+    `keyed` the lab has a key, of which no trace may be left. It takes `times` injections to have
+    tried every variant.
     """
 
     name: str
@@ -403,7 +406,8 @@ add(
 
 
 def bomb(megabytes: int) -> bytes:
-    """What unpacks to so much, made piece by piece: this process must stay small, or its children seem large."""
+    """What unpacks to so much, made piece by piece: this process must stay small, or its children
+    seem large."""
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     data = b"".join(packer.compress(b" " * MB) for _ in range(megabytes))
     return data + packer.flush()
@@ -662,7 +666,8 @@ VALUES = {
 
 
 def placed(path: tuple, value: Any = HOLE) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The whole message and the stream with a value at a path of the message (`lab` and usage also at the stream's end)."""
+    """The whole message and the stream with a value at a path of the message (`lab` and usage also
+    at the stream's end)."""
 
     def put(target: dict[str, Any]) -> dict[str, Any]:
         target = json.loads(json.dumps(target))

@@ -1,9 +1,11 @@
-"""Random plans, usages, interruptions and joins against a server that keeps its own bill: `python -m bench.budgets [--plans 1000]`.
+"""Random plans, usages, interruptions and joins against a server that keeps its own bill: `python
+-m bench.budgets [--plans 1000]`.
 
-A plan is a technique with knobs, tasks, models and a cap; the server answers with whatever usage it likes (iterations, an advisor, a
-fallback, models without a price, speed, geo, no usage at all, streams cut short, refusals), and bills each request by prices that are
-written here once more. A plan is stopped at some request, gone on with, extended. Its bill may pass the cap by no more than the calls
-that were in flight. Ends with 1 where one did.
+A plan is a technique with knobs, tasks, models and a cap; the server answers with whatever usage it
+likes (iterations, an advisor, a fallback, models without a price, speed, geo, no usage at all,
+streams cut short, refusals), and bills each request by prices that are written here once more. A
+plan is stopped at some request, gone on with, extended. Its bill may pass the cap by no more than
+the calls that were in flight. Ends with 1 where one did.
 """
 
 from __future__ import annotations
@@ -70,11 +72,13 @@ TECHNIQUES: dict[str, dict[str, Any]] = {
 class Billed:
     usd: float
     beyond_usd: float
-    """Of it what no request shows: other iterations. A call that is stopped in flight cannot have told of them."""
+    """Of it what no request shows: other iterations. A call that is stopped in flight cannot have
+    told of them."""
 
 
 class Server:
-    """Answers, and keeps the bill; a request is billed in full as soon as it has come, whoever hangs up."""
+    """Answers, and keeps the bill; a request is billed in full as soon as it has come, whoever
+    hangs up."""
 
     def __init__(self, seed: int) -> None:
         self.seed, self.bill, self.open, self.most_open = seed, [], 0, 0

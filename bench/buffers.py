@@ -1,8 +1,11 @@
-"""Is a stream that something holds back always named, and no other? `python -m bench.buffers [--runs 50] [--streams 1000]`.
+"""Is a stream that something holds back always named, and no other? `python -m bench.buffers
+[--runs 50] [--streams 1000]`.
 
-Runs of the streaming technique go through nginx as Debian installs it, and through planted buffers of 4, 8 and 16 KiB, to the simulated
-server; then as many unbuffered streams, of other speeds and lengths, of the simulated and the embedded model. `named` runs have the note.
-Ends with 1 where a buffer went unnamed or a stream was suspected. nginx is left out, with a word, where it is not installed.
+Runs of the streaming technique go through nginx as Debian installs it, and through planted buffers
+of 4, 8 and 16 KiB, to the simulated server; then as many unbuffered streams, of other speeds and
+lengths, of the simulated and the embedded model. `named` runs have the note. Ends with 1 where a
+buffer went unnamed or a stream was suspected. nginx is left out, with a word, where it is not
+installed.
 """
 
 from __future__ import annotations
@@ -46,7 +49,8 @@ http {{
 
 
 class Buffer:
-    """A proxy on a port of its own that passes an answer on when `size` bytes are full, or at its end; 0: as it comes."""
+    """A proxy on a port of its own that passes an answer on when `size` bytes are full, or at its
+    end; 0: as it comes."""
 
     def __init__(self, url: str, size: int) -> None:
         parts = urlsplit(url)
@@ -155,7 +159,8 @@ def run(url: str, key: str, tokens: int, blocks: int) -> Outcome:
 
 
 def knobs(rng: random.Random, gap_ms: float, tokens: int) -> dict:
-    # The text differs by seed, so that the pieces differ in length; a queue of 60 ms stands for the way there and the prompt's reading.
+    # The text differs by seed, so that the pieces differ in length; a queue of 60 ms stands for the
+    # way there and the prompt's reading.
     return {"queue_ms": 60, "gap_ms": gap_ms, "answer_tokens": tokens, "seed": rng.randrange(10**6)}
 
 

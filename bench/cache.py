@@ -1,4 +1,5 @@
-"""What a cached prefix saves on the embedded model: `python -m bench.cache` prints TTFT at the client, by cache state and prefix length."""
+"""What a cached prefix saves on the embedded model: `python -m bench.cache` prints TTFT at the
+client, by cache state and prefix length."""
 
 from __future__ import annotations
 

@@ -1,8 +1,10 @@
 """What is left after a crash: `python -m bench.crashes [--quick] [--rounds N] [--seed N]`.
 
-Worker, command line, readers, dashboard and servers are killed (SIGKILL, SIGHUP) at seeded moments; the disk is full, the runtime folder is
-full, another program holds the database. After each: what was told is kept, the database opens, no run says that it is running, the run is
-resumed to its end without a nonce that was used before, and no process is left. Ends with 1 where any of this does not hold.
+Worker, command line, readers, dashboard and servers are killed (SIGKILL, SIGHUP) at seeded moments;
+the disk is full, the runtime folder is full, another program holds the database. After each: what
+was told is kept, the database opens, no run says that it is running, the run is resumed to its end
+without a nonce that was used before, and no process is left. Ends with 1 where any of this does not
+hold.
 """
 
 from __future__ import annotations
@@ -66,12 +68,14 @@ class Bench:
         printed: str = "",
         told: list[str] | None = None,
     ) -> Line:
-        """Hold what was told against what the database has when it is opened again, and let the command line name the run's state."""
+        """Hold what was told against what the database has when it is opened again, and let the
+        command line name the run's state."""
         line = self.lines.setdefault(name, Line())
         line.rounds += 1
         told = ground.told(run_id) if run_id and told is None else told or []
         kept = [row["trial_id"] for row in ground.kept(run_id)] if run_id else []
-        # The last "7/24 …" that was printed speaks for seven trials, whatever became of the progress file.
+        # The last "7/24 …" that was printed speaks for seven trials, whatever became of the
+        # progress file.
         lines = [int(done) for done in re.findall(rf"^(\d+)/{TRIALS} ", printed, re.MULTILINE)]
         missing = len(set(told) - set(kept))
         line.told, line.kept = line.told + len(told), line.kept + len(kept)
@@ -146,7 +150,8 @@ def as_one_is_told(
 def as_it_writes(
     rng: random.Random, ground: Ground, child: Child, run: Callable[[], str | None]
 ) -> None:
-    """As a file of the database's folder has just changed: within a journal's line, a transaction, or between them."""
+    """As a file of the database's folder has just changed: within a journal's line, a transaction,
+    or between them."""
     for _ in range(rng.randint(1, 30)):
         seen = sizes(ground.database.parent)
         if (
@@ -196,7 +201,8 @@ def ground_of_its_own(**variables: str) -> Iterator[tuple[Ground, RawServer]]:
 
 
 def begin(ground: Ground, victim: str, **config: Any) -> tuple[Child, Callable[[], str | None]]:
-    """The victim at work, and a function that says which run is its own as soon as that is known."""
+    """The victim at work, and a function that says which run is its own as soon as that is
+    known."""
     if victim == "worker":
         run_id, child = ground.worker(**{**CONFIG, **config})
         return child, lambda: run_id
@@ -260,7 +266,8 @@ def reader_killed(bench: Bench, word: str) -> None:
 
 
 def server_killed(bench: Bench, word: str) -> None:
-    """The simulated server under a run: what was measured until then is kept, and the next run starts a server of its own."""
+    """The simulated server under a run: what was measured until then is kept, and the next run
+    starts a server of its own."""
     name = f"simulated server, {word}"
     with Ground(LAB_IGNORE_KEYS="1") as ground:
         run_id, child = ground.worker(**{**CONFIG, "endpoint": "simulated"})
@@ -422,7 +429,8 @@ def fill(folder: Path) -> Path:
 
 
 def disk_full(bench: Bench, victim: str, what: str) -> None:
-    """The database's folder, or the runtime folder, is full from the n-th trial on; later there is room again."""
+    """The database's folder, or the runtime folder, is full from the n-th trial on; later there is
+    room again."""
     with ground_of_its_own() as (ground, server):
         folder = ground.database.parent if what == "disk" else ground.runtime
         with small_disk(folder, bench.rng.choice((24, 32, 48))) as mounted:
@@ -478,7 +486,8 @@ def finish_full(
 
 
 def held_at_the_end(bench: Bench, victim: str) -> None:
-    """Another program holds the database from the n-th trial until the run has ended; its rows are taken in later."""
+    """Another program holds the database from the n-th trial until the run has ended; its rows are
+    taken in later."""
     name = f"database held at the end, {victim}"
     with ground_of_its_own() as (ground, _):
         child, run = begin(ground, victim)

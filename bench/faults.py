@@ -1,8 +1,10 @@
-"""Everything a server can do wrong, done to the lab, and what it lost by it: `python -m bench.faults [--quick] [--only WORDS]`.
+"""Everything a server can do wrong, done to the lab, and what it lost by it: `python -m
+bench.faults [--quick] [--only WORDS]`.
 
-Two answers of three are wrong, so that no run ends by three failures in a row. Of the trials that met a fault, `told` were said to be done
-and `kept` are in the database; `lost` were told or answered and are not. Ends with 1 where anything was lost, a traceback was printed,
-a process hung or died, JSON was none, the key was kept or sent to another host, or a worker took 600 MB.
+Two answers of three are wrong, so that no run ends by three failures in a row. Of the trials that
+met a fault, `told` were said to be done and `kept` are in the database; `lost` were told or
+answered and are not. Ends with 1 where anything was lost, a traceback was printed, a process hung
+or died, JSON was none, the key was kept or sent to another host, or a worker took 600 MB.
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ class Tally:
 
 
 class Script:
-    """Which request is answered how: two kinds' wrong answers, one good, and so on until every kind has had its turns."""
+    """Which request is answered how: two kinds' wrong answers, one good, and so on until every kind
+    has had its turns."""
 
     def __init__(self, wanted: dict[str, int], already: dict[str, int]) -> None:
         self.wanted, self.already = wanted, already
@@ -99,7 +102,8 @@ class Bench:
     wrong: list[str] = field(default_factory=list)
     runs: int = 0
     spoiled: list[str] = field(default_factory=list)
-    """Trials that failed though they met good answers alone, each with what the connection had met before."""
+    """Trials that failed though they met good answers alone, each with what the connection had met
+    before."""
 
     def play(self, names: list[str], times: dict[str, int]) -> None:
         """One run in which these kinds, alike in how they must be met, are injected so often."""
@@ -198,7 +202,8 @@ class Bench:
                 strict(ended.out)
             except ValueError as error:
                 self.wrong.append(f"{what}: --json is not JSON, {error}; {ended.out[:60]!r}")
-        # Trials follow one another, and each asks with a nonce of its own: the n-th nonce is the n-th trial's.
+        # Trials follow one another, and each asks with a nonce of its own: the n-th nonce is the
+        # n-th trial's.
         trial_of = dict(zip(server.nonces, told, strict=False))
         met: dict[str, set[str]] = {name: set() for name in names}
         for nonce, name in script.given:
@@ -232,7 +237,8 @@ class Bench:
 
 
 def leaks(ground: Ground) -> list[str]:
-    """Where the key, its base64 or a half of it was kept: files by their bytes, tables by their values, events by their joined text."""
+    """Where the key, its base64 or a half of it was kept: files by their bytes, tables by their
+    values, events by their joined text."""
     half = len(KEY) // 2
     secrets = (KEY, base64.b64encode(KEY.encode()).decode(), KEY[:half], KEY[half:])
     found = ground.files_with(*secrets)

@@ -1,7 +1,9 @@
-"""From nothing to the first finished run: clone, make setup, dashboard up, one Streaming run. `python bench/fresh_machine.py`
+"""From nothing to the first finished run: clone, make setup, dashboard up, one Streaming run.
+`python bench/fresh_machine.py`
 
-Nothing is reused: a new folder, no pip cache, its own database and runtime folder. With Playwright and a Chromium the run is started by
-pressing the page's button; without, by the command line. The project's aim is three minutes on a fast network.
+Nothing is reused: a new folder, no pip cache, its own database and runtime folder. With Playwright
+and a Chromium the run is started by pressing the page's button; without, by the command line. The
+project's aim is three minutes on a fast network.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""A lab of its own in a temporary folder: database, runtime folder and settings apart from the user's; what it told, and what it kept."""
+"""A lab of its own in a temporary folder: database, runtime folder and settings apart from the
+user's; what it told, and what it kept."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ TRACEBACK = "Traceback (most recent call last):"
 
 @dataclass
 class Ended:
-    """A child that has ended: exit code (negative: the signal; None: it hung and was killed), what it printed, its peak memory."""
+    """A child that has ended: exit code (negative: the signal; None: it hung and was killed), what
+    it printed, its peak memory."""
 
     code: int | None
     out: str
@@ -93,7 +95,8 @@ class Child:
 
 
 class Ground:
-    """`python main.py` and `python -m lab.worker` in a folder of their own, against one endpoint named `bench`."""
+    """`python main.py` and `python -m lab.worker` in a folder of their own, against one endpoint
+    named `bench`."""
 
     def __init__(self, url: str = "", key: str = "placeholder", **variables: str) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="lab-bench-"))
@@ -169,7 +172,8 @@ class Ground:
         return sorted(path.stem for path in (self.runtime / "runs").glob("*.jsonl"))
 
     def kept(self, run_id: str) -> list[dict[str, Any]]:
-        """The trials that the database has once it is opened again, in their order; `words` are those of the trial's error, or a call's."""
+        """The trials that the database has once it is opened again, in their order; `words` are
+        those of the trial's error, or a call's."""
         rows = Store(self.database).frame(
             """
             SELECT
@@ -197,7 +201,8 @@ class Ground:
             return f"exit {ended.code}: {error}; {(ended.err or ended.out).strip()[-160:]}"
 
     def tracebacks(self) -> list[str]:
-        """The last lines of every traceback in what was printed, in the logs and in the progress files."""
+        """The last lines of every traceback in what was printed, in the logs and in the progress
+        files."""
         found = []
         for path in [
             *(self.folder / "said").iterdir(),
@@ -231,7 +236,8 @@ class Ground:
     # Its processes
 
     def processes(self) -> dict[int, str]:
-        """Every living process that was started with this runtime folder, pid to command; where there is no /proc, the children alone."""
+        """Every living process that was started with this runtime folder, pid to command; where
+        there is no /proc, the children alone."""
         found = {child.pid: "child" for child in self.children if child.poll() is None}
         mark = f"LAB_RUNTIME={self.runtime}".encode()
         for path in Path("/proc").glob("[0-9]*"):

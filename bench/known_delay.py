@@ -1,7 +1,8 @@
 """Calibration against a server that shares no code with the lab: `python -m bench.known_delay`.
 
-A bare asyncio.Protocol answers any POST with a stream whose pieces are written at set delays; it stamps its own writes. The harness's
-error against these stamps must agree with its error against the simulated server's to 0.3 ms.
+A bare asyncio.Protocol answers any POST with a stream whose pieces are written at set delays; it
+stamps its own writes. The harness's error against these stamps must agree with its error against
+the simulated server's to 0.3 ms.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding
 
 
 class KnownDelay(asyncio.Protocol):
-    """One request at a time on a kept connection; `truths` gets what was written when, by request id."""
+    """One request at a time on a kept connection; `truths` gets what was written when, by request
+    id."""
 
     truths: dict[str, dict] = {}  # noqa: RUF012
 

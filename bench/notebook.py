@@ -1,8 +1,8 @@
 """The notebook as Jupyter shows it: `python -m bench.notebook` prints each cell's outputs.
 
 Jupyter's kernel and nbclient, installed from PyPI into an environment of their own, execute
-docs/notebook.ipynb with this lab, on the simulated endpoint. Ends with 1 where a cell fails, or where
-a run's progress is more than one output.
+docs/notebook.ipynb with this lab, on the simulated endpoint. Ends with 1 where a cell fails, or
+where a run's progress is more than one output.
 """
 
 from __future__ import annotations

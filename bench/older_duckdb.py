@@ -1,8 +1,8 @@
 """Which DuckDB opens an export: `python -m bench.older_duckdb [VERSION …]`.
 
-A run of 100 trials is exported, and each version, installed from PyPI into an environment of its own,
-reads the tables and the views of the file. A version that reads the same rows as the lab's own "reads
-all"; the first words of its error stand where it does not.
+A run of 100 trials is exported, and each version, installed from PyPI into an environment of its
+own, reads the tables and the views of the file. A version that reads the same rows as the lab's own
+"reads all"; the first words of its error stand where it does not.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""Open every page on a large database and time what a reader waits for: the first view, and one interaction.
+"""Open every page on a large database and time what a reader waits for: the first view, and one
+interaction.
 
     python bench/pages_at_scale.py [--events 1000000] [--db FILE]
 
-Streamlit's own test runner runs each page's script, so these are the script's seconds, without the browser's drawing. The aim: under 2 s
-for a first view, under 1 s for an interaction.
+Streamlit's own test runner runs each page's script, so these are the script's seconds, without the
+browser's drawing. The aim: under 2 s for a first view, under 1 s for an interaction.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ def complete(store) -> None:
 
 
 def interact(app) -> tuple[str, float]:
-    """Change the first thing on the page that a reader would: another view or metric, or a filter."""
+    """Change the first thing on the page that a reader would: another view or metric, or a
+    filter."""
     for group in app.get("button_group"):
         others = [option.content for option in group.proto.options][1:]
         if others and group.label in ("View", "Metric", "What"):

@@ -1,11 +1,13 @@
-"""A stored run sent to Arize Phoenix, one of its traces opened in a browser, and the picture of it for docs/traces.md.
+"""A stored run sent to Arize Phoenix, one of its traces opened in a browser, and the picture of it
+for docs/traces.md.
 
     python3 -m venv phoenix && phoenix/bin/pip install arize-phoenix
     PHOENIX_HOST=127.0.0.1 phoenix/bin/phoenix serve
     python main.py parallelism --quick --endpoint simulated
     python -m bench.phoenix http://127.0.0.1:6006 [RUN]
 
-Says how many traces Phoenix then has of that run, and fails if any is missing. Needs playwright and a chromium on PATH.
+Says how many traces Phoenix then has of that run, and fails if any is missing. Needs playwright and
+a chromium on PATH.
 """
 
 from __future__ import annotations

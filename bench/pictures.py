@@ -1,4 +1,5 @@
-"""Make the README's pictures from the running dashboard: home, a technique's page, and the race as a loop, each light and dark.
+"""Make the README's pictures from the running dashboard: home, a technique's page, and the race as
+a loop, each light and dark.
 
     python bench/pictures.py [--db FILE] [--out docs/pictures]
 
@@ -45,7 +46,8 @@ def ready(page: Page, url: str) -> None:
 
 
 def take_loop(page: Page, file: Path) -> None:
-    """The race from its start at SPEED, then its end until LOOP_S are over: scrubbed frame by frame, so a slow machine drops none."""
+    """The race from its start at SPEED, then its end until LOOP_S are over: scrubbed frame by
+    frame, so a slow machine drops none."""
     lanes, scrub = page.locator(".race").first, page.locator(".race input[type=range]").first
     lanes.scroll_into_view_if_needed()
     lanes.locator(".play").evaluate("play => { if (play.textContent === 'Pause') play.click(); }")
@@ -56,7 +58,8 @@ def take_loop(page: Page, file: Path) -> None:
             number * 1000 * SPEED / FRAMES_PER_S,
         )
         frames.append(Image.open(io.BytesIO(lanes.screenshot())).convert("RGB"))
-    # One palette for all, from the fullest frame: colours that change from frame to frame would flicker.
+    # One palette for all, from the fullest frame: colours that change from frame to frame would
+    # flicker.
     palette = frames[-1].quantize(COLOURS, dither=Image.Dither.NONE)
     first, *rest = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     first.save(

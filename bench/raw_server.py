@@ -1,4 +1,5 @@
-"""A server that is only a socket: it reads one request after another and lets a function write whatever bytes it likes.
+"""A server that is only a socket: it reads one request after another and lets a function write
+whatever bytes it likes.
 
 It shares no code with the lab, so that no library keeps it from being wrong.
 """
@@ -104,7 +105,8 @@ class Asked:
 
 
 class Connection:
-    """What an answer is written to. It is closed once the answer's function is done, unless a whole, well framed answer was sent."""
+    """What an answer is written to. It is closed once the answer's function is done, unless a
+    whole, well framed answer was sent."""
 
     def __init__(self, sock: socket.socket, server: RawServer) -> None:
         self.sock, self.server, self.kept = sock, server, False
@@ -223,7 +225,8 @@ class Connection:
 
 
 class RawServer:
-    """Listens on a free port of 127.0.0.1. `answer` writes to a Connection; `greet` may take a connection before it is read at all."""
+    """Listens on a free port of 127.0.0.1. `answer` writes to a Connection; `greet` may take a
+    connection before it is read at all."""
 
     def __init__(
         self,

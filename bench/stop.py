@@ -1,7 +1,9 @@
-"""How long Stop takes, at every moment that a run has: `python -m bench.stop [--quick] [--only WORDS]`.
+"""How long Stop takes, at every moment that a run has: `python -m bench.stop [--quick] [--only
+WORDS]`.
 
-A worker is asked by its stop file, as a page asks; a command line by Ctrl-C. The seconds are those until the process is gone, so that the
-next run may start; what was told is kept. Ends with 1 where one took more than two seconds or lost a row.
+A worker is asked by its stop file, as a page asks; a command line by Ctrl-C. The seconds are those
+until the process is gone, so that the next run may start; what was told is kept. Ends with 1 where
+one took more than two seconds or lost a row.
 """
 
 from __future__ import annotations
@@ -63,7 +65,8 @@ class Scene:
 
 @dataclass
 class Moment:
-    """`answer` is how the endpoint answers, `reached` whether it is time to stop, `after_s` how long from then; `around` holds the rest."""
+    """`answer` is how the endpoint answers, `reached` whether it is time to stop, `after_s` how
+    long from then; `around` holds the rest."""
 
     reached: Callable[[Scene], Any]
     answer: Callable[[Scene, Connection], None] = lambda scene, connection: connection.good(0.02)
@@ -375,7 +378,8 @@ BY_COMMAND_LINE = (
 
 
 def stopped(name: str, moment: Moment, by_command_line: bool) -> tuple[float, float, str, str]:
-    """Seconds until the run said that it has ended, and until its process was gone; how it ended, and what was wrong."""
+    """Seconds until the run said that it has ended, and until its process was gone; how it ended,
+    and what was wrong."""
     scene: Scene
 
     def answer(connection: Connection) -> None:

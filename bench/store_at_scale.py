@@ -2,8 +2,8 @@
 
     python bench/store_at_scale.py [--events 1000000] [--db FILE]
 
-Ten events a call, two calls a trial, a hundred trials a run; one run in a hundred is a hundred times as large. Prints milliseconds: the
-median of five, opening the file included.
+Ten events a call, two calls a trial, a hundred trials a run; one run in a hundred is a hundred
+times as large. Prints milliseconds: the median of five, opening the file included.
 """
 
 from __future__ import annotations

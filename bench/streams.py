@@ -1,6 +1,8 @@
-"""python -m bench.streams: random streams with any line ends, split at any bytes and in any order of events, read the same as whole.
+"""python -m bench.streams: random streams with any line ends, split at any bytes and in any order
+of events, read the same as whole.
 
-Prints what was read, and the seed of the first stream that was read otherwise. Exit 1 where there is one.
+Prints what was read, and the seed of the first stream that was read otherwise. Exit 1 where there
+is one.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""Do the intervals cover what they promise, and does nothing stay nothing? `python -m bench.validity` (two cores: under five minutes).
+"""Do the intervals cover what they promise, and does nothing stay nothing? `python -m
+bench.validity` (two cores: under five minutes).
 
-Invented latencies of known truth go through lab.stats as a run's would. Noise is lognormal with spikes that have a Pareto tail (no
-variance to speak of at α = 2.5), tasks differ, and the machine drifts by a quarter during the run.
+Invented latencies of known truth go through lab.stats as a run's would. Noise is lognormal with
+spikes that have a Pareto tail (no variance to speak of at α = 2.5), tasks differ, and the machine
+drifts by a quarter during the run.
 """
 
 from __future__ import annotations
@@ -48,7 +50,8 @@ def runs(
     tasks: int = 24,
     interleaved: bool = True,
 ) -> Run:
-    """Blocks of two trials in random order; sequential: all of the baseline first, then all of the arm."""
+    """Blocks of two trials in random order; sequential: all of the baseline first, then all of the
+    arm."""
     index = np.arange(blocks) % tasks
     scale = 1000 * random.lognormal(0, 0.1, (count, tasks))[:, index]
     if interleaved:
@@ -79,7 +82,8 @@ def hodges_lehmann(differences: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def pseudo_median(values: np.ndarray, random: np.random.Generator) -> float:
-    """The median of the average of two independent draws, which is what Hodges–Lehmann estimates."""
+    """The median of the average of two independent draws, which is what Hodges–Lehmann
+    estimates."""
     return float(np.median((random.permutation(values) + random.permutation(values)) / 2))
 
 
@@ -96,7 +100,8 @@ def false_winners(random: np.random.Generator, interleaved: bool, blocks: int) -
 
 
 def median_coverage(random: np.random.Generator, effect: float) -> tuple[int, int]:
-    """Runs whose interval holds the pseudo-median difference, and those whose interval of the ratio holds the planted ratio."""
+    """Runs whose interval holds the pseudo-median difference, and those whose interval of the ratio
+    holds the planted ratio."""
     many = runs(random, MANY // BLOCKS, BLOCKS, effect)
     truth = pseudo_median((many.new - many.base).ravel(), random)
     found = runs(random, RUNS, BLOCKS, effect)

@@ -1,6 +1,8 @@
-"""How far the instrument can be believed on this machine: its stamps against the simulated server's own, in a process of its own.
+"""How far the instrument can be believed on this machine: its stamps against the simulated server's
+own, in a process of its own.
 
-Server and harness read the same monotonic clock, so a stamp can be held against the instant at which the server wrote the bytes.
+Server and harness read the same monotonic clock, so a stamp can be held against the instant at
+which the server wrote the bytes.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ class Call(NamedTuple):
     late_ms: list[float]
     """For each event: the harness's stamp minus the server's, just before it wrote."""
     ttft_error_ms: float
-    """Time to first token from the last byte sent, minus the server's from the last byte received."""
+    """Time to first token from the last byte sent, minus the server's from the last byte
+    received."""
     ttft_ms: float
 
 
@@ -57,7 +60,8 @@ class Calibration:
     errors: list[dict[str, Any]]
     """streams, clock ("arrival", "ttft"), quantile, error_ms, n."""
     detectable_ms: dict[str, float]
-    """By number of blocks: half the A/A interval of two identical arms on a server without noise; nothing smaller can be seen."""
+    """By number of blocks: half the A/A interval of two identical arms on a server without noise;
+    nothing smaller can be seen."""
     seconds: float
 
 
@@ -66,7 +70,8 @@ def path() -> Path:
 
 
 def last_calibration() -> dict[str, Any] | None:
-    """The last calibration of this machine as a dict; None where there is none, or where it is another machine's (a shared home)."""
+    """The last calibration of this machine as a dict; None where there is none, or where it is
+    another machine's (a shared home)."""
     try:
         found = json.loads(path().read_text())
     except (FileNotFoundError, ValueError):
@@ -75,7 +80,8 @@ def last_calibration() -> dict[str, Any] | None:
 
 
 def of_session() -> dict[str, Any]:
-    """What a session keeps of it: own_error_p95_ms, detectable_ms, calibrated_utc; nothing where this machine was never calibrated."""
+    """What a session keeps of it: own_error_p95_ms, detectable_ms, calibrated_utc; nothing where
+    this machine was never calibrated."""
     found = last_calibration()
     if found is None:
         return {}
@@ -87,7 +93,8 @@ def of_session() -> dict[str, Any]:
 
 
 def calibrate(streams: Sequence[int] = (1, 4, 16)) -> Calibration:
-    """Measure, keep and return; under a minute. Starts a simulated server of its own, so a run's server is left alone."""
+    """Measure, keep and return; under a minute. Starts a simulated server of its own, so a run's
+    server is left alone."""
     if busy := processes.running():
         raise LabError(
             f"A run of {busy.technique} is being measured; calibrate when it has ended, or each would slow the other."
@@ -150,7 +157,8 @@ async def _calibrate(control: Control, streams: Sequence[int]) -> Calibration:
 
 
 async def run_calls(base_url: str, key: str, streams: int, calls: int) -> list[Exchange]:
-    """So many streams at once, each with its calls one after the other; the first call of each opens its connection and is not kept."""
+    """So many streams at once, each with its calls one after the other; the first call of each
+    opens its connection and is not kept."""
     kept: list[Exchange] = []
     body = {
         "model": "simulated-small",
@@ -224,9 +232,12 @@ def summary(calls: Sequence[Call]) -> list[dict[str, Any]]:
 
 
 def detectable(ttft_ms: Sequence[float]) -> dict[str, float]:
-    """Identical calls taken in pairs; the interval's half-width shrinks with √n beyond the pairs that were run."""
+    """Identical calls taken in pairs; the interval's half-width shrinks with √n beyond the pairs
+    that were run."""
     from lab import (
-        stats,  # half a second of imports, which a worker that only reads the last calibration need not wait for
+        # half a second of imports, which a worker that only reads the last calibration need not
+        # wait for
+        stats,
     )
 
     values = np.asarray(ttft_ms)[: len(ttft_ms) // 2 * 2]
@@ -251,7 +262,8 @@ def _timer_step() -> int:
 
 
 def start() -> subprocess.Popen:
-    """Calibrate in a process of its own, for the dashboard, whose threads would be part of the figure; poll() tells when it has ended."""
+    """Calibrate in a process of its own, for the dashboard, whose threads would be part of the
+    figure; poll() tells when it has ended."""
     return subprocess.Popen(
         [sys.executable, "-m", "lab.calibrate"],
         cwd=paths.ROOT,

@@ -1,4 +1,5 @@
-"""The only module that reads a clock or sleeps, so that one place decides which clock a number comes from."""
+"""The only module that reads a clock or sleeps, so that one place decides which clock a number
+comes from."""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""How much may come in, each number with its reason. What exceeds one ends its call as a failed row, `too_large`, that names the limit.
+"""How much may come in, each number with its reason. What exceeds one ends its call as a failed
+row, `too_large`, that names the limit.
 
-Without limits an endless stream took 4.8 GB in 15 seconds, and a compressed body of 300 KB unpacked to 1.65 GB.
+Without limits an endless stream took 4.8 GB in 15 seconds, and a compressed body of 300 KB unpacked
+to 1.65 GB.
 """
 
 from __future__ import annotations
@@ -16,21 +18,27 @@ HEAD_BYTES = 256_000
 ERROR_BYTES = 1 * MB
 """The body of an error or a redirect: the SDK parses it whole, and the API's are below 1 KB."""
 CHUNKS = EVENTS = 200_000
-"""Of one answer: a model's longest has 128,000 tokens, and few servers send more than one event for each."""
+"""Of one answer: a model's longest has 128,000 tokens, and few servers send more than one event for
+each."""
 JSON_PARTS = 500_000
-"""Values in one document, and in all that is kept of an answer: 64 MB of empty lists would need 1.4 GB as Python objects."""
+"""Values in one document, and in all that is kept of an answer: 64 MB of empty lists would need 1.4
+GB as Python objects."""
 EVENT_LINES = 10_000
 """The API's have two."""
 CHUNK_COST = 200
-"""Bytes that a chunk costs beside its own: its stamp, its tuple and what is read of it. One byte a chunk would fill the memory else."""
+"""Bytes that a chunk costs beside its own: its stamp, its tuple and what is read of it. One byte a
+chunk would fill the memory else."""
 WAITING_BYTES = 4 * MB
-"""What may wait at one socket before the server is held back; twenty times the longest answer that comes in one piece."""
+"""What may wait at one socket before the server is held back; twenty times the longest answer that
+comes in one piece."""
 EAGER_BYTES, EAGER_CHUNKS = 64_000, 256
 """What is read at one go before the event loop's other tasks have their turn, Stop among them."""
 READ_AT_ONCE = 250_000
-"""A longer answer, of some 1,500 tokens streamed, is read in a thread: the 20 ms that it takes would hold up other streams."""
+"""A longer answer, of some 1,500 tokens streamed, is read in a thread: the 20 ms that it takes
+would hold up other streams."""
 CUT_BYTES, CUT_CHUNKS = 4 * MB, 20_000
-"""What is kept of an answer that was stopped or is too large: enough to see how it began, and read in a moment."""
+"""What is kept of an answer that was stopped or is too large: enough to see how it began, and read
+in a moment."""
 SENTENCE_CHARACTERS = 100_000
 """Where a first sentence is looked for."""
 ERROR_CHARACTERS, WORD_CHARACTERS = 500, 200
@@ -38,7 +46,8 @@ ERROR_CHARACTERS, WORD_CHARACTERS = 500, 200
 
 @cache
 def body_bytes() -> int:
-    """The body of one answer, as it comes and as it unpacks. Raises LabError where LAB_MAX_BODY_MB is no number of megabytes."""
+    """The body of one answer, as it comes and as it unpacks. Raises LabError where LAB_MAX_BODY_MB
+    is no number of megabytes."""
     value = os.environ.get("LAB_MAX_BODY_MB") or "64"
     if not (value.isascii() and value.isdigit() and 1 <= int(value) <= 10_000):
         raise LabError(
@@ -48,12 +57,14 @@ def body_bytes() -> int:
 
 
 def event_bytes() -> int:
-    """One event, one answer that comes whole, and the text of one answer: parsed, a character may take four bytes, several times over."""
+    """One event, one answer that comes whole, and the text of one answer: parsed, a character may
+    take four bytes, several times over."""
     return body_bytes() // 4
 
 
 class Allowance:
-    """What all answers of one trial may bring together: each is held until the trial's clock has stopped."""
+    """What all answers of one trial may bring together: each is held until the trial's clock has
+    stopped."""
 
     __slots__ = ("left",)
 

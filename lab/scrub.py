@@ -1,6 +1,8 @@
-"""What a server, a file or a library says, made fit to be kept and shown: no key of this user in it, no control sequence, no endless text.
+"""What a server, a file or a library says, made fit to be kept and shown: no key of this user in
+it, no control sequence, no endless text.
 
-A server may send back the key that it was sent, whole or in part and written in another way; whatever is kept or shown passes here once.
+A server may send back the key that it was sent, whole or in part and written in another way;
+whatever is kept or shown passes here once.
 """
 
 from __future__ import annotations
@@ -24,9 +26,11 @@ BLANK = "[key]"
 SHORTEST = 12
 """A secret below this length is a placeholder, and would be met by chance."""
 GRAM = 5
-"""Every fifth place of a text is looked up among all pieces of this length, whatever the number of keys: a run of nine is always met."""
+"""Every fifth place of a text is looked up among all pieces of this length, whatever the number of
+keys: a run of nine is always met."""
 ENOUGH = 16
-"""So many characters of a key in a row are blanked; fewer, where half the key is shorter. Its public beginning alone is not."""
+"""So many characters of a key in a row are blanked; fewer, where half the key is shorter. Its
+public beginning alone is not."""
 ERROR_TEXT, WORD, MESSAGE = 500, 200, 2_000
 TRIAL = {"error_kind": WORD, "error_text": ERROR_TEXT}
 CALL = dict.fromkeys(
@@ -51,7 +55,8 @@ CALL |= {
     "iterations": WORD,
     "rate_limits": WORD,
 }
-# C0 but tab and line feed, DEL, C1, marks that turn the reading direction, and halves of a surrogate pair.
+# C0 but tab and line feed, DEL, C1, marks that turn the reading direction, and halves of a
+# surrogate pair.
 UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
@@ -65,7 +70,8 @@ def know(key: str) -> None:
 
 
 def text(value: str, limit: int | None = None) -> str:
-    """`value` without keys and control characters; beyond `limit` it is cut, and says how long it was."""
+    """`value` without keys and control characters; beyond `limit` it is cut, and says how long it
+    was."""
     return _text(value, limit, _secrets())
 
 
@@ -81,7 +87,8 @@ def _text(value: str, limit: int | None, secrets: Secrets) -> str:
 
 
 def visible(value: str) -> str:
-    """Each control character as one visible character, so that lengths stay and no terminal or page obeys it."""
+    """Each control character as one visible character, so that lengths stay and no terminal or page
+    obeys it."""
     return UNSEEN.sub(_symbol, value)
 
 
@@ -91,7 +98,8 @@ def _symbol(match: re.Match[str]) -> str:
 
 
 def trial(finished: FinishedTrial) -> None:
-    """Every text of a finished trial, in place. A key in pieces, down to a character a delta, is blanked piece by piece."""
+    """Every text of a finished trial, in place. A key in pieces, down to a character a delta, is
+    blanked piece by piece."""
     secrets = _secrets()
     _fields(finished.trial, TRIAL, secrets)
     for call in finished.calls:
@@ -156,7 +164,8 @@ class Secrets:
         return "".join([*parts, value[at:]]) if parts else value
 
     def runs(self, value: str) -> list[tuple[int, int]]:
-        """Begin and end of each stretch of `value` that is (a good part of) a secret, in order and apart."""
+        """Begin and end of each stretch of `value` that is (a good part of) a secret, in order and
+        apart."""
         found: list[tuple[int, int]] = []
         places = self.places
         at, last = 0, len(value) - GRAM
@@ -239,7 +248,8 @@ def _made(
 
 
 def _forms(secret: str) -> Iterator[tuple[str, int]]:
-    """Plain, hex, percent and \\u writing, and base64 at each of the three places where it may begin inside a longer text."""
+    """Plain, hex, percent and \\u writing, and base64 at each of the three places where it may
+    begin inside a longer text."""
     data = secret.encode("utf-8", "replace")
     half = len(secret) // 2
     for plain in {secret, secret.lower(), secret.upper(), quote(secret, safe="")}:

@@ -1,4 +1,5 @@
-"""Tests never touch real data, keys or a running dashboard: every path and variable is moved before a test module is imported."""
+"""Tests never touch real data, keys or a running dashboard: every path and variable is moved before
+a test module is imported."""
 
 from __future__ import annotations
 
@@ -28,7 +29,8 @@ os.environ["LAB_SETTINGS"] = str(SCRATCH / "settings")
 
 
 def end_servers(runtime: Path) -> None:
-    """End the servers that runs have started in a runtime folder; by themselves they would stay for ten minutes."""
+    """End the servers that runs have started in a runtime folder; by themselves they would stay for
+    ten minutes."""
     for card in (runtime / "local.json", runtime / "simulated.json"):
         if card.exists():
             with contextlib.suppress(ProcessLookupError):
@@ -76,7 +78,8 @@ def serve(*flags: str) -> tuple[subprocess.Popen, dict]:
 
 @pytest.fixture(scope="session")
 def simulated_server() -> Iterator:
-    """One simulated server for all tests; ask for `simulated`, which starts each test with empty plays."""
+    """One simulated server for all tests; ask for `simulated`, which starts each test with empty
+    plays."""
     from lab.local.control import Control
 
     process, card = serve("--simulated", "--no-spin")
@@ -106,7 +109,8 @@ def local_server() -> Iterator:
 
 @pytest.fixture(scope="session")
 def chromium() -> str:
-    """The browser on PATH. Without one, browser tests are skipped and say so; in CI that is a failure."""
+    """The browser on PATH. Without one, browser tests are skipped and say so; in CI that is a
+    failure."""
     found = (
         shutil.which("chromium")
         or shutil.which("chromium-browser")

@@ -112,6 +112,7 @@ class Recording:
         imported_from: str | None = None,
     ) -> None:
         self.store, self.number, self.count = store, number, 0
+        self.finished: list[FinishedTrial] = []
         self.technique, self.kind, self.text = technique, kind, text
         self.arms = [tuple(arm.split(".")) if "." in arm else (technique, arm) for arm in arms]
         self.began = BEGAN + timedelta(hours=number)
@@ -228,7 +229,7 @@ class Recording:
             finished.calls.append(self._call(span_id, call, origin, common))
             finished.spans.append(self._span(span_id, parent, span, origin, common))
             finished.events += self._events(finished.calls[-1], call)
-        assert self.store.write_trials([finished])
+        self.finished.append(finished)
 
     def _span(self, span_id, parent_id, span: Span, origin: int, common: dict) -> SpanRow:
         return SpanRow(
@@ -327,7 +328,7 @@ def wobble(block: int, salt: int, width: float) -> float:
     return ((block * 37 + salt * 53 + block * block * 11) % 61 - 30) / 30 * width
 
 
-def caching_eight(store: Store) -> None:
+def caching_eight(store: Store) -> Recording:
     """Uncached starts at 900 ms, cached at 300, block b adds b."""
     recording = Recording(store, 1, "caching", ("uncached", "cached"), "ttft_ms", name="by heart")
     for block in range(1, 9):
@@ -336,9 +337,10 @@ def caching_eight(store: Store) -> None:
         first = 300 + block
         cached = Call(first + 300, first, intended="read", read=600, out=3, usd=0.0004)
         recording.trial(block, "cached", [cached])
+    return recording
 
 
-def streaming_simulated(store: Store) -> None:
+def streaming_simulated(store: Store) -> Recording:
     """The baseline does not stream; quality, price, a late loop and a reconnect vary."""
     arms, text = ("whole", "streamed"), "Ebb & <b>flow</b> "
     recording = Recording(
@@ -357,9 +359,10 @@ def streaming_simulated(store: Store) -> None:
             streamed.thinking = first - 150
         quality = 0.5 if block == 9 else 1.0
         recording.trial(block, "streamed", [streamed], quality=quality, phase=phase)
+    return recording
 
 
-def streaming_live(store: Store) -> None:
+def streaming_live(store: Store) -> Recording:
     """Three blocks are too few for a verdict; the model is paid for, and counts more than once."""
     arms, models = ("whole", "streamed"), {"small": CLAUDE}
     config = {"max_usd": 0.5}
@@ -380,9 +383,10 @@ def streaming_live(store: Store) -> None:
         streamed.usd = usd + 1e-6
         streamed.more = {"iterations": sampled} if block == 2 else {"inference_geo": "us"}
         recording.trial(block, "streamed", [streamed])
+    return recording
 
 
-def streaming_resumed(store: Store) -> None:
+def streaming_resumed(store: Store) -> Recording:
     """Block 4 was begun twice: its first session measured one arm well, its second both."""
     recording = Recording(
         store, 4, "streaming", ("whole", "streamed"), "wait_ms", kind="simulated", blocks=6
@@ -401,9 +405,10 @@ def streaming_resumed(store: Store) -> None:
         streamed = Call(2320 + wobble(block, 5, 110), 400 + wobble(block, 6, 60), out=172)
         streamed.usd = 0.002
         recording.trial(block, "streamed", [streamed], attempt=attempt)
+    return recording
 
 
-def caching_troubled(store: Store) -> None:
+def caching_troubled(store: Store) -> Recording:
     """Refused, timed out, cancelled, retried, and in the wrong cache state."""
     recording = Recording(
         store,
@@ -457,9 +462,10 @@ def caching_troubled(store: Store) -> None:
             recording.trial(block, "cached", [prime, refused], outcome="failed", error=error)
         else:
             recording.trial(block, "cached", [prime, read], quality=None)
+    return recording
 
 
-def side_by_side(store: Store) -> None:
+def side_by_side(store: Store) -> Recording:
     """Arms of two techniques in the same blocks."""
     arms = ("streaming.whole", "streaming.streamed", "caching.cached")
     knobs = {"streaming": {"answer_tokens": 200}, "caching": {"answer_tokens": 48}}
@@ -482,9 +488,10 @@ def side_by_side(store: Store) -> None:
         cached = Call(900 + wobble(block, 3, 50), 260 + block, intended="read", read=600, out=80)
         cached.usd = 0.0008
         recording.trial(block, "cached", [cached], quality=0.5 if block % 2 else 1.0)
+    return recording
 
 
-def parallel_tools(store: Store) -> None:
+def parallel_tools(store: Store) -> Recording:
     """A turn that asks for four tools, the tools, and the answer."""
     recording = Recording(
         store,
@@ -508,9 +515,10 @@ def parallel_tools(store: Store) -> None:
             asked = Call(turn, 500, role="tool_turn", model=LARGE, out=64)
             answer = Call(700 + wobble(block, 3, 40), 260, at=done, model=LARGE, fresh=310, out=40)
             recording.trial(block, arm, [asked, answer], tuple(spans), quality=float(block != 4))
+    return recording
 
 
-def model_routing(store: Store) -> None:
+def model_routing(store: Store) -> Recording:
     """Five arms, two models, a classifier, a cascade with a judge; nothing has a price."""
     arms = ("large only", "small only", "routed", "cascade", "oracle")
     models = {"small": SMALL, "large": LARGE}
@@ -550,9 +558,10 @@ def model_routing(store: Store) -> None:
         recording.trial(block, "cascade", calls, spans, task=task, quality=right)
         tier = "small" if easy else "large"
         recording.trial(block, "oracle", [answer(tier)], (route(tier),), task=task)
+    return recording
 
 
-def agent_topology(store: Store) -> None:
+def agent_topology(store: Store) -> Recording:
     """One agent; a supervisor whose workers are joined; a pipeline."""
     arms = ("flat", "hierarchical", "pipeline")
     recording = Recording(
@@ -585,9 +594,10 @@ def agent_topology(store: Store) -> None:
             at += took + 1
         calls.append(Call(650, 220, at, name="writer", out=60, usd=0.0009))
         recording.trial(block, "pipeline", calls)
+    return recording
 
 
-def same_thing_twice(store: Store) -> None:
+def same_thing_twice(store: Store) -> Recording:
     """A difference of nothing."""
     recording = Recording(store, 10, "aa", ("a", "b"), "ttft_ms", blocks=12)
     for block in range(1, 13):
@@ -595,9 +605,10 @@ def same_thing_twice(store: Store) -> None:
             salt = 1 if arm == "a" else 2
             first = 500 + wobble(block, 0, 40) + wobble(block, salt, 4)
             recording.trial(block, arm, [Call(first + 400, first, usd=0.0005)], quality=None)
+    return recording
 
 
-def caching_forty(store: Store) -> None:
+def caching_forty(store: Store) -> Recording:
     """All four arms; the baseline grows slower by 6 ms a block, and one arm is a little dearer."""
     arms = ("uncached", "first use", "cached", "pre-warmed")
     recording = Recording(
@@ -626,9 +637,10 @@ def caching_forty(store: Store) -> None:
             if block == 23:
                 read.read, read.written = 500, 100
             recording.trial(block, arm, [prime, read], quality=float(block % 10 != salt))
+    return recording
 
 
-def own_requests(store: Store) -> None:
+def own_requests(store: Store) -> Recording:
     """Arms that a user has named, whose words are kept out of every telling; taken from a file."""
     bodies = [{"name": "a|b"}, {"name": "<i>short</i>", "system": "a secret word"}]
     recording = Recording(
@@ -649,18 +661,20 @@ def own_requests(store: Store) -> None:
         recording.trial(block, "a|b", [Call(first + 300, first, usd=0.0004)], quality=None)
         first += 60 + wobble(block, 2, 10)
         recording.trial(block, "<i>short</i>", [Call(first + 90, first, usd=0.0003)], quality=None)
+    return recording
 
 
-def one_arm(store: Store) -> None:
+def one_arm(store: Store) -> Recording:
     """A function of the user's own, measured alone: nothing to compare with."""
     recording = Recording(store, 13, "agents", ("mine",), "total_ms", kind="simulated", blocks=6)
     for block in range(1, 7):
         first = Call(400 + block, 200, usd=0.0002)
         second = Call(300 + block, 150, at=450 + block, usd=0.0002)
         recording.trial(block, "mine", [first, second])
+    return recording
 
 
-def all_missed(store: Store) -> None:
+def all_missed(store: Store) -> Recording:
     """A server that caches by itself and says nothing of it: no trial of one arm counts."""
     recording = Recording(
         store,
@@ -681,6 +695,7 @@ def all_missed(store: Store) -> None:
         recording.trial(block, "uncached", [uncached])
         cached = Call(first + 180, first - 20, model="their-model", intended="read", fresh=640)
         recording.trial(block, "cached", [cached], outcome="mismatch", error=missed)
+    return recording
 
 
 RECORDINGS = (
@@ -743,7 +758,7 @@ def recorded() -> Iterator[Path]:
                 os.environ.pop(name, None)
             store = Store()
             for record in RECORDINGS:
-                record(store)
+                assert store.write_trials(record(store).finished)
             store.close()
             yield folder
 
@@ -807,13 +822,18 @@ def report(run: str, folder: Path) -> str:
 
 
 def export(run: str, folder: Path) -> str:
-    """Every file of `export --format csv`: a line for each column, its first values and a digest of all."""
+    """Every file of `export --format csv`: a line for each column, its first values and a digest of
+    all."""
     words = ("export", "--format", "csv", "--run", run_id(run), "--out", str(folder))
     told = command(*words, folder=folder)
     for path in sorted(folder.glob("*.csv")):
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
-        ids = [name for name in ("run_id", "trial_id", "call_id", "span_id", "seq") if rows and name in rows[0]]
+        ids = [
+            name
+            for name in ("run_id", "trial_id", "call_id", "span_id", "seq")
+            if rows and name in rows[0]
+        ]
         rows.sort(key=lambda row: [row[name] for name in ids])
         told += f"\n{path.stem}: {len(rows)} rows\n"
         for name in rows[0] if rows else ():
@@ -1003,8 +1023,10 @@ def unpacked(value: Any) -> Any:
     if isinstance(value, dict) and "bdata" in value:
         array = np.frombuffer(base64.b64decode(value["bdata"]), dtype=value["dtype"])
         shape = [int(size) for size in str(value.get("shape", array.size)).split(",")]
-        return [None if item != item else item for item in array.tolist()] if len(shape) == 1 else (
-            array.reshape(shape).tolist()
+        return (
+            [None if item != item else item for item in array.tolist()]
+            if len(shape) == 1
+            else (array.reshape(shape).tolist())
         )
     if isinstance(value, dict):
         return {name: unpacked(part) for name, part in value.items()}

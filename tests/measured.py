@@ -1,4 +1,5 @@
-"""A technique measured by the real harness on a server of the tests, with its rows read back from the database."""
+"""A technique measured by the real harness on a server of the tests, with its rows read back from
+the database."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ class Measured:
 
 
 async def measure(control, technique: str, **settings) -> Measured:
-    """One run on the server that `control` handles; only the measured trials and their calls come back."""
+    """One run on the server that `control` handles; only the measured trials and their calls come
+    back."""
     os.environ["LAB_LOCAL_KEY"] = control.api_key
     try:
         store = Store()

@@ -1,4 +1,5 @@
-"""Stored runs with numbers one can check in the head: uncached starts at 900 ms, cached at 300 ms, block b adds b ms."""
+"""Stored runs with numbers one can check in the head: uncached starts at 900 ms, cached at 300 ms,
+block b adds b ms."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ def record(
     started: datetime | None = None,
     technique: str = "caching",
 ) -> str:
-    """One finished run of `blocks` blocks; three arrivals a call, 100 ms apart, then the end 100 ms later."""
+    """One finished run of `blocks` blocks; three arrivals a call, 100 ms apart, then the end 100 ms
+    later."""
     began = started or datetime(2026, 11, 24, 6, 0, tzinfo=UTC)
     run_id, session_id = new_id(), new_id()
     arms = list(FIRST)

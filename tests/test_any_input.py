@@ -1,4 +1,5 @@
-"""Whatever a user's file, requirement or setting holds, it works or is refused in one sentence; bench.any_input goes on for minutes."""
+"""Whatever a user's file, requirement or setting holds, it works or is refused in one sentence;
+bench.any_input goes on for minutes."""
 
 import pytest
 

@@ -112,7 +112,8 @@ def settle(run_id: str) -> None:
 
 @pytest.fixture(scope="module")
 def recorded(dashboard) -> dict[str, Any]:
-    """A run of Streaming on the embedded model, begun by a press of the button: what was seen on the way, and its id."""
+    """A run of Streaming on the embedded model, begun by a press of the button: what was seen on
+    the way, and its id."""
     page = dashboard.opened("Streaming?endpoint=local&blocks=1&answer_tokens=48&set-up-open=true")
     page.locator(".st-key-run-button button").click()
     page.locator(".st-key-live-dots .js-plotly-plot").wait_for(timeout=60_000)

@@ -1,4 +1,5 @@
-"""A link to a foreign address, and a foreign site around the dashboard, in a real browser with a planted key."""
+"""A link to a foreign address, and a foreign site around the dashboard, in a real browser with a
+planted key."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ QUESTION = ".st-key-consent-1"
 
 @pytest.fixture(scope="module")
 def dashboard(browser, tmp_path_factory) -> Iterator[Dashboard]:
-    """Started as a user starts it, with a key in its environment whose own address is port 9, where nobody listens."""
+    """Started as a user starts it, with a key in its environment whose own address is port 9, where
+    nobody listens."""
     folder, port = tmp_path_factory.mktemp("keys"), free_port()
     here = {
         "LAB_DB": "lab.duckdb",

@@ -1,4 +1,5 @@
-"""In a real browser: an arm named as a link is text in every figure, on every page that shows its run, and in its report."""
+"""In a real browser: an arm named as a link is text in every figure, on every page that shows its
+run, and in its report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""No run spends beyond its cap, whichever way the money goes; and what has measured nothing is told as that."""
+"""No run spends beyond its cap, whichever way the money goes; and what has measured nothing is told
+as that."""
 
 import asyncio
 import contextlib
@@ -35,7 +36,8 @@ ASKED = {"max_tokens": 10, "messages": [{"role": "user", "content": "Hi"}]}
 
 @pytest.fixture(autouse=True)
 def prices():
-    """A million tokens cost $100 in and $400 out on `cheap`, ten times as much on `dear`, which is the dearest listed model."""
+    """A million tokens cost $100 in and $400 out on `cheap`, ten times as much on `dear`, which is
+    the dearest listed model."""
     with budgets.ground():
         yield
 

@@ -17,7 +17,8 @@ def arrivals(*instants_ms: float, characters: int = 5) -> list[tuple[int, int]]:
 
 
 def buffered(pieces: int, gap_ms: float, characters: int, size: int) -> list[tuple[int, int]]:
-    """What is written every `gap_ms` after 500 ms, and arrives when `size` bytes are full, or at the end."""
+    """What is written every `gap_ms` after 500 ms, and arrives when `size` bytes are full, or at
+    the end."""
     each, end = bursts.EVENT_BYTES + characters, 500 + gap_ms * (pieces - 1)
     full = [-(-each * (piece + 1) // size) * size for piece in range(pieces)]
     return arrivals(

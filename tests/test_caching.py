@@ -1,4 +1,5 @@
-"""Cache states are made, reported and checked; a hit is far sooner than a miss on the real model."""
+"""Cache states are made, reported and checked; a hit is far sooner than a miss on the real
+model."""
 
 from datetime import date
 
@@ -50,7 +51,8 @@ async def test_the_same_seed_again_finds_nothing_cached(simulated, db):
 
 
 async def test_first_use_costs_more_than_no_cache_and_a_hit_a_fraction_of_it(simulated, db):
-    """Sonnet 5's ratios on the tokens that the server reported: a write 1.25 times, a read 0.1 times the input price."""
+    """Sonnet 5's ratios on the tokens that the server reported: a write 1.25 times, a read 0.1
+    times the input price."""
     simulated.knobs(**FAST, prefill_ms_per_token=0.01)
     found = await measure(simulated, "caching", runs=1)
 
@@ -80,7 +82,8 @@ async def test_first_use_costs_more_than_no_cache_and_a_hit_a_fraction_of_it(sim
 async def test_of_a_cached_prefix_of_600_tokens_85_percent_are_not_read_again_and_the_answer_begins_sooner(
     local_server, db
 ):
-    """How much sooner is bench/cache's to print: other work on the machine lengthens a short reading most."""
+    """How much sooner is bench/cache's to print: other work on the machine lengthens a short
+    reading most."""
     found = await measure(
         local_server, "caching", runs=3, arms=["uncached", "cached"], knobs={"answer_tokens": 8}
     )

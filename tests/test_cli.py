@@ -1,4 +1,5 @@
-"""The command line: every flag explained, every mistake one sentence, every contract of its JSON."""
+"""The command line: every flag explained, every mistake one sentence, every contract of its
+JSON."""
 
 import json
 import os

@@ -1,4 +1,5 @@
-"""Runs from the command line, against the simulated server: what they print, how they stop, how they go on."""
+"""Runs from the command line, against the simulated server: what they print, how they stop, how
+they go on."""
 
 import json
 import os
@@ -119,7 +120,8 @@ def test_arms_of_two_techniques_share_blocks(simulated, db):
 
 
 def test_an_interrupted_run_of_shared_blocks_is_resumed_where_it_ran(simulated, db, monkeypatch):
-    """Three blocks were planned and two measured; the announcement counts the one that is missing, and names the run's own endpoint."""
+    """Three blocks were planned and two measured; the announcement counts the one that is missing,
+    and names the run's own endpoint."""
     monkeypatch.setenv("LAB_IGNORE_KEYS", "1")
     words = ["streaming.streamed", "caching.cached", "--runs", "2", "--warmup", "0", "--json"]
     run_id = json.loads(run(simulated, "compare-arms", *words)[1])["run_id"]

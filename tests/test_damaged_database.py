@@ -1,4 +1,5 @@
-"""A database whose blocks are damaged on disk: a sentence where they are needed, and everything else goes on."""
+"""A database whose blocks are damaged on disk: a sentence where they are needed, and everything
+else goes on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What the documents promise is there: techniques, commands, files, fields, and examples that run."""
+"""What the documents promise is there: techniques, commands, files, fields, and examples that
+run."""
 
 import re
 import shlex

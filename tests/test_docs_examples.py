@@ -1,4 +1,5 @@
-"""The documents' examples on library, pytest, traces and CI run as they stand; the simulated server stands in for the embedded model."""
+"""The documents' examples on library, pytest, traces and CI run as they stand; the simulated server
+stands in for the embedded model."""
 
 import ast
 import asyncio
@@ -29,7 +30,8 @@ def blocks(name, language):
 
 @pytest.fixture
 def here(db, simulated, monkeypatch, tmp_path):
-    """The simulated server stands in for the local one, in a folder of the test's own; gives what to make of an example's text."""
+    """The simulated server stands in for the local one, in a folder of the test's own; gives what
+    to make of an example's text."""
     monkeypatch.setenv("LAB_LOCAL_KEY", simulated.api_key)
     monkeypatch.chdir(tmp_path)
     simulated.knobs(**FAST, prefill_ms_per_token=0.02)

@@ -102,7 +102,8 @@ def test_an_import_leaves_the_metrics_to_the_views(measured, tmp_path):
 
 
 def test_a_duckdb_file_is_written_for_older_duckdbs(measured, tmp_path):
-    """Byte 12 of a DuckDB file is its storage version; 64 is what every 1.x reads, 2.0's own is beyond them."""
+    """Byte 12 of a DuckDB file is its storage version; 64 is what every 1.x reads, 2.0's own is
+    beyond them."""
     store, run_id = measured
     (file,) = export(store, tmp_path, "duckdb", run_id)
     download = tmp_path / "result.duckdb"

@@ -226,9 +226,9 @@ def test_the_forest_has_ghosts_and_one_zero_line():
             {
                 "technique": "caching",
                 "title": "Prompt caching",
-                "estimate_ms": -1900.0,
-                "low_ms": -1950.0,
-                "high_ms": -1800.0,
+                "estimate": -1900.0,
+                "low": -1950.0,
+                "high": -1800.0,
                 "baseline_p50": 2000.0,
                 "verdict": "faster",
                 "endpoint_kind": "local",

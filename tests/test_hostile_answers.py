@@ -1,6 +1,8 @@
-"""Whole answers with anything in any place: each is a row that the database takes and that every view can count.
+"""Whole answers with anything in any place: each is a row that the database takes and that every
+view can count.
 
-A few hundred at `make test`; HOSTILE_EXAMPLES says how many in a longer run, which then looks at new ones each time.
+A few hundred at `make test`; HOSTILE_EXAMPLES says how many in a longer run, which then looks at
+new ones each time.
 """
 
 import copy
@@ -26,7 +28,8 @@ from lab.store.store import Store
 
 EXAMPLES = int(os.environ.get("HOSTILE_EXAMPLES", "400"))
 EVERY = 1 if "HOSTILE_EXAMPLES" in os.environ else 5
-"""Of all pairs of a place and a value, which are tried; a number that shares no factor with theirs meets each of both."""
+"""Of all pairs of a place and a value, which are tried; a number that shares no factor with theirs
+meets each of both."""
 BATCH = 500
 HALF = "\ud83d"
 
@@ -310,7 +313,8 @@ def fits(row) -> None:
 
 
 class Kept:
-    """One database for all examples: each is stored with others of its batch, in one transaction."""
+    """One database for all examples: each is stored with others of its batch, in one
+    transaction."""
 
     def __init__(self, path):
         self.store = Store(path)

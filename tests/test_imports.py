@@ -1,4 +1,5 @@
-"""A foreign database is data: whatever stands in it, the lab takes in its good rows, runs nothing of it and blocks nobody meanwhile."""
+"""A foreign database is data: whatever stands in it, the lab takes in its good rows, runs nothing
+of it and blocks nobody meanwhile."""
 
 from __future__ import annotations
 
@@ -300,7 +301,8 @@ LEFT_OUT = {
 
 
 def test_a_run_that_pages_could_not_show_is_left_out_and_counted(mine, foreign):
-    """All of them in one file, beside one run that is good: 12 runs, of which 11 are left out with their 4 trials, 4 calls …"""
+    """All of them in one file, beside one run that is good: 12 runs, of which 11 are left out with
+    their 4 trials, 4 calls …"""
     good = [record(foreign, blocks=1) for _ in LEFT_OUT]
     for run_id, sql in zip(good, LEFT_OUT.values(), strict=True):
         changed(foreign, f"{sql} WHERE run_id = '{run_id}'")

@@ -1,4 +1,5 @@
-"""Names, notes, arms and models are text wherever they are drawn: no figure, report, table or Markdown makes a link or a tag of them."""
+"""Names, notes, arms and models are text wherever they are drawn: no figure, report, table or
+Markdown makes a link or a tag of them."""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ OWN = {"b", "br", "extra", "span"}
 
 
 def named(store: Store) -> str:
-    """A run whose arms, models, tasks, endpoint, error kinds and spans have links and tags for names; beside it one that is like it."""
+    """A run whose arms, models, tasks, endpoint, error kinds and spans have links and tags for
+    names; beside it one that is like it."""
     run_id = record(store, blocks=3)
     record(store, blocks=3)
     with duckdb.connect(str(store.path)) as connection:
@@ -94,8 +96,8 @@ def drawn(store: Store, run_id: str) -> dict[str, object]:
     )
     kind = {"endpoint": LINK, "endpoint_kind": "local"}
     finds = pd.DataFrame(
-        [{"technique": LINK, "title": LINK, "arm": LINK, "run_id": "r", "n": 6, "metric": "wait_ms", "estimate_ms": -5.0, "low_ms": -6.0,
-          "high_ms": -4.0, "baseline_p50": 9.0, "verdict": "faster", "imported_from": LINK, **kind}]
+        [{"technique": LINK, "title": LINK, "arm": LINK, "run_id": "r", "n": 6, "metric": "wait_ms", "estimate": -5.0, "low": -6.0,
+          "high": -4.0, "baseline_p50": 9.0, "verdict": "faster", "imported_from": LINK, **kind}]
     )  # fmt: skip
     parts = pd.DataFrame([{"arm": LINK, "part": LINK, "amount": 2.0, **kind}])
     speeds = pd.DataFrame([{"run_id": "r", "arm": LINK, "n": 3, "speed_up": 2.0, **kind}])

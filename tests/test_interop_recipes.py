@@ -1,4 +1,5 @@
-"""docs/interop.md shows the files that `python -m bench.interop` runs, and those for the installed SDK pass here."""
+"""docs/interop.md shows the files that `python -m bench.interop` runs, and those for the installed
+SDK pass here."""
 
 import importlib.util
 

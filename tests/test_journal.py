@@ -1,4 +1,5 @@
-"""What was told is kept: through kill −9, a full disk, and a database that another program holds."""
+"""What was told is kept: through kill −9, a full disk, and a database that another program
+holds."""
 
 from __future__ import annotations
 
@@ -168,7 +169,8 @@ def test_a_full_disk_of_its_own_keeps_what_was_told(tmp_path):
 
 
 def test_whoever_only_looks_keeps_no_row_from_being_taken_in(db):
-    """A page that asks for the version all the time, beside writers that leave their rows and go."""
+    """A page that asks for the version all the time, beside writers that leave their rows and
+    go."""
     store, run_id = filled(db, 0)
     session_id = queries.run(store, run_id)["sessions"][0]["session_id"]
     looking, ended = Store(db), threading.Event()

@@ -1,4 +1,5 @@
-"""A planted key against servers that are silent and servers that send it back: which hosts received it, and where it was kept."""
+"""A planted key against servers that are silent and servers that send it back: which hosts received
+it, and where it was kept."""
 
 from __future__ import annotations
 
@@ -39,7 +40,8 @@ QUICK = ("--runs", "1", "--warmup", "0", "--answer-tokens", "16")
 
 @pytest.fixture
 def planted(tmp_path, monkeypatch) -> Path:
-    """A user with a key in the environment and nothing else; ANTHROPIC_BASE_URL keeps every test off the network."""
+    """A user with a key in the environment and nothing else; ANTHROPIC_BASE_URL keeps every test
+    off the network."""
     monkeypatch.delenv("LAB_IGNORE_KEYS")
     here = {
         "LAB_DB": "lab.duckdb",
@@ -69,14 +71,16 @@ def received(*servers: RawServer, key: str = KEY) -> list[bool]:
 
 
 def sent(server: RawServer) -> list[str]:
-    """The key of each Messages request; the one question of a loopback address, whether the lab's own server is there, has none."""
+    """The key of each Messages request; the one question of a loopback address, whether the lab's
+    own server is there, has none."""
     assert {asked.path for asked in server.asked} <= {"/health", "/v1/messages"}
     assert not any(asked.key for asked in server.asked if asked.path == "/health")
     return [asked.key for asked in server.asked if asked.path == "/v1/messages"]
 
 
 def echo(connection: Connection) -> None:
-    """Send the key back in every field: whole, in halves, as base64, a character a delta; every third time in an error of 2 MB."""
+    """Send the key back in every field: whole, in halves, as base64, a character a delta; every
+    third time in an error of 2 MB."""
     asked = connection.asked
     key, turn = asked.key, len(connection.server.asked)
     packed = base64.b64encode(key.encode()).decode()

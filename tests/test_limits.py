@@ -1,4 +1,5 @@
-"""What a server may send without end, against a raw socket; numbers are those of a lab whose limit is 4 MB instead of 64."""
+"""What a server may send without end, against a raw socket; numbers are those of a lab whose limit
+is 4 MB instead of 64."""
 
 import asyncio
 import gzip
@@ -54,7 +55,8 @@ def chunked(data: bytes) -> bytes:
 
 @dataclass
 class RawServer:
-    """Answers each connection's first request with the next of `answers`: bytes, or an iterable of them."""
+    """Answers each connection's first request with the next of `answers`: bytes, or an iterable of
+    them."""
 
     answers: list = field(default_factory=list)
     sent: int = 0
@@ -385,7 +387,8 @@ async def test_a_trial_ends_with_its_last_answer_and_not_with_the_reading_of_it(
     took_ns = now_ns() - began
     assert reply.ok and len(reply.text) == 150_000
     assert 0 <= root.ended_ns - last.exchange.ended_ns < took_ns / 2
-    # What lies between two calls is the application's own time: it must have read the first answer to ask for the second.
+    # What lies between two calls is the application's own time: it must have read the first answer
+    # to ask for the second.
     assert last.intent.started_ns - bench.calls[0].exchange.ended_ns > took_ns / 4
 
 

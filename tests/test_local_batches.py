@@ -1,4 +1,5 @@
-"""Batches are a queue that the SDK's own client can fill, watch, cancel, read and delete; the embedded model says that it has none."""
+"""Batches are a queue that the SDK's own client can fill, watch, cancel, read and delete; the
+embedded model says that it has none."""
 
 import os
 

@@ -1,4 +1,5 @@
-"""What real clients send is answered as they expect; what cannot be done is refused by a name for programs; nothing is a 500."""
+"""What real clients send is answered as they expect; what cannot be done is refused by a name for
+programs; nothing is a 500."""
 
 import gzip
 import json
@@ -129,7 +130,8 @@ CASES = {
 
 
 def test_each_body_as_clients_send_it_is_answered_or_refused_by_name(simulated):
-    """What the embedded model, which cannot think, says to the last of them: tests/test_local_llama.py."""
+    """What the embedded model, which cannot think, says to the last of them:
+    tests/test_local_llama.py."""
     details = {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
     for name, body in CASES.items():
         reply = post(simulated, {**body, "model": MODEL})

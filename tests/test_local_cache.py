@@ -1,4 +1,5 @@
-"""cache_control is real: what is read, what is written, and for how long, in exact token counts (4 characters are one token here)."""
+"""cache_control is real: what is read, what is written, and for how long, in exact token counts (4
+characters are one token here)."""
 
 import asyncio
 
@@ -220,7 +221,8 @@ def test_the_seed_ignores_the_nonce_the_breakpoints_and_the_delivery():
 async def test_what_changes_the_models_work_loses_the_messages_and_to_state_a_default_loses_nothing(
     client,
 ):
-    """270 tokens of a marked system before 300 of a marked turn: 570 are read where all is kept, 270 where the messages are lost."""
+    """270 tokens of a marked system before 300 of a marked turn: 570 are read where all is kept,
+    270 where the messages are lost."""
     shape = {
         "format": {
             "type": "json_schema",

@@ -1,4 +1,5 @@
-"""Faults arrive as the API's own failures do: status codes before the stream, events and broken connections within it."""
+"""Faults arrive as the API's own failures do: status codes before the stream, events and broken
+connections within it."""
 
 import anthropic
 import httpx2

@@ -1,4 +1,5 @@
-"""The embedded model behind the same API: real text, real tools and structure, and a cache whose effect can be measured."""
+"""The embedded model behind the same API: real text, real tools and structure, and a cache whose
+effect can be measured."""
 
 import asyncio
 import json
@@ -40,7 +41,8 @@ def fresh(sentences: int = 45, mark: dict | None = None) -> list[dict]:
 
 
 async def measured(client, system: list[dict], **more) -> dict:
-    """One short streamed answer: its counts, and the server's milliseconds before the first token."""
+    """One short streamed answer: its counts, and the server's milliseconds before the first
+    token."""
     seen = {}
     async with await client.messages.create(
         **{**ASK, "max_tokens": 4, "system": system, **more}, stream=True
@@ -142,7 +144,8 @@ async def test_a_cached_prefix_cuts_the_time_to_the_first_token(client):
     plain = [{"type": "text", "text": marked[0]["text"]}]
     uncached = await measured(client, plain)
     first_use = await measured(client, marked)
-    # The best of three: on a machine that does other work too, one short reading may be held up by it.
+    # The best of three: on a machine that does other work too, one short reading may be held up by
+    # it.
     cached = min(
         [await measured(client, marked) for _ in range(3)], key=lambda reading: reading["ms"]
     )

@@ -1,4 +1,5 @@
-"""The official SDK cannot tell the local server from the API: events, ids, usage, errors, tools, models."""
+"""The official SDK cannot tell the local server from the API: events, ids, usage, errors, tools,
+models."""
 
 import json
 import os

@@ -1,4 +1,5 @@
-"""The views, with numbers one can check in the head. All instants below are milliseconds from the session's origin."""
+"""The views, with numbers one can check in the head. All instants below are milliseconds from the
+session's origin."""
 
 from __future__ import annotations
 
@@ -321,7 +322,8 @@ def test_sessions_are_never_crossed(store):
 
 
 def test_an_arm_of_a_block_that_another_session_repeated_counts_once(store):
-    """The first session ended within the block: its baseline alone was measured, and is measured again."""
+    """The first session ended within the block: its baseline alone was measured, and is measured
+    again."""
     other = new_id()
     store.write_session(SessionRow(other, RUN, "w", "h", clock.utc_now(), "0.1.0", None, {}, {}))
     store.write_trials([a_trial("whole", a_call(0, ended=100))])

@@ -1,4 +1,5 @@
-"""Code of the user's own: measured where it uses the lab's client, named where it does not, and never faster by silence."""
+"""Code of the user's own: measured where it uses the lab's client, named where it does not, and
+never faster by silence."""
 
 import asyncio
 import functools

@@ -44,7 +44,8 @@ def well(app: AppTest) -> None:
 
 @pytest.fixture(scope="module")
 def recorded(simulated_server, tmp_path_factory) -> tuple[Path, dict[str, str]]:
-    """One real block of each technique through harness, wire and store: (database, technique -> run id)."""
+    """One real block of each technique through harness, wire and store: (database, technique -> run
+    id)."""
     path = tmp_path_factory.mktemp("pages") / "lab.duckdb"
     simulated_server.reset()
     simulated_server.knobs(**FAST)

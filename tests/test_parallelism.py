@@ -1,4 +1,5 @@
-"""Work done at once takes as long as its slowest piece, and what it shares is found only when it is there."""
+"""Work done at once takes as long as its slowest piece, and what it shares is found only when it is
+there."""
 
 from lab import findings
 from lab.critical_path import critical_path

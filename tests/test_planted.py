@@ -57,7 +57,8 @@ def measure(seed: int):
 
 
 def test_ten_planted_effects_come_back(server, db):
-    """Queueing 60 ms in a and 60 − planted in b. At 99.9 % an interval misses by chance once in a thousand; at 95 % once in twenty."""
+    """Queueing 60 ms in a and 60 − planted in b. At 99.9 % an interval misses by chance once in a
+    thousand; at 95 % once in twenty."""
     planted = [0, 0, 5, 10, 15, 20, 25, 30, 40, -40]
     found = []
     for seed, effect in enumerate(planted):

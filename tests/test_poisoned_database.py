@@ -1,4 +1,5 @@
-"""A database with every value that a server, a file or a hand can put into it: each page and command opens on it and shows the good run."""
+"""A database with every value that a server, a file or a hand can put into it: each page and
+command opens on it and shows the good run."""
 
 from __future__ import annotations
 
@@ -137,7 +138,8 @@ SLUGS = [technique.slug for technique in all_techniques()]
 
 @pytest.fixture(scope="module")
 def poisoned(tmp_path_factory) -> Iterator[tuple[str, dict[str, str]]]:
-    """(the good run, poison -> its run): all in one database, each poison on a page of its own turn."""
+    """(the good run, poison -> its run): all in one database, each poison on a page of its own
+    turn."""
     path = tmp_path_factory.mktemp("poisoned") / "lab.duckdb"
     store, runs = Store(path), {}
     for number, poison in enumerate(POISONS):

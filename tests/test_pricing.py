@@ -1,4 +1,5 @@
-"""Prices by day, by length of the prompt and by what the cache did; all figures are worked out by hand."""
+"""Prices by day, by length of the prompt and by what the cache did; all figures are worked out by
+hand."""
 
 from datetime import date
 
@@ -24,7 +25,8 @@ def test_sonnet_reads_its_cache_for_half_since_the_seventh_of_october():
 
 
 def test_a_long_prompt_reprices_every_token_of_haiku():
-    """100,000 tokens of prompt are still short; one more, wherever it was read from, makes all of them five times as dear."""
+    """100,000 tokens of prompt are still short; one more, wherever it was read from, makes all of
+    them five times as dear."""
     short = {"input_tokens": 50_000, "cache_read_input_tokens": 50_000, "output_tokens": 1000}
     long = {**short, "cache_creation_input_tokens": 1}
     assert pricing.cost_usd("claude-haiku-5-5", short, AUTUMN) == pytest.approx(

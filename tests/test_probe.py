@@ -39,7 +39,8 @@ def probe(capsys):
 
 
 class Model:
-    """A well-behaved server of four characters a token; a method or a field replaced is what it does wrong."""
+    """A well-behaved server of four characters a token; a method or a field replaced is what it
+    does wrong."""
 
     pieces, gap_s, times = 12, 0.004, 1
     written = read = 0
@@ -310,7 +311,8 @@ def test_what_a_server_says_is_made_fit_to_be_shown(server, probe):
 
 
 def test_a_connection_that_was_closed_as_it_was_used_again_is_no_failure(server, probe):
-    """llama.cpp promises to keep a connection and closes it after each stream: the next request may meet that."""
+    """llama.cpp promises to keep a connection and closes it after each stream: the next request may
+    meet that."""
     model, streamed = Model(written=1, read=1), set()
 
     def answer(connection: Connection) -> None:

@@ -1,4 +1,5 @@
-"""The pytest plugin, run by a pytest of its own on the simulated server; its fixture is in the documented example."""
+"""The pytest plugin, run by a pytest of its own on the simulated server; its fixture is in the
+documented example."""
 
 import itertools
 import os
@@ -104,7 +105,8 @@ class TestInAClass:
 
 @pytest.fixture
 def told(simulated, tmp_path):
-    """What a pytest of two processes said, which could not begin before both had told of waiting for a run that was measured."""
+    """What a pytest of two processes said, which could not begin before both had told of waiting
+    for a run that was measured."""
     simulated.knobs(**FAST, models={"simulated-large": {"queue_ms": 100}})
     (tmp_path / "test_prompts.py").write_text(TESTS)
     flags = [

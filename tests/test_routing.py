@@ -1,4 +1,5 @@
-"""Who answers is recorded, what deciding takes is counted, and the answer key is never asked but by the oracle."""
+"""Who answers is recorded, what deciding takes is counted, and the answer key is never asked but by
+the oracle."""
 
 import pandas as pd
 
@@ -43,7 +44,8 @@ async def test_the_classifier_reads_its_cached_instructions_and_its_time_is_the_
 async def test_where_the_small_model_is_chosen_routed_is_sooner_than_large_and_overhead(
     simulated, db
 ):
-    """Large: 10 pieces, 30 ms apart; small: 1 ms apart. The classifier's word is drawn by the task, so some are easy."""
+    """Large: 10 pieces, 30 ms apart; small: 1 ms apart. The classifier's word is drawn by the task,
+    so some are easy."""
     simulated.knobs(**{**FAST, "answer_tokens": 10}, models={"simulated-large": {"gap_ms": 30}})
     found = await measure(
         simulated,

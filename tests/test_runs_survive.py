@@ -1,4 +1,5 @@
-"""A run under whatever befalls it: killed, stopped at an awkward moment, slow, alone with a held database or a lost lease."""
+"""A run under whatever befalls it: killed, stopped at an awkward moment, slow, alone with a held
+database or a lost lease."""
 
 from __future__ import annotations
 
@@ -335,7 +336,8 @@ def test_a_killed_servers_snapshots_go_at_the_next_start():
         foreign.rmdir()
 
 
-# Stop: bench/stop.py holds the two seconds; here the bound is generous, and below what would be waited for without it.
+# Stop: bench/stop.py holds the two seconds; here the bound is generous, and below what would be
+# waited for without it.
 
 SOON_S = 6
 

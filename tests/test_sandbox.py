@@ -1,4 +1,5 @@
-"""What a user's SQL cannot do. Each attempt must be refused in one line, and leave the database and the machine as they were."""
+"""What a user's SQL cannot do. Each attempt must be refused in one line, and leave the database and
+the machine as they were."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Whatever a server sends back of a key is neither kept nor shown, in whichever way it is written."""
+"""Whatever a server sends back of a key is neither kept nor shown, in whichever way it is
+written."""
 
 import base64
 import json

@@ -16,7 +16,8 @@ AFTER = np.array([0.878, 0.647, 0.598, 2.05, 1.06, 1.29, 1.06, 3.14, 1.29])
 
 
 def test_the_depression_scores_of_hollander_and_wolfe():
-    """Nonparametric Statistical Methods (1999), examples 3.1, 3.3 and 3.4: θ̂ = −0.46, interval (−0.786, −0.010), one-sided p = 0.0195."""
+    """Nonparametric Statistical Methods (1999), examples 3.1, 3.3 and 3.4: θ̂ = −0.46, interval
+    (−0.786, −0.010), one-sided p = 0.0195."""
     found = stats.hodges_lehmann(AFTER - BEFORE)
     assert (round(found.estimate, 3), round(found.low, 3), round(found.high, 3)) == (
         -0.46,
@@ -65,7 +66,8 @@ def test_a_halved_latency_has_the_ratio_one_half_whatever_the_task():
 
 
 def test_holm_by_hand():
-    """p = 0.01, 0.03, 0.04 at 5 %: 0.01 ≤ 0.05/3 rejects; 0.03 > 0.025 stops, and all that follow stand at 0.025."""
+    """p = 0.01, 0.03, 0.04 at 5 %: 0.01 ≤ 0.05/3 rejects; 0.03 > 0.025 stops, and all that follow
+    stand at 0.025."""
     levels = stats.holm({"b": 0.03, "a": 0.01, "c": 0.04})
     assert {arm: round(1 - level, 4) for arm, level in levels.items()} == {
         "a": 0.0167,

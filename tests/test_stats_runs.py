@@ -1,4 +1,5 @@
-"""What statistics do with runs that were really measured: precision, more blocks, the instrument, failures and gates."""
+"""What statistics do with runs that were really measured: precision, more blocks, the instrument,
+failures and gates."""
 
 import json
 import platform
@@ -25,7 +26,8 @@ ARMS = json.dumps(
 
 @pytest.fixture
 def measure(simulated, db, monkeypatch):
-    """A run of two arms on the simulated server, each queueing for its own ms; answers with the run's id."""
+    """A run of two arms on the simulated server, each queueing for its own ms; answers with the
+    run's id."""
     monkeypatch.setenv("LAB_LOCAL_KEY", simulated.api_key)
 
     def one(a_ms: float = 60, b_ms: float = 60, *, knobs=None, **settings) -> str:
@@ -52,7 +54,7 @@ def test_a_run_stops_on_its_precision_and_more_blocks_join_it(measure, simulated
     one = found.comparisons[0]
     assert (
         8 <= one.n < 150
-        and (one.high_ms - one.low_ms) / 2 <= 15
+        and (one.high - one.low) / 2 <= 15
         and found.run["status"] == "finished"
     )
     assert main(["ab", "--more", run_id, "--runs", "3", "--endpoint", simulated.base_url]) == 0
@@ -110,7 +112,8 @@ def test_an_effect_within_the_instruments_error_is_greyed_with_its_reason(
 
 
 def test_failures_are_counted_by_kind_and_have_a_tail_of_their_own(measure, capsys):
-    """Every second answer of b is cut off, by chance; a trial that failed counts as the deadline, 30 s."""
+    """Every second answer of b is cut off, by chance; a trial that failed counts as the deadline,
+    30 s."""
     fault = {"fault": {"kind": "cut", "after": 1}, "fault_rate": 0.5}
     run_id = measure(20, 20, knobs=fault, runs=12, seed=3, deadline_s=30)
     found = results.read(run_id)

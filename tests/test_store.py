@@ -518,7 +518,8 @@ def test_a_killed_writer_loses_no_acknowledged_trial(db):
 
 
 def catalogue(store: Store) -> pd.DataFrame:
-    """Every table and view, column by column: kind, table, about, column, type, unit, meaning (from data/README.md)."""
+    """Every table and view, column by column: kind, table, about, column, type, unit, meaning (from
+    data/README.md)."""
     documented, kind, table, about = [], "", "", ""
     for line in (paths.ROOT / "data" / "README.md").read_text().splitlines():
         if line.startswith(("## Table ", "## View ")):

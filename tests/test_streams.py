@@ -1,4 +1,5 @@
-"""Streams as servers in the wild send them, each with the reading that is right; every split of the bytes reads the same."""
+"""Streams as servers in the wild send them, each with the reading that is right; every split of the
+bytes reads the same."""
 
 import json
 import time
@@ -26,7 +27,8 @@ NOISE_MS = 60
 
 
 async def reading_of(steps, kind="text/event-stream"):
-    """What the lab reads from a real socket on which the pieces arrive at these milliseconds after the headers."""
+    """What the lab reads from a real socket on which the pieces arrive at these milliseconds after
+    the headers."""
 
     def answer(connection: Connection) -> None:
         connection.head(200, kind, connection="close")
@@ -157,7 +159,8 @@ def test_every_split_of_every_line_end_gives_the_same_events(end, cuts):
 
 
 def test_every_single_cut_and_one_byte_at_a_time_give_the_same_events():
-    """Data on lines of their own, so that a line's end taken for two would break an event in two."""
+    """Data on lines of their own, so that a line's end taken for two would break an event in
+    two."""
     events = json.loads(TEXT)
     for end in ("\n", "\r\n", "\r"):
         lines = (json.dumps(event, indent=1).replace("\n", f"{end}data: ") for event in events)

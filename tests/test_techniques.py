@@ -1,4 +1,5 @@
-"""Every technique makes requests that the Messages API takes, for built-in tasks and for the user's own; and the numbers its page shows."""
+"""Every technique makes requests that the Messages API takes, for built-in tasks and for the user's
+own; and the numbers its page shows."""
 
 import json
 
@@ -99,7 +100,8 @@ def test_bodies_that_make_no_comparison_are_refused(bodies):
     ],
 )
 def test_caching_pays_from_the_use_worked_out_by_hand(model, ttl, uses):
-    """Sonnet 5: (2.50 - 0.20) / (2 - 0.20) = 1.28, so 2; for an hour (4 - 0.20) / 1.80 = 2.11, so 3."""
+    """Sonnet 5: (2.50 - 0.20) / (2 - 0.20) = 1.28, so 2; for an hour (4 - 0.20) / 1.80 = 2.11, so
+    3."""
     price = pricing.price(model, pricing.prices()[-1].read_on)
     write = getattr(price, ttl)
     assert findings.break_even_uses(price.input, write, price.read) == uses

@@ -1,4 +1,5 @@
-"""A run's traces, received by a real server that decodes what OpenTelemetry and Langfuse are sent."""
+"""A run's traces, received by a real server that decodes what OpenTelemetry and Langfuse are
+sent."""
 
 import asyncio
 import gzip
@@ -24,7 +25,8 @@ from tests.recorded_runs import record
 
 
 class Receiver:
-    """An OTLP/HTTP endpoint on loopback; keeps each request as (path, headers, decoded message), and answers as it is told to."""
+    """An OTLP/HTTP endpoint on loopback; keeps each request as (path, headers, decoded message),
+    and answers as it is told to."""
 
     def __init__(self):
         self.requests, self.status, self.on_request = [], 200, lambda: None
@@ -127,7 +129,8 @@ def team(simulated_server, tmp_path_factory):
 
 
 def stamps(measured):
-    """span id as it travels -> (start, end, parent), in µs of wall time, from the stored rows alone."""
+    """span id as it travels -> (start, end, parent), in µs of wall time, from the stored rows
+    alone."""
     found = {}
     for trial in measured.trials.to_dict("records"):
         spans = measured.spans(trial["trial_id"]).to_dict("records")
@@ -339,7 +342,8 @@ def test_langfuse_without_its_keys_sends_nothing_and_says_so(team, monkeypatch):
 async def test_nothing_is_sent_before_the_last_trial_is_stored(
     db, simulated, receiver, monkeypatch
 ):
-    """Tracing on or off, the measuring is the same: every span is made from stored rows once they are all there."""
+    """Tracing on or off, the measuring is the same: every span is made from stored rows once they
+    are all there."""
     store, stored = Store(), []
     receiver.on_request = lambda: stored.append(
         (store.frame("SELECT count(*) AS n FROM trials")["n"][0], told[-1]["kind"])

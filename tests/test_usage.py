@@ -1,4 +1,5 @@
-"""What a call used: the dollars of each case are worked out by hand, from the API's list in November 2026."""
+"""What a call used: the dollars of each case are worked out by hand, from the API's list in
+November 2026."""
 
 import time
 from datetime import date
@@ -78,7 +79,8 @@ def test_a_compaction_is_billed_beside_the_answer():
 
 
 def test_an_advisor_is_billed_at_its_own_models_price():
-    """Sonnet 5.5: 1,000 × 2 + 400 × 10 = 6,000; the advisor on Opus 5.5: 100,000 × 4 + 2,000 × 20 = 440,000 millionths."""
+    """Sonnet 5.5: 1,000 × 2 + 400 × 10 = 6,000; the advisor on Opus 5.5: 100,000 × 4 + 2,000 × 20 =
+    440,000 millionths."""
     assert pricing.cost_usd("claude-sonnet-5-5", ADVISED, DAY) == pytest.approx(0.446)
 
 
@@ -93,7 +95,8 @@ def test_where_the_iterations_leave_out_the_answer_the_counts_at_the_top_are_its
 
 
 def test_each_iteration_has_the_rates_of_its_own_length():
-    """Haiku 5.5 is five times as dear above 100,000 tokens: 150,000 × 0.5 + 50,000 × 0.1 = 80,000 millionths."""
+    """Haiku 5.5 is five times as dear above 100,000 tokens: 150,000 × 0.5 + 50,000 × 0.1 = 80,000
+    millionths."""
     usage = {
         "iterations": [
             {"type": "compaction", "input_tokens": 150_000},

@@ -75,7 +75,7 @@ def test_a_clear_loss_is_slower():
 def test_below_six_blocks_it_is_never_decided_and_says_first_what_was_seen():
     one = planned([2260] * 5, [110] * 5)
     said = stats.verdict(one, seconds_per_block=30, usd_per_block=0.02)
-    assert (one.verdict, one.low_ms, one.needed_blocks, said.tone) == (
+    assert (one.verdict, one.low, one.needed_blocks, said.tone) == (
         "not_enough_data",
         None,
         1,
@@ -100,7 +100,7 @@ def test_nothing_measured_is_said_as_well():
 
 def test_no_difference_says_what_would_have_been_seen():
     one = planned([1000] * 20, [1000 + 40 * (-1) ** k for k in range(20)])
-    assert one.verdict == "no_difference" and one.smallest_effect_ms == 50
+    assert one.verdict == "no_difference" and one.smallest_effect == 50
     assert stats.verdict(one).headline.startswith(
         "No difference shown; anything above 40.0 ms would have been seen"
     )
@@ -114,7 +114,7 @@ def test_an_interval_too_wide_for_either_answer_asks_for_more():
 @pytest.mark.parametrize(("baseline", "smallest"), [(90, 18), (400, 50), (1000, 50), (4000, 200)])
 def test_the_smallest_effect_that_matters(baseline, smallest):
     """The larger of 5 % and 50 ms, at most 20 % of the baseline."""
-    assert stats.Settings().smallest_effect(baseline) == smallest
+    assert stats.Rules().smallest_effect(baseline) == smallest
 
 
 def test_faster_at_the_cost_of_quality_is_not_green():
@@ -204,7 +204,8 @@ def test_an_effect_within_the_instruments_error_is_greyed():
 
 
 def test_a_drift_as_large_as_the_effect_is_said():
-    """The baseline goes from 1,000 to 1,380 ms within the run; the arm is 100 ms faster throughout."""
+    """The baseline goes from 1,000 to 1,380 ms within the run; the arm is 100 ms faster
+    throughout."""
     base = [1000.0 + 20 * k for k in range(20)]
     one = planned(base, [value - 100 - k % 3 for k, value in enumerate(base)])
     assert (
@@ -247,7 +248,8 @@ def test_where_a_difference_comes_from_in_words():
 
 
 def test_the_blocks_asked_for_are_about_as_many_as_it_takes():
-    """Runs of 8 blocks that could not decide, with as many more as each asked for: most then can, and few asked for thousands."""
+    """Runs of 8 blocks that could not decide, with as many more as each asked for: most then can,
+    and few asked for thousands."""
     random, asked, decided = np.random.default_rng(5), [], []
     for _ in range(200):
         differences = random.normal(-60, 100, 8)

@@ -85,7 +85,8 @@ async def test_arrivals_follow_the_servers_true_emissions(client, simulated):
     ]
     felt_ns = [arrival.at_ns for arrival in read.arrivals if arrival.kind == "text_delta"]
     assert len(felt_ns) == 3 and len(true_ns) == 3
-    # A reader on the same machine may see the bytes just before the writer has noted that it wrote them.
+    # A reader on the same machine may see the bytes just before the writer has noted that it wrote
+    # them.
     assert all(-2e6 < felt - true < 1000e6 for felt, true in zip(felt_ns, true_ns, strict=True))
 
 

@@ -1,9 +1,12 @@
-"""Clients and servers that nobody here wrote, against the lab: `python -m bench.interop [--only NAME…] [--keep DIR]`.
+"""Clients and servers that nobody here wrote, against the lab: `python -m bench.interop [--only
+NAME…] [--keep DIR]`.
 
-Each is installed at its pinned version in an environment of its own, from PyPI or npm, and sees no variable of the user's. A client asks
-the simulated server, and where that can work the embedded model, for five things: a greeting, a stream, a tool that runs, a cached
-prefix, an object of a given shape. A server is an endpoint of the lab: `endpoints test`, `streaming --quick`, `caching --quick`.
-Prints the tables of docs/interop.md. Ends with 1 where a client's check that its file has does not pass.
+Each is installed at its pinned version in an environment of its own, from PyPI or npm, and sees no
+variable of the user's. A client asks the simulated server, and where that can work the embedded
+model, for five things: a greeting, a stream, a tool that runs, a cached prefix, an object of a
+given shape. A server is an endpoint of the lab: `endpoints test`, `streaming --quick`, `caching
+--quick`. Prints the tables of docs/interop.md. Ends with 1 where a client's check that its file has
+does not pass.
 """
 
 from __future__ import annotations
@@ -97,7 +100,8 @@ def wanted(name: str, only: list[str]) -> bool:
 
 
 class Table:
-    """A table that is printed row by row; `write` puts each into its place in docs/interop.md as well."""
+    """A table that is printed row by row; `write` puts each into its place in docs/interop.md as
+    well."""
 
     def __init__(self, write: bool, *cells: str) -> None:
         self.write, self.head = write, line(*cells)
@@ -134,7 +138,8 @@ def write_recipes() -> None:
 
 
 def installed(keep: Path, packages: tuple[str, ...], npm: tuple[str, ...]) -> Path:
-    """The folder with these packages, from PyPI and npm; what stands there already is left alone."""
+    """The folder with these packages, from PyPI and npm; what stands there already is left
+    alone."""
     pins = " ".join(packages + npm)
     folder = keep / (re.sub(r"[^a-z0-9.]+", "-", pins.lower()).strip("-") or "nothing")
     mark = folder / "installed"
@@ -173,7 +178,8 @@ def install(*command: str) -> None:
 
 
 def alone(folder: Path, work: Path, **variables: str) -> dict[str, str]:
-    """Variables for a process that is to see nothing of the user's: no key, no settings, a home of its own."""
+    """Variables for a process that is to see nothing of the user's: no key, no settings, a home of
+    its own."""
     path = f"{folder}/venv/bin:{folder}/node_modules/.bin:{os.environ['PATH']}"
     return {"PATH": path, "HOME": str(work), "LANG": "C.UTF-8", **variables}
 
@@ -232,7 +238,8 @@ def try_client(client: Client, keep: Path, url: str, model: str) -> dict[str, st
 
 
 def words(client: Client, printed: str, ended: str) -> dict[str, str]:
-    """From the last line that the runner wrote; a check that its file has and that gave nothing met the end."""
+    """From the last line that the runner wrote; a check that its file has and that gave nothing met
+    the end."""
     gave = {}
     for line in printed.splitlines():
         with contextlib.suppress(ValueError):
@@ -251,7 +258,8 @@ def words(client: Client, printed: str, ended: str) -> dict[str, str]:
 
 
 def judged(check: str, gave: Any) -> str:
-    """`ok` for a text, two pieces or more, a tool that ran and an answer after it, a token read from the cache, an object with a city."""
+    """`ok` for a text, two pieces or more, a tool that ran and an answer after it, a token read
+    from the cache, an object with a city."""
     if isinstance(gave, dict) and "error" in gave:
         return scrub.text(" ".join(str(gave["error"]).split()), 200)
     good = {
@@ -271,7 +279,8 @@ def judged(check: str, gave: Any) -> str:
 
 
 def try_servers(servers: list[Server], keep: Path, write: bool) -> None:
-    """Through whatever stands between, the simulated server is what answers; llama.cpp and a mock answer by themselves."""
+    """Through whatever stands between, the simulated server is what answers; llama.cpp and a mock
+    answer by themselves."""
     table = Table(
         write, "server", "version", "`endpoints test`", "`streaming --quick`", "`caching --quick`"
     )

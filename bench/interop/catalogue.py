@@ -1,4 +1,5 @@
-"""The clients and servers that are tried, at the versions that were: what is installed, and which file or command runs it."""
+"""The clients and servers that are tried, at the versions that were: what is installed, and which
+file or command runs it."""
 
 from __future__ import annotations
 
@@ -15,7 +16,8 @@ MODELS = {"small": "simulated-small", "large": "simulated-large"}
 
 
 class Client(NamedTuple):
-    """`packages` of PyPI, or of npm where the file is .mjs; `npm` besides for a program that a Python file starts."""
+    """`packages` of PyPI, or of npm where the file is .mjs; `npm` besides for a program that a
+    Python file starts."""
 
     name: str
     file: str
@@ -54,7 +56,8 @@ CLIENTS = (
 
 
 class Server(NamedTuple):
-    """`command(folder, port, behind)` starts it in its folder, with the simulated server at the address `behind`."""
+    """`command(folder, port, behind)` starts it in its folder, with the simulated server at the
+    address `behind`."""
 
     name: str
     command: object

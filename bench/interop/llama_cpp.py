@@ -1,4 +1,5 @@
-"""llama.cpp's own server with its native /v1/messages, as xllamacpp brings it: `python -m bench.interop.llama_cpp PORT KEY`."""
+"""llama.cpp's own server with its native /v1/messages, as xllamacpp brings it: `python -m
+bench.interop.llama_cpp PORT KEY`."""
 
 import signal
 import sys

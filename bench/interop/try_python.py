@@ -1,4 +1,5 @@
-"""Run the checks of one client file; after each, a JSON line with what all have given so far: `python try_python.py FILE CHECK…`."""
+"""Run the checks of one client file; after each, a JSON line with what all have given so far:
+`python try_python.py FILE CHECK…`."""
 
 import importlib.util
 import json

@@ -1,4 +1,5 @@
-"""The SDK's blocking client for a plain function: it waits in a thread, its requests go out on the loop, where the sockets are stamped."""
+"""The SDK's blocking client for a plain function: it waits in a thread, its requests go out on the
+loop, where the sockets are stamped."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ class BlockingClient(OwnHeaders, Anthropic): ...
 
 
 class ThreadTransport(httpx2.BaseTransport):
-    """The stamped transport as seen from another thread, until `leave`: what is asked for after that does not come."""
+    """The stamped transport as seen from another thread, until `leave`: what is asked for after
+    that does not come."""
 
     def __init__(self, stamped: httpx2.AsyncBaseTransport, loop: asyncio.AbstractEventLoop) -> None:
         self.stamped, self.loop = stamped, loop
@@ -27,7 +29,8 @@ class ThreadTransport(httpx2.BaseTransport):
         self.over = False
 
     def wait(self, work: Coroutine) -> Any:
-        """The result of what the loop does in this thread's context: whose trial it is goes with it."""
+        """The result of what the loop does in this thread's context: whose trial it is goes with
+        it."""
         if self.over:
             work.close()
             raise httpx2.ReadError("the trial is over")
@@ -77,7 +80,8 @@ class ThreadBody(httpx2.SyncByteStream):
 
 @asynccontextmanager
 async def beside(client: AsyncAnthropic) -> AsyncIterator[Anthropic]:
-    """The blocking twin of a stamped client, on its connections, for one trial; opened on the loop."""
+    """The blocking twin of a stamped client, on its connections, for one trial; opened on the
+    loop."""
     transport = ThreadTransport(client._client._transport, asyncio.get_running_loop())
     try:
         yield BlockingClient(

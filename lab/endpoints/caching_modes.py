@@ -1,4 +1,5 @@
-"""How a server caches prompts, as `endpoints test` has found it or the settings say it, by base URL."""
+"""How a server caches prompts, as `endpoints test` has found it or the settings say it, by base
+URL."""
 
 from __future__ import annotations
 
@@ -7,8 +8,8 @@ from typing import Literal, get_args
 from lab.endpoints import keys, settings_files
 
 Caching = Literal["marked", "itself", "none"]
-"""`marked`: cache_control is honoured, writes and reads are reported. `itself`: reads are reported without any mark, writes are not
-(llama.cpp, vLLM). `none`: no cache use is reported."""
+"""`marked`: cache_control is honoured, writes and reads are reported. `itself`: reads are reported
+without any mark, writes are not (llama.cpp, vLLM). `none`: no cache use is reported."""
 MODES: tuple[str, ...] = get_args(Caching)
 FILE = "caching.json"
 

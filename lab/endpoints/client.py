@@ -16,7 +16,8 @@ CONNECT_S = 10.0
 
 
 class OwnHeaders:
-    """The SDK sends ANTHROPIC_CUSTOM_HEADERS, which may hold a key, to any host; this client and its copies to the key's own."""
+    """The SDK sends ANTHROPIC_CUSTOM_HEADERS, which may hold a key, to any host; this client and
+    its copies to the key's own."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -30,15 +31,19 @@ class Client(OwnHeaders, AsyncAnthropic): ...
 def open_client(
     endpoint: Endpoint, timeout_s: float = 120.0, headers: Mapping[str, str] | None = None
 ) -> AsyncAnthropic:
-    """Close it with `await client.close()`. `timeout_s` is how long nothing may arrive; the trial's own deadline is the bench's."""
+    """Close it with `await client.close()`. `timeout_s` is how long nothing may arrive; the trial's
+    own deadline is the bench's."""
     timeout = httpx2.Timeout(timeout_s, connect=CONNECT_S)
-    # Compressed bytes would be stamped as they arrive but read as they were packed: several events would share one instant.
+    # Compressed bytes would be stamped as they arrive but read as they were packed: several events
+    # would share one instant.
     sent = {"Accept-Encoding": "identity", **(headers or {})}
-    # A redirect would take the key to a host that nobody agreed to; it is named as an error instead.
+    # A redirect would take the key to a host that nobody agreed to; it is named as an error
+    # instead.
     http = httpx2.AsyncClient(
         transport=transport_for(endpoint.base_url), timeout=timeout, follow_redirects=False
     )
-    # Retries would hide a failed attempt inside the next one's latency; the bench makes its own, each a row.
+    # Retries would hide a failed attempt inside the next one's latency; the bench makes its own,
+    # each a row.
     return Client(
         api_key=endpoint.api_key
         or keys.PLACEHOLDER,  # given, the SDK looks for no token or profile of its own

@@ -1,6 +1,8 @@
-"""Which addresses outside the user's settings may be sent requests, and whether with the user's key: asked once, in words, and kept.
+"""Which addresses outside the user's settings may be sent requests, and whether with the user's
+key: asked once, in words, and kept.
 
-A file, a link, a stored run or a body never consents; only a button that names the host, a question on a terminal, or a typed command.
+A file, a link, a stored run or a body never consents; only a button that names the host, a question
+on a terminal, or a typed command.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ def warning(url: str) -> str:
 
 
 def key_for(url: str) -> str:
-    """The key for an address, or keys.PLACEHOLDER; ConsentNeeded where neither the settings nor the user have named it."""
+    """The key for an address, or keys.PLACEHOLDER; ConsentNeeded where neither the settings nor the
+    user have named it."""
     if key := keys.key_for(url):
         return key
     if keys.named(url):
@@ -47,7 +50,8 @@ def key_for(url: str) -> str:
 
 
 def typed(name: str | None) -> None:
-    """The user has typed this endpoint: requests may go there, and only a key is still to be asked about (ConsentNeeded)."""
+    """The user has typed this endpoint: requests may go there, and only a key is still to be asked
+    about (ConsentNeeded)."""
     if (
         not name
         or "://" not in name
@@ -62,7 +66,8 @@ def typed(name: str | None) -> None:
 
 
 def stored() -> dict[str, bool]:
-    """Origin to whether the key may go there; empty where the file is missing, broken or another user's."""
+    """Origin to whether the key may go there; empty where the file is missing, broken or another
+    user's."""
     try:
         return {origin: terms["key"] is True for origin, terms in settings_files.read(FILE).items()}
     except (LookupError, TypeError):

@@ -19,7 +19,8 @@ NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST")
 def cause(
     endpoint: Endpoint, exchange: Exchange | None, reading: Reading, failure: BaseException | None
 ) -> str:
-    """Of one request that failed; the server's own words stand in it as they came, for lab.scrub."""
+    """Of one request that failed; the server's own words stand in it as they came, for
+    lab.scrub."""
     status = exchange.status if exchange else None
     if status is None:
         return _unreached(endpoint, _chain(failure), reading)
@@ -115,7 +116,8 @@ def names_a_model(reading: Reading) -> bool:
 
 
 def _proxy(base_url: str) -> str | None:
-    """host:port of the proxy that the environment puts before an address; without the password that may stand in its URL."""
+    """host:port of the proxy that the environment puts before an address; without the password that
+    may stand in its URL."""
     parts = urlsplit(base_url)
     if parts.hostname in keys.LOOPBACK or urllib.request.proxy_bypass(parts.hostname or ""):
         return None

@@ -1,6 +1,8 @@
-"""Whose key is whose: a key belongs to one origin (scheme, host and port), and goes to no other unless the user agrees.
+"""Whose key is whose: a key belongs to one origin (scheme, host and port), and goes to no other
+unless the user agrees.
 
-Read afresh each time from the environment and .streamlit/secrets.toml: a key added later is used without a restart.
+Read afresh each time from the environment and .streamlit/secrets.toml: a key added later is used
+without a restart.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def origin(url: str) -> str:
-    """scheme://host:port of a base URL, without a port that the scheme implies; LabError where it is no plain http address."""
+    """scheme://host:port of a base URL, without a port that the scheme implies; LabError where it
+    is no plain http address."""
     url = url.strip()
     if "?" in url or "#" in url:
         raise LabError(
@@ -45,7 +48,8 @@ def origin(url: str) -> str:
         )
     except ValueError:
         port, host, parts = None, "", urlsplit("")
-    # Only what every parser reads alike: the address that is shown must be the one that is connected to.
+    # Only what every parser reads alike: the address that is shown must be the one that is
+    # connected to.
     if (
         parts.scheme not in DEFAULT_PORTS
         or not HOST.fullmatch(host)
@@ -61,12 +65,14 @@ def origin(url: str) -> str:
 
 
 def base_url(url: str) -> str:
-    """What the SDK appends /v1/messages to; a URL that ends in that path already, or in /v1, means the same server."""
+    """What the SDK appends /v1/messages to; a URL that ends in that path already, or in /v1, means
+    the same server."""
     return url.strip().rstrip("/").removesuffix("/v1/messages").removesuffix("/v1").rstrip("/")
 
 
 def anthropic_key() -> str | None:
-    """ANTHROPIC_API_KEY from the environment, else from .streamlit/secrets.toml; None with LAB_IGNORE_KEYS=1."""
+    """ANTHROPIC_API_KEY from the environment, else from .streamlit/secrets.toml; None with
+    LAB_IGNORE_KEYS=1."""
     if ignored():
         return None
     return (
@@ -79,7 +85,8 @@ def anthropic_url() -> str:
 
 
 def key_for(url: str) -> str | None:
-    """The key that the user's own settings give to this address: LAB_API_KEYS and [keys], then [endpoints.*], then Anthropic's."""
+    """The key that the user's own settings give to this address: LAB_API_KEYS and [keys], then
+    [endpoints.*], then Anthropic's."""
     if ignored():
         return None
     wanted = origin(url)
@@ -163,7 +170,8 @@ def _text(value: Any) -> str:
 
 
 def known() -> set[str]:
-    """Every secret of this user that the lab can see, the ignored ones too: what is never to be kept or shown. It never raises."""
+    """Every secret of this user that the lab can see, the ignored ones too: what is never to be
+    kept or shown. It never raises."""
     found = {
         os.environ.get(name, "")
         for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "LAB_LOCAL_KEY")

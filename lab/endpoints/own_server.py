@@ -1,4 +1,5 @@
-"""Which address is the lab's own server: by the card that it left in the user's runtime folder, else by one bounded question."""
+"""Which address is the lab's own server: by the card that it left in the user's runtime folder,
+else by one bounded question."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ class Card(NamedTuple):
 
 
 def card_at(url: str) -> Card | None:
-    """The server of this user's that runs at an address, told by its card alone: the address is not asked."""
+    """The server of this user's that runs at an address, told by its card alone: the address is not
+    asked."""
     from lab import processes
 
     base_url = keys.base_url(url)
@@ -41,7 +43,8 @@ def card_at(url: str) -> Card | None:
 
 
 def kind_at(base_url: str, within_s: float = 0.5) -> str | None:
-    """The kind of the lab's own server at a loopback address; None for any other server, whatever it answers and however slowly."""
+    """The kind of the lab's own server at a loopback address; None for any other server, whatever
+    it answers and however slowly."""
     try:
         parts = urlsplit(base_url)
         if parts.scheme != "http" or parts.hostname not in keys.LOOPBACK:
@@ -58,7 +61,8 @@ def kind_at(base_url: str, within_s: float = 0.5) -> str | None:
 
 
 def _ask(host: str, port: int, path: str, name: str, within_s: float) -> bytes:
-    """The answer to a GET, as much of it as comes within the time and the limit: one deadline for all, so that no drip prolongs it."""
+    """The answer to a GET, as much of it as comes within the time and the limit: one deadline for
+    all, so that no drip prolongs it."""
     until_ns, reply = now_ns() + int(within_s * 1e9), b""
 
     def left_s() -> float:

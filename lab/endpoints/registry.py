@@ -1,4 +1,5 @@
-"""The endpoints by name, from environment and .streamlit/secrets.toml, read afresh each time: a key added later is found."""
+"""The endpoints by name, from environment and .streamlit/secrets.toml, read afresh each time: a key
+added later is found."""
 
 from __future__ import annotations
 
@@ -14,7 +15,8 @@ OWN_MODELS: dict[str, dict[Tier, str]] = {
     "local": {"small": "smollm2-135m", "large": "smollm2-135m-f32"},
     "simulated": {"small": "simulated-small", "large": "simulated-large"},
 }
-# How each live default is told not to think first; the word differs by model, and others may refuse either.
+# How each live default is told not to think first; the word differs by model, and others may refuse
+# either.
 THINKING_OFF = {
     "claude-sonnet-5-5": {"type": "between_tools"},
     "claude-haiku-5-5": {"type": "disabled"},
@@ -25,7 +27,8 @@ CAPABILITIES = frozenset({"streaming", "caching", "tools", "structured"})
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where requests go. `base_url` is empty for the lab's own servers until connect() has started them; the key is in no repr."""
+    """Where requests go. `base_url` is empty for the lab's own servers until connect() has started
+    them; the key is in no repr."""
 
     name: str
     kind: EndpointKind
@@ -35,7 +38,8 @@ class Endpoint:
     generates: Tier = "large"
     capabilities: frozenset[str] = CAPABILITIES
     caching: caching_modes.Caching | None = None
-    """None where neither `endpoints test` nor the settings have told; the lab's own servers are `marked`."""
+    """None where neither `endpoints test` nor the settings have told; the lab's own servers are
+    `marked`."""
 
     def model_for(self, tier: Tier | None) -> str:
         """The model of a tier, or of the tier that generates here; LabError where there is none."""
@@ -57,9 +61,11 @@ def default_name() -> str:
 
 
 def find(name: str | None = None, models: Mapping[str, str] | None = None) -> Endpoint:
-    """An endpoint by name or base URL, its models replaced by `models` (tier to name; "any" is every tier). Starts nothing.
+    """An endpoint by name or base URL, its models replaced by `models` (tier to name; "any" is
+    every tier). Starts nothing.
 
-    A URL that neither the settings name nor the user has agreed to is ConsentNeeded, and is not asked anything before.
+    A URL that neither the settings name nor the user has agreed to is ConsentNeeded, and is not
+    asked anything before.
     """
     name = (name or default_name()).strip()
     if name in OWN_MODELS:
@@ -96,7 +102,8 @@ def find(name: str | None = None, models: Mapping[str, str] | None = None) -> En
 
 
 def beside(name: str, endpoint: Endpoint) -> Endpoint:
-    """Another endpoint for a call of a run on `endpoint`: rows of different kinds never share a chart, so it is of the same kind."""
+    """Another endpoint for a call of a run on `endpoint`: rows of different kinds never share a
+    chart, so it is of the same kind."""
     other = find(name)
     if other.kind != endpoint.kind:
         raise LabError(
@@ -123,7 +130,8 @@ def with_models(endpoint: Endpoint, models: Mapping[str, str]) -> Endpoint:
 
 
 def connect(endpoint: Endpoint) -> Endpoint:
-    """The endpoint with an address and a key: starts, or finds, the lab's own server where it is meant."""
+    """The endpoint with an address and a key: starts, or finds, the lab's own server where it is
+    meant."""
     if endpoint.base_url:
         return endpoint
     from lab import processes
@@ -133,7 +141,8 @@ def connect(endpoint: Endpoint) -> Endpoint:
 
 
 def _at(name: str, url: str, key: str, models: Mapping[Tier, str]) -> Endpoint:
-    """An endpoint that may be asked; the lab's own server is recognised at a loopback address: its rows are never labelled live."""
+    """An endpoint that may be asked; the lab's own server is recognised at a loopback address: its
+    rows are never labelled live."""
     keys.origin(url)
     base_url = keys.base_url(url)
     if card := own_server.card_at(base_url):

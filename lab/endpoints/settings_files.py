@@ -1,4 +1,5 @@
-"""Small JSON files in the user's settings folder: what was agreed to (consents.json) and what was found out (caching.json)."""
+"""Small JSON files in the user's settings folder: what was agreed to (consents.json) and what was
+found out (caching.json)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Did a stream stream? What holds it back makes its pieces come many at a time, and its first token late.
+"""Did a stream stream? What holds it back makes its pieces come many at a time, and its first token
+late.
 
 a model    . . . . . . . . . . . . .     each piece when it is written
-a buffer              :::::::     :::    when 4, 8 or 16 KiB are full, or the answer ends (nginx, by default)
-a replay                          :::    when the whole answer is there
+a buffer              :::::::     :::    when 4, 8 or 16 KiB are full, or the answer ends (nginx, by
+default) a replay                          :::    when the whole answer is there
 """
 
 from __future__ import annotations
@@ -17,15 +18,19 @@ FEWEST = 8
 TOGETHER = 8
 """Pieces in a burst. Servers that guess ahead write some five tokens at a time, and do stream."""
 AT_ONCE_NS = 100_000
-"""From piece to piece within a burst: no model writes 10,000 tokens a second; packets of one buffer come as fast as that."""
+"""From piece to piece within a burst: no model writes 10,000 tokens a second; packets of one buffer
+come as fast as that."""
 PAUSE_NS = 1_000_000
 """What parts two bursts."""
 APART_NS = 20_000_000
-"""From burst to burst, on average. Nobody feels a shorter hold, and a client on a busy machine reads as late."""
+"""From burst to burst, on average. Nobody feels a shorter hold, and a client on a busy machine
+reads as late."""
 PLAIN = 20
-"""Pieces at once that a fast model and a machine that was late for a moment do not explain; fewer must repeat themselves."""
+"""Pieces at once that a fast model and a machine that was late for a moment do not explain; fewer
+must repeat themselves."""
 WRITTEN_NS = 3_000_000
-"""What a piece takes a fast model: a client whose loop was late for as long as the whole answer may have missed it."""
+"""What a piece takes a fast model: a client whose loop was late for as long as the whole answer may
+have missed it."""
 LONG_CHARACTERS = 400
 """So much text at one instant was not written then, in however few pieces."""
 EVENT_BYTES = 118
@@ -43,9 +48,11 @@ class Stream(NamedTuple):
     kib: int | None
     """4, 8 or 16 where the bursts are about as long as a buffer of that size."""
     held: bool | None
-    """Whether it was held back; None where the answer is too short, or the client's own lateness would explain it."""
+    """Whether it was held back; None where the answer is too short, or the client's own lateness
+    would explain it."""
     late: bool = False
-    """Whether the client was late enough to have missed all of a fast answer, so that this one alone proves nothing."""
+    """Whether the client was late enough to have missed all of a fast answer, so that this one
+    alone proves nothing."""
 
     @property
     def words(self) -> str:
@@ -80,7 +87,8 @@ class Judged(NamedTuple):
 
 
 def judge(streams: Iterable[Stream]) -> Judged | None:
-    """None where the endpoint streams, or nothing can be told. At least half are held back, or nearly all where none is so plainly."""
+    """None where the endpoint streams, or nothing can be told. At least half are held back, or
+    nearly all where none is so plainly."""
     told = [one for one in streams if one.held is not None]
     held = sorted((one for one in told if one.held), key=lambda one: one.pieces)
     plain = [one for one in held if one.plain]
@@ -92,7 +100,8 @@ def judge(streams: Iterable[Stream]) -> Judged | None:
 
 
 def stream(pieces: Iterable[tuple[int, int]], sent_ns: int | None, lag_ns: int = 0) -> Stream:
-    """From (at_ns, characters) of each piece of text in order, when the request was sent, and the client's own worst loop lag.
+    """From (at_ns, characters) of each piece of text in order, when the request was sent, and the
+    client's own worst loop lag.
 
     Only text counts: of a tool's input some servers hold a value back until it is whole, by design.
     """
@@ -135,7 +144,8 @@ def _bursts(texts: Sequence[tuple[int, int]]) -> list[list[tuple[int, int]]]:
 
 
 def _buffer(bursts: Sequence[Sequence[tuple[int, int]]]) -> int | None:
-    """The size of buffer that bursts look like; their bytes are known to about a third, since servers write events differently."""
+    """The size of buffer that bursts look like; their bytes are known to about a third, since
+    servers write events differently."""
     kib = (
         median(sum(EVENT_BYTES + characters for _, characters in burst) for burst in bursts) / 1024
     )

@@ -1,4 +1,5 @@
-"""Where traces can go: OTLP by the standard OTEL_* variables, the console, a file, Langfuse by its keys."""
+"""Where traces can go: OTLP by the standard OTEL_* variables, the console, a file, Langfuse by its
+keys."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ class Destination:
 
 
 def destinations(to: str | None = None, file: Path | None = None) -> list[Destination]:
-    """What the OTEL_* variables and LANGFUSE_* keys ask for, or what `to` names: otlp, console, file, langfuse, in a comma list.
+    """What the OTEL_* variables and LANGFUSE_* keys ask for, or what `to` names: otlp, console,
+    file, langfuse, in a comma list.
 
     Raises LabError for an unknown name, a file that is not given, or Langfuse without its keys.
     """
@@ -50,7 +52,8 @@ def destinations(to: str | None = None, file: Path | None = None) -> list[Destin
 
 
 def _configured() -> list[str]:
-    """By the standard variables: OTEL_SDK_DISABLED, OTEL_TRACES_EXPORTER, OTEL_EXPORTER_OTLP[_TRACES]_ENDPOINT; and by Langfuse's keys."""
+    """By the standard variables: OTEL_SDK_DISABLED, OTEL_TRACES_EXPORTER,
+    OTEL_EXPORTER_OTLP[_TRACES]_ENDPOINT; and by Langfuse's keys."""
     if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return []
     asked = os.environ.get("OTEL_TRACES_EXPORTER")
@@ -134,7 +137,8 @@ def _langfuse() -> Destination:
 
 @contextmanager
 def complaints() -> Iterator[list[str]]:
-    """What the exporters would write to stderr, as short reasons: one line of the lab's own says it instead."""
+    """What the exporters would write to stderr, as short reasons: one line of the lab's own says it
+    instead."""
     said: list[str] = []
 
     class Kept(logging.Handler):

@@ -1,4 +1,5 @@
-"""OTLP by the standard OTEL_EXPORTER_OTLP_* variables: where to, by which protocol, and what the receiver says."""
+"""OTLP by the standard OTEL_EXPORTER_OTLP_* variables: where to, by which protocol, and what the
+receiver says."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ REJECTED = {"TRACES": "rejected_spans", "METRICS": "rejected_data_points"}
 
 @dataclass
 class Answers:
-    """What a receiver said to the requests that it answered with success: success has degrees in OTLP."""
+    """What a receiver said to the requests that it answered with success: success has degrees in
+    OTLP."""
 
     signal: Signal
     rejected: int = 0
@@ -67,7 +69,8 @@ class Answers:
 
 
 def exporter(signal: Signal, answers: Answers) -> tuple[Any, str]:
-    """The SDK's exporter for a signal, and its endpoint. LabError where the variables cannot be followed."""
+    """The SDK's exporter for a signal, and its endpoint. LabError where the variables cannot be
+    followed."""
     variable, given = _setting(signal, "PROTOCOL")
     protocol = given or HTTP
     if protocol not in DEFAULTS:
@@ -90,7 +93,8 @@ def exporter(signal: Signal, answers: Answers) -> tuple[Any, str]:
 
 
 def metrics_asked() -> bool:
-    """Metrics go where the user named a place for them too, or for nothing at all: to no place that only traces were sent to."""
+    """Metrics go where the user named a place for them too, or for nothing at all: to no place that
+    only traces were sent to."""
     if "otlp" not in os.environ.get("OTEL_METRICS_EXPORTER", "otlp"):
         return False
     shared = any(
@@ -100,7 +104,8 @@ def metrics_asked() -> bool:
 
 
 def session(answers: Answers) -> Any:
-    """A `requests` session that reads each reply; None where the user's own provider of credentials makes one."""
+    """A `requests` session that reads each reply; None where the user's own provider of credentials
+    makes one."""
     import requests
 
     if any(name.startswith("OTEL_PYTHON_EXPORTER_OTLP_HTTP_") for name in os.environ):
@@ -136,7 +141,8 @@ def _endpoint(signal: Signal, protocol: str) -> str:
 
 
 def with_scheme(url: str, variable: str, protocol: str = HTTP) -> str:
-    """An address that the exporters take; LabError where it is none, or could be read in two ways."""
+    """An address that the exporters take; LabError where it is none, or could be read in two
+    ways."""
     scheme, divided, _ = url.partition("://")
     try:
         parts = urlsplit(url if divided else f"//{url}")

@@ -1,7 +1,9 @@
-"""What the stamped bytes of a Messages API exchange mean: clocks, content, usage, error words. Runs after the last stamp.
+"""What the stamped bytes of a Messages API exchange mean: clocks, content, usage, error words. Runs
+after the last stamp.
 
-An event happened when the chunk that completed it arrived; a stream chunk is not a token, and an event may span chunks.
-Reading takes time in proportion to the bytes, and whatever they are, it ends in a Reading whose values fit the tables.
+An event happened when the chunk that completed it arrived; a stream chunk is not a token, and an
+event may span chunks. Reading takes time in proportion to the bytes, and whatever they are, it ends
+in a Reading whose values fit the tables.
 """
 
 from __future__ import annotations
@@ -24,9 +26,11 @@ from lab.instrumentation.stamps import Exchange, TooLarge, Unreadable
 # A full stop after a digit is a list number or a decimal more often than an end.
 SENTENCE_END = re.compile(r"[^\W\d_][\"'”’)\]]?[.!?…][\"'”’)\]]?(?=\s|$)|\S(?=\n)|[。！？]")
 PIECES = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
-"""Where a delta of the API has its piece of the answer; one of another type has it in whatever text it brings."""
+"""Where a delta of the API has its piece of the answer; one of another type has it in whatever text
+it brings."""
 SEALS = ("signature", "encrypted_content", "data")
-"""Texts of a delta that nobody can read: a sign of life, and no token. They belong to the block all the same."""
+"""Texts of a delta that nobody can read: a sign of life, and no token. They belong to the block all
+the same."""
 NO_PIECES = ("type", "id", "index", *SEALS)
 BEGINNINGS = ("text", "thinking", "content")
 """Where a block may have its first piece already as it starts."""
@@ -39,7 +43,8 @@ NAMES = (
     "message_stop",
     "error",
 )
-"""The API's events that say something: where the data of one is broken the answer is. A ping's, or another event's, is passed over."""
+"""The API's events that say something: where the data of one is broken the answer is. A ping's, or
+another event's, is passed over."""
 ERROR_SHAPE = "not a Messages API's answer"
 DONE = b"[DONE]"
 """How some gateways end a stream, in the manner of another API."""
@@ -51,7 +56,8 @@ KEPT_ARRIVALS = 1_000
 
 
 class Arrival(NamedTuple):
-    """One SSE event: `kind` is its type, for a delta the delta's; a whole (unstreamed) body is one arrival of kind `message`."""
+    """One SSE event: `kind` is its type, for a delta the delta's; a whole (unstreamed) body is one
+    arrival of kind `message`."""
 
     at_ns: int
     kind: str
@@ -61,7 +67,8 @@ class Arrival(NamedTuple):
 
 @dataclass(slots=True)
 class Reading:
-    """Clocks are lab.clock.now_ns() stamps, None where it did not happen; for an unstreamed answer only the exchange's own exist."""
+    """Clocks are lab.clock.now_ns() stamps, None where it did not happen; for an unstreamed answer
+    only the exchange's own exist."""
 
     content: list[dict[str, Any]] = field(default_factory=list)
     usage: dict[str, Any] = field(default_factory=dict)
@@ -74,14 +81,16 @@ class Reading:
     cache_miss_reason: str | None = None
     missed_cache_tokens: int | None = None
     diagnosis: str | None = None
-    """Where the answer has one: unchanged, changed, unknown (the API could not tell), pending (it had not told yet)."""
+    """Where the answer has one: unchanged, changed, unknown (the API could not tell), pending (it
+    had not told yet)."""
     usage_notes: list[str] = field(default_factory=list)
     """Contradictions in what was counted."""
     rate_limits: dict[str, str] = field(default_factory=dict)
     lab: dict[str, Any] = field(default_factory=dict)
     message_start_ns: int | None = None
     first_sign_ns: int | None = None
-    """The first sign of life of the model: a block that begins, a signature, an estimate; a token is one too."""
+    """The first sign of life of the model: a block that begins, a signature, an estimate; a token
+    is one too."""
     first_token_ns: int | None = None
     """The first generated piece of any block, known or unknown."""
     thinking_started_ns: int | None = None
@@ -108,9 +117,11 @@ class Odd(ValueError):
 
 
 def events(chunks: list[tuple[int, bytes]]) -> Iterator[tuple[int, str, dict]]:
-    """(stamp, event name, data) of each complete SSE event. A line may end in LF, CRLF or CR, and chunks may part anywhere.
+    """(stamp, event name, data) of each complete SSE event. A line may end in LF, CRLF or CR, and
+    chunks may part anywhere.
 
-    Raises TooLarge, and ValueError or RecursionError where the data of an event is no JSON object, unless its name is none of the API's.
+    Raises TooLarge, and ValueError or RecursionError where the data of an event is no JSON object,
+    unless its name is none of the API's.
     """
     pending: list[bytes] = []
     size = count = kept = 0
@@ -170,7 +181,8 @@ def _event(block: bytes) -> tuple[str, dict] | None:
 
 
 def _integer(digits: str) -> int | float:
-    """Python refuses to read an integer of more than 4,300 digits, and no float holds 400; a tool's input may well have twenty."""
+    """Python refuses to read an integer of more than 4,300 digits, and no float holds 400; a tool's
+    input may well have twenty."""
     return int(digits) if len(digits) < 300 else math.inf
 
 
@@ -183,7 +195,8 @@ def parts_of(data: bytes) -> int:
 
 
 def _loads(data: bytes) -> Any:
-    """JSON, with "?" for half an emoji: a server may split one over two deltas, and no database or socket takes a half.
+    """JSON, with "?" for half an emoji: a server may split one over two deltas, and no database or
+    socket takes a half.
 
     Raises ValueError, RecursionError beyond some hundred levels, and TooLarge.
     """
@@ -200,7 +213,8 @@ def _loads(data: bytes) -> Any:
 
 
 def read(exchange: Exchange, gone: Callable[[], bool] = lambda: False) -> Reading:
-    """Everything the exchange says; a broken one gives what it did say, and error words. Whatever a server sends, it never raises.
+    """Everything the exchange says; a broken one gives what it did say, and error words. Whatever a
+    server sends, it never raises.
 
     Where `gone()` becomes true, it raises GivenUp soon.
     """
@@ -282,7 +296,8 @@ def _oddity(error: Exception) -> str:
 
 
 def _streams(exchange: Exchange) -> bool:
-    """By its first bytes, and by its type where they do not tell: servers stream under a JSON type, and answer whole under a stream's."""
+    """By its first bytes, and by its type where they do not tell: servers stream under a JSON type,
+    and answer whole under a stream's."""
     start = b"".join(data for _, data in exchange.chunks[:64])[:64].removeprefix(b"\xef\xbb\xbf")
     if start.lstrip()[:1] == b"{":
         return False
@@ -306,7 +321,8 @@ LIMITS = re.compile("anthropic-(ratelimit|priority|fast)-|retry-after")
 
 
 def _check(reading: Reading) -> None:
-    """Raises where a field that is used has another type or size than the API's; what is only extra may be anything."""
+    """Raises where a field that is used has another type or size than the API's; what is only extra
+    may be anything."""
     usage = reading.usage
     for name in ("message_id", "model", "stop_reason", "cache_miss_reason"):
         setattr(reading, name, _word(name, getattr(reading, name)))
@@ -331,7 +347,8 @@ def _check(reading: Reading) -> None:
                 raise Odd("a tool_use without an id or a name")
             if not isinstance(block.get("input"), dict):
                 raise Odd(f"the input of a tool_use is {block.get('input')!r:.60}")
-        # What an agent sends back in its next turn must be JSON: NaN and what is nested beyond all measure are none.
+        # What an agent sends back in its next turn must be JSON: NaN and what is nested beyond all
+        # measure are none.
         json.dumps(
             {name: value for name, value in block.items() if not isinstance(value, str)},
             allow_nan=False,
@@ -351,7 +368,8 @@ GROUPS = ("cache_creation", "output_tokens_details")
 
 
 def _all_counts(usage: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The usage, each group of counts in it, and those of its iterations; raises Odd where one is no object."""
+    """The usage, each group of counts in it, and those of its iterations; raises Odd where one is
+    no object."""
     iterations = usage.get("iterations")
     if not isinstance(iterations, list | None):
         raise Odd(f"iterations is {iterations!r:.60}")
@@ -370,7 +388,8 @@ def _is_count(value: Any) -> bool:
 
 
 def _counted(usage: Mapping[str, Any]) -> dict[str, Any]:
-    """The counts of an answer that is otherwise broken, as far as they are counts: they may have to be paid."""
+    """The counts of an answer that is otherwise broken, as far as they are counts: they may have to
+    be paid."""
     kept: dict[str, Any] = {}
     for name, value in usage.items():
         if name in GROUPS and isinstance(value, Mapping):
@@ -406,7 +425,8 @@ def _word(name: str, value: Any) -> str | None:
 
 
 def _amount(name: str, amount: Any) -> bool:
-    """Whether one of the local server's own figures fits its column; another server may mean anything by `lab`."""
+    """Whether one of the local server's own figures fits its column; another server may mean
+    anything by `lab`."""
     if name.endswith("_tokens"):
         return type(amount) is int and 0 <= amount < 2**31
     return not name.endswith("_ms") or (type(amount) in (int, float) and math.isfinite(amount))
@@ -500,7 +520,8 @@ def _read_whole(exchange: Exchange, reading: Reading) -> None:
 
 
 def _no_json(exchange: Exchange, body: bytes, error: ValueError) -> tuple[str, str]:
-    """JSON that ends too early is an answer cut short; a login page or an empty answer never was one."""
+    """JSON that ends too early is an answer cut short; a login page or an empty answer never was
+    one."""
     start = body[:200].lstrip()
     if exchange.failure is not None or (
         start.startswith(b"{") and isinstance(error, json.JSONDecodeError) and _ends_early(error)
@@ -545,7 +566,8 @@ def _begin(message: dict, reading: Reading) -> None:
 
 
 def _count(usage: Any, reading: Reading) -> None:
-    """Take in a usage: its counts are cumulative, so that one which falls is a contradiction, and the larger one holds."""
+    """Take in a usage: its counts are cumulative, so that one which falls is a contradiction, and
+    the larger one holds."""
     _grow(reading.usage, usage or {}, reading.usage_notes)
 
 
@@ -700,7 +722,8 @@ def _assembled(block: dict[str, Any], parts: Mapping[str, str]) -> dict[str, Any
 
 
 def first_sentence(spoken: list[tuple[int, str]]) -> int | None:
-    """When the first full sentence could be read: the stamp of its last mark; an answer without one is a sentence as a whole."""
+    """When the first full sentence could be read: the stamp of its last mark; an answer without one
+    is a sentence as a whole."""
     if not spoken:
         return None
     beginning, length = [], 0

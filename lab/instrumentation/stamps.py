@@ -1,10 +1,13 @@
-"""Stamps at the socket: an httpx2 transport that notes when bytes leave and arrive, before any HTTP, SSE or JSON is parsed.
+"""Stamps at the socket: an httpx2 transport that notes when bytes leave and arrive, before any
+HTTP, SSE or JSON is parsed.
 
     resolve ─ connect ─ TLS ─ write … sent │ headers │ chunk chunk chunk … │ ended
-    └── only on a new connection ──┘       └── each stamped in data_received, the first Python code that sees it
+    └── only on a new connection ──┘       └── each stamped in data_received, the first Python code
+    that sees it
 
-A caller is observed while OBSERVER holds a function in its context; every POST …/messages made there becomes an Exchange, whoever made it.
-What the bytes mean is read later, by lab.instrumentation.parsing. Observed or not, nothing comes in beyond lab.limits.
+A caller is observed while OBSERVER holds a function in its context; every POST …/messages made
+there becomes an Exchange, whoever made it. What the bytes mean is read later, by
+lab.instrumentation.parsing. Observed or not, nothing comes in beyond lab.limits.
 """
 
 from __future__ import annotations
@@ -42,9 +45,11 @@ class Unreadable(httpx2.TransportError):
 
 @dataclass(slots=True, eq=False)
 class Exchange:
-    """One HTTP request and its response as bytes with stamps (ns of lab.clock.now_ns; None where it did not happen).
+    """One HTTP request and its response as bytes with stamps (ns of lab.clock.now_ns; None where it
+    did not happen).
 
-    `chunks` are (stamp, bytes) of the response's body. `failure` is the exception that ended it, also a cancellation.
+    `chunks` are (stamp, bytes) of the response's body. `failure` is the exception that ended it,
+    also a cancellation.
     """
 
     path: str
@@ -103,9 +108,11 @@ EXCHANGE: ContextVar[Exchange | None] = ContextVar("exchange", default=None)
 
 
 class StampedStream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
-    """A socket that stamps in `data_received`: later, the event loop's queue would be part of the figure.
+    """A socket that stamps in `data_received`: later, the event loop's queue would be part of the
+    figure.
 
-    Holds what has arrived until `read`; while too much waits, the server is held back, and its next bytes are stamped once they are let in.
+    Holds what has arrived until `read`; while too much waits, the server is held back, and its next
+    bytes are stamped once they are let in.
     """
 
     def __init__(self) -> None:
@@ -116,7 +123,8 @@ class StampedStream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
         self.read_ns = 0
         self.requests = 0
         self.parser: Any = None
-        """h11's state of this connection: what a server sent beyond its answer waits there, and would be the next request's answer."""
+        """h11's state of this connection: what a server sent beyond its answer waits there, and
+        would be the next request's answer."""
         self.ended = False
         self.lost: Exception | None = None
         self.transport: asyncio.Transport | None = None
@@ -270,7 +278,8 @@ def _readable(transport: asyncio.Transport | None) -> bool:
 
 
 class StampedBackend(httpcore2.AsyncNetworkBackend):
-    """Resolves names itself, so that DNS and TCP have a stamp each; tries the addresses one after the other."""
+    """Resolves names itself, so that DNS and TCP have a stamp each; tries the addresses one after
+    the other."""
 
     async def connect_tcp(
         self,
@@ -291,7 +300,8 @@ class StampedBackend(httpcore2.AsyncNetworkBackend):
                 for position, address in enumerate(addresses):
                     last = position == len(addresses) - 1
                     try:
-                        # An unreachable first address (IPv6, mostly) must not eat the whole allowance.
+                        # An unreachable first address (IPv6, mostly) must not eat the whole
+                        # allowance.
                         async with asyncio.timeout(None if last else NEXT_ADDRESS_S):
                             _, stream = await loop.create_connection(
                                 StampedStream, address, port, local_addr=local
@@ -315,7 +325,8 @@ class StampedBackend(httpcore2.AsyncNetworkBackend):
 
 
 class Unpacking:
-    """gzip and deflate in small steps: the SDK's own decoder, and httpx2's, would unpack a body of any size."""
+    """gzip and deflate in small steps: the SDK's own decoder, and httpx2's, would unpack a body of
+    any size."""
 
     def __init__(self, coding: str) -> None:
         self.coding, self.inflate, self.begun = (
@@ -342,7 +353,8 @@ class Unpacking:
 
 
 def unpacking(headers: httpx2.Headers) -> Unpacking | None:
-    """How to unpack a body that is compressed though nobody asked for it; the header goes, so that no other layer unpacks it again."""
+    """How to unpack a body that is compressed though nobody asked for it; the header goes, so that
+    no other layer unpacks it again."""
     coding = headers.get("content-encoding", "").strip().lower()
     if coding in ("", "identity"):
         return None
@@ -354,7 +366,8 @@ def unpacking(headers: httpx2.Headers) -> Unpacking | None:
 
 
 class StampedBody(httpx2.AsyncByteStream):
-    """The body of a response within its limit, each piece stamped for the exchange, if there is one."""
+    """The body of a response within its limit, each piece stamped for the exchange, if there is
+    one."""
 
     def __init__(
         self,
@@ -408,7 +421,8 @@ class StampedBody(httpx2.AsyncByteStream):
 
 
 class StampedTransport(httpx2.AsyncBaseTransport):
-    """Put under AsyncAnthropic by `http_client`; what nobody observes passes through unstamped, within the same limits."""
+    """Put under AsyncAnthropic by `http_client`; what nobody observes passes through unstamped,
+    within the same limits."""
 
     def __init__(self, **options: Any) -> None:
         self.inner = httpx2.AsyncHTTPTransport(**options)
@@ -464,7 +478,8 @@ class StampedTransport(httpx2.AsyncBaseTransport):
 
 
 def _parser(response: httpx2.Response) -> Any:
-    """httpx2 and httpcore2 have no public way to it; None where the way has changed, which a test tells."""
+    """httpx2 and httpcore2 have no public way to it; None where the way has changed, which a test
+    tells."""
     part: Any = response.stream
     for name in ("_httpcore_stream", "_stream", "_connection", "_h11_state"):
         part = getattr(part, name, None)
@@ -472,7 +487,8 @@ def _parser(response: httpx2.Response) -> Any:
 
 
 def transport_for(base_url: str, connections: int = 256) -> StampedTransport:
-    """The stamped transport for an endpoint; the environment's proxy applies, never to a loopback address."""
+    """The stamped transport for an endpoint; the environment's proxy applies, never to a loopback
+    address."""
     url = httpx2.URL(base_url)
     proxy = urllib.request.getproxies().get(url.scheme)
     if url.host in ("localhost", "127.0.0.1", "::1") or urllib.request.proxy_bypass(url.host):

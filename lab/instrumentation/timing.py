@@ -1,4 +1,5 @@
-"""Timers that stand on their own: one block of code, one stream, many latencies. All read lab.clock; results are milliseconds.
+"""Timers that stand on their own: one block of code, one stream, many latencies. All read
+lab.clock; results are milliseconds.
 
 >>> latencies = LatencyCollector([10.0, 20.0, 30.0, 40.0])
 >>> latencies.percentiles(50, 95)
@@ -19,7 +20,8 @@ from lab.clock import now_ns
 
 
 class Timer:
-    """A block of code: `with Timer() as timer: …`, then timer.ms; while it runs, the time so far."""
+    """A block of code: `with Timer() as timer: …`, then timer.ms; while it runs, the time so
+    far."""
 
     started_ns: int
     ended_ns: int | None = None
@@ -37,7 +39,8 @@ class Timer:
 
 
 class StreamingTimer(Timer):
-    """A stream: call `arrived()` for each piece that is content. A piece is not a token, so the waits between them are called gaps.
+    """A stream: call `arrived()` for each piece that is content. A piece is not a token, so the
+    waits between them are called gaps.
 
     >>> with StreamingTimer() as timer:
     ...     for piece in ["Hello", " world"]:
@@ -70,7 +73,8 @@ class StreamingTimer(Timer):
 
 
 class LatencyCollector:
-    """Many latencies in ms. `percentiles` interpolates between order statistics, as DuckDB's quantile_cont and numpy do."""
+    """Many latencies in ms. `percentiles` interpolates between order statistics, as DuckDB's
+    quantile_cont and numpy do."""
 
     def __init__(self, values: Iterable[float] = ()) -> None:
         self.values: list[float] = list(values)

@@ -1,8 +1,9 @@
 """A stored run as OpenTelemetry traces and metrics, and as Langfuse generations.
 
-They are made from the stamps after the run, so tracing cannot change a number. Trace and span ids are the lab's own UUIDs, so a run
-that is sent twice is the same traces again. Attributes and metrics follow the GenAI semantic conventions (status Development); what
-they do not name is under `lab.`.
+They are made from the stamps after the run, so tracing cannot change a number. Trace and span ids
+are the lab's own UUIDs, so a run that is sent twice is the same traces again. Attributes and
+metrics follow the GenAI semantic conventions (status Development); what they do not name is under
+`lab.`.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ BUCKETS_TOKENS = tuple(4**power for power in range(14))
 
 
 class Sent(NamedTuple):
-    """How many traces and spans went to which destinations, and a sentence for each that refused something."""
+    """How many traces and spans went to which destinations, and a sentence for each that refused
+    something."""
 
     traces: int
     spans: int
@@ -71,7 +73,8 @@ class Sent(NamedTuple):
 def send(
     store: Store, run_id: str, to: Iterable[Destination], newest_session: bool = False
 ) -> Sent:
-    """Send every trial of a stored run, or of its newest session, as one trace: trial, then its spans and calls."""
+    """Send every trial of a stored run, or of its newest session, as one trace: trial, then its
+    spans and calls."""
     from opentelemetry.sdk.trace import TracerProvider
 
     with store.snapshot():
@@ -131,7 +134,8 @@ def send_run(store: Store, run_id: str, to: str, file: Path | None = None) -> Se
 
 
 def send_if_configured(store: Store, run_id: str) -> str | None:
-    """What a worker does at a session's end: None where no variable asks for traces, else what to tell the user. Never a failed run."""
+    """What a worker does at a session's end: None where no variable asks for traces, else what to
+    tell the user. Never a failed run."""
     try:
         places = destinations()
         if not places:
@@ -140,7 +144,9 @@ def send_if_configured(store: Store, run_id: str) -> str | None:
         return sent.text if sent.traces else None
     except LabError as problem:
         return f"traces: not sent. {problem}"
-    except Exception as problem:  # a variable that OpenTelemetry cannot read; its words may hold a header, so only its kind is told
+    # a variable that OpenTelemetry cannot read; its words may hold a header, so only its kind is
+    # told
+    except Exception as problem:
         return f"traces: not sent ({type(problem).__name__}). Check the OTEL_* variables."
 
 
@@ -173,7 +179,8 @@ def _batches(traces: list[list[Any]]) -> Iterator[list[Any]]:
 
 
 class _Ids:
-    """Hands OpenTelemetry the ids that the rows have: a trace id is the trial's UUID, a span id the random half of the span's."""
+    """Hands OpenTelemetry the ids that the rows have: a trace id is the trial's UUID, a span id the
+    random half of the span's."""
 
     def __init__(self) -> None:
         self.trace = self.span = 0
@@ -208,7 +215,8 @@ def _trace(
     spans: list[dict[str, Any]],
     calls_of: dict[str, dict[str, Any]],
 ) -> list[Any]:
-    """The SDK's finished spans of one trial, parents first; none where the trial was cut off before its clock began, or is sampled out."""
+    """The SDK's finished spans of one trial, parents first; none where the trial was cut off before
+    its clock began, or is sampled out."""
     from opentelemetry.context import Context
     from opentelemetry.sdk.trace import ReadableSpan
     from opentelemetry.trace import SpanKind, set_span_in_context
@@ -357,7 +365,8 @@ def _call_attributes(run: dict[str, Any], call: dict[str, Any], begin_ns: int) -
 
 
 def _measure(place: Destination, run: dict[str, Any], calls: pd.DataFrame) -> str | None:
-    """The GenAI client metrics of the run's measured calls as histograms, sent once; None, or why they were not taken."""
+    """The GenAI client metrics of the run's measured calls as histograms, sent once; None, or why
+    they were not taken."""
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 

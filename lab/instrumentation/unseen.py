@@ -1,4 +1,5 @@
-"""Calls of the user's own code that go past the stamped client: nobody can measure them, so they are counted and named."""
+"""Calls of the user's own code that go past the stamped client: nobody can measure them, so they
+are counted and named."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ LIBRARIES = ("httpx2", "httpx")
 
 @contextlib.contextmanager
 def counting(*seen: type) -> Iterator[list[str]]:
-    """The hosts that requests to a model go to meanwhile, from any thread, except over a transport that is stamped or one of `seen`."""
+    """The hosts that requests to a model go to meanwhile, from any thread, except over a transport
+    that is stamped or one of `seen`."""
     past: list[str] = []
 
     def watched(send: Callable[..., Any]) -> Callable[..., Any]:
@@ -49,7 +51,8 @@ def counting(*seen: type) -> Iterator[list[str]]:
 
 @functools.cache
 def watched_clients() -> list[type]:
-    """Imported before a trial's clock; what an agent imports by itself later would come too late to be watched."""
+    """Imported before a trial's clock; what an agent imports by itself later would come too late to
+    be watched."""
     kinds = []
     for name in LIBRARIES:
         with contextlib.suppress(ImportError):

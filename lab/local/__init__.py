@@ -1,1 +1,2 @@
-"""A Messages API server on this machine: an embedded model (llama.cpp) or a scripted latency model behind one wire format."""
+"""A Messages API server on this machine: an embedded model (llama.cpp) or a scripted latency model
+behind one wire format."""

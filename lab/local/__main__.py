@@ -1,4 +1,5 @@
-"""`python -m lab.local`: bind a loopback port, say where, serve until SIGTERM or until nobody has asked for long."""
+"""`python -m lab.local`: bind a loopback port, say where, serve until SIGTERM or until nobody has
+asked for long."""
 
 from __future__ import annotations
 
@@ -76,7 +77,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 class Quiet(uvicorn.Server):
-    """uvicorn without its signal handling, which would end a clean stop with the signal's exit code."""
+    """uvicorn without its signal handling, which would end a clean stop with the signal's exit
+    code."""
 
     @contextlib.contextmanager
     def capture_signals(self):
@@ -84,7 +86,8 @@ class Quiet(uvicorn.Server):
 
 
 class Stamped(AutoHTTPProtocol):
-    """A request is received when its last bytes leave the socket, not when the event loop gets round to whoever answers it."""
+    """A request is received when its last bytes leave the socket, not when the event loop gets
+    round to whoever answers it."""
 
     def data_received(self, data: bytes) -> None:
         at_ns = clock.now_ns()

@@ -1,4 +1,5 @@
-"""Message Batches as a real queue: each request is answered in its turn, with the delays that it would have had alone."""
+"""Message Batches as a real queue: each request is answered in its turn, with the delays that it
+would have had alone."""
 
 from __future__ import annotations
 
@@ -68,7 +69,8 @@ class Batch:
 
 
 class Batches:
-    """Those that have been made, oldest first; of those that have ended the last hundred are kept."""
+    """Those that have been made, oldest first; of those that have ended the last hundred are
+    kept."""
 
     def __init__(self, answer: Answer, free: Callable[[], Awaitable[None]]):
         self.answer, self.free = answer, free
@@ -150,7 +152,8 @@ class Batches:
 
 
 def checked(body: dict[str, Any]) -> list[dict[str, Any]]:
-    """The requests of a new batch. What their params say is looked at when their turn comes, and is then their own result."""
+    """The requests of a new batch. What their params say is looked at when their turn comes, and is
+    then their own result."""
     requests, seen = body.get("requests"), set()
     if unknown := [name for name in body if name != "requests"]:
         raise ApiError(400, f"{unknown[0]}: Extra inputs are not permitted")

@@ -10,7 +10,8 @@ from lab.model import LabError
 
 
 class Control:
-    """Talks to the server's own routes; `base_url` and `api_key` serve an Anthropic client as they are."""
+    """Talks to the server's own routes; `base_url` and `api_key` serve an Anthropic client as they
+    are."""
 
     def __init__(self, base_url: str, api_key: str):
         self.base_url, self.api_key = base_url.rstrip("/"), api_key
@@ -34,11 +35,13 @@ class Control:
         return reply.json()
 
     def plays(self, *plays: dict[str, Any], **one: Any) -> None:
-        """Script the next replies, in order (simulated only): instants are milliseconds after the request is received."""
+        """Script the next replies, in order (simulated only): instants are milliseconds after the
+        request is received."""
         self.ask("POST", "/plays", json={"plays": [*plays, *([one] if one else [])]})
 
     def knobs(self, **knobs: Any) -> None:
-        """Turn knobs of the latency model; `models={"simulated-large": {…}}` for single models (simulated only)."""
+        """Turn knobs of the latency model; `models={"simulated-large": {…}}` for single models
+        (simulated only)."""
         self.ask("PUT", "/knobs", json=knobs)
 
     def reset(self) -> None:
@@ -46,12 +49,14 @@ class Control:
         self.ask("DELETE", "/knobs")
 
     def truth(self, request_id: str | None = None) -> list[dict[str, Any]]:
-        """When each event was written, oldest request first, on the machine's monotonic clock in nanoseconds."""
+        """When each event was written, oldest request first, on the machine's monotonic clock in
+        nanoseconds."""
         return self.ask("GET", "/truth", params={"request_id": request_id} if request_id else {})
 
     def health(self) -> dict[str, Any]:
         return self.ask("GET", "/health")
 
     def warm(self, model: str) -> float:
-        """Load a model before it is measured; the milliseconds it took (the first time makes the large model's file: some 15 s)."""
+        """Load a model before it is measured; the milliseconds it took (the first time makes the
+        large model's file: some 15 s)."""
         return self.ask("POST", "/warm", timeout_s=300.0, json={"model": model})["ms"]

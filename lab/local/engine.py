@@ -1,4 +1,5 @@
-"""The small contract between the server and an engine: a job goes in, timed pieces of a reply come out."""
+"""The small contract between the server and an engine: a job goes in, timed pieces of a reply come
+out."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from lab.local.messages_api import Body, Prompt
 
 
 class Begun(NamedTuple):
-    """The prompt has been read: headers go out, and the ledger's writes become readable with these (snapshot, size) pairs."""
+    """The prompt has been read: headers go out, and the ledger's writes become readable with these
+    (snapshot, size) pairs."""
 
     snapshots: list[tuple[Any, int]]
     usage: dict[str, Any] = {}  # noqa: RUF012
@@ -27,7 +29,8 @@ class Opened(NamedTuple):
 
 
 class Grew(NamedTuple):
-    """One delta of the open block, as the API writes it (text_delta, input_json_delta, thinking_delta, signature_delta)."""
+    """One delta of the open block, as the API writes it (text_delta, input_json_delta,
+    thinking_delta, signature_delta)."""
 
     delta: dict[str, str]
 
@@ -54,7 +57,8 @@ class Cut(Exception):
 
 
 class Counted(NamedTuple):
-    """A prompt in tokens: up to the end of each block, and with all that the chat template adds behind them."""
+    """A prompt in tokens: up to the end of each block, and with all that the chat template adds
+    behind them."""
 
     ends: list[int]
     total: int
@@ -64,7 +68,8 @@ class Counted(NamedTuple):
 
 @dataclass
 class Job:
-    """One request on its way; instants are lab.clock.now_ns(). `every_tool`: a reply uses all the tools that it may."""
+    """One request on its way; instants are lab.clock.now_ns(). `every_tool`: a reply uses all the
+    tools that it may."""
 
     body: Body
     counted: Counted
@@ -75,7 +80,8 @@ class Job:
 
 
 class Abilities(NamedTuple):
-    """What the models of an engine can do: their cards say it, and a request for anything else is refused."""
+    """What the models of an engine can do: their cards say it, and a request for anything else is
+    refused."""
 
     input_tokens: int
     output_tokens: int

@@ -27,7 +27,8 @@ async def read(receive: Callable) -> bytes:
 
 
 def decoded(raw: bytes, encoding: str) -> bytes:
-    """The body without its Content-Encoding, which may be gzip or deflate; other ones are refused by the API's own code."""
+    """The body without its Content-Encoding, which may be gzip or deflate; other ones are refused
+    by the API's own code."""
     if encoding in ("", "identity"):
         return raw
     if encoding not in ("gzip", "x-gzip", "deflate"):

@@ -1,8 +1,11 @@
-"""The prompt cache as the API promises it: which prefixes can be read, what a request writes, and when entries end.
+"""The prompt cache as the API promises it: which prefixes can be read, what a request writes, and
+when entries end.
 
-Rules (the API's documentation of prompt caching): entries are written only at breakpoints; a read takes the longest entry within
-20 blocks back of a breakpoint, the breakpoint counted first; a prefix below the minimum is neither written nor read; the TTL runs from
-the start of the request that last wrote or read the entry; an entry can be read only once the response that wrote it has begun.
+Rules (the API's documentation of prompt caching): entries are written only at breakpoints; a read
+takes the longest entry within 20 blocks back of a breakpoint, the breakpoint counted first; a
+prefix below the minimum is neither written nor read; the TTL runs from the start of the request
+that last wrote or read the entry; an entry can be read only once the response that wrote it has
+begun.
 """
 
 from __future__ import annotations
@@ -21,7 +24,8 @@ TTL_NS = {"5m": 300 * 10**9, "1h": 3600 * 10**9}
 
 @dataclass
 class Entry:
-    """One cached prefix; `snapshot` is what the engine needs to use it, `size` its weight in bytes."""
+    """One cached prefix; `snapshot` is what the engine needs to use it, `size` its weight in
+    bytes."""
 
     tokens: int
     ttl: Ttl
@@ -51,7 +55,8 @@ class Plan:
         return self.read.tokens if self.read else 0
 
     def created(self, ttl: Ttl) -> int:
-        """Tokens written with this TTL: each breakpoint pays for what lies between it and the one before."""
+        """Tokens written with this TTL: each breakpoint pays for what lies between it and the one
+        before."""
         starts = [self.read_tokens, *(write.tokens for write in self.writes)]
         return sum(
             write.tokens - start
@@ -61,8 +66,9 @@ class Plan:
 
 
 def keys(prompt: Prompt, blocks: Sequence[Block]) -> list[str]:
-    """The key of the prefix that ends with each block: model and exact content; speed counts from the system on, and tool_choice,
-    thinking, effort and the reply's schema from the messages on. To state a default changes nothing."""
+    """The key of the prefix that ends with each block: model and exact content; speed counts from
+    the system on, and tool_choice, thinking, effort and the reply's schema from the messages on. To
+    state a default changes nothing."""
     digest = hashlib.sha256(prompt.model.encode())
     choice, config = prompt.tool_choice or ToolChoice(type="auto"), prompt.output_config
     settings = {
@@ -98,7 +104,8 @@ class Ledger:
         self.entries: OrderedDict[str, Entry] = OrderedDict()
 
     def plan(self, prompt: Prompt, ends: Sequence[int], started_ns: int) -> Plan:
-        """Settle reads and writes; `ends` are the prompt's tokens up to the end of each block. Give the plan back by release()."""
+        """Settle reads and writes; `ends` are the prompt's tokens up to the end of each block. Give
+        the plan back by release()."""
         blocks = prompt.blocks()
         marks = [i for i, block in enumerate(blocks) if block.ttl]
         plan = Plan(started_ns)
@@ -121,7 +128,8 @@ class Ledger:
         return plan
 
     def commit(self, plan: Plan, snapshots: Sequence[tuple[Any, int]]) -> None:
-        """Make the plan's writes readable, each with its (snapshot, size): the response has begun. An equal entry stays as it is."""
+        """Make the plan's writes readable, each with its (snapshot, size): the response has begun.
+        An equal entry stays as it is."""
         for write, (snapshot, size) in zip(plan.writes, snapshots, strict=False):
             if write.key in self.entries:
                 self.refresh(write.key, plan.started_ns)

@@ -1,8 +1,8 @@
 """The embedded model: llama.cpp in this process, its slots owned by the cache ledger.
 
-llama.cpp reuses prompts by a logic of its own, which is not what the API promises. So every request names its slot, a prompt without
-a cache hit is read with cache_prompt off, a write saves the slot's state behind the prefix to a file, and a read restores that file into
-whichever slot is free.
+llama.cpp reuses prompts by a logic of its own, which is not what the API promises. So every request
+names its slot, a prompt without a cache hit is read with cache_prompt off, a write saves the slot's
+state behind the prefix to a file, and a read restores that file into whichever slot is free.
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ class Llama:
         return model_files.names()
 
     async def warm(self, model: str) -> None:
-        """Load the model and read a few tokens with it, so that nothing is left for the first request to set up."""
+        """Load the model and read a few tokens with it, so that nothing is left for the first
+        request to set up."""
         loaded = await self.load(model)
         slot = await loaded.free.get()
         try:
@@ -94,7 +95,8 @@ class Llama:
         schema.check(prompt, schema.short)
 
     async def count(self, prompt: Prompt) -> Counted:
-        """Tokens by segments between block ends, so that a prefix has the same tokens whatever follows, and with or without breakpoints."""
+        """Tokens by segments between block ends, so that a prefix has the same tokens whatever
+        follows, and with or without breakpoints."""
         loaded = await self.load(prompt.model)
         try:
             segments = (await loaded.post("/apply-template", {"messages": chat(prompt)}))[
@@ -135,7 +137,8 @@ class Llama:
 
 
 def snapshot_folder() -> Path:
-    """A private folder, named after this process; those of processes that were killed, and could not remove theirs, go."""
+    """A private folder, named after this process; those of processes that were killed, and could
+    not remove theirs, go."""
     for left in Path(tempfile.gettempdir()).glob(f"{SNAPSHOTS}*-*-*"):
         pid = left.name.removeprefix(SNAPSHOTS).partition("-")[0]
         with contextlib.suppress(OSError):
@@ -212,7 +215,8 @@ class Answer:
         yield self.end(stop, stopper.found)
 
     async def prepare(self) -> None:
-        """Restore what the ledger says can be read, then read and save each prefix that is to be written."""
+        """Restore what the ledger says can be read, then read and save each prefix that is to be
+        written."""
         plan, tokens = self.job.plan, self.job.counted.tokens
         if plan.read:
             self.reuse = await self.loaded.slot_action(self.slot, "restore", plan.read.snapshot)
@@ -287,7 +291,8 @@ class Answer:
         }
 
     def note(self, chunk: dict[str, Any]) -> None:
-        """Keep what the first reading of this request found in the slot: everything later is its own work."""
+        """Keep what the first reading of this request found in the slot: everything later is its
+        own work."""
         if self.physical is None and (timings := chunk.get("timings")):
             self.physical = timings["cache_n"]
 
@@ -306,7 +311,8 @@ class Answer:
 
 
 class Loaded:
-    """One model in llama.cpp, and the little that only its own HTTP port can do: templates, tokens, saving and restoring slots."""
+    """One model in llama.cpp, and the little that only its own HTTP port can do: templates, tokens,
+    saving and restoring slots."""
 
     def __init__(self, path: Path, folder: Path):
         from xllamacpp import CommonParams, Server
@@ -317,7 +323,8 @@ class Loaded:
         params.n_parallel, params.n_ctx = SLOTS, SLOTS * CONTEXT
         params.cache_ram_mib, params.cache_idle_slots, params.n_ctx_checkpoints = 0, False, 0
         params.slot_save_path, params.api_keys = f"{folder}{os.sep}", [key]
-        # Different numbers would let a batch of requests use more cores than one alone: a gain that is not there.
+        # Different numbers would let a batch of requests use more cores than one alone: a gain that
+        # is not there.
         params.cpuparams.n_threads = params.cpuparams_batch.n_threads = physical_cores()
         params.verbosity, params.ui = 0, False
         self.server = Server(params)
@@ -340,7 +347,8 @@ class Loaded:
         return value
 
     async def tokens(self, text: str, first: bool) -> list[int]:
-        """Token ids of a piece of the rendered prompt; only the first may get the model's own beginning."""
+        """Token ids of a piece of the rendered prompt; only the first may get the model's own
+        beginning."""
         if not text:
             return []
         if (text, first) not in self.segments:
@@ -368,7 +376,8 @@ class Loaded:
         return last
 
     async def stream(self, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        """Run a completion on a thread and yield its chunks; leaving early ends it at its next token."""
+        """Run a completion on a thread and yield its chunks; leaving early ends it at its next
+        token."""
         loop, arrived, left = asyncio.get_running_loop(), asyncio.Queue(), threading.Event()
 
         def on_chunk(chunk: dict[str, Any]) -> bool:
@@ -399,7 +408,8 @@ def failure(value: dict[str, Any]) -> ApiError:
 
 
 def physical_cores() -> int:
-    """Cores this process may use, without counting hyper-threads: a second thread on a core only slows the first."""
+    """Cores this process may use, without counting hyper-threads: a second thread on a core only
+    slows the first."""
     usable = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )

@@ -1,7 +1,7 @@
 """The Messages API's wire format: what a request may say, and how replies, events and errors look.
 
-Validation errors read like the API's own: the path of the field, then what is wrong with it. A field this server cannot honour is refused,
-never ignored.
+Validation errors read like the API's own: the path of the field, then what is wrong with it. A
+field this server cannot honour is refused, never ignored.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ ERROR_TYPES = {
 
 
 class ApiError(Exception):
-    """An error reply of the API: HTTP status, message, extra headers (`retry-after`), and details by which a program can act."""
+    """An error reply of the API: HTTP status, message, extra headers (`retry-after`), and details
+    by which a program can act."""
 
     def __init__(
         self,
@@ -121,7 +122,8 @@ class ToolUseBlock(Strict):
 
 
 class ToolReference(Strict):
-    """What a search for tools brings back: from here on the deferred tool of this name is offered."""
+    """What a search for tools brings back: from here on the deferred tool of this name is
+    offered."""
 
     type: Literal["tool_reference"]
     tool_name: str
@@ -161,7 +163,8 @@ class TurnConfig(Strict):
 
 
 class Turn(Strict):
-    """A `system` turn tells the model something in the midst of a conversation, without a change to the prefix before it."""
+    """A `system` turn tells the model something in the midst of a conversation, without a change to
+    the prefix before it."""
 
     role: Literal["user", "assistant", "system"]
     content: Annotated[list[Content], BeforeValidator(as_blocks)]
@@ -284,7 +287,8 @@ class Diagnostics(Strict):
 
 
 class Block(NamedTuple):
-    """One cacheable piece of a prompt, in the order in which the API caches: tools, then system, then messages."""
+    """One cacheable piece of a prompt, in the order in which the API caches: tools, then system,
+    then messages."""
 
     section: Literal["tools", "system", "messages"]
     turn: int
@@ -389,11 +393,13 @@ class Prompt(Strict):
         ]
 
     def loaded(self) -> list[Tool]:
-        """The tools in the prompt from its start: a deferred one comes with the tool_result that refers to it."""
+        """The tools in the prompt from its start: a deferred one comes with the tool_result that
+        refers to it."""
         return [tool for tool in self.tools if not tool.defer_loading]
 
     def blocks(self) -> list[Block]:
-        """All pieces with their breakpoints; top-level cache_control marks the last one and takes one of the four."""
+        """All pieces with their breakpoints; top-level cache_control marks the last one and takes
+        one of the four."""
         parts = [("tools", 0, "", tool) for tool in self.loaded()]
         parts += [("system", 0, "system", block) for block in self.system]
         parts += [
@@ -429,9 +435,9 @@ class Prompt(Strict):
     def tools_due(self, every: bool = False) -> list[Tool]:
         """Which tools the reply must use: a rule of this server, not a choice of its model.
 
-        `tool` uses the named one; `any`, and `auto` unless the last turn brings a tool_result, use one: the first whose name stands in that
-        turn's text, else the first that this conversation has not used yet; with `every` each one that is offered, once. Otherwise the
-        reply is text.
+        `tool` uses the named one; `any`, and `auto` unless the last turn brings a tool_result, use
+        one: the first whose name stands in that turn's text, else the first that this conversation
+        has not used yet; with `every` each one that is offered, once. Otherwise the reply is text.
         """
         choice = self.tool_choice or ToolChoice(type="auto")
         if choice.type == "tool":
@@ -511,7 +517,8 @@ class Body(Prompt):
         )
 
     def seed(self) -> int:
-        """Equal for requests that differ only in their trial's nonce, in cache_control or in how they are delivered."""
+        """Equal for requests that differ only in their trial's nonce, in cache_control or in how
+        they are delivered."""
         delivery = {"stream", "metadata", "diagnostics", "service_tier", "context_management"}
         value = self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=delivery)
         return int.from_bytes(
@@ -527,7 +534,8 @@ def bare(value: Any) -> Any:
 
 
 def canonical(value: Any) -> str:
-    """JSON in the order given: the API's cache key is exact, so a changed order is another prefix."""
+    """JSON in the order given: the API's cache key is exact, so a changed order is another
+    prefix."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -566,7 +574,8 @@ def loaded(raw: bytes) -> dict[str, Any]:
 
 
 def parse(kind: type[BaseModel], raw: bytes | dict[str, Any]) -> Any:
-    """Read a JSON body; raises ApiError 400 naming the first field that is wrong. A known field that is null was not given."""
+    """Read a JSON body; raises ApiError 400 naming the first field that is wrong. A known field
+    that is null was not given."""
     value = raw if isinstance(raw, dict) else loaded(raw)
     if value.get("thread") is not None:
         # By this code the tool runners of the SDKs know to send the whole conversation instead.

@@ -1,4 +1,5 @@
-"""The cards of /v1/models: what each model here can do, said in the API's words, so that no client assumes a current Claude."""
+"""The cards of /v1/models: what each model here can do, said in the API's words, so that no client
+assumes a current Claude."""
 
 from __future__ import annotations
 

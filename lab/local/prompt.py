@@ -1,4 +1,5 @@
-"""A request as the text a model reads, with the end of every cacheable block marked, so that prefixes are exact in tokens too."""
+"""A request as the text a model reads, with the end of every cacheable block marked, so that
+prefixes are exact in tokens too."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ def text_of(value: dict[str, Any]) -> str:
 
 
 def chat(prompt: Prompt) -> list[dict[str, str]]:
-    """Messages for a chat template, tools before system before turns; MARK follows each block of prompt.blocks(), in the same order."""
+    """Messages for a chat template, tools before system before turns; MARK follows each block of
+    prompt.blocks(), in the same order."""
     head = ""
     for index, tool in enumerate(prompt.loaded()):
         examples = {"examples": tool.input_examples} if tool.input_examples else {}

@@ -1,4 +1,5 @@
-"""The HTTP side: routes, keys, leases, server-sent events, and the true instants at which every event was written."""
+"""The HTTP side: routes, keys, leases, server-sent events, and the true instants at which every
+event was written."""
 
 from __future__ import annotations
 
@@ -29,14 +30,16 @@ from lab.local.simulated import Play, Simulated
 
 KEPT_TRUTHS = 2000
 TOOLS_HEADER = "x-lab-tools"
-"""With `all`, a reply under `auto` or `any` uses every tool that it is offered, once; otherwise one."""
+"""With `all`, a reply under `auto` or `any` uses every tool that it is offered, once; otherwise
+one."""
 
 
 class Server:
-    """One engine behind the API. `key` is what clients must send; nothing answers without it but /health.
+    """One engine behind the API. `key` is what clients must send; nothing answers without it but
+    /health.
 
-    With `alias` a name of Claude's is answered by the small model (haiku) or the large one. As where the API itself resolves an alias, the
-    message carries the name of the model that answered.
+    With `alias` a name of Claude's is answered by the small model (haiku) or the large one. As
+    where the API itself resolves an alias, the message carries the name of the model that answered.
     """
 
     def __init__(self, engine: Engine, key: str, alias: bool = False):
@@ -77,7 +80,8 @@ class Server:
         )
 
     async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
-        """ASGI: the message route is handled here without a framework between, the rest by Starlette."""
+        """ASGI: the message route is handled here without a framework between, the rest by
+        Starlette."""
         if scope["type"] != "http":
             return
         if scope["method"] == "OPTIONS":
@@ -152,7 +156,8 @@ class Server:
     async def job(
         self, raw: bytes, received_ns: int, message_id: str, every_tool: bool = False
     ) -> tuple[Job, dict[str, Any], dict[str, Any]]:
-        """A request that can be answered, the message that it begins with, and what else is told of it."""
+        """A request that can be answered, the message that it begins with, and what else is told of
+        it."""
         body = messages_api.parse(messages_api.Body, raw)
         asked, served = body.model, self.served(body.model)
         body = body.model_copy(update={"model": served})
@@ -265,7 +270,8 @@ class Server:
     def diagnose(
         self, body: messages_api.Body, ends: list[int], message_id: str
     ) -> dict[str, Any] | None:
-        """Where this prompt left the one of `diagnostics.previous_message_id`: the API's cache_miss_reason."""
+        """Where this prompt left the one of `diagnostics.previous_message_id`: the API's
+        cache_miss_reason."""
         blocks = body.blocks()
         parts = [
             body.model,
@@ -363,9 +369,11 @@ class Server:
         return JSONResponse({"model": model, "ms": (clock.now_ns() - started_ns) / 1e6})
 
     async def leases(self, request: Request) -> Response:
-        """POST takes or renews, DELETE gives back; a lease names its holder, its process and its seconds.
+        """POST takes or renews, DELETE gives back; a lease names its holder, its process and its
+        seconds.
 
-        One that ran out on a busy machine is its holder's again, where nobody has taken another since.
+        One that ran out on a busy machine is its holder's again, where nobody has taken another
+        since.
         """
         asked = await fields(request)
         token = request.headers.get("x-lab-lease") or asked.get("lease")

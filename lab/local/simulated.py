@@ -1,7 +1,9 @@
-"""A seeded latency model behind the Messages API: plain knobs, scripted plays, and faults. It imitates no model that exists.
+"""A seeded latency model behind the Messages API: plain knobs, scripted plays, and faults. It
+imitates no model that exists.
 
-One token is four characters of a prompt, and one streamed piece of a reply. Equal requests draw equal latencies in the same order; the
-reply's text depends on the request without its nonce, so both arms of a trial get the same words.
+One token is four characters of a prompt, and one streamed piece of a reply. Equal requests draw
+equal latencies in the same order; the reply's text depends on the request without its nonce, so
+both arms of a trial get the same words.
 """
 
 from __future__ import annotations
@@ -79,7 +81,8 @@ FAST = 2.5
 
 
 class Fault(Strict):
-    """What goes wrong, and where: `http` answers with an error, the others break a stream after so many pieces of text."""
+    """What goes wrong, and where: `http` answers with an error, the others break a stream after so
+    many pieces of text."""
 
     kind: Literal["http", "error", "cut", "stall", "no_stop"]
     status: int = 529
@@ -97,7 +100,8 @@ class ToolPlay(Strict):
 
 
 class Play(Strict):
-    """A scripted reply; instants in milliseconds after the request was received. `text`: when each piece comes; `texts`: what it says."""
+    """A scripted reply; instants in milliseconds after the request was received. `text`: when each
+    piece comes; `texts`: what it says."""
 
     headers: float = 0
     thinking: list[float] = Field(default_factory=list)
@@ -175,7 +179,8 @@ class Simulated:
         )
 
     def turn(self, knobs: dict[str, Any]) -> None:
-        """Set knobs; `models` holds those of single models. Raises pydantic's ValidationError and changes nothing where one is wrong."""
+        """Set knobs; `models` holds those of single models. Raises pydantic's ValidationError and
+        changes nothing where one is wrong."""
         knobs = dict(knobs)
         models = knobs.pop("models", {})
         before = self.overall, self.by_model
@@ -223,8 +228,8 @@ class Simulated:
 
     async def sleep(self, at_ns: int) -> None:
         await clock.sleep_until(at_ns - clock.SPIN_NS if self.spin else at_ns)
-        # A timer of uvloop may fire a fraction of a millisecond early. Each turn of the spin lets the loop flush the other streams' writes,
-        # which a blocking spin would hold back.
+        # A timer of uvloop may fire a fraction of a millisecond early. Each turn of the spin lets
+        # the loop flush the other streams' writes, which a blocking spin would hold back.
         while clock.now_ns() < at_ns:
             await clock.sleep_s(0)
 
@@ -384,7 +389,8 @@ def quarters(text: str) -> list[str]:
 
 
 def thinking(instants: list[float], body: Body) -> list[tuple[float, Piece]]:
-    """A thinking block; with `display` omitted (the API's default) only its signature is seen, at its end."""
+    """A thinking block; with `display` omitted (the API's default) only its signature is seen, at
+    its end."""
     shown = body.thinking is None or body.thinking.display == "summarized"
     steps: list[tuple[float, Piece]] = [
         (instants[0], Opened({"type": "thinking", "thinking": "", "signature": ""}))

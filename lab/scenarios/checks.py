@@ -1,4 +1,5 @@
-"""How an answer is checked: what the words of a task's `check` mean, and the score that each gives, from 0 to 1."""
+"""How an answer is checked: what the words of a task's `check` mean, and the score that each gives,
+from 0 to 1."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ class Exact(Frozen):
 
 
 class Number(Frozen):
-    """The number after the last "Answer:", or the last number where nothing is marked as the answer."""
+    """The number after the last "Answer:", or the last number where nothing is marked as the
+    answer."""
 
     kind: Literal["number"] = "number"
     value: float
@@ -99,7 +101,8 @@ class Facts(Frozen):
 
 
 class Judge(Frozen):
-    """A model's opinion of the answer, from 0 to 10; asked only where a task says so, after the trial's clock has stopped."""
+    """A model's opinion of the answer, from 0 to 10; asked only where a task says so, after the
+    trial's clock has stopped."""
 
     kind: Literal["judge"] = "judge"
     criteria: str

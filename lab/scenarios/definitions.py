@@ -1,4 +1,5 @@
-"""The tasks: built-in ones are data, in data/scenarios/*.toml; the user's come from a file or a paste."""
+"""The tasks: built-in ones are data, in data/scenarios/*.toml; the user's come from a file or a
+paste."""
 
 from __future__ import annotations
 
@@ -21,9 +22,11 @@ FOLDER = paths.ROOT / "data" / "scenarios"
 LONGEST_ANSWER = 1_000_000
 """Characters that a check looks at."""
 CHARACTERS_PER_TOKEN = 3.75
-"""The library's prose in SmolLM2's tokenizer; sizes a prompt before it is sent. What was sent is always the endpoint's own count."""
+"""The library's prose in SmolLM2's tokenizer; sizes a prompt before it is sent. What was sent is
+always the endpoint's own count."""
 DOCUMENT_TOKENS = {"local": 600, "simulated": 3000, "live": 3000}
-"""How much of the documents a task sends: the embedded model reads some 280 tokens a second on two cores."""
+"""How much of the documents a task sends: the embedded model reads some 280 tokens a second on two
+cores."""
 MOST_TASKS = 1000
 DEEPEST = 100
 TOO_DEEP = f"nested too deeply (more than {DEEPEST} levels)"
@@ -31,7 +34,8 @@ Category = Literal["question-answering", "reasoning", "tools", "rag", "user"]
 
 
 class Worker(Frozen):
-    """One member of a team: its name and instruction are data, so that a small model runs the true shape."""
+    """One member of a team: its name and instruction are data, so that a small model runs the true
+    shape."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_-]*$")
     instruction: str
@@ -39,7 +43,8 @@ class Worker(Frozen):
 
 
 class Topology(Frozen):
-    """How a team would share the task: the workers in their natural order, and how the reports become an answer."""
+    """How a team would share the task: the workers in their natural order, and how the reports
+    become an answer."""
 
     workers: tuple[Worker, ...] = Field(min_length=1)
     join: str = "Answer the task from these reports, in one or two sentences."
@@ -103,7 +108,8 @@ class Task(Frozen):
         return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
 
     def instructed(self, instruction: str) -> Any:
-        """The system prompt with an instruction after it: text, or blocks where a body has blocks."""
+        """The system prompt with an instruction after it: text, or blocks where a body has
+        blocks."""
         own = (self.body or {}).get("system") or self.system
         return (
             [*own, {"type": "text", "text": instruction}]
@@ -112,7 +118,8 @@ class Task(Frozen):
         )
 
     def without_tools(self, most_tokens: int, /, **changes: Any) -> dict[str, Any]:
-        """A body for the same question that offers no tools: what the lab's tools would have said stands in the prompt."""
+        """A body for the same question that offers no tools: what the lab's tools would have said
+        stands in the prompt."""
         if not self.tools:
             return self.body_for(most_tokens, **{"tools": None, "tool_choice": None, **changes})
         asked = f"{tools.records(self.tools, self.prompt)}\n\n{self.prompt}"
@@ -128,7 +135,8 @@ class Task(Frozen):
         )
 
     def body_for(self, most_tokens: int, /, **changes: Any) -> dict[str, Any]:
-        """A Messages body without `model` and `stream`; `changes` replace top-level fields, and None removes one.
+        """A Messages body without `model` and `stream`; `changes` replace top-level fields, and
+        None removes one.
 
         A user's own body keeps its own max_tokens.
         """
@@ -156,7 +164,8 @@ class Task(Frozen):
 
 
 def load(which: str | None = None, endpoint_kind: EndpointKind = "local") -> list[Task]:
-    """The tasks of a category, or of a JSONL file of the user's; LabError names the lines that are wrong."""
+    """The tasks of a category, or of a JSONL file of the user's; LabError names the lines that are
+    wrong."""
     category = {"qa": "question-answering", None: "question-answering"}.get(which, which)
     if category in CATEGORIES:
         return [_fitted(task, endpoint_kind) for task in _built_in(category)]
@@ -176,7 +185,8 @@ def load(which: str | None = None, endpoint_kind: EndpointKind = "local") -> lis
 
 
 def parse_lines(text: str, system: str = "") -> list[Task]:
-    """The user's tasks. JSONL: each line a task or a whole Messages body. Plain text: each line a question to the given system prompt."""
+    """The user's tasks. JSONL: each line a task or a whole Messages body. Plain text: each line a
+    question to the given system prompt."""
     lines = [
         (number, line.strip())
         for number, line in enumerate(text.lstrip("\ufeff").splitlines(), 1)
@@ -239,7 +249,8 @@ def warmup_tasks() -> list[Task]:
 
 
 def neighbours(task: Task, count: int) -> list[Task]:
-    """The task and others of its category after it, `count` in all; a task of the user's own is repeated."""
+    """The task and others of its category after it, `count` in all; a task of the user's own is
+    repeated."""
     if task.origin == "user" or task.category not in CATEGORIES:
         return [task] * count
     row = _built_in(task.category)
@@ -254,12 +265,14 @@ def library() -> tuple[str, ...]:
 
 @cache
 def router_prompt() -> str:
-    """The router's instructions: some 550 tokens, so that every current model's cache takes them."""
+    """The router's instructions: some 550 tokens, so that every current model's cache takes
+    them."""
     return (FOLDER / "router.txt").read_text(encoding="utf-8").strip()
 
 
 def team_for(task: Task) -> Topology:
-    """The task's own team; else two readers of the task, who use no tools unless the task has some."""
+    """The task's own team; else two readers of the task, who use no tools unless the task has
+    some."""
     if task.topology is not None:
         return task.topology
     team = Topology(**tomllib.loads((FOLDER / "team.toml").read_text(encoding="utf-8")))
@@ -276,7 +289,8 @@ def team_for(task: Task) -> Topology:
 
 
 def prefix_text(task: Task, tokens: int) -> str:
-    """About so many tokens of text before the question: the task's own documents, then the library, over and over where it takes more."""
+    """About so many tokens of text before the question: the task's own documents, then the library,
+    over and over where it takes more."""
     own = "\n\n".join(task.documents)
     others = "\n\n".join(text for text in library() if text not in task.documents)
     wanted = round(tokens * CHARACTERS_PER_TOKEN)
@@ -296,7 +310,8 @@ def score(task: Task, answer: str | None) -> float | None:
 
 
 def judge_body(task: Task, answer: str) -> dict[str, Any] | None:
-    """The Messages body that asks a model for its opinion; None unless the task asks for a judge."""
+    """The Messages body that asks a model for its opinion; None unless the task asks for a
+    judge."""
     if not isinstance(task.check, Judge):
         return None
     schema = {
@@ -328,7 +343,8 @@ def judged(text: str) -> float | None:
 
 
 def read_json(text: str) -> Any:
-    """JSON of the user's; ValueError in words for what is none, or could not be sent as a request."""
+    """JSON of the user's; ValueError in words for what is none, or could not be sent as a
+    request."""
     try:
         value = json.loads(text, parse_float=_finite, parse_constant=_finite)
     except json.JSONDecodeError as error:
@@ -406,7 +422,8 @@ def _checked_body(body: dict) -> dict:
 
 
 def _fitted(task: Task, kind: EndpointKind) -> Task:
-    """The documents a task sends on this kind of endpoint: those it needs first, then the others while they fit."""
+    """The documents a task sends on this kind of endpoint: those it needs first, then the others
+    while they fit."""
     limit = DOCUMENT_TOKENS.get(kind, DOCUMENT_TOKENS["local"])
     if not task.documents:
         return task.model_copy(update={"document_tokens": limit})

@@ -1,4 +1,5 @@
-"""The tools that trials run: real functions with a set service time, over data in data/scenarios/harbour.toml."""
+"""The tools that trials run: real functions with a set service time, over data in
+data/scenarios/harbour.toml."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from lab import paths
 
 Sleep = Callable[[float], Awaitable[None]]
 EVERY_TOOL = {"x-lab-tools": "all"}
-"""The header by which the lab's own servers use each tool offered at once; they would use one a reply. Other servers do not know it."""
+"""The header by which the lab's own servers use each tool offered at once; they would use one a
+reply. Other servers do not know it."""
 
 
 def names() -> tuple[str, ...]:
@@ -47,7 +49,8 @@ def records(wanted: Iterable[str], text: str) -> str:
 
 
 async def run(name: str, given: dict[str, Any], sleep: Sleep) -> str:
-    """The tool's answer as text, after its service time; `service_ms` in the input sets another time. A wrong input is an answer too.
+    """The tool's answer as text, after its service time; `service_ms` in the input sets another
+    time. A wrong input is an answer too.
 
     `sleep` takes seconds: only lab.clock sleeps.
     """

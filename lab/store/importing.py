@@ -1,6 +1,8 @@
-"""A foreign database as data: its tables are read in a process of their own, which keeps of them what can be a lab's, and as Parquet.
+"""A foreign database as data: its tables are read in a process of their own, which keeps of them
+what can be a lab's, and as Parquet.
 
-Nothing that the file defines is ever run: no view, macro, generated column or setting. The writer's turn is taken only for what is clean.
+Nothing that the file defines is ever run: no view, macro, generated column or setting. The writer's
+turn is taken only for what is clean.
 """
 
 from __future__ import annotations
@@ -56,13 +58,15 @@ BELONGS = {
     "events": ("calls", ("run_id", "call_id")),
 }
 SIGNED = ("block", "seed")
-"""Whole numbers that are no count: warm-up blocks lie below 1, and a seed out of range is no seed."""
+"""Whole numbers that are no count: warm-up blocks lie below 1, and a seed out of range is no
+seed."""
 NOT_TAKEN_OVER = ("db", "join_run", "max_usd")
 """Parts of a run's config that say where this user's rows go and what this user spends."""
 
 
 class Imported(NamedTuple):
-    """How many rows an import added; all zero when it was all there already. `left_out` rows of the file cannot be a lab's."""
+    """How many rows an import added; all zero when it was all there already. `left_out` rows of the
+    file cannot be a lab's."""
 
     runs: int
     trials: int
@@ -82,7 +86,8 @@ class Clean(NamedTuple):
 
 @contextmanager
 def cleaned(source: Path, name: str | None = None) -> Iterator[Clean]:
-    """The rows of a lab.duckdb, of a folder or of a zip of exported Parquet that can be a lab's. Raises LabError in one sentence."""
+    """The rows of a lab.duckdb, of a folder or of a zip of exported Parquet that can be a lab's.
+    Raises LabError in one sentence."""
     if not source.exists():
         raise LabError(
             f"There is no {source}. Give another lab.duckdb or a folder of exported Parquet."
@@ -117,7 +122,8 @@ def cleaned(source: Path, name: str | None = None) -> Iterator[Clean]:
 
 
 def take_in(connection: duckdb.DuckDBPyConnection, clean: Clean) -> Imported:
-    """Add what is not there yet, within the caller's transaction; a run that gets foreign rows says so from then on."""
+    """Add what is not there yet, within the caller's transaction; a run that gets foreign rows says
+    so from then on."""
 
     def table_of(table: str) -> str:
         return f"read_parquet({_quoted(clean.folder / f'{table}.parquet')})"
@@ -251,7 +257,8 @@ def _attach(connection: duckdb.DuckDBPyConnection, source: Path, turns: ExitStac
 
 
 def _unpacked(source: Path, folder: Path) -> Path:
-    """The six tables of a zip, by their names alone: no path inside it is followed, and no more is written than may be read."""
+    """The six tables of a zip, by their names alone: no path inside it is followed, and no more is
+    written than may be read."""
     folder.mkdir()
     room = LARGEST
     try:
@@ -304,7 +311,8 @@ def _copy(
     present: frozenset[str],
     folder: Path,
 ) -> tuple[int, int]:
-    """Write the clean rows of one table; how many there are in the source, and how many of them are clean."""
+    """Write the clean rows of one table; how many there are in the source, and how many of them are
+    clean."""
     declared = connection.execute(f"DESCRIBE memory.main.{table}").fetchall()
     columns = [
         f"{_value(table, name, kind, name in present)} AS {name}" for name, kind, *_ in declared
@@ -374,7 +382,8 @@ def settings(text: str | None) -> str | None:
     }
     scenario = value["config"].get("scenario")
     if scenario and ("/" in scenario or "." in scenario or "~" in scenario or "\\" in scenario):
-        # A path on another machine: here it would name another file, and send its lines to an endpoint.
+        # A path on another machine: here it would name another file, and send its lines to an
+        # endpoint.
         value["config"]["scenario"] = f"imported: {Path(scenario).name}"
     return json.dumps(value)
 

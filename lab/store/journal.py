@@ -1,6 +1,8 @@
-"""What was acknowledged and is not in the database yet: lines in a folder beside it, each on disk before anybody is told.
+"""What was acknowledged and is not in the database yet: lines in a folder beside it, each on disk
+before anybody is told.
 
-A file belongs to one Store, which holds a lock on it for as long as it lives. Whoever finds a file without an owner takes it in.
+A file belongs to one Store, which holds a lock on it for as long as it lives. Whoever finds a file
+without an owner takes it in.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ class Journal:
         self.file: IO[bytes] | None = None
 
     def append(self, changes: list[dict[str, Any]], default: Any) -> None:
-        """The lines are on disk when this returns. Raises OSError where the disk refuses, and then none of them is there."""
+        """The lines are on disk when this returns. Raises OSError where the disk refuses, and then
+        none of them is there."""
         lines = "".join(json.dumps(change, default=default) + "\n" for change in changes).encode()
         if self.file is None:
             self.file = self._made()
@@ -43,7 +46,8 @@ class Journal:
             raise
 
     def is_lost(self) -> bool:
-        """Whether somebody has removed the file: what is appended to it would be nowhere. The next append makes another."""
+        """Whether somebody has removed the file: what is appended to it would be nowhere. The next
+        append makes another."""
         if self.file is not None and not os.fstat(self.file.fileno()).st_nlink:
             self.file.close()
             self.file = None
@@ -72,7 +76,8 @@ class Journal:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
             file = os.fdopen(descriptor, "r+b", buffering=0)
             named = _Named(file, path)
-            # Somebody may have found it before it had its owner, and have taken it away as an empty one.
+            # Somebody may have found it before it had its owner, and have taken it away as an empty
+            # one.
             if _ours(descriptor) and _is(path, descriptor):
                 _sync_folder(self.folder)
                 return named
@@ -141,7 +146,8 @@ def files(folder: Path) -> list[Path]:
 
 
 def lines(path: Path) -> Iterator[tuple[str, Any]]:
-    """Each whole line and what it says; None where that is no JSON. The last one may be torn: its writer was killed, nobody was told."""
+    """Each whole line and what it says; None where that is no JSON. The last one may be torn: its
+    writer was killed, nobody was told."""
     data = path.read_bytes()
     for line in data[: data.rfind(b"\n") + 1].splitlines():
         if not line.strip(b"\0 "):
@@ -164,7 +170,8 @@ def taken(path: Path) -> Iterator[bool]:
 
 
 def _ours(descriptor: int) -> bool:
-    """Whoever only looks holds the file for a moment too; its owner holds it against those who look."""
+    """Whoever only looks holds the file for a moment too; its owner holds it against those who
+    look."""
     while not _locked(descriptor, fcntl.LOCK_EX):
         if not _locked(descriptor, fcntl.LOCK_SH):
             return False

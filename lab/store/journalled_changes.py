@@ -1,4 +1,5 @@
-"""What is written, as changes: each is a line of a journal, and rows of the tables once it is applied; again changes nothing."""
+"""What is written, as changes: each is a line of a journal, and rows of the tables once it is
+applied; again changes nothing."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ ROWS = {
     "events": EventRow,
 }
 COLUMNS = {table: [column.name for column in fields(row)] for table, row in ROWS.items()}
-# What a row can be wrong in. Whatever else a write fails with says nothing about the row: it could not be written, and is kept.
+# What a row can be wrong in. Whatever else a write fails with says nothing about the row: it could
+# not be written, and is kept.
 UNFIT = (
     duckdb.DataError,
     duckdb.IntegrityError,
@@ -67,7 +69,8 @@ def plain(value: Any) -> str:
 def applied(
     changes: list[Any], connection: duckdb.DuckDBPyConnection, names: list[Any], begun: bool = False
 ) -> list[Any]:
-    """Apply all in one transaction, or, where one does not fit, each in its own; answers with the names of those that do not fit.
+    """Apply all in one transaction, or, where one does not fit, each in its own; answers with the
+    names of those that do not fit.
 
     `begun`: the caller has begun the transaction and ends it.
     """
@@ -134,7 +137,8 @@ def _insert(connection: duckdb.DuckDBPyConnection, rows: dict[str, list[dict[str
                 _row(table, row),
             )
     if trials := rows.get("trials"):
-        # A trial and all that belongs to it are written in one transaction: where the trial is, the rest is.
+        # A trial and all that belongs to it are written in one transaction: where the trial is, the
+        # rest is.
         ids = [row["trial_id"] for row in trials]
         known = {
             found
@@ -166,7 +170,8 @@ def _types(table: str) -> dict[str, str]:
 
 
 def _value(value: Any, kind: str) -> Any:
-    """What the column can hold, whatever a server has sent: a number out of range is null, half an emoji or a NUL character is a mark."""
+    """What the column can hold, whatever a server has sent: a number out of range is null, half an
+    emoji or a NUL character is a mark."""
     if value is None:
         return None
     if kind in BITS:

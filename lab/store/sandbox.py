@@ -1,4 +1,5 @@
-"""A user's own SQL, run where it can do no harm: one query, read-only, in a process of its own that is killed at its limits."""
+"""A user's own SQL, run where it can do no harm: one query, read-only, in a process of its own that
+is killed at its limits."""
 
 from __future__ import annotations
 
@@ -23,10 +24,11 @@ ROOT = Path(__file__).resolve().parents[2]
 def run_sql(
     store: Store, sql: str, timeout_s: float = 5, memory: str = "512MB", max_rows: int = 10_000
 ) -> pd.DataFrame:
-    """The rows of one SELECT, WITH, DESCRIBE, SHOW or SUMMARIZE; at most `max_rows`, then `frame.attrs["truncated"]` is True.
+    """The rows of one SELECT, WITH, DESCRIBE, SHOW or SUMMARIZE; at most `max_rows`, then
+    `frame.attrs["truncated"]` is True.
 
-    Everything else, and whatever passes a limit, is a LabError of one line. The reader's turn lasts as long as the query, so a writer
-    waits at most `timeout_s` for it.
+    Everything else, and whatever passes a limit, is a LabError of one line. The reader's turn lasts
+    as long as the query, so a writer waits at most `timeout_s` for it.
     """
     import pyarrow as pa
 
@@ -56,8 +58,10 @@ def run_sql(
 
 
 def alone(module: str, order: dict, timeout_s: float) -> subprocess.CompletedProcess[bytes]:
-    """A module of the lab as a process that is given its order on stdin and nothing else, and is killed when its time is over."""
-    # No variable but these: a key in the environment is out of reach even of a hole in the SQL engine.
+    """A module of the lab as a process that is given its order on stdin and nothing else, and is
+    killed when its time is over."""
+    # No variable but these: a key in the environment is out of reach even of a hole in the SQL
+    # engine.
     environment = {
         name: os.environ[name]
         for name in ("PATH", "LANG", "LC_ALL", "TMPDIR")

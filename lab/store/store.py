@@ -1,4 +1,5 @@
-"""The database file: open, use, close, under the turnstile; what cannot be written now waits in a spool beside it."""
+"""The database file: open, use, close, under the turnstile; what cannot be written now waits in a
+spool beside it."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ from lab.store.journal import Journal
 from lab.store.journalled_changes import ROWS
 from lab.store.turnstile import Busy
 
-# What a program of the lab never needs; the same for all connections of a process, or DuckDB refuses the second one.
+# What a program of the lab never needs; the same for all connections of a process, or DuckDB
+# refuses the second one.
 CONFIG = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
@@ -35,12 +37,15 @@ SHORT_PATIENCE_S = 0.5
 """Of a reader for whom rows wait beside the database: they can be read there too."""
 LARGEST_COPY = 4 * 2**30
 AT_ONCE_BYTES, TAKEN_IN_BYTES_PER_S = 16_000_000, 10_000_000
-"""Of the spool: in one transaction; and as much as a write may take in before its own rows, by its patience."""
+"""Of the spool: in one transaction; and as much as a write may take in before its own rows, by its
+patience."""
 OURS: set[tuple[int, int]] = set()
-"""Files whose views this process has seen to be the lab's own: to compare them takes some milliseconds."""
+"""Files whose views this process has seen to be the lab's own: to compare them takes some
+milliseconds."""
 RETRY_S = 0.05
 HELD: set[Path] = set()
-"""Databases that somebody else held when this process last asked to write: it then asks for a moment only."""
+"""Databases that somebody else held when this process last asked to write: it then asks for a
+moment only."""
 BROKEN = (
     duckdb.FatalException,
     duckdb.InternalException,
@@ -55,10 +60,12 @@ class Full(LabError):
 
 
 class Store:
-    """One lab.duckdb. Threads and processes may each have their own Store of one file, and share one too.
+    """One lab.duckdb. Threads and processes may each have their own Store of one file, and share
+    one too.
 
-    Every `write_…` returns True once the rows are safely in the database. Where another program holds the file, or the disk refuses,
-    it returns False: the rows are then on disk in the spool, readers see them, and the next write of any process takes them in.
+    Every `write_…` returns True once the rows are safely in the database. Where another program
+    holds the file, or the disk refuses, it returns False: the rows are then on disk in the spool,
+    readers see them, and the next write of any process takes them in.
     """
 
     def __init__(
@@ -83,7 +90,8 @@ class Store:
     # Reading
 
     def frame(self, sql: str, params: Sequence[Any] | dict[str, Any] = ()) -> pd.DataFrame:
-        """The rows of one query, read under the turnstile. UUIDs are str, times are UTC, JSON is text; an absent database has no rows."""
+        """The rows of one query, read under the turnstile. UUIDs are str, times are UTC, JSON is
+        text; an absent database has no rows."""
         try:
             if held := getattr(self._held, "connection", None):
                 return fetch(held, sql, params)
@@ -96,7 +104,8 @@ class Store:
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """Within it, this thread's `frame` calls share one opening (20–30 ms saved for each) and see one state. Keep it short."""
+        """Within it, this thread's `frame` calls share one opening (20–30 ms saved for each) and
+        see one state. Keep it short."""
         if getattr(self._held, "connection", None):
             yield
             return
@@ -109,7 +118,8 @@ class Store:
 
     @contextmanager
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A read-only connection while the turn lasts; what waits in the spool is in it. LabError where the file cannot be read."""
+        """A read-only connection while the turn lasts; what waits in the spool is in it. LabError
+        where the file cannot be read."""
         if not self._settled():
             with self._overlaid() as connection:
                 yield connection
@@ -142,7 +152,8 @@ class Store:
                 renewed = True
 
     def _settled(self) -> bool:
-        """Whether the database alone has everything: takes in what waits in the spool, if it can be written now."""
+        """Whether the database alone has everything: takes in what waits in the spool, if it can be
+        written now."""
         if not journal.ownerless(self._spool):
             return True
         try:
@@ -154,7 +165,8 @@ class Store:
 
     @contextmanager
     def _overlaid(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """The database as it is on disk, and what waits beside it, together in memory: somebody holds the file, or the disk is full."""
+        """The database as it is on disk, and what waits beside it, together in memory: somebody
+        holds the file, or the disk is full."""
         with self._connected(":memory:") as connection:
             migrations.apply(connection)
             if self._exists():
@@ -166,7 +178,8 @@ class Store:
             yield connection
 
     def _copy_into(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Of a copy, since a file that somebody holds cannot be opened; what they have committed is in it and its log."""
+        """Of a copy, since a file that somebody holds cannot be opened; what they have committed is
+        in it and its log."""
         try:
             if self.path.stat().st_size > LARGEST_COPY:
                 raise Busy(
@@ -188,7 +201,8 @@ class Store:
             ) from error
 
     def version(self) -> int:
-        """A number that changes with every write by any process: what pages cache by. 0 where there is no database."""
+        """A number that changes with every write by any process: what pages cache by. 0 where there
+        is no database."""
         waiting = 0
         for path in journal.ownerless(self._spool):
             with suppress(FileNotFoundError):
@@ -205,9 +219,11 @@ class Store:
         return self._write({"rows": {"sessions": [journalled_changes.values(row)]}})
 
     def keep(self, trial: FinishedTrial) -> None:
-        """On disk, beside the database, before this returns: a trial that was told survives whatever ends this process.
+        """On disk, beside the database, before this returns: a trial that was told survives
+        whatever ends this process.
 
-        The next write takes it into the database. Raises LabError where the disk refuses: then nobody must be told.
+        The next write takes it into the database. Raises LabError where the disk refuses: then
+        nobody must be told.
         """
         with self._writes:
             try:
@@ -217,7 +233,8 @@ class Store:
             self._kept.add(trial.trial.trial_id)
 
     def write_trials(self, trials: Sequence[FinishedTrial]) -> bool:
-        """Trials with their calls, spans and events in one transaction; a trial that is there already is left alone."""
+        """Trials with their calls, spans and events in one transaction; a trial that is there
+        already is left alone."""
         fresh = [trial for trial in trials if trial.trial.trial_id not in self._kept]
         return self._write(
             *([journalled_changes.of_trials(fresh)] if fresh or not self._pending else [])
@@ -229,7 +246,8 @@ class Store:
         )
 
     def close_orphans(self, run_id: str) -> bool:
-        """Runs that say they are running, begun before now, have lost their process: only `run_id` is measured on this machine."""
+        """Runs that say they are running, begun before now, have lost their process: only `run_id`
+        is measured on this machine."""
         return not self._exists() or self._write(
             {"orphans": as_uuid(run_id), "ended_utc": clock.utc_now().isoformat()}
         )
@@ -241,7 +259,8 @@ class Store:
         return self._write({"update": as_uuid(run_id), "name": name or None})
 
     def delete_run(self, run_id: str) -> None:
-        """Take a run out of every table; its rows stay in a trash folder until the next delete, for `undelete`."""
+        """Take a run out of every table; its rows stay in a trash folder until the next delete, for
+        `undelete`."""
         run_id = as_uuid(run_id)
         with self._transaction() as connection:
             if not connection.execute(
@@ -259,7 +278,8 @@ class Store:
                 connection.execute(f"DELETE FROM {table} WHERE run_id = ?::UUID", [run_id])
 
     def undelete(self) -> str | None:
-        """Bring back the run that was deleted last; its id, or None where there is nothing to bring back."""
+        """Bring back the run that was deleted last; its id, or None where there is nothing to bring
+        back."""
         if not (self._trash / "runs.parquet").exists():
             return None
         self._take_in(importing.Clean(self._trash, None))
@@ -272,7 +292,8 @@ class Store:
         return run_id
 
     def import_from(self, source: Path | str, name: str | None = None) -> Imported:
-        """Add what another lab.duckdb, or a folder or zip of exported Parquet, has and this one has not; doing it twice adds nothing.
+        """Add what another lab.duckdb, or a folder or zip of exported Parquet, has and this one has
+        not; doing it twice adds nothing.
 
         `name` is what the file was called, where that is not the name it has here.
         """
@@ -287,7 +308,8 @@ class Store:
             return importing.take_in(connection, clean)
 
     def close(self) -> None:
-        """Write what is still in memory; raises LabError if neither the database nor its spool can take it."""
+        """Write what is still in memory; raises LabError if neither the database nor its spool can
+        take it."""
         with self._writes:
             try:
                 if self._pending:
@@ -344,7 +366,8 @@ class Store:
         )
 
     def _open(self, read_only: bool, deadline_ns: int) -> duckdb.DuckDBPyConnection | None:
-        """A connection, or None while a program that knows no turnstile holds the file and the deadline is not over."""
+        """A connection, or None while a program that knows no turnstile holds the file and the
+        deadline is not over."""
         if not read_only and not self.path.exists():
             self._create()
         try:
@@ -364,7 +387,8 @@ class Store:
         return connection
 
     def _create(self) -> None:
-        """Beside its place first: a disk that is full in the middle of it must not leave a file that is no database."""
+        """Beside its place first: a disk that is full in the middle of it must not leave a file
+        that is no database."""
         draft = self.path.with_name(self.path.name + ".new")
         left = (draft, draft.with_name(draft.name + ".wal"))
         try:
@@ -400,7 +424,8 @@ class Store:
     def _writing(
         self, patience_s: float | None = None
     ) -> Iterator[tuple[duckdb.DuckDBPyConnection, turnstile.Turn]]:
-        # While a foreign program keeps the file, what can wait in the spool should not lose its patience at every block.
+        # While a foreign program keeps the file, what can wait in the spool should not lose its
+        # patience at every block.
         patience_s = (
             self.patience_s
             if patience_s is None
@@ -426,7 +451,8 @@ class Store:
 
     @contextmanager
     def _transaction(self, patience_s: float | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-        """One transaction in one turn; what waits in the spool is taken in first. `patience_s` where the spool will do as well."""
+        """One transaction in one turn; what waits in the spool is taken in first. `patience_s`
+        where the spool will do as well."""
         with self._writes, self._writing(patience_s) as (connection, turn), self._explained():
             if not self._is_current(connection):
                 migrations.apply(connection, str(self.path))
@@ -442,7 +468,8 @@ class Store:
             turn.changed()
 
     def _take_in_spool(self, connection: duckdb.DuckDBPyConnection, turn: turnstile.Turn) -> None:
-        """In the order of the files, many in one transaction. A line that does not fit is set aside, and keeps no other out."""
+        """In the order of the files, many in one transaction. A line that does not fit is set
+        aside, and keeps no other out."""
         waiting = journal.files(self._spool)
         while waiting:
             with ExitStack() as held:
@@ -459,7 +486,8 @@ class Store:
                 )
                 for file in files:
                     wrong = [text for place, text, _ in unfit if place == file]
-                    # Only now: if the process ends before this, it is taken in again, which changes nothing.
+                    # Only now: if the process ends before this, it is taken in again, which changes
+                    # nothing.
                     if not wrong or journal.set_aside(file, wrong):
                         file.unlink(missing_ok=True)
                 if lines:
@@ -503,7 +531,8 @@ class Store:
             return True
 
     def _append(self, *added: dict[str, Any]) -> None:
-        """To the journal, with whatever is pending and not in it yet; OSError where the disk refuses."""
+        """To the journal, with whatever is pending and not in it yet; OSError where the disk
+        refuses."""
         if self._journal.is_lost():
             self._journalled = 0  # somebody has removed the folder
         self._pending += added
@@ -520,7 +549,8 @@ class Store:
         self._journalled = 0
 
     def _keep_in_spool(self) -> None:
-        """On disk at once, so that even a killed process loses nothing; in memory where the disk refuses."""
+        """On disk at once, so that even a killed process loses nothing; in memory where the disk
+        refuses."""
         with suppress(OSError):
             self._append()
             # Without an owner, so that whoever reads or writes next takes it in.

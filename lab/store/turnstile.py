@@ -1,8 +1,10 @@
-"""Who may open the database file now: DuckDB lets one process write and then nobody else even read, so all of the lab queues here.
+"""Who may open the database file now: DuckDB lets one process write and then nobody else even read,
+so all of the lab queues here.
 
-Two lock files beside the database. A writer takes `gate`, then `lock`, exclusively, and lets go of `gate`; a reader passes `gate`, then
-takes `lock` shared. While a writer waits at `lock` it holds `gate`, so readers cannot keep it out by taking turns. The lock file's content
-is the number of changes ever written.
+Two lock files beside the database. A writer takes `gate`, then `lock`, exclusively, and lets go of
+`gate`; a reader passes `gate`, then takes `lock` shared. While a writer waits at `lock` it holds
+`gate`, so readers cannot keep it out by taking turns. The lock file's content is the number of
+changes ever written.
 """
 
 from __future__ import annotations
@@ -87,7 +89,8 @@ def _beside(database: Path, suffix: str) -> Path:
 
 @contextmanager
 def _opened(database: Path, suffix: str) -> Iterator[int]:
-    """A descriptor of its own, so that flock also keeps the threads of one process apart; closing it lets go of the lock."""
+    """A descriptor of its own, so that flock also keeps the threads of one process apart; closing
+    it lets go of the lock."""
     try:
         descriptor = os.open(
             _beside(database, suffix), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644
@@ -103,7 +106,8 @@ def _opened(database: Path, suffix: str) -> Iterator[int]:
 
 
 def _take(descriptor: int, how: int, deadline_ns: int, database: Path) -> None:
-    # Polled, since a blocking flock cannot be given a deadline: a suspended holder must not hang a page for ever.
+    # Polled, since a blocking flock cannot be given a deadline: a suspended holder must not hang a
+    # page for ever.
     pause_s = 0.0005
     while True:
         try:

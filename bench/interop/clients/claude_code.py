@@ -5,13 +5,15 @@ import os
 import subprocess
 from pathlib import Path
 
-# The key and the address come from ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL. Nothing goes to any other address.
+# The key and the address come from ANTHROPIC_API_KEY and ANTHROPIC_BASE_URL. Nothing goes to any
+# other address.
 os.environ["CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC"] = "1"
 
 
 model, modest = os.environ["LAB_MODEL"], []
 if model.startswith("smollm2"):
-    # The embedded model holds 8,191 tokens, Claude Code's whole prompt has 12,000 and its bare one 1,000; and it does not think.
+    # The embedded model holds 8,191 tokens, Claude Code's whole prompt has 12,000 and its bare one
+    # 1,000; and it does not think.
     modest, os.environ["MAX_THINKING_TOKENS"] = ["--bare"], "0"
 
 

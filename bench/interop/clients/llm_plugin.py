@@ -1,4 +1,5 @@
-"""Simon Willison's llm with its plugin llm-anthropic, through llm's Python API; its command line works alike."""
+"""Simon Willison's llm with its plugin llm-anthropic, through llm's Python API; its command line
+works alike."""
 
 import json
 import os
@@ -7,7 +8,8 @@ import subprocess
 import llm
 from pydantic import BaseModel
 
-# Asks /v1/models of ANTHROPIC_BASE_URL; from then on `llm -m anthropic/NAME` knows the server's models and what they can do.
+# Asks /v1/models of ANTHROPIC_BASE_URL; from then on `llm -m anthropic/NAME` knows the server's
+# models and what they can do.
 subprocess.run(["llm", "anthropic", "refresh"], check=True, stdout=subprocess.DEVNULL)
 model = llm.get_model("anthropic/" + os.environ["LAB_MODEL"])
 

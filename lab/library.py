@@ -34,7 +34,7 @@ from lab.instrumentation import unseen
 from lab.model import Arm, Knobs, LabError, Technique, new_id
 from lab.scenarios import definitions
 from lab.scenarios.definitions import Task
-from lab.stats import Words
+from lab.stats import VerdictText
 from lab.store import queries
 from lab.store.store import Store
 
@@ -59,7 +59,7 @@ class Result:
     def run_id(self) -> str:
         return self.found.run["run_id"]
 
-    def verdict(self) -> Words | None:
+    def verdict(self) -> VerdictText | None:
         """The planned comparison in words: headline, seen, detail, markdown, tone; None where nothing was compared."""
         return self.found.words[0] if self.found.words else None
 
@@ -84,9 +84,9 @@ class Result:
                 **{name: metrics.get(name, {}).get("p50") for name in (*CLOCKS, "output_tokens")},
                 "quality": counted.get("quality"),
                 "cost_usd": counted.get("cost_usd"),
-                "change": one and one.estimate_ms,
-                "low": one and one.low_ms,
-                "high": one and one.high_ms,
+                "change": one and one.estimate,
+                "low": one and one.low,
+                "high": one and one.high,
                 "verdict": one.verdict if one else None,
             }
         found = pd.DataFrame.from_dict(rows, orient="index").rename_axis("arm")

@@ -25,7 +25,7 @@ def _share(find: pd.Series) -> float:
     """The change as a share of the baseline, as the verdict says it: by the ratio within blocks, where that is known."""
     if not missing(find.get("ratio")):
         return float(find["ratio"]) - 1
-    return float(find["estimate_ms"]) / float(find["baseline_p50"])
+    return float(find["estimate"]) / float(find["baseline_p50"])
 
 
 def _beside(find: pd.Series) -> str:
@@ -45,7 +45,7 @@ def _beside(find: pd.Series) -> str:
 def forest(finds: pd.DataFrame, dark: bool = False) -> go.Figure:
     """One row a technique on one zero line: the change of its headline median in %, with its interval; no estimate makes a ghost row.
 
-    Columns: technique, title, estimate_ms, low_ms, high_ms, baseline_p50; where known ratio, arm, metric, n, tone or verdict,
+    Columns: technique, title, estimate, low, high, baseline_p50; where known ratio, arm, metric, n, tone or verdict,
     cost_change_usd, quality_change, run_id, endpoint, endpoint_kind, model.
     """
     if finds.empty:
@@ -58,7 +58,7 @@ def forest(finds: pd.DataFrame, dark: bool = False) -> go.Figure:
     finds = finds.reset_index(drop=True)
     figure, labels, notes, low_edge, high_edge, row_px = go.Figure(), [], [], -1.0, 0.25, 60
     known = [
-        not missing(find.get("estimate_ms"))
+        not missing(find.get("estimate"))
         and not missing(find.get("baseline_p50"))
         and find["baseline_p50"] > 0
         for _, find in finds.iterrows()
@@ -81,14 +81,14 @@ def forest(finds: pd.DataFrame, dark: bool = False) -> go.Figure:
         base = float(find["baseline_p50"])
         low, high = (
             float(find[name]) / base if not missing(find.get(name)) else np.nan
-            for name in ("low_ms", "high_ms")
+            for name in ("low", "high")
         )
         middle = _share(find)
         low_edge, high_edge = min(low_edge, middle), max(high_edge, middle, np.nan_to_num(high))
         tone = palette.tone_colour(_tone(find), dark)
         arm = f" {layout.safe(find['arm'])}" if not missing(find.get("arm")) else ""
         labels.append(layout.bold(title))
-        notes.append(f"<b>{ms(find['estimate_ms'], sign=True)}</b> {percent(middle, sign=True)}")
+        notes.append(f"<b>{ms(find['estimate'], sign=True)}</b> {percent(middle, sign=True)}")
         for x, text in ((0, arm.strip()), (1, _beside(find))):
             figure.add_annotation(
                 x=x,

@@ -65,7 +65,7 @@ class RunResult:
     comparisons: Sequence[Any] = ()
     """lab.stats.Comparison, the planned one first."""
     words: Sequence[Any] = ()
-    """lab.stats.Words for each comparison on the headline metric, the planned one first."""
+    """lab.stats.VerdictText for each comparison on the headline metric, the planned one first."""
     notes: Sequence[str] = ()
     """What this endpoint cannot show, and what it did to the figures."""
     why: Sequence[str] = ()
@@ -153,7 +153,8 @@ def as_object(result: RunResult) -> dict[str, Any]:
         "why": list(result.why),
         "notes": list(result.notes),
         "comparisons": [
-            {name: _plain(getattr(one, name)) for name in COMPARISON} for one in result.comparisons
+            {name: _plain(getattr(one, name.removesuffix("_ms"))) for name in COMPARISON}
+            for one in result.comparisons
         ],
     }
 

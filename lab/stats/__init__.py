@@ -3,7 +3,7 @@
 from lab.stats.compare import (
     Comparison,
     Quality,
-    Settings,
+    Rules,
     Verdict,
     compare_run,
     differences,
@@ -15,7 +15,7 @@ from lab.stats.drift import Drift, Tail, drift, failures, tail
 from lab.stats.intervals import Interval, hodges_lehmann, needed, quantile, ratio, shift, supported
 from lab.stats.quantiles import paired_quantile, quantile_difference
 from lab.stats.unpaired import Change, unpaired
-from lab.stats.verdict import Tone, Words, more_blocks, origin, tail_said, verdict
+from lab.stats.verdict import Tone, VerdictText, more_blocks, origin, tail_said, verdict
 
 __all__ = [
     "Change",
@@ -24,11 +24,11 @@ __all__ = [
     "Interval",
     "Parts",
     "Quality",
-    "Settings",
+    "Rules",
     "Tail",
     "Tone",
     "Verdict",
-    "Words",
+    "VerdictText",
     "compare_run",
     "connections",
     "decompose",

@@ -30,7 +30,7 @@ FACTS = frozenset({"output_tokens", "prompt_tokens", "cached_share", "cost_usd",
 
 
 @dataclass(frozen=True)
-class Settings:
+class Rules:
     level: float = 0.95
     effect_share: float = 0.05
     effect_ms: float = 50.0
@@ -43,9 +43,9 @@ class Settings:
     """The instrument's own error, p95; a smaller effect is greyed."""
 
     @classmethod
-    def of(cls, settings: Settings | Mapping[str, Any] | None) -> Settings:
+    def of(cls, settings: Rules | Mapping[str, Any] | None) -> Rules:
         """From a run's settings: these names, at the top or under `statistics`; `instrument` may be a session's; the rest is ignored."""
-        if isinstance(settings, Settings):
+        if isinstance(settings, Rules):
             return settings
         given = {**(settings or {}), **((settings or {}).get("statistics") or {})}
         given.setdefault("instrument_ms", (given.get("instrument") or {}).get("own_error_p95_ms"))
@@ -81,9 +81,9 @@ class Comparison:
     technique: str
     arm: str
     baseline: str
-    estimate_ms: float | None
-    low_ms: float | None
-    high_ms: float | None
+    estimate: float | None
+    low: float | None
+    high: float | None
     ratio: float | None
     n: int
     verdict: Verdict
@@ -99,7 +99,7 @@ class Comparison:
     ratio_high: float | None = None
     level: float = 0.95
     p: float = 1.0
-    smallest_effect_ms: float = 0.0
+    smallest_effect: float = 0.0
     greyed: str | None = None
     quality: Quality | None = None
     cost_share: float | None = None
@@ -115,9 +115,9 @@ def compare_run(
     """Every arm on every clock, from the views pair_differences and arm_counts; the planned comparison comes first.
 
     The planned one has its own 95 %; the other arms share theirs by Holm (1979) on the headline metric, and an arm's other
-    metrics have the arm's level. `settings` is a Settings or a run's settings.
+    metrics have the arm's level. `settings` is a Rules or a run's settings.
     """
-    rules, planned = Settings.of(settings), (headline["technique"], headline["arm"])
+    rules, planned = Rules.of(settings), (headline["technique"], headline["arm"])
     by_arm = {key: rows for key, rows in pairs.groupby(["technique", "arm"], sort=False)}
     baseline = _baseline(pairs, settings)
     arms = sorted(
@@ -228,7 +228,7 @@ def _facts(
     arm: tuple[str, str],
     baseline: tuple[str, str],
     counts: pd.DataFrame | None,
-    rules: Settings,
+    rules: Rules,
 ) -> _Facts:
     """What holds for an arm whatever the metric."""
     cost = _of(rows, "cost_usd")
@@ -302,7 +302,7 @@ def _left_out(counts: pd.DataFrame | None, arms: Sequence[tuple[str, str]]) -> l
 
 
 def _judge(
-    rows, arm, baseline, metric, level, rules: Settings, facts: _Facts, planned: bool
+    rows, arm, baseline, metric, level, rules: Rules, facts: _Facts, planned: bool
 ) -> Comparison:
     part = _of(rows, metric)
     if part is None:
@@ -391,7 +391,7 @@ def _judge(
         ratio_high=share.high,
         level=level,
         p=found.p,
-        smallest_effect_ms=smallest,
+        smallest_effect=smallest,
         greyed=greyed,
         quality=facts.quality,
         cost_share=facts.cost_share,

@@ -14,7 +14,7 @@ Tone = Literal["good", "bad", "warn", "neutral", "unsure"]
 CLOCKS = {"ttft_ms": "TTFT"}
 
 
-class Words(NamedTuple):
+class VerdictText(NamedTuple):
     headline: str
     """The answer in one line, with the number and its interval."""
     seen: str
@@ -29,18 +29,18 @@ class Words(NamedTuple):
 
 def verdict(
     one: Comparison, *, seconds_per_block: float | None = None, usd_per_block: float | None = None
-) -> Words:
+) -> VerdictText:
     """`seconds_per_block` and `usd_per_block` price the blocks that are still needed."""
     headline = _headline(one, seconds_per_block, usd_per_block)
     # The line on quality says with its interval what the reason says without.
     reasons = [reason for reason in one.reasons if not reason.startswith("quality not shown")]
     details = [*_quality(one), *_price(one), *_only_shorter(one), *reasons]
-    if one.level > 0.9501 and one.low_ms is not None:
+    if one.level > 0.9501 and one.low is not None:
         details.append(f"{100 * one.level:.3g} % interval, since several arms are compared (Holm)")
     # A refusal says in its headline what was seen; twice would be once too often.
     seen, detail = "" if one.verdict == "not_enough_data" else _seen(one), "; ".join(details)
     detail = detail[:1].upper() + detail[1:]
-    return Words(headline, seen, detail, _markdown(headline, seen, detail), _tone(one))
+    return VerdictText(headline, seen, detail, _markdown(headline, seen, detail), _tone(one))
 
 
 def _markdown(headline: str, *lines: str) -> str:
@@ -57,7 +57,7 @@ def _headline(one: Comparison, seconds: float | None, usd: float | None) -> str:
         return f"{_seen(one).removesuffix('.')}. Not enough data: {more_blocks(one.needed_blocks, seconds, usd)}."
     change = f"{clock} {interval(one)}{_share(one)}, n = {one.n}"
     if one.verdict == "no_difference":
-        seeable = units.value(one.metric, max(abs(one.low_ms), abs(one.high_ms)))
+        seeable = units.value(one.metric, max(abs(one.low), abs(one.high)))
         return f"No difference shown; anything above {seeable} would have been seen ({change})"
     if one.verdict == "faster_but_worse":
         return f"{arm} is faster but worse: {change}, quality {two_decimals(one.quality.change)}"
@@ -104,16 +104,16 @@ def more_blocks(blocks: int | None, seconds: float | None = None, usd: float | N
 
 def interval(one: Comparison) -> str:
     """ "−2,130 ms [−2,180, −2,090]": the estimate signed, the unit once; seconds from 10 s on."""
-    metric, in_seconds = one.metric, one.metric.endswith("_ms") and abs(one.estimate_ms) >= 9_999.5
-    estimate = units.value(metric, one.estimate_ms, sign=True)
-    if one.low_ms is None:
+    metric, in_seconds = one.metric, one.metric.endswith("_ms") and abs(one.estimate) >= 9_999.5
+    estimate = units.value(metric, one.estimate, sign=True)
+    if one.low is None:
         return estimate
-    ends = [end / 1000 if in_seconds else end for end in (one.estimate_ms, one.low_ms, one.high_ms)]
+    ends = [end / 1000 if in_seconds else end for end in (one.estimate, one.low, one.high)]
     # All three carry the decimals of the widest, or "[−283, −52.8]" would claim more of one end than of the other.
     decimals = max(0, 2 - floor(log10(max(map(abs, ends)) or 1)))
     middle, low, high = (f"{end:,.{decimals}f}".replace("-", "−") for end in ends)
     unit = estimate.partition(" ")[2]
-    plus = "+" if one.estimate_ms > 0 else ""
+    plus = "+" if one.estimate > 0 else ""
     return f"{plus}{middle}{f' {unit}' if unit else ''} [{low}, {high}]"
 
 
@@ -182,7 +182,7 @@ def _tone(one: Comparison) -> Tone:
     if (
         one.verdict != "faster"
         or (one.quality and one.quality.shown != "not worse")
-        or (one.drift and one.drift.rivals(one.estimate_ms))
+        or (one.drift and one.drift.rivals(one.estimate))
     ):
         return "warn"
     return "good"

@@ -15,7 +15,7 @@ from pages.parts import cached_queries, chart, frame
 
 LATEST = 8
 COLUMNS = (
-    "technique", "title", "run_id", "arm", "metric", "n", "estimate_ms", "low_ms", "high_ms", "baseline_p50", "ratio",
+    "technique", "title", "run_id", "arm", "metric", "n", "estimate", "low", "high", "baseline_p50", "ratio",
     "cost_change_usd", "quality_change", "verdict", "tone", "endpoint", "endpoint_kind", "imported_from",
 )  # fmt: skip
 KINDS = ("live", "local", "simulated")
@@ -97,9 +97,9 @@ def show_finds() -> None:
                     "arm",
                     "metric",
                     "n",
-                    "estimate_ms",
-                    "low_ms",
-                    "high_ms",
+                    "estimate",
+                    "low",
+                    "high",
                     "baseline_p50",
                     "ratio",
                     "cost_change_usd",

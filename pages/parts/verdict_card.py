@@ -30,7 +30,7 @@ def show(technique: Technique, endpoint: Endpoint, run: dict[str, Any]) -> None:
     with st.container(border=True, key="verdict"):
         lead, _, rest = said.headline.partition(": ")
         st.markdown(f"**{escape(lead if rest else said.headline)}**")
-        if planned.estimate_ms is not None:
+        if planned.estimate is not None:
             left, right = st.columns([2, 3], vertical_alignment="center")
             with left:
                 colour = palette.tone_colour(said.tone, chart.dark())
@@ -39,14 +39,14 @@ def show(technique: Technique, endpoint: Endpoint, run: dict[str, Any]) -> None:
                     if planned.ratio is None
                     else f"<small>{units.percent(planned.ratio - 1, sign=True)}</small>"
                 )
-                number = html(units.value(planned.metric, planned.estimate_ms, sign=True))
+                number = html(units.value(planned.metric, planned.estimate, sign=True))
                 st.html(f'<div class="lab-number" style="color:{colour}">{number}{share}</div>')
                 st.caption(f"change in {units.metric_words(planned.metric)}, n = {planned.n}")
             with right:
                 figure = found.interval_bar(
-                    planned.estimate_ms,
-                    planned.low_ms,
-                    planned.high_ms,
+                    planned.estimate,
+                    planned.low,
+                    planned.high,
                     chart.dark(),
                     said.tone,
                     planned.metric,
@@ -87,7 +87,7 @@ def _next(
     endpoint: Endpoint,
     run: dict[str, Any],
     planned: stats.Comparison,
-    said: stats.Words,
+    said: stats.VerdictText,
 ) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         busy = processes.running() is not None

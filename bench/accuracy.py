@@ -144,7 +144,8 @@ def main() -> int:
                 )
                 held &= target is None or p95 <= target
                 print(
-                    f"{streams:>8} {name:>12} {len(found):>5} {p50:>7.3f} {p95:>7.3f} {p99:>7.3f}  {judged}"
+                    f"{streams:>8} {name:>12} {len(found):>5} {p50:>7.3f} {p95:>7.3f} {p99:>7.3f} "
+                    f" {judged}"
                 )
         if not apart:
             print("One core only: server and client disturbed each other.")

@@ -545,65 +545,73 @@ KINDS: dict[str, st.SearchStrategy] = {
     "task_file": TASK_FILES,
     "planned": mostly(configs(), altered(CONFIG, CONFIG_NAMES)),
     "requests": SIDES,
-    "requirement": edited(
-        REQUIREMENTS,
-        [
-            "p",
-            "%",
-            "ms",
-            " by ",
-            "<",
-            ">=",
-            "9" * 400,
-            "0",
-            "٣",
-            "cached",
-            "uncached",
-            "p0",
-            "p100",
-        ],
-    )
-    | TEXT,
-    "secret_file": edited([SECRETS], TOML_PARTS)
-    | altered(tomllib.loads(SECRETS), ENDPOINT_NAMES).map(toml),
+    "requirement": (
+        edited(
+            REQUIREMENTS,
+            [
+                "p",
+                "%",
+                "ms",
+                " by ",
+                "<",
+                ">=",
+                "9" * 400,
+                "0",
+                "٣",
+                "cached",
+                "uncached",
+                "p0",
+                "p100",
+            ],
+        )
+        | TEXT
+    ),
+    "secret_file": (
+        edited([SECRETS], TOML_PARTS) | altered(tomllib.loads(SECRETS), ENDPOINT_NAMES).map(toml)
+    ),
     "api_keys": mostly(
         altered({GATEWAY: "key-0123456789abcdef"}, [GATEWAY]).map(written),
         edited([f'{{"{GATEWAY}": "key"}}'], JSON_PARTS),
     ),
-    "consents": mostly(
-        altered({GATEWAY: {"key": True}}, [GATEWAY, "key"]).map(written),
-        edited([f'{{"{GATEWAY}": {{"key": true}}}}'], JSON_PARTS),
-    ).map(lambda text: text.encode(errors="surrogatepass"))
-    | st.binary(max_size=40),
-    "address": edited(
-        [
-            "https://gateway.example/v1",
-            "http://127.0.0.1:8080",
-            "http://[::1]:80",
-            "localhost:4318",
-            "https://bücher.example",
-        ],
-        [
-            "@",
-            ":",
-            "/",
-            "?",
-            "#",
-            "[",
-            "]",
-            "\\",
-            "\t",
-            "\u202e",
-            "xn--",
-            "%",
-            "9" * 400,
-            "a" * 300,
-            "．",
-        ],
-    )
-    | TEXT,
-    "price_list": edited([PRICES], TOML_PARTS)
-    | altered({"prices": [PRICE]}, PRICE_NAMES).map(toml),
+    "consents": (
+        mostly(
+            altered({GATEWAY: {"key": True}}, [GATEWAY, "key"]).map(written),
+            edited([f'{{"{GATEWAY}": {{"key": true}}}}'], JSON_PARTS),
+        ).map(lambda text: text.encode(errors="surrogatepass"))
+        | st.binary(max_size=40)
+    ),
+    "address": (
+        edited(
+            [
+                "https://gateway.example/v1",
+                "http://127.0.0.1:8080",
+                "http://[::1]:80",
+                "localhost:4318",
+                "https://bücher.example",
+            ],
+            [
+                "@",
+                ":",
+                "/",
+                "?",
+                "#",
+                "[",
+                "]",
+                "\\",
+                "\t",
+                "\u202e",
+                "xn--",
+                "%",
+                "9" * 400,
+                "a" * 300,
+                "．",
+            ],
+        )
+        | TEXT
+    ),
+    "price_list": (
+        edited([PRICES], TOML_PARTS) | altered({"prices": [PRICE]}, PRICE_NAMES).map(toml)
+    ),
 }
 
 

@@ -303,10 +303,19 @@ STAGES = {
     "in the status line": b"HTTP/1.",
     "in a header": b"HTTP/1.1 200 OK\r\ncontent-ty",
     "before the headers' end": b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n",
-    "after the headers": b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n",
-    "in a chunk's size": b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n5",
-    "in a chunk": b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n50\r\ndata: ",
-    "in a body": b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n{",
+    "after the headers": (
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    ),
+    "in a chunk's size": (
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n5"
+    ),
+    "in a chunk": (
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding:"
+        b" chunked\r\n\r\n50\r\ndata: "
+    ),
+    "in a body": (
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 500\r\n\r\n{"
+    ),
 }
 for stage, data in STAGES.items():
     add(f"hangs up {stage}", lambda c, n, d=data: c.send(d))

@@ -417,10 +417,12 @@ def main() -> int:
             if spent.passed:
                 passed.append(seed)
                 print(
-                    f"seed {seed}: ${spent.usd:.4f} of ${spent.cap_usd:.4f}, with the calls in flight ${spent.most_usd:.4f}"
+                    f"seed {seed}: ${spent.usd:.4f} of ${spent.cap_usd:.4f}, with the calls in"
+                    f" flight ${spent.most_usd:.4f}"
                 )
     print(
-        f"{arguments.plans} plans, {calls} calls, sessions ended {dict(ends)}, {time.monotonic() - began:.0f} s"
+        f"{arguments.plans} plans, {calls} calls, sessions ended {dict(ends)},"
+        f" {time.monotonic() - began:.0f} s"
     )
     print(
         f"cap reached by {reached} plans, passed by more than the calls in flight by {len(passed)}"

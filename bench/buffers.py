@@ -199,7 +199,8 @@ def main() -> int:
         held, told = sum(o.held for o in outcomes), sum(o.told for o in outcomes)
         typical = next((o.typical for o in outcomes if o.typical), "")
         print(
-            f"{kind:<28} {len(outcomes):>5} {named:>6} {streams:>8,} {held:>5} {streams - told:>12}   {typical}",
+            f"{kind:<28} {len(outcomes):>5} {named:>6} {streams:>8,} {held:>5} {streams - told:>12}"
+            f"   {typical}",
             flush=True,
         )
 

@@ -57,7 +57,8 @@ def main() -> None:
         )
         ttft(client, [{"type": "text", "text": "Warm up."}])
         print(
-            f"{'tokens':>7} {'uncached':>9} {'first use':>9} {'cached':>7}  median ms of {given.blocks}; cached TTFT shorter by"
+            f"{'tokens':>7} {'uncached':>9} {'first use':>9} {'cached':>7}  median ms of"
+            f" {given.blocks}; cached TTFT shorter by"
         )
         for sentences in given.sentences:
             rows = []

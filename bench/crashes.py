@@ -255,8 +255,10 @@ def reader_killed(bench: Bench, word: str) -> None:
         run_id = run()
         told = ground.told(run_id)
         reader = ground.start("main.py", "show", run_id, "--json")
-        as_it_writes(bench.rng, ground, reader, run) if bench.rng.random() < 0.5 else time.sleep(
-            bench.rng.uniform(0.2, 1.5)
+        (
+            as_it_writes(bench.rng, ground, reader, run)
+            if bench.rng.random() < 0.5
+            else time.sleep(bench.rng.uniform(0.2, 1.5))
         )
         reader.send(SIGNALS[word])
         reader.wait(20)
@@ -586,13 +588,15 @@ def main() -> int:
         print(f"\r{done} of {len(todo)}", end="", file=sys.stderr)
     print(file=sys.stderr)
     print(
-        f"{'crash':38} {'rounds':>6} {'told':>5} {'kept':>5} {'lost':>4} {'more':>4} {'reused':>6}  then; resumed"
+        f"{'crash':38} {'rounds':>6} {'told':>5} {'kept':>5} {'lost':>4} {'more':>4} {'reused':>6} "
+        " then; resumed"
     )
     for name, line in sorted(bench.lines.items()):
         then = ", ".join(f"{word} {n}" for word, n in line.ends.items())
         resumed = ", ".join(f"{word} {n}" for word, n in line.resumed.items())
         print(
-            f"{name:38} {line.rounds:6} {line.told:5} {line.kept:5} {line.lost:4} {line.more:4} {line.reused:6}  {then}; {resumed}"
+            f"{name:38} {line.rounds:6} {line.told:5} {line.kept:5} {line.lost:4} {line.more:4}"
+            f" {line.reused:6}  {then}; {resumed}"
         )
     lines = bench.lines.values()
     total = {

@@ -124,7 +124,8 @@ class Bench:
                     self.wrong.append(f"{', '.join(names)}: the key is in {', '.join(kept[:6])}")
                 if elsewhere.asked:
                     self.wrong.append(
-                        f"{', '.join(names)}: {len(elsewhere.asked)} requests followed a redirect to another host"
+                        f"{', '.join(names)}: {len(elsewhere.asked)} requests followed a redirect"
+                        " to another host"
                     )
         self.runs += 1
 
@@ -304,7 +305,8 @@ def main() -> int:
     for party in parties(names, chosen.together):
         bench.play(party, {name: wanted(name) for name in party})
         print(
-            f"\r{bench.runs} runs, {sum(tally.injections for tally in bench.tallies.values())} injections",
+            f"\r{bench.runs} runs, {sum(tally.injections for tally in bench.tallies.values())}"
+            " injections",
             end="",
             file=sys.stderr,
         )
@@ -320,7 +322,8 @@ def main() -> int:
     ]
     print(file=sys.stderr)
     print(
-        f"{'kind':40} {'injections':>10} {'told':>5} {'kept':>5}  {'end':20} {'lost':>4} {'MB':>5}  message"
+        f"{'kind':40} {'injections':>10} {'told':>5} {'kept':>5}  {'end':20} {'lost':>4} {'MB':>5} "
+        " message"
     )
     for name in names:
         tally = bench.tallies[name]
@@ -328,8 +331,8 @@ def main() -> int:
         shown = ascii(message)[1:-1][:70]
         ends = ", ".join(tally.ends)
         print(
-            f"{name[:40]:40} {tally.injections:10} {tally.told:5} {tally.kept:5}  {ends[:44]:20} {tally.lost:4} "
-            f"{tally.peak_mb:5.0f}  {shown}"
+            f"{name[:40]:40} {tally.injections:10} {tally.told:5} {tally.kept:5}  {ends[:44]:20}"
+            f" {tally.lost:4} {tally.peak_mb:5.0f}  {shown}"
         )
     all_of = bench.tallies.values()
     total = {
@@ -338,10 +341,10 @@ def main() -> int:
     }
     peak = max(tally.peak_mb for tally in all_of)
     print(
-        f"\n{len(names)} kinds, {total['injections']} injections in {bench.runs} runs and {time.monotonic() - began:.0f} s: "
-        f"told {total['told']}, kept {total['kept']}, lost {total['lost']}; "
-        f"tracebacks {sum('traceback' in line for line in bench.wrong)}; peak {peak:.0f} MB; "
-        f"{len(bench.spoiled)} trials failed that met good answers alone"
+        f"\n{len(names)} kinds, {total['injections']} injections in {bench.runs} runs and"
+        f" {time.monotonic() - began:.0f} s: told {total['told']}, kept {total['kept']}, lost"
+        f" {total['lost']}; tracebacks {sum('traceback' in line for line in bench.wrong)}; peak"
+        f" {peak:.0f} MB; {len(bench.spoiled)} trials failed that met good answers alone"
     )
     for line in bench.spoiled:
         print(f"spoiled {ascii(line)[1:-1]}")

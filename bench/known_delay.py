@@ -45,7 +45,10 @@ EVENTS = [
     * 7,
     ("message_stop", {"type": "message_stop"}),
 ]
-HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\nrequest-id: %s\r\n\r\n"
+HEAD = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding:"
+    b" chunked\r\nrequest-id: %s\r\n\r\n"
+)
 
 
 class KnownDelay(asyncio.Protocol):
@@ -131,7 +134,8 @@ def main() -> None:
         other = found[row["clock"], row["quantile"]]
         apart.append(abs(row["error_ms"] - other))
         print(
-            f"{row['clock']:8} {row['quantile']:8} {row['error_ms']:9.3f} {other:8.3f} {apart[-1]:8.3f}"
+            f"{row['clock']:8} {row['quantile']:8} {row['error_ms']:9.3f} {other:8.3f}"
+            f" {apart[-1]:8.3f}"
         )
     print(f"greatest difference: {max(apart):.3f} ms")
 

@@ -459,7 +459,8 @@ def main() -> int:
     ]
     todo = [moment for moment in todo if chosen.only in moment[0]][:: 6 if chosen.quick else 1]
     print(
-        f"Load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores.\n{'moment':46} {'by':10} {'said':>6} {'gone':>6}  end"
+        f"Load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores.\n{'moment':46} {'by':10}"
+        f" {'said':>6} {'gone':>6}  end"
     )
     within, bad = 0, []
     for name, moment, by_command_line in todo:

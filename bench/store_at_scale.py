@@ -24,7 +24,10 @@ from lab.store.store import Store
 
 def identity(prefix: int, number: str) -> str:
     """SQL of a UUID whose order is that of its number, like a UUIDv7's."""
-    return f"printf('0{prefix}%06x-0000-7000-8000-%012x', ({number})::BIGINT, ({number})::BIGINT)::UUID"
+    return (
+        f"printf('0{prefix}%06x-0000-7000-8000-%012x', ({number})::BIGINT,"
+        f" ({number})::BIGINT)::UUID"
+    )
 
 
 def fill(store: Store, events: int) -> None:
@@ -41,8 +44,7 @@ def fill(store: Store, events: int) -> None:
     with store._writing() as (connection, turn):
         migrations.apply(connection)
         connection.execute("SELECT setseed(0.5)")
-        connection.execute(
-            f"""
+        connection.execute(f"""
             CREATE TEMP TABLE made AS
             SELECT t, {run} AS r, {arms} AS arm, t * 4000000000::BIGINT AS began_ns,
                 ((CASE t % 2 WHEN 0 THEN 900 ELSE 300 END) * exp(0.3 * (random() + random() + random() - 1.5)) * 1e6)::BIGINT AS first_ns
@@ -85,8 +87,7 @@ def fill(store: Store, events: int) -> None:
             SELECT span_id, trial_id, run_id, session_id, {identity(6, "0")}, 'call', role, started_ns, ended_ns FROM calls;
             INSERT INTO events
             SELECT call_id, run_id, e, first_text_ns + e * 110000000, 'text', 6, 'block ' FROM calls, range(10) arrivals(e);
-            """
-        )
+            """)
         turn.changed()
 
 
@@ -115,7 +116,8 @@ def main() -> None:
             began = time.perf_counter()
             fill(store, chosen.events)
             print(
-                f"made {queries.row_counts(store)} in {time.perf_counter() - began:.1f} s, {store.path.stat().st_size / 1e6:.0f} MB"
+                f"made {queries.row_counts(store)} in {time.perf_counter() - began:.1f} s,"
+                f" {store.path.stat().st_size / 1e6:.0f} MB"
             )
         everything = queries.runs(store)
         small = everything["run_id"].iloc[0]
@@ -127,28 +129,35 @@ def main() -> None:
         ):
             for ask in (queries.trials, queries.calls, queries.arm_summary, queries.arm_counts):
                 print(
-                    f"{name:24} {ask.__name__:16} {timed(lambda a=ask, r=run_id: a(store, r)):8.0f} ms"
+                    f"{name:24} {ask.__name__:16}"
+                    f" {timed(lambda a=ask, r=run_id: a(store, r)):8.0f} ms"
                 )
             print(
-                f"{name:24} {'pairs (one metric)':16} {timed(lambda r=run_id: queries.pairs(store, r, 'ttft_ms')):6.0f} ms"
+                f"{name:24} {'pairs (one metric)':16}"
+                f" {timed(lambda r=run_id: queries.pairs(store, r, 'ttft_ms')):6.0f} ms"
             )
             print(
-                f"{name:24} {'pairs (all)':16} {timed(lambda r=run_id: queries.pairs(store, r)):8.0f} ms"
+                f"{name:24} {'pairs (all)':16}"
+                f" {timed(lambda r=run_id: queries.pairs(store, r)):8.0f} ms"
             )
             print(
-                f"{name:24} {'median_trials':16} {timed(lambda r=run_id: queries.median_trials(store, r, 'ttft_ms')):8.0f} ms"
+                f"{name:24} {'median_trials':16}"
+                f" {timed(lambda r=run_id: queries.median_trials(store, r, 'ttft_ms')):8.0f} ms"
             )
             print(
-                f"{name:24} {'median_pair':16} {timed(lambda r=run_id: queries.median_pair(store, r)):8.0f} ms"
+                f"{name:24} {'median_pair':16}"
+                f" {timed(lambda r=run_id: queries.median_pair(store, r)):8.0f} ms"
             )
             print(
-                f"{name:24} {'drift':16} {timed(lambda r=run_id: queries.drift(store, r, 'ttft_ms')):8.0f} ms"
+                f"{name:24} {'drift':16}"
+                f" {timed(lambda r=run_id: queries.drift(store, r, 'ttft_ms')):8.0f} ms"
             )
         print(
             f"{'one trial':24} {'spans':16} {timed(lambda: queries.spans(store, trial_id)):8.0f} ms"
         )
         print(
-            f"{'one trial':24} {'trial_events':16} {timed(lambda: queries.trial_events(store, trial_id)):8.0f} ms"
+            f"{'one trial':24} {'trial_events':16}"
+            f" {timed(lambda: queries.trial_events(store, trial_id)):8.0f} ms"
         )
         for name, ask in (
             ("opening", lambda: store.frame("SELECT 1")),

@@ -149,10 +149,12 @@ def main() -> None:
         for blocks in (BLOCKS, 3 * BLOCKS):
             faster, slower = false_winners(random, interleaved, blocks)
             print(
-                f'A/A, {blocks} blocks, {name}: false "faster" {share(faster)}, any winner {share(faster + slower)}'
+                f'A/A, {blocks} blocks, {name}: false "faster" {share(faster)}, any winner'
+                f" {share(faster + slower)}"
             )
     print(
-        "\neffect  median difference       ratio of medians        p95 difference (72)     same, plain bootstrap"
+        "\neffect  median difference       ratio of medians        p95 difference (72)     same,"
+        " plain bootstrap"
     )
     for effect in EFFECTS:
         difference, ratio = median_coverage(random, effect)

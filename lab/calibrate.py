@@ -97,7 +97,8 @@ def calibrate(streams: Sequence[int] = (1, 4, 16)) -> Calibration:
     server is left alone."""
     if busy := processes.running():
         raise LabError(
-            f"A run of {busy.technique} is being measured; calibrate when it has ended, or each would slow the other."
+            f"A run of {busy.technique} is being measured; calibrate when it has ended, or each"
+            " would slow the other."
         )
     command = [sys.executable, "-m", "lab.local", "--simulated", "--no-spin", "--idle-s", "60"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=paths.ROOT)
@@ -105,7 +106,8 @@ def calibrate(streams: Sequence[int] = (1, 4, 16)) -> Calibration:
         line = server.stdout.readline()
         if not line:
             raise LabError(
-                "The simulated server did not start, so nothing was measured; `python -m lab.local --simulated` says why."
+                "The simulated server did not start, so nothing was measured; `python -m lab.local"
+                " --simulated` says why."
             )
         card = json.loads(line)
         found = asyncio.run(
@@ -276,13 +278,15 @@ def start() -> subprocess.Popen:
 def lines(found: Calibration) -> list[str]:
     """For a console."""
     said = [
-        f"timer step {found.timer_ns} ns; 5 ms timers late by {found.loop_lag_ms['p50']:.2f} ms (p50), {found.loop_lag_ms['p95']:.2f} (p95)"
+        f"timer step {found.timer_ns} ns; 5 ms timers late by {found.loop_lag_ms['p50']:.2f} ms"
+        f" (p50), {found.loop_lag_ms['p95']:.2f} (p95)"
     ]
     for key in dict.fromkeys((row["streams"], row["clock"]) for row in found.errors):
         rows = [row for row in found.errors if (row["streams"], row["clock"]) == key]
         shown = ", ".join(f"{row['quantile']} {row['error_ms']:.3f}" for row in rows)
         said.append(
-            f"{key[1]} error at {key[0]} stream{'s' if key[0] > 1 else ''}: {shown} ms (n = {rows[0]['n']})"
+            f"{key[1]} error at {key[0]} stream{'s' if key[0] > 1 else ''}: {shown} ms (n ="
+            f" {rows[0]['n']})"
         )
     seen = ", ".join(f"{n} blocks: {ms:.3f} ms" for n, ms in found.detectable_ms.items())
     return [

@@ -51,7 +51,8 @@ def body_bytes() -> int:
     value = os.environ.get("LAB_MAX_BODY_MB") or "64"
     if not (value.isascii() and value.isdigit() and 1 <= int(value) <= 10_000):
         raise LabError(
-            f"LAB_MAX_BODY_MB is {value!r:.40}. Set it to a whole number of megabytes from 1 to 10000, or unset it for 64."
+            f"LAB_MAX_BODY_MB is {value!r:.40}. Set it to a whole number of megabytes from 1 to"
+            " 10000, or unset it for 64."
         )
     return int(value) * MB
 

@@ -81,7 +81,9 @@ METRICS: dict[str, Metric] = {
             higher_is_better=True,
         ),
         Metric("cost_usd", "cost per trial", "$", "costs", "less", "more"),
-        Metric("quality", "quality", "share", "scores", "lower", "higher", higher_is_better=True),
+        Metric(
+            "quality", "quality", "share right", "scores", "lower", "higher", higher_is_better=True
+        ),
     )
 }
 """By name, in the order in which they are offered."""

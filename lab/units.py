@@ -8,26 +8,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from lab import metrics
+
 MISSING = "—"
-WORDS = {
-    "wait_ms": "perceived wait",
-    "ttft_ms": "time to first token",
-    "total_ms": "total time",
-    "headers_ms": "time to headers",
-    "message_start_ms": "time to message_start",
-    "first_thinking_ms": "time to first thinking",
-    "first_text_ms": "time to first visible text",
-    "first_tool_ms": "time to first tool input",
-    "first_sentence_ms": "time to first full sentence",
-    "last_token_ms": "time to last token",
-    "tokens_per_s": "tokens per second",
-    "gap_ms": "time per output token",
-    "output_tokens": "output tokens",
-    "prompt_tokens": "prompt tokens",
-    "cached_share": "cached share of the prompt",
-    "cost_usd": "cost per trial",
-    "quality": "quality",
-}
 
 
 def missing(value: object) -> bool:
@@ -85,32 +68,16 @@ def whole(value: float | None) -> str:
     return MISSING if missing(value) else f"{int(value):,}"
 
 
+WRITERS = {"ms": ms, "$": usd, "share": percent, "share right": percent}
+
+
 def value(metric: str, amount: float | None, sign: bool = False) -> str:
-    """An amount of a metric with its unit, by the ending of the metric's name."""
-    if metric.endswith("_ms"):
-        return ms(amount, sign)
-    if metric.endswith("_usd"):
-        return usd(amount, sign)
-    if metric.endswith("_share") or metric == "quality":
-        return percent(amount, sign)
+    """An amount of a metric, or of any column, in its unit."""
+    write = WRITERS.get(metrics.unit(metric))
+    if write:
+        return write(amount, sign)
     text = number(amount)
     return f"+{text}" if sign and not missing(amount) and amount > 0 else text
-
-
-def unit(metric: str) -> str:
-    """The unit as an axis says it."""
-    if metric.endswith("_ms"):
-        return "ms"
-    return {
-        "cost_usd": "$",
-        "tokens_per_s": "tokens/s",
-        "cached_share": "share",
-        "quality": "share right",
-    }.get(metric, "tokens" if "tokens" in metric else "")
-
-
-def metric_words(metric: str) -> str:
-    return WORDS.get(metric, metric.removesuffix("_ms").replace("_", " "))
 
 
 def when(instant: datetime | None) -> str:

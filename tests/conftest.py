@@ -117,7 +117,10 @@ def chromium() -> str:
         or shutil.which("google-chrome")
     )
     if not found:
-        said = "There is no chromium on PATH, so nothing was tried in a real browser: apt-get install chromium."
+        said = (
+            "There is no chromium on PATH, so nothing was tried in a real browser: apt-get install"
+            " chromium."
+        )
         if os.environ.get("CI") == "true":
             pytest.fail(said)
         warnings.warn(said, stacklevel=1)

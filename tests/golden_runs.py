@@ -776,37 +776,23 @@ def command(*words: str, folder: Path | None = None) -> str:
     return f"{text}exit {code}\n"
 
 
-def show(run: str, folder: Path) -> str:
-    return command("show", run_id(run))
-
-
-def details(run: str, folder: Path) -> str:
-    return command("show", run_id(run), "--details")
-
-
-def as_json(run: str, folder: Path) -> str:
-    text, _, end = command("show", run_id(run), "--json").rpartition("\nexit ")
-    return laid_out(rounded(json.loads(text), 12), sort=True) + f"\nexit {end}"
-
-
-def files(run: str, folder: Path) -> str:
-    """What `show --output json,markdown` writes."""
-    told = command(
-        "show", run_id(run), "--output", "json,markdown", "--out", str(folder), folder=folder
-    )
-    written = json.loads((folder / f"{run_id(run)}.json").read_text(encoding="utf-8"))
-    printed = json.loads(command("show", run_id(run), "--json").rpartition("\nexit ")[0])
-    same = "the same object as --json prints" if written == printed else laid_out(written)
-    return f"{told}\n{same}\n\n{(folder / f'{run_id(run)}.md').read_text(encoding='utf-8')}"
-
-
-def chart(run: str, folder: Path) -> str:
-    told = command("show", run_id(run), "--output", "chart", "--out", str(folder), folder=folder)
-    written = sorted((folder / run_id(run)).iterdir())
-    told += "".join(f"{path.name}\n" for path in written)
-    pages = [path.read_text(encoding="utf-8") for path in written if path.suffix == ".html"]
+def show(run: str, folder: Path) -> dict[str, str]:
+    """`show` with all it can write: one reading of the run serves four tellings."""
+    words = ("--details", "--output", "console,json,markdown,chart", "--out", str(folder))
+    told = {"show": command("show", run_id(run), *words, folder=folder)}
+    files = [folder / f"{run_id(run)}.{kind}" for kind in ("json", "md")]
+    written, told["markdown"] = (path.read_text(encoding="utf-8") for path in files)
+    printed, _, end = command("show", run_id(run), "--json").rpartition("\nexit ")
+    assert json.loads(written) == json.loads(printed)
+    told["json"] = laid_out(rounded(json.loads(printed), 12), sort=True) + f"\nexit {end}"
+    charts = sorted((folder / run_id(run)).iterdir())
+    told["chart"] = "".join(f"{path.name}\n" for path in charts)
+    for path in charts:
+        if path.suffix == ".html":
+            page = path.read_text(encoding="utf-8")
+            told["chart"] += "".join(f"{laid_out(figure)}\n" for figure in figures(page))
     shutil.rmtree(folder / run_id(run))
-    return told + "".join(f"{laid_out(figure)}\n" for page in pages for figure in figures(page))
+    return told
 
 
 def report(run: str, folder: Path) -> str:
@@ -842,6 +828,9 @@ def export(run: str, folder: Path) -> str:
     return told
 
 
+KEYS = ("run_id", "session_id", "trial_id", "call_id", "span_id", "seq")
+
+
 def trace(run: str, folder: Path) -> str:
     """`trace --to file`: how many spans of which name, a digest of all, and the first trial's."""
     path = folder / "traces.jsonl"
@@ -850,7 +839,7 @@ def trace(run: str, folder: Path) -> str:
     while text:
         span, end = decoder.raw_decode(text)
         attributes = span["resource"]["attributes"]
-        span["resource"] = {n: v for n, v in attributes.items() if n != "service.version"}
+        span["resource"] = {name: attributes[name] for name in ("service.name", "lab.run_id")}
         spans.append(json.dumps(rounded(span, 12), sort_keys=True))
         text = text[end:].lstrip()
     told += f"{len(spans)} spans, {digest(sorted(spans))}\n"
@@ -863,6 +852,10 @@ def trace(run: str, folder: Path) -> str:
 
 
 def check(run: str, folder: Path) -> str:
+    return command("check", run_id(run), *requirements(run))
+
+
+def requirements(run: str) -> list[str]:
     base, arm = ARMS[run]
     asked = [
         "p50 total_ms < 1500",
@@ -874,32 +867,15 @@ def check(run: str, folder: Path) -> str:
         f"{arm} faster than {base} by 30% on total_ms",
         f"{arm} not slower than {base} by 20 ms on wait_ms",
     ]
-    words = [word for text in asked for word in ("--require", text)]
-    told = command("check", run_id(run), *words)
-    text, _, end = command("check", run_id(run), *words, "--json").rpartition("\nexit ")
-    return f"{told}\n{laid_out(rounded(json.loads(text), 12), sort=True)}\nexit {end}"
+    return [word for text in asked for word in ("--require", text)]
 
 
-PER_RUN = {
-    "show": show,
-    "details": details,
-    "json": as_json,
-    "files": files,
-    "chart": chart,
-    "report": report,
-    "export": export,
-    "trace": trace,
-    "check": check,
-}
+PER_RUN = {"report": report, "export": export, "trace": trace, "check": check}
+SHOWN = ("show", "json", "markdown", "chart")
 
 
 def runs(folder: Path) -> str:
     return command("runs") + command("runs", "--technique", "caching", "--limit", "2")
-
-
-def runs_json(folder: Path) -> str:
-    text, _, end = command("runs", "--json").rpartition("\nexit ")
-    return laid_out(rounded(json.loads(text), 12), sort=True) + f"\nexit {end}"
 
 
 def compare(folder: Path) -> str:
@@ -917,18 +893,38 @@ def compare(folder: Path) -> str:
     told = ""
     for base, new in pairs:
         told += f"{base}, {new}\n" + command("compare", run_id(base), run_id(new), *words)
-    words = ("compare", run_id(pairs[0][0]), run_id(pairs[0][1]), *words, "--json")
-    text, _, end = command(*words).rpartition("\nexit ")
-    return f"{told}\n{laid_out(rounded(json.loads(text), 12), sort=True)}\nexit {end}"
+    return told
 
 
-OVERALL = {"runs": runs, "runs-json": runs_json, "compare": compare}
-PAIRS = [(run, telling) for run in RUNS for telling in PER_RUN]
+def in_json(folder: Path) -> str:
+    """The commands that print an object, each once."""
+    asked = (
+        ("runs", "--json"),
+        ("check", run_id("caching_troubled"), *requirements("caching_troubled"), "--json"),
+        ("compare", run_id("streaming_simulated"), run_id("streaming_resumed"), "--json"),
+    )
+    told = ""
+    for words in asked:
+        words += ("--fail-if", "p50 wait_ms worse by 10%") if words[0] == "compare" else ()
+        text, _, end = command(*words).rpartition("\nexit ")
+        told += f"{words[0]}: {laid_out(rounded(json.loads(text), 12), sort=True)}\nexit {end}"
+    return told
+
+
+OVERALL = {"runs": runs, "compare": compare, "json": in_json}
+PAIRS = [(run, telling) for run in RUNS for telling in (*SHOWN, *PER_RUN)]
 PAIRS += [("all", telling) for telling in OVERALL]
 
 
-def tell(run: str, telling: str, folder: Path) -> str:
-    return OVERALL[telling](folder) if run == "all" else PER_RUN[telling](run, folder)
+def tell(run: str, telling: str, folder: Path, shown: dict[str, dict[str, str]]) -> str:
+    """`shown` keeps what is told of a run in one go, from one call to the next."""
+    if run == "all":
+        return OVERALL[telling](folder)
+    if telling not in SHOWN:
+        return PER_RUN[telling](run, folder)
+    if run not in shown:
+        shown[run] = show(run, folder)
+    return shown[run][telling]
 
 
 def golden(run: str, telling: str) -> Path:
@@ -974,10 +970,10 @@ def digest(lines: list[str]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:12]
 
 
-def column(values: list[str], most: int = 8) -> str:
+def column(values: list[str], most: int = 4) -> str:
     if len(set(values)) == 1:
-        return f"always {values[0]!r}"
-    few = ", ".join(map(repr, values[:most]))
+        return f"always {values[0]}"
+    few = ", ".join(values[:most])
     return few if len(values) <= most else f"{few} … {digest(values)}"
 
 
@@ -1010,6 +1006,9 @@ def figures(page: str) -> Iterator[dict[str, Any]]:
 
 def plain_trace(trace: dict[str, Any]) -> dict[str, Any]:
     plain = {name: unpacked(trace[name]) for name in TRACE if name in trace}
+    for name in ("text", "customdata", "hovertext"):
+        if isinstance(plain.get(name), list):
+            plain[name] = column([json.dumps(part, ensure_ascii=False) for part in plain[name]], 6)
     for name in ("marker", "line", "error_x", "error_y"):
         if name in plain:
             plain[name] = {key: plain[name][key] for key in MARKS if key in plain[name]}
@@ -1079,8 +1078,9 @@ def write(asked: list[str], named: bool) -> None:
 
         pairs = [pair for pair in pairs if pair in NAMED]
     with recorded() as folder:
+        shown = {}
         for run, telling in pairs:
-            path, text = golden(run, telling), tell(run, telling, folder)
+            path, text = golden(run, telling), tell(run, telling, folder, shown)
             if named:
                 old = path.read_text(encoding="utf-8")
                 path.with_suffix(".diff").write_text(difference(old, text), encoding="utf-8")

@@ -135,7 +135,8 @@ def test_run_pressed_on_the_real_model_shows_the_waterfall_without_another_click
     )
     assert kinds == [("local", "finished")]
     arms = dashboard.rows(
-        "SELECT arm, count(*), bool_and(outcome = 'ok') FROM trials WHERE run_id = ? AND phase = 'measured' GROUP BY arm ORDER BY arm",
+        "SELECT arm, count(*), bool_and(outcome = 'ok') FROM trials WHERE run_id = ? AND phase ="
+        " 'measured' GROUP BY arm ORDER BY arm",
         recorded["run"],
     )
     assert arms == [("streamed", 1, True), ("whole", 1, True)]
@@ -262,7 +263,8 @@ def test_the_race_plays_and_pauses_on_what_the_model_wrote(dashboard, recorded):
     race.get_by_role("button", name="×0.25").click()
     # Both presses come from within the page: from outside, the second could come after the end.
     race.locator(".play").evaluate(
-        "async play => { play.click(); await new Promise(go => setTimeout(go, 100)); play.click(); }"
+        "async play => { play.click(); await new Promise(go => setTimeout(go, 100));"
+        " play.click(); }"
     )
     clocks = race.locator(".clock").all_text_contents()
     page.wait_for_timeout(300)
@@ -271,7 +273,8 @@ def test_the_race_plays_and_pauses_on_what_the_model_wrote(dashboard, recorded):
     race.get_by_role("button", name="Play", exact=True).click()
     race.get_by_role("button", name="Replay", exact=True).wait_for(timeout=60_000)
     written = dashboard.rows(
-        "SELECT string_agg(text, '' ORDER BY seq) FROM events WHERE run_id = ? AND text IS NOT NULL GROUP BY call_id",
+        "SELECT string_agg(text, '' ORDER BY seq) FROM events WHERE run_id = ? AND text IS NOT NULL"
+        " GROUP BY call_id",
         recorded["run"],
     )
     lanes = race.locator(".text").all_text_contents()
@@ -305,11 +308,15 @@ def test_arms_of_three_techniques_run_side_by_side_in_shared_blocks(dashboard):
     page.locator('[class*="st-key-distribution"] .js-plotly-plot').first.wait_for(timeout=90_000)
     assert page.locator(WRONG).count() == 0
     found = dashboard.rows(
-        "SELECT trials.technique || '.' || arm AS name, count(*) FROM trials JOIN runs USING (run_id) "
-        "WHERE runs.technique = 'side-by-side' AND phase = 'measured' AND outcome = 'ok' GROUP BY ALL"
+        "SELECT trials.technique || '.' || arm AS name, count(*) FROM trials JOIN runs USING"
+        " (run_id) WHERE runs.technique = 'side-by-side' AND phase = 'measured' AND outcome = 'ok'"
+        " GROUP BY ALL"
     )
     assert sorted(found) == [(arm, 2) for arm in sorted(arms)]
-    paired = "SELECT DISTINCT arm, baseline FROM pair_differences JOIN runs USING (run_id) WHERE runs.technique = 'side-by-side'"
+    paired = (
+        "SELECT DISTINCT arm, baseline FROM pair_differences JOIN runs USING (run_id) WHERE"
+        " runs.technique = 'side-by-side'"
+    )
     assert sorted(dashboard.rows(paired)) == [("b", "whole"), ("cached", "whole")]
 
 

@@ -18,7 +18,8 @@ def secrets(tmp_path, monkeypatch):
 def test_a_key_is_found_without_a_restart_and_becomes_the_default(secrets):
     assert registry.default_name() == "local" and "anthropic" not in registry.names()
     secrets.write_text(
-        'ANTHROPIC_API_KEY = "sk-1"\n[endpoints.mine]\nbase_url = "https://gate.example"\nsmall = "m"\n'
+        'ANTHROPIC_API_KEY = "sk-1"\n[endpoints.mine]\nbase_url = "https://gate.example"\nsmall ='
+        ' "m"\n'
     )
     assert registry.default_name() == "anthropic" and registry.names() == [
         "local",

@@ -275,7 +275,8 @@ def test_values_that_no_clock_price_or_server_has_are_empty_and_the_rest_of_the_
     )
     assert mine.import_from(foreign.path) == importing.Imported(1, 4, 4, 12)
     calls = mine.frame(
-        "SELECT * FROM calls WHERE run_id IN (SELECT run_id FROM runs WHERE imported_from IS NOT NULL)"
+        "SELECT * FROM calls WHERE run_id IN (SELECT run_id FROM runs WHERE imported_from IS NOT"
+        " NULL)"
     )
     assert calls[["output_tokens", "ended_ns", "cost_usd"]].isna().all(axis=None)
     assert (calls["input_tokens"] == 40).all() and (calls["error_text"].str.len() == 500).all()
@@ -292,9 +293,15 @@ LEFT_OUT = {
     "a start at infinity": "UPDATE runs SET started_utc = 'infinity'",
     "settings of nothing": "UPDATE runs SET settings = '{}'",
     "settings of null": "UPDATE runs SET settings = 'null'",
-    "arms that are words": """UPDATE runs SET settings = json_merge_patch(settings, '{"arms": ["a", "b"]}')""",
-    "a headline on no metric": """UPDATE runs SET settings = json_merge_patch(settings, '{"headline": {"metric": "x; DROP"}}')""",
-    "settings a thousand levels deep": "UPDATE runs SET settings = (repeat('[', 1000) || repeat(']', 1000))::JSON",
+    "arms that are words": (
+        """UPDATE runs SET settings = json_merge_patch(settings, '{"arms": ["a", "b"]}')"""
+    ),
+    "a headline on no metric": (
+        """UPDATE runs SET settings = json_merge_patch(settings, '{"headline": {"metric": "x; DROP"}}')"""
+    ),
+    "settings a thousand levels deep": (
+        "UPDATE runs SET settings = (repeat('[', 1000) || repeat(']', 1000))::JSON"
+    ),
     "models that are a list": "UPDATE runs SET models = '[]'",
     "a seed below zero": "UPDATE runs SET seed = -1",
 }
@@ -324,13 +331,17 @@ def test_trials_of_no_known_phase_or_outcome_are_left_out_with_what_belongs_to_t
 def test_a_row_that_is_there_twice_comes_in_once(mine, foreign):
     changed(
         foreign,
-        "INSERT INTO trials FROM trials; INSERT INTO calls FROM calls; INSERT INTO spans FROM spans",
+        "INSERT INTO trials FROM trials; INSERT INTO calls FROM calls; INSERT INTO spans FROM"
+        " spans",
     )
     assert mine.import_from(foreign.path) == importing.Imported(1, 4, 4, 12, left_out=4 + 4 + 8)
 
 
 def test_what_a_repeat_would_do_with_this_users_files_and_money_is_not_taken_over(mine, foreign):
-    config = '{"config": {"db": "/tmp/x.duckdb", "join_run": "x", "max_usd": 1000, "scenario": "/home/me/.ssh/id_rsa"}}'
+    config = (
+        '{"config": {"db": "/tmp/x.duckdb", "join_run": "x", "max_usd": 1000, "scenario":'
+        ' "/home/me/.ssh/id_rsa"}}'
+    )
     changed(foreign, f"UPDATE runs SET settings = json_merge_patch(settings, '{config}')")
     mine.import_from(foreign.path)
     config = queries.runs(mine).dropna(subset="imported_from")["settings"].iloc[0]["config"]
@@ -370,8 +381,10 @@ def test_an_imported_run_says_so_everywhere_and_ones_own_nowhere(
         said[run_id] = {
             "console": "imported from theirs.duckdb" in capsys.readouterr().out,
             "markdown": "imported from theirs.duckdb" in (tmp_path / f"{run_id}.md").read_text(),
-            "json": json.loads((tmp_path / f"{run_id}.json").read_text())["imported_from"]
-            == "theirs.duckdb",
+            "json": (
+                json.loads((tmp_path / f"{run_id}.json").read_text())["imported_from"]
+                == "theirs.duckdb"
+            ),
             "report": "imported from theirs.duckdb" in (tmp_path / "report.html").read_text(),
             "page": any(
                 "imported" in words.value

@@ -454,7 +454,8 @@ def test_nothing_else_of_the_environment_is_sent(planted, server, monkeypatch):
     monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", "token-that-belongs-elsewhere")
     monkeypatch.setenv(
         "ANTHROPIC_CUSTOM_HEADERS",
-        "X-Gateway: header-that-belongs-elsewhere\nAuthorization: Bearer header-that-belongs-elsewhere",
+        "X-Gateway: header-that-belongs-elsewhere\nAuthorization: Bearer"
+        " header-that-belongs-elsewhere",
     )
     for with_key in (True, False):
         consent.allow(chosen.url, key=with_key)
@@ -475,7 +476,8 @@ def test_a_key_belongs_to_the_origin_that_the_settings_give_it(planted, server, 
     gateway, configured, table = server(), server(), server()
     monkeypatch.setenv("LAB_API_KEYS", json.dumps({f"{gateway.url}/team/": OTHER_KEY}))
     (planted / "secrets.toml").write_text(
-        f'[endpoints.mine]\nbase_url = "{configured.url}"\napi_key = "key-of-mine-000000"\n[keys]\n"{table.url}" = "key-of-table-00000"\n'
+        f'[endpoints.mine]\nbase_url = "{configured.url}"\napi_key ='
+        f' "key-of-mine-000000"\n[keys]\n"{table.url}" = "key-of-table-00000"\n'
     )
     urls = (gateway.url, configured.url, "mine", table.url, f"{gateway.url}/other/v1")
     chosen = (

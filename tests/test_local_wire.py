@@ -156,7 +156,11 @@ def test_streamed_tool_input_arrives_as_json_pieces(client):
     assert (
         json.loads("".join(pieces))
         == final.content[0].input
-        == {"city": "Oslo", "unit": "C", "days": 3}
+        == {
+            "city": "Oslo",
+            "unit": "C",
+            "days": 3,
+        }
     )
 
 

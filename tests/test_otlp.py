@@ -132,7 +132,10 @@ def test_a_page_is_no_receiver(recorded, receiver, monkeypatch, status, kind):  
 def test_a_protocol_that_is_not_here_is_a_clear_no(recorded, monkeypatch, variable):
     monkeypatch.setenv(variable, "grpc")
     monkeypatch.setitem(sys.modules, GRPC_MODULE, None)
-    wanted = f"{variable}=grpc needs `pip install opentelemetry-exporter-otlp-proto-grpc`; or set {variable}=http/protobuf."
+    wanted = (
+        f"{variable}=grpc needs `pip install opentelemetry-exporter-otlp-proto-grpc`; or set"
+        f" {variable}=http/protobuf."
+    )
     with pytest.raises(LabError) as refusal:
         traces.send_run(*recorded, "otlp")
     assert str(refusal.value) == wanted

@@ -54,59 +54,77 @@ def settings(value: str) -> str:
 
 
 NUMBERS = {
-    "largest tokens, no prices": f"""
+    "largest tokens, no prices": (
+        f"""
         UPDATE calls SET {to_all(TOKENS, INT)}, cost_usd = 'nan', iterations = {ITERATIONS},
             server_ms = '{{"queue": "NaN", "prefill": {{"a": [1]}}, "decode": 1e400}}'
             WHERE run_id = $run;
         UPDATE trials SET quality = 'nan', cost_usd = 'inf', deadline_ms = '-inf' WHERE run_id = $run
-    """,
-    "tokens below zero, prices beyond all sums": f"""
+    """
+    ),
+    "tokens below zero, prices beyond all sums": (
+        f"""
         UPDATE calls SET {to_all(TOKENS, -INT - 1)}, http_status = -1, attempt = {INT}, cost_usd = 1e308,
             iterations = '7', server_ms = '{{"queue": NaN, "prefill": null, "decode": "<b>1</b>"}}' WHERE run_id = $run;
         UPDATE trials SET quality = 1e308, cost_usd = -1e308, deadline_ms = 1e308 WHERE run_id = $run
-    """,
-    "instants as far apart as can be": f"""
+    """
+    ),
+    "instants as far apart as can be": (
+        f"""
         UPDATE calls SET started_ns = {-BIG - 1}, {to_all(INSTANTS, BIG)}, server_ms = '[1, 2]' WHERE run_id = $run;
         UPDATE trials SET started_ns = {-BIG - 1}, ended_ns = {BIG}, block = {INT}, position = {-INT - 1}, attempt = {INT}
             WHERE run_id = $run AND block = 2;
         UPDATE spans SET started_ns = {-BIG - 1}, ended_ns = {BIG} WHERE run_id = $run;
         UPDATE events SET at_ns = {BIG}, characters = {INT}, seq = {-INT - 1} WHERE run_id = $run;
         UPDATE runs SET seed = {BIG} WHERE run_id = $run
-    """,
-    "instants the wrong way round": f"""
+    """
+    ),
+    "instants the wrong way round": (
+        f"""
         UPDATE calls SET started_ns = {BIG}, {to_all(INSTANTS, -BIG - 1)} WHERE run_id = $run;
         UPDATE trials SET started_ns = {BIG}, ended_ns = {-BIG - 1} WHERE run_id = $run;
         UPDATE spans SET parent_id = span_id WHERE run_id = $run
-    """,
-    "no end": """
+    """
+    ),
+    "no end": (
+        """
         UPDATE calls SET ended_ns = NULL, first_text_ns = NULL, model = '', error_text = '' WHERE run_id = $run;
         UPDATE trials SET ended_ns = NULL, task_id = '', error_text = '' WHERE run_id = $run;
         UPDATE spans SET ended_ns = NULL WHERE run_id = $run;
         UPDATE runs SET name = '', note = '', endpoint = '' WHERE run_id = $run
-    """,
+    """
+    ),
 }
 WORDS = {
-    "texts of two megabytes": """
+    "texts of two megabytes": (
+        """
         UPDATE runs SET note = repeat('n', 2000000), name = repeat('m ', 1000000) WHERE run_id = $run;
         UPDATE calls SET error_text = repeat('e', 2000000), error_kind = repeat('k', 2000) WHERE run_id = $run AND started_ns % 3 = 0
-    """,
-    "orders to a terminal": f"""
+    """
+    ),
+    "orders to a terminal": (
+        f"""
         UPDATE runs SET name = {TERMINAL}, note = {TERMINAL}, endpoint = {TERMINAL} WHERE run_id = $run;
         UPDATE calls SET model = {TERMINAL}, stop_reason = {TERMINAL} WHERE run_id = $run;
         UPDATE trials SET error_kind = {TERMINAL}, outcome = 'failed' WHERE run_id = $run AND block = 2;
         UPDATE trials SET arm = {TERMINAL} WHERE run_id = $run AND arm = 'cached'
-    """,
+    """
+    ),
     "a link": called("<a href='http://evil.example'>x</a>"),
     "a link in Markdown, a script": called("[x](http://evil.example)<script>alert(1)</script>"),
-    "words that are none": """
+    "words that are none": (
+        """
         UPDATE runs SET endpoint_kind = 'cloud', status = 'dreaming' WHERE run_id = $run;
         UPDATE trials SET outcome = 'great' WHERE run_id = $run AND block = 1;
         UPDATE trials SET phase = 'other' WHERE run_id = $run AND block = 2;
         UPDATE calls SET role = 'king', intended_cache = 'perhaps' WHERE run_id = $run;
         UPDATE spans SET kind = 'wormhole' WHERE run_id = $run;
         UPDATE events SET kind = 'noise' WHERE run_id = $run
-    """,
-    "a technique that is none": "UPDATE runs SET technique = 'of/another<b>lab' WHERE run_id = $run",
+    """
+    ),
+    "a technique that is none": (
+        "UPDATE runs SET technique = 'of/another<b>lab' WHERE run_id = $run"
+    ),
 }
 SHAPES = {
     "settings of nothing, the year 20000": settings("{}")
@@ -120,17 +138,23 @@ SHAPES = {
         UPDATE sessions SET machine = '7', instrument = '[]' WHERE run_id = $run
     """,
     "settings of other kinds": settings(
-        '{"config": [], "arms": "cached", "baseline": 3, "headline": {"metric": 5}, "knobs": [], "runs": "many", "level": 7}'
+        '{"config": [], "arms": "cached", "baseline": 3, "headline": {"metric": 5}, "knobs": [],'
+        ' "runs": "many", "level": 7}'
     ),
-    "settings a thousand levels deep": "UPDATE runs SET settings = (repeat('[', 1000) || repeat(']', 1000))::JSON WHERE run_id = $run",
-    "settings of odd parts, infinity": """
+    "settings a thousand levels deep": (
+        "UPDATE runs SET settings = (repeat('[', 1000) || repeat(']', 1000))::JSON WHERE run_id ="
+        " $run"
+    ),
+    "settings of odd parts, infinity": (
+        """
         UPDATE runs SET started_utc = 'infinity', ended_utc = '-infinity', models = '{"small": 5, "large": null}',
             settings = json_merge_patch(settings, '{
                 "config": {"deadline_s": 5, "tasks": [{"a": 1}], "nope": 1}, "knobs": {"nope": 1}, "statistics": {"level": 7}
             }') WHERE run_id = $run;
         UPDATE trials SET started_utc = 'infinity' WHERE run_id = $run;
         UPDATE sessions SET started_utc = '-infinity', instrument = '{"own_error_p95_ms": "x", "loop_lag_p95_ms": []}' WHERE run_id = $run
-    """,
+    """
+    ),
 }
 POISONS = NUMBERS | WORDS | SHAPES
 SLUGS = [technique.slug for technique in all_techniques()]

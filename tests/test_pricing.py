@@ -75,7 +75,10 @@ def test_a_dated_model_name_has_the_price_of_its_family():
 
 def test_the_simulated_model_has_a_price_only_when_the_user_sets_one(tmp_path, monkeypatch):
     assert pricing.price("simulated-small", AUTUMN) is None
-    rows = "[[prices]]\nmodel = 'simulated-small'\nfrom = 2020-01-01\ninput = 1\noutput = 2\nwrite_5m = 1.25\nwrite_1h = 2\nread = 0.1\n"
+    rows = (
+        "[[prices]]\nmodel = 'simulated-small'\nfrom = 2020-01-01\ninput = 1\noutput = 2\nwrite_5m"
+        " = 1.25\nwrite_1h = 2\nread = 0.1\n"
+    )
     (tmp_path / "mine.toml").write_text(rows)
     monkeypatch.setenv("LAB_PRICES", str(tmp_path / "mine.toml"))
     assert pricing.cost_usd("simulated-small", {"output_tokens": MILLION}, AUTUMN) == pytest.approx(

@@ -61,7 +61,10 @@ ATTEMPTS = [
 
 ENDLESS = [
     "SELECT count(*) FROM range(10000000000) a, range(1000000) b WHERE a.range % 7 = b.range % 11",
-    "WITH RECURSIVE r(i) AS (SELECT 1 UNION ALL SELECT 1 - i FROM r) SELECT count(*) FROM r WHERE i > 5",
+    (
+        "WITH RECURSIVE r(i) AS (SELECT 1 UNION ALL SELECT 1 - i FROM r) SELECT count(*) FROM r"
+        " WHERE i > 5"
+    ),
 ]
 
 GREEDY = [

@@ -58,14 +58,18 @@ def test_a_key_is_blanked_however_it_is_written(written):
 
 
 def test_what_is_no_key_stays_as_it_is():
-    plain = "Your key should begin with sk-ant-, as in sk-ant-api03-…; see https://example.com/keys?page=2 \n\t— ünïcödé 🙂"
+    plain = (
+        "Your key should begin with sk-ant-, as in sk-ant-api03-…; see"
+        " https://example.com/keys?page=2 \n\t— ünïcödé 🙂"
+    )
     assert scrub.text(plain) == plain
 
 
 def test_every_key_of_the_user_is_known(monkeypatch, tmp_path):
     secrets = tmp_path / "secrets.toml"
     secrets.write_text(
-        '[endpoints.mine]\nbase_url = "https://a.example"\napi_key = "key-of-an-endpoint"\n[keys]\n"https://b" = "key-of-a-host-b"'
+        '[endpoints.mine]\nbase_url = "https://a.example"\napi_key ='
+        ' "key-of-an-endpoint"\n[keys]\n"https://b" = "key-of-a-host-b"'
     )
     (tmp_path / "local.json").write_text(json.dumps({"api_key": "key-of-the-local-server"}))
     monkeypatch.setenv("LAB_SECRETS", str(secrets))

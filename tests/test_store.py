@@ -117,7 +117,8 @@ def test_a_migration_is_applied_once_and_changed_views_are_replaced(db):
     with duckdb.connect(str(db)) as connection:
         connection.execute("UPDATE migrations SET hash = 'older' WHERE name = 'metrics.sql'")
         connection.execute(
-            "CREATE OR REPLACE VIEW trial_metrics AS SELECT 1 AS gone; CREATE VIEW of_old AS SELECT 2 AS gone"
+            "CREATE OR REPLACE VIEW trial_metrics AS SELECT 1 AS gone; CREATE VIEW of_old AS SELECT"
+            " 2 AS gone"
         )
     store = Store(db)
     assert len(store.frame("SELECT wait_ms FROM trial_metrics")) == 4
@@ -319,7 +320,8 @@ def test_any_frame_becomes_a_file_to_download(format):
 @pytest.mark.parametrize("format", FORMATS)
 def test_what_a_file_cannot_hold_is_text_in_it(db, format):
     odd = Store().frame(
-        "SELECT INTERVAL 1 MONTH AS gap, MAP {'a': 1} AS map, [1, 2] AS list, {'x': 1} AS pair, 'a'::BLOB AS bytes, now() AS at"
+        "SELECT INTERVAL 1 MONTH AS gap, MAP {'a': 1} AS map, [1, 2] AS list, {'x': 1} AS pair,"
+        " 'a'::BLOB AS bytes, now() AS at"
     )
     assert frame_bytes(odd, format)
 
@@ -534,7 +536,8 @@ def catalogue(store: Store) -> pd.DataFrame:
         documented, columns=["kind", "table", "about", "column", "unit", "meaning"]
     )
     types = store.frame(
-        'SELECT table_name AS "table", column_name AS "column", data_type AS type FROM duckdb_columns() WHERE NOT internal'
+        'SELECT table_name AS "table", column_name AS "column", data_type AS type FROM'
+        " duckdb_columns() WHERE NOT internal"
     )
     return words.merge(types, on=["table", "column"], how="left")[
         ["kind", "table", "about", "column", "type", "unit", "meaning"]
@@ -545,7 +548,8 @@ def test_every_table_view_and_column_is_documented_in_order(db):
     store, _ = filled(db)
     documented = catalogue(store)
     there = store.frame(
-        'SELECT table_name AS "table", column_name AS "column" FROM duckdb_columns() WHERE NOT internal ORDER BY table_oid, column_index'
+        'SELECT table_name AS "table", column_name AS "column" FROM duckdb_columns() WHERE NOT'
+        " internal ORDER BY table_oid, column_index"
     )
     for table, columns in there.groupby("table"):
         assert (

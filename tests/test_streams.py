@@ -92,9 +92,10 @@ async def test_each_case_reads_as_it_should(case):
         elif what in ("input_tokens", "output_tokens"):
             assert reading.usage[what] == value
         else:
-            assert what in ("error_kind", "content[1] has no text"), (
-                f"{what} is checked by no line here"
-            )
+            assert what in (
+                "error_kind",
+                "content[1] has no text",
+            ), f"{what} is checked by no line here"
 
 
 def events_of(*parts: dict) -> list[dict]:

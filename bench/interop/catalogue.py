@@ -112,7 +112,10 @@ http {{
 
 
 def mitmproxy(folder: Path, port: int, behind: str) -> list[str]:
-    return f"mitmdump -q --mode reverse:{behind} --listen-host 127.0.0.1 -p {port} --set confdir={folder}/authority".split()
+    return (
+        f"mitmdump -q --mode reverse:{behind} --listen-host 127.0.0.1 -p {port} --set"
+        f" confdir={folder}/authority".split()
+    )
 
 
 def mitmproxy_streaming(folder: Path, port: int, behind: str) -> list[str]:
@@ -122,8 +125,10 @@ def mitmproxy_streaming(folder: Path, port: int, behind: str) -> list[str]:
 def aimock(folder: Path, port: int, behind: str) -> list[str]:
     """Answers everything with one sentence; knows no caching."""
     answer = {
-        "content": "The ferry leaves at nine, and the lamp in the kitchen is lit until everybody has come home. "
-        * 3
+        "content": (
+            "The ferry leaves at nine, and the lamp in the kitchen is lit until everybody has come"
+            " home. " * 3
+        )
     }
     (folder / "answers.json").write_text(
         json.dumps({"fixtures": [{"match": {}, "response": answer}]})

@@ -20,11 +20,15 @@ class ConsentNeeded(LabError):
         self.url, self.origin = url, keys.origin(url)
         command = f"python main.py endpoints allow {self.origin}"
         if keys.anthropic_key():
-            how = f"`{command}` lets requests go there with your Anthropic API key, `{command} --no-key` without it"
+            how = (
+                f"`{command}` lets requests go there with your Anthropic API key, `{command}"
+                " --no-key` without it"
+            )
         else:
             how = f"`{command}` lets requests go there"
         super().__init__(
-            f"Nothing was sent to {self.origin}, which nobody here has agreed to. {how}.{warning(url)}"
+            f"Nothing was sent to {self.origin}, which nobody here has agreed to."
+            f" {how}.{warning(url)}"
         )
 
 

@@ -30,31 +30,50 @@ def cause(
     if 300 <= status < 400:
         host = urlsplit(exchange.headers.get("location", "")).netloc.rpartition("@")[2]
         where = f"; if {host} is the server that you mean, give its address" if host else ""
-        return f"Redirected (status {status}), and no redirect is followed, since the key belongs to one address{where}."
+        return (
+            f"Redirected (status {status}), and no redirect is followed, since the key belongs to"
+            f" one address{where}."
+        )
     if start[:1] == b"<" and status not in (413, 502, 503, 504):
         title = TITLE.search(start.decode("utf-8", "replace"))
         return (
-            f"An HTML page came (status {status}{f', “{title[1]}”' if title and title[1] else ''}) where a message belongs: a login page,"
-            f" a proxy's notice or another server. Give the address of the API itself, or sign in to what stands before it."
+            f"An HTML page came (status {status}{f', “{title[1]}”' if title and title[1] else ''})"
+            " where a message belongs: a login page, a proxy's notice or another server. Give the"
+            " address of the API itself, or sign in to what stands before it."
         )
     if status in (401, 403, 407):
         return f"{_key(endpoint, status, place)} The server's words: {words or 'none'}"
     if status == 413:
-        return f"The server takes no request as long as this (status 413). Raise its limit (nginx: client_max_body_size). {words}"
+        return (
+            "The server takes no request as long as this (status 413). Raise its limit (nginx:"
+            f" client_max_body_size). {words}"
+        )
     if status in (404, 405) and not names_a_model(reading):
         return (
-            f"Nothing at {place}/v1/messages answers (status {status}). Give the address up to, and without, /v1/messages;"
-            f" {words or 'the server says nothing more'}"
+            f"Nothing at {place}/v1/messages answers (status {status}). Give the address up to, and"
+            f" without, /v1/messages; {words or 'the server says nothing more'}"
         )
     if status in (400, 404) and names_a_model(reading):
-        return f"The server refused the model (status {status}): {words} Name one that it has: --model NAME."
+        return (
+            f"The server refused the model (status {status}): {words} Name one that it has: --model"
+            " NAME."
+        )
     if status in (429, 529):
-        return f"The server is overloaded or its rate limit is reached (status {status}). Try again later. {words}"
+        return (
+            f"The server is overloaded or its rate limit is reached (status {status}). Try again"
+            f" later. {words}"
+        )
     if status >= 500:
-        return f"The server failed (status {status}); look into its own log. Its words: {words or 'none'}"
+        return (
+            f"The server failed (status {status}); look into its own log. Its words:"
+            f" {words or 'none'}"
+        )
     if status >= 400:
         return f"The server refused the request (status {status}): {words or 'without words'}"
-    return f"{reading.error_kind}: {words}. This is not the Messages API, or something on the way changed its answer."
+    return (
+        f"{reading.error_kind}: {words}. This is not the Messages API, or something on the way"
+        " changed its answer."
+    )
 
 
 def _unreached(endpoint: Endpoint, chain: str, reading: Reading) -> str:
@@ -67,12 +86,18 @@ def _unreached(endpoint: Endpoint, chain: str, reading: Reading) -> str:
             or "it cannot be verified"
         )
         if "expired" in why or "not yet valid" in why:
-            return f"The certificate of {host} is refused: {why}. Renew it, or set this machine's clock."
+            return (
+                f"The certificate of {host} is refused: {why}. Renew it, or set this machine's"
+                " clock."
+            )
         if "ostname mismatch" in why or "IP address mismatch" in why:
-            return f"The certificate of {host} is refused: {why}. Give the address by the name that the certificate has."
+            return (
+                f"The certificate of {host} is refused: {why}. Give the address by the name that"
+                " the certificate has."
+            )
         return (
-            f"The certificate of {host} is refused: {why}. Where a private authority signed it, name that authority's file:"
-            f" SSL_CERT_FILE=/path/to/authority.pem."
+            f"The certificate of {host} is refused: {why}. Where a private authority signed it,"
+            " name that authority's file: SSL_CERT_FILE=/path/to/authority.pem."
         )
     if any(word in chain for word in NO_TLS):
         return (
@@ -80,8 +105,9 @@ def _unreached(endpoint: Endpoint, chain: str, reading: Reading) -> str:
         )
     if proxy:
         return (
-            f"The proxy {proxy} of {parts.scheme.upper()}_PROXY lets nothing through to {host} ({reading.error_text})."
-            f" Start or correct the proxy, or add {parts.hostname} to NO_PROXY."
+            f"The proxy {proxy} of {parts.scheme.upper()}_PROXY lets nothing through to {host}"
+            f" ({reading.error_text}). Start or correct the proxy, or add {parts.hostname} to"
+            " NO_PROXY."
         )
     if any(
         word in chain
@@ -92,23 +118,36 @@ def _unreached(endpoint: Endpoint, chain: str, reading: Reading) -> str:
             "No address associated",
         )
     ):
-        return f"There is no host {parts.hostname}. Check the address for a slip of the pen, and the network."
+        return (
+            f"There is no host {parts.hostname}. Check the address for a slip of the pen, and the"
+            " network."
+        )
     if "refused" in chain or "Connect call failed" in chain:
         return f"Nothing listens at {host}. Start the server, or check the port."
     if reading.error_kind in ("timeout", "cancelled") or "imeout" in chain:
-        return f"{host} did not answer in time. Check that the server is up, and that no firewall drops the way to it."
+        return (
+            f"{host} did not answer in time. Check that the server is up, and that no firewall"
+            " drops the way to it."
+        )
     return f"{host} was not reached or hung up: {reading.error_text}. Check the server's own log."
 
 
 def _key(endpoint: Endpoint, status: int, place: str) -> str:
     if status == 407:
-        return f"The proxy before {place} wants a name and a password: put them into {urlsplit(place).scheme.upper()}_PROXY."
+        return (
+            f"The proxy before {place} wants a name and a password: put them into"
+            f" {urlsplit(place).scheme.upper()}_PROXY."
+        )
     if endpoint.api_key in ("", keys.PLACEHOLDER):
         return (
-            f'No key was sent, and the server wants one (status {status}). Give it one: LAB_API_KEYS=\'{{"{place}": "KEY"}}\','
-            f" or api_key under [endpoints.NAME] in .streamlit/secrets.toml."
+            f"No key was sent, and the server wants one (status {status}). Give it one:"
+            f' LAB_API_KEYS=\'{{"{place}": "KEY"}}\', or api_key under [endpoints.NAME] in'
+            " .streamlit/secrets.toml."
         )
-    return f"The key for {keys.origin(place)} is refused (status {status}). Check that it is this server's, and that it may use the model."
+    return (
+        f"The key for {keys.origin(place)} is refused (status {status}). Check that it is this"
+        " server's, and that it may use the model."
+    )
 
 
 def names_a_model(reading: Reading) -> bool:

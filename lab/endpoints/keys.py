@@ -34,13 +34,15 @@ def origin(url: str) -> str:
     url = url.strip()
     if "?" in url or "#" in url:
         raise LabError(
-            "A base URL has no ? and no #: what stands there would be stored, and a key in it too. Give the address alone."
+            "A base URL has no ? and no #: what stands there would be stored, and a key in it too."
+            " Give the address alone."
         )
     try:
         parts = urlsplit(url)
         if "@" in parts.netloc:
             raise LabError(
-                "A URL with a password in it would be stored; give the key in LAB_API_KEYS or .streamlit/secrets.toml instead."
+                "A URL with a password in it would be stored; give the key in LAB_API_KEYS or"
+                " .streamlit/secrets.toml instead."
             )
         port, host = (
             parts.port,
@@ -124,7 +126,8 @@ def _per_url() -> Iterator[tuple[str, str]]:
         given = None
     if not isinstance(given, dict):
         raise LabError(
-            'LAB_API_KEYS is not a JSON object of base URL to key, such as {"https://gateway.example": "key"}.'
+            "LAB_API_KEYS is not a JSON object of base URL to key, such as"
+            ' {"https://gateway.example": "key"}.'
         )
     for address, key in [*given.items(), *_table(secrets(), "keys").items()]:
         yield address, _text(key)

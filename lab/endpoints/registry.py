@@ -46,7 +46,8 @@ class Endpoint:
         found = self.models.get(tier or self.generates)
         if not found:
             raise LabError(
-                f"{self.name} has no {tier or self.generates} model; name one with --model {tier or self.generates}=NAME."
+                f"{self.name} has no {tier or self.generates} model; name one with --model"
+                f" {tier or self.generates}=NAME."
             )
         return found
 
@@ -73,7 +74,8 @@ def find(name: str | None = None, models: Mapping[str, str] | None = None) -> En
     elif name == "anthropic":
         if not (key := keys.anthropic_key()):
             raise LabError(
-                "No ANTHROPIC_API_KEY. Set it in the environment or in .streamlit/secrets.toml, or choose the local endpoint."
+                "No ANTHROPIC_API_KEY. Set it in the environment or in .streamlit/secrets.toml, or"
+                " choose the local endpoint."
             )
         endpoint = _at(name, keys.anthropic_url(), key, LIVE_MODELS)
     elif name in (configured := _configured()):
@@ -96,7 +98,8 @@ def find(name: str | None = None, models: Mapping[str, str] | None = None) -> En
         )
     else:
         raise LabError(
-            f"No endpoint {name!r:.200}. There are: {', '.join(names())}; or give the base URL of any Messages API."
+            f"No endpoint {name!r:.200}. There are: {', '.join(names())}; or give the base URL of"
+            " any Messages API."
         )
     return with_models(endpoint, models or {})
 
@@ -107,7 +110,8 @@ def beside(name: str, endpoint: Endpoint) -> Endpoint:
     other = find(name)
     if other.kind != endpoint.kind:
         raise LabError(
-            f"{name} is {other.kind} and this run is {endpoint.kind}: one run keeps to one kind of endpoint."
+            f"{name} is {other.kind} and this run is {endpoint.kind}: one run keeps to one kind of"
+            " endpoint."
         )
     return other
 
@@ -165,7 +169,8 @@ def _caching_said(base_url: str) -> caching_modes.Caching | None:
             continue
         if caching not in caching_modes.MODES:
             raise LabError(
-                f"caching of the endpoint {name!r} in .streamlit/secrets.toml is {caching!r:.40}; it is one of {', '.join(caching_modes.MODES)}."
+                f"caching of the endpoint {name!r} in .streamlit/secrets.toml is {caching!r:.40};"
+                f" it is one of {', '.join(caching_modes.MODES)}."
             )
         return caching
     return None

@@ -70,9 +70,9 @@ class Stream(NamedTuple):
 
 
 CAUSE = (
-    "something between here and the model buffers the stream, or the server replays a finished answer as one;"
-    " turn buffering off (nginx: proxy_buffering off, or the header X-Accel-Buffering: no from the server)"
-    " or ask the server directly"
+    "something between here and the model buffers the stream, or the server replays a finished"
+    " answer as one; turn buffering off (nginx: proxy_buffering off, or the header"
+    " X-Accel-Buffering: no from the server) or ask the server directly"
 )
 
 

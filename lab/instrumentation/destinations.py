@@ -111,7 +111,8 @@ def _file(path: Path | None) -> Destination:
 def _langfuse() -> Destination:
     if not (keys := _langfuse_keys()):
         raise LabError(
-            "Langfuse needs LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY in the environment; nothing was sent."
+            "Langfuse needs LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY in the environment; nothing"
+            " was sent."
         )
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 

@@ -75,7 +75,8 @@ def exporter(signal: Signal, answers: Answers) -> tuple[Any, str]:
     protocol = given or HTTP
     if protocol not in DEFAULTS:
         raise LabError(
-            f"{variable}={protocol[:40]} is no protocol that the lab sends; it sends {HTTP} and {GRPC}."
+            f"{variable}={protocol[:40]} is no protocol that the lab sends; it sends {HTTP} and"
+            f" {GRPC}."
         )
     url = _endpoint(signal, protocol)
     module, name = EXPORTERS[signal]
@@ -84,7 +85,8 @@ def exporter(signal: Signal, answers: Answers) -> tuple[Any, str]:
         found = import_module(f"opentelemetry.exporter.otlp.proto.{package}.{module}_exporter")
     except ImportError:
         raise LabError(
-            f"{variable}={protocol} needs `pip install opentelemetry-exporter-otlp-proto-{package}`; or set {variable}={HTTP}."
+            f"{variable}={protocol} needs `pip install"
+            f" opentelemetry-exporter-otlp-proto-{package}`; or set {variable}={HTTP}."
         ) from None
     made = getattr(found, name)
     if protocol == GRPC:

@@ -473,7 +473,10 @@ def _read_error(exchange: Exchange, reading: Reading) -> None:
     """A redirect or an error; its body may be anything."""
     if exchange.status < 400:
         reading.error_kind = "redirect"
-        reading.error_text = f"status {exchange.status}{_host(exchange.headers.get('location'))}; redirects are not followed"
+        reading.error_text = (
+            f"status {exchange.status}{_host(exchange.headers.get('location'))}; redirects are not"
+            " followed"
+        )
         return
     body = b"".join(data for _, data in exchange.chunks)
     try:
@@ -713,9 +716,11 @@ def _assembled(block: dict[str, Any], parts: Mapping[str, str]) -> dict[str, Any
     try:
         return {
             **block,
-            "input": _loads(parts["partial_json"].encode())
-            if parts.get("partial_json")
-            else block.get("input") or {},
+            "input": (
+                _loads(parts["partial_json"].encode())
+                if parts.get("partial_json")
+                else block.get("input") or {}
+            ),
         }
     except ValueError:
         return {**block, "input": {}}

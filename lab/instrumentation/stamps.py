@@ -78,7 +78,8 @@ class Exchange:
             raise TooLarge(f"the answer came in more than {limits.CHUNKS:,} pieces")
         if self.allowance.left < 0:
             raise TooLarge(
-                f"the answers of one trial are longer than {2 * limits.body_bytes() // limits.MB} MB together"
+                f"the answers of one trial are longer than {2 * limits.body_bytes() // limits.MB}"
+                " MB together"
             )
 
     def close(self, at_ns: int, failure: BaseException | None = None) -> None:
@@ -204,7 +205,8 @@ class StampedStream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
         self.allowed -= len(data)
         if self.allowed < 0:
             raise TooLarge(
-                f"the {self.allowed_for} of the answer are longer than any server of the API makes them"
+                f"the {self.allowed_for} of the answer are longer than any server of the API makes"
+                " them"
             )
         return data
 
@@ -342,7 +344,8 @@ class Unpacking:
             except zlib.error as error:
                 if self.begun or self.coding != "deflate":
                     raise Unreadable(
-                        f"compressed with {self.coding} though identity was asked, and broken: {error}"
+                        f"compressed with {self.coding} though identity was asked, and broken:"
+                        f" {error}"
                     ) from error
                 # Some servers mean the bare format by "deflate", and some its wrapping.
                 self.inflate, self.begun = zlib.decompressobj(-zlib.MAX_WBITS), True
@@ -397,7 +400,8 @@ class StampedBody(httpx2.AsyncByteStream):
                     left -= len(chunk)
                     if left < 0:
                         raise TooLarge(
-                            f"the body{' unpacks to' if self.unpack else ' is'} more than {self.most // limits.MB} MB"
+                            f"the body{' unpacks to' if self.unpack else ' is'} more than"
+                            f" {self.most // limits.MB} MB"
                         )
                     if exchange:
                         exchange.take(at_ns, chunk)

@@ -105,14 +105,16 @@ def send(
         said = place.answers
         if problem := _deliver(place, traces):
             refused.append(
-                f"{place.name} did not take the traces of run {run_id} ({problem}). Once it does: python main.py trace {run_id}"
+                f"{place.name} did not take the traces of run {run_id} ({problem}). Once it does:"
+                f" python main.py trace {run_id}"
             )
             continue
         if said and said.rejected:
             spans = sum(map(len, traces))
             taken = max(spans - said.rejected, 0)
             refused.append(
-                f"{taken:,} of {spans:,} spans were taken by {place.name}; the receiver said: {said.words or 'nothing'}"
+                f"{taken:,} of {spans:,} spans were taken by {place.name}; the receiver said:"
+                f" {said.words or 'nothing'}"
             )
         else:
             reached.append(
@@ -123,7 +125,8 @@ def send(
         elif place.of_metrics and place.of_metrics.rejected:
             told = place.of_metrics
             refused.append(
-                f"{place.name} left out {told.rejected:,} points of the metrics; the receiver said: {told.words or 'nothing'}"
+                f"{place.name} left out {told.rejected:,} points of the metrics; the receiver said:"
+                f" {told.words or 'nothing'}"
             )
     return Sent(len(traces), sum(map(len, traces)), tuple(reached), tuple(refused))
 
@@ -337,9 +340,9 @@ def _call_attributes(run: dict[str, Any], call: dict[str, Any], begin_ns: int) -
         "gen_ai.usage.cache_creation.input_tokens": call["cache_write_tokens"],
         "gen_ai.response.id": call["message_id"],
         "gen_ai.response.time_to_first_chunk": _seconds(call["message_start_at_ms"]),
-        "gen_ai.response.finish_reasons": None
-        if pd.isna(call["stop_reason"])
-        else (call["stop_reason"],),
+        "gen_ai.response.finish_reasons": (
+            None if pd.isna(call["stop_reason"]) else (call["stop_reason"],)
+        ),
         "http.response.status_code": call["http_status"],
         "lab.role": call["role"],
         "lab.attempt": call["attempt"],
@@ -356,9 +359,9 @@ def _call_attributes(run: dict[str, Any], call: dict[str, Any], begin_ns: int) -
         "langfuse.observation.usage_details": json.dumps(
             {name: int(count) for name, count in usage.items() if not pd.isna(count)}
         ),
-        "langfuse.observation.cost_details": None
-        if pd.isna(call["cost_usd"])
-        else json.dumps({"total": float(call["cost_usd"])}),
+        "langfuse.observation.cost_details": (
+            None if pd.isna(call["cost_usd"]) else json.dumps({"total": float(call["cost_usd"])})
+        ),
         "langfuse.observation.completion_start_time": _instant(begin_ns, call["ttft_ms"]),
     }
     return _present(attributes)

@@ -136,7 +136,8 @@ async def serve(
     print(json.dumps(ready), flush=True)
     if exports:
         print(
-            f"export ANTHROPIC_BASE_URL={ready['base_url']}\nexport ANTHROPIC_API_KEY={shlex.quote(ready['api_key'])}",
+            f"export ANTHROPIC_BASE_URL={ready['base_url']}\nexport"
+            f" ANTHROPIC_API_KEY={shlex.quote(ready['api_key'])}",
             flush=True,
         )
     while not serving.done():
@@ -168,7 +169,8 @@ def bind(port: int) -> socket.socket:
         listener.bind(("127.0.0.1", port))
     except OSError as error:
         raise LabError(
-            f"Port {port} of 127.0.0.1 cannot be taken ({error.strerror}). Choose another with --port, or --port 0 for any free one."
+            f"Port {port} of 127.0.0.1 cannot be taken ({error.strerror}). Choose another with"
+            " --port, or --port 0 for any free one."
         ) from error
     return listener
 

@@ -41,11 +41,9 @@ class Batch:
         return {
             "id": self.id,
             "type": "message_batch",
-            "processing_status": "ended"
-            if self.ended
-            else "canceling"
-            if self.canceled
-            else "in_progress",
+            "processing_status": (
+                "ended" if self.ended else "canceling" if self.canceled else "in_progress"
+            ),
             "request_counts": {
                 "processing": len(self.requests) - len(kinds),
                 **{kind: kinds.count(kind) for kind in OUTCOMES},
@@ -55,9 +53,9 @@ class Batch:
             "ended_at": stamp(self.ended),
             "cancel_initiated_at": stamp(self.canceled),
             "archived_at": None,
-            "results_url": f"{base_url}/v1/messages/batches/{self.id}/results"
-            if self.ended
-            else None,
+            "results_url": (
+                f"{base_url}/v1/messages/batches/{self.id}/results" if self.ended else None
+            ),
         }
 
     def lines(self) -> str:

@@ -32,7 +32,10 @@ def decoded(raw: bytes, encoding: str) -> bytes:
     if encoding in ("", "identity"):
         return raw
     if encoding not in ("gzip", "x-gzip", "deflate"):
-        message = f"The Content-Encoding {encoding!r:.40} is not supported; send gzip, or no Content-Encoding."
+        message = (
+            f"The Content-Encoding {encoding!r:.40} is not supported; send gzip, or no"
+            " Content-Encoding."
+        )
         raise ApiError(400, message, details={"error_code": "request_body_encoding_unsupported"})
     unpacking = zlib.decompressobj(zlib.MAX_WBITS | 32)
     body = b""

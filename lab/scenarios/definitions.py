@@ -172,7 +172,8 @@ def load(which: str | None = None, endpoint_kind: EndpointKind = "local") -> lis
     path = Path(category).expanduser()
     if not path.is_file():
         raise LabError(
-            f"No scenario {which!r}: name one of {', '.join(CATEGORIES)}, or a .jsonl file that exists."
+            f"No scenario {which!r}: name one of {', '.join(CATEGORIES)}, or a .jsonl file that"
+            " exists."
         )
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -214,7 +215,8 @@ def parse_lines(text: str, system: str = "") -> list[Task]:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
             wrong.append(
-                f"line {number}: {where + ': ' if where else ''}{first['msg'].removeprefix('Value error, ')}"
+                f"line {number}:"
+                f" {where + ': ' if where else ''}{first['msg'].removeprefix('Value error, ')}"
             )
         except ValueError as error:
             wrong.append(f"line {number}: {error}")
@@ -239,7 +241,8 @@ def check_characters(*texts: Any) -> None:
     except UnicodeEncodeError as error:
         about = error.object[max(error.start - 20, 0) : error.start].rpartition('"')[2]
         raise LabError(
-            f"There is half an emoji (\\u{ord(error.object[error.start]):04x} alone) after “{about}”. Write the whole character, or none."
+            f"There is half an emoji (\\u{ord(error.object[error.start]):04x} alone) after"
+            f" “{about}”. Write the whole character, or none."
         ) from None
 
 
@@ -321,8 +324,8 @@ def judge_body(task: Task, answer: str) -> dict[str, Any] | None:
         "additionalProperties": False,
     }
     asked = (
-        f"Criteria:\n{task.check.criteria}\n\nQuestion:\n{task.question}\n\nAnswer to judge:\n{answer}\n\n"
-        "How far does the answer meet the criteria, from 0 to 10?"
+        f"Criteria:\n{task.check.criteria}\n\nQuestion:\n{task.question}\n\nAnswer to"
+        f" judge:\n{answer}\n\nHow far does the answer meet the criteria, from 0 to 10?"
     )
     return {
         "max_tokens": 64,

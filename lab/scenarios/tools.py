@@ -61,7 +61,10 @@ async def run(name: str, given: dict[str, Any], sleep: Sleep) -> str:
     place = str(given.get("place", "")).strip()
     known = {name.casefold(): name for name in _harbour()["places"]}.get(place.casefold())
     if known is None:
-        return f"No record for {place or 'an empty place'}; known places are {', '.join(_harbour()['places'])}."
+        return (
+            f"No record for {place or 'an empty place'}; known places are"
+            f" {', '.join(_harbour()['places'])}."
+        )
     return f"{known}: {tool['answers'][known]}"
 
 

@@ -99,7 +99,8 @@ def cleaned(source: Path, name: str | None = None) -> Iterator[Clean]:
     size = sum(file.stat().st_size for file in files)
     if size > LARGEST:
         raise LabError(
-            f"{name} is larger than {LARGEST >> 30} GB. Export single runs there with --run, and import those."
+            f"{name} is larger than {LARGEST >> 30} GB. Export single runs there with --run, and"
+            " import those."
         )
     with tempfile.TemporaryDirectory(prefix="lab-import-") as folder:
         timeout_s = TIMEOUT_S + size / BYTES_PER_S
@@ -108,7 +109,8 @@ def cleaned(source: Path, name: str | None = None) -> Iterator[Clean]:
             done = sandbox.alone("lab.store.importing", order, timeout_s)
         except subprocess.TimeoutExpired:
             raise LabError(
-                f"Reading {name} took longer than {timeout_s:.0f} s and was stopped; nothing was changed."
+                f"Reading {name} took longer than {timeout_s:.0f} s and was stopped; nothing was"
+                " changed."
             ) from None
         if done.returncode:
             limits = f"it takes more than {MEMORY} of memory or {LARGEST >> 30} GB of disk to read"
@@ -143,7 +145,8 @@ def take_in(connection: duckdb.DuckDBPyConnection, clean: Clean) -> Imported:
             else "trial_id IN (SELECT trial_id FROM new_trials)"
         )
         connection.execute(
-            f"CREATE TEMP TABLE new_{table} AS SELECT {key}, run_id FROM {table_of(table)} WHERE {known}"
+            f"CREATE TEMP TABLE new_{table} AS SELECT {key}, run_id FROM {table_of(table)} WHERE"
+            f" {known}"
         )
     trials = insert("trials", "trial_id IN (SELECT trial_id FROM new_trials)")
     calls = insert("calls", "trial_id IN (SELECT trial_id FROM new_trials)")
@@ -212,7 +215,8 @@ def _clean(order: dict[str, Any]) -> int:
         ]
         unseen = "".join(character for character in unseen if visible(character) != character)
         connection.execute(
-            f"CREATE MACRO visible(words) AS translate(words, chr(0) || '{unseen}', '{visible(chr(0))}{visible(unseen)}')"
+            f"CREATE MACRO visible(words) AS translate(words, chr(0) || '{unseen}',"
+            f" '{visible(chr(0))}{visible(unseen)}')"
         )
         left_out, size = 0, 0
         for table in TABLES:
@@ -325,7 +329,10 @@ def _copy(
             f"({', '.join(keys)}) IN (SELECT ({', '.join(keys)}) FROM {_at(folder, parent)})"
         )
     once = f"QUALIFY row_number() OVER (PARTITION BY {KEYS[table]}) = 1" if table in KEYS else ""
-    sql = f"SELECT * FROM (SELECT {', '.join(columns)} FROM {place} AS given) WHERE {' AND '.join(wanted)} {once}"
+    sql = (
+        f"SELECT * FROM (SELECT {', '.join(columns)} FROM {place} AS given) WHERE"
+        f" {' AND '.join(wanted)} {once}"
+    )
     ((kept,),) = connection.execute(
         f"COPY ({sql}) TO {_quoted(folder / f'{table}.parquet')} (FORMAT parquet)"
     ).fetchall()
@@ -350,7 +357,10 @@ def _value(table: str, name: str, kind: str, present: bool) -> str:
                 f"'{part}', part_ms({text}::JSON, '$.{part}')"
                 for part in ("queue", "prefill", "decode")
             )
-            return f"CASE WHEN strlen({text}) < {ERROR} AND json_valid({text}) THEN json_merge_patch('{{}}', json_object({parts})) END"
+            return (
+                f"CASE WHEN strlen({text}) < {ERROR} AND json_valid({text}) THEN"
+                f" json_merge_patch('{{}}', json_object({parts})) END"
+            )
         function = name if name in ("settings", "models", "iterations") else "facts"
         return f"CASE WHEN strlen({text}) <= {JSON} THEN clean_{function}({text}) END::JSON"
     if kind == "VARCHAR":
@@ -361,9 +371,15 @@ def _value(table: str, name: str, kind: str, present: bool) -> str:
     if kind == "DOUBLE":
         return f"known({cast})"
     if kind == "TIMESTAMP WITH TIME ZONE":
-        return f"CASE WHEN {cast} BETWEEN TIMESTAMPTZ '1970-01-01' AND TIMESTAMPTZ '9998-12-31' THEN {cast} END"
+        return (
+            f"CASE WHEN {cast} BETWEEN TIMESTAMPTZ '1970-01-01' AND TIMESTAMPTZ '9998-12-31' THEN"
+            f" {cast} END"
+        )
     if kind == "BIGINT":
-        return f"CASE WHEN {cast} BETWEEN {0 if name == 'seed' else -(2**53)} AND {2**53 - 1} THEN {cast} END"
+        return (
+            f"CASE WHEN {cast} BETWEEN {0 if name == 'seed' else -(2**53)} AND {2**53 - 1} THEN"
+            f" {cast} END"
+        )
     if kind == "INTEGER" and name != "block":
         return f"CASE WHEN {cast} >= 0 THEN {cast} END"
     return cast

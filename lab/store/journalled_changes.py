@@ -108,7 +108,10 @@ def apply(connection: duckdb.DuckDBPyConnection, change: Any) -> None:
     if not isinstance(change, dict):
         raise TypeError("no change")
     if run_id := change.get("orphans"):
-        sql = "UPDATE runs SET status = 'interrupted' WHERE status = 'running' AND run_id <> ?::UUID AND started_utc < ?::TIMESTAMPTZ"
+        sql = (
+            "UPDATE runs SET status = 'interrupted' WHERE status = 'running' AND run_id <> ?::UUID"
+            " AND started_utc < ?::TIMESTAMPTZ"
+        )
         connection.execute(sql, [run_id, change["ended_utc"]])
     elif run_id := change.get("update"):
         columns = [name for name in ("status", "ended_utc", "note", "name") if name in change]
@@ -133,7 +136,8 @@ def _insert(connection: duckdb.DuckDBPyConnection, rows: dict[str, list[dict[str
         for row in rows.get(table, []):
             places = ", ".join("?" * len(columns))
             connection.execute(
-                f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places}) ON CONFLICT {conflict}",
+                f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places}) ON CONFLICT"
+                f" {conflict}",
                 _row(table, row),
             )
     if trials := rows.get("trials"):

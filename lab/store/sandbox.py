@@ -44,13 +44,15 @@ def run_sql(
         done = alone("lab.store.sandbox", order, timeout_s + 1)  # the second is for starting Python
     except subprocess.TimeoutExpired:
         raise LabError(
-            f"The query took longer than {timeout_s:g} s and was stopped. Narrow it with WHERE run_id = … or look at fewer rows."
+            f"The query took longer than {timeout_s:g} s and was stopped. Narrow it with WHERE"
+            " run_id = … or look at fewer rows."
         ) from None
     if done.returncode == 3:
         raise LabError(done.stderr.decode(errors="replace").strip())
     if done.returncode != 0:
         raise LabError(
-            f"The query passed its limits ({memory}, {timeout_s:g} s) and was stopped. Narrow it with WHERE run_id = … or LIMIT."
+            f"The query passed its limits ({memory}, {timeout_s:g} s) and was stopped. Narrow it"
+            " with WHERE run_id = … or LIMIT."
         )
     frame = pa.ipc.open_stream(done.stdout).read_all().to_pandas()
     frame.attrs["truncated"] = len(frame) > max_rows
@@ -148,9 +150,15 @@ def main() -> int:
     except LabError as error:
         sentence = str(error)
     except MemoryError:
-        sentence = f"The query needed more than {order['memory']}. Narrow it with WHERE run_id = … or look at fewer columns."
+        sentence = (
+            f"The query needed more than {order['memory']}. Narrow it with WHERE run_id = … or look"
+            " at fewer columns."
+        )
     except duckdb.OutOfMemoryException:
-        sentence = f"The query needed more than {order['memory']}. Narrow it with WHERE run_id = … or look at fewer columns."
+        sentence = (
+            f"The query needed more than {order['memory']}. Narrow it with WHERE run_id = … or look"
+            " at fewer columns."
+        )
     except duckdb.PermissionException as error:
         sentence = f"Not here: {str(error).splitlines()[0].partition(': ')[2]}"
     except duckdb.IOException as error:

@@ -145,7 +145,8 @@ class Store:
                 clock.pause_s(RETRY_S)
             elif renewed:
                 raise LabError(
-                    f"{self.path} cannot be brought up to date with this lab. Choose another file with --db."
+                    f"{self.path} cannot be brought up to date with this lab. Choose another file"
+                    " with --db."
                 )
             else:
                 self._bring_up_to_date()
@@ -183,7 +184,8 @@ class Store:
         try:
             if self.path.stat().st_size > LARGEST_COPY:
                 raise Busy(
-                    f"{self.path} cannot be written now, and is too large to be read beside what waits. Try again later."
+                    f"{self.path} cannot be written now, and is too large to be read beside what"
+                    " waits. Try again later."
                 )
             with tempfile.TemporaryDirectory(prefix="lab-copy-") as folder:
                 copy = Path(folder) / "lab.duckdb"
@@ -197,7 +199,8 @@ class Store:
                 connection.execute("DETACH copied")
         except (OSError, duckdb.Error) as error:
             raise Busy(
-                f"{self.path} is being written by another program, and cannot be read now. Close it there and try again."
+                f"{self.path} is being written by another program, and cannot be read now. Close it"
+                " there and try again."
             ) from error
 
     def version(self) -> int:
@@ -272,7 +275,8 @@ class Store:
             for table in ROWS:
                 file = str(self._trash / f"{table}.parquet").replace("'", "''")
                 connection.execute(
-                    f"COPY (SELECT * FROM {table} WHERE run_id = '{run_id}') TO '{file}' (FORMAT parquet)"
+                    f"COPY (SELECT * FROM {table} WHERE run_id = '{run_id}') TO '{file}' (FORMAT"
+                    " parquet)"
                 )
             for table in reversed(ROWS):
                 connection.execute(f"DELETE FROM {table} WHERE run_id = ?::UUID", [run_id])
@@ -354,15 +358,18 @@ class Store:
         reason = str(error).splitlines()[0].removeprefix("IO Error: ")
         if "Corrupt database file" in reason:
             return LabError(
-                f"A part of {self.path} is damaged on disk, and this cannot be read from it. Save each run that still opens with "
-                "`python main.py export --run RUN --format duckdb`, move the file away, and import what was saved."
+                f"A part of {self.path} is damaged on disk, and this cannot be read from it. Save"
+                " each run that still opens with `python main.py export --run RUN --format"
+                " duckdb`, move the file away, and import what was saved."
             )
         if any(word in str(error) for word in FULL):
             return Full(
-                f"Cannot write {self.path}: {reason}. Make room there; what waits beside it is taken in by the next command."
+                f"Cannot write {self.path}: {reason}. Make room there; what waits beside it is"
+                " taken in by the next command."
             )
         return LabError(
-            f"Cannot read {self.path}: {reason}. Move the file away, or choose another with --db; the lab then starts an empty one."
+            f"Cannot read {self.path}: {reason}. Move the file away, or choose another with --db;"
+            " the lab then starts an empty one."
         )
 
     def _open(self, read_only: bool, deadline_ns: int) -> duckdb.DuckDBPyConnection | None:
@@ -379,7 +386,8 @@ class Store:
                 return None
             holder = str(error).partition("Conflicting lock is held in ")[2].partition(". ")[0]
             raise Busy(
-                f"Another program holds {self.path}{f' ({holder})' if holder else ''}. Close it there and try again."
+                f"Another program holds {self.path}{f' ({holder})' if holder else ''}. Close it"
+                " there and try again."
             ) from error
         except duckdb.Error as error:
             raise self.unreadable(error) from error
@@ -520,7 +528,8 @@ class Store:
                 [json.dumps(change, default=journalled_changes.plain) for change in unfit],
             ):
                 raise LabError(
-                    f"{len(unfit)} rows do not fit {self.path}, and {self._spool} cannot be written to set them aside."
+                    f"{len(unfit)} rows do not fit {self.path}, and {self._spool} cannot be written"
+                    " to set them aside."
                 )
             self._forget()
             self._journal.clear()
@@ -567,7 +576,10 @@ def fetch(
 
 
 def _refused(folder: Path, error: OSError) -> str:
-    return f"Cannot write {folder}: {error.strerror}. What was shown so far is kept; make room and go on with `resume`."
+    return (
+        f"Cannot write {folder}: {error.strerror}. What was shown so far is kept; make room and go"
+        " on with `resume`."
+    )
 
 
 def as_uuid(text: str) -> str:

@@ -97,7 +97,8 @@ def _opened(database: Path, suffix: str) -> Iterator[int]:
         )
     except OSError as error:
         raise LabError(
-            f"Cannot write beside {database} ({error.strerror}). Choose a database in a folder of your own with --db."
+            f"Cannot write beside {database} ({error.strerror}). Choose a database in a folder of"
+            " your own with --db."
         ) from error
     try:
         yield descriptor
@@ -116,7 +117,8 @@ def _take(descriptor: int, how: int, deadline_ns: int, database: Path) -> None:
         except BlockingIOError:
             if clock.now_ns() >= deadline_ns:
                 raise Busy(
-                    f"Another part of the lab has been using {database} for too long. Try again when it is done."
+                    f"Another part of the lab has been using {database} for too long. Try again"
+                    " when it is done."
                 ) from None
             clock.pause_s(pause_s)
             pause_s = min(pause_s * 1.5, 0.01)

@@ -30,9 +30,12 @@ def tool():
     turns += [
         {"role": "tool", "tool_call_id": call.id, "content": "Sunny."} for call in asked.tool_calls
     ]
-    return len(asked.tool_calls), litellm.completion(
-        model, turns, max_tokens=200, tools=[weather]
-    ).choices[0].message.content
+    return (
+        len(asked.tool_calls),
+        litellm.completion(model, turns, max_tokens=200, tools=[weather])
+        .choices[0]
+        .message.content,
+    )
 
 
 def cached():

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
+from lab import metrics
 from lab.figures import layout, palette
-from lab.units import unit
 
 MOST_NAMES = 60
 
@@ -63,7 +63,7 @@ def quick(
     return layout.finish(
         figure,
         f"{y} by {x}",
-        f"{unit(y) or 'as the query gave it'} · {layout.count(len(frame), 'rows')}{mixed}",
+        f"{metrics.unit(y) or 'as the query gave it'} · {layout.count(len(frame), 'rows')}{mixed}",
         260,
         left=layout.AXIS_PX,
         dark=dark,

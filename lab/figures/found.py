@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from lab import metrics
 from lab.figures import layout, palette
-from lab.units import metric_words, missing, ms, percent, usd, value
+from lab.units import missing, ms, percent, usd, value
 
 
 def _tone(find: pd.Series) -> str:
@@ -123,7 +124,7 @@ def forest(finds: pd.DataFrame, dark: bool = False) -> go.Figure:
             customdata=[[str(find.get("run_id")), str(find["technique"])]],
             hovertext=[
                 f"{layout.bold(title)}{arm}: {percent(middle, sign=True)}{interval}<br>"
-                f"{metric_words(str(find.get('metric', 'wait_ms')))}, baseline {ms(base)}"
+                f"{metrics.words(str(find.get('metric', 'wait_ms')))}, baseline {ms(base)}"
                 + (f", n = {int(find['n'])}" if not missing(find.get("n")) else "")
             ],
             hovertemplate="%{hovertext}<extra></extra>",

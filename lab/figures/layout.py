@@ -10,9 +10,10 @@ from html import escape
 import pandas as pd
 import plotly.graph_objects as go
 
+from lab import metrics
 from lab.figures import palette
 from lab.scrub import visible
-from lab.units import short_id, unit
+from lab.units import short_id
 
 ROW_PX = 36
 TITLE_CHARS, SUBTITLE_CHARS = 50, 62  # what a 420 px wide window holds at 15 and 13 px
@@ -272,7 +273,7 @@ def metric_axis(figure: go.Figure, metric: str, *, log: bool = False, zero: bool
     elif zero:
         figure.update_xaxes(rangemode="tozero")
     figure.update_xaxes(separatethousands=True, nticks=6)
-    return unit(metric) + (" (log scale)" if log else "")
+    return metrics.unit(metric) + (" (log scale)" if log else "")
 
 
 def count(n: int, what: str = "n") -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
+from lab import metrics
 from lab.figures import layout, palette
-from lab.units import metric_words, percent, short_id, unit, usd, value
+from lab.units import percent, short_id, usd, value
 
 TABLE = ("wait_ms", "ttft_ms", "total_ms", "tokens_per_s", "output_tokens")
 
@@ -129,7 +130,7 @@ def scatter_pareto(
             },
             customdata=[[str(arm.get("run_id", "")), str(arm[label])]],
             hovertext=[
-                f"{layout.bold(arm[label])}<br>{metric_words(metric)} {value(metric, arm[metric])}<br>cost {usd(arm['cost_usd'])}, "
+                f"{layout.bold(arm[label])}<br>{metrics.words(metric)} {value(metric, arm[metric])}<br>cost {usd(arm['cost_usd'])}, "
                 f"quality {percent(arm['quality'])}"
                 + ("" if front[row] else "<br>beaten by another arm")
             ],
@@ -156,7 +157,7 @@ def scatter_pareto(
     return layout.finish(
         figure,
         title + ": speed, cost and quality" * (len(names) == 1),
-        f"median {metric_words(metric)}, {unit(metric)}, against "
+        f"median {metrics.words(metric)}, {metrics.unit(metric)}, against "
         f"{'dollars a trial, size is quality' if priced else 'quality (nothing has a price)'}; "
         f"ringed: nothing beats it{n} · {layout.where(summary)}",
         280,
@@ -169,7 +170,7 @@ def scatter_pareto(
             for row, arm in summary.iterrows()
             if not places[row]
         },
-        x_title=f"{unit(metric)} · left is sooner, {'lower is cheaper' if priced else 'higher is better'}",
+        x_title=f"{metrics.unit(metric)} · left is sooner, {'lower is cheaper' if priced else 'higher is better'}",
     )
 
 

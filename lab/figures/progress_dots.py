@@ -6,9 +6,10 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from lab import metrics
 from lab.figures import layout, palette, titles
 from lab.figures.trials import jitter, points, tick
-from lab.units import metric_words, unit, value
+from lab.units import value
 
 
 def dots(
@@ -65,7 +66,7 @@ def dots(
     return layout.finish(
         figure,
         title,
-        f"{metric_words(metric)}, {unit(metric)} · a dot a trial, a tick at the running median",
+        f"{metrics.words(metric)}, {metrics.unit(metric)} · a dot a trial, a tick at the running median",
         height,
         dark=dark,
         kind=layout.one_kind(trials),

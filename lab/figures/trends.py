@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from lab import metrics
 from lab.figures import layout, palette
-from lab.units import metric_words, percent, unit, value, when
+from lab.units import percent, value, when
 
 
 def history_trend(
@@ -64,7 +65,7 @@ def history_trend(
     return layout.finish(
         figure,
         title,
-        f"median {metric_words(metric)}, {unit(metric)}, of each run · {layout.count(runs, 'runs')} · {layout.where(frame)}",
+        f"median {metrics.words(metric)}, {metrics.unit(metric)}, of each run · {layout.count(runs, 'runs')} · {layout.where(frame)}",
         260,
         dark=dark,
         kind=layout.one_kind(frame),
@@ -123,7 +124,7 @@ def drift(
     return layout.finish(
         figure,
         f"The control moved by {moved} from the first half to the second{beside}",
-        f"{metric_words(metric)} of the baseline, {unit(metric)} · bars: each half's median · {layout.count(len(y))} · {layout.where(frame)}",
+        f"{metrics.words(metric)} of the baseline, {metrics.unit(metric)} · bars: each half's median · {layout.count(len(y))} · {layout.where(frame)}",
         200,
         dark=dark,
         kind=layout.one_kind(frame),

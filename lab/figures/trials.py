@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
+from lab import metrics
 from lab.figures import layout, palette, titles
-from lab.units import metric_words, unit, value
+from lab.units import value
 
 FLOORS = {50: 6, 90: 36, 95: 72, 99: 368}
 """Trials that a two-sided 95 % bound of a percentile needs (distribution-free: 1 − q^n − (1 − q)^n ≥ 0.95)."""
@@ -63,7 +64,7 @@ def distribution(
     )
     good = good[good[metric].notna()]
     if good.empty:
-        return layout.empty(f"No trial of this run has a {metric_words(metric)}.", dark)
+        return layout.empty(f"No trial of this run has a {metrics.words(metric)}.", dark)
     order = layout.order(arms, good[label])
     colours = palette.arm_colours([*(arms or ()), *order], dark)
     muted = palette.theme(dark).muted
@@ -126,7 +127,7 @@ def distribution(
     return layout.finish(
         figure,
         _headed(metric, medians),
-        f"{metric_words(metric)}, {unit(metric)} · every measured trial{few} · {layout.where(good)}",
+        f"{metrics.words(metric)}, {metrics.unit(metric)} · every measured trial{few} · {layout.where(good)}",
         height,
         dark=dark,
         kind=layout.one_kind(good),
@@ -237,10 +238,10 @@ def pairs(
     return layout.finish(
         figure,
         f"{arm} was {better} than {baseline} in {wins} of {total} blocks",
-        f"difference in {metric_words(metric)} from {baseline}, {unit(metric)} · a dot a block, first block on top · {layout.where(mine)}",
+        f"difference in {metrics.words(metric)} from {baseline}, {metrics.unit(metric)} · a dot a block, first block on top · {layout.where(mine)}",
         height,
         dark=dark,
         kind=layout.one_kind(mine),
         reason=reason,
-        x_title=f"{unit(metric)}, left of zero is less than {baseline}",
+        x_title=f"{metrics.unit(metric)}, left of zero is less than {baseline}",
     )

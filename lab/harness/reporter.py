@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from lab import units
+from lab import metrics, units
 from lab.scrub import UNSEEN
 
 if TYPE_CHECKING:
@@ -279,18 +279,18 @@ def table(result: RunResult) -> Iterator[list[Cell]]:
 
     for technique, arm in result.arms():
         label = result.name(technique, arm)
-        metrics = result.metrics(technique, arm)
+        measured = result.metrics(technique, arm)
         for metric in dict.fromkeys((result.headline, *SHOWN)):
-            if metric not in metrics or metrics[metric]["p50"] is None:
+            if metric not in measured or measured[metric]["p50"] is None:
                 continue
-            found, cells = metrics[metric], []
+            found, cells = measured[metric], []
             for name, q in QUANTILES.items():
                 text = units.value(metric, found[name])
                 carried = found["supported"][name]
                 cells.append(
                     Cell(text if carried else f"{text} (+{needed(q) - found['n']})", carried)
                 )
-            yield [Cell(label), Cell(units.metric_words(metric)), *cells]
+            yield [Cell(label), Cell(metrics.words(metric)), *cells]
             label = ""
         if label:
             yield [
@@ -423,7 +423,7 @@ def trend(result: RunResult) -> list[str]:
     ]
     return [
         "",
-        f"{units.metric_words(metric)} by block, from {units.value(metric, min(known))} to {units.value(metric, max(known))}",
+        f"{metrics.words(metric)} by block, from {units.value(metric, min(known))} to {units.value(metric, max(known))}",
         *lines,
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import floor, isfinite, log10
 from typing import Literal, NamedTuple
 
-from lab import units
+from lab import metrics, units
 from lab.stats.compare import Comparison, two_decimals
 from lab.stats.decompose import Parts
 from lab.stats.drift import Tail
@@ -50,7 +50,7 @@ def _markdown(headline: str, *lines: str) -> str:
 
 
 def _headline(one: Comparison, seconds: float | None, usd: float | None) -> str:
-    arm, clock = _capital(one.arm), CLOCKS.get(one.metric, units.metric_words(one.metric))
+    arm, clock = _capital(one.arm), CLOCKS.get(one.metric, metrics.words(one.metric))
     if one.hopeless:
         return f"Not enough data, and more blocks would not help: {one.hopeless.removesuffix('.')}."
     if one.verdict == "not_enough_data":

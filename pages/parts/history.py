@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from lab import processes, units
+from lab import metrics, processes, units
 from lab.figures import trends
 from lab.harness.reporters import html
 from lab.model import LabError
@@ -150,12 +150,12 @@ def undo() -> None:
 def trend(chosen: dict[str, Any]) -> None:
     """One chart a technique and endpoint kind, where it was run twice: kinds never share one."""
     metric = st.selectbox(
-        "Metric", METRICS, format_func=units.metric_words, key="metric", bind="query-params"
+        "Metric", METRICS, format_func=metrics.words, key="metric", bind="query-params"
     )
     named = {name: chosen.get(name) for name in ("technique", "endpoint_kind", "model")}
     found = cached_queries.ask("history", metric, **named)
     if found.empty:
-        st.info(f"No run that matches has a {units.metric_words(metric)}.")
+        st.info(f"No run that matches has a {metrics.words(metric)}.")
         return
     groups = list(found.groupby(["run_technique", "endpoint_kind"], sort=False))
     several = [(name, mine) for name, mine in groups if mine["run_id"].nunique() > 1]

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from lab import processes, units
+from lab import metrics, processes, units
 from lab.endpoints.registry import Endpoint
 from lab.figures import pareto, trials
 from lab.harness.plan import SIDE_BY_SIDE, config_of
@@ -106,7 +106,7 @@ def stored() -> None:
         METRICS,
         default="total_ms",
         required=True,
-        format_func=units.metric_words,
+        format_func=metrics.words,
         key="metric",
         bind="query-params",
         label_visibility="collapsed",
@@ -149,7 +149,7 @@ def _table(table: pd.DataFrame) -> None:
             "label": "arm",
             **{
                 name: column.NumberColumn(
-                    f"{units.metric_words(name)}, {units.unit(name)}, p50", format="localized"
+                    f"{metrics.words(name)}, {metrics.unit(name)}, p50", format="localized"
                 )
                 for name in ("ttft_ms", "wait_ms", "total_ms")
             },

@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from lab import processes, stats, units
+from lab import metrics, processes, stats, units
 from lab.endpoints import registry
 from lab.endpoints.registry import Endpoint
 from lab.figures import found, palette
@@ -41,7 +41,7 @@ def show(technique: Technique, endpoint: Endpoint, run: dict[str, Any]) -> None:
                 )
                 number = html(units.value(planned.metric, planned.estimate, sign=True))
                 st.html(f'<div class="lab-number" style="color:{colour}">{number}{share}</div>')
-                st.caption(f"change in {units.metric_words(planned.metric)}, n = {planned.n}")
+                st.caption(f"change in {metrics.words(planned.metric)}, n = {planned.n}")
             with right:
                 figure = found.interval_bar(
                     planned.estimate,

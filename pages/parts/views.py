@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from lab import code_samples, techniques, units
+from lab import code_samples, metrics, techniques, units
 from lab.endpoints import registry
 from lab.figures import clocks, trials
 from lab.harness import plan
@@ -176,7 +176,7 @@ def _metric(run: dict[str, Any]) -> str:
         or metric in ("tokens_per_s", "output_tokens", "cost_usd", "quality")
     ]
     return st.selectbox(
-        "Metric", known, index=known.index(headline(run)), format_func=units.metric_words, key="metric", bind="query-params", width=280,
+        "Metric", known, index=known.index(headline(run)), format_func=metrics.words, key="metric", bind="query-params", width=280,
         help="The verdict is planned on the headline metric alone; any other is exploratory.",
     )  # fmt: skip
 

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from lab import results, units
+from lab import metrics, results, units
 from lab.figures import cache, clocks, layout, palette, pareto, race, trends, trials, waterfall
 from lab.store import queries
 from lab.store.store import Store
@@ -133,12 +133,11 @@ def _verdict(found: Any) -> str:
 
 
 def _summary(found: Any) -> str:
-    metrics = ("wait_ms", "ttft_ms", "total_ms", "tokens_per_s", "output_tokens")
     lines = []
     for technique, arm in found.arms():
         counted, measured = found.counted(technique, arm), found.metrics(technique, arm)
         medians = [
-            units.value(metric, (measured.get(metric) or {}).get("p50")) for metric in metrics
+            units.value(metric, (measured.get(metric) or {}).get("p50")) for metric in metrics.TABLE
         ]
         lines.append(
             [
@@ -151,7 +150,7 @@ def _summary(found: Any) -> str:
             ]
         )
     return _table(
-        ["arm (medians)", "n", "failed", *map(units.metric_words, metrics), "cost", "quality"],
+        ["arm (medians)", "n", "failed", *map(metrics.words, metrics.TABLE), "cost", "quality"],
         lines,
     )
 

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from lab import cli, paths, techniques
-from lab.cli import knobs, run
+from lab.cli import flags, run
 from lab.model import LabError
 from lab.store.store import Store
 from tests.recorded_runs import record
@@ -39,13 +39,13 @@ def test_every_flag_has_help():
 
 def test_every_knob_is_a_flag():
     for technique in techniques.all_techniques():
-        flags = cli.commands()[technique.slug].parser()._option_string_actions
-        assert all(knobs.flag(name) in flags for name in technique.knobs.model_fields)
+        options = cli.commands()[technique.slug].parser()._option_string_actions
+        assert all(flags.flag(name) in options for name in technique.knobs.model_fields)
 
 
 def test_help_needs_nothing_heavy():
     heavy = "{'pandas', 'numpy', 'anthropic', 'duckdb', 'plotly', 'scipy', 'rich', 'streamlit', 'xllamacpp', 'httpx2'}"
-    code = f"import sys; from lab.cli import main; main(['--help']); main_too = None; sys.exit(bool({heavy} & set(sys.modules)))"
+    code = f"import sys; from lab.cli import main; main(['--help']); sys.exit(bool({heavy} & set(sys.modules)))"
     assert (
         subprocess.run(
             [sys.executable, "-c", code], cwd=paths.ROOT, stdout=subprocess.DEVNULL

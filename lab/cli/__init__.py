@@ -59,12 +59,12 @@ GROUPS = {
         Command("report", "Write a run as one HTML file that opens anywhere", "show"),
         Command("trace", "Send a stored run to OpenTelemetry or Langfuse", "show"),
         Command(
-            "check", "Hold a run to requirements: exit 0 met, 3 not met, 4 not enough data", "gate"
+            "check", "Hold a run to requirements: exit 0 met, 3 not met, 4 not enough data", "check"
         ),
         Command(
             "compare",
             "Hold a run against an earlier one: exit 0 fine, 3 worse, 4 not enough data",
-            "gate",
+            "check",
         ),
     ),
     "Set-up": (

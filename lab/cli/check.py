@@ -7,7 +7,7 @@ import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from lab.cli import DONE, REFUSED, UNDECIDED
+from lab.cli import DONE, REFUSED, UNDECIDED, flags
 from lab.model import LabError
 
 if TYPE_CHECKING:
@@ -58,13 +58,7 @@ def handlers(name: str):
 
 
 def check_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "run",
-        nargs="?",
-        default="last",
-        metavar="RUN",
-        help="a run's id, its first digits, its name, `last` or `last~1`",
-    )
+    flags.which(parser)
     parser.add_argument(
         "--require",
         action="append",
@@ -72,7 +66,8 @@ def check_flags(parser: argparse.ArgumentParser) -> None:
         metavar="TEXT",
         help='repeatable: "caching.cached p95 ttft_ms < 400", "cached faster than uncached by 50%%", "b not slower than a by 20 ms"',
     )
-    _shared(parser)
+    flags.as_json(parser)
+    flags.database(parser)
 
 
 def compare_flags(parser: argparse.ArgumentParser) -> None:
@@ -89,16 +84,8 @@ def compare_flags(parser: argparse.ArgumentParser) -> None:
         metavar="TEXT",
         help='repeatable: "p95 ttft_ms worse by 10%%" (every arm they share), "cached p50 total_ms worse by 50 ms" (that arm)',
     )
-    _shared(parser)
-
-
-def _shared(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--json", action="store_true", help="print one JSON object instead of lines"
-    )
-    parser.add_argument(
-        "--db", metavar="FILE", help="the database (default: LAB_DB, else data/lab.duckdb)"
-    )
+    flags.as_json(parser)
+    flags.database(parser)
 
 
 def check(arguments: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 
-from lab.cli import DONE, FAILED, show
+from lab.cli import DONE, FAILED, flags
 from lab.model import LabError
 
 
@@ -27,7 +27,7 @@ def models_flags(parser: argparse.ArgumentParser) -> None:
         default="list",
         help="list what is here, or install what is missing",
     )
-    show.as_json(parser)
+    flags.as_json(parser)
 
 
 def models(arguments: argparse.Namespace) -> int:
@@ -76,7 +76,7 @@ def endpoints_flags(parser: argparse.ArgumentParser) -> None:
         metavar="M",
         help="the model to test with (default: the endpoint's own small one)",
     )
-    show.as_json(parser)
+    flags.as_json(parser)
 
 
 def endpoints(arguments: argparse.Namespace) -> int:
@@ -214,7 +214,7 @@ def calibrate_flags(parser: argparse.ArgumentParser) -> None:
         metavar="A,B,…",
         help="how many streams at once to measure with (default 1,4,16)",
     )
-    show.as_json(parser)
+    flags.as_json(parser)
 
 
 def calibrate(arguments: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab import scrub, techniques
-from lab.cli import DONE, FAILED, INTERRUPTED, knobs, show
+from lab.cli import DONE, FAILED, INTERRUPTED, flags, show
 from lab.model import LabError, Technique
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def technique_flags(technique: Technique, parser: argparse.ArgumentParser) -> No
     parser.add_argument(
         "--more", metavar="RUN", help="measure --runs more blocks and join them to this run"
     )
-    knobs.add(parser, technique.knobs)
+    flags.add(parser, technique.knobs)
 
 
 def all_flags(parser: argparse.ArgumentParser) -> None:
@@ -59,7 +59,7 @@ def arms_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def resume_flags(parser: argparse.ArgumentParser) -> None:
-    show.which(parser)
+    flags.which(parser)
     parser.add_argument(
         "--max-usd",
         type=float,
@@ -142,16 +142,16 @@ def _measuring(parser: argparse.ArgumentParser) -> None:
 
 
 def _telling(parser: argparse.ArgumentParser) -> None:
-    show.outputs(parser)
-    show.as_json(parser)
-    show.database(parser)
+    flags.outputs(parser)
+    flags.as_json(parser)
+    flags.database(parser)
 
 
 def one(technique: Technique, arguments: argparse.Namespace) -> int:
-    given = knobs.given(arguments)
+    given = flags.given(arguments)
     if paths := getattr(arguments, "bodies", None):
         given["bodies"] = _bodies(paths)
-    knobs.check(technique.knobs, given)
+    flags.check(technique.knobs, given)
     joined = _run_id(arguments.more) if arguments.more else None
     codes, found = _measure(
         [_config(technique.slug, arguments, technique.tiers, knobs=given, join_run=joined)],

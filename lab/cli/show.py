@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from lab import techniques
-from lab.cli import DONE, FAILED
+from lab.cli import DONE, FAILED, flags
 from lab.model import LabError
 
 FORMATS = ("parquet", "csv", "json", "duckdb")
@@ -25,30 +25,8 @@ def handlers(name: str):
     }[name]
 
 
-def database(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--db", metavar="FILE", help="the database (default: LAB_DB, else data/lab.duckdb)"
-    )
-
-
-def which(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "run",
-        nargs="?",
-        default="last",
-        metavar="RUN",
-        help="a run's id, its first digits, its name, `last` or `last~1`",
-    )
-
-
-def as_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--json", action="store_true", help="print exactly one JSON object on stdout"
-    )
-
-
 def list_flags(parser: argparse.ArgumentParser) -> None:
-    as_json(parser)
+    flags.as_json(parser)
 
 
 def list_techniques(arguments: argparse.Namespace) -> int:
@@ -86,8 +64,8 @@ def runs_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--limit", type=int, default=20, metavar="N", help="how many at most (default 20)"
     )
-    as_json(parser)
-    database(parser)
+    flags.as_json(parser)
+    flags.database(parser)
 
 
 def runs(arguments: argparse.Namespace) -> int:
@@ -134,30 +112,15 @@ def runs(arguments: argparse.Namespace) -> int:
 
 
 def show_flags(parser: argparse.ArgumentParser) -> None:
-    which(parser)
+    flags.which(parser)
     parser.add_argument(
         "--details",
         action="store_true",
         help="also every metric's difference with its interval, failures by kind, tails with failures in",
     )
-    outputs(parser)
-    as_json(parser)
-    database(parser)
-
-
-def outputs(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--output",
-        metavar="LIST",
-        default="console",
-        help="how to tell the result: console, json, chart, markdown, several divided by commas (default console)",
-    )
-    parser.add_argument(
-        "--out",
-        metavar="DIR",
-        default="results",
-        help="the folder for what --output writes (default results)",
-    )
+    flags.outputs(parser)
+    flags.as_json(parser)
+    flags.database(parser)
 
 
 def show(arguments: argparse.Namespace) -> int:
@@ -253,7 +216,7 @@ def export_flags(parser: argparse.ArgumentParser) -> None:
         help="the folder to write into (default results/export)",
     )
     parser.add_argument("--run", metavar="RUN", help="only this run: its id, name or `last`")
-    database(parser)
+    flags.database(parser)
 
 
 def export(arguments: argparse.Namespace) -> int:
@@ -273,11 +236,11 @@ def export(arguments: argparse.Namespace) -> int:
 
 
 def report_flags(parser: argparse.ArgumentParser) -> None:
-    which(parser)
+    flags.which(parser)
     parser.add_argument(
         "--out", metavar="FILE", help="the HTML file to write (default results/RUN.html)"
     )
-    database(parser)
+    flags.database(parser)
 
 
 def report(arguments: argparse.Namespace) -> int:
@@ -295,7 +258,7 @@ def report(arguments: argparse.Namespace) -> int:
 
 
 def trace_flags(parser: argparse.ArgumentParser) -> None:
-    which(parser)
+    flags.which(parser)
     parser.add_argument(
         "--to",
         default="otlp",
@@ -308,7 +271,7 @@ def trace_flags(parser: argparse.ArgumentParser) -> None:
         default="results/traces.jsonl",
         help="the file for --to file (default results/traces.jsonl)",
     )
-    database(parser)
+    flags.database(parser)
 
 
 def trace(arguments: argparse.Namespace) -> int:

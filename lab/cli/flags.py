@@ -103,3 +103,40 @@ def _help(field: Any) -> str:
         )
     text = (field.description or "").rstrip(".")
     return (text + (f" ({'; '.join(notes)})" if notes else "")).replace("%", "%%")
+
+
+def database(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--db", metavar="FILE", help="the database (default: LAB_DB, else data/lab.duckdb)"
+    )
+
+
+def which(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "run",
+        nargs="?",
+        default="last",
+        metavar="RUN",
+        help="a run's id, its first digits, its name, `last` or `last~1`",
+    )
+
+
+def as_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--json", action="store_true", help="print exactly one JSON object on stdout"
+    )
+
+
+def outputs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--output",
+        metavar="LIST",
+        default="console",
+        help="how to tell the result: console, json, chart, markdown, separated by commas (default console)",
+    )
+    parser.add_argument(
+        "--out",
+        metavar="DIR",
+        default="results",
+        help="the folder for what --output writes (default results)",
+    )

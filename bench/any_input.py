@@ -29,7 +29,7 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 from hypothesis import strategies as st
 
-from lab import paths, pricing, results, scrub, techniques
+from lab import endpoint_kinds, paths, pricing, results, scrub, techniques
 from lab.cli import check, run
 from lab.endpoints import consent, keys, registry
 from lab.harness import estimate
@@ -490,7 +490,7 @@ class Inputs:
         keys.known()
         scrub.text("nothing secret")
         for name in registry.names():
-            if name not in registry.OWN_MODELS:
+            if name not in endpoint_kinds.own_servers():
                 try:
                     repr(registry.find(name).model_for("large"))
                 except LabError as refusal:

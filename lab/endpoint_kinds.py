@@ -7,7 +7,7 @@ about a kind asks its value, never its name.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from lab.model import LabError, Tier
@@ -34,12 +34,19 @@ class Kind:
     """Requests cost real money: a budget, the user's consent and exact estimates are needed."""
     own_server: bool = False
     """The lab starts the server itself, and a run takes its lease."""
+    embedded: bool = False
+    """Its server needs the embedded model's file on this machine."""
+    hatched: bool = False
+    """Drawn hatched wherever it shows: no model ran."""
+    models: Mapping[Tier, str] = field(default_factory=dict)
+    """The models of a server of the lab's own."""
     has_prices: bool = True
     """A price list can name its models; where not, cost is unknown, and counts as nothing."""
     marked: bool = True
     """Its name stands on every chart and report, so that nobody takes its size for Claude's."""
     document_tokens: int = 3000
-    """How long the document of a `rag` task is."""
+    """How much of the documents a task sends: the embedded model reads some 280 tokens a second
+    on two cores."""
     speeds: Mapping[Tier, Speed] = field(default_factory=dict)
     measured: bool = True
     """Whether runs of this kind come from trials; what is not is never judged."""
@@ -48,11 +55,13 @@ class Kind:
         return self.speeds.get(tier, Speed(0.5, 10_000, 70))
 
 
+LIVE = "live"
+"""Of an address that is no server of the lab's own."""
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
         Kind(
-            "live",
+            LIVE,
             "live: real requests at real prices",
             priced=True,
             marked=False,
@@ -63,6 +72,8 @@ KINDS: dict[str, Kind] = {
             "local: the embedded model on this machine; it shows the mechanism, not Claude's size",
             caveat="local: the mechanism, not Claude's size",
             own_server=True,
+            embedded=True,
+            models={"small": "smollm2-135m", "large": "smollm2-135m-f32"},
             has_prices=False,
             document_tokens=600,
             speeds={"small": Speed(0.02, 260, 110), "large": Speed(0.02, 260, 35)},
@@ -72,6 +83,8 @@ KINDS: dict[str, Kind] = {
             "simulated: a scripted latency model; no language model runs",
             caveat="simulated: no model ran",
             own_server=True,
+            hatched=True,
+            models={"small": "simulated-small", "large": "simulated-large"},
             speeds={"small": Speed(0.01, 10_000, 220), "large": Speed(0.01, 3_300, 75)},
         ),
     )
@@ -83,7 +96,7 @@ UNKNOWN = Kind("", "of a kind that this version does not know")
 
 def kind(name: str | None) -> Kind:
     """The kind of a row; one that this version does not know has the plainest properties."""
-    return KINDS.get(name or "", UNKNOWN)
+    return KINDS.get(name or "") or replace(UNKNOWN, name=name or "")
 
 
 def named(name: str) -> Kind:
@@ -91,6 +104,11 @@ def named(name: str) -> Kind:
     if name not in KINDS:
         raise LabError(f"There is no endpoint kind {name!r}; there are {', '.join(KINDS)}.")
     return KINDS[name]
+
+
+def default_name() -> str:
+    """Of the endpoint that works on any machine, without a key."""
+    return next(name for name, kind in KINDS.items() if kind.embedded)
 
 
 def own_servers() -> tuple[str, ...]:

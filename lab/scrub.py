@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from lab import paths
+from lab import endpoint_kinds, paths
 from lab.rows import EventRow, FinishedTrial
 
 BLANK = "[key]"
@@ -198,7 +198,7 @@ class Secrets:
 def _secrets() -> Secrets:
     from lab.endpoints import keys
 
-    cards = tuple(paths.runtime_folder() / f"{name}.json" for name in ("local", "simulated"))
+    cards = tuple(paths.runtime_folder() / f"{name}.json" for name in endpoint_kinds.own_servers())
     named = (
         "ANTHROPIC_API_KEY",
         "ANTHROPIC_AUTH_TOKEN",

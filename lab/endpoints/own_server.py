@@ -9,11 +9,10 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from lab import paths
+from lab import endpoint_kinds, paths
 from lab.clock import now_ns
 from lab.endpoints import keys
 
-KINDS = ("local", "simulated")
 LONGEST_REPLY = 64 * 1024
 
 
@@ -28,7 +27,7 @@ def card_at(url: str) -> Card | None:
     from lab import processes
 
     base_url = keys.base_url(url)
-    for kind in KINDS:
+    for kind in endpoint_kinds.own_servers():
         with suppress(OSError, ValueError, RecursionError):
             card = json.loads((paths.runtime_folder() / f"{kind}.json").read_text())
             if (
@@ -57,7 +56,7 @@ def kind_at(base_url: str, within_s: float = 0.5) -> str | None:
         kind = health.get("kind") if isinstance(health, dict) else None
     except (OSError, ValueError, RecursionError):
         return None
-    return kind if isinstance(kind, str) and kind in KINDS else None
+    return kind if isinstance(kind, str) and kind in endpoint_kinds.own_servers() else None
 
 
 def _ask(host: str, port: int, path: str, name: str, within_s: float) -> bytes:

@@ -7,14 +7,11 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from lab import endpoint_kinds
 from lab.endpoints import caching_modes, consent, keys, own_server
 from lab.model import EndpointKind, LabError, Tier
 
 LIVE_MODELS: dict[Tier, str] = {"small": "claude-haiku-5-5", "large": "claude-sonnet-5-5"}
-OWN_MODELS: dict[str, dict[Tier, str]] = {
-    "local": {"small": "smollm2-135m", "large": "smollm2-135m-f32"},
-    "simulated": {"small": "simulated-small", "large": "simulated-large"},
-}
 # How each live default is told not to think first; the word differs by model, and others may refuse
 # either.
 THINKING_OFF = {
@@ -54,11 +51,15 @@ class Endpoint:
 
 def names() -> list[str]:
     """Every endpoint that has a name now; `anthropic` only where there is a key."""
-    return ["local", "simulated", *(["anthropic"] if keys.anthropic_key() else []), *_configured()]
+    return [
+        *endpoint_kinds.own_servers(),
+        *(["anthropic"] if keys.anthropic_key() else []),
+        *_configured(),
+    ]
 
 
 def default_name() -> str:
-    return "anthropic" if keys.anthropic_key() else "local"
+    return "anthropic" if keys.anthropic_key() else endpoint_kinds.default_name()
 
 
 def find(name: str | None = None, models: Mapping[str, str] | None = None) -> Endpoint:
@@ -69,7 +70,7 @@ def find(name: str | None = None, models: Mapping[str, str] | None = None) -> En
     asked anything before.
     """
     name = (name or default_name()).strip()
-    if name in OWN_MODELS:
+    if name in endpoint_kinds.own_servers():
         endpoint = _own(name, name, "", "")
     elif name == "anthropic":
         if not (key := keys.anthropic_key()):
@@ -154,11 +155,13 @@ def _at(name: str, url: str, key: str, models: Mapping[Tier, str]) -> Endpoint:
     if kind := own_server.kind_at(base_url):
         return _own(name, kind, base_url, os.environ.get("LAB_LOCAL_KEY") or key)
     caching = _caching_said(base_url) or caching_modes.caching_of(base_url)
-    return Endpoint(name, "live", base_url, key, models, caching=caching)
+    return Endpoint(name, endpoint_kinds.LIVE, base_url, key, models, caching=caching)
 
 
 def _own(name: str, kind: EndpointKind, base_url: str, key: str) -> Endpoint:
-    return Endpoint(name, kind, base_url, key, OWN_MODELS[kind], "small", caching="marked")
+    return Endpoint(
+        name, kind, base_url, key, endpoint_kinds.kind(kind).models, "small", caching="marked"
+    )
 
 
 def _caching_said(base_url: str) -> caching_modes.Caching | None:
@@ -183,5 +186,5 @@ def _configured() -> dict[str, dict]:
     return {
         name: table
         for name, table in tables.items()
-        if isinstance(table, dict) and name not in (*OWN_MODELS, "anthropic")
+        if isinstance(table, dict) and name not in (*endpoint_kinds.own_servers(), "anthropic")
     }

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from lab import paths
+from lab import endpoint_kinds, paths
 from lab.model import EndpointKind, LabError
 from lab.scenarios import tools
 from lab.scenarios.checks import Check, Frozen, Judge, first_object
@@ -24,9 +24,8 @@ LONGEST_ANSWER = 1_000_000
 CHARACTERS_PER_TOKEN = 3.75
 """The library's prose in SmolLM2's tokenizer; sizes a prompt before it is sent. What was sent is
 always the endpoint's own count."""
-DOCUMENT_TOKENS = {"local": 600, "simulated": 3000, "live": 3000}
-"""How much of the documents a task sends: the embedded model reads some 280 tokens a second on two
-cores."""
+DEFAULT_KIND = endpoint_kinds.default_name()
+DOCUMENT_TOKENS = endpoint_kinds.kind(DEFAULT_KIND).document_tokens
 MOST_TASKS = 1000
 DEEPEST = 100
 TOO_DEEP = f"nested too deeply (more than {DEEPEST} levels)"
@@ -64,7 +63,7 @@ class Task(Frozen):
     check: Check | None = None
     topology: Topology | None = None
     origin: Literal["built-in", "user"] = "user"
-    document_tokens: int = Field(DOCUMENT_TOKENS["local"], ge=0)
+    document_tokens: int = Field(DOCUMENT_TOKENS, ge=0)
 
     @field_validator("tools")
     @classmethod
@@ -163,7 +162,7 @@ class Task(Frozen):
         return {key: value for key, value in body.items() if value is not None}
 
 
-def load(which: str | None = None, endpoint_kind: EndpointKind = "local") -> list[Task]:
+def load(which: str | None = None, endpoint_kind: EndpointKind = DEFAULT_KIND) -> list[Task]:
     """The tasks of a category, or of a JSONL file of the user's; LabError names the lines that are
     wrong."""
     category = {"qa": "question-answering", None: "question-answering"}.get(which, which)
@@ -181,7 +180,7 @@ def load(which: str | None = None, endpoint_kind: EndpointKind = "local") -> lis
         raise LabError(
             f"{path.name} is not UTF-8 text (byte {error.start}); save it as UTF-8."
         ) from None
-    tokens = DOCUMENT_TOKENS.get(endpoint_kind, DOCUMENT_TOKENS["local"])
+    tokens = endpoint_kinds.kind(endpoint_kind).document_tokens
     return [task.model_copy(update={"document_tokens": tokens}) for task in parse_lines(text)]
 
 
@@ -427,7 +426,7 @@ def _checked_body(body: dict) -> dict:
 def _fitted(task: Task, kind: EndpointKind) -> Task:
     """The documents a task sends on this kind of endpoint: those it needs first, then the others
     while they fit."""
-    limit = DOCUMENT_TOKENS.get(kind, DOCUMENT_TOKENS["local"])
+    limit = endpoint_kinds.kind(kind).document_tokens
     if not task.documents:
         return task.model_copy(update={"document_tokens": limit})
     everything = library()

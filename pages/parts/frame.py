@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import streamlit as st
 
-from lab import paths, processes, scrub
+from lab import endpoint_kinds, paths, processes, scrub
 from lab.endpoints import consent, keys, registry
 from lab.endpoints.consent import ConsentNeeded
 from lab.endpoints.registry import Endpoint
@@ -23,11 +23,6 @@ AUTOLINKED = re.compile(r"https?(?=\\:)|www(?=\\\.)|@", re.IGNORECASE)
 PRODUCT = "LLM Latency Lab"
 GROUPS = {"Techniques": range(1, 20), "Results": range(20, 30), "Instrument": range(30, 40)}
 LOOK = Path(__file__).with_name("style.css")
-KIND_WORDS = {
-    "local": "local: the embedded model on this machine; it shows the mechanism, not Claude's size",
-    "simulated": "simulated: a scripted latency model; no language model runs",
-    "live": "live: real requests at real prices",
-}
 
 
 class PageFile(NamedTuple):
@@ -96,7 +91,7 @@ def open_page(
             right.caption(escape(chosen.models.get(chosen.generates, "")), text_alignment="right")
         elif claim:
             st.markdown(claim)
-        if chosen and chosen.kind == "local":
+        if chosen and endpoint_kinds.kind(chosen.kind).embedded:
             _offer_model()
     if endpoint and chosen is None:
         st.stop()

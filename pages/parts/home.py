@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from lab import paths, processes, units
+from lab import endpoint_kinds, paths, processes, units
 from lab.endpoints import registry
 from lab.figures import found as figures
 from lab.harness.plan import config_of
@@ -18,7 +18,6 @@ COLUMNS = (
     "technique", "title", "run_id", "arm", "metric", "n", "estimate", "low", "high", "baseline_p50", "ratio",
     "cost_change_usd", "quality_change", "verdict", "tone", "endpoint", "endpoint_kind", "imported_from",
 )  # fmt: skip
-KINDS = ("live", "local", "simulated")
 
 
 def show_steps() -> None:
@@ -67,7 +66,9 @@ def run(technique: str) -> None:
 def show_finds() -> None:
     """One row a technique, one endpoint kind at a time; a technique not tried yet is a ghost row with a button below."""
     finds = cached_queries.ask("finds")
-    present = [kind for kind in KINDS if kind in set(finds["endpoint_kind"])] or ["local"]
+    present = [kind for kind in endpoint_kinds.KINDS if kind in set(finds["endpoint_kind"])] or [
+        endpoint_kinds.default_name()
+    ]
     kind = present[0]
     if len(present) > 1:
         kind = st.segmented_control(

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from lab import metrics, processes, units
+from lab import endpoint_kinds, metrics, processes, units
 from lab.endpoints.registry import Endpoint
 from lab.figures import pareto, trials
 from lab.harness.plan import SIDE_BY_SIDE, config_of
@@ -24,7 +24,7 @@ from pages.parts import (
     tables,
     views,
 )
-from pages.parts.frame import KIND_WORDS, escape
+from pages.parts.frame import escape
 
 METRICS = ("wait_ms", "ttft_ms", "total_ms", "tokens_per_s", "output_tokens", "cost_usd")
 WARNINGS = {"machine": "machines", "endpoint_kind": "endpoint kinds", "tasks": "prompts"}
@@ -116,7 +116,7 @@ def stored() -> None:
     )
     for kind, mine in table.groupby("endpoint_kind", sort=False):
         if table["endpoint_kind"].nunique() > 1:
-            st.subheader(escape(KIND_WORDS.get(kind, str(kind)).capitalize()), anchor=False)
+            st.subheader(escape(endpoint_kinds.kind(kind).words.capitalize()), anchor=False)
         left = every[every["endpoint_kind"] == kind]
         chart.show(
             trials.distribution(
@@ -201,7 +201,7 @@ def paired(endpoint: Endpoint) -> None:
         endpoint=endpoint.name,
         arms=arms,
         runs=int(blocks),
-        max_usd=set_up.LIVE_BUDGET_USD if endpoint.kind == "live" else None,
+        max_usd=set_up.LIVE_BUDGET_USD if endpoint_kinds.kind(endpoint.kind).priced else None,
     )
     expected = estimate(config)
     set_up.refuse(expected)

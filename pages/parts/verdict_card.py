@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from lab import metrics, processes, stats, units
+from lab import endpoint_kinds, metrics, processes, stats, units
 from lab.endpoints import registry
 from lab.endpoints.registry import Endpoint
 from lab.figures import found, palette
@@ -64,20 +64,21 @@ def doubt(run: dict[str, Any]) -> str | None:
 
 
 def _where(technique: Technique, run: dict[str, Any], notes: Sequence[str]) -> None:
-    kind = run["endpoint_kind"]
+    kind = endpoint_kinds.kind(run["endpoint_kind"])
     models = ", ".join(dict.fromkeys(run["models"].values()))
     said = f"Published: {technique.published}." if technique.published else ""
-    if said and kind != "live":
+    if said and not kind.priced:
         said = f"Published, a claim to be tested on Claude: {technique.published}."
     text = " ".join(filter(None, [*notes, said]))
     about = [
-        *([] if run["endpoint"] == kind else [run["endpoint"]]),
+        *([] if run["endpoint"] == kind.name else [run["endpoint"]]),
         models,
         units.when(run["started_utc"]),
     ]
     about += [units.origin(run)] if units.origin(run) else []
+    tag = f'<span class="lab-tag{" hatched" if kind.hatched else ""}">{html(kind.name)}</span>'
     st.html(
-        f'<div style="font-size:13px"><span class="lab-tag {kind}">{kind}</span>&ensp;{html(" · ".join(about))}'
+        f'<div style="font-size:13px">{tag}&ensp;{html(" · ".join(about))}'
         f"{'<br>' + html(text) if text else ''}</div>"
     )
 
@@ -101,7 +102,7 @@ def _next(
             help="They join this run, in the same seeded order.",
         ):
             set_up.begin(more(run, settled if resume else blocks))
-        if run["endpoint_kind"] != "live":
+        if not endpoint_kinds.kind(run["endpoint_kind"]).priced:
             _try_on_claude(technique, run)
         origin = f"  \n{units.in_markdown(units.origin(run))}" if units.origin(run) else ""
         copy_button.show("Copy as Markdown", said.markdown + origin, key="copy-verdict")

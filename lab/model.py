@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lab import clock
 
@@ -31,6 +31,21 @@ class LabError(Exception):
     def __str__(self) -> str:
         """On one line, whatever it quotes: a name with a line break in it must not look like two sentences."""
         return "⏎".join(super().__str__().splitlines())
+
+
+def sentence(
+    error: ValidationError, name: Callable[[str], str] = str, *, quoted: bool = True
+) -> str:
+    """What a pydantic model refused first, without a full stop: "runs: 0 should be at least 1".
+
+    `name` turns the path of the field ("runs", "tasks.0.prompt", "" for the whole) into what the
+    user calls it. The value stands in the text unless `quoted` is off.
+    """
+    first = error.errors(include_url=False)[0]
+    path, text = name(".".join(map(str, first["loc"]))), first["msg"].removeprefix("Value error, ")
+    if quoted and text.startswith("Input "):
+        text = f"{first['input']!r:.80}{text.removeprefix('Input')}"
+    return f"{path}: {text}" if path else text
 
 
 def new_id() -> str:
@@ -61,8 +76,23 @@ class Arm:
 
 
 @dataclass(frozen=True)
+class View:
+    """A segment of a technique's page that is its own, drawn by a function without streamlit."""
+
+    name: str
+    draw: str
+    """"module:function", read beside the technique: (lab.views.RunData, dark) -> a list of figures,
+    tables, notes and numbers. A reference, so that a command's start loads no chart library."""
+    in_report: bool = False
+    """Whether its figures are drawn in the HTML report too."""
+
+
+@dataclass(frozen=True)
 class Technique:
-    """A claim about latency and how to test it: one file in lab/techniques exports one of these as TECHNIQUE."""
+    """A claim about latency and how to test it; a module in lab/techniques exports it as TECHNIQUE.
+
+    One with a mechanism of its own is a folder: technique.py, findings.py, figures.py, a template.
+    """
 
     slug: str
     title: str
@@ -70,14 +100,16 @@ class Technique:
     published: str
     arms: tuple[Arm, ...]
     headline: str
+    """The one metric on which its verdict is planned, as lab.metrics names it."""
     headline_arm: str
     knobs: type[Knobs]
     trial: Callable[..., Awaitable[str | None]]
-    """async (bench, arm name, knobs, task) -> the answer's text, to be checked after the clock has stopped."""
+    """async (bench, arm, knobs, task) -> the answer's text, checked once the clock has stopped."""
     prepare: Callable[..., Awaitable[None]] | None = None
-    """async, same arguments, run before the trial's clock: calls of role `prime` are made here."""
-    tiers: tuple[Tier, ...] = ()
-    """The model tiers it needs; empty means one model, whichever generates on the endpoint."""
+    """async, same arguments, before the trial's clock: calls of role `prime` are made here."""
+    tiers: tuple[Tier, ...] | Callable[[Any], tuple[Tier, ...]] = ()
+    """The model tiers it needs, or a function of the knobs that says so; empty means one model,
+    whichever generates on the endpoint."""
     aliases: tuple[str, ...] = ()
     category: str = "question-answering"
     """The scenario category used where the user names none."""
@@ -86,10 +118,30 @@ class Technique:
     select: Callable[[Any], tuple[Arm, ...]] | None = None
     """The arms for given knobs, where the knobs decide (a suite, the user's bodies)."""
     needs: tuple[str, ...] = ()
-    """Capabilities without which a run makes no sense on an endpoint: "caching", "tools", "structured"."""
+    """Capabilities without which a run makes no sense on an endpoint, by their names in
+    lab.endpoints.registry.CAPABILITIES."""
+    page: str = ""
+    """The file of its page in pages/, whose number is its place in every list; without one it is
+    shown on the page that the user's own techniques share."""
+    views: tuple[str | View, ...] = ("Distribution", "Pairs", "Race", "Clocks")
+    """The segments of its page, in their order: shared ones by name, its own as a View."""
+    code: str = ""
+    """The jinja2 template beside it that writes an arm as code to take away; empty is the plain
+    one: each request in turn."""
+    in_all: bool = True
+    """Whether its arms are known without the user: `all`, Home's buttons and side by side offer it."""
+    files: str = ""
+    """The knob that the command line takes as a list of JSON files; empty where there is none."""
+    own_text: bool = False
+    """Whether it asks what the user wrote, whatever the task: such text is kept only by choice."""
+    control: bool = False
+    """Whether its arms are the same, so that it shows what a difference of nothing looks like."""
 
     def arms_for(self, knobs: Knobs) -> tuple[Arm, ...]:
         return self.select(knobs) if self.select else self.arms
+
+    def tiers_for(self, knobs: Knobs) -> tuple[Tier, ...]:
+        return self.tiers(knobs) if callable(self.tiers) else self.tiers
 
     def headline_arm_for(self, knobs: Knobs) -> str:
         names = [arm.name for arm in self.arms_for(knobs)]

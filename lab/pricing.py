@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lab import paths
-from lab.model import LabError
+from lab.model import LabError, sentence
 
 BATCH = 0.5
 US_ONLY = 1.1
@@ -239,8 +239,7 @@ def _parsed(path: Path, _changed_ns: int) -> tuple[Price, ...]:
             raise ValueError("it has no [[prices]]")
         return tuple(Price(**row) for row in rows)
     except ValidationError as error:
-        first = error.errors()[0]
-        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        reason = sentence(error)
     except (OSError, ValueError, RecursionError) as error:
         reason = str(error)
     raise LabError(f"{path.name} is not a price list like data/prices.toml: {reason}.")

@@ -16,6 +16,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
+from lab.model import sentence
+
 Ttl = Literal["5m", "1h"]
 DEEPEST = 120
 WORD = re.compile(r"[a-zA-Z0-9_-]+")
@@ -601,16 +603,11 @@ def parse(kind: type[BaseModel], raw: bytes | dict[str, Any]) -> Any:
             }
         )
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        path = ".".join(str(part) for part in first["loc"])
-        text = first["msg"].removeprefix("Value error, ")
-        whole = f"{path}: {text}" if path else text
+        first, text = error.errors(include_url=False)[0], sentence(error, quoted=False)
+        field = ".".join(map(str, first["loc"])) or text.partition(":")[0]
         if first["type"] in ("extra_forbidden", "union_tag_invalid", "unsupported"):
-            raise unsupported(path, whole) from None
-        field = path or text.partition(":")[0]
-        raise ApiError(
-            400, whole, details={"error_code": "invalid_field", "field": field}
-        ) from None
+            raise unsupported(field, text) from None
+        raise ApiError(400, text, details={"error_code": "invalid_field", "field": field}) from None
 
 
 def usage_of(total: int, read: int, created_5m: int, created_1h: int) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from lab.local.engine import Begun, Closed, Cut, Ended, Engine, Grew, Job, Opene
 from lab.local.incoming_body import decoded, read
 from lab.local.messages_api import ApiError
 from lab.local.simulated import Play, Simulated
+from lab.model import sentence
 
 KEPT_TRUTHS = 2000
 TOOLS_HEADER = "x-lab-tools"
@@ -427,9 +428,8 @@ class Server:
             try:
                 self.engine.turn(await fields(request))
             except ValidationError as error:
-                first = error.errors(include_url=False)[0]
                 raise ApiError(
-                    400, f"knobs.{'.'.join(map(str, first['loc']))}: {first['msg']}"
+                    400, sentence(error, lambda path: f"knobs.{path}", quoted=False)
                 ) from None
         return JSONResponse(
             {"models": {name: self.engine.knobs(name).model_dump() for name in self.engine.names()}}
@@ -668,9 +668,8 @@ def checked(kind: Any, value: Any, name: str) -> Any:
     try:
         return TypeAdapter(kind).validate_python(value)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
         raise ApiError(
-            400, f"{'.'.join([name, *map(str, first['loc'])])}: {first['msg']}"
+            400, sentence(error, lambda path: f"{name}.{path}".rstrip("."), quoted=False)
         ) from None
 
 

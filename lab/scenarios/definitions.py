@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from lab import endpoint_kinds, paths
-from lab.model import EndpointKind, LabError
+from lab.model import EndpointKind, LabError, sentence
 from lab.scenarios import tools
 from lab.scenarios.checks import Check, Frozen, Judge, first_object
 
@@ -211,12 +211,7 @@ def parse_lines(text: str, system: str = "") -> list[Task]:
                 else Task(task_id=f"line-{number}", prompt=line, system=system)
             )
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            wrong.append(
-                f"line {number}:"
-                f" {where + ': ' if where else ''}{first['msg'].removeprefix('Value error, ')}"
-            )
+            wrong.append(f"line {number}: {sentence(error)}")
         except ValueError as error:
             wrong.append(f"line {number}: {error}")
     if wrong:

@@ -6,7 +6,8 @@ from datetime import date
 import pandas as pd
 import pytest
 
-from lab import findings, pricing
+from lab import pricing
+from lab.techniques.caching import findings
 from tests.measured import FAST, measure
 
 

@@ -6,7 +6,6 @@ import pytest
 
 from lab import units
 from lab.figures import (
-    cache,
     clocks,
     found,
     layout,
@@ -18,6 +17,7 @@ from lab.figures import (
     trials,
     waterfall,
 )
+from lab.techniques.caching import figures as cache
 
 
 def call(arm, first, end, **more):

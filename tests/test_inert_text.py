@@ -18,7 +18,6 @@ from lab import results, units
 from lab.critical_path import critical_path
 from lab.figures import (
     adhoc,
-    cache,
     clocks,
     found,
     layout,
@@ -35,6 +34,7 @@ from lab.harness.reporters import chart
 from lab.harness.reporters import html as html_report
 from lab.store import queries
 from lab.store.store import Store
+from lab.techniques.caching import figures as cache
 
 LINK = "<a href='http://evil.example/a'>cached</a>"
 BOLD = "<b onclick=x>un\x1b[31mcached</b>\u202e"

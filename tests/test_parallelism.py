@@ -1,8 +1,8 @@
 """Work done at once takes as long as its slowest piece, and what it shares is found only when it is
 there."""
 
-from lab import findings
 from lab.critical_path import critical_path
+from lab.techniques.parallelism import findings
 from tests.measured import FAST, measure
 
 

@@ -3,8 +3,8 @@ the oracle."""
 
 import pandas as pd
 
-from lab import findings
 from lab.scenarios import definitions
+from lab.techniques.model_routing import findings
 from tests.measured import FAST, measure
 
 LABELS = {task.task_id: task.difficulty for task in definitions.load("reasoning")}

@@ -6,10 +6,13 @@ import json
 import pandas as pd
 import pytest
 
-from lab import code_samples, findings, pricing, techniques
+from lab import code_samples, pricing, techniques
 from lab.local import messages_api
 from lab.model import LabError
 from lab.scenarios import definitions
+from lab.techniques.caching.findings import break_even_uses
+from lab.techniques.model_routing import findings as routing
+from lab.techniques.parallelism.findings import fan_out
 
 TOOL = {
     "name": "clock",
@@ -104,14 +107,14 @@ def test_caching_pays_from_the_use_worked_out_by_hand(model, ttl, uses):
     3."""
     price = pricing.price(model, pricing.prices()[-1].read_on)
     write = getattr(price, ttl)
-    assert findings.break_even_uses(price.input, write, price.read) == uses
+    assert break_even_uses(price.input, write, price.read) == uses
     assert write + (uses - 1) * price.read < uses * price.input
     assert write + (uses - 2) * price.read >= (uses - 1) * price.input
 
 
 def test_equal_at_two_uses_pays_only_at_three_and_dear_reads_never_pay():
-    assert findings.break_even_uses(1.0, 2.0, 0.0) == 3
-    assert findings.break_even_uses(1.0, 1.25, 1.0) is None
+    assert break_even_uses(1.0, 2.0, 0.0) == 3
+    assert break_even_uses(1.0, 1.25, 1.0) is None
 
 
 def test_shares_and_confusion_of_four_routed_trials():
@@ -121,16 +124,16 @@ def test_shares_and_confusion_of_four_routed_trials():
     spans = pd.DataFrame(
         {"trial_id": list("wxyz"), "kind": "route", "name": ["small", "large", "large", "large"]}
     )
-    routed = findings.routes(spans, trials)
-    shares = findings.routing_shares(routed).set_index("chosen")["share"].to_dict()
+    routed = routing.routes(spans, trials)
+    shares = routing.routing_shares(routed).set_index("chosen")["share"].to_dict()
     assert shares == {"small": 0.25, "large": 0.75}
-    table = findings.confusion(routed, {"e": "easy", "h": "hard"})
+    table = routing.confusion(routed, {"e": "easy", "h": "hard"})
     assert table.loc[table["agrees"], "n"].sum() == 3
 
 
 def test_four_tools_of_300_ms_at_once_have_a_speed_up_of_four():
     spans = pd.DataFrame({"kind": "tool", "started_ns": [0] * 4, "ended_ns": [300_000_000] * 4})
-    assert findings.fan_out(spans) == {
+    assert fan_out(spans) == {
         "n": 4,
         "sum_ms": 1200.0,
         "slowest_ms": 300.0,

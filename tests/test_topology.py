@@ -2,8 +2,9 @@
 
 import pytest
 
-from lab import findings
 from lab.critical_path import critical_path
+from lab.techniques.agent_topology import findings
+from lab.techniques.parallelism.findings import fan_out
 from tests.measured import FAST, measure
 
 
@@ -42,7 +43,7 @@ async def test_each_topology_has_its_own_shape_and_the_same_tools(found):
 async def test_workers_run_at_the_same_time_only_under_a_supervisor(found):
     def overlap(arm):
         (first, *_) = found.arm(arm)["trial_id"]
-        tools = findings.fan_out(found.spans(first))
+        tools = fan_out(found.spans(first))
         return tools["took_ms"] / tools["slowest_ms"]
 
     assert overlap("hierarchical") < 2 < overlap("pipeline")

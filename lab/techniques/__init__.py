@@ -1,57 +1,192 @@
-"""The techniques: each module here that has a TECHNIQUE is one. Adding a file is all that a new one takes."""
+"""The techniques: each module or folder here that has a TECHNIQUE is one, and so is each in the
+folder that LAB_TECHNIQUES names. Adding one of them is all that a new technique takes."""
 
 from __future__ import annotations
 
 import difflib
+import os
+import sys
+import traceback
+from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
 
+from lab import metrics
 from lab.model import LabError, Technique
 
-FIRST = ("streaming", "caching", "parallelism", "model_routing", "agent_topology")
-"""The order in which lists show them; what is not named here follows by name."""
+OWN = "lab_own_techniques"
+"""The package that modules of the user's folder are loaded into, apart from everything on the path."""
+
+
+class Shelf(NamedTuple):
+    """What is there: techniques by slug in the order of their pages, and what could not be loaded."""
+
+    techniques: dict[str, Technique]
+    modules: dict[str, str]
+    """The module of each by slug."""
+    names: dict[str, str]
+    """Every accepted spelling to its slug: slugs, aliases, module names, with dashes."""
+    problems: dict[str, str]
+    """A sentence for each module that is no technique but should be, by the module's name."""
+
+
+def own_folder() -> Path | None:
+    """The folder of the user's own techniques; None where LAB_TECHNIQUES names none."""
+    folder = os.environ.get("LAB_TECHNIQUES")
+    return Path(folder).expanduser().resolve() if folder else None
+
+
+def _shelf() -> Shelf:
+    folder = own_folder()
+    if folder is None:
+        return _filled(None, ())
+    files = sorted([*folder.glob("*.py"), *folder.glob("*/*.py")])
+    return _filled(folder, tuple((str(file), file.stat().st_mtime_ns) for file in files))
 
 
 @cache
-def _all() -> dict[str, Technique]:
-    names = sorted(
-        file.stem for file in Path(__file__).parent.glob("*.py") if not file.stem.startswith("_")
-    )
-    names.sort(key=lambda name: (FIRST.index(name) if name in FIRST else len(FIRST), name))
-    found = [getattr(import_module(f"{__name__}.{name}"), "TECHNIQUE", None) for name in names]
-    return {technique.slug: technique for technique in found if technique is not None}
+def _filled(folder: Path | None, files: tuple[tuple[str, int], ...]) -> Shelf:
+    """`files` are those of the user's folder with their times: one that is edited is loaded again."""
+    here = Path(__file__).parent
+    modules = [import_module(f"{__name__}.{name}") for name in _names_in(here)]
+    modules.sort(key=lambda module: _place(module.TECHNIQUE))
+    shelf = Shelf({}, {}, {}, {})
+    for module in modules:
+        _add(shelf, module)
+    if folder is None:
+        return shelf
+    for name in [name for name in sys.modules if name.partition(".")[0] == OWN]:
+        del sys.modules[name]
+    package = sys.modules[OWN] = ModuleType(OWN)
+    package.__path__ = [str(folder)]
+    if not folder.is_dir():
+        shelf.problems[""] = f"LAB_TECHNIQUES names {folder}, which is no folder."
+        return shelf
+    for name in _names_in(folder):
+        path = folder / name if (folder / name).is_dir() else folder / f"{name}.py"
+        try:
+            module = import_module(f"{OWN}.{name}")
+        except (Exception, SystemExit) as error:
+            shelf.problems[_spelled(name)] = _told(error, folder, path)
+            continue
+        if hasattr(module, "TECHNIQUE"):
+            wrong = _wrong(module.TECHNIQUE, shelf)
+            if wrong:
+                shelf.problems[_spelled(name)] = f"{path}: {wrong}"
+            else:
+                _add(shelf, module)
+    return shelf
 
 
-@cache
-def _names() -> dict[str, str]:
-    """Every accepted spelling to its slug: slugs, aliases, module names, with dashes or underscores."""
-    names = {}
-    for slug, technique in _all().items():
-        module = technique.trial.__module__.rpartition(".")[2]
-        for name in (slug, *technique.aliases, module):
-            names[name.lower().replace("_", "-")] = slug
-    return names
+def _names_in(folder: Path) -> list[str]:
+    paths = [*folder.glob("*.py"), *(file.parent for file in folder.glob("*/__init__.py"))]
+    return sorted({path.stem for path in paths if not path.stem.startswith(("_", ".", "test_"))})
+
+
+def _place(technique: Technique) -> tuple[int, str]:
+    number = technique.page.partition("_")[0]
+    return (int(number) if number.isdigit() else sys.maxsize, technique.slug)
+
+
+def _add(shelf: Shelf, module: ModuleType) -> None:
+    technique = module.TECHNIQUE
+    shelf.techniques[technique.slug] = technique
+    shelf.modules[technique.slug] = module.__name__
+    for name in (technique.slug, *technique.aliases, module.__name__.rpartition(".")[2]):
+        shelf.names.setdefault(_spelled(name), technique.slug)
+
+
+def _wrong(technique: Any, shelf: Shelf) -> str | None:
+    """What keeps a technique of the user's own from being offered."""
+    if not isinstance(technique, Technique):
+        return "TECHNIQUE is no lab.model.Technique."
+    if technique.slug in shelf.names:
+        return (
+            f"the slug {technique.slug!r} is taken: {shelf.modules[shelf.names[technique.slug]]}."
+        )
+    if technique.slug != _spelled(technique.slug) or not technique.slug:
+        return f"the slug {technique.slug!r} needs small letters, digits and dashes."
+    if technique.headline not in metrics.METRICS:
+        return f"there is no metric {technique.headline!r}; there are {', '.join(metrics.METRICS)}."
+    try:
+        names = [arm.name for arm in technique.arms_for(technique.knobs())]
+    except Exception as error:
+        return f"its arms cannot be made from its knobs' defaults: {error}"
+    if len(set(names)) < max(2, len(names)):
+        return "it needs two arms or more, each with a name of its own."
+    if technique.headline_arm not in names[1:]:
+        return f"headline_arm {technique.headline_arm!r} is none of its arms after the baseline."
+    return None
+
+
+def _told(error: BaseException, folder: Path, path: Path) -> str:
+    """One sentence: the file, the line of it that was reached last, and the error."""
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [(frame.filename, frame.lineno) for frame in frames]
+    if isinstance(error, SyntaxError):
+        places.append((error.filename or "", error.lineno))
+    own = [(file, line) for file, line in places if file.startswith(str(folder))]
+    file, line = own[-1] if own else (path, 1)
+    message = error.msg if isinstance(error, SyntaxError) else error
+    return f"{file}, line {line}: {type(error).__name__}: {message}."
+
+
+def _spelled(name: str) -> str:
+    return name.strip().lower().replace("_", "-").replace(" ", "-")
+
+
+def problems() -> tuple[str, ...]:
+    """A sentence for each module of the user's own that could not be taken."""
+    return tuple(_shelf().problems.values())
 
 
 def slugs() -> tuple[str, ...]:
-    return tuple(_all())
+    return tuple(_shelf().techniques)
 
 
 def all_techniques() -> tuple[Technique, ...]:
-    return tuple(_all().values())
+    """In the order of their pages; the user's own come last."""
+    return tuple(_shelf().techniques.values())
+
+
+def own_techniques() -> tuple[Technique, ...]:
+    """Those that have no page of their own and share one."""
+    return tuple(technique for technique in all_techniques() if not technique.page)
 
 
 def slug_of(name: str) -> str | None:
     """The slug behind any spelling of a technique's name; None if there is none."""
-    return _names().get(name.strip().lower().replace("_", "-").replace(" ", "-"))
+    return _shelf().names.get(_spelled(name))
 
 
 def find(name: str) -> Technique:
-    """A technique by slug, alias or module name; LabError with the nearest name if there is none."""
-    slug = slug_of(name)
-    if slug is None:
-        near = difflib.get_close_matches(name.lower().replace("_", "-"), _names(), n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise LabError(f"No technique {name!r}.{hint} There are: {', '.join(_all())}.")
-    return _all()[slug]
+    """A technique by slug, alias or module; LabError with the nearest name where there is none."""
+    shelf, slug = _shelf(), slug_of(name)
+    if slug is not None:
+        return shelf.techniques[slug]
+    if _spelled(name) in shelf.problems:
+        raise LabError(shelf.problems[_spelled(name)])
+    near = difflib.get_close_matches(_spelled(name), shelf.names, n=1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    raise LabError(f"No technique {name!r}.{hint} There are: {', '.join(shelf.techniques)}.")
+
+
+def control() -> Technique:
+    """The technique whose arms are the same."""
+    return next(technique for technique in all_techniques() if technique.control)
+
+
+def folder_of(technique: Technique) -> Path:
+    """Where the files of a technique stand: its folder, or the one that holds its module."""
+    return Path(sys.modules[_shelf().modules[technique.slug]].__file__ or "").parent
+
+
+def reference(technique: Technique, text: str) -> Callable[..., Any]:
+    """The function that "module:function" names, read beside the technique; ":function" is its own."""
+    home = _shelf().modules[technique.slug]
+    package = home if hasattr(sys.modules[home], "__path__") else home.rpartition(".")[0]
+    module, _, name = text.partition(":")
+    return getattr(import_module(f"{package}.{module}" if module else home), name)

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from lab.model import Arm, Knobs, Request, Technique
+from lab.model import Arm, Knobs, Request, Technique, sentence
 from lab.scenarios.definitions import read_json
 
 DEFAULT = '[{"name": "a"}, {"name": "b", "system": "Answer in as few words as you can."}]'
@@ -70,10 +70,7 @@ class YourRequestsKnobs(Knobs):
             try:
                 Side(**one)
             except ValidationError as error:
-                first = error.errors()[0]
-                raise ValueError(
-                    f"arm {one['name']}: {'.'.join(map(str, first['loc']))}: {first['msg']}"
-                ) from None
+                raise ValueError(f"arm {one['name']}: {sentence(error)}") from None
         return json.dumps(named, ensure_ascii=False)
 
 
@@ -100,4 +97,8 @@ TECHNIQUE = Technique(
     ),
     aliases=("your-requests", "a-b"),
     notes={"simulated": "Delays are invented; this run tests the lab, not a model."},
+    page="6_Your_requests.py",
+    in_all=False,
+    files="bodies",
+    own_text=True,
 )

@@ -8,15 +8,19 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from lab import findings, pricing, techniques, units
+from lab import pricing, techniques, units
 from lab.critical_path import critical_path, waited_for
 from lab.endpoints import registry
-from lab.figures import cache as cache_figures
 from lab.figures import palette, stacked
 from lab.figures import spans as span_figures
 from lab.harness import plan
 from lab.model import LabError
 from lab.scenarios import definitions
+from lab.techniques.agent_topology.findings import coordination as coordination_of
+from lab.techniques.caching import figures as cache_figures
+from lab.techniques.caching import findings as caching
+from lab.techniques.model_routing import findings as routing
+from lab.techniques.parallelism import findings as parallel
 from pages.parts import cached_queries, chart, tables
 from pages.parts.frame import escape
 from pages.parts.run_results import arms, headline
@@ -60,7 +64,7 @@ def cache(run: dict[str, Any]) -> None:
     points = cached_queries.ask("cache_points", run["run_id"])
     chart.show(cache_figures.cache_hits(points, chart.dark()), key="cache-hits")
     chart.show(cache_figures.cache_tokens(points, chart.dark(), arms=arms(run)), key="cache-tokens")
-    states = _in_order(run, findings.cache_states(_measured("calls", run)))
+    states = _in_order(run, caching.cache_states(_measured("calls", run)))
     states["observed_cache"] = states["observed_cache"].map(cache_figures.STATE_WORDS)
     _show(
         states.drop(columns="prompt_tokens"),
@@ -94,7 +98,7 @@ def _when_it_pays(run: dict[str, Any]) -> str:
     price = pricing.price(model, day)
     if price is None:
         return "No price is known for this model, so nothing is said about when caching pays."
-    uses = findings.break_even_uses(
+    uses = caching.break_even_uses(
         price.input, price.write_1h if ttl == "1h" else price.write_5m, price.read
     )
     said = (
@@ -117,10 +121,10 @@ def routes(run: dict[str, Any]) -> None:
     trials = _measured("trials", run)
     trials = trials[trials["outcome"] == "ok"]
     spans = cached_queries.ask("spans", None, run["run_id"])
-    routed = findings.routes(spans, trials)
-    overhead = findings.routing_overhead_ms(_measured("calls", run))
+    routed = routing.routes(spans, trials)
+    overhead = routing.routing_overhead_ms(_measured("calls", run))
     labels = {task.task_id: task.difficulty for task in _tasks(run) if task.difficulty}
-    counted = findings.confusion(routed, labels)
+    counted = routing.confusion(routed, labels)
     router = run["settings"]["headline"]["arm"]
     own = counted[counted["arm"] == router]
     left, middle, right = st.columns(3)
@@ -129,7 +133,7 @@ def routes(run: dict[str, Any]) -> None:
         units.ms(overhead),
         help="The time of the small model's classifying call; it is inside the total.",
     )
-    small = findings.routing_shares(routed).set_index(["arm", "chosen"])["share"]
+    small = routing.routing_shares(routed).set_index(["arm", "chosen"])["share"]
     middle.metric("Sent to the small model", units.percent(small.get((router, "small"), 0.0)))
     agreed = own.loc[own["agrees"], "n"].sum() / own["n"].sum() if len(own) else None
     right.metric(
@@ -137,7 +141,7 @@ def routes(run: dict[str, Any]) -> None:
         units.percent(agreed),
         help="Easy tasks to the small model, hard ones to the large.",
     )
-    shares = findings.routing_shares(routed).rename(columns={"chosen": "part", "n": "amount"})
+    shares = routing.routing_shares(routed).rename(columns={"chosen": "part", "n": "amount"})
     figure = stacked.stacked(
         shares.assign(endpoint=run["endpoint"], endpoint_kind=run["endpoint_kind"]),
         stacked.tier_colours(chart.dark()),
@@ -200,7 +204,7 @@ def speed_up(run: dict[str, Any]) -> None:
     """The speed-up against n and against the critical path, and what running together costs each single request."""
     lines = []
     for arm, trial in _typical(run).items():
-        found = findings.fan_out(cached_queries.ask("spans", trial["trial_id"]))
+        found = parallel.fan_out(cached_queries.ask("spans", trial["trial_id"]))
         if found:
             lines.append(
                 {
@@ -230,7 +234,7 @@ def speed_up(run: dict[str, Any]) -> None:
     st.caption(
         "Each arm's median trial: its tools, or its requests where it has no tools. The slowest piece is the critical path."
     )
-    each = findings.per_request(_measured("calls", run))
+    each = parallel.per_request(_measured("calls", run))
     st.markdown("**What each single request takes**")
     tables.show(
         _in_order(run, each),
@@ -286,7 +290,7 @@ def coordination(run: dict[str, Any]) -> None:
         for arm, kinds in waits.items()
         for kind, amount in kinds.items()
     ]
-    means = _in_order(run, findings.coordination(_measured("trials", run), _measured("calls", run)))
+    means = _in_order(run, coordination_of(_measured("trials", run), _measured("calls", run)))
     figure = stacked.stacked(
         pd.DataFrame(parts, columns=["arm", "part", "amount", "endpoint", "endpoint_kind"]),
         stacked.waits_colours(chart.dark()),

@@ -10,9 +10,10 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from lab import metrics, results, units
-from lab.figures import cache, clocks, layout, palette, pareto, race, trends, trials, waterfall
+from lab.figures import clocks, layout, palette, pareto, race, trends, trials, waterfall
 from lab.store import queries
 from lab.store.store import Store
+from lab.techniques.caching import figures as cache
 
 PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">

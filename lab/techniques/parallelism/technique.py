@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from lab.model import Arm, Knobs, Request, Technique
+from lab.model import Arm, Knobs, Request, Technique, View
 from lab.scenarios import definitions, tools
 
 TOOL_ARMS = (
@@ -159,4 +159,6 @@ TECHNIQUE = Technique(
         "simulated": "Delays are invented; this run tests the lab, not a model.",
     },
     needs=("tools",),
+    page="3_Parallelism.py",
+    views=(View("Speed-up", "figures:gained"), "Spans", "Distribution", "Pairs"),
 )

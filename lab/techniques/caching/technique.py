@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from lab.model import Arm, Knobs, Request, Technique
+from lab.model import Arm, Knobs, Request, Technique, View
 from lab.scenarios import definitions, tools
 
 
@@ -133,4 +133,12 @@ TECHNIQUE = Technique(
         "live": "Prefixes below a model's minimum (512 to 4,096 tokens) are not cached, without an error: such trials are left out.",
     },
     needs=("caching",),
+    page="2_Prompt_caching.py",
+    views=(
+        "Distribution",
+        "Pairs",
+        View("Cache hits", "figures:cache_hits_view", in_report=True),
+        "Race",
+        "Clocks",
+    ),
 )

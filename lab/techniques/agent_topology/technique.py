@@ -5,7 +5,7 @@ import json
 
 from pydantic import Field
 
-from lab.model import Arm, Knobs, Request, Technique
+from lab.model import Arm, Knobs, Request, Technique, View
 from lab.scenarios import definitions, tools
 
 
@@ -186,4 +186,6 @@ TECHNIQUE = Technique(
         "simulated": "Delays and answers are invented; this run tests the lab, not a model.",
     },
     needs=("tools", "structured"),
+    page="5_Agent_topology.py",
+    views=(View("Coordination", "figures:coordination"), "Spans", "Distribution", "Pairs"),
 )

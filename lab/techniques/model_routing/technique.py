@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from lab.model import Arm, Knobs, Request, Technique
+from lab.model import Arm, Knobs, Request, Technique, View
 from lab.scenarios import definitions
 
 
@@ -138,4 +138,6 @@ TECHNIQUE = Technique(
         "simulated": "Delays and answers are invented; this run tests the lab, not a model.",
     },
     needs=("structured",),
+    page="4_Model_routing.py",
+    views=(View("Routes", "figures:routes"), "Spans", "Distribution", "Pairs"),
 )

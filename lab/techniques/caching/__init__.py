@@ -1,0 +1,5 @@
+"""A remembered beginning of the prompt."""
+
+from lab.techniques.caching.technique import TECHNIQUE
+
+__all__ = ["TECHNIQUE"]

@@ -1,0 +1,5 @@
+"""A small model that decides who answers."""
+
+from lab.techniques.model_routing.technique import TECHNIQUE
+
+__all__ = ["TECHNIQUE"]

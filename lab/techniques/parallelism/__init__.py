@@ -1,0 +1,5 @@
+"""Independent work at the same time."""
+
+from lab.techniques.parallelism.technique import TECHNIQUE
+
+__all__ = ["TECHNIQUE"]

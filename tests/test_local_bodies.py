@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bench.bodies import ASK, HEADERS, QUICK, complaint, written
-from lab.local import pattern, schema
+from lab import json_schema, pattern
 from lab.local.control import Control
 from tests.conftest import serve
 
@@ -444,8 +444,10 @@ def test_a_schema_that_contains_itself_ends():
             "kids": {"type": "array", "items": {"$ref": "#"}},
         },
     }
-    assert json.dumps(schema.sample(tree, random.Random(1))).count("kids") < 10
-    with pytest.raises(schema.Unsupported, match="without an end"):
-        schema.checked(
-            schema.short, {**tree, "required": ["kid"], "properties": {"kid": {"$ref": "#"}}}, False
+    assert json.dumps(json_schema.sample(tree, rng=random.Random(1))).count("kids") < 10
+    with pytest.raises(json_schema.Unsupported, match="without an end"):
+        json_schema.checked(
+            json_schema.short,
+            {**tree, "required": ["kid"], "properties": {"kid": {"$ref": "#"}}},
+            False,
         )

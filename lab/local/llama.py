@@ -12,8 +12,6 @@ import contextlib
 import os
 import secrets
 import shutil
-import subprocess
-import sys
 import tempfile
 import threading
 from collections import OrderedDict
@@ -25,8 +23,8 @@ from typing import Any
 
 import httpx2
 
-from lab import clock, processes
-from lab.local import model_files, schema
+from lab import clock, json_schema, machine
+from lab.local import model_files
 from lab.local.engine import (
     Abilities,
     Begun,
@@ -92,7 +90,7 @@ class Llama:
         return self.loaded[model]
 
     def check(self, prompt: Prompt) -> None:
-        schema.check(prompt, schema.short)
+        prompt.check_schemas(json_schema.short)
 
     async def count(self, prompt: Prompt) -> Counted:
         """Tokens by segments between block ends, so that a prefix has the same tokens whatever
@@ -152,7 +150,7 @@ def snapshot_folder() -> Path:
 
 
 def _owned_by(pid: int) -> str:
-    return f"{SNAPSHOTS}{pid}-{processes.born(pid)}-".replace(" ", "_")
+    return f"{SNAPSHOTS}{pid}-{machine.born(pid)}-".replace(" ", "_")
 
 
 class Answer:
@@ -187,7 +185,10 @@ class Answer:
             arguments = ""
             async with aclosing(
                 self.generate(
-                    prompt, block, schema.short(tool.input_schema, bool(tool.strict)), Stopper([])
+                    prompt,
+                    block,
+                    json_schema.short(tool.input_schema, bool(tool.strict)),
+                    Stopper([]),
                 )
             ) as grown:
                 async for piece in grown:
@@ -202,7 +203,7 @@ class Answer:
                 break
         if not due:
             form = (
-                schema.short(body.json_schema, True, ANSWER_TEXT)
+                json_schema.short(body.json_schema, True, ANSWER_TEXT)
                 if body.json_schema is not None
                 else None
             )
@@ -325,7 +326,7 @@ class Loaded:
         params.slot_save_path, params.api_keys = f"{folder}{os.sep}", [key]
         # Different numbers would let a batch of requests use more cores than one alone: a gain that
         # is not there.
-        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = physical_cores()
+        params.cpuparams.n_threads = params.cpuparams_batch.n_threads = machine.physical_cores()
         params.verbosity, params.ui = 0, False
         self.server = Server(params)
         self.http = httpx2.AsyncClient(
@@ -405,29 +406,3 @@ def failure(value: dict[str, Any]) -> ApiError:
         error = {"message": str(error)}
     status = 400 if error.get("code") == 400 else 500
     return ApiError(status, str(error.get("message", "llama.cpp gave no reason")))
-
-
-def physical_cores() -> int:
-    """Cores this process may use, without counting hyper-threads: a second thread on a core only
-    slows the first."""
-    usable = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    try:
-        if sys.platform == "darwin":
-            cores = int(
-                subprocess.run(
-                    ["sysctl", "-n", "hw.physicalcpu"], capture_output=True, text=True, check=True
-                ).stdout
-            )
-        else:
-            siblings = {
-                Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list")
-                .read_text()
-                .strip()
-                for cpu in os.sched_getaffinity(0)
-            }
-            cores = len(siblings)
-    except (OSError, ValueError, AttributeError, subprocess.CalledProcessError):
-        return usable
-    return max(1, min(cores, usable))

@@ -11,11 +11,13 @@ import json
 import math
 import re
 import secrets
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
+from lab import json_schema
 from lab.model import sentence
 
 Ttl = Literal["5m", "1h"]
@@ -470,14 +472,20 @@ class Prompt(Strict):
         )
         return sorted(offered, key=lambda tool: (tool.name not in words, tool.name in used))[:1]
 
-    def schemas(self) -> list[tuple[str, dict[str, Any], bool]]:
-        """Where each schema stands, the schema, and whether the API promises that it is kept to."""
-        own = [
+    def check_schemas(self, work: Callable[[Any, bool], Any]) -> None:
+        """Raise a 400 that names the first schema which an engine's `work` makes nothing of. It is
+        told of each whether the API promises that it is kept to."""
+        schemas = [
             (f"tools.{i}.input_schema", tool.input_schema, bool(tool.strict))
             for i, tool in enumerate(self.tools)
         ]
-        form = self.output_config.format if self.output_config else None
-        return [*own, ("output_config.format.schema", form.schema_, True)] if form else own
+        if form := self.output_config and self.output_config.format:
+            schemas.append(("output_config.format.schema", form.schema_, True))
+        for field, schema, strict in schemas:
+            try:
+                json_schema.checked(work, schema, strict)
+            except json_schema.Unsupported as error:
+                raise unsupported(field, f"{field}.{error}") from None
 
 
 class Body(Prompt):

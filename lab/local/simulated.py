@@ -17,8 +17,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from lab import clock
-from lab.local import schema
+from lab import clock, json_schema
 from lab.local.engine import (
     Abilities,
     Begun,
@@ -170,7 +169,7 @@ class Simulated:
         self.ledger.clear()
 
     def check(self, prompt: Prompt) -> None:
-        schema.check(prompt, lambda value, strict: schema.sample(value, random.Random(0), strict))
+        prompt.check_schemas(json_schema.sample)
 
     def knobs(self, model: str) -> SimKnobs:
         """What holds for a model: its own knobs, else the overall ones, else its defaults."""
@@ -315,7 +314,7 @@ class Simulated:
             stop = "tool_use"
             for tool in due:
                 pieces = quarters(
-                    canonical(schema.sample(tool.input_schema, words, bool(tool.strict)))
+                    canonical(json_schema.sample(tool.input_schema, bool(tool.strict), words))
                 )
                 pieces, stop, left = (
                     pieces[:left],
@@ -359,7 +358,7 @@ class Simulated:
     ) -> tuple[list[str], str | None]:
         """The reply's pieces, and the stop sequence that ended it."""
         if body.json_schema is not None:
-            pieces = quarters(canonical(schema.sample(body.json_schema, words, strict=True)))
+            pieces = quarters(canonical(json_schema.sample(body.json_schema, True, words)))
         elif knobs.text == "echo":
             said = "".join(block.text for block in body.last_turn.content if block.type == "text")
             pieces = [word + " " for word in said.split()]

@@ -24,7 +24,7 @@ def example(pattern: Any, rng: random.Random) -> str | None:
     is none to be had."""
     try:
         maker = Maker(rng)
-        maker.all(parser.parse(pattern))
+        maker.add_all(parser.parse(pattern))
         return "".join(maker.text)
     except (re.error, TooHard, TypeError, ValueError, OverflowError, RecursionError):
         return None
@@ -34,14 +34,14 @@ class Maker:
     def __init__(self, rng: random.Random):
         self.rng, self.text, self.steps, self.ended = rng, [], 0, False
 
-    def all(self, items: Any) -> None:
+    def add_all(self, items: Any) -> None:
         for kind, value in items:
             self.steps += 1
             if self.steps > MOST_STEPS:
                 raise TooHard
-            self.one(kind, value)
+            self.add_part(kind, value)
 
-    def one(self, kind: Any, value: Any) -> None:
+    def add_part(self, kind: Any, value: Any) -> None:
         if kind is op.LITERAL:
             self.add(chr(value))
         elif kind is op.NOT_LITERAL:
@@ -53,13 +53,13 @@ class Maker:
         elif kind in (op.MAX_REPEAT, op.MIN_REPEAT, op.POSSESSIVE_REPEAT):
             least, most, inner = value
             for _ in range(max(least, min(1, most))):
-                self.all(inner)
+                self.add_all(inner)
         elif kind is op.SUBPATTERN:
-            self.all(value[-1])
+            self.add_all(value[-1])
         elif kind is op.BRANCH:
-            self.all(value[1][0])
+            self.add_all(value[1][0])
         elif kind is op.ATOMIC_GROUP:
-            self.all(value)
+            self.add_all(value)
         elif kind is op.AT and value in (op.AT_END, op.AT_END_STRING):
             self.ended = True
         elif not (

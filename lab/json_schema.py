@@ -1,5 +1,5 @@
-"""JSON schemas of tools and structured replies: kept short for a small model, or filled in without
-one.
+"""JSON schemas of tools and structured replies: filled in without a model, as the simulated server
+and a rehearsal do, or kept short for a small one.
 
 What a keyword asks is honoured where the API promises it (`strict` tools, structured replies) or
 refused there by name; the input of any other tool is the model's own, so a pattern that nobody can
@@ -11,13 +11,13 @@ from __future__ import annotations
 import itertools
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from lab.local import pattern
-from lab.local.messages_api import Prompt, unsupported
+from lab import pattern
 
 Made = TypeVar("Made")
+Value = TypeVar("Value")
 
 LONGEST_TEXT = 24
 LONGEST_GIVEN = 2048  # what a schema may ask for in characters or items
@@ -26,18 +26,7 @@ MOST_ITEMS = 3
 LARGEST_NUMBER = 999
 OPTIONAL_DEPTH = 4  # a schema that contains itself ends here
 DEEPEST = 40
-WORDS = (
-    "amber",
-    "birch",
-    "cedar",
-    "delta",
-    "ember",
-    "fjord",
-    "grove",
-    "harbor",
-    "inlet",
-    "juniper",
-)
+WORDS = "amber birch cedar delta ember fjord grove harbor inlet juniper".split()
 FORMATS = {
     "date-time": "2026-11-25T09:00:00Z",
     "date": "2026-11-25",
@@ -56,19 +45,29 @@ class Unsupported(ValueError):
     """A schema keyword that cannot be honoured; the message names it."""
 
 
-def check(prompt: Prompt, work: Callable[[Any, bool], Any]) -> None:
-    """Raise a 400 that names the first schema of a request which the engine's `work` cannot make
-    anything of."""
-    for field, value, strict in prompt.schemas():
-        try:
-            checked(work, value, strict)
-        except Unsupported as error:
-            raise unsupported(field, f"{field}.{error}") from None
+class Plain(random.Random):
+    """Stands in for chance where a value should always be the same: of several it takes the first,
+    or the last, of numbers the least."""
+
+    def __init__(self, place: int = 0) -> None:
+        super().__init__(0)
+        self.place = place
+
+    def choice(self, values: Sequence[Value]) -> Value:
+        return values[self.place]
+
+    def randint(self, low: int, high: int) -> int:
+        return low
+
+    def random(self) -> float:
+        return -self.place
+
+
+FIRST = Plain()
 
 
 def checked(work: Callable[..., Made], schema: Any, strict: bool) -> Made:
-    """What `work` makes of a schema that came from outside; Unsupported says what is wrong with
-    it."""
+    """What `work` makes of a schema that came from outside, or Unsupported."""
     try:
         return work(schema, strict)
     except Unsupported:
@@ -78,10 +77,107 @@ def checked(work: Callable[..., Made], schema: Any, strict: bool) -> Made:
         ValueError,
         AttributeError,
         LookupError,
-        OverflowError,
+        ArithmeticError,
         RecursionError,
-    ) as error:
-        raise Unsupported(f"JSON schema is invalid ({error})") from None
+    ) as e:
+        raise Unsupported(f"JSON schema is invalid ({e})") from None
+
+
+def sample(schema: Any, strict: bool = False, rng: random.Random = FIRST) -> Any:
+    """A value that fits the schema, the same for the same generator state."""
+    parts = itertools.count()
+
+    def filled(part: Any, depth: int) -> Any:
+        within(depth, next(parts))
+        part = resolve(part, schema)
+        if "const" in part:
+            return part["const"]
+        if "enum" in part:
+            return rng.choice(members(part))
+        kind = kind_of(part)
+        if kind == "object":
+            return {name: filled(value, depth + 1) for name, value in wanted(part, depth).items()}
+        if kind == "array":
+            return [
+                filled(part.get("items", {}), depth + 1) for _ in range(least_items(part, depth))
+            ]
+        if kind in ("integer", "number"):
+            return fitting(part, kind, rng)
+        if kind == "boolean":
+            return rng.random() < 0.5
+        if kind == "null":
+            return None
+        known(kind)
+        text = special(part, rng, strict)
+        if text is None:
+            word, least = rng.choice(WORDS), limited("minLength", part.get("minLength", 1))
+            text = (word * (least // len(word) + 1))[
+                : min(part.get("maxLength", LONGEST_TEXT), max(len(word), least))
+            ]
+        return text
+
+    return filled(schema, 0)
+
+
+def short(schema: Any, strict: bool = False, longest: int = LONGEST_TEXT) -> dict[str, Any]:
+    """A stricter schema that a model finishes within few tokens: bounded text, lists and numbers,
+    nothing optional."""
+    parts = itertools.count()
+
+    def shorter(part: Any, depth: int) -> dict[str, Any]:
+        within(depth, next(parts))
+        part = resolve(part, schema)
+        if "const" in part:
+            return {"const": part["const"]}
+        if "enum" in part:
+            return {"enum": members(part)}
+        kind = kind_of(part)
+        if kind == "object":
+            properties = {
+                name: shorter(value, depth + 1) for name, value in wanted(part, depth).items()
+            }
+            return {
+                "type": "object",
+                "properties": properties,
+                "required": list(properties),
+                "additionalProperties": False,
+            }
+        if kind == "array":
+            least = least_items(part, depth)
+            most = min(
+                part.get("maxItems", MOST_ITEMS),
+                max(least, MOST_ITEMS if depth <= OPTIONAL_DEPTH else 0),
+            )
+            items = {"items": shorter(part.get("items", {}), depth + 1)} if most else {}
+            return {"type": "array", **items, "minItems": min(least, most), "maxItems": most}
+        if kind in ("integer", "number"):
+            number = fitting(part, kind, FIRST)
+            if isinstance(number, float) or "multipleOf" in part:
+                return {"const": number}
+            low, high = bounds(part)
+            return {
+                "type": "integer",
+                "minimum": low,
+                "maximum": min(high, max(low, 0) + LARGEST_NUMBER),
+            }
+        if kind == "string":
+            text = special(part, FIRST, strict)
+            if text is not None:
+                named = "pattern" if "pattern" in part else "format"
+                return {
+                    "type": "string",
+                    named: part[named],
+                    **({"maxLength": max(len(text), longest)} if named == "pattern" else {}),
+                }
+            least = limited("minLength", part.get("minLength", 1))
+            return {
+                "type": "string",
+                "minLength": least,
+                "maxLength": min(part.get("maxLength", longest), max(least, longest)),
+            }
+        return {"type": known(kind)}
+
+    return shorter(schema, 0)
 
 
 def resolve(schema: Any, root: Any) -> dict[str, Any]:
@@ -190,103 +286,6 @@ def within(depth: int, part: int) -> None:
     """A schema may refer to itself, and a small one may ask for very many values."""
     if depth > DEEPEST or part >= MOST_PARTS:
         raise Unsupported("nested too deeply, or without an end")
-
-
-def short(schema: Any, strict: bool = False, longest: int = LONGEST_TEXT) -> dict[str, Any]:
-    """A stricter schema that a model finishes within few tokens: bounded text, lists and numbers,
-    nothing optional."""
-    parts = itertools.count()
-
-    def shorter(part: Any, depth: int) -> dict[str, Any]:
-        within(depth, next(parts))
-        part = resolve(part, schema)
-        if "const" in part:
-            return {"const": part["const"]}
-        if "enum" in part:
-            return {"enum": members(part)}
-        kind = kind_of(part)
-        if kind == "object":
-            properties = {
-                name: shorter(value, depth + 1) for name, value in wanted(part, depth).items()
-            }
-            return {
-                "type": "object",
-                "properties": properties,
-                "required": list(properties),
-                "additionalProperties": False,
-            }
-        if kind == "array":
-            least = least_items(part, depth)
-            most = min(
-                part.get("maxItems", MOST_ITEMS),
-                max(least, MOST_ITEMS if depth <= OPTIONAL_DEPTH else 0),
-            )
-            items = {"items": shorter(part.get("items", {}), depth + 1)} if most else {}
-            return {"type": "array", **items, "minItems": min(least, most), "maxItems": most}
-        if kind in ("integer", "number"):
-            number = fitting(part, kind, random.Random(0))
-            if isinstance(number, float) or "multipleOf" in part:
-                return {"const": number}
-            low, high = bounds(part)
-            return {
-                "type": "integer",
-                "minimum": low,
-                "maximum": min(high, max(low, 0) + LARGEST_NUMBER),
-            }
-        if kind == "string":
-            text = special(part, random.Random(0), strict)
-            if text is not None:
-                named = "pattern" if "pattern" in part else "format"
-                return {
-                    "type": "string",
-                    named: part[named],
-                    **({"maxLength": max(len(text), longest)} if named == "pattern" else {}),
-                }
-            least = limited("minLength", part.get("minLength", 1))
-            return {
-                "type": "string",
-                "minLength": least,
-                "maxLength": min(part.get("maxLength", longest), max(least, longest)),
-            }
-        return {"type": known(kind)}
-
-    return shorter(schema, 0)
-
-
-def sample(schema: Any, rng: random.Random, strict: bool = False) -> Any:
-    """A value that fits the schema, the same for the same generator state."""
-    parts = itertools.count()
-
-    def filled(part: Any, depth: int) -> Any:
-        within(depth, next(parts))
-        part = resolve(part, schema)
-        if "const" in part:
-            return part["const"]
-        if "enum" in part:
-            return rng.choice(members(part))
-        kind = kind_of(part)
-        if kind == "object":
-            return {name: filled(value, depth + 1) for name, value in wanted(part, depth).items()}
-        if kind == "array":
-            return [
-                filled(part.get("items", {}), depth + 1) for _ in range(least_items(part, depth))
-            ]
-        if kind in ("integer", "number"):
-            return fitting(part, kind, rng)
-        if kind == "boolean":
-            return rng.random() < 0.5
-        if kind == "null":
-            return None
-        known(kind)
-        text = special(part, rng, strict)
-        if text is None:
-            word, least = rng.choice(WORDS), limited("minLength", part.get("minLength", 1))
-            text = (word * (least // len(word) + 1))[
-                : min(part.get("maxLength", LONGEST_TEXT), max(len(word), least))
-            ]
-        return text
-
-    return filled(schema, 0)
 
 
 def known(kind: Any) -> str:

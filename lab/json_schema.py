@@ -26,7 +26,18 @@ MOST_ITEMS = 3
 LARGEST_NUMBER = 999
 OPTIONAL_DEPTH = 4  # a schema that contains itself ends here
 DEEPEST = 40
-WORDS = "amber birch cedar delta ember fjord grove harbor inlet juniper".split()
+WORDS = (
+    "amber",
+    "birch",
+    "cedar",
+    "delta",
+    "ember",
+    "fjord",
+    "grove",
+    "harbor",
+    "inlet",
+    "juniper",
+)
 FORMATS = {
     "date-time": "2026-11-25T09:00:00Z",
     "date": "2026-11-25",

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from lab import clock
+
+if TYPE_CHECKING:
+    import asyncio
 
 EndpointKind = str
 """A name in lab.endpoint_kinds.KINDS."""
@@ -197,3 +201,56 @@ class Reply:
             for b in self.content
             if b.get("type") == "tool_use"
         )
+
+
+class Bench(Protocol):
+    """What a trial calls through. In a run it measures each call; before one, and for the code
+    samples, the same trial is played on a bench that sends nothing and answers in the shape asked
+    for (lab/harness/rehearsal.py). A technique cannot tell them apart, and reads no clock itself.
+    """
+
+    @property
+    def models(self) -> Mapping[Tier, str]:
+        """The endpoint's models by tier."""
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """What the endpoint can do: "streaming", "caching", "tools", "structured"."""
+
+    @property
+    def nonce(self) -> str:
+        """The text that begins every prompt of this trial and of no other; `call` adds it."""
+
+    @property
+    def client(self) -> Any:
+        """The stamped AsyncAnthropic, for code of the user's own. Its requests cannot be known
+        before the run: a rehearsal ends where this is asked for."""
+
+    async def call(
+        self,
+        request: Request,
+        role: Role = "answer",
+        name: str | None = None,
+        begun: asyncio.Event | None = None,
+    ) -> Reply:
+        """Make one request, and where the API asks for it try again; each attempt is a row.
+
+        A request that failed is a Reply with an `error_kind`, not an exception; it fails the trial,
+        except in the roles `prime` and `check`. `name` is what its span is called, the role where
+        there is none. `begun` is set when the response begins.
+        """
+        ...
+
+    async def tool(self, name: str, input: dict[str, Any]) -> str:
+        """Run one of the lab's tools in a span of its own: the text for its tool_result. `input`
+        may have `service_ms`, how long the tool takes."""
+        ...
+
+    def span(self, kind: SpanKind, name: str) -> AbstractAsyncContextManager[Any]:
+        """Time what happens inside, as a child of the span around it."""
+
+    def route(self, name: str) -> None:
+        """Note what a router chose, as a span of no length."""
+
+    def mismatch(self, reason: str) -> None:
+        """Leave the trial out of every comparison: it is shown and counted, with the reason."""

@@ -102,6 +102,8 @@ CALL_CLOCKS: dict[str, str] = {
 
 CLOCKS = ("wait_ms", "ttft_ms", "total_ms")
 """The three clocks of a trial that every table shows."""
+OF_A_STREAM = ("wait_ms", "ttft_ms")
+"""Clocks that a stream held back on its way stops too late."""
 TABLE = (*CLOCKS, "tokens_per_s", "output_tokens")
 """What a table of arms shows, cost and quality beside it."""
 

@@ -18,6 +18,17 @@ def missing(value: object) -> bool:
     return value is None or value != value or str(value) == "<NA>"
 
 
+def plain(value: Any) -> Any:
+    """A value as JSON knows it: numpy's and pandas' scalars unwrapped; None for NaN, NA, infinity."""
+    if isinstance(value, (list, tuple)):
+        return [plain(part) for part in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if missing(value) or (isinstance(value, float) and not math.isfinite(value)):
+        return None
+    return value
+
+
 def number(value: float | None, figures: int = 3) -> str:
     """Three significant figures, never in exponents: 2,130 · 12.3 · 0.042."""
     if missing(value):

@@ -124,11 +124,17 @@ def measured_run_ids(store: Store) -> list[str]:
 
 
 def resolve(store: Store, words: str) -> str:
-    """The id that a user meant by `last`, a name, a whole id or its beginning. Raises LabError where it is none or several."""
+    """The id that a user meant by `last`, `last~1` (the one before), a name, a whole id or its
+    beginning. Raises LabError where it is none or several."""
     if words == "last":
         if run_id := last_run_id(store):
             return run_id
         raise LabError("There is no run yet. Start one with: python main.py streaming --quick")
+    if words.startswith("last~"):
+        ids, back = measured_run_ids(store), words.removeprefix("last~")
+        if not back.isdecimal() or int(back) >= len(ids):
+            raise LabError(f"There is no run {words}; {len(ids)} have measured trials.")
+        return ids[int(back)]
     found = store.frame(
         "SELECT run_id FROM runs WHERE starts_with(run_id::VARCHAR, lower($words)) OR name = $words",
         {"words": words},

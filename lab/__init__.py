@@ -1,12 +1,15 @@
 """LLM Latency Lab. `from lab import Lab` for scripts and notebooks."""
 
-__version__ = "0.1.0"
+from importlib import import_module
+
+from lab.version import VERSION as __version__
+
+__all__ = ["__version__"]
 
 
 def __getattr__(name: str):
-    # The library brings pandas, the SDK and the harness; `import lab` alone, as every command does, stays light.
+    # The library brings pandas, the SDK and the harness; `import lab` alone, as every command does,
+    # stays light.
     if name == "Lab":
-        from lab.library import Lab
-
-        return Lab
+        return import_module("lab.library").Lab
     raise AttributeError(f"module 'lab' has no attribute {name!r}")

@@ -12,7 +12,6 @@ import json
 import os
 import platform
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -100,8 +99,8 @@ def calibrate(streams: Sequence[int] = (1, 4, 16)) -> Calibration:
             f"A run of {busy.technique} is being measured; calibrate when it has ended, or each"
             " would slow the other."
         )
-    command = [sys.executable, "-m", "lab.local", "--simulated", "--no-spin", "--idle-s", "60"]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=paths.ROOT)
+    command = paths.module("lab.local", "--simulated", "--no-spin", "--idle-s", "60")
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=paths.home())
     try:
         line = server.stdout.readline()
         if not line:
@@ -267,8 +266,8 @@ def start() -> subprocess.Popen:
     """Calibrate in a process of its own, for the dashboard, whose threads would be part of the
     figure; poll() tells when it has ended."""
     return subprocess.Popen(
-        [sys.executable, "-m", "lab.calibrate"],
-        cwd=paths.ROOT,
+        paths.module("lab.calibrate"),
+        cwd=paths.home(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,

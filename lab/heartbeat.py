@@ -1,6 +1,8 @@
-"""Keeps a lease on the local server alive, from a process of its own: a renewal must not fall between two stamps of the one that measures.
+"""Keeps a lease on the local server alive, from a process of its own: a renewal must not fall
+between two stamps of the one that measures.
 
-Its orders come on stdin as one line of JSON; it ends when stdin does, and so with the process that started it, however that ends.
+Its orders come on stdin as one line of JSON; it ends when stdin does, and so with the process that
+started it, however that ends.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from recorded_runs import record
 from streamlit.testing.v1 import AppTest
 
 from bench.raw_server import Connection, RawServer, events, message, sse
-from lab import Lab, paths, processes, scrub, worker
+from lab import Lab, machine, paths, processes, scrub, worker
 from lab.cli import main
 from lab.clock import now_ns, pause_s
 from lab.endpoints import consent, keys, own_server, registry
@@ -658,7 +658,12 @@ def test_the_labs_own_server_is_known_by_its_card_alone_and_by_its_answer(simula
     )
     with pytest.raises(consent.ConsentNeeded):
         registry.find(simulated.base_url)
-    card = {"base_url": "http://127.0.0.1:9", "api_key": "key-of-the-card-0000", "pid": os.getpid()}
+    card = {
+        "base_url": "http://127.0.0.1:9",
+        "api_key": "key-of-the-card-0000",
+        "pid": os.getpid(),
+        "born": machine.born(os.getpid()),
+    }
     (planted / "runtime").mkdir()
     (planted / "runtime" / "local.json").write_text(json.dumps(card))
     found = registry.find("http://127.0.0.1:9/v1")  # where nobody would answer

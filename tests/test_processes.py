@@ -1,10 +1,12 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
-from lab import clock, paths, processes
+from lab import clock, machine, paths, processes
 from lab.endpoints import own_server
 from lab.harness.plan import config_of
 from lab.model import LabError, new_id
@@ -39,8 +41,49 @@ def test_the_second_who_needs_a_server_finds_the_first_ones(server):
 
 
 def test_a_process_is_named_by_pid_and_birth():
-    assert processes.born(os.getpid()) == processes.born(os.getpid()) is not None
-    assert processes.born(2**22 - 1) is None
+    mine = machine.born(os.getpid())
+    told = subprocess.run(
+        [sys.executable, "-c", f"from lab import machine; print(machine.born({os.getpid()}))"],
+        cwd=paths.ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert mine and mine == told.stdout.strip()
+    assert machine.born(2**22 - 1) is None and machine.born(2**70) is None
+
+
+def test_a_process_of_a_dead_holders_number_does_not_measure():
+    """The next holder has the lock before it has written its card; the dead one's is still there."""
+    path = paths.runtime() / "measure.lock"
+    with processes.measuring(new_id(), "caching"):
+        card = json.loads(path.read_text())
+        assert processes.running().pid == os.getpid()
+        path.write_text(json.dumps({**card, "born": "another instant"}))
+        assert processes.running() is None
+
+
+def test_a_servers_card_is_not_that_of_a_process_with_its_old_number(server):
+    path = paths.runtime() / "simulated.json"
+    card = path.read_text()
+    try:
+        path.write_text(json.dumps({**json.loads(card), "born": "another instant"}))
+        assert own_server.card_at(server.base_url) is None
+    finally:
+        path.write_text(card)
+    assert own_server.card_at(server.base_url).api_key == server.api_key
+
+
+def test_a_lease_ends_with_its_holder_though_another_process_gets_its_number():
+    from lab.local.server import Server
+    from lab.local.simulated import Simulated
+
+    server = Server(Simulated(spin=False), "key")
+    lease = {"lease": "a", "pid": os.getpid(), "until_ns": clock.now_ns() + 10**12}
+    server.lease = {**lease, "born": machine.born(os.getpid())}
+    assert server.held()
+    server.lease = {**lease, "born": "another instant"}
+    assert server.held() is None
 
 
 def test_one_measures_at_a_time_and_the_other_is_told_who():

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import clock, heartbeat, paths, processes
+from lab import clock, heartbeat, machine, paths, processes
 from lab.clock import sleep_s
 from lab.endpoints import own_server, registry
 from lab.harness import session as sessions
@@ -269,7 +269,7 @@ def test_a_heartbeat_ends_with_the_process_that_started_it():
     told = subprocess.run(
         [sys.executable, "-c", code], cwd=paths.ROOT, capture_output=True, text=True, check=False
     )
-    wait_for(lambda: processes.born(int(told.stdout)) is None)
+    wait_for(lambda: machine.born(int(told.stdout)) is None)
 
 
 # Words

@@ -4,8 +4,8 @@ bench.interop.llama_cpp PORT KEY`."""
 import signal
 import sys
 
+from lab import machine
 from lab.local import model_files
-from lab.local.llama import physical_cores
 
 
 def main() -> None:
@@ -15,7 +15,7 @@ def main() -> None:
     params.model.path, params.model_alias = str(model_files.source()), {model_files.SMALL}
     params.port, params.api_keys = int(sys.argv[1]), [sys.argv[2]]
     params.n_ctx, params.use_jinja, params.verbosity, params.ui = 8192, True, 0, False
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = physical_cores()
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = machine.physical_cores()
     server = Server(params)
     print(server.listening_address, flush=True)
     signal.sigwait({signal.SIGTERM, signal.SIGINT})

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 
-from lab import __version__, scrub, techniques
+from lab import scrub, techniques
 from lab.model import LabError
+from lab.version import VERSION
 
 DONE, FAILED, USAGE, REFUSED, UNDECIDED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
@@ -139,7 +140,7 @@ def main(argv: list[str]) -> int:
         print(overview())
         return DONE if argv else USAGE
     if argv[0] in ("-V", "--version"):
-        print(__version__)
+        print(VERSION)
         return DONE
     try:
         command = resolve(argv[0])

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from lab import endpoint_kinds, paths
+from lab import endpoint_kinds, machine, paths
 from lab.clock import now_ns
 from lab.endpoints import keys
 
@@ -24,8 +24,6 @@ class Card(NamedTuple):
 def card_at(url: str) -> Card | None:
     """The server of this user's that runs at an address, told by its card alone: the address is not
     asked."""
-    from lab import processes
-
     base_url = keys.base_url(url)
     for kind in endpoint_kinds.own_servers():
         with suppress(OSError, ValueError, RecursionError):
@@ -35,8 +33,8 @@ def card_at(url: str) -> Card | None:
                 and card.get("base_url") == base_url
                 and isinstance(card.get("api_key"), str)
             ):
-                pid = card.get("pid")
-                if isinstance(pid, int) and processes.born(pid) is not None:
+                pid, born = card.get("pid"), card.get("born")
+                if isinstance(pid, int) and born and machine.born(pid) == born:
                     return Card(kind, card["api_key"])
     return None
 

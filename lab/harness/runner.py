@@ -17,8 +17,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol
 
-import lab
-from lab import calibrate, paths, scrub
+from lab import calibrate, machine, paths, scrub
 from lab.clock import now_ns, sleep_s, utc_now
 from lab.endpoints import registry
 from lab.endpoints.registry import Endpoint
@@ -35,6 +34,7 @@ from lab.model import LabError, Request, Status, Technique, new_id
 from lab.rows import FinishedTrial, RunRow, SessionRow, TrialRow
 from lab.scenarios import definitions
 from lab.scenarios.definitions import Task
+from lab.version import VERSION
 
 __all__ = ["BenchmarkConfig", "BenchmarkRunner", "Estimate", "Joined", "Sink", "estimate"]
 
@@ -659,7 +659,7 @@ class BenchmarkRunner:
 
     def _run_row(self, keep: bool) -> RunRow:
         config, endpoint = self.config, self.endpoint
-        settings = planning.settings(config, self.plan, lab.__version__)
+        settings = planning.settings(config, self.plan, VERSION)
         settings["config"] |= {
             "seed": self.seed,
             "models": dict(endpoint.models),
@@ -682,12 +682,10 @@ class BenchmarkRunner:
         )
 
     def _session_row(self) -> SessionRow:
-        machine = {
+        facts = {
             "cpus": os.cpu_count(),
-            "memory_mb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20,
-            "usable_cpus": len(os.sched_getaffinity(0))
-            if hasattr(os, "sched_getaffinity")
-            else os.cpu_count(),
+            "memory_mb": machine.memory_mb(),
+            "usable_cpus": machine.cores(),
             "system": platform.platform(),
             "processor": platform.machine(),
             "python": platform.python_version(),
@@ -705,9 +703,9 @@ class BenchmarkRunner:
             worker,
             socket.gethostname(),
             utc_now(),
-            lab.__version__,
+            VERSION,
             commit(),
-            machine,
+            facts,
             instrument,
         )
 
@@ -783,6 +781,8 @@ def timer_step_ns() -> int:
 
 def commit() -> str | None:
     """The checkout's commit, if the lab runs from one."""
+    if paths.INSTALLED:  # the repository around it would be another project's
+        return None
     try:
         told = subprocess.run(
             ["git", "rev-parse", "--short=12", "HEAD"],

@@ -19,11 +19,11 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from lab import __version__
 from lab.instrumentation.destinations import Destination, complaints, destinations, half_a_key
 from lab.model import LabError
 from lab.store import queries
 from lab.store.store import Store
+from lab.version import VERSION
 
 GOOD_OUTCOMES = ("ok", "mismatch")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -92,7 +92,7 @@ def send(
     ids = _Ids()
     tracer = TracerProvider(
         resource=_resource(run), id_generator=ids, shutdown_on_exit=False
-    ).get_tracer("llm-latency-lab", __version__)
+    ).get_tracer("llm-latency-lab", VERSION)
     calls_of = {row["span_id"]: row for row in calls.to_dict("records")}
     spans_of = {trial_id: rows.to_dict("records") for trial_id, rows in spans.groupby("trial_id")}
     traces = [
@@ -206,7 +206,7 @@ def _resource(run: dict[str, Any]) -> Any:
 
     name = os.environ.get("OTEL_SERVICE_NAME", "llm-latency-lab")
     return Resource.create(
-        {"service.name": name, "service.version": __version__, "lab.run_id": run["run_id"]}
+        {"service.name": name, "service.version": VERSION, "lab.run_id": run["run_id"]}
     )
 
 
@@ -377,7 +377,7 @@ def _measure(place: Destination, run: dict[str, Any], calls: pd.DataFrame) -> st
     provider = MeterProvider(
         metric_readers=[reader], resource=_resource(run), shutdown_on_exit=False
     )
-    meter = provider.get_meter("llm-latency-lab", __version__)
+    meter = provider.get_meter("llm-latency-lab", VERSION)
     operation = "gen_ai.client.operation"
     duration, first, between = (
         meter.create_histogram(

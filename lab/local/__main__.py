@@ -19,11 +19,11 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-import lab
-from lab import clock, processes
+from lab import clock, machine
 from lab.local.server import Server
 from lab.local.simulated import Simulated
 from lab.model import LabError
+from lab.version import VERSION
 
 
 def parser() -> argparse.ArgumentParser:
@@ -127,10 +127,8 @@ async def serve(
             {
                 **ready,
                 "pid": os.getpid(),
-                "born": processes.born(os.getpid()),
-                "started_ms": clock.unix_ms(),
-                "started": clock.utc_now().isoformat(),
-                "version": lab.__version__,
+                "born": machine.born(os.getpid()),
+                "version": VERSION,
             },
         )
     print(json.dumps(ready), flush=True)
@@ -180,11 +178,9 @@ def engine_for(flags: argparse.Namespace) -> Any:
         from lab.local.llama import Llama
 
         return Llama(minimum_tokens=flags.minimum_tokens)
-    usable = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    spare = machine.cores() > 1
     engine = Simulated(
-        spin=usable > 1 if flags.spin is None else flags.spin and usable > 1,
+        spin=spare if flags.spin is None else flags.spin and spare,
         minimum_tokens=flags.minimum_tokens,
     )
     try:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lab import paths
 from lab.model import LabError
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from lab.store.store import Store
 
 MAX_BYTES = 64_000_000
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def run_sql(
@@ -70,11 +70,11 @@ def alone(module: str, order: dict, timeout_s: float) -> subprocess.CompletedPro
         if name in os.environ
     }
     return subprocess.run(
-        [sys.executable, "-m", module],
+        paths.module(module),
         input=json.dumps(order).encode(),
         capture_output=True,
         timeout=timeout_s,
-        cwd=ROOT,
+        cwd=paths.ROOT,
         env=environment,
     )
 

@@ -1,0 +1,57 @@
+"""This machine: its cores and memory, and which process a process id means."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+# psutil is imported where it is used: on Linux most commands and the server need none of it.
+
+
+def cores() -> int:
+    """Cores that this process may use, hyper-threads counted."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def physical_cores() -> int:
+    """Cores that this process may use, without counting hyper-threads: a second thread on a core
+    only slows the first."""
+    try:
+        # psutil counts the whole machine's; a container may be given both threads of one core.
+        topology = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+        return len({Path(topology.format(cpu)).read_text() for cpu in os.sched_getaffinity(0)})
+    except (OSError, AttributeError):
+        import psutil
+
+        return min(psutil.cpu_count(logical=False) or cores(), cores())
+
+
+def memory_mb() -> int:
+    """Memory of the machine, in MiB."""
+    import psutil
+
+    return psutil.virtual_memory().total // 2**20
+
+
+def born(pid: int) -> str | None:
+    """When a process started, in the system's own words: with the pid it names one process for
+    good, and every process that asks is told the same. None if there is no such process."""
+    try:
+        if sys.platform == "linux":
+            # Field 22, ticks since boot; counted after the command's name, which may hold spaces
+            # and brackets. psutil adds the boot time to it, which moves when the clock is set.
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                return file.read().rpartition(b")")[2].split()[19].decode()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    except (OSError, IndexError):
+        pass  # /proc is not what it should be
+    import psutil
+
+    try:
+        return repr(psutil.Process(pid).create_time())
+    except (psutil.Error, ValueError, OverflowError):
+        return None

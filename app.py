@@ -1,6 +1,8 @@
-"""Home: what has been found so far, in one picture; for a newcomer, three steps to the first finding.
+"""Home: what has been found so far, in one picture; for a newcomer, three steps to the first
+finding.
 
-`streamlit run app.py` reads this file twice: as a module that names the server, then as the page's script.
+`streamlit run app.py` reads this file twice: as a module that names the server, then as the page's
+script.
 """
 
 if __name__ == "app":
@@ -15,7 +17,8 @@ else:
 
     with frame.open_page(
         frame.PRODUCT,
-        "Which latency technique helps your workload, by how much, at what price, and can you believe it?",
+        "Which latency technique helps your workload, by how much, at what price, and can you"
+        " believe it?",
     ):
         home.show_steps()
         home.show_finds()

@@ -4,7 +4,10 @@ import streamlit as st
 
 from pages.parts import frame, side_by_side
 
-CLAIM = "Runs, models and endpoints beside each other; or arms of any techniques in one run, block by block."
+CLAIM = (
+    "Runs, models and endpoints beside each other; or arms of any techniques in one run, block by"
+    " block."
+)
 
 with frame.open_page("Side by side", CLAIM, endpoint=True) as endpoint:
     STORED, PAIRED = "Stored runs", "One paired run"

@@ -1,4 +1,6 @@
-"""History: every run, how a metric moved from run to run, and how steady the control stood within one."""
+"""History: every run, how a metric moved between runs, and how steady the control stood in one."""
+
+import streamlit as st
 
 from pages.parts import frame, history
 
@@ -8,11 +10,11 @@ with frame.open_page("History", "Every run that was measured here, and how its t
     if chosen:
         run = history.table(chosen)
         if run:
-            history.one(run)
+            history.edit(run)
             history.drift(run)
         history.trend(chosen)
     else:
-        frame.st.info(
+        st.info(
             "No run yet. Run an experiment from the sidebar, or import another lab's database here."
         )
     history.bring_in()

@@ -1,4 +1,5 @@
-"""Explorer: the tables and views themselves, a query box that can only read, and files of any result."""
+"""Explorer: the tables and views themselves, a query box that can only read, and files of any
+result."""
 
 import streamlit as st
 

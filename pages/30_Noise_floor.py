@@ -1,4 +1,5 @@
-"""Noise floor: what the instrument can see on this machine, and what two identical arms look like."""
+"""Noise floor: what the instrument can see on this machine, and what two identical arms look
+like."""
 
 import pandas as pd
 import streamlit as st
@@ -7,7 +8,10 @@ from lab import calibrate, units
 from lab.figures import found as figures
 from pages.parts import cached_queries, chart, frame
 
-CLAIM = "A difference smaller than the instrument's own error is no finding. Calibration holds the harness's stamps against known times."
+CLAIM = (
+    "A difference smaller than the instrument's own error is no finding. Calibration holds the"
+    " harness's stamps against known times."
+)
 
 with frame.open_page("Noise floor", CLAIM):
 
@@ -30,7 +34,8 @@ with frame.open_page("Noise floor", CLAIM):
             st.rerun()
         if st.session_state.get("calibration_failed"):
             st.warning(
-                "The last calibration did not finish, perhaps because a run is being measured. `python main.py calibrate` says why."
+                "The last calibration did not finish, perhaps because a run is being measured."
+                " `python main.py calibrate` says why."
             )
         errors = pd.DataFrame(
             kept["errors"] if kept else [],
@@ -57,7 +62,8 @@ with frame.open_page("Noise floor", CLAIM):
                 help="The event loop's own lag.",
             )
             st.caption(
-                f"{kept['host']}, {kept['cores']} cores, {kept['taken_utc'][:16].replace('T', ' ')} UTC; kept with each session."
+                f"{kept['host']}, {kept['cores']} cores, {kept['taken_utc'][:16].replace('T', ' ')}"
+                " UTC; kept with each session."
             )
 
     floor()

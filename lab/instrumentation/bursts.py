@@ -89,13 +89,13 @@ class Judged(NamedTuple):
 def judge(streams: Iterable[Stream]) -> Judged | None:
     """None where the endpoint streams, or nothing can be told. At least half are held back, or
     nearly all where none is so plainly."""
-    told = [one for one in streams if one.held is not None]
-    held = sorted((one for one in told if one.held), key=lambda one: one.pieces)
-    plain = [one for one in held if one.plain]
-    if (plain and 2 * len(held) >= len(told)) or (
-        len(held) >= 3 and 10 * len(held) >= 9 * len(told)
+    judged = [stream for stream in streams if stream.held is not None]
+    held = sorted((stream for stream in judged if stream.held), key=lambda stream: stream.pieces)
+    plain = [stream for stream in held if stream.plain]
+    if (plain and 2 * len(held) >= len(judged)) or (
+        len(held) >= 3 and 10 * len(held) >= 9 * len(judged)
     ):
-        return Judged(len(held), len(told), (plain or held)[len(plain or held) // 2])
+        return Judged(len(held), len(judged), (plain or held)[len(plain or held) // 2])
     return None
 
 

@@ -37,7 +37,7 @@ def destinations(to: str | None = None, file: Path | None = None) -> list[Destin
 
     Raises LabError for an unknown name, a file that is not given, or Langfuse without its keys.
     """
-    named = list(dict.fromkeys(one.strip() for one in to.split(","))) if to else _configured()
+    named = list(dict.fromkeys(name.strip() for name in to.split(","))) if to else _configured()
     makers = {
         "otlp": _otlp,
         "console": _console,
@@ -48,7 +48,7 @@ def destinations(to: str | None = None, file: Path | None = None) -> list[Destin
         raise LabError(
             f"Traces cannot go to {', '.join(unknown)}. Choose among {', '.join(PLACES)}."
         )
-    return [makers[one]() for one in named]
+    return [makers[name]() for name in named]
 
 
 def _configured() -> list[str]:
@@ -57,7 +57,9 @@ def _configured() -> list[str]:
     if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return []
     asked = os.environ.get("OTEL_TRACES_EXPORTER")
-    named = [one.strip() for one in (asked or "").split(",") if one.strip() in ("otlp", "console")]
+    named = [
+        name.strip() for name in (asked or "").split(",") if name.strip() in ("otlp", "console")
+    ]
     if not asked and (
         os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
         or os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
@@ -140,27 +142,27 @@ def _langfuse() -> Destination:
 def complaints() -> Iterator[list[str]]:
     """What the exporters would write to stderr, as short reasons: one line of the lab's own says it
     instead."""
-    said: list[str] = []
+    reasons: list[str] = []
 
     class Kept(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             values = record.args if isinstance(record.args, tuple) else ()
             if record.msg.startswith("Failed to export") and len(values) == 3:
-                said.append(f"HTTP {values[1]} {values[2]}" if values[1] else _short(values[2]))
+                reasons.append(f"HTTP {values[1]} {values[2]}" if values[1] else _short(values[2]))
             elif record.msg.startswith("Failed to export") and len(values) == 4:  # over gRPC
                 code = getattr(values[2], "name", values[2])
-                said.append(_short(f"{code}: {values[3]}"))
+                reasons.append(_short(f"{code}: {values[3]}"))
             elif record.msg.startswith("Transient error") and values:
-                said.append(_short(values[0]))
-            elif not said:
-                said.append(scrub.text(record.getMessage(), scrub.WORD))
+                reasons.append(_short(values[0]))
+            elif not reasons:
+                reasons.append(scrub.text(record.getMessage(), scrub.WORD))
 
     logger, handler = logging.getLogger("opentelemetry"), Kept()
     before = logger.propagate
     logger.propagate = False
     logger.addHandler(handler)
     try:
-        yield said
+        yield reasons
     finally:
         logger.removeHandler(handler)
         logger.propagate = before

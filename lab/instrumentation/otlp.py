@@ -71,8 +71,8 @@ class Answers:
 def exporter(signal: Signal, answers: Answers) -> tuple[Any, str]:
     """The SDK's exporter for a signal, and its endpoint. LabError where the variables cannot be
     followed."""
-    variable, given = _setting(signal, "PROTOCOL")
-    protocol = given or HTTP
+    variable, setting = _setting(signal, "PROTOCOL")
+    protocol = setting or HTTP
     if protocol not in DEFAULTS:
         raise LabError(
             f"{variable}={protocol[:40]} is no protocol that the lab sends; it sends {HTTP} and"
@@ -82,13 +82,13 @@ def exporter(signal: Signal, answers: Answers) -> tuple[Any, str]:
     module, name = EXPORTERS[signal]
     package = protocol.partition("/")[0]
     try:
-        found = import_module(f"opentelemetry.exporter.otlp.proto.{package}.{module}_exporter")
+        exporters = import_module(f"opentelemetry.exporter.otlp.proto.{package}.{module}_exporter")
     except ImportError:
         raise LabError(
             f"{variable}={protocol} needs `pip install"
             f" opentelemetry-exporter-otlp-proto-{package}`; or set {variable}={HTTP}."
         ) from None
-    made = getattr(found, name)
+    made = getattr(exporters, name)
     if protocol == GRPC:
         return _listening(made, answers)(endpoint=url, timeout=patience(signal)), url
     return made(endpoint=url, timeout=patience(signal), session=session(answers)), url
@@ -135,8 +135,8 @@ def _setting(signal: Signal, name: str) -> tuple[str, str]:
 
 
 def _endpoint(signal: Signal, protocol: str) -> str:
-    variable, given = _setting(signal, "ENDPOINT")
-    url = with_scheme(given, variable, protocol) if given else DEFAULTS[protocol]
+    variable, setting = _setting(signal, "ENDPOINT")
+    url = with_scheme(setting, variable, protocol) if setting else DEFAULTS[protocol]
     if protocol == HTTP and variable == "OTEL_EXPORTER_OTLP_ENDPOINT":
         return f"{url.rstrip('/')}/v1/{signal.lower()}"
     return url

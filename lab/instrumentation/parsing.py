@@ -124,7 +124,7 @@ def events(chunks: list[tuple[int, bytes]]) -> Iterator[tuple[int, str, dict]]:
     unless its name is none of the API's.
     """
     pending: list[bytes] = []
-    size = count = kept = 0
+    size = count = values = 0
     line_ended = carriage = False
     for at_ns, chunk in chunks:
         halved = carriage and chunk[:1] == b"\n"  # the second half of a line's end
@@ -149,7 +149,10 @@ def events(chunks: list[tuple[int, bytes]]) -> Iterator[tuple[int, str, dict]]:
             if count > limits.EVENTS:
                 raise TooLarge(f"the stream has more than {limits.EVENTS:,} events")
             if block and (event := _event(block)):
-                if event[0] not in PASSING and (kept := kept + parts_of(block)) > limits.JSON_PARTS:
+                if (
+                    event[0] not in PASSING
+                    and (values := values + parts_of(block)) > limits.JSON_PARTS
+                ):
                     raise TooLarge(
                         f"the stream has more than {limits.JSON_PARTS:,} values beside its deltas"
                     )
@@ -390,15 +393,15 @@ def _is_count(value: Any) -> bool:
 def _counted(usage: Mapping[str, Any]) -> dict[str, Any]:
     """The counts of an answer that is otherwise broken, as far as they are counts: they may have to
     be paid."""
-    kept: dict[str, Any] = {}
+    counts: dict[str, Any] = {}
     for name, value in usage.items():
         if name in GROUPS and isinstance(value, Mapping):
-            kept[name] = _counted(value)
+            counts[name] = _counted(value)
         elif name == "iterations" and isinstance(value, list):
-            kept[name] = [_counted(entry) for entry in value if isinstance(entry, Mapping)]
+            counts[name] = [_counted(entry) for entry in value if isinstance(entry, Mapping)]
         elif (name in COUNTS and _is_count(value)) or (name in WORDS and isinstance(value, str)):
-            kept[name] = value[: limits.WORD_CHARACTERS] if isinstance(value, str) else value
-    return kept
+            counts[name] = value[: limits.WORD_CHARACTERS] if isinstance(value, str) else value
+    return counts
 
 
 WORDS = ("type", "model", "speed", "service_tier", "inference_geo")

@@ -296,8 +296,8 @@ class StampedBackend(httpcore2.AsyncNetworkBackend):
         local = (local_address, 0) if local_address else None
         try:
             async with asyncio.timeout(timeout):
-                found = await loop.getaddrinfo(host, port, type=1)
-                addresses = list(dict.fromkeys(item[4][0] for item in found))
+                answers = await loop.getaddrinfo(host, port, type=1)
+                addresses = list(dict.fromkeys(item[4][0] for item in answers))
                 resolved_ns = now_ns()
                 for position, address in enumerate(addresses):
                     last = position == len(addresses) - 1

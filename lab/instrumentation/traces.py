@@ -274,7 +274,7 @@ def _trace(
             span.set_status(Status(StatusCode.ERROR, failed))
         span.end(max(begin, end))
         made.append(span)
-        for child in sorted(children[row["span_id"]], key=lambda one: int(one["started_ns"])):
+        for child in sorted(children[row["span_id"]], key=lambda row: int(row["started_ns"])):
             make(child, span)
 
     make(root, None)

@@ -1,4 +1,5 @@
-"""A button that puts text on the clipboard, in the browser; where the browser refuses, the text is selected for the reader to copy."""
+"""A button that puts text on the clipboard, in the browser; where the browser refuses, the text is
+selected for the reader to copy."""
 
 from __future__ import annotations
 
@@ -8,10 +9,14 @@ _button = st.components.v2.component(
     "lab.copy",
     html='<button type="button"></button>',
     css="""
-    button { font: inherit; font-size: 13px; min-height: 38px; padding: 4px 12px; cursor: pointer; white-space: nowrap;
-             color: var(--st-text-color);
-             background: transparent; border: 1px solid var(--st-border-color); border-radius: var(--st-button-radius); }
-    button:hover, button:focus-visible { border-color: var(--st-primary-color); color: var(--st-primary-color); outline: none; }
+    button {
+        font: inherit; font-size: 13px; min-height: 38px; padding: 4px 12px; white-space: nowrap;
+        cursor: pointer; color: var(--st-text-color); background: transparent;
+        border: 1px solid var(--st-border-color); border-radius: var(--st-button-radius);
+    }
+    button:hover, button:focus-visible {
+        border-color: var(--st-primary-color); color: var(--st-primary-color); outline: none;
+    }
     """,
     js="""
     export default function ({ data, parentElement }) {

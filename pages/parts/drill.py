@@ -1,4 +1,5 @@
-"""From an arm to its trials, from a trial to its calls, spans and events; where the reader is stands in the URL."""
+"""From an arm to its trials, from a trial to its calls, spans and events; where the reader is
+stands in the URL."""
 
 from __future__ import annotations
 
@@ -13,13 +14,24 @@ from pages.parts import cached_queries, chart
 from pages.parts.frame import escape
 
 CALL_COLUMNS = [
-    "role", "model", "started_ms", "ttft_ms", "total_ms", "prompt_tokens", "cache_read_tokens", "output_tokens", "observed_cache",
-    "stop_reason", "error_kind", "call_id",
-]  # fmt: skip
+    "role",
+    "model",
+    "started_ms",
+    "ttft_ms",
+    "total_ms",
+    "prompt_tokens",
+    "cache_read_tokens",
+    "output_tokens",
+    "observed_cache",
+    "stop_reason",
+    "error_kind",
+    "call_id",
+]
 
 
 def follow(points: list[dict[str, Any]], calls: pd.DataFrame) -> None:
-    """A click on a row of the waterfall opens that arm, once: the chart keeps its selection and would bring the reader back for ever."""
+    """A click on a row of the waterfall opens that arm, once: the chart keeps its selection and
+    would bring the reader back for ever."""
     trial = _trial_of(points)
     if trial == st.session_state.get("followed"):
         return
@@ -51,7 +63,8 @@ def show(run: dict[str, Any]) -> None:
             calls = cached_queries.ask("calls", run["run_id"])
             calls = calls[(calls["arm"] == arm) & (calls["phase"] == "measured")]
             colour = palette.arm_colours(names, chart.dark())[arm]
-            # A chart that comes back with the same key brings its old selection, which would open the trial again.
+            # A chart that comes back with the same key brings its old selection, which would open
+            # the trial again.
             key = f"trials-{run['run_id']}-{arm}-{st.session_state.get('drill', 0)}"
             points = chart.show(
                 waterfall.trial_rows(calls, chart.dark(), colour=colour), key=key, clicks=True

@@ -1,4 +1,5 @@
-"""The tables as they are: their documentation, a query box that can only read, a quick chart, and files of any result."""
+"""The tables as they are: their documentation, a query box that can only read, a quick chart, and
+files of any result."""
 
 from __future__ import annotations
 
@@ -28,16 +29,28 @@ NAMES = (
     "pair_differences",
 )
 EXAMPLES = {
-    "Medians by arm": "SELECT technique, arm, count(*) AS n, median(wait_ms) AS wait_ms, median(total_ms) AS total_ms\n"
-    "FROM trial_metrics\nWHERE phase = 'measured' AND outcome = 'ok'\nGROUP BY ALL\nORDER BY technique, arm",
-    "Slowest calls": "SELECT arm, model, role, ttft_ms, total_ms, loop_lag_ms, error_kind\n"
-    "FROM call_metrics\nORDER BY total_ms DESC\nLIMIT 20",
-    "Cache states": "SELECT arm, observed_cache, count(*) AS calls, median(ttft_ms) AS ttft_ms, avg(cached_share) AS cached_share\n"
-    "FROM call_metrics\nWHERE role = 'answer'\nGROUP BY ALL\nORDER BY arm, calls DESC",
-    "Failures by kind": "SELECT technique, arm, error_kind, count(*) AS n\nFROM trial_metrics\n"
-    "WHERE outcome = 'failed'\nGROUP BY ALL\nORDER BY n DESC",
-    "Gaps between arrivals": "SELECT seq, at_ns / 1e6 AS at_ms, kind, characters\nFROM events\n"
-    "WHERE call_id = (SELECT call_id FROM events LIMIT 1)\nORDER BY seq",
+    "Medians by arm": (
+        "SELECT technique, arm, count(*) AS n, median(wait_ms) AS wait_ms, median(total_ms) AS"
+        " total_ms\nFROM trial_metrics\nWHERE phase = 'measured' AND outcome = 'ok'\nGROUP BY"
+        " ALL\nORDER BY technique, arm"
+    ),
+    "Slowest calls": (
+        "SELECT arm, model, role, ttft_ms, total_ms, loop_lag_ms, error_kind\n"
+        "FROM call_metrics\nORDER BY total_ms DESC\nLIMIT 20"
+    ),
+    "Cache states": (
+        "SELECT arm, observed_cache, count(*) AS calls, median(ttft_ms) AS ttft_ms,"
+        " avg(cached_share) AS cached_share\nFROM call_metrics\nWHERE role = 'answer'\nGROUP BY"
+        " ALL\nORDER BY arm, calls DESC"
+    ),
+    "Failures by kind": (
+        "SELECT technique, arm, error_kind, count(*) AS n\nFROM trial_metrics\n"
+        "WHERE outcome = 'failed'\nGROUP BY ALL\nORDER BY n DESC"
+    ),
+    "Gaps between arrivals": (
+        "SELECT seq, at_ns / 1e6 AS at_ms, kind, characters\nFROM events\n"
+        "WHERE call_id = (SELECT call_id FROM events LIMIT 1)\nORDER BY seq"
+    ),
 }
 KINDS = {
     "csv": "text/csv",
@@ -48,7 +61,8 @@ KINDS = {
 
 
 def tables() -> None:
-    """Every table and view with its columns, its rows' number, and what data/README.md says of it."""
+    """Every table and view with its columns, its rows' number, and what data/README.md says of
+    it."""
     name = st.selectbox(
         "Table or view",
         NAMES,
@@ -95,7 +109,9 @@ def query() -> None:
         "SQL",
         key="sql",
         height=160,
-        help="DuckDB's SQL. It can only read: no files, no network, no settings; 5 seconds, 512 MB.",
+        help=(
+            "DuckDB's SQL. It can only read: no files, no network, no settings; 5 seconds, 512 MB."
+        ),
     )
     if st.button("Run the query", type="primary", key="run-sql"):
         st.query_params["sql"] = sql
@@ -135,9 +151,17 @@ def files(result: pd.DataFrame, name: str) -> None:
     with st.container(horizontal=True):
         for kind, mime in KINDS.items():
             st.download_button(
-                kind.upper() if kind in ("csv", "json") else kind.capitalize() if kind == "parquet" else "DuckDB",
-                _bytes(result, kind, name), f"{name}.{kind}", mime, key=f"{name}-{kind}", on_click="ignore",
-            )  # fmt: skip
+                kind.upper()
+                if kind in ("csv", "json")
+                else kind.capitalize()
+                if kind == "parquet"
+                else "DuckDB",
+                _bytes(result, kind, name),
+                f"{name}.{kind}",
+                mime,
+                key=f"{name}-{kind}",
+                on_click="ignore",
+            )
 
 
 def _bytes(result: pd.DataFrame, kind: str, name: str) -> Any:
@@ -157,7 +181,7 @@ def _documentation(name: str) -> str:
     file = paths.ROOT / "data" / "README.md"
     if not file.exists():
         return ""
-    found = re.search(
+    match = re.search(
         rf"^#+ .*\b{name}\b.*\n((?:(?!^#).*\n?)*)", file.read_text(encoding="utf-8"), re.MULTILINE
     )
-    return found[1].strip() if found else ""
+    return match[1].strip() if match else ""

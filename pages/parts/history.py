@@ -1,4 +1,5 @@
-"""All runs: found by filters, seen as a trend, named, noted, deleted (and brought back), and brought in from elsewhere."""
+"""All runs: found by filters, seen as a trend, named, noted, deleted (and brought back), and
+brought in from elsewhere."""
 
 from __future__ import annotations
 
@@ -38,23 +39,24 @@ def filters() -> dict[str, Any]:
             1, "Endpoint kind", sorted(known["endpoint_kind"].unique()), "kind"
         ),
         "model": choose(2, "Model", models, "model"),
-        "text": columns[3].text_input("Name or note contains", key="text", bind="query-params")
-        or None,
+        "text": (
+            columns[3].text_input("Name or note contains", key="text", bind="query-params") or None
+        ),
     }
 
 
 def table(chosen: dict[str, Any]) -> dict[str, Any] | None:
     """The runs, newest first; the one that is selected, else the one in the URL."""
-    found = cached_queries.ask("runs", **chosen)
-    if found.empty:
+    runs = cached_queries.ask("runs", **chosen)
+    if runs.empty:
         st.info("No run matches. Clear a filter above.")
         return None
-    found = found.assign(
-        cost_usd=found["cost_usd"].astype(float),
-        **{name: found[name].fillna("") for name in ("name", "note", "imported_from")},
+    runs = runs.assign(
+        cost_usd=runs["cost_usd"].astype(float),
+        **{name: runs[name].fillna("") for name in ("name", "note", "imported_from")},
     )
     picked = st.dataframe(
-        found,
+        runs,
         column_order=(
             "started_utc",
             "name",
@@ -77,18 +79,18 @@ def table(chosen: dict[str, Any]) -> dict[str, Any] | None:
             "cost_usd": st.column_config.NumberColumn("cost", format="$%.4f"),
         },
         hide_index=True,
-        height=min(36 * (len(found) + 1) + 4, 330),
+        height=min(36 * (len(runs) + 1) + 4, 330),
         on_select="rerun",
         selection_mode="single-row",
         key="runs-table",
     )
-    st.caption(f"{len(found):,} runs. Select one to name it, note on it, report it or delete it.")
+    st.caption(f"{len(runs):,} runs. Select one to name it, note on it, report it or delete it.")
     if picked.selection.rows:
-        st.query_params["run"] = found["run_id"].iloc[picked.selection.rows[0]]
+        st.query_params["run"] = runs["run_id"].iloc[picked.selection.rows[0]]
     return cached_queries.run_or_none(st.query_params.get("run"))
 
 
-def one(run: dict[str, Any]) -> None:
+def edit(run: dict[str, Any]) -> None:
     """Name, note, report and deletion of one run; deleting asks first and can be undone."""
     run_id = run["run_id"]
     with st.container(border=True, key="one-run"):
@@ -153,11 +155,11 @@ def trend(chosen: dict[str, Any]) -> None:
         "Metric", METRICS, format_func=metrics.words, key="metric", bind="query-params"
     )
     named = {name: chosen.get(name) for name in ("technique", "endpoint_kind", "model")}
-    found = cached_queries.ask("history", metric, **named)
-    if found.empty:
+    points = cached_queries.ask("history", metric, **named)
+    if points.empty:
         st.info(f"No run that matches has a {metrics.words(metric)}.")
         return
-    groups = list(found.groupby(["run_technique", "endpoint_kind"], sort=False))
+    groups = list(points.groupby(["run_technique", "endpoint_kind"], sort=False))
     several = [(name, mine) for name, mine in groups if mine["run_id"].nunique() > 1]
     for (technique, kind), mine in sorted(several, key=lambda group: -group[1]["run_id"].nunique())[
         :4
@@ -178,19 +180,20 @@ def trend(chosen: dict[str, Any]) -> None:
 
 def drift(run: dict[str, Any]) -> None:
     metric = run["settings"]["headline"]["metric"]
-    found = cached_queries.ask("drift", run["run_id"], metric).assign(
+    steady = cached_queries.ask("drift", run["run_id"], metric).assign(
         endpoint=run["endpoint"], endpoint_kind=run["endpoint_kind"]
     )
     effects = cached_queries.ask("median_pair", run["run_id"])
     effect = None if effects.empty else float(effects["difference"].iloc[0])
-    chart.show(trends.drift(found, chart.dark(), metric=metric, effect_ms=effect), key="drift")
+    chart.show(trends.drift(steady, chart.dark(), metric=metric, effect_ms=effect), key="drift")
 
 
 def bring_in() -> None:
     """Import is idempotent: rows have ids that are unique across databases."""
     with st.expander("Import runs", key="import-open"):
         st.markdown(
-            "Another lab's `lab.duckdb`, a zip of its exported Parquet files, or those files themselves. Twice adds nothing."
+            "Another lab's `lab.duckdb`, a zip of its exported Parquet files, or those files"
+            " themselves. Twice adds nothing."
         )
         files = st.file_uploader(
             "Files",
@@ -203,11 +206,13 @@ def bring_in() -> None:
                 source, name = _laid_out(files, Path(folder))
                 added = Store().import_from(source, name)
             st.success(
-                f"Added {added.runs:,} runs, {added.trials:,} trials, {added.calls:,} calls and {added.events:,} events."
+                f"Added {added.runs:,} runs, {added.trials:,} trials, {added.calls:,} calls and"
+                f" {added.events:,} events."
             )
             if added.left_out:
                 st.caption(
-                    f"{added.left_out:,} rows were left out: they are there twice, or cannot be a lab's."
+                    f"{added.left_out:,} rows were left out: they are there twice, or cannot be a"
+                    " lab's."
                 )
 
 

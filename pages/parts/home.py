@@ -8,16 +8,32 @@ import streamlit as st
 from lab import endpoint_kinds, paths, processes, units
 from lab.endpoints import registry
 from lab.figures import found as figures
-from lab.harness.plan import config_of
+from lab.settings import config_of
 from lab.local import model_files
 from lab.techniques import all_techniques
 from pages.parts import cached_queries, chart, frame
 
 LATEST = 8
 COLUMNS = (
-    "technique", "title", "run_id", "arm", "metric", "n", "estimate", "low", "high", "baseline_p50", "ratio",
-    "cost_change_usd", "quality_change", "verdict", "tone", "endpoint", "endpoint_kind", "imported_from",
-)  # fmt: skip
+    "technique",
+    "title",
+    "run_id",
+    "arm",
+    "metric",
+    "n",
+    "estimate",
+    "low",
+    "high",
+    "baseline_p50",
+    "ratio",
+    "cost_change_usd",
+    "quality_change",
+    "verdict",
+    "tone",
+    "endpoint",
+    "endpoint_kind",
+    "imported_from",
+)
 
 
 def show_steps() -> None:
@@ -49,7 +65,8 @@ def show_steps() -> None:
     with third, st.container(border=True, height="stretch"):
         st.markdown("**3 · What you see**")
         st.caption(
-            "A verdict in words with its interval, a waterfall of where the time went, and every row behind it."
+            "A verdict in words with its interval, a waterfall of where the time went, and every"
+            " row behind it."
         )
 
 
@@ -64,7 +81,8 @@ def run(technique: str) -> None:
 
 
 def show_finds() -> None:
-    """One row a technique, one endpoint kind at a time; a technique not tried yet is a ghost row with a button below."""
+    """One row a technique, one endpoint kind at a time; a technique not tried yet is a ghost row
+    with a button below."""
     finds = cached_queries.ask("finds")
     present = [kind for kind in endpoint_kinds.KINDS if kind in set(finds["endpoint_kind"])] or [
         endpoint_kinds.default_name()
@@ -80,12 +98,12 @@ def show_finds() -> None:
             bind="query-params",
             label_visibility="collapsed",
         )
-    mine = finds[finds["endpoint_kind"] == kind].set_index("technique")
+    headlines = finds[finds["endpoint_kind"] == kind].set_index("technique")
     lines = []
     for technique in all_techniques():
         line = {"technique": technique.slug, "title": technique.title}
-        if technique.slug in mine.index:
-            result = cached_queries.judged(mine.at[technique.slug, "run_id"])
+        if technique.slug in headlines.index:
+            result = cached_queries.judged(headlines.at[technique.slug, "run_id"])
             line |= {
                 "run_id": result.run["run_id"],
                 "endpoint": result.run["endpoint"],
@@ -93,7 +111,7 @@ def show_finds() -> None:
             }
             line["imported_from"] = result.run["imported_from"]
             if result.comparisons:
-                one = result.comparisons[0]
+                planned = result.comparisons[0]
                 shared = (
                     "arm",
                     "metric",
@@ -107,7 +125,7 @@ def show_finds() -> None:
                     "quality_change",
                     "verdict",
                 )
-                line |= {name: getattr(one, name) for name in shared} | {
+                line |= {name: getattr(planned, name) for name in shared} | {
                     "tone": result.words[0].tone
                 }
         lines.append(line)
@@ -119,7 +137,7 @@ def show_finds() -> None:
     untried = [
         technique
         for technique in all_techniques()
-        if technique.slug not in mine.index and technique.slug not in ("ab",)
+        if technique.slug not in headlines.index and technique.slug not in ("ab",)
     ]
     if untried:
         st.caption(
@@ -139,7 +157,8 @@ def show_latest() -> None:
     st.subheader("Latest runs", anchor=False)
     if latest.empty:
         st.caption(
-            f"None yet. Runs made here or with `python main.py` appear here; both write {paths.database().name}."
+            "None yet. Runs made here or with `python main.py` appear here; both write"
+            f" {paths.database().name}."
         )
         return
     with st.container(key="latest-runs"):

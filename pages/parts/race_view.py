@@ -1,4 +1,5 @@
-"""The race on a page: lanes of recorded arrivals, drawn by lab/figures/race.js in the browser alone."""
+"""The race on a page: lanes of recorded arrivals, drawn by lab/figures/race.js in the browser
+alone."""
 
 from __future__ import annotations
 
@@ -16,12 +17,14 @@ _component = st.components.v2.component(
     html=race.HTML,
     css=race.style(),
     js=race.script()
-    + "\nexport default ({ data, parentElement }) => { race(parentElement.querySelector('.race'), data); };",
+    + "\nexport default ({ data, parentElement }) => { race(parentElement.querySelector('.race'),"
+    " data); };",
 )
 
 
 def show(run: dict[str, Any]) -> None:
-    """The median pair of a run (never the best), by its headline metric; other arms run in their own median trials."""
+    """The median pair of a run (never the best), by its headline metric; other arms run in their
+    own median trials."""
     settings = run["settings"]
     pair = cached_queries.ask("median_pair", run["run_id"])
     trials = [] if pair.empty else [pair["baseline_trial_id"].iloc[0], pair["trial_id"].iloc[0]]
@@ -40,5 +43,6 @@ def show(run: dict[str, Any]) -> None:
     )
     _component(data=data, key=f"race-{run['run_id']}")
     st.caption(
-        "Never the best pair: the block whose difference is nearest the median. Text that was not kept shows as blocks of its length."
+        "Never the best pair: the block whose difference is nearest the median. Text that was not"
+        " kept shows as blocks of its length."
     )

@@ -1,4 +1,5 @@
-"""What a run found: the verdict in words, the waterfall with its drill-down, and one chosen view below."""
+"""What a run found: the verdict in words, the waterfall with its drill-down, and one chosen view
+below."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ def show(
         return
     if not json_shapes.is_sound(run["settings"]):
         st.warning(
-            "The settings of this run cannot be read, so nothing is compared; every row it has is below."
+            "The settings of this run cannot be read, so nothing is compared; every row it has is"
+            " below."
         )
         views["Rows"](run)
         return
@@ -58,7 +60,8 @@ def show(
 
 
 def arms(run: dict[str, Any]) -> list[str]:
-    """The run's arms in their own order, the baseline first; technique.arm where a run mixes techniques."""
+    """The run's arms in their own order, the baseline first; technique.arm where a run mixes
+    techniques."""
     return [arm["arm"] for arm in run["settings"]["arms"]]
 
 
@@ -69,18 +72,21 @@ def headline(run: dict[str, Any]) -> str:
 def _state(run: dict[str, Any], endpoint: Endpoint) -> None:
     if run["endpoint"] != endpoint.name:
         st.caption(
-            f"This run was measured on **{escape(run['endpoint'])}**. A new one goes to **{escape(endpoint.name)}**, chosen above."
+            f"This run was measured on **{escape(run['endpoint'])}**. A new one goes to"
+            f" **{escape(endpoint.name)}**, chosen above."
         )
     if origin := units.origin(run):
         st.caption(f"This run was not measured here: it, or a part of it, is {escape(origin)}.")
     if run["status"] == "failed":
         text = (run_panel.ending(run["run_id"]) or {}).get("text")
         st.error(
-            f"This run failed{': ' + escape(text).rstrip('.') if text else ''}. The rows it measured are kept."
+            f"This run failed{': ' + escape(text).rstrip('.') if text else ''}. The rows it"
+            " measured are kept."
         )
     elif run["status"] == "interrupted":
         st.warning(
-            "This run was stopped before its end; what it measured is kept. Resume goes on with the same order of blocks."
+            "This run was stopped before its end; what it measured is kept. Resume goes on with the"
+            " same order of blocks."
         )
 
 
@@ -89,7 +95,8 @@ def _waterfall(run: dict[str, Any]) -> None:
     typical = cached_queries.ask("median_trials", run["run_id"], metric)
     if typical.empty:
         st.info(
-            "No trial of this run finished well, so there is no typical one to draw. The rows below say what happened."
+            "No trial of this run finished well, so there is no typical one to draw. The rows below"
+            " say what happened."
         )
         return
     calls = cached_queries.ask("calls", run["run_id"])

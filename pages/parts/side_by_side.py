@@ -1,4 +1,5 @@
-"""Stored runs beside each other, and a new run in which arms of any techniques share their blocks."""
+"""Stored runs beside each other, and a new run in which arms of any techniques share their
+blocks."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ import streamlit as st
 from lab import endpoint_kinds, metrics, processes, units
 from lab.endpoints.registry import Endpoint
 from lab.figures import pareto, trials
-from lab.harness.plan import SIDE_BY_SIDE, config_of
+from lab.harness.plan import SIDE_BY_SIDE
+from lab.settings import config_of
 from lab.harness.runner import estimate
 from lab.model import Arm, Knobs, LabError, Technique
 from lab.techniques import all_techniques
@@ -48,9 +50,16 @@ SHOWN = (
 def pseudo(arms: tuple[str, ...] = ("first", "second")) -> Technique:
     """A paired run of any arms, as the parts that show a technique's run need it."""
     return Technique(
-        slug=SIDE_BY_SIDE, title="Side by side", claim="", published="", arms=tuple(Arm(name) for name in arms), headline="wait_ms",
-        headline_arm=arms[1], knobs=Knobs, trial=_never,
-    )  # fmt: skip
+        slug=SIDE_BY_SIDE,
+        title="Side by side",
+        claim="",
+        published="",
+        arms=tuple(Arm(name) for name in arms),
+        headline="wait_ms",
+        headline_arm=arms[1],
+        knobs=Knobs,
+        trial=_never,
+    )
 
 
 async def _never(*_: Any) -> None:
@@ -63,7 +72,8 @@ def stored() -> None:
     runs = runs[runs["trials"] > 0]
     if runs.empty:
         st.info(
-            "No run has a finished trial yet. Run an experiment from the sidebar; any two can then stand beside each other."
+            "No run has a finished trial yet. Run an experiment from the sidebar; any two can then"
+            " stand beside each other."
         )
         return
     by_id = runs.set_index("run_id")
@@ -136,7 +146,8 @@ def _warn(chosen: list[str]) -> None:
     if different:
         what = ", ".join(WARNINGS[name] for name in different)
         st.warning(
-            f"These runs differ in {what}: a difference between them may not be the technique's. A paired run keeps all of it equal."
+            f"These runs differ in {what}: a difference between them may not be the technique's. A"
+            " paired run keeps all of it equal."
         )
 
 
@@ -164,7 +175,8 @@ def _table(table: pd.DataFrame) -> None:
 
 
 def paired(endpoint: Endpoint) -> None:
-    """Arms of any techniques in one run: the same tasks, the same blocks, so that every difference is paired."""
+    """Arms of any techniques in one run: the same tasks, the same blocks, so that every difference
+    is paired."""
     going = processes.running()
     if going and going.technique == SIDE_BY_SIDE:
         run_panel.show(pseudo(), going.run_id)

@@ -1,4 +1,5 @@
-"""No other site may show the dashboard inside a frame, where a press on one of its buttons could be had by a trick."""
+"""No other site may show the dashboard inside a frame, where a press on one of its buttons could be
+had by a trick."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The answer first: its number large, its interval drawn, then what was seen, quality and price, and what to do next."""
+"""The answer first: its number large, its interval drawn, then what was seen, quality and price,
+and what to do next."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ from lab import endpoint_kinds, metrics, processes, stats, units
 from lab.endpoints import registry
 from lab.endpoints.registry import Endpoint
 from lab.figures import found, palette
-from lab.harness.plan import BenchmarkConfig, config_of, repeated
+from lab.harness.plan import repeated
+from lab.settings import BenchmarkConfig, config_of
 from lab.harness.runner import estimate
 from lab.model import LabError, Technique
 from pages.parts import cached_queries, chart, copy_button, set_up
@@ -26,14 +28,14 @@ def show(technique: Technique, endpoint: Endpoint, run: dict[str, Any]) -> None:
     if not result.comparisons:
         st.caption("This run has one arm: there is nothing to compare it with.")
         return
-    planned, said = result.comparisons[0], result.words[0]
+    planned, verdict = result.comparisons[0], result.words[0]
     with st.container(border=True, key="verdict"):
-        lead, _, rest = said.headline.partition(": ")
-        st.markdown(f"**{escape(lead if rest else said.headline)}**")
+        lead, _, rest = verdict.headline.partition(": ")
+        st.markdown(f"**{escape(lead if rest else verdict.headline)}**")
         if planned.estimate is not None:
             left, right = st.columns([2, 3], vertical_alignment="center")
             with left:
-                colour = palette.tone_colour(said.tone, chart.dark())
+                colour = palette.tone_colour(verdict.tone, chart.dark())
                 share = (
                     ""
                     if planned.ratio is None
@@ -48,17 +50,18 @@ def show(technique: Technique, endpoint: Endpoint, run: dict[str, Any]) -> None:
                     planned.low,
                     planned.high,
                     chart.dark(),
-                    said.tone,
+                    verdict.tone,
                     planned.metric,
                 )
                 chart.show(figure, key="interval")
-        st.caption("  \n".join(escape(line) for line in (said.seen, said.detail) if line))
+        st.caption("  \n".join(escape(line) for line in (verdict.seen, verdict.detail) if line))
         _where(technique, run, result.notes)
-        _next(technique, endpoint, run, planned, said)
+        _next(technique, endpoint, run, planned, verdict)
 
 
 def doubt(run: dict[str, Any]) -> str | None:
-    """Why the run's planned comparison cannot be trusted, to stand on its figures; None where it can."""
+    """Why the run's planned comparison cannot be trusted, to stand on its figures; None where it
+    can."""
     comparisons = cached_queries.judged(run["run_id"]).comparisons
     return comparisons[0].greyed if comparisons else None
 
@@ -66,10 +69,10 @@ def doubt(run: dict[str, Any]) -> str | None:
 def _where(technique: Technique, run: dict[str, Any], notes: Sequence[str]) -> None:
     kind = endpoint_kinds.kind(run["endpoint_kind"])
     models = ", ".join(dict.fromkeys(run["models"].values()))
-    said = f"Published: {technique.published}." if technique.published else ""
-    if said and not kind.priced:
-        said = f"Published, a claim to be tested on Claude: {technique.published}."
-    text = " ".join(filter(None, [*notes, said]))
+    published = f"Published: {technique.published}." if technique.published else ""
+    if published and not kind.priced:
+        published = f"Published, a claim to be tested on Claude: {technique.published}."
+    text = " ".join(filter(None, [*notes, published]))
     about = [
         *([] if run["endpoint"] == kind.name else [run["endpoint"]]),
         models,
@@ -88,7 +91,7 @@ def _next(
     endpoint: Endpoint,
     run: dict[str, Any],
     planned: stats.Comparison,
-    said: stats.VerdictText,
+    verdict: stats.VerdictText,
 ) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         busy = processes.running() is not None
@@ -105,11 +108,12 @@ def _next(
         if not endpoint_kinds.kind(run["endpoint_kind"]).priced:
             _try_on_claude(technique, run)
         origin = f"  \n{units.in_markdown(units.origin(run))}" if units.origin(run) else ""
-        copy_button.show("Copy as Markdown", said.markdown + origin, key="copy-verdict")
+        copy_button.show("Copy as Markdown", verdict.markdown + origin, key="copy-verdict")
 
 
 def more(run: dict[str, Any], blocks: int) -> BenchmarkConfig:
-    """The run's own settings with this many blocks more, to be joined to it; where blocks are missing, the worker takes those instead."""
+    """The run's own settings with this many blocks more, to be joined to it; where blocks are
+    missing, the worker takes those instead."""
     given = {
         "runs": blocks,
         "quick": False,
@@ -126,7 +130,8 @@ def _try_on_claude(technique: Technique, run: dict[str, Any]) -> None:
     if "anthropic" not in registry.names():
         with st.popover("Try on Claude"):
             st.markdown(
-                "Set `ANTHROPIC_API_KEY` in the environment or in `.streamlit/secrets.toml`, then choose the endpoint **anthropic** above."
+                "Set `ANTHROPIC_API_KEY` in the environment or in `.streamlit/secrets.toml`, then"
+                " choose the endpoint **anthropic** above."
             )
         return
     try:
@@ -149,14 +154,16 @@ def _try_on_claude(technique: Technique, run: dict[str, Any]) -> None:
         args=(config,),
         disabled=processes.running() is not None or bool(expected.refusals),
         help="; ".join(expected.refusals)
-        or f"The same settings on the Claude API; it stops before ${set_up.LIVE_BUDGET_USD:.2f} are spent.",
+        or "The same settings on the Claude API;"
+        f" it stops before ${set_up.LIVE_BUDGET_USD:.2f} are spent.",
     )
     if failed := st.session_state.pop("not_started", None):
         st.error(escape(failed))
 
 
 def _go_live(config: BenchmarkConfig) -> None:
-    """Start the run and move the page to its endpoint; only before the page is drawn may its choice be set."""
+    """Start the run and move the page to its endpoint; only before the page is drawn may its choice
+    be set."""
     try:
         st.query_params["run"] = processes.start_run(config)
         st.session_state["endpoint"] = "anthropic"

@@ -18,8 +18,7 @@ DEV_READY := $(VENV)/ready-dev-$(shell cat requirements.txt requirements-dev.txt
 .DEFAULT_GOAL := run
 
 run: setup
-	@echo "Starting the dashboard on http://127.0.0.1:$(PORT) (Ctrl-C ends it)"
-	@$(BIN)/streamlit run app.py --server.address 127.0.0.1 --server.port $(PORT) --server.headless true --browser.gatherUsageStats false
+	@exec $(BIN)/python main.py ui --port $(PORT) --headless
 
 setup: $(RUN_READY)
 

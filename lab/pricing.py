@@ -59,7 +59,7 @@ class Price(Rates):
 
 def prices() -> tuple[Price, ...]:
     """All rows, the user's own (LAB_PRICES) last, so that they win over a built-in row of the same model and day."""
-    rows = _read(paths.ROOT / "data" / "prices.toml")
+    rows = _read(paths.shipped("data/prices.toml"))
     if own := os.environ.get("LAB_PRICES"):
         rows += _read(Path(own).expanduser())
     return rows

@@ -4,8 +4,9 @@ like."""
 import pandas as pd
 import streamlit as st
 
-from lab import calibrate, units
+from lab import calibrate, techniques, units
 from lab.figures import found as figures
+from lab.paths import COMMAND
 from pages.parts import cached_queries, chart, frame
 
 CLAIM = (
@@ -35,7 +36,7 @@ with frame.open_page("Noise floor", CLAIM):
         if st.session_state.get("calibration_failed"):
             st.warning(
                 "The last calibration did not finish, perhaps because a run is being measured."
-                " `python main.py calibrate` says why."
+                f" `{COMMAND} calibrate` says why."
             )
         errors = pd.DataFrame(
             kept["errors"] if kept else [],
@@ -68,12 +69,13 @@ with frame.open_page("Noise floor", CLAIM):
 
     floor()
     st.subheader("Two identical arms", anchor=False)
-    run_id = cached_queries.ask("last_run_id", "aa")
+    control = techniques.control()
+    run_id = cached_queries.ask("last_run_id", control.slug)
     if run_id is None:
         st.markdown(
-            "No control run yet: run **Same thing twice** once, and its result stands here."
+            f"No control run yet: run **{control.title}** once, and its result stands here."
         )
-        frame.link(frame.page_of("aa"))
+        frame.link(frame.page_of(control.slug))
         st.stop()
     result = cached_queries.judged(run_id)
     if not result.words:

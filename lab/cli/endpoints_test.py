@@ -22,6 +22,7 @@ from lab.harness.session import LoopLag
 from lab.instrumentation import bursts, parsing
 from lab.instrumentation.stamps import OBSERVER, Exchange
 from lab.model import LabError
+from lab.paths import COMMAND
 
 ASK = "Reply with the word ready."
 LONG_ASK = "Count from 1 to 60 in words, one number after the other."
@@ -70,7 +71,7 @@ def run(name: str | None, model: str | None, as_json: bool) -> int:
 
     if not name:
         raise LabError(
-            f"Which endpoint? python main.py endpoints test NAME, with one of {', '.join(registry.names())} or a base URL."
+            f"Which endpoint? {COMMAND} endpoints test NAME, with one of {', '.join(registry.names())} or a base URL."
         )
     machine.typed(name)
     endpoint = registry.connect(registry.find(name, {"any": model} if model else None))

@@ -8,6 +8,7 @@ import sys
 
 from lab.cli import DONE, FAILED, flags
 from lab.model import LabError
+from lab.paths import COMMAND
 
 
 def handlers(name: str):
@@ -34,14 +35,7 @@ def models(arguments: argparse.Namespace) -> int:
     from lab.local import model_files as files
 
     if arguments.action == "install":
-        said: list[str] = []
-
-        def on_progress(text: str, share: float | None) -> None:
-            if text not in said:
-                said.append(text)
-                print(text, file=sys.stderr)
-
-        files.install(on_progress)
+        fetch_model()
     found = files.status()
     if arguments.json:
         print(json.dumps({"version": 1, "models": found}, default=str))
@@ -50,8 +44,22 @@ def models(arguments: argparse.Namespace) -> int:
         state = f"{one['megabytes']:,.0f} MB" if one["installed"] else "not here yet"
         print(f"{one['name']:<20} {state:<14} {one['description']}")
     if not any(one["installed"] for one in found):
-        print("Install the embedded model: python main.py models install")
+        print(f"Install the embedded model: {COMMAND} models install")
     return DONE
+
+
+def fetch_model() -> None:
+    """Fetch the embedded model, once; a bar on stderr tells how far that is."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from lab.local import model_files
+
+    with Progress(console=Console(stderr=True)) as progress:
+        bar = progress.add_task("Fetching the embedded model (98 MB, once)", total=1.0)
+        model_files.install(
+            lambda text, share: progress.update(bar, description=text, completed=share)
+        )
 
 
 def endpoints_flags(parser: argparse.ArgumentParser) -> None:
@@ -88,7 +96,7 @@ def endpoints(arguments: argparse.Namespace) -> int:
         return endpoints_test.run(arguments.name, arguments.model, arguments.json)
     if arguments.action in ("allow", "forget"):
         if not arguments.name:
-            raise LabError(f"Which address? python main.py endpoints {arguments.action} https://…")
+            raise LabError(f"Which address? {COMMAND} endpoints {arguments.action} https://…")
         return (_allow if arguments.action == "allow" else _forget)(arguments)
     found = [registry.find(name) for name in registry.names()]
     default, agreed = registry.default_name(), consent.stored()

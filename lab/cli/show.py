@@ -10,6 +10,7 @@ from pathlib import Path
 from lab import techniques
 from lab.cli import DONE, FAILED, flags
 from lab.model import LabError
+from lab.paths import COMMAND
 
 FORMATS = ("parquet", "csv", "json", "duckdb")
 
@@ -97,7 +98,7 @@ def runs(arguments: argparse.Namespace) -> int:
         print(as_text({"version": 1, "runs": rows}))
         return DONE
     if not found:
-        print("No run yet. Start one: python main.py streaming --quick")
+        print(f"No run yet. Start one: {COMMAND} streaming --quick")
     for row in found:
         name = "" if units.missing(row["name"]) else f"  {units.short(row['name'])}"
         origin = f"  ({units.origin(row)})" if units.origin(row) else ""

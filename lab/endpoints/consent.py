@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from lab.endpoints import keys, own_server, settings_files
 from lab.model import LabError
+from lab.paths import COMMAND
 
 FILE = "consents.json"
 
@@ -18,7 +19,7 @@ class ConsentNeeded(LabError):
 
     def __init__(self, url: str) -> None:
         self.url, self.origin = url, keys.origin(url)
-        command = f"python main.py endpoints allow {self.origin}"
+        command = f"{COMMAND} endpoints allow {self.origin}"
         if keys.anthropic_key():
             how = (
                 f"`{command}` lets requests go there with your Anthropic API key, `{command}"

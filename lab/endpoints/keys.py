@@ -121,15 +121,15 @@ def _assigned() -> Iterator[tuple[str, str | None]]:
 
 def _per_url() -> Iterator[tuple[str, str]]:
     try:
-        given = json.loads(os.environ.get("LAB_API_KEYS") or "{}")
+        by_url = json.loads(os.environ.get("LAB_API_KEYS") or "{}")
     except (ValueError, RecursionError):
-        given = None
-    if not isinstance(given, dict):
+        by_url = None
+    if not isinstance(by_url, dict):
         raise LabError(
             "LAB_API_KEYS is not a JSON object of base URL to key, such as"
             ' {"https://gateway.example": "key"}.'
         )
-    for address, key in [*given.items(), *_table(secrets(), "keys").items()]:
+    for address, key in [*by_url.items(), *_table(secrets(), "keys").items()]:
         yield address, _text(key)
 
 
@@ -149,7 +149,7 @@ def secrets() -> dict[str, Any]:
 
 
 def secrets_file() -> Path:
-    return Path(os.environ.get("LAB_SECRETS") or paths.ROOT / ".streamlit" / "secrets.toml")
+    return Path(os.environ.get("LAB_SECRETS") or paths.home() / ".streamlit" / "secrets.toml")
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -175,23 +175,26 @@ def _text(value: Any) -> str:
 def known() -> set[str]:
     """Every secret of this user that the lab can see, the ignored ones too: what is never to be
     kept or shown. It never raises."""
-    found = {
+    secret_values = {
         os.environ.get(name, "")
         for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "LAB_LOCAL_KEY")
     }
     for line in os.environ.get("ANTHROPIC_CUSTOM_HEADERS", "").splitlines():
         header = line.partition(":")[2].strip()
-        found |= {header, header.partition(" ")[2]}  # also without its scheme, such as Bearer
+        secret_values |= {
+            header,
+            header.partition(" ")[2],
+        }  # also without its scheme, such as Bearer
     try:
         secrets_now = _read(secrets_file())
     except LabError:
         secrets_now = {}
     try:
-        found |= {key for _, key in _per_url()}
+        secret_values |= {key for _, key in _per_url()}
     except LabError:
-        found.add(os.environ.get("LAB_API_KEYS", ""))
-    found |= set(_leaves(secrets_now, False))
-    return found
+        secret_values.add(os.environ.get("LAB_API_KEYS", ""))
+    secret_values |= set(_leaves(secrets_now, False))
+    return secret_values
 
 
 def _leaves(value: Any, secret: bool) -> Iterator[str]:

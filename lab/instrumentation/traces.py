@@ -21,6 +21,7 @@ import pandas as pd
 
 from lab.instrumentation.destinations import Destination, complaints, destinations, half_a_key
 from lab.model import LabError
+from lab.paths import COMMAND
 from lab.store import queries
 from lab.store.store import Store
 from lab.version import VERSION
@@ -106,7 +107,7 @@ def send(
         if problem := _deliver(place, traces):
             refused.append(
                 f"{place.name} did not take the traces of run {run_id} ({problem}). Once it does:"
-                f" python main.py trace {run_id}"
+                f" {COMMAND} trace {run_id}"
             )
             continue
         if said and said.rejected:
@@ -132,7 +133,7 @@ def send(
 
 
 def send_run(store: Store, run_id: str, to: str, file: Path | None = None) -> Sent:
-    """What `python main.py trace` does: a stored run, now, to the places named in a comma list."""
+    """What the command `trace` does: a stored run, now, to the places named in a comma list."""
     return send(store, run_id, destinations(to, file))
 
 

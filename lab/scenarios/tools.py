@@ -48,7 +48,7 @@ def records(wanted: Iterable[str], text: str) -> str:
     )
 
 
-async def run(name: str, given: dict[str, Any], sleep: Sleep) -> str:
+async def run(name: str, input: dict[str, Any], sleep: Sleep) -> str:
     """The tool's answer as text, after its service time; `service_ms` in the input sets another
     time. A wrong input is an answer too.
 
@@ -57,8 +57,8 @@ async def run(name: str, given: dict[str, Any], sleep: Sleep) -> str:
     tool = _harbour()["tools"].get(name)
     if tool is None:
         return f"There is no tool named {name}."
-    await sleep(float(given.get("service_ms", tool["service_ms"])) / 1000)
-    place = str(given.get("place", "")).strip()
+    await sleep(float(input.get("service_ms", tool["service_ms"])) / 1000)
+    place = str(input.get("place", "")).strip()
     known = {name.casefold(): name for name in _harbour()["places"]}.get(place.casefold())
     if known is None:
         return (
@@ -70,6 +70,4 @@ async def run(name: str, given: dict[str, Any], sleep: Sleep) -> str:
 
 @cache
 def _harbour() -> dict[str, Any]:
-    return tomllib.loads(
-        (paths.ROOT / "data" / "scenarios" / "harbour.toml").read_text(encoding="utf-8")
-    )
+    return tomllib.loads(paths.shipped("data/scenarios/harbour.toml").read_text(encoding="utf-8"))

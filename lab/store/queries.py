@@ -14,6 +14,7 @@ import pandas as pd
 
 from lab import processes
 from lab.model import LabError
+from lab.paths import COMMAND
 from lab.store import json_shapes
 from lab.store.json_shapes import METRICS
 from lab.store.store import Store, as_uuid
@@ -89,7 +90,7 @@ def run(store: Store, run_id: str) -> dict[str, Any]:
             "settings",
         )
         if found.empty:
-            raise LabError(f"There is no run {run_id}. List the runs with: python main.py runs")
+            raise LabError(f"There is no run {run_id}. List the runs with: {COMMAND} runs")
         return {**_record(found), "sessions": sessions(store, run_id).to_dict("records")}
 
 
@@ -129,7 +130,7 @@ def resolve(store: Store, words: str) -> str:
     if words == "last":
         if run_id := last_run_id(store):
             return run_id
-        raise LabError("There is no run yet. Start one with: python main.py streaming --quick")
+        raise LabError(f"There is no run yet. Start one with: {COMMAND} streaming --quick")
     if words.startswith("last~"):
         ids, back = measured_run_ids(store), words.removeprefix("last~")
         if not back.isdecimal() or int(back) >= len(ids):
@@ -142,7 +143,7 @@ def resolve(store: Store, words: str) -> str:
     if len(found) == 1:
         return found["run_id"].iloc[0]
     if found.empty:
-        raise LabError(f"There is no run {words}. List the runs with: python main.py runs")
+        raise LabError(f"There is no run {words}. List the runs with: {COMMAND} runs")
     raise LabError(f"{len(found)} runs begin with {words}. Give more of the id.")
 
 

@@ -18,6 +18,7 @@ import pandas as pd
 
 from lab import clock, paths
 from lab.model import LabError, Status, new_id
+from lab.paths import COMMAND
 from lab.rows import FinishedTrial, RunRow, SessionRow
 from lab.store import frames, importing, journal, journalled_changes, migrations, turnstile
 from lab.store.importing import Imported
@@ -93,8 +94,8 @@ class Store:
         """The rows of one query, read under the turnstile. UUIDs are str, times are UTC, JSON is
         text; an absent database has no rows."""
         try:
-            if held := getattr(self._held, "connection", None):
-                return fetch(held, sql, params)
+            if borrowed := getattr(self._held, "connection", None):
+                return fetch(borrowed, sql, params)
             with self.reading() as connection, self._explained():
                 return fetch(connection, sql, params)
         except duckdb.DataError as error:
@@ -269,7 +270,7 @@ class Store:
             if not connection.execute(
                 "SELECT 1 FROM runs WHERE run_id = ?::UUID", [run_id]
             ).fetchall():
-                raise LabError(f"There is no run {run_id}. List the runs with: python main.py runs")
+                raise LabError(f"There is no run {run_id}. List the runs with: {COMMAND} runs")
             shutil.rmtree(self._trash, ignore_errors=True)
             self._trash.mkdir(parents=True)
             for table in ROWS:
@@ -359,7 +360,7 @@ class Store:
         if "Corrupt database file" in reason:
             return LabError(
                 f"A part of {self.path} is damaged on disk, and this cannot be read from it. Save"
-                " each run that still opens with `python main.py export --run RUN --format"
+                f" each run that still opens with `{COMMAND} export --run RUN --format"
                 " duckdb`, move the file away, and import what was saved."
             )
         if any(word in str(error) for word in FULL):
@@ -480,12 +481,12 @@ class Store:
         aside, and keeps no other out."""
         waiting = journal.files(self._spool)
         while waiting:
-            with ExitStack() as held:
+            with ExitStack() as locks:
                 lines: list[tuple[Path, str, dict[str, Any]]] = []
                 files, size = [], 0
                 while waiting and size < AT_ONCE_BYTES:
                     file = waiting.pop(0)
-                    if held.enter_context(journal.taken(file)):
+                    if locks.enter_context(journal.taken(file)):
                         files.append(file)
                         size += file.stat().st_size
                         lines += ((file, text, change) for text, change in journal.lines(file))
@@ -588,5 +589,5 @@ def as_uuid(text: str) -> str:
         return str(uuid.UUID(text))
     except ValueError:
         raise LabError(
-            f"{text!r} is not the id of a run. List the runs with: python main.py runs"
+            f"{text!r} is not the id of a run. List the runs with: {COMMAND} runs"
         ) from None

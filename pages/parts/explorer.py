@@ -178,7 +178,7 @@ def _asked(sql: str) -> pd.DataFrame:
 
 
 def _documentation(name: str) -> str:
-    file = paths.ROOT / "data" / "README.md"
+    file = paths.shipped("data/README.md")
     if not file.exists():
         return ""
     match = re.search(

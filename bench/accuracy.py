@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from lab.clock import now_ns, sleep_s
 from lab.endpoints.registry import Endpoint
-from lab.harness.bench import Bench
+from lab.harness.bench import TrialBench
 from lab.harness.session import Session
 from lab.instrumentation.stamps import OBSERVER
 from lab.instrumentation.timing import LatencyCollector
@@ -46,7 +46,7 @@ async def measure(
     session = Session(new_id(), endpoint, keep_text=False, timeout_s=30)
     await session.open({"small": endpoint.models["small"]})
     rng = random.Random(1)
-    benches: list[Bench] = []
+    benches: list[TrialBench] = []
 
     async def stream() -> None:
         await sleep_s(rng.random() * 0.2)  # users do not press their keys together
@@ -65,7 +65,7 @@ async def measure(
                 None,
                 now_ns(),
             )
-            bench = Bench(session, row, "[trial 0000000000000000] ")
+            bench = TrialBench(session, row, "[trial 0000000000000000] ")
             OBSERVER.set(bench.observe)
             await bench.call(Request(BODY))
             benches.append(bench)

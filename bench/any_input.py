@@ -33,7 +33,8 @@ from lab import endpoint_kinds, paths, pricing, results, scrub, techniques
 from lab.cli import check, run
 from lab.endpoints import consent, keys, registry
 from lab.harness import estimate
-from lab.harness.plan import SIDE_BY_SIDE, config_of, experiment
+from lab.harness.plan import SIDE_BY_SIDE, experiment
+from lab.settings import config_of
 from lab.harness.reporter import as_text
 from lab.instrumentation import otlp
 from lab.model import LabError

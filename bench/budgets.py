@@ -31,7 +31,7 @@ from lab.endpoints.registry import Endpoint
 from lab.harness import runner as running
 from lab.harness.budget import stored_usd
 from lab.harness.estimate import estimate, example
-from lab.harness.plan import config_of
+from lab.settings import config_of
 from lab.harness.runner import BenchmarkRunner, Joined
 from lab.model import LabError
 from lab.rows import FinishedTrial
@@ -341,9 +341,14 @@ def tried(plan: Plan) -> Spent:
             category="tools",
         )
         config = {
-            "technique": plan.technique, "runs": plan.runs, "warmup": plan.warmup, "seed": plan.seed, "tasks": [task],
-            "knobs": {**TECHNIQUES[plan.technique], "answer_tokens": 16}, "deadline_s": 20,
-        }  # fmt: skip
+            "technique": plan.technique,
+            "runs": plan.runs,
+            "warmup": plan.warmup,
+            "seed": plan.seed,
+            "tasks": [task],
+            "knobs": {**TECHNIQUES[plan.technique], "answer_tokens": 16},
+            "deadline_s": 20,
+        }
         cap = plan.share * estimate(config_of(**config, max_usd=1e9), endpoint).likely_usd
         sink, ended = Kept(), []
         for stop_at in (*plan.stops, 0):

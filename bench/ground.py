@@ -180,7 +180,8 @@ class Ground:
                 trial_id::VARCHAR AS trial_id,
                 outcome,
                 coalesce(trials.error_kind || ': ' || coalesce(trials.error_text, ''), (
-                    SELECT first(calls.error_kind || ': ' || coalesce(calls.error_text, '')) FROM calls
+                    SELECT first(calls.error_kind || ': ' || coalesce(calls.error_text,
+                        '')) FROM calls
                     WHERE calls.trial_id = trials.trial_id AND calls.error_kind IS NOT NULL
                 ), '') AS words
             FROM trials WHERE run_id = ?::UUID ORDER BY session_id, started_ns

@@ -82,7 +82,8 @@ def main() -> int:
             import store_at_scale
 
             print(
-                f"filling {args.events:,} events: {timed(lambda: store_at_scale.fill(store, args.events)):.1f} s"
+                f"filling {args.events:,} events:"
+                f" {timed(lambda: store_at_scale.fill(store, args.events)):.1f} s"
             )
             complete(store)
         print(queries.row_counts(store))

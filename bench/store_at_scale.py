@@ -50,43 +50,59 @@ def fill(store: Store, events: int) -> None:
                 ((CASE t % 2 WHEN 0 THEN 900 ELSE 300 END) * exp(0.3 * (random() + random() + random() - 1.5)) * 1e6)::BIGINT AS first_ns
             FROM range({trials}) numbers(t);
             INSERT INTO runs
-            SELECT {identity(1, "r")}, 'caching', 'local', 'local', '{{"small": "smollm2-135m"}}', '{settings}', 7, 'finished', TRUE,
-                {began.replace("t *", "min(t) *")}, {began.replace("t *", "max(t) *")}, NULL, NULL
+            SELECT {identity(1, "r")}, 'caching', 'local', 'local', '{{"small": "smollm2-135m"}}',
+                '{settings}', 7, 'finished', TRUE,
+                {began.replace("t *", "min(t) *")}, {began.replace("t *", "max(t) *")}, NULL,
+                    NULL, NULL
             FROM made GROUP BY r;
             INSERT INTO sessions
             SELECT DISTINCT {identity(2, "r")}, {identity(1, "r")}, 'worker', 'machine',
                 TIMESTAMPTZ '2026-01-01 00:00:00+00', '0.1.0', NULL,
                 '{{"cores": 2}}', '{{}}' FROM made;
             INSERT INTO trials
-            SELECT {identity(3, "t")}, {identity(1, "r")}, {identity(2, "r")}, 'caching', arm, t // 2, t % 2, 1,
+            SELECT {identity(3, "t")}, {identity(1, "r")}, {identity(2, "r")}, 'caching', arm,
+                t // 2, t % 2, 1,
                 CASE WHEN t % 100 < 2 THEN 'warmup' ELSE 'measured' END, 'task-' || (t // 2) % 12, {began}, began_ns,
                 began_ns + first_ns + 1200000000, NULL,
-                CASE WHEN t % 50 = 7 THEN 'failed' ELSE 'ok' END, CASE WHEN t % 50 = 7 THEN 'overloaded' END, NULL, 1.0, 0.0004
+                CASE WHEN t % 50 = 7 THEN 'failed' ELSE 'ok' END,
+                    CASE WHEN t % 50 = 7 THEN 'overloaded' END, NULL, 1.0, 0.0004
             FROM made;
             INSERT INTO calls BY NAME
-            SELECT {identity(4, "t * 2 + k")} AS call_id, {identity(3, "t")} AS trial_id, {identity(1, "r")} AS run_id,
+            SELECT {identity(4, "t * 2 + k")} AS call_id, {identity(3, "t")} AS trial_id,
+                {identity(1, "r")} AS run_id,
                 {identity(2, "r")} AS session_id,
-                {identity(5, "t * 2 + k")} AS span_id, CASE k WHEN 0 THEN 'prime' ELSE 'answer' END AS role, 1 AS attempt,
+                {identity(5, "t * 2 + k")} AS span_id,
+                    CASE k WHEN 0 THEN 'prime' ELSE 'answer' END AS role, 1 AS attempt,
                 'local' AS endpoint,
-                'smollm2-135m' AS model, CASE WHEN arm = 'cached' THEN 'read' ELSE 'none' END AS intended_cache,
-                began_ns - (1 - k) * 900000000 AS started_ns, began_ns + 1000000 AS sent_ns, began_ns + 40000000 AS headers_ns,
-                began_ns + first_ns - 2000000 AS message_start_ns, began_ns + first_ns AS first_text_ns,
+                'smollm2-135m' AS model,
+                    CASE WHEN arm = 'cached' THEN 'read' ELSE 'none' END AS intended_cache,
+                began_ns - (1 - k) * 900000000 AS started_ns, began_ns + 1000000 AS sent_ns,
+                    began_ns + 40000000 AS headers_ns,
+                began_ns + first_ns - 2000000 AS message_start_ns,
+                    began_ns + first_ns AS first_text_ns,
                 began_ns + first_ns + 90000000 AS first_sentence_ns,
-                began_ns + first_ns + 1190000000 AS last_token_ns, began_ns + first_ns + 1200000000 AS ended_ns,
+                began_ns + first_ns + 1190000000 AS last_token_ns,
+                    began_ns + first_ns + 1200000000 AS ended_ns,
                 CASE WHEN arm = 'cached' AND k = 1 THEN 40 ELSE 640 END AS input_tokens,
                 CASE WHEN arm = 'cached' AND k = 1 THEN 600 ELSE 0 END AS cache_read_tokens,
-                120 AS output_tokens, TRUE AS connection_reused, 200 AS http_status, 'end_turn' AS stop_reason,
-                CASE WHEN t % 50 = 7 AND k = 1 THEN 'overloaded' END AS error_kind, 200000 AS loop_lag_ns,
-                '{{"queue": 1.0, "prefill": 300.0, "decode": 1200.0}}' AS server_ms, 0.0002 AS cost_usd
+                120 AS output_tokens, TRUE AS connection_reused, 200 AS http_status,
+                    'end_turn' AS stop_reason,
+                CASE WHEN t % 50 = 7 AND k = 1 THEN 'overloaded' END AS error_kind,
+                    200000 AS loop_lag_ns,
+                '{{"queue": 1.0, "prefill": 300.0, "decode": 1200.0}}' AS server_ms,
+                    0.0002 AS cost_usd
             FROM made, range(2) calls(k);
             INSERT INTO spans
-            SELECT {identity(6, "t")}, {identity(3, "t")}, {identity(1, "r")}, {identity(2, "r")}, NULL, 'trial', arm, began_ns,
+            SELECT {identity(6, "t")}, {identity(3, "t")}, {identity(1, "r")}, {identity(2, "r")},
+                NULL, 'trial', arm, began_ns,
                 began_ns + first_ns + 1200000000
             FROM made;
             INSERT INTO spans
-            SELECT span_id, trial_id, run_id, session_id, {identity(6, "0")}, 'call', role, started_ns, ended_ns FROM calls;
+            SELECT span_id, trial_id, run_id, session_id, {identity(6, "0")}, 'call', role,
+                started_ns, ended_ns FROM calls;
             INSERT INTO events
-            SELECT call_id, run_id, e, first_text_ns + e * 110000000, 'text', 6, 'block ' FROM calls, range(10) arrivals(e);
+            SELECT call_id, run_id, e, first_text_ns + e * 110000000, 'text', 6, 'block '
+                FROM calls, range(10) arrivals(e);
             """)
         turn.changed()
 

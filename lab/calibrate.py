@@ -72,22 +72,22 @@ def last_calibration() -> dict[str, Any] | None:
     """The last calibration of this machine as a dict; None where there is none, or where it is
     another machine's (a shared home)."""
     try:
-        found = json.loads(path().read_text())
+        calibration = json.loads(path().read_text())
     except (FileNotFoundError, ValueError):
         return None
-    return found if found.get("host") == platform.node() else None
+    return calibration if calibration.get("host") == platform.node() else None
 
 
 def of_session() -> dict[str, Any]:
     """What a session keeps of it: own_error_p95_ms, detectable_ms, calibrated_utc; nothing where
     this machine was never calibrated."""
-    found = last_calibration()
-    if found is None:
+    calibration = last_calibration()
+    if calibration is None:
         return {}
     return {
-        "own_error_p95_ms": found["own_error_p95_ms"],
-        "detectable_ms": found["detectable_ms"],
-        "calibrated_utc": found["taken_utc"],
+        "own_error_p95_ms": calibration["own_error_p95_ms"],
+        "detectable_ms": calibration["detectable_ms"],
+        "calibrated_utc": calibration["taken_utc"],
     }
 
 
@@ -109,7 +109,7 @@ def calibrate(streams: Sequence[int] = (1, 4, 16)) -> Calibration:
                 " --simulated` says why."
             )
         card = json.loads(line)
-        found = asyncio.run(
+        calibration = asyncio.run(
             _calibrate(Control(card["base_url"], card["api_key"]), sorted({1, *streams}))
         )
     finally:
@@ -117,9 +117,9 @@ def calibrate(streams: Sequence[int] = (1, 4, 16)) -> Calibration:
         server.wait(10)
         server.stdout.close()
     draft = path().with_suffix(f".{os.getpid()}")
-    draft.write_text(json.dumps(asdict(found)))
+    draft.write_text(json.dumps(asdict(calibration)))
     draft.replace(path())
-    return found
+    return calibration
 
 
 async def _calibrate(control: Control, streams: Sequence[int]) -> Calibration:
@@ -136,9 +136,11 @@ async def _calibrate(control: Control, streams: Sequence[int]) -> Calibration:
         if watcher:
             watcher.cancel()
         truths = {truth["request_id"]: truth for truth in await asyncio.to_thread(control.truth)}
-        found = [compared(one, truths[one.headers["request-id"]]) for one in exchanges]
-        alone = found if count == 1 else alone
-        errors += [row | {"streams": count} for row in summary(found)]
+        stamped = [
+            compared(exchange, truths[exchange.headers["request-id"]]) for exchange in exchanges
+        ]
+        alone = stamped if count == 1 else alone
+        errors += [row | {"streams": count} for row in summary(stamped)]
     own = next(
         row["error_ms"]
         for row in errors
@@ -160,7 +162,7 @@ async def _calibrate(control: Control, streams: Sequence[int]) -> Calibration:
 async def run_calls(base_url: str, key: str, streams: int, calls: int) -> list[Exchange]:
     """So many streams at once, each with its calls one after the other; the first call of each
     opens its connection and is not kept."""
-    kept: list[Exchange] = []
+    measured: list[Exchange] = []
     body = {
         "model": "simulated-small",
         "max_tokens": 64,
@@ -182,12 +184,12 @@ async def run_calls(base_url: str, key: str, streams: int, calls: int) -> list[E
                     (await client.post("/v1/messages", json=body)).raise_for_status()
                 finally:
                     OBSERVER.reset(token)
-                kept.extend(seen if place else [])
+                measured.extend(seen if place else [])
 
         async with asyncio.TaskGroup() as group:
             for _ in range(streams):
                 group.create_task(stream())
-    return kept
+    return measured
 
 
 def compared(exchange: Exchange, truth: dict[str, Any]) -> Call:
@@ -274,24 +276,24 @@ def start() -> subprocess.Popen:
     )
 
 
-def lines(found: Calibration) -> list[str]:
+def lines(calibration: Calibration) -> list[str]:
     """For a console."""
-    said = [
-        f"timer step {found.timer_ns} ns; 5 ms timers late by {found.loop_lag_ms['p50']:.2f} ms"
-        f" (p50), {found.loop_lag_ms['p95']:.2f} (p95)"
+    sentences = [
+        f"timer step {calibration.timer_ns} ns; 5 ms timers late by {calibration.loop_lag_ms['p50']:.2f} ms"
+        f" (p50), {calibration.loop_lag_ms['p95']:.2f} (p95)"
     ]
-    for key in dict.fromkeys((row["streams"], row["clock"]) for row in found.errors):
-        rows = [row for row in found.errors if (row["streams"], row["clock"]) == key]
+    for key in dict.fromkeys((row["streams"], row["clock"]) for row in calibration.errors):
+        rows = [row for row in calibration.errors if (row["streams"], row["clock"]) == key]
         shown = ", ".join(f"{row['quantile']} {row['error_ms']:.3f}" for row in rows)
-        said.append(
+        sentences.append(
             f"{key[1]} error at {key[0]} stream{'s' if key[0] > 1 else ''}: {shown} ms (n ="
             f" {rows[0]['n']})"
         )
-    seen = ", ".join(f"{n} blocks: {ms:.3f} ms" for n, ms in found.detectable_ms.items())
+    seen = ", ".join(f"{n} blocks: {ms:.3f} ms" for n, ms in calibration.detectable_ms.items())
     return [
-        *said,
+        *sentences,
         f"smallest difference two identical arms could show: {seen}",
-        f"took {found.seconds:.1f} s",
+        f"took {calibration.seconds:.1f} s",
     ]
 
 

@@ -82,8 +82,8 @@ def _text(value: str, limit: int | None, secrets: Secrets) -> str:
     value = visible(secrets.replaced(value, lambda run: BLANK))
     if limit is None or (length <= limit and len(value) <= limit):
         return value
-    said = f"… ({length:,} characters)"
-    return value[: max(limit - len(said), 0)] + said
+    note = f"… ({length:,} characters)"
+    return value[: max(limit - len(note), 0)] + note
 
 
 def visible(value: str) -> str:
@@ -113,8 +113,8 @@ def trial(finished: FinishedTrial) -> None:
         if event.text:
             calls.setdefault(event.call_id, []).append(event)
     for events in calls.values():
-        told = {event.kind for event in events}
-        for kind in [None, *(told if len(told) > 1 else ())]:  # two kinds may be told by turns
+        kinds = {event.kind for event in events}
+        for kind in [None, *(kinds if len(kinds) > 1 else ())]:  # two kinds may be told by turns
             _pieces([event for event in events if kind in (None, event.kind)], secrets)
 
 

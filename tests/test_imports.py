@@ -112,7 +112,8 @@ def test_a_view_in_a_tables_place_is_no_table(mine, foreign, tmp_path):
         foreign,
         f"""
         ALTER TABLE runs RENAME TO kept;
-        CREATE VIEW runs AS SELECT * REPLACE ((SELECT content FROM read_text('{tmp_path}/secrets.toml')) AS note) FROM kept;
+        CREATE VIEW runs AS SELECT * REPLACE ((SELECT content
+            FROM read_text('{tmp_path}/secrets.toml')) AS note) FROM kept;
         """,
     )
     before = state(mine)
@@ -125,7 +126,8 @@ def test_an_endless_view_and_macros_of_the_labs_own_names_are_not_run(mine, fore
     changed(
         foreign,
         """
-        CREATE OR REPLACE VIEW trial_metrics AS SELECT count(*) FROM range(1000000000000) a, range(1000000) b;
+        CREATE OR REPLACE VIEW trial_metrics AS SELECT count(*) FROM range(1000000000000) a,
+            range(1000000) b;
         CREATE OR REPLACE MACRO known(value) AS 7;
         CREATE OR REPLACE MACRO visible(words) AS 'not seen';
         CREATE OR REPLACE MACRO json_valid(words) AS error('run');
@@ -147,11 +149,14 @@ def test_a_computed_column_is_not_read(mine, foreign):
         CREATE TABLE runs AS SELECT * EXCLUDE (note) FROM again;
         ALTER TABLE runs RENAME TO plain;
         CREATE TABLE runs (
-            run_id UUID, technique VARCHAR, endpoint VARCHAR, endpoint_kind VARCHAR, models JSON, settings JSON, seed BIGINT,
-            status VARCHAR, keep_text BOOLEAN, started_utc TIMESTAMPTZ, note VARCHAR AS (repeat(technique, 100000000))
+            run_id UUID, technique VARCHAR, endpoint VARCHAR, endpoint_kind VARCHAR, models JSON,
+                settings JSON, seed BIGINT,
+            status VARCHAR, keep_text BOOLEAN, started_utc TIMESTAMPTZ,
+                note VARCHAR AS (repeat(technique, 100000000))
         );
         INSERT INTO runs
-        SELECT run_id, technique, endpoint, endpoint_kind, models, settings, seed, status, keep_text, started_utc FROM plain;
+        SELECT run_id, technique, endpoint, endpoint_kind, models, settings, seed, status,
+            keep_text, started_utc FROM plain;
         """,
     )
     assert mine.import_from(foreign.path).runs == 1

@@ -27,7 +27,7 @@ from lab.clock import now_ns, pause_s
 from lab.endpoints import consent, keys, own_server, registry
 from lab.endpoints.client import open_client
 from lab.harness.estimate import estimate
-from lab.harness.plan import config_of
+from lab.settings import config_of
 from lab.model import LabError
 from lab.store.store import Store
 from pages.parts import verdict_card
@@ -389,10 +389,17 @@ def foreign(path: Path, technique: str, arms: tuple[str, str], endpoint: str, co
     run_id = record(Store(path), kind="live", technique=technique)
     refs = [{"technique": technique, "arm": arm} for arm in arms]
     settings = {
-        "config": {"technique": technique, "runs": 8, "max_usd": 1000, **config}, "arms": refs, "baseline": refs[0],
-        "headline": {"metric": "wait_ms", **refs[1]}, "knobs": config.get("knobs", {}), "scenario": "rag", "runs": 8, "warmup": 0,
-        "quick": False, "lab_version": "0.1.0",
-    }  # fmt: skip
+        "config": {"technique": technique, "runs": 8, "max_usd": 1000, **config},
+        "arms": refs,
+        "baseline": refs[0],
+        "headline": {"metric": "wait_ms", **refs[1]},
+        "knobs": config.get("knobs", {}),
+        "scenario": "rag",
+        "runs": 8,
+        "warmup": 0,
+        "quick": False,
+        "lab_version": "0.1.0",
+    }
     with duckdb.connect(str(path)) as database:
         database.execute(
             "UPDATE runs SET settings = ?, endpoint = ? WHERE run_id = ?",
@@ -554,11 +561,22 @@ def test_a_broken_file_of_consents_sends_no_key(planted, broken):
 @pytest.mark.parametrize(
     "wrong",
     [
-        f"https://a.example/?key={KEY}", f"https://a.example/v1#{KEY}", f"https://user:{KEY}@a.example", f"https://{KEY}@a.example",
-        "https://", "https://a.example:port", "https://a b.example", "https://a.example\\@b.example", "https://a.example\nb", "ftp://a.example",
-        "https://[::1", "https://a.example%2f@b", "https://a..example", "https://" + "a" * 5000,
+        f"https://a.example/?key={KEY}",
+        f"https://a.example/v1#{KEY}",
+        f"https://user:{KEY}@a.example",
+        f"https://{KEY}@a.example",
+        "https://",
+        "https://a.example:port",
+        "https://a b.example",
+        "https://a.example\\@b.example",
+        "https://a.example\nb",
+        "ftp://a.example",
+        "https://[::1",
+        "https://a.example%2f@b",
+        "https://a..example",
+        "https://" + "a" * 5000,
     ],
-)  # fmt: skip
+)
 def test_an_address_that_could_hide_a_key_or_a_host_is_one_sentence(planted, capsys, wrong):
     for command in (
         ["endpoints", "test", wrong],
@@ -618,10 +636,18 @@ def test_the_estimate_names_every_address_and_refuses_what_nobody_agreed_to(plan
 
 
 HEALTHS = {
-    "a list": b"[1, 2]", "null": b"null", "a number": b"7", "deep": b"[" * 20_000, "NaN": b'{"kind": NaN}', "unhashable": b'{"kind": [{}]}',
-    "another": b'{"kind": "live"}', "no JSON": b"<html>", "not UTF-8": b'{"kind": "\xff"}', "nothing": b"",
+    "a list": b"[1, 2]",
+    "null": b"null",
+    "a number": b"7",
+    "deep": b"[" * 20_000,
+    "NaN": b'{"kind": NaN}',
+    "unhashable": b'{"kind": [{}]}',
+    "another": b'{"kind": "live"}',
+    "no JSON": b"<html>",
+    "not UTF-8": b'{"kind": "\xff"}',
+    "nothing": b"",
     "huge": b'{"kind": "local", "x": "' + b"x" * 10_000_000,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("health", HEALTHS)

@@ -21,15 +21,34 @@ from pages.parts import frame
 INT, BIG = 2**31 - 1, 2**63 - 1
 TERMINAL = "'a' || chr(27) || '[2J' || chr(155) || '2J' || chr(8238) || 'b' || chr(7)"
 TOKENS = (
-    "input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "physical_cache_tokens", "output_tokens",
+    "input_tokens",
+    "cache_read_tokens",
+    "cache_write_5m_tokens",
+    "cache_write_1h_tokens",
+    "physical_cache_tokens",
+    "output_tokens",
     "thinking_tokens",
-)  # fmt: skip
+)
 ITERATIONS = f"""'[{{"type": "compaction", "input_tokens": {BIG}, "output_tokens": "{BIG}", "cache_read_input_tokens": "{BIG}"}},
     {{"type": "compaction", "input_tokens": "{BIG}", "output_tokens": {BIG}}}, {{"type": ["x"], "model": 7}}, 7]'"""
 INSTANTS = (
-    "dns_ns", "connected_ns", "tls_ns", "sent_ns", "headers_ns", "first_byte_ns", "message_start_ns", "thinking_started_ns",
-    "first_thinking_ns", "first_text_ns", "first_sentence_ns", "first_tool_ns", "last_text_ns", "last_token_ns", "ended_ns", "loop_lag_ns",
-)  # fmt: skip
+    "dns_ns",
+    "connected_ns",
+    "tls_ns",
+    "sent_ns",
+    "headers_ns",
+    "first_byte_ns",
+    "message_start_ns",
+    "thinking_started_ns",
+    "first_thinking_ns",
+    "first_text_ns",
+    "first_sentence_ns",
+    "first_tool_ns",
+    "last_text_ns",
+    "last_token_ns",
+    "ended_ns",
+    "loop_lag_ns",
+)
 
 
 def to_all(columns: tuple[str, ...], value: object) -> str:
@@ -43,7 +62,8 @@ def called(name: str) -> str:
         UPDATE trials SET arm = '{quoted}' WHERE arm = 'cached' AND run_id = $run;
         UPDATE runs SET settings = replace(settings::VARCHAR, '"cached"', '"{inner}"')::JSON, models = '{{"small": "{inner}"}}',
             name = '{quoted}', note = '{quoted}', endpoint = '{quoted}' WHERE run_id = $run;
-        UPDATE calls SET model = '{quoted}', endpoint = '{quoted}', stop_reason = '{quoted}' WHERE run_id = $run;
+        UPDATE calls SET model = '{quoted}', endpoint = '{quoted}',
+            stop_reason = '{quoted}' WHERE run_id = $run;
         UPDATE events SET text = '{quoted}' WHERE run_id = $run;
         UPDATE spans SET name = '{quoted}' WHERE run_id = $run
     """
@@ -59,19 +79,23 @@ NUMBERS = {
         UPDATE calls SET {to_all(TOKENS, INT)}, cost_usd = 'nan', iterations = {ITERATIONS},
             server_ms = '{{"queue": "NaN", "prefill": {{"a": [1]}}, "decode": 1e400}}'
             WHERE run_id = $run;
-        UPDATE trials SET quality = 'nan', cost_usd = 'inf', deadline_ms = '-inf' WHERE run_id = $run
+        UPDATE trials SET quality = 'nan', cost_usd = 'inf', deadline_ms = '-inf'
+            WHERE run_id = $run
     """
     ),
     "tokens below zero, prices beyond all sums": (
         f"""
         UPDATE calls SET {to_all(TOKENS, -INT - 1)}, http_status = -1, attempt = {INT}, cost_usd = 1e308,
-            iterations = '7', server_ms = '{{"queue": NaN, "prefill": null, "decode": "<b>1</b>"}}' WHERE run_id = $run;
-        UPDATE trials SET quality = 1e308, cost_usd = -1e308, deadline_ms = 1e308 WHERE run_id = $run
+            iterations = '7', server_ms = '{{"queue": NaN, "prefill": null,
+                "decode": "<b>1</b>"}}' WHERE run_id = $run;
+        UPDATE trials SET quality = 1e308, cost_usd = -1e308, deadline_ms = 1e308
+            WHERE run_id = $run
     """
     ),
     "instants as far apart as can be": (
         f"""
-        UPDATE calls SET started_ns = {-BIG - 1}, {to_all(INSTANTS, BIG)}, server_ms = '[1, 2]' WHERE run_id = $run;
+        UPDATE calls SET started_ns = {-BIG - 1}, {to_all(INSTANTS, BIG)}, server_ms = '[1,
+            2]' WHERE run_id = $run;
         UPDATE trials SET started_ns = {-BIG - 1}, ended_ns = {BIG}, block = {INT}, position = {-INT - 1}, attempt = {INT}
             WHERE run_id = $run AND block = 2;
         UPDATE spans SET started_ns = {-BIG - 1}, ended_ns = {BIG} WHERE run_id = $run;
@@ -88,7 +112,8 @@ NUMBERS = {
     ),
     "no end": (
         """
-        UPDATE calls SET ended_ns = NULL, first_text_ns = NULL, model = '', error_text = '' WHERE run_id = $run;
+        UPDATE calls SET ended_ns = NULL, first_text_ns = NULL, model = '',
+            error_text = '' WHERE run_id = $run;
         UPDATE trials SET ended_ns = NULL, task_id = '', error_text = '' WHERE run_id = $run;
         UPDATE spans SET ended_ns = NULL WHERE run_id = $run;
         UPDATE runs SET name = '', note = '', endpoint = '' WHERE run_id = $run
@@ -98,15 +123,19 @@ NUMBERS = {
 WORDS = {
     "texts of two megabytes": (
         """
-        UPDATE runs SET note = repeat('n', 2000000), name = repeat('m ', 1000000) WHERE run_id = $run;
-        UPDATE calls SET error_text = repeat('e', 2000000), error_kind = repeat('k', 2000) WHERE run_id = $run AND started_ns % 3 = 0
+        UPDATE runs SET note = repeat('n', 2000000), name = repeat('m ', 1000000)
+            WHERE run_id = $run;
+        UPDATE calls SET error_text = repeat('e', 2000000), error_kind = repeat('k',
+            2000) WHERE run_id = $run AND started_ns % 3 = 0
     """
     ),
     "orders to a terminal": (
         f"""
-        UPDATE runs SET name = {TERMINAL}, note = {TERMINAL}, endpoint = {TERMINAL} WHERE run_id = $run;
+        UPDATE runs SET name = {TERMINAL}, note = {TERMINAL}, endpoint = {TERMINAL}
+            WHERE run_id = $run;
         UPDATE calls SET model = {TERMINAL}, stop_reason = {TERMINAL} WHERE run_id = $run;
-        UPDATE trials SET error_kind = {TERMINAL}, outcome = 'failed' WHERE run_id = $run AND block = 2;
+        UPDATE trials SET error_kind = {TERMINAL}, outcome = 'failed' WHERE run_id = $run
+            AND block = 2;
         UPDATE trials SET arm = {TERMINAL} WHERE run_id = $run AND arm = 'cached'
     """
     ),
@@ -152,7 +181,8 @@ SHAPES = {
                 "config": {"deadline_s": 5, "tasks": [{"a": 1}], "nope": 1}, "knobs": {"nope": 1}, "statistics": {"level": 7}
             }') WHERE run_id = $run;
         UPDATE trials SET started_utc = 'infinity' WHERE run_id = $run;
-        UPDATE sessions SET started_utc = '-infinity', instrument = '{"own_error_p95_ms": "x", "loop_lag_p95_ms": []}' WHERE run_id = $run
+        UPDATE sessions SET started_utc = '-infinity', instrument = '{"own_error_p95_ms": "x",
+            "loop_lag_p95_ms": []}' WHERE run_id = $run
     """
     ),
 }

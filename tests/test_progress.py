@@ -9,8 +9,14 @@ from lab.harness.progress import OneOutput
 
 def trial(done, total=40):
     return {
-        "kind": "trial", "arm": "streamed", "done": done, "total": total, "left_s": 5, "outcome": "ok", "wait_ms": 120.0
-    }  # fmt: skip
+        "kind": "trial",
+        "arm": "streamed",
+        "done": done,
+        "total": total,
+        "left_s": 5,
+        "outcome": "ok",
+        "wait_ms": 120.0,
+    }
 
 
 def test_a_notebook_gets_one_output_that_is_written_again():

@@ -27,9 +27,13 @@ MS = 1_000_000
 def a_run(run_id: str, **changes) -> RunRow:
     arms = [{"technique": "streaming", "arm": arm} for arm in ("whole", "streamed")]
     settings = {
-        "config": {"technique": "streaming"}, "arms": arms, "baseline": arms[0], "headline": {"metric": "wait_ms", **arms[1]},
-        "knobs": {}, "runs": 2,
-    }  # fmt: skip
+        "config": {"technique": "streaming"},
+        "arms": arms,
+        "baseline": arms[0],
+        "headline": {"metric": "wait_ms", **arms[1]},
+        "knobs": {},
+        "runs": 2,
+    }
     row = RunRow(
         run_id,
         "streaming",

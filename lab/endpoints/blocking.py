@@ -34,14 +34,14 @@ class ThreadTransport(httpx2.BaseTransport):
         if self.over:
             work.close()
             raise httpx2.ReadError("the trial is over")
-        asked = asyncio.run_coroutine_threadsafe(work, self.loop)
-        self.asked.add(asked)
+        future = asyncio.run_coroutine_threadsafe(work, self.loop)
+        self.asked.add(future)
         try:
-            return asked.result()
+            return future.result()
         except CancelledError as e:
             raise httpx2.ReadError("the trial is over") from e
         finally:
-            self.asked.discard(asked)
+            self.asked.discard(future)
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         request.read()
@@ -53,8 +53,8 @@ class ThreadTransport(httpx2.BaseTransport):
 
     async def leave(self) -> None:
         self.over = True
-        for asked in tuple(self.asked):
-            asked.cancel()
+        for future in tuple(self.asked):
+            future.cancel()
         for body in tuple(self.bodies):
             await body.aclose()
 

@@ -40,13 +40,13 @@ class Endpoint:
 
     def model_for(self, tier: Tier | None) -> str:
         """The model of a tier, or of the tier that generates here; LabError where there is none."""
-        found = self.models.get(tier or self.generates)
-        if not found:
+        model = self.models.get(tier or self.generates)
+        if not model:
             raise LabError(
                 f"{self.name} has no {tier or self.generates} model; name one with --model"
                 f" {tier or self.generates}=NAME."
             )
-        return found
+        return model
 
 
 def names() -> list[str]:

@@ -35,13 +35,13 @@ class Number(Frozen):
 
     def score(self, answer: str) -> float:
         marked = re.split(r"answer\s*(?:is|:)", answer, flags=re.IGNORECASE)
-        found = (
+        value = (
             _numbers(marked[-1])[:1]
             if len(marked) > 1 and _numbers(marked[-1])
             else _numbers(answer)[-1:]
         )
         return float(
-            bool(found) and math.isclose(found[0], self.value, rel_tol=1e-9, abs_tol=self.tolerance)
+            bool(value) and math.isclose(value[0], self.value, rel_tol=1e-9, abs_tol=self.tolerance)
         )
 
 
@@ -71,11 +71,11 @@ class JsonFields(Frozen):
     fields: dict[str, Any] = Field(min_length=1)
 
     def score(self, answer: str) -> float:
-        found = first_object(answer)
+        value = first_object(answer)
         right = [
             name
             for name, wanted in self.fields.items()
-            if name in found and _same(found[name], wanted)
+            if name in value and _same(value[name], wanted)
         ]
         return len(right) / len(self.fields)
 
@@ -122,8 +122,8 @@ def _plain(text: str) -> str:
 
 
 def _numbers(text: str) -> list[float]:
-    found = re.findall(r"(?<![\w.])[-−–]?\d[\d,]*(?:\.\d+)?", text)
-    return [float(number.replace(",", "").replace("−", "-").replace("–", "-")) for number in found]
+    value = re.findall(r"(?<![\w.])[-−–]?\d[\d,]*(?:\.\d+)?", text)
+    return [float(number.replace(",", "").replace("−", "-").replace("–", "-")) for number in value]
 
 
 def _states(answer: str, wording: str) -> bool:
@@ -135,15 +135,15 @@ def _states(answer: str, wording: str) -> bool:
     )
 
 
-def _same(found: Any, wanted: Any) -> bool:
+def _same(value: Any, wanted: Any) -> bool:
     if isinstance(wanted, str):
-        return isinstance(found, str) and _plain(found) == _plain(wanted)
+        return isinstance(value, str) and _plain(value) == _plain(wanted)
     if isinstance(wanted, int | float) and not isinstance(wanted, bool):
         number = (
-            isinstance(found, int | float) and not isinstance(found, bool) and abs(found) < LARGEST
+            isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
         )
-        return number and math.isclose(found, wanted, rel_tol=1e-6)
-    return found == wanted
+        return number and math.isclose(value, wanted, rel_tol=1e-6)
+    return value == wanted
 
 
 def first_object(text: str) -> dict[str, Any]:

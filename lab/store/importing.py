@@ -225,11 +225,11 @@ def _clean(order: dict[str, Any]) -> int:
                 if is_folder
                 else f"source.main.{table}"
             )
-            there, kept = _copy(
+            there, copied = _copy(
                 connection, table, place, _columns(connection, table, place, is_folder), folder
             )
-            left_out += there - kept
-            size += kept * 100
+            left_out += there - copied
+            size += copied * 100
         size += connection.execute(
             f"SELECT coalesce(sum(strlen(text)), 0) FROM {_at(folder, 'events')}"
         ).fetchall()[0][0]
@@ -294,18 +294,20 @@ def _columns(
         return frozenset(
             name for name, *_ in connection.execute(f"DESCRIBE SELECT * FROM {place}").fetchall()
         )
-    found = connection.execute(
+    columns = connection.execute(
         """
         SELECT column_name
         FROM duckdb_columns()
-        WHERE database_name = 'source' AND schema_name = 'main' AND table_name = ? AND NOT is_generated
-            AND table_oid IN (SELECT table_oid FROM duckdb_tables() WHERE database_name = 'source' AND schema_name = 'main')
+        WHERE database_name = 'source' AND schema_name = 'main' AND table_name = ?
+            AND NOT is_generated
+            AND table_oid IN (SELECT table_oid FROM duckdb_tables()
+                WHERE database_name = 'source' AND schema_name = 'main')
         """,
         [table],
     ).fetchall()
-    if not found:
+    if not columns:
         raise LabError(f"it has no table {table}, and is no database of the lab")
-    return frozenset(name for (name,) in found)
+    return frozenset(name for (name,) in columns)
 
 
 def _copy(
@@ -333,19 +335,19 @@ def _copy(
         f"SELECT * FROM (SELECT {', '.join(columns)} FROM {place} AS given) WHERE"
         f" {' AND '.join(wanted)} {once}"
     )
-    ((kept,),) = connection.execute(
+    ((copied,),) = connection.execute(
         f"COPY ({sql}) TO {_quoted(folder / f'{table}.parquet')} (FORMAT parquet)"
     ).fetchall()
     ((there,),) = connection.execute(f"SELECT count(*) FROM {place}").fetchall()
-    return there, kept
+    return there, copied
 
 
 def _value(table: str, name: str, kind: str, present: bool) -> str:
     """The SQL that makes of a source's column what the lab's own may hold, or NULL."""
     if not present or name == "imported_from":
         return f"NULL::{kind}"
-    given = f'given."{name}"'
-    text = f"TRY_CAST({given} AS VARCHAR)"
+    value = f'given."{name}"'
+    text = f"TRY_CAST({value} AS VARCHAR)"
     if (table, name) in WORDS:
         words = ", ".join(map(_quoted, WORDS[table, name]))
         own = f"CASE WHEN {text} IN ({words}) THEN {text} END"
@@ -367,7 +369,7 @@ def _value(table: str, name: str, kind: str, present: bool) -> str:
         return f"left(visible({text}), {LENGTHS.get(name, WORD)})"
     if kind == "UUID":
         return f"TRY_CAST({text} AS UUID)"
-    cast = f"TRY_CAST({given} AS {kind})"
+    cast = f"TRY_CAST({value} AS {kind})"
     if kind == "DOUBLE":
         return f"known({cast})"
     if kind == "TIMESTAMP WITH TIME ZONE":

@@ -100,7 +100,7 @@ class _Named:
 
 def ownerless(folder: Path) -> list[Path]:
     """The files with lines in them whose owner has ended, oldest first."""
-    found = []
+    abandoned = []
     for path in files(folder):
         with suppress(OSError), _opened(path) as descriptor:
             if (
@@ -108,8 +108,8 @@ def ownerless(folder: Path) -> list[Path]:
                 and _is(path, descriptor)
                 and _locked(descriptor, fcntl.LOCK_SH)
             ):
-                found.append(path)
-    return found
+                abandoned.append(path)
+    return abandoned
 
 
 def size(folder: Path) -> int:

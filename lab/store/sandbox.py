@@ -162,10 +162,10 @@ def main() -> int:
     except duckdb.PermissionException as error:
         sentence = f"Not here: {str(error).splitlines()[0].partition(': ')[2]}"
     except duckdb.IOException as error:
-        held = "Could not set lock" in str(error)
+        locked = "Could not set lock" in str(error)
         sentence = (
             "Another program holds the database. Close it there and ask again."
-            if held
+            if locked
             else str(error).splitlines()[0]
         )
     except duckdb.Error as error:

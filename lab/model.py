@@ -30,10 +30,12 @@ SpanKind = Literal["trial", "call", "tool", "route", "join"]
 
 
 class LabError(Exception):
-    """A user's mistake or an obstacle outside the lab: one sentence that says what happened and what to do next."""
+    """A user's mistake or an obstacle outside the lab: one sentence that says what happened and
+    what to do next."""
 
     def __str__(self) -> str:
-        """On one line, whatever it quotes: a name with a line break in it must not look like two sentences."""
+        """On one line, whatever it quotes: a name with a line break in it must not look like two
+        sentences."""
         return "⏎".join(super().__str__().splitlines())
 
 
@@ -66,7 +68,8 @@ def new_id() -> str:
 
 
 class Knobs(BaseModel):
-    """What a user can turn on a technique. One definition makes the CLI's flags, the page's form and the stored settings."""
+    """What a user can turn on a technique. One definition makes the CLI's flags, the page's form
+    and the stored settings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -133,11 +136,11 @@ class Technique:
     """The jinja2 template beside it that writes an arm as code to take away; empty is the plain
     one: each request in turn."""
     in_all: bool = True
-    """Whether its arms are known without the user: `all`, Home's buttons and side by side offer it."""
+    """Whether its arms are known without the user: `all`, Home and side by side then offer it."""
     files: str = ""
     """The knob that the command line takes as a list of JSON files; empty where there is none."""
     own_text: bool = False
-    """Whether it asks what the user wrote, whatever the task: such text is kept only by choice."""
+    """Whether its bodies are the user's own, so that nothing is added to them."""
     control: bool = False
     """Whether its arms are the same, so that it shows what a difference of nothing looks like."""
 
@@ -154,7 +157,8 @@ class Technique:
 
 @dataclass(frozen=True)
 class Request:
-    """What a trial asks of the endpoint: a Messages API body without `model` and `stream`, which the run adds."""
+    """What a trial asks of the endpoint: a Messages API body without `model` and `stream`, which
+    the run adds."""
 
     body: Mapping[str, Any]
     tier: Tier | None = None

@@ -1,7 +1,6 @@
 """Streaming: the answer shown as it is written, against the answer shown once it is whole."""
 
 from lab.techniques.streaming import TECHNIQUE
-from pages.parts import experiment, frame, views
+from pages.parts import experiment
 
-with frame.titled(TECHNIQUE) as endpoint:
-    experiment.show(TECHNIQUE, endpoint, views.named("Distribution", "Pairs", "Race", "Clocks"))
+experiment.page(TECHNIQUE)

@@ -1,9 +1,6 @@
 """Prompt caching: the same prefix read anew, written to the cache, and read from it."""
 
 from lab.techniques.caching import TECHNIQUE
-from pages.parts import experiment, frame, views
+from pages.parts import experiment
 
-with frame.titled(TECHNIQUE) as endpoint:
-    experiment.show(
-        TECHNIQUE, endpoint, views.named("Distribution", "Pairs", "Cache hits", "Race", "Clocks")
-    )
+experiment.page(TECHNIQUE)

@@ -1,7 +1,6 @@
 """Parallelism: independent work one after another, and together."""
 
 from lab.techniques.parallelism import TECHNIQUE
-from pages.parts import experiment, frame, views
+from pages.parts import experiment
 
-with frame.titled(TECHNIQUE) as endpoint:
-    experiment.show(TECHNIQUE, endpoint, views.named("Speed-up", "Spans", "Distribution", "Pairs"))
+experiment.page(TECHNIQUE)

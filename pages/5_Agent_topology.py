@@ -1,9 +1,6 @@
 """Agent topology: one agent, a team in parallel, a pipeline."""
 
 from lab.techniques.agent_topology import TECHNIQUE
-from pages.parts import experiment, frame, views
+from pages.parts import experiment
 
-with frame.titled(TECHNIQUE) as endpoint:
-    experiment.show(
-        TECHNIQUE, endpoint, views.named("Coordination", "Spans", "Distribution", "Pairs")
-    )
+experiment.page(TECHNIQUE)

@@ -1,7 +1,6 @@
 """Same thing twice: the control that shows what a difference of nothing looks like here."""
 
 from lab.techniques.same_thing_twice import TECHNIQUE
-from pages.parts import experiment, frame, views
+from pages.parts import experiment
 
-with frame.titled(TECHNIQUE) as endpoint:
-    experiment.show(TECHNIQUE, endpoint, views.named("Distribution", "Pairs"))
+experiment.page(TECHNIQUE)

@@ -7,22 +7,26 @@ import difflib
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lab import metrics
-from lab.model import LabError, Technique
+from lab.model import LabError, Technique, View
+from lab.views import Part, RunData
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
 
 OWN = "lab_own_techniques"
-"""The package that modules of the user's folder are loaded into, apart from everything on the path."""
+"""The package that modules of the user's folder are loaded into, apart from all on the path."""
 
 
 class Shelf(NamedTuple):
-    """What is there: techniques by slug in the order of their pages, and what could not be loaded."""
+    """Techniques by slug in the order of their pages, and what could not be loaded."""
 
     techniques: dict[str, Technique]
     modules: dict[str, str]
@@ -49,7 +53,7 @@ def _shelf() -> Shelf:
 
 @cache
 def _filled(folder: Path | None, files: tuple[tuple[str, int], ...]) -> Shelf:
-    """`files` are those of the user's folder with their times: one that is edited is loaded again."""
+    """`files` are those of the user's folder with their times: what is edited is loaded again."""
     here = Path(__file__).parent
     modules = [import_module(f"{__name__}.{name}") for name in _names_in(here)]
     modules.sort(key=lambda module: _place(module.TECHNIQUE))
@@ -184,9 +188,21 @@ def folder_of(technique: Technique) -> Path:
     return Path(sys.modules[_shelf().modules[technique.slug]].__file__ or "").parent
 
 
-def reference(technique: Technique, text: str) -> Callable[..., Any]:
-    """The function that "module:function" names, read beside the technique; ":function" is its own."""
-    home = _shelf().modules[technique.slug]
+def draw(data: RunData, view: View, dark: bool = False) -> list[Any]:
+    """The parts of a technique's own view: figures, and tables, notes and numbers of lab.views."""
+    home = _shelf().modules[data.technique.slug]
     package = home if hasattr(sys.modules[home], "__path__") else home.rpartition(".")[0]
-    module, _, name = text.partition(":")
-    return getattr(import_module(f"{package}.{module}" if module else home), name)
+    module, _, name = view.draw.partition(":")
+    return getattr(import_module(f"{package}.{module}" if module else home), name)(data, dark)
+
+
+def figures_of(
+    run: Mapping[str, Any], ask: Callable[..., Any], dark: bool = False
+) -> list[go.Figure]:
+    """The figures that the run's technique adds to its report; `ask` as in lab.views.RunData."""
+    if slug_of(run["technique"]) is None:
+        return []
+    data = RunData(find(run["technique"]), run, ask)
+    views = [view for view in data.technique.views if isinstance(view, View) and view.in_report]
+    parts = [part for view in views for part in draw(data, view, dark)]
+    return [part for part in parts if not isinstance(part, Part)]

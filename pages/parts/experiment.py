@@ -1,15 +1,15 @@
-"""The order of every technique's page: what goes on now, what was found, and how to find it out anew."""
+"""The order of every technique's page: what goes on now, what was found, and how to find it out
+anew."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import streamlit as st
 
 from lab.endpoints.registry import Endpoint
 from lab.model import Technique
-from pages.parts import cached_queries, run_panel, run_results, set_up
+from pages.parts import cached_queries, frame, run_panel, run_results, set_up, views
 
 GHOSTS = (
     (
@@ -27,23 +27,31 @@ GHOSTS = (
 )
 
 
-def show(
-    technique: Technique,
-    endpoint: Endpoint,
-    views: Mapping[str, Callable[[dict[str, Any]], None]],
-    form: Callable[[], dict] | None = None,
-) -> None:
-    """A technique's page below its claim. `views`: the segments under the waterfall; `form` replaces the knobs where a page has its own."""
+def page(technique: Technique, form: set_up.Form | None = None) -> None:
+    """A technique's whole page; `form` replaces the knobs where a page has widgets of its own."""
+    with frame.open_page(technique.title, technique.claim, endpoint=True) as endpoint:
+        _show(technique, endpoint, form)
+
+
+def forget_other(technique: Technique) -> None:
+    """On a page that several techniques share: what was chosen for another one is not this one's."""
+    if st.session_state.get("shared_page") != technique.slug:
+        st.session_state["shared_page"] = technique.slug
+        for name in (*technique.knobs.model_fields, "scenario", "view", "span-arm", "use-arm"):
+            if name not in st.query_params:
+                st.session_state.pop(name, None)
+
+
+def _show(technique: Technique, endpoint: Endpoint, form: set_up.Form | None) -> None:
     going = run_panel.current(technique)
     if going:
         run_panel.show(technique, going)
     chosen = _chosen(technique, endpoint)
     if chosen and chosen["run_id"] != going:
         if going is None:
-            st.query_params["run"] = chosen[
-                "run_id"
-            ]  # so that the page's address, passed on, opens this run and not a later one
-        run_results.show(technique, endpoint, chosen, views)
+            # The page's address, passed on, opens this run and not a later one.
+            st.query_params["run"] = chosen["run_id"]
+        run_results.show(technique, endpoint, chosen, views.of(technique))
     elif going is None:
         set_up.show(technique, endpoint, opened=True, form=form)
         _ghosts()

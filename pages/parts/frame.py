@@ -5,20 +5,21 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import streamlit as st
 
-from lab import endpoint_kinds, paths, processes, scrub
+from lab import endpoint_kinds, paths, processes, scrub, techniques
 from lab.endpoints import consent, keys, registry
 from lab.endpoints.consent import ConsentNeeded
 from lab.endpoints.registry import Endpoint
 from lab.local import model_files
-from lab.model import LabError, Technique
-from lab.techniques import all_techniques
+from lab.model import LabError
+from lab.paths import COMMAND
 
 AUTOLINKED = re.compile(r"https?(?=\\:)|www(?=\\\.)|@", re.IGNORECASE)
 PRODUCT = "LLM Latency Lab"
@@ -26,10 +27,16 @@ GROUPS = {"Techniques": range(1, 20), "Results": range(20, 30), "Instrument": ra
 LOOK = Path(__file__).with_name("style.css")
 
 
+SHARED = "pages/19_Your_techniques.py"
+"""The page of every technique that declares none of its own."""
+
+
 class PageFile(NamedTuple):
     number: int
     label: str
     path: str
+    query: Mapping[str, str] = MappingProxyType({})
+    """What of its URL says which technique a shared page shows."""
 
 
 @functools.cache
@@ -37,7 +44,7 @@ def page_files() -> tuple[PageFile, ...]:
     """The files of pages/, in the order of their numbers; a number's decade is the sidebar's
     group."""
     pages = []
-    for file in (paths.ROOT / "pages").glob("*.py"):
+    for file in paths.shipped("pages").glob("*.py"):
         number, _, name = file.stem.partition("_")
         if number.isdigit():
             pages.append(PageFile(int(number), name.replace("_", " "), f"pages/{file.name}"))
@@ -45,15 +52,27 @@ def page_files() -> tuple[PageFile, ...]:
 
 
 def page_of(technique: str) -> PageFile | None:
-    """The page of a technique's slug: the file that bears its title."""
-    title = next((each.title for each in all_techniques() if each.slug == technique), None)
-    return next((page for page in page_files() if page.label == title), None)
+    """The page of a technique's slug: the one that it declares, else the shared one; None where
+    there is no such technique."""
+    known = {each.slug: each for each in techniques.all_techniques()}.get(technique)
+    if known is None:
+        return None
+    path = f"pages/{known.page}" if known.page else SHARED
+    page = next(page for page in page_files() if page.path == path)
+    query = {} if known.page else {"technique": known.slug}
+    return page._replace(label=known.title, query=query)
+
+
+def go(page: PageFile, **query: str) -> None:
+    """Show another page now."""
+    st.switch_page(page.path, query_params={**page.query, **query})
 
 
 def link(page: PageFile, label: str | None = None, **query: str) -> None:
     """A link to a page that keeps the endpoint chosen here, because a plain page link clears the
     URL."""
-    st.page_link(page.path, label=label or page.label, query_params=_kept_query() | query)
+    kept = {**_kept_query(), **page.query}
+    st.page_link(page.path, label=label or page.label, query_params=kept | query)
 
 
 def _kept_query() -> dict[str, str]:
@@ -142,7 +161,7 @@ def ask(needed: ConsentNeeded) -> None:
                 args=(needed.url, False),
             )
         st.caption(
-            "The answer is kept: “python main.py endpoints” lists it, and “endpoints forget” with"
+            f"The answer is kept: “{COMMAND} endpoints” lists it, and “endpoints forget” with"
             " the address takes it back."
         )
 
@@ -167,7 +186,11 @@ def _sidebar() -> None:
             if members:
                 st.caption(group)
             for page in members:
-                link(page)
+                shared = [page_of(technique.slug) for technique in techniques.own_techniques()]
+                for place in shared if page.path == SHARED else [page]:
+                    link(place)
+        for problem in techniques.problems():
+            st.warning(escape(problem))
         running = processes.running()
         if running:
             st.caption("Running now")
@@ -222,7 +245,7 @@ def _offer_model() -> None:
         )
         if st.button("Install the model", type="primary", key="install-model"):
             install_model()
-        st.caption("Or in a terminal: `python main.py models install`")
+        st.caption(f"Or in a terminal: `{COMMAND} models install`")
 
 
 def install_model() -> None:
@@ -230,8 +253,3 @@ def install_model() -> None:
     bar = st.progress(0.0, "Starting")
     model_files.install(lambda text, share: bar.progress(min(1.0, share or 0.0), text))
     st.rerun()
-
-
-def titled(technique: Technique) -> AbstractContextManager[Any]:
-    """The frame of a technique's own page."""
-    return open_page(technique.title, technique.claim, endpoint=True)

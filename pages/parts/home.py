@@ -8,8 +8,9 @@ import streamlit as st
 from lab import endpoint_kinds, paths, processes, units
 from lab.endpoints import registry
 from lab.figures import found as figures
-from lab.settings import config_of
 from lab.local import model_files
+from lab.paths import COMMAND
+from lab.settings import config_of
 from lab.techniques import all_techniques
 from pages.parts import cached_queries, chart, frame
 
@@ -53,7 +54,11 @@ def show_steps() -> None:
             frame.install_model()
     with second, st.container(border=True, height="stretch"):
         st.markdown("**2 · The first experiment**")
-        st.caption("Streaming against whole answers, 6 blocks, about 15 s on two cores.")
+        simplest = all_techniques()[0]
+        st.caption(
+            f"{simplest.headline_arm.capitalize()} against {simplest.arms[0].name}, 6 blocks,"
+            " about 15 s on two cores."
+        )
         busy = processes.running() is not None
         if st.button(
             "Run it",
@@ -61,7 +66,7 @@ def show_steps() -> None:
             type="primary" if ready else "secondary",
             disabled=not ready or busy,
         ):
-            run("streaming")
+            run(simplest.slug)
     with third, st.container(border=True, height="stretch"):
         st.markdown("**3 · What you see**")
         st.caption(
@@ -76,8 +81,7 @@ def run(technique: str) -> None:
     # Home does not show an address, so it sends nothing to one.
     endpoint = chosen if chosen in registry.names() else registry.default_name()
     run_id = processes.start_run(config_of(technique=technique, endpoint=endpoint, quick=True))
-    page = frame.page_of(technique)
-    st.switch_page(page.path, query_params={"run": run_id, "endpoint": endpoint})
+    frame.go(frame.page_of(technique), run=run_id, endpoint=endpoint)
 
 
 def show_finds() -> None:
@@ -133,11 +137,11 @@ def show_finds() -> None:
     points = chart.show(figures.forest(table, chart.dark()), key=f"forest-{kind}", clicks=True)
     if points and points[0].get("customdata"):
         run_id, technique = points[0]["customdata"][:2]
-        st.switch_page(frame.page_of(technique).path, query_params={"run": run_id})
+        frame.go(frame.page_of(technique), run=run_id)
     untried = [
         technique
         for technique in all_techniques()
-        if technique.slug not in headlines.index and technique.slug not in ("ab",)
+        if technique.in_all and technique.slug not in headlines.index
     ]
     if untried:
         st.caption(
@@ -157,7 +161,7 @@ def show_latest() -> None:
     st.subheader("Latest runs", anchor=False)
     if latest.empty:
         st.caption(
-            "None yet. Runs made here or with `python main.py` appear here; both write"
+            f"None yet. Runs made here or with `{COMMAND}` appear here; both write"
             f" {paths.database().name}."
         )
         return

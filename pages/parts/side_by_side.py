@@ -185,7 +185,7 @@ def paired(endpoint: Endpoint) -> None:
         f"{technique.slug}.{arm.name}"
         for technique in all_techniques()
         for arm in technique.arms
-        if technique.slug != "ab"
+        if technique.in_all
     ]
     arms = st.multiselect(
         "Arms, the baseline first",
@@ -213,7 +213,7 @@ def paired(endpoint: Endpoint) -> None:
         endpoint=endpoint.name,
         arms=arms,
         runs=int(blocks),
-        max_usd=set_up.LIVE_BUDGET_USD if endpoint_kinds.kind(endpoint.kind).priced else None,
+        max_usd=LIVE_MAX_USD if endpoint_kinds.kind(endpoint.kind).priced else None,
     )
     expected = estimate(config)
     set_up.refuse(expected)

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import streamlit as st
 
 from lab import code_samples, metrics, techniques, units
+from lab.critical_path import critical_path
 from lab.endpoints import registry
-from lab.figures import clocks, trials
+from lab.figures import clocks, palette, trials
+from lab.figures import spans as span_figures
 from lab.harness import plan
-from lab.model import LabError, Technique
+from lab.model import LabError, Technique, View
+from lab.paths import COMMAND
 from lab.scenarios import definitions
 from lab.scenarios.definitions import Task
 from lab.store.queries import METRICS
-from pages.parts import cached_queries, chart, mechanism, race_view, verdict_card
+from lab.views import Note, Numbers, RunData, Table
+from pages.parts import cached_queries, chart, race_view, tables, verdict_card
 from pages.parts.frame import escape
 from pages.parts.run_results import arms, headline
 
@@ -131,7 +136,7 @@ def use_it(run: dict[str, Any]) -> None:
     )
     st.caption(
         f"Python for the task {escape(task.task_id)} of this run. Set ANTHROPIC_API_KEY; to try it on this machine, start "
-        "`python main.py serve` and set ANTHROPIC_BASE_URL and the key it prints."
+        f"`{COMMAND} serve` and set ANTHROPIC_BASE_URL and the key it prints."
     )
     st.code(
         code_samples.python(arm, asked, knobs, models.get("large", asked[0].body["model"])),
@@ -218,20 +223,73 @@ def _summary(run: dict[str, Any], metric: str) -> None:
     )
 
 
-LAST = {"Rows": table, "Use it in your app": use_it}
-OWN = {
+def span_tree(run: dict[str, Any]) -> None:
+    """The spans of an arm's median trial, with its critical path solid."""
+    trials = cached_queries.ask("median_trials", run["run_id"], headline(run)).set_index("arm")
+    typical = [arm for arm in arms(run) if arm in trials.index]
+    if not typical:
+        st.info("No trial finished well, so there is no typical one to draw.")
+        return
+    arm = st.segmented_control(
+        "Arm",
+        typical,
+        default=typical[-1],
+        required=True,
+        key="span-arm",
+        bind="query-params",
+        format_func=escape,
+        label_visibility="collapsed",
+    )
+    spans = cached_queries.ask("spans", trials.at[arm, "trial_id"])
+    colour = palette.arm_colours(arms(run), chart.dark())[arm]
+    figure = span_figures.span_waterfall(
+        spans, critical_path(spans), chart.dark(), arm=arm, colour=colour
+    )
+    chart.show(figure, key="spans")
+
+
+def own(technique: Technique, view: View, run: dict[str, Any]) -> None:
+    """A view of the technique's own: figures, tables, notes and numbers, in the order it gives."""
+    data = RunData(technique, run, cached_queries.ask, registry.LIVE_MODELS["large"])
+    name = view.name.lower().replace(" ", "-")
+    for place, part in enumerate(techniques.draw(data, view, chart.dark())):
+        key = f"{name}-{place}"
+        match part:
+            case Table(rows, columns, title):
+                if title:
+                    st.markdown(f"**{escape(title)}**")
+                config = {
+                    column: words
+                    if isinstance(words, str)
+                    else st.column_config.NumberColumn(words.words, format=words.format)
+                    for column, words in columns.items()
+                }
+                tables.show(rows.dropna(axis="columns", how="all"), key, config)
+            case Note(text):
+                st.caption(escape(text))
+            case Numbers(numbers):
+                for column, number in zip(st.columns(len(numbers)), numbers, strict=True):
+                    column.metric(number.words, number.text, help=number.help or None)
+            case figure:
+                chart.show(figure, key=key)
+
+
+SHARED = {
     "Distribution": distribution,
     "Pairs": pairs,
-    "Cache hits": mechanism.cache,
     "Race": race_view.show,
     "Clocks": ladder,
-    "Spans": mechanism.span_tree,
-    "Routes": mechanism.routes,
-    "Speed-up": mechanism.speed_up,
-    "Coordination": mechanism.coordination,
+    "Spans": span_tree,
 }
+LAST = {"Rows": table, "Use it in your app": use_it}
 
 
-def named(*wanted: str) -> dict[str, Callable[[dict[str, Any]], None]]:
-    """The segments of a page in its order, closed by those that every page has."""
-    return {name: OWN[name] for name in wanted} | LAST
+def of(technique: Technique) -> dict[str, Callable[[dict[str, Any]], None]]:
+    """The segments of a technique's page in its order, closed by those that every page has."""
+    views: dict[str, Callable[[dict[str, Any]], None]] = {}
+    for view in technique.views:
+        if isinstance(view, View):
+            views[view.name] = partial(own, technique, view)
+        else:
+            views[view] = SHARED[view]
+    return views | LAST

@@ -187,5 +187,5 @@ TECHNIQUE = Technique(
     },
     needs=("tools", "structured"),
     page="5_Agent_topology.py",
-    views=(View("Coordination", "figures:coordination"), "Spans", "Distribution", "Pairs"),
+    views=(View("Coordination", "figures:view"), "Spans", "Distribution", "Pairs"),
 )

@@ -5,8 +5,11 @@ from __future__ import annotations
 import pandas as pd
 import plotly.graph_objects as go
 
+from lab import pricing
 from lab.figures import layout, palette
-from lab.units import ms, percent, times, whole
+from lab.techniques.caching import findings
+from lab.units import missing, ms, percent, times, whole
+from lab.views import Column, Note, Part, RunData, Table
 
 STATES = ("none", "write", "partial", "read")
 STATE_WORDS = {
@@ -15,6 +18,59 @@ STATE_WORDS = {
     "partial": "read in part",
     "read": "read",
 }
+
+
+def view(data: RunData, dark: bool) -> list[Part | go.Figure]:
+    """First tokens against what the cache gave; money by state; from which use on caching pays."""
+    points = data.ask("cache_points", data.run_id)
+    states = data.in_order(findings.cache_states(data.calls()))
+    states["observed_cache"] = states["observed_cache"].map(STATE_WORDS)
+    parts: list[Part | go.Figure] = [
+        cache_hits(points, dark),
+        cache_tokens(points, dark, arms=data.arms),
+        Table(
+            states.drop(columns="prompt_tokens"),
+            {
+                "observed_cache": "observed",
+                "ttft_ms": Column("first token, ms, p50", "localized"),
+                "read_tokens": Column("tokens read", "localized"),
+                "written_tokens": Column("tokens written", "localized"),
+                "cost_usd": Column("cost per call", "$%.6f"),
+                "as_intended": Column("state as intended", "percent"),
+                "hit_share": Column("read ÷ prompt", "percent"),
+            },
+        ),
+        Note(_when_it_pays(data)),
+    ]
+    missed = points.groupby(["arm", "cache_miss_reason"]).size().rename("calls").reset_index()
+    return [*parts, Table(missed, {})] if len(missed) else parts
+
+
+def _when_it_pays(data: RunData) -> str:
+    """The break-even count at the price of the run's model on its day.
+
+    Where that has none, at the price of Claude's default model, and said so.
+    """
+    started = data.run["started_utc"]
+    if missing(started):
+        return "Nobody knows when this run was made, so no price is known for it."
+    day, ttl = started.date(), data.knobs.ttl
+    models = data.run["models"].values()
+    own = next((model for model in models if pricing.price(model, day)), None)
+    model = own or data.priced_as
+    price = pricing.price(model, day)
+    if price is None:
+        return "No price is known for this model, so nothing is said about when caching pays."
+    write = price.write_1h if ttl == "1h" else price.write_5m
+    uses = findings.break_even_uses(price.input, write, price.read)
+    pays = (
+        f"with a {ttl} entry, caching costs less from {uses} uses of one prefix on"
+        if uses
+        else "caching never costs less"
+    )
+    if own:
+        return f"At the price of {model}, {pays}."
+    return f"These calls have no price. At that of {model}, {pays}."
 
 
 def state_colours(dark: bool = False) -> dict[str, str]:

@@ -137,7 +137,7 @@ TECHNIQUE = Technique(
     views=(
         "Distribution",
         "Pairs",
-        View("Cache hits", "figures:cache_hits_view", in_report=True),
+        View("Cache hits", "figures:view", in_report=True),
         "Race",
         "Clocks",
     ),

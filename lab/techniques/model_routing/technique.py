@@ -139,5 +139,5 @@ TECHNIQUE = Technique(
     },
     needs=("structured",),
     page="4_Model_routing.py",
-    views=(View("Routes", "figures:routes"), "Spans", "Distribution", "Pairs"),
+    views=(View("Routes", "figures:view"), "Spans", "Distribution", "Pairs"),
 )

@@ -53,6 +53,13 @@ def arms(knobs):
     )
 
 
+def tiers(knobs):
+    """The tools of one answer need one model, whichever there is."""
+    if knobs.suite == "tools":
+        return ()
+    return ("small", "large") if knobs.tier == "both" else (knobs.tier,)
+
+
 async def trial(bench, arm, knobs, task):
     return await (run_tools if knobs.suite == "tools" else run_requests)(bench, arm, knobs, task)
 
@@ -150,7 +157,7 @@ TECHNIQUE = Technique(
     knobs=ParallelismKnobs,
     trial=trial,
     select=arms,
-    tiers=("small", "large"),
+    tiers=tiers,
     aliases=("parallel",),
     category="tools",
     notes={
@@ -160,5 +167,5 @@ TECHNIQUE = Technique(
     },
     needs=("tools",),
     page="3_Parallelism.py",
-    views=(View("Speed-up", "figures:gained"), "Spans", "Distribution", "Pairs"),
+    views=(View("Speed-up", "figures:view"), "Spans", "Distribution", "Pairs"),
 )

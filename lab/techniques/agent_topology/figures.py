@@ -1,0 +1,55 @@
+"""The coordination tax: what each arm waited for, and the calls, tokens and money it took."""
+
+from __future__ import annotations
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from lab.critical_path import waited_for
+from lab.figures import stacked
+from lab.techniques.agent_topology import findings
+from lab.units import times
+from lab.views import COLUMNS, Column, Note, Part, RunData, Table
+
+WAITS = {"model": "the model", "tool": "tools", "join": "joins", "own": "own work"}
+
+
+def view(data: RunData, dark: bool) -> list[Part | go.Figure]:
+    waits = {
+        arm: waited_for(data.spans(trial["trial_id"])) for arm, trial in data.typical().items()
+    }
+    parts = [(arm, kind, ms) for arm, kinds in waits.items() for kind, ms in kinds.items()]
+    means = data.in_order(findings.coordination(data.trials(), data.calls()))
+    figure = stacked.stacked(
+        pd.DataFrame(parts, columns=["arm", "part", "amount"]).assign(**data.endpoint),
+        stacked.waits_colours(dark),
+        dark,
+        title=_tax(data, means),
+        subtitle="ms on the critical path of each arm's median trial, by what it waited for · "
+        + data.run["endpoint"],
+        arms=data.arms,
+        words=WAITS,
+    )
+    rows = pd.DataFrame(
+        [{"arm": arm, **kinds} for arm, kinds in waits.items()], columns=["arm", *WAITS]
+    )
+    columns = {kind: Column(f"{words}, ms", "localized") for kind, words in WAITS.items()}
+    return [
+        figure,
+        Table(means.merge(rows, on="arm", how="left"), {**COLUMNS, **columns}),
+        Note(
+            "Calls, tokens, quality and cost are means of all trials. The waits are those of the "
+            "median trial and add up to its total."
+        ),
+    ]
+
+
+def _tax(data: RunData, means: pd.DataFrame) -> str:
+    by_arm = means.set_index("arm")
+    base, team = data.baseline, data.headline_arm
+    if base not in by_arm.index or team not in by_arm.index:
+        return "What each arm waited for"
+    calls = by_arm.at[team, "calls"] - by_arm.at[base, "calls"]
+    tokens = by_arm[["prompt_tokens", "output_tokens"]].sum(axis=1)
+    more = times(tokens[team] / tokens[base])
+    return f"{team} makes {calls:.0f} calls more than {base} and uses {more} its tokens"

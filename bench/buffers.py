@@ -41,7 +41,8 @@ worker_processes 1; daemon off; error_log stderr crit; pid {folder}/nginx.pid; u
 events {{ worker_connections 64; }}
 http {{
     access_log off;
-    client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/f;
+    client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/f;
     uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;
     server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass {url}; }} }}
 }}

@@ -23,7 +23,8 @@ EXECUTE = """
 import sys, nbformat, nbclient
 notebook = nbformat.read(sys.argv[1], 4)
 for cell in notebook.cells:
-    cell.source = cell.source.replace('"local"', '"simulated"').replace("smollm2-135m", "simulated-small")
+    source = cell.source.replace('"local"', '"simulated"')
+    cell.source = source.replace("smollm2-135m", "simulated-small")
 nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
 wrong = 0
 for number, cell in enumerate(cell for cell in notebook.cells if cell.cell_type == "code"):
@@ -32,7 +33,8 @@ for number, cell in enumerate(cell for cell in notebook.cells if cell.cell_type 
     for output in cell.outputs:
         if output.output_type == "display_data" and "text/plain" in output.data:
             print("    " + output.data["text/plain"].strip().splitlines()[-1][:100])
-    wrong |= kinds.count("display_data") > 1 or "stream" in kinds and not cell.source.startswith("print")
+    chatty = "stream" in kinds and not cell.source.startswith("print")
+    wrong |= kinds.count("display_data") > 1 or chatty
 sys.exit(wrong)
 """
 

@@ -47,7 +47,8 @@ def fill(store: Store, events: int) -> None:
         connection.execute(f"""
             CREATE TEMP TABLE made AS
             SELECT t, {run} AS r, {arms} AS arm, t * 4000000000::BIGINT AS began_ns,
-                ((CASE t % 2 WHEN 0 THEN 900 ELSE 300 END) * exp(0.3 * (random() + random() + random() - 1.5)) * 1e6)::BIGINT AS first_ns
+                ((CASE t % 2 WHEN 0 THEN 900 ELSE 300 END) * exp(0.3 *
+                    (random() + random() + random() - 1.5)) * 1e6)::BIGINT AS first_ns
             FROM range({trials}) numbers(t);
             INSERT INTO runs
             SELECT {identity(1, "r")}, 'caching', 'local', 'local', '{{"small": "smollm2-135m"}}',
@@ -62,7 +63,8 @@ def fill(store: Store, events: int) -> None:
             INSERT INTO trials
             SELECT {identity(3, "t")}, {identity(1, "r")}, {identity(2, "r")}, 'caching', arm,
                 t // 2, t % 2, 1,
-                CASE WHEN t % 100 < 2 THEN 'warmup' ELSE 'measured' END, 'task-' || (t // 2) % 12, {began}, began_ns,
+                CASE WHEN t % 100 < 2 THEN 'warmup' ELSE 'measured' END,
+                'task-' || (t // 2) % 12, {began}, began_ns,
                 began_ns + first_ns + 1200000000, NULL,
                 CASE WHEN t % 50 = 7 THEN 'failed' ELSE 'ok' END,
                     CASE WHEN t % 50 = 7 THEN 'overloaded' END, NULL, 1.0, 0.0004

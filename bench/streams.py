@@ -101,7 +101,8 @@ def written(stream: list[dict], end: str, dice: random.Random) -> bytes:
         if dice.random() < 0.8:
             lines.append(f"event: {event['type']}{end}")
         lines.append(
-            f"data:{' ' * dice.randrange(2)}{json.dumps(event, ensure_ascii=dice.random() < 0.5)}{end}{end}"
+            f"data:{' ' * dice.randrange(2)}"
+            f"{json.dumps(event, ensure_ascii=dice.random() < 0.5)}{end}{end}"
         )
     return "".join(lines).encode()
 

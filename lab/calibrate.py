@@ -279,7 +279,8 @@ def start() -> subprocess.Popen:
 def lines(calibration: Calibration) -> list[str]:
     """For a console."""
     sentences = [
-        f"timer step {calibration.timer_ns} ns; 5 ms timers late by {calibration.loop_lag_ms['p50']:.2f} ms"
+        f"timer step {calibration.timer_ns} ns; 5 ms timers late by"
+        f" {calibration.loop_lag_ms['p50']:.2f} ms"
         f" (p50), {calibration.loop_lag_ms['p95']:.2f} (p95)"
     ]
     for key in dict.fromkeys((row["streams"], row["clock"]) for row in calibration.errors):

@@ -271,8 +271,10 @@ def test_values_that_no_clock_price_or_server_has_are_empty_and_the_rest_of_the_
     changed(
         foreign,
         """
-        UPDATE calls SET output_tokens = -5, ended_ns = 9223372036854775807, cost_usd = 'nan', error_text = repeat('x', 9000),
-            server_ms = '{"queue": 1.5, "prefill": "x", "other": [1]}', model = 'a' || chr(27) || '[31m' || chr(8238);
+        UPDATE calls SET output_tokens = -5, ended_ns = 9223372036854775807, cost_usd = 'nan',
+            error_text = repeat('x', 9000),
+            server_ms = '{"queue": 1.5, "prefill": "x", "other": [1]}', 
+            model = 'a' || chr(27) || '[31m' || chr(8238);
         UPDATE trials SET quality = 'inf', ended_ns = -9223372036854775808;
         UPDATE runs SET ended_utc = 'infinity', note = repeat('n', 9000), status = 'running';
         UPDATE events SET text = repeat('e', 3000000) WHERE seq = 0;
@@ -302,7 +304,8 @@ LEFT_OUT = {
         """UPDATE runs SET settings = json_merge_patch(settings, '{"arms": ["a", "b"]}')"""
     ),
     "a headline on no metric": (
-        """UPDATE runs SET settings = json_merge_patch(settings, '{"headline": {"metric": "x; DROP"}}')"""
+        """UPDATE runs
+        SET settings = json_merge_patch(settings, '{"headline": {"metric": "x; DROP"}}')"""
     ),
     "settings a thousand levels deep": (
         "UPDATE runs SET settings = (repeat('[', 1000) || repeat(']', 1000))::JSON"

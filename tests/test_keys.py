@@ -21,7 +21,7 @@ from recorded_runs import record
 from streamlit.testing.v1 import AppTest
 
 from bench.raw_server import Connection, RawServer, events, message, sse
-from lab import Lab, machine, paths, processes, scrub, worker
+from lab import Lab, machine, paths, processes, resume, scrub, worker
 from lab.cli import main
 from lab.clock import now_ns, pause_s
 from lab.endpoints import consent, keys, own_server, registry
@@ -30,7 +30,6 @@ from lab.harness.estimate import estimate
 from lab.settings import config_of
 from lab.model import LabError
 from lab.store.store import Store
-from pages.parts import verdict_card
 
 KEY = "sk-ant-planted-7Qm2xR9vT4wLz8KpYb3N"  # 35 characters
 OTHER_KEY = "gateway-5dJ1hG6fS0aPoIuZtReW"
@@ -373,7 +372,7 @@ def test_an_imported_run_repeats_only_where_the_user_agreed(
         assert f"endpoints allow {hostile.url}" in capsys.readouterr().err
     assert main(["streaming", "--more", hidden, "--runs", "1"]) == 0 and set(sent(mine)) == {KEY}
     settings = {"config": {"technique": "streaming", "endpoint": hostile.url, "db": "x.duckdb"}}
-    more = verdict_card.more(
+    more = resume.more(
         {"run_id": hidden, "endpoint": "anthropic", "seed": 7, "settings": settings}, 1
     )
     assert (more.endpoint, more.db) == ("anthropic", None)

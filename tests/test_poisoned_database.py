@@ -29,8 +29,10 @@ TOKENS = (
     "output_tokens",
     "thinking_tokens",
 )
-ITERATIONS = f"""'[{{"type": "compaction", "input_tokens": {BIG}, "output_tokens": "{BIG}", "cache_read_input_tokens": "{BIG}"}},
-    {{"type": "compaction", "input_tokens": "{BIG}", "output_tokens": {BIG}}}, {{"type": ["x"], "model": 7}}, 7]'"""
+ITERATIONS = f"""'[{{"type": "compaction", "input_tokens": {BIG}, "output_tokens": "{BIG}",
+        "cache_read_input_tokens": "{BIG}"}},
+    {{"type": "compaction", "input_tokens": "{BIG}", "output_tokens": {BIG}}},
+    {{"type": ["x"], "model": 7}}, 7]'"""
 INSTANTS = (
     "dns_ns",
     "connected_ns",
@@ -60,7 +62,8 @@ def called(name: str) -> str:
     quoted, inner = name.replace("'", "''"), json.dumps(name)[1:-1].replace("'", "''")
     return f"""
         UPDATE trials SET arm = '{quoted}' WHERE arm = 'cached' AND run_id = $run;
-        UPDATE runs SET settings = replace(settings::VARCHAR, '"cached"', '"{inner}"')::JSON, models = '{{"small": "{inner}"}}',
+        UPDATE runs SET settings = replace(settings::VARCHAR, '"cached"', '"{inner}"')::JSON,
+            models = '{{"small": "{inner}"}}',
             name = '{quoted}', note = '{quoted}', endpoint = '{quoted}' WHERE run_id = $run;
         UPDATE calls SET model = '{quoted}', endpoint = '{quoted}',
             stop_reason = '{quoted}' WHERE run_id = $run;
@@ -85,7 +88,8 @@ NUMBERS = {
     ),
     "tokens below zero, prices beyond all sums": (
         f"""
-        UPDATE calls SET {to_all(TOKENS, -INT - 1)}, http_status = -1, attempt = {INT}, cost_usd = 1e308,
+        UPDATE calls SET {to_all(TOKENS, -INT - 1)}, http_status = -1, attempt = {INT},
+            cost_usd = 1e308,
             iterations = '7', server_ms = '{{"queue": NaN, "prefill": null,
                 "decode": "<b>1</b>"}}' WHERE run_id = $run;
         UPDATE trials SET quality = 1e308, cost_usd = -1e308, deadline_ms = 1e308
@@ -96,7 +100,8 @@ NUMBERS = {
         f"""
         UPDATE calls SET started_ns = {-BIG - 1}, {to_all(INSTANTS, BIG)}, server_ms = '[1,
             2]' WHERE run_id = $run;
-        UPDATE trials SET started_ns = {-BIG - 1}, ended_ns = {BIG}, block = {INT}, position = {-INT - 1}, attempt = {INT}
+        UPDATE trials SET started_ns = {-BIG - 1}, ended_ns = {BIG}, block = {INT}, position = {-INT - 1},
+            attempt = {INT}
             WHERE run_id = $run AND block = 2;
         UPDATE spans SET started_ns = {-BIG - 1}, ended_ns = {BIG} WHERE run_id = $run;
         UPDATE events SET at_ns = {BIG}, characters = {INT}, seq = {-INT - 1} WHERE run_id = $run;
@@ -176,9 +181,11 @@ SHAPES = {
     ),
     "settings of odd parts, infinity": (
         """
-        UPDATE runs SET started_utc = 'infinity', ended_utc = '-infinity', models = '{"small": 5, "large": null}',
+        UPDATE runs SET started_utc = 'infinity', ended_utc = '-infinity',
+            models = '{"small": 5, "large": null}',
             settings = json_merge_patch(settings, '{
-                "config": {"deadline_s": 5, "tasks": [{"a": 1}], "nope": 1}, "knobs": {"nope": 1}, "statistics": {"level": 7}
+                "config": {"deadline_s": 5, "tasks": [{"a": 1}], "nope": 1}, "knobs": {"nope": 1},
+                "statistics": {"level": 7}
             }') WHERE run_id = $run;
         UPDATE trials SET started_utc = 'infinity' WHERE run_id = $run;
         UPDATE sessions SET started_utc = '-infinity', instrument = '{"own_error_p95_ms": "x",

@@ -18,7 +18,9 @@ import pytest
 
 
 async def ask(client, model, words="What is a tide?"):
-    reply = await client.messages.create(model=model, max_tokens=4, messages=[{"role": "user", "content": words}])
+    reply = await client.messages.create(
+        model=model, max_tokens=4, messages=[{"role": "user", "content": words}]
+    )
     return reply.content[0].text
 
 
@@ -49,7 +51,11 @@ async def test_wrong_answer(lab_client, model):
 
 @pytest.mark.latency(budget_ms=5000, runs=6, warmup=0)
 def test_not_async(lab_client):
-    lab_client.messages.create(model="simulated-small", max_tokens=4, messages=[{"role": "user", "content": "What is a tide?"}])
+    lab_client.messages.create(
+        model="simulated-small",
+        max_tokens=4,
+        messages=[{"role": "user", "content": "What is a tide?"}],
+    )
 
 
 @pytest.mark.latency(budget_ms=5000, runs=1, warmup=0)
@@ -70,7 +76,9 @@ async def test_forgets_one(lab_client):
 
 @pytest.mark.latency(budget_ms=5000, runs=1, warmup=0)
 async def test_past(lab_client):
-    async with anthropic.AsyncAnthropic(api_key="x", base_url="http://127.0.0.1:9", max_retries=0) as own:
+    async with anthropic.AsyncAnthropic(
+        api_key="x", base_url="http://127.0.0.1:9", max_retries=0
+    ) as own:
         try:
             await ask(own, "simulated-small")
         except anthropic.APIConnectionError:
@@ -81,9 +89,15 @@ def test_past_in_an_agent(latency):
     def agent(client, task):
         with anthropic.Anthropic(api_key="x", base_url="http://127.0.0.1:9", max_retries=0) as own:
             try:
-                own.messages.create(model="x", max_tokens=4, messages=[{"role": "user", "content": "?"}])
+                own.messages.create(
+                    model="x", max_tokens=4, messages=[{"role": "user", "content": "?"}]
+                )
             except anthropic.APIConnectionError:
-                return client.messages.create(model="simulated-small", max_tokens=4, messages=[{"role": "user", "content": "?"}]).id
+                return client.messages.create(
+                    model="simulated-small",
+                    max_tokens=4,
+                    messages=[{"role": "user", "content": "?"}],
+                ).id
 
     latency.check(agent, task="x", budget_ms=5000, runs=1, warmup=0)
 

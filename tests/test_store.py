@@ -377,9 +377,7 @@ def test_what_a_foreign_program_keeps_out_waits_in_the_spool(db):
     assert queries.row_counts(other)["events"] == 18
 
 
-def test_a_wrong_line_in_the_spool_is_set_aside_and_keeps_neither_its_neighbours_nor_later_writes_out(
-    db, caplog
-):
+def test_a_wrong_line_in_the_spool_is_set_aside_and_keeps_no_other_write_out(db, caplog):
     store, run_id = filled(db)
     store._spool.mkdir()
     wrong = [

@@ -130,7 +130,8 @@ def write_recipes() -> None:
         before, head, after = text.partition(f"### {client.name}\n")
         opening, _, rest = after.partition("```")
         language, (_, _, end) = rest.partition("\n")[0], rest.partition("\n```\n")
-        text = f"{before}{head}{opening}```{language}\n{client.path.read_text(encoding='utf-8')}```\n{end}"
+        source = client.path.read_text(encoding="utf-8")
+        text = f"{before}{head}{opening}```{language}\n{source}```\n{end}"
     DOCUMENT.write_text(text, encoding="utf-8")
 
 

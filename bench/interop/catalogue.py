@@ -100,7 +100,8 @@ def litellm_proxy(folder: Path, port: int, behind: str) -> list[str]:
 def nginx(folder: Path, port: int, behind: str) -> list[str]:
     (folder / "nginx.conf").write_text(
         # As root its workers would be nobody's, whom the folder is closed to.
-        f"""daemon off; {"user root; " if os.geteuid() == 0 else ""}pid {folder}/pid; error_log stderr; events {{}}
+        f"""daemon off; {"user root; " if os.geteuid() == 0 else ""}pid {folder}/pid;
+        error_log stderr; events {{}}
 http {{
   access_log off; client_body_temp_path {folder}/in; proxy_temp_path {folder}/out;
   fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s;

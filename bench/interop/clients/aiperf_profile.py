@@ -20,7 +20,8 @@ letters.pre_tokenizer, letters.decoder = (
 )
 PreTrainedTokenizerFast(tokenizer_object=letters).save_pretrained("letters")
 
-COMMAND = """aiperf profile --endpoint-type messages --request-count 4 --concurrency 1 --isl 200 --osl 40
+COMMAND = """aiperf profile --endpoint-type messages --request-count 4
+  --concurrency 1 --isl 200 --osl 40
     --tokenizer ./letters --ui-type none --use-server-token-count"""
 
 

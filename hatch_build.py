@@ -6,10 +6,10 @@ from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 
 def ranged(pin: str) -> str:
-    """`pandas==3.1.1` as `pandas>=3.1.1,<4`; a release 0.19 promises no more than 0.20 does not break.
+    """`pandas==3.1.1` as `pandas>=3.1.1,<4`; of what is still 0.x, the next 0.x may break it.
 
-    A checkout runs what was tested, to the digit; a wheel shares its environment with the packages of
-    whoever installs it, and pins would keep those from being installed at all.
+    A checkout runs what was tested, to the digit; a wheel shares its environment with the packages
+    of whoever installs it, and pins would keep those from being installed at all.
     """
     requirement, semicolon, marker = pin.partition(";")
     name, _, release = requirement.strip().partition("==")

@@ -1,4 +1,5 @@
-"""What a call costs, by the price of its model on its day: data/prices.toml, and the user's own rows in a file that LAB_PRICES names."""
+"""What a call costs, by the price of its model on its day: data/prices.toml, and the user's own
+rows in a file that LAB_PRICES names."""
 
 from __future__ import annotations
 
@@ -35,7 +36,8 @@ class Rates(BaseModel):
 
 
 class Tier(Rates):
-    """Rates of a request whose whole prompt is longer than `tokens`: they hold for every token of it, output included."""
+    """Rates of a request whose whole prompt is longer than `tokens`: they hold for every token of
+    it, output included."""
 
     tokens: int = Field(gt=0)
 
@@ -58,7 +60,8 @@ class Price(Rates):
 
 
 def prices() -> tuple[Price, ...]:
-    """All rows, the user's own (LAB_PRICES) last, so that they win over a built-in row of the same model and day."""
+    """All rows, the user's own (LAB_PRICES) last, so that they win over a built-in row of the same
+    model and day."""
     rows = _read(paths.shipped("data/prices.toml"))
     if own := os.environ.get("LAB_PRICES"):
         rows += _read(Path(own).expanduser())
@@ -66,15 +69,13 @@ def prices() -> tuple[Price, ...]:
 
 
 def price(model: str, day: date, rows: Sequence[Price] | None = None) -> Price | None:
-    """The row that holds for a model on a day; None for a model that has no price, or had none yet."""
+    """The row that holds for a model on a day; None for a model that has no price, or had none
+    yet."""
     names = (model, _family(model))
     rows = prices() if rows is None else rows
-    held = [
-        (row.from_day, place, row)
-        for place, row in enumerate(rows)
-        if row.model in names and row.from_day <= day
-    ]
-    return max(held, key=lambda entry: entry[:2])[2] if held else None
+    begun = [row for row in rows if row.model in names and row.from_day <= day]
+    # Of two rows of one day, the later in the list: max() would take the first.
+    return max(reversed(begun), key=lambda row: row.from_day, default=None)
 
 
 def cost_usd(
@@ -82,37 +83,38 @@ def cost_usd(
     usage: Mapping[str, Any],
     day: date,
     rows: Sequence[Price] | None = None,
-    batch: bool = False,
-    fast: bool = False,
 ) -> float | None:
-    """Dollars for one call, from the usage that the API reported; None where the model, or its fast mode, has no known price.
+    """Dollars for one call, from the usage that the API reported; None where the model, or its fast
+    mode, has no known price.
 
-    A call that sampled several times (`usage.iterations`: compaction, an advisor, a fallback) costs the sum of what each billed at its
-    own model's price.
+    A call that sampled several times (`usage.iterations`: compaction, an advisor, a fallback) costs
+    the sum of what each billed at its own model's price.
     """
     rows = prices() if rows is None else rows
     mode = {name: usage.get(name) for name in ("service_tier", "inference_geo", "speed")}
-    costs = [
-        _of_one(own or model, {**mode, **counts}, day, rows, batch, fast)
-        for own, counts in billed(usage)
-    ]
+    costs = [_cost_usd(own or model, mode | counts, day, rows) for own, counts in billed(usage)]
     return None if None in costs else sum(costs)
 
 
-def billed(usage: Mapping[str, Any]) -> list[tuple[str | None, Mapping[str, Any]]]:
-    """(model, or None for the call's own, and its counts) of each sampling that is paid for; the usage itself where it tells of no more.
+def billed(usage: Mapping[str, Any]) -> list[tuple[str | None, dict[str, Any]]]:
+    """(model, or None for the call's own, and its counts) of each sampling that is paid for; the
+    usage itself where it tells of no more.
 
-    The counts at the top are those of the `message` and `fallback_message` iterations, and stand in where none is listed.
+    The counts at the top are those of the `message` and `fallback_message` iterations, and stand in
+    where none is listed.
     """
     listed = usage.get("iterations") or ()
-    parts = [(entry.get("model"), entry) for entry in listed if not is_declined(entry, listed)]
+    parts = [
+        (entry.get("model"), dict(entry)) for entry in listed if not is_declined(entry, listed)
+    ]
     if not any(entry.get("type") in ANSWERING for _, entry in parts):
         parts.append((None, {name: value for name, value in usage.items() if name != "iterations"}))
     return parts
 
 
 def is_declined(iteration: Mapping[str, Any], iterations: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether another model answered in its place: then it is not billed. The model that answered has the entry `fallback_message`."""
+    """Whether another model answered in its place: then it is not billed. The model that answered
+    has the entry `fallback_message`."""
     answered = {
         _family(entry.get("model"))
         for entry in iterations
@@ -130,18 +132,16 @@ def is_declined(iteration: Mapping[str, Any], iterations: Iterable[Mapping[str, 
 ANSWERING = ("message", "fallback_message")
 
 
-def _of_one(
-    model: str, usage: Mapping[str, Any], day: date, rows: Sequence[Price], batch: bool, fast: bool
+def _cost_usd(
+    model: str, usage: Mapping[str, Any], day: date, rows: Sequence[Price]
 ) -> float | None:
-    held = price(model, day, rows)
-    if held is None:
+    row = price(model, day, rows)
+    if row is None:
         return None
-    fresh, read = (
-        int(usage.get("input_tokens") or 0),
-        int(usage.get("cache_read_input_tokens") or 0),
-    )
+    fresh = int(usage.get("input_tokens") or 0)
+    read = int(usage.get("cache_read_input_tokens") or 0)
     written_5m, written_1h = (count or 0 for count in cache_writes(usage))
-    rates = held.rates_for(fresh + read + written_5m + written_1h)
+    rates = row.rates_for(fresh + read + written_5m + written_1h)
     micro_usd = (
         fresh * rates.input
         + read * rates.read
@@ -149,12 +149,12 @@ def _of_one(
         + written_1h * rates.write_1h
         + int(usage.get("output_tokens") or 0) * rates.output
     )
-    if batch or usage.get("service_tier") == "batch":
+    if usage.get("service_tier") == "batch":
         micro_usd *= BATCH
-    if fast or usage.get("speed") == "fast":
-        if held.fast is None and usage.get("type") not in OTHERS:
+    if usage.get("speed") == "fast":
+        if row.fast is None and usage.get("type") not in OTHERS:
             return None
-        micro_usd *= held.fast or 1
+        micro_usd *= row.fast or 1
     if usage.get("inference_geo") == "us":
         micro_usd *= US_ONLY
     return micro_usd / 1e6
@@ -171,7 +171,8 @@ def _family(model: str | None) -> str | None:
 def cache_writes(usage: Mapping[str, Any]) -> tuple[int | None, int | None]:
     """Tokens written for five minutes and for an hour; None where the usage tells of none.
 
-    Some endpoints give only the split and some only the sum; a write of unknown TTL is one of five minutes, the API's default.
+    Some endpoints give only the split and some only the sum; a write of unknown TTL is one of five
+    minutes, the API's default.
     """
     split, total = usage.get("cache_creation") or {}, usage.get("cache_creation_input_tokens")
     short, long = split.get("ephemeral_5m_input_tokens"), split.get("ephemeral_1h_input_tokens")
@@ -179,44 +180,39 @@ def cache_writes(usage: Mapping[str, Any]) -> tuple[int | None, int | None]:
 
 
 def ceiling_usd(usage: Mapping[str, Any], day: date, rows: Sequence[Price] | None = None) -> float:
-    """Dollars for one call with each part that has no price at the dearest listed one: what a budget counts."""
+    """Dollars for one call with each part that has no price at the dearest listed one: what a
+    budget counts."""
     rows = prices() if rows is None else rows
     mode = {name: usage.get(name) for name in ("service_tier", "inference_geo")}
     models = {row.model for row in rows}
 
-    def dearest(counts: Mapping[str, Any]) -> float:
-        return max(
-            (
-                _of_one(model, {**mode, **counts, "speed": None}, day, rows, False, False) or 0.0
-                for model in models
-            ),
-            default=0.0,
-        )
+    def dearest(counts: dict[str, Any]) -> float:
+        plain = mode | counts | {"speed": None}
+        return max((_cost_usd(model, plain, day, rows) or 0.0 for model in models), default=0.0)
 
     total = 0.0
     for model, counts in billed(usage):
-        known = (
-            _of_one(model, {**mode, "speed": usage.get("speed"), **counts}, day, rows, False, False)
-            if model
-            else None
-        )
+        own = mode | {"speed": usage.get("speed")} | counts
+        known = _cost_usd(model, own, day, rows) if model else None
         total += dearest(counts) if known is None else known
     return total
 
 
 def remark(models: Iterable[str], day: date, rows: Sequence[Price] | None = None) -> str | None:
-    """A sentence on models without a price and on prices that are not verified; None when there is nothing to say."""
+    """A sentence on models without a price and on prices that are not verified; None when there is
+    nothing to say."""
     rows = prices() if rows is None else rows
-    found = {model: price(model, day, rows) for model in dict.fromkeys(models)}
+    listed = {model: price(model, day, rows) for model in dict.fromkeys(models)}
     sentences = []
-    if unknown := [model for model, row in found.items() if row is None]:
+    if unknown := [model for model, row in listed.items() if row is None]:
         sentences.append(
-            f"No price is known for {', '.join(unknown)}: its cost is not shown, and its budget counts the dearest listed price; "
-            "LAB_PRICES can name a file with one."
+            f"No price is known for {', '.join(unknown)}: its cost is not shown, and its budget"
+            " counts the dearest listed price; LAB_PRICES can name a file with one."
         )
-    if unverified := [model for model, row in found.items() if row and row.unverified]:
+    if unverified := [model for model, row in listed.items() if row and row.unverified]:
         sentences.append(
-            f"The price of {', '.join(unverified)} is unverified: part of it comes from third-party pages."
+            f"The price of {', '.join(unverified)} is unverified: part of it comes from"
+            " third-party pages."
         )
     return " ".join(sentences) or None
 

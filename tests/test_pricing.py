@@ -48,14 +48,16 @@ def test_an_hour_of_cache_is_dearer_to_write_than_five_minutes():
 
 def test_batch_halves_fast_doubles_and_the_us_adds_a_tenth():
     usage = {"input_tokens": MILLION}
-    assert pricing.cost_usd("claude-opus-5", usage, AUTUMN, batch=True) == pytest.approx(2.50)
+    assert pricing.cost_usd(
+        "claude-opus-5", {**usage, "service_tier": "batch"}, AUTUMN
+    ) == pytest.approx(2.50)
     assert pricing.cost_usd("claude-opus-5", {**usage, "speed": "fast"}, AUTUMN) == pytest.approx(
         10
     )
     assert pricing.cost_usd(
         "claude-opus-5", {**usage, "inference_geo": "us"}, AUTUMN
     ) == pytest.approx(5.5)
-    assert pricing.cost_usd("claude-sonnet-5", usage, AUTUMN, fast=True) is None
+    assert pricing.cost_usd("claude-sonnet-5", {**usage, "speed": "fast"}, AUTUMN) is None
 
 
 def test_a_model_without_a_price_has_no_cost_and_the_lab_says_so():

@@ -29,13 +29,13 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, Verbosity, given, seed, settings
 from hypothesis import strategies as st
 
-from lab import endpoint_kinds, paths, pricing, results, scrub, techniques
+from lab import endpoint_kinds, paths, pricing, requirements, results, scrub, techniques
 from lab.cli import check, run
 from lab.endpoints import consent, keys, registry
 from lab.harness import estimate
 from lab.harness.plan import SIDE_BY_SIDE, experiment
 from lab.settings import config_of
-from lab.harness.reporter import as_text
+from lab.harness.reporters.json_object import as_text
 from lab.instrumentation import otlp
 from lab.model import LabError
 from lab.scenarios import definitions
@@ -458,8 +458,8 @@ class Inputs:
 
     def requirement(self, text: str) -> None:
         for judged in (
-            lambda: [check.judge(self.result, text)],
-            lambda: check.regressions(self.base, self.result, text),
+            lambda: [requirements.judge(self.result, text)],
+            lambda: requirements.regressions(self.base, self.result, text),
         ):
             try:
                 findings = judged()

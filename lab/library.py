@@ -27,15 +27,16 @@ import pandas as pd
 
 from lab import clock, processes, results, techniques, worker
 from lab.endpoints import blocking, consent
-from lab.harness.plan import AGENTS, BenchmarkConfig, config_of
-from lab.harness.reporter import RunResult
+from lab.harness.plan import AGENTS
 from lab.harness.reporters import chart
 from lab.instrumentation import unseen
+from lab.metrics import CLOCKS
 from lab.model import Arm, Knobs, LabError, Technique, new_id
+from lab.results import RunResult
 from lab.scenarios import definitions
 from lab.scenarios.definitions import Task
+from lab.settings import BenchmarkConfig, config_of
 from lab.stats import VerdictText
-from lab.store import queries
 from lab.store.store import Store
 
 if TYPE_CHECKING:
@@ -45,82 +46,79 @@ Agent = Callable[..., Awaitable[Any] | Any]
 Tasks = Iterable[str | Mapping[str, Any] | Task]
 ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _-]{0,39}")
 POLL_S = 0.1
-CLOCKS = ("wait_ms", "ttft_ms", "total_ms")
+SUMMARY = (*CLOCKS, "output_tokens")
+"""The metrics whose medians stand in a summary."""
 
 
 @dataclass(frozen=True)
 class Result:
     """A stored run, read and judged. In a notebook it shows its verdict and its summary."""
 
-    found: RunResult
-    store: Store
+    run: RunResult
+    """All of it, as reporters get it."""
 
     @property
     def run_id(self) -> str:
-        return self.found.run["run_id"]
+        return self.run.run_id
 
     def verdict(self) -> VerdictText | None:
-        """The planned comparison in words: headline, seen, detail, markdown, tone; None where nothing was compared."""
-        return self.found.words[0] if self.found.words else None
+        """The planned comparison in words: headline, seen, detail, markdown, tone; None where
+        nothing was compared."""
+        return self.run.verdicts[0] if self.run.verdicts else None
 
     def summary(self) -> pd.DataFrame:
-        """A row for each arm, the baseline first: n, failed, medians of the clocks in ms, tokens, quality, cost; and the change of the
-        headline metric against the baseline with its 95 % interval and verdict."""
+        """A row for each arm, the baseline first: n, failed, medians of the clocks in ms, tokens,
+        quality, cost; and the change of the headline metric against the baseline with its 95 %
+        interval and verdict."""
+        run = self.run
         judged = {
-            (one.technique, one.arm): one
-            for one in self.found.comparisons
-            if one.metric == self.found.headline
+            (comparison.technique, comparison.arm): comparison
+            for comparison in run.comparisons
+            if comparison.metric == run.headline
         }
         rows = {}
-        for technique, arm in self.found.arms():
-            counted, metrics, one = (
-                self.found.counted(technique, arm),
-                self.found.metrics(technique, arm),
-                judged.get((technique, arm)),
-            )
-            rows[self.found.name(technique, arm)] = {
+        for arm in run.arms():
+            counted, measured, comparison = run.counted(*arm), run.metrics(*arm), judged.get(arm)
+            rows[run.name(*arm)] = {
                 "n": int(counted.get("n") or 0),
                 "failed": int(counted.get("failed") or 0),
-                **{name: metrics.get(name, {}).get("p50") for name in (*CLOCKS, "output_tokens")},
+                **{name: measured.get(name, {}).get("p50") for name in SUMMARY},
                 "quality": counted.get("quality"),
                 "cost_usd": counted.get("cost_usd"),
-                "change": one and one.estimate,
-                "low": one and one.low,
-                "high": one and one.high,
-                "verdict": one.verdict if one else None,
+                "change": comparison and comparison.estimate,
+                "low": comparison and comparison.low,
+                "high": comparison and comparison.high,
+                "verdict": comparison and comparison.verdict,
             }
-        found = pd.DataFrame.from_dict(rows, orient="index").rename_axis("arm")
-        return found.assign(
-            **{name: pd.to_numeric(found[name]) for name in found.columns.drop("verdict")}
-        )
+        table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("arm")
+        numbers = table.columns.drop("verdict")
+        return table.assign(**{name: pd.to_numeric(table[name]) for name in numbers})
 
     def trials(self) -> pd.DataFrame:
         """Every trial with its metrics, warm-up and failed ones included (view trial_metrics)."""
-        return self.found.trials
+        return self.run.trials
 
     def calls(self) -> pd.DataFrame:
         """Every API request with its clocks, tokens and cost (view call_metrics)."""
-        return queries.calls(self.store, self.run_id)
+        return self.run.calls
 
     def spans(self) -> pd.DataFrame:
-        return queries.spans(self.store, run_id=self.run_id)
+        return self.run.ask("spans", run_id=self.run_id)
 
     def figures(self) -> dict[str, go.Figure]:
-        """Plotly figures by name: waterfall, distribution, pairs."""
-        return chart.figures(self.found)
+        """Plotly figures by name, as the report has them: waterfall, distribution, pairs, …"""
+        return chart.run_figures(self.run)
 
     def _repr_html_(self) -> str:
-        words = self.verdict()
-        said = (
-            f"<p><strong>{escape(words.headline)}</strong><br>{escape(words.seen)}</p>"
-            if words
+        verdict, row = self.verdict(), self.run.run
+        lead = (
+            f"<p><strong>{escape(verdict.headline)}</strong><br>{escape(verdict.seen)}</p>"
+            if verdict
             else ""
         )
-        run = self.found.run
-        about = (
-            f"{run['technique']} · {run['endpoint']} ({run['endpoint_kind']}) · run {self.run_id}"
-        )
-        return f"{said}{self.summary().to_html(float_format='{:,.1f}'.format, na_rep='')}<p><small>{escape(about)}</small></p>"
+        table = self.summary().to_html(float_format="{:,.1f}".format, na_rep="")
+        about = f"{row['technique']} · {row['endpoint']} ({row['endpoint_kind']})"
+        return f"{lead}{table}<p><small>{escape(about)} · run {self.run_id}</small></p>"
 
 
 class Lab:
@@ -197,8 +195,7 @@ class Lab:
 
     def read(self, reference: str = "last") -> Result:
         """A stored run by id, first digits, name, `last` or `last~1`."""
-        store = Store(self.db)
-        return Result(results.read(reference, store), store)
+        return Result(results.read(reference, Store(self.db)))
 
     # Within
 

@@ -72,10 +72,10 @@ class Latency:
         A trial that made no call through `client`, or one past it, fails the test.
         Too few runs for the percentile, or a budget inside the interval, decide nothing: `undecided` is then "fail" or "skip".
         """
-        from lab.cli.check import judge
         from lab.library import Lab
         from lab.model import LabError
         from lab.processes import Busy, await_turn
+        from lab.requirements import judge
 
         if undecided not in ("fail", "skip"):
             raise ValueError('undecided is "fail" or "skip"')
@@ -87,7 +87,7 @@ class Latency:
                     result = Lab(self.endpoint, db=self.db, progress=told.append).measure(
                         agent, asked, runs, metric=metric, **settings
                     )
-            finding = judge(result.found, f"p{percentile:g} {metric} < {budget_ms:g} ms")
+            outcome = judge(result.run, f"p{percentile:g} {metric} < {budget_ms:g} ms")
         except LabError as error:
             pytest.fail(str(error), pytrace=False)
         trials = result.trials()
@@ -104,13 +104,13 @@ class Latency:
             if entry["kind"] == "note" and "never awaited" in entry["text"]
         ]:
             pytest.fail(forgotten[0], pytrace=False)
-        self.item.user_properties.append(("latency", finding.seen))
-        if finding.verdict == "fail":
-            pytest.fail(f"Over the budget of {budget_ms:g} ms: {finding.seen}.", pytrace=False)
-        if finding.verdict == "not_enough_data":
-            more = f" About {finding.needed} more runs would tell." if finding.needed else ""
+        self.item.user_properties.append(("latency", outcome.seen))
+        if outcome.verdict == "fail":
+            pytest.fail(f"Over the budget of {budget_ms:g} ms: {outcome.seen}.", pytrace=False)
+        if outcome.verdict == "not_enough_data":
+            more = f" About {outcome.needed} more runs would tell." if outcome.needed else ""
             getattr(pytest, undecided)(
-                f"Not enough data for {budget_ms:g} ms: {finding.seen}.{more}"
+                f"Not enough data for {budget_ms:g} ms: {outcome.seen}.{more}"
             )
         return result
 

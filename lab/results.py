@@ -1,170 +1,316 @@
-"""A stored run, read and judged: what console, JSON, Markdown, gates and notebooks tell."""
+"""A stored run, read and judged: what every reporter, page, requirement and notebook tells."""
 
 from __future__ import annotations
 
+import shutil
 import tempfile
+import weakref
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from lab import stats, techniques
-from lab.harness.plan import BenchmarkConfig
-from lab.harness.reporter import RunResult
+from lab import endpoint_kinds, metrics, stats, techniques, units
 from lab.instrumentation import bursts
-from lab.model import LabError
+from lab.metrics import QUANTILES
+from lab.model import LabError, Technique
+from lab.settings import BenchmarkConfig
+from lab.stats import Comparison, VerdictText
 from lab.store import queries
 from lab.store.store import Store
 
-QUANTILES = {"p50": 0.50, "p95": 0.95}
-OF_A_STREAM = ("wait_ms", "ttft_ms")
-NO_STREAM = "the endpoint's streams came in bursts, so that its first pieces came later than they were written"
+Arm = tuple[str, str]
+"""Technique and arm."""
+OF_DETAILS = ("p50", "p95")
+NO_STREAM = (
+    "the endpoint's streams came in bursts, so that its first pieces came later than they were "
+    "written"
+)
+UNWRITTEN = (
+    "This server reports what it reads from its cache and never what it writes: it caches by "
+    "itself. An arm that is to write is a prompt that nobody has sent before, which a nonce makes "
+    "sure of; what its write took, or cost, cannot be told."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class RunResult:
+    """A stored run as its reporters see it. Frames have the views' columns; times are in ms."""
+
+    run: Mapping[str, Any]
+    """The row of `runs`, JSON fields as dicts, with `sessions`."""
+    summary: pd.DataFrame
+    """View arm_summary: a row for each arm and metric."""
+    counts: pd.DataFrame
+    """View arm_counts: a row for each arm."""
+    trials: pd.DataFrame
+    """View trial_metrics, every trial of the run; `counts` is true of those that are compared."""
+    pairs: pd.DataFrame
+    """View pair_differences."""
+    calls: pd.DataFrame
+    """View call_metrics, every call of the run."""
+    typical: Collection[str]
+    """The trial_id of each arm's median trial."""
+    database: Path
+    """Where its other rows are."""
+    comparisons: Sequence[Comparison] = ()
+    """The planned one first."""
+    verdicts: Sequence[VerdictText] = ()
+    """For each comparison on the headline metric, the planned one first."""
+    notes: Sequence[str] = ()
+    """What this endpoint cannot show, and what it did to the figures."""
+
+    @property
+    def run_id(self) -> str:
+        return self.run["run_id"]
+
+    @property
+    def headline(self) -> str:
+        """The metric on which the verdict is planned."""
+        return (self.run["settings"].get("headline") or {}).get("metric", metrics.CLOCKS[0])
+
+    @cached_property
+    def why(self) -> list[str]:
+        """In words: where the difference in total time comes from, what failed, and what that does
+        to the tail."""
+        return _why(self)
+
+    def arms(self) -> list[Arm]:
+        """In the run's own order, the baseline first; arms that finished nothing are there too."""
+        planned = [(arm["technique"], arm["arm"]) for arm in self.run["settings"].get("arms", [])]
+        counted = list(self.counts[["technique", "arm"]].itertuples(index=False, name=None))
+        return planned + [arm for arm in counted if arm not in planned]
+
+    def techniques(self) -> list[Technique]:
+        """Those of its arms, each once; one that this lab does not know is left out."""
+        slugs = dict.fromkeys(arm["technique"] for arm in self.run["settings"].get("arms", []))
+        return [techniques.find(slug) for slug in slugs if techniques.slug_of(slug)]
+
+    def name(self, technique: str, arm: str) -> str:
+        """An arm needs its technique's name only where a run mixes techniques."""
+        return arm if technique == self.run["technique"] else f"{technique}.{arm}"
+
+    def counted(self, technique: str, arm: str) -> dict[str, Any]:
+        """The arm's row of `counts`, None where there is no value; empty where it has none."""
+        rows = self.counts[(self.counts.technique == technique) & (self.counts.arm == arm)]
+        row = {} if rows.empty else rows.iloc[0].items()
+        return {name: units.plain(value) for name, value in dict(row).items()}
+
+    def metrics(self, technique: str, arm: str) -> dict[str, dict[str, Any]]:
+        """Each metric's p50, p95, p99, mean and n, None where there is no value, and how far n
+        carries each percentile."""
+        rows = self.summary[(self.summary.technique == technique) & (self.summary.arm == arm)]
+        measured = {}
+        for row in rows.to_dict("records"):
+            n = int(units.plain(row["n"]) or 0)
+            values = {name: units.plain(row[name]) for name in (*QUANTILES, "mean")}
+            supported = {name: metrics.supported(n, q) for name, q in QUANTILES.items()}
+            measured[row["metric"]] = {**values, "n": n, "supported": supported}
+        return measured
+
+    def failures(self, technique: str, arm: str) -> dict[str, int]:
+        """How many measured trials of an arm did not end well, by kind of error."""
+        kinds = stats.failures(self.trials)
+        own = kinds[(kinds.technique == technique) & (kinds.arm == arm)]
+        return dict(zip(own["error_kind"], map(int, own["n"]), strict=True))
+
+    def typical_calls(self) -> pd.DataFrame:
+        """The calls of each arm's median trial."""
+        return self.calls[self.calls["trial_id"].isin(self.typical)]
+
+    def median_pair(self) -> tuple[str, str] | None:
+        """The trial_id of baseline and headline arm in the typical block: the one whose difference
+        on the headline metric is nearest to the median difference, never the best."""
+        headline = self.run["settings"].get("headline") or {}
+        pairs = self.pairs[
+            (self.pairs.metric == headline.get("metric"))
+            & (self.pairs.technique == headline.get("technique"))
+            & (self.pairs.arm == headline.get("arm"))
+        ]
+        if pairs.empty:
+            return None
+        distance = (pairs["difference"] - pairs["difference"].median()).abs()
+        row = pairs.loc[distance.idxmin()]
+        return row["baseline_trial_id"], row["trial_id"]
+
+    def baseline_over_time(self) -> pd.DataFrame:
+        """trial_id, endpoint, endpoint_kind, minutes since the run began, value of the headline
+        metric: the baseline's trials that count."""
+        baseline, rows = self.run["settings"].get("baseline") or {}, self.trials
+        rows = rows[
+            rows["counts"]
+            & (rows["technique"] == baseline.get("technique"))
+            & (rows["arm"] == baseline.get("arm"))
+        ]
+        since = pd.to_datetime(rows["started_utc"], utc=True) - self.run["started_utc"]
+        rows = rows.assign(minutes=since.dt.total_seconds() / 60, value=rows[self.headline])
+        rows = rows[["trial_id", "endpoint", "endpoint_kind", "minutes", "value"]]
+        return rows[rows["value"].notna()]
+
+    def ask(self, query: str, *arguments: Any, **named: Any) -> Any:
+        """One query of lab.store.queries by name, less its store: for rows too many to be read
+        unasked, as ask("spans", run_id=…) and ask("trial_events", trial_id) are."""
+        return getattr(queries, query)(Store(self.database), *arguments, **named)
 
 
 def read(reference: str, store: Store | None = None) -> RunResult:
-    """A run by id, first digits of it, name, `last`, `last~1` (the one before), or FILE.duckdb (the last run in that file)."""
+    """A run by id, first digits of it, name, `last`, `last~1` (the one before), or FILE.duckdb (the
+    last run in that file)."""
     if reference.endswith(".duckdb"):
         return _read_file(Path(reference).expanduser())
     store = store or Store()
     with store.snapshot():
-        run = queries.run(store, _resolve(store, reference))
-        run_id = run["run_id"]
-        pairs, counts = queries.pairs(store, run_id), queries.arm_counts(store, run_id)
-        summary, trials = queries.arm_summary(store, run_id), queries.trials(store, run_id)
-        settings = {**run["settings"], "instrument": instrument(run["sessions"])}
-        metric = (settings.get("headline") or {}).get("metric", "wait_ms")
-        all_calls = queries.calls(store, run_id)
-        calls = all_calls[
-            all_calls["trial_id"].isin(queries.median_trials(store, run_id, metric)["trial_id"])
-        ]
-        held = held_back(queries.text_arrivals(store, run_id))
-    several = settings.get("headline") and len(settings.get("arms", ())) > 1
-    comparisons = (
-        stats.compare_run(pairs, counts, settings["headline"], settings=settings) if several else []
-    )
-    # What a trial of several calls waited for is told by its spans; the time per token of one answer says nothing about it.
-    single = set(trials.loc[trials["calls"] == 1, "trial_id"])
-    comparisons = [
-        replace(one, parts=_parts(pairs, all_calls, single, one.technique, one.arm))
-        for one in comparisons
+        run = queries.run(store, queries.resolve(store, reference))
+        run_id, settings = run["run_id"], run["settings"]
+        headline = settings.get("headline") or {}
+        typical = queries.median_trials(store, run_id, headline.get("metric", metrics.CLOCKS[0]))
+        result = RunResult(
+            run=run,
+            summary=queries.arm_summary(store, run_id),
+            counts=queries.arm_counts(store, run_id),
+            trials=queries.trials(store, run_id),
+            pairs=queries.pairs(store, run_id),
+            calls=queries.calls(store, run_id),
+            typical=frozenset(typical["trial_id"]),
+            database=store.path,
+        )
+        bursts_seen = held_back(queries.text_arrivals(store, run_id))
+    comparisons = _compared(result, bool(bursts_seen)) if headline else []
+    price, seconds = _per_block(result.trials)
+    verdicts = [
+        stats.verdict(comparison, seconds_per_block=seconds, usd_per_block=price)
+        for comparison in comparisons
+        if comparison.metric == result.headline
     ]
-    if held:
-        comparisons = [
-            replace(one, reasons=(NO_STREAM, *one.reasons)) if one.metric in OF_A_STREAM else one
-            for one in comparisons
-        ]
-    price, seconds = _per_block(trials)
-    words = [
-        stats.verdict(one, seconds_per_block=seconds, usd_per_block=price)
-        for one in comparisons
-        if one.metric == metric
-    ]
-    result = RunResult(
-        run,
-        summary,
-        counts,
-        trials,
-        pairs,
-        calls,
-        comparisons,
-        words,
-        [*held, *_notes(run, all_calls)],
+    notes = [*bursts_seen, *_notes(result)]
+    return replace(result, comparisons=comparisons, verdicts=verdicts, notes=notes)
+
+
+def _compared(result: RunResult, in_bursts: bool) -> list[Comparison]:
+    """Each arm against the baseline, with where the difference comes from."""
+    settings = {**result.run["settings"], "instrument": instrument(result.run["sessions"])}
+    if len(settings.get("arms", ())) < 2:
+        return []
+    comparisons = stats.compare_run(
+        result.pairs, result.counts, settings["headline"], settings=settings
     )
-    return replace(result, why=why(result))
+    # What a trial of several calls waited for is told by its spans; the time per token of one
+    # answer says nothing about it.
+    single = set(result.trials.loc[result.trials["calls"] == 1, "trial_id"])
+    told = []
+    for comparison in comparisons:
+        parts = _parts(result, single, comparison.technique, comparison.arm)
+        bursts = (NO_STREAM,) if in_bursts and comparison.metric in metrics.OF_A_STREAM else ()
+        told.append(replace(comparison, parts=parts, reasons=(*bursts, *comparison.reasons)))
+    return told
 
 
 def instrument(sessions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The instrument of a run is that of its worst session; a run whose sessions were never calibrated has none."""
+    """The instrument of a run is that of its worst session; a run whose sessions were never
+    calibrated has none."""
     known = [
-        one["instrument"]
-        for one in sessions
-        if (one.get("instrument") or {}).get("own_error_p95_ms") is not None
+        session["instrument"]
+        for session in sessions
+        if (session.get("instrument") or {}).get("own_error_p95_ms") is not None
     ]
-    return max(known, key=lambda one: one["own_error_p95_ms"], default={})
+    return max(known, key=lambda calibrated: calibrated["own_error_p95_ms"], default={})
 
 
 class Details(NamedTuple):
     """What lies behind a verdict; frames with a row for each arm, in ms."""
 
     parts: pd.DataFrame
-    """technique, arm, connection, wait, tokens, gap, total: mean differences to the baseline; the four sum to the last. n blocks."""
+    """technique, arm, connection, wait, tokens, gap, total: mean differences to the baseline; the
+    four sum to the last. n blocks."""
     failures: pd.DataFrame
-    """technique, arm, error_kind, n: measured trials that did not end well; a mismatch is a kind of its own."""
+    """technique, arm, error_kind, n: measured trials that did not end well; a mismatch is a kind of
+    its own."""
     tails: pd.DataFrame
-    """technique, arm, percentile, successes, censored (failures counted as at least the deadline), n, failed, client_caused, supported."""
+    """technique, arm, percentile, successes, censored (failures counted as at least the deadline),
+    n, failed, client_caused, supported."""
     metric: str
     """Of the tails: the headline's."""
 
 
 def details(result: RunResult) -> Details:
     """Where the difference comes from, what failed, and what the failures do to the tail."""
-    deadline_ms = 1000 * float(
-        result.run["settings"]
-        .get("config", {})
-        .get("deadline_s", BenchmarkConfig.model_fields["deadline_s"].default)
-    )
+    default_s = BenchmarkConfig.model_fields["deadline_s"].default
+    config = result.run["settings"].get("config", {})
+    deadline_ms = 1000 * float(config.get("deadline_s", default_s))
     parts = {
-        (one.technique, one.arm): one.parts for one in result.comparisons if one.parts is not None
+        (comparison.technique, comparison.arm): comparison.parts
+        for comparison in result.comparisons
+        if comparison.parts is not None
     }
-    rows = [(*arm, *found) for arm, found in parts.items()]
     trials, tails = result.trials, []
     for technique, arm in result.arms():
         own = trials[(trials.technique == technique) & (trials.arm == arm)]
-        for name, q in QUANTILES.items():
-            found = stats.tail(own, result.headline, q, deadline_ms)
-            tails.append((technique, arm, name, *found))
+        for name in OF_DETAILS:
+            tail = stats.tail(own, result.headline, QUANTILES[name], deadline_ms)
+            tails.append((technique, arm, name, *tail))
     return Details(
-        pd.DataFrame(rows, columns=["technique", "arm", *stats.Parts._fields]),
-        stats.failures(trials),
-        pd.DataFrame(tails, columns=["technique", "arm", "percentile", *stats.Tail._fields]),
-        result.headline,
+        parts=pd.DataFrame(
+            [(*arm, *own) for arm, own in parts.items()],
+            columns=["technique", "arm", *stats.Parts._fields],
+        ),
+        failures=stats.failures(trials),
+        tails=pd.DataFrame(tails, columns=["technique", "arm", "percentile", *stats.Tail._fields]),
+        metric=result.headline,
     )
 
 
 def percentiles(result: RunResult) -> pd.DataFrame:
-    """technique, arm, percentile, estimate, low, high, n: of the headline's metric, the arm's p50 and p95 minus the baseline's.
+    """technique, arm, percentile, estimate, low, high, n: of the headline's metric, the arm's p50
+    and p95 minus the baseline's.
 
     No interval before n can carry one. A bootstrap: half a second for 5,000 blocks.
     """
-    rows = result.pairs[result.pairs.metric == result.headline]
-    found = [
-        (*arm, name, *stats.quantile_difference(part, q)[:4])
-        for arm, part in rows.groupby(["technique", "arm"], sort=False)
-        for name, q in QUANTILES.items()
+    pairs = result.pairs[result.pairs.metric == result.headline]
+    rows = [
+        (*arm, name, *stats.quantile_difference(own, QUANTILES[name])[:4])
+        for arm, own in pairs.groupby(["technique", "arm"], sort=False)
+        for name in OF_DETAILS
     ]
-    return pd.DataFrame(
-        found, columns=["technique", "arm", "percentile", "estimate", "low", "high", "n"]
-    )
+    columns = ["technique", "arm", "percentile", "estimate", "low", "high", "n"]
+    return pd.DataFrame(rows, columns=columns)
 
 
-def why(result: RunResult) -> list[str]:
-    """In words: where each arm's difference in total time comes from, what failed by kind, and what that does to the tail."""
-    found, lines = details(result), []
-    for row in found.parts.itertuples(index=False):
-        lines.append(
-            f"{result.name(row.technique, row.arm)}: {stats.origin(stats.Parts(*row[2:]))}"
-        )
+def behind(result: RunResult) -> dict[str, pd.DataFrame]:
+    """By its title each table behind a verdict that has a row; dear, as percentiles() is."""
+    own, metric = details(result), result.headline
+    unit = metrics.unit(metric)
+    tables = {
+        "Differences to the baseline, described, not judged": stats.differences(result.pairs),
+        f"Percentiles of {metric}, the arm's minus the baseline's, {unit}": percentiles(result),
+        "Where the difference in total time comes from, ms": own.parts,
+        "Measured trials that did not end well": own.failures,
+        f"Tails of {metric}: successes, and with failures at the deadline": own.tails,
+    }
+    return {title: table for title, table in tables.items() if len(table)}
+
+
+def _why(result: RunResult) -> list[str]:
+    own, lines = details(result), []
+    for row in own.parts.itertuples(index=False):
+        origin = stats.origin(stats.Parts(*row[2:]))
+        lines.append(f"{result.name(row.technique, row.arm)}: {origin}")
     for technique, arm in result.arms():
-        kinds = found.failures[
-            (found.failures.technique == technique) & (found.failures.arm == arm)
-        ]
-        failed = [f"{row.n} {row.error_kind}" for row in kinds.itertuples(index=False)]
-        if not failed:
-            continue
-        line = f"{result.name(technique, arm)} did not end well: {', '.join(failed)}"
-        tails = found.tails[
-            (found.tails.technique == technique)
-            & (found.tails.arm == arm)
-            & (found.tails.percentile == "p95")
-        ]
-        tail = stats.Tail(*tails.iloc[0][list(stats.Tail._fields)])
-        lines.append(
-            f"{line}; {stats.tail_said(found.metric, 'p95', tail)}"
-            if tail.failed and tail.n
-            else line
+        failures, tails = (
+            frame[(frame.technique == technique) & (frame.arm == arm)]
+            for frame in (own.failures, own.tails)
         )
+        if failures.empty:
+            continue
+        kinds = ", ".join(f"{row.n} {row.error_kind}" for row in failures.itertuples(index=False))
+        line = f"{result.name(technique, arm)} did not end well: {kinds}"
+        high = tails[tails.percentile == "p95"].iloc[0]
+        tail = stats.Tail(*high[list(stats.Tail._fields)])
+        if tail.failed and tail.n:
+            line += f"; {stats.tail_said(own.metric, 'p95', tail)}"
+        lines.append(line)
     return lines
 
 
@@ -174,13 +320,15 @@ def held_back(arrivals: pd.DataFrame) -> list[str]:
     for endpoint, rows in arrivals.groupby("endpoint", sort=False):
         if judged := bursts.judge(streams(rows)):
             sentences.append(
-                f"{endpoint} held back the stream of {judged.held} in {judged.told} answers (in one {judged.typical.words}), so that"
-                f" its times to the first token and text are too long: {bursts.CAUSE}."
+                f"{endpoint} held back the stream of {judged.held} in {judged.told} answers (in "
+                f"one {judged.typical.words}), so that its times to the first token and text are "
+                f"too long: {bursts.CAUSE}."
             )
     return sentences
 
 
 def streams(arrivals: pd.DataFrame) -> list[bursts.Stream]:
+    """The stream of each call; of queries.text_arrivals."""
     return [
         bursts.stream(
             zip(call["at_ns"], call["characters"], strict=True),
@@ -192,58 +340,43 @@ def streams(arrivals: pd.DataFrame) -> list[bursts.Stream]:
 
 
 def _parts(
-    pairs: pd.DataFrame, calls: pd.DataFrame, single: Collection[str], technique: str, arm: str
+    result: RunResult, single: Collection[str], technique: str, arm: str
 ) -> stats.Parts | None:
-    rows = pairs[
+    pairs = result.pairs
+    pairs = pairs[
         (pairs.technique == technique)
         & (pairs.arm == arm)
         & pairs.trial_id.isin(single)
         & pairs.baseline_trial_id.isin(single)
     ]
-    return None if rows.empty else stats.decompose(rows, stats.connections(calls))
+    return None if pairs.empty else stats.decompose(pairs, stats.connections(result.calls))
 
 
 def _read_file(file: Path) -> RunResult:
-    """The last run in a file, by way of a store of the lab's own: what the file says of itself is not run."""
+    """The last run in a file, by way of a store of the lab's own: what the file says of itself is
+    not run. The copy lives as long as the result."""
     if not file.is_file():
         raise LabError(f"There is no file {file}.")
-    with tempfile.TemporaryDirectory(prefix="lab-read-") as folder:
+    folder = tempfile.mkdtemp(prefix="lab-read-")
+    try:
         store = Store(Path(folder) / "lab.duckdb")
         if not store.import_from(file).trials:
             raise LabError(f"{file} has no trial that can be read.")
-        return read("last", store)
+        result = read("last", store)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    weakref.finalize(result, shutil.rmtree, folder, ignore_errors=True)
+    return result
 
 
-def _resolve(store: Store, reference: str) -> str:
-    word, tilde, back = reference.partition("~")
-    if word != "last" or not tilde:
-        return queries.resolve(store, reference)
-    ids = queries.measured_run_ids(store)
-    if not back.isdigit() or int(back) >= len(ids):
-        raise LabError(f"There is no run {reference}; {len(ids)} have measured trials.")
-    return ids[int(back)]
-
-
-UNWRITTEN = (
-    "This server reports what it reads from its cache and never what it writes: it caches by itself. An arm that is to write is a prompt "
-    "that nobody has sent before, which a nonce makes sure of; what its write took, or cost, cannot be told."
-)
-
-
-def _notes(run: dict, calls: pd.DataFrame) -> list[str]:
-    """What an endpoint of this kind, and this very one, cannot show, once for each technique of the run."""
-    slugs = dict.fromkeys(arm["technique"] for arm in run["settings"].get("arms", []))
-    known = [techniques.find(slug) for slug in slugs if techniques.slug_of(slug)]
-    notes = [
-        technique.notes[run["endpoint_kind"]]
-        for technique in known
-        if run["endpoint_kind"] in technique.notes
-    ]
-    about_caching = run["endpoint_kind"] == "live" and any(
-        "caching" in technique.needs for technique in known
-    )
+def _notes(result: RunResult) -> list[str]:
+    """What an endpoint of this kind, and this very one, cannot show, once for each technique."""
+    kind, calls = result.run["endpoint_kind"], result.calls
+    notes = [technique.notes[kind] for technique in result.techniques() if kind in technique.notes]
     if (
-        about_caching
+        not endpoint_kinds.kind(kind).own_server
+        and calls["intended_cache"].isin(("write", "read", "any")).any()
         and (calls["cache_read_tokens"] > 0).any()
         and not (calls["cache_write_tokens"] > 0).any()
     ):
@@ -251,11 +384,12 @@ def _notes(run: dict, calls: pd.DataFrame) -> list[str]:
     return list(dict.fromkeys(notes))
 
 
-def _per_block(trials) -> tuple[float | None, float | None]:
-    """Dollars and seconds that one measured block took, for the price of more of them."""
-    done = trials[trials.phase == "measured"]
-    blocks = len(done.drop_duplicates(["session_id", "block"]))
+def _per_block(trials: pd.DataFrame) -> tuple[float | None, float | None]:
+    """Dollars and seconds that one measured block took, for the price of more of them: trials that
+    failed or were repeated took theirs too."""
+    measured = trials[trials.phase == "measured"]
+    blocks = len(measured.drop_duplicates(["session_id", "block"]))
     if not blocks:
         return None, None
-    cost, took = done["cost_usd"].sum(min_count=1), done["total_ms"].sum()
-    return None if cost != cost else float(cost) / blocks, float(took) / 1e3 / blocks
+    cost, took_ms = measured["cost_usd"].sum(min_count=1), measured["total_ms"].sum()
+    return None if cost != cost else float(cost) / blocks, float(took_ms) / 1e3 / blocks

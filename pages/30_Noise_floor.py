@@ -78,8 +78,8 @@ with frame.open_page("Noise floor", CLAIM):
         frame.link(frame.page_of(control.slug))
         st.stop()
     result = cached_queries.judged(run_id)
-    if not result.words:
+    if not result.verdicts:
         st.caption("The newest control run has nothing to compare.")
         st.stop()
-    st.markdown(f"**{frame.escape(result.words[0].headline)}**")
-    st.caption(frame.escape(result.words[0].detail))
+    st.markdown(f"**{frame.escape(result.verdicts[0].headline)}**")
+    st.caption(frame.escape(result.verdicts[0].detail))

@@ -4,7 +4,7 @@ bench.any_input goes on for minutes."""
 import pytest
 
 from bench import any_input
-from lab.cli import check
+from lab import requirements
 from lab.model import LabError
 from lab.scenarios import definitions
 
@@ -53,7 +53,7 @@ def test_a_secrets_file_of_another_shape_breaks_nothing(inputs, text):
 
 def test_a_limit_beyond_every_number_is_no_limit(inputs):
     with pytest.raises(LabError, match="limit"):
-        check.judge(inputs.result, f"cached p50 ttft_ms < {'9' * 400}")
+        requirements.judge(inputs.result, f"cached p50 ttft_ms < {'9' * 400}")
 
 
 def test_a_sentence_stays_one_line_whatever_it_quotes():

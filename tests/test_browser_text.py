@@ -12,7 +12,7 @@ import pytest
 from test_browser import IDLE, WATERFALL, answers, free_port
 from test_inert_text import LINK, named
 
-from lab import paths
+from lab import paths, results
 from lab.clock import pause_s
 from lab.harness.reporters import html
 from lab.store.store import Store
@@ -87,7 +87,7 @@ def test_no_page_makes_a_link_of_a_name(dashboard, browser, path):
 
 def test_no_report_makes_a_link_of_a_name(dashboard, browser, tmp_path):
     _, store, run_id = dashboard
-    (tmp_path / "report.html").write_text(html.report(store, run_id), encoding="utf-8")
+    (tmp_path / "report.html").write_text(html.page(results.read(run_id, store)), encoding="utf-8")
     page = browser.new_context(offline=True).new_page()
     page.goto((tmp_path / "report.html").as_uri())
     page.locator(".js-plotly-plot .main-svg").first.wait_for(timeout=60_000)

@@ -5,7 +5,7 @@ import pytest
 from bench.buffers import Buffer
 from lab import results, units
 from lab.endpoints import consent
-from lab.harness import reporter
+from lab.harness.reporters import json_object, markdown
 from lab.instrumentation import bursts
 from tests.measured import FAST, measure
 
@@ -142,8 +142,8 @@ async def test_a_run_through_a_buffer_says_so_everywhere(simulated, db, kib):
     assert "held back the stream of " in result.notes[0] and f"(in one {words})" in result.notes[0]
     assert "proxy_buffering off" in result.notes[0]
     assert results.NO_STREAM in result.comparisons[0].reasons
-    assert result.notes[0] in reporter.as_object(result)["notes"]
-    assert units.in_markdown(result.notes[0]) in reporter.markdown(result)
+    assert result.notes[0] in json_object.as_object(result)["notes"]
+    assert units.in_markdown(result.notes[0]) in markdown.markdown(result)
 
 
 async def test_a_run_without_one_says_nothing(simulated, db):

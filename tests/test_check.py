@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from lab import results
-from lab.cli import check, main
+from lab import requirements, results
+from lab.cli import main
 from lab.model import LabError
 from lab.store.store import Store
 from tests.recorded_runs import record
@@ -38,7 +38,7 @@ def run(db):
     ],
 )
 def test_a_requirement(run, text, verdict):
-    assert check.judge(run, text).verdict == verdict
+    assert requirements.judge(run, text).verdict == verdict
 
 
 @pytest.mark.parametrize(

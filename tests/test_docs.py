@@ -7,7 +7,7 @@ import shlex
 import pytest
 
 from lab import cli, paths, results, techniques
-from lab.harness import reporter
+from lab.harness.reporters import json_object
 from lab.store.store import Store
 from tests.recorded_runs import record
 
@@ -55,7 +55,7 @@ def test_every_file_that_is_linked_exists(document):
 
 def test_every_field_of_the_json_is_documented(db):
     record(Store(), blocks=6)
-    found = reporter.as_object(results.read("last"))
+    found = json_object.as_object(results.read("last"))
     text = (paths.ROOT / "docs" / "result-format.md").read_text(encoding="utf-8")
     fields = {*found, *found["arms"][0], *found["comparisons"][0], *found["verdict"]} - {"arms"}
     assert [name for name in fields if f"`{name}`" not in text] == []

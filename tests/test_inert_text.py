@@ -29,8 +29,7 @@ from lab.figures import (
     trials,
     waterfall,
 )
-from lab.harness import reporter
-from lab.harness.reporters import chart
+from lab.harness.reporters import chart, markdown
 from lab.harness.reporters import html as html_report
 from lab.store import queries
 from lab.store.store import Store
@@ -202,7 +201,7 @@ class Page(HTMLParser):
 
 
 def test_a_report_has_no_link_and_shows_the_names_letter_for_letter(hostile):
-    page = Page(html_report.report(*hostile))
+    page = Page(html_report.page(results.read(hostile[1], hostile[0])))
     assert page.links == [] and page.handlers == []
     assert LINK in "".join(page.words)
 
@@ -219,7 +218,7 @@ def test_figures_written_as_files_have_no_link(hostile, tmp_path, monkeypatch):
 
 def test_markdown_has_no_link_and_no_tag(hostile):
     store, run_id = hostile
-    text = reporter.markdown(results.read(run_id, store))
+    text = markdown.markdown(results.read(run_id, store))
     assert "evil.example" in text
     assert re.findall(r"(?<!\\)[<\[]", text) == [] and "http:/" not in text
 

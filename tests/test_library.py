@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from lab import Lab, paths, processes, worker
-from lab.harness.plan import config_of
+from lab.settings import config_of
 from lab.model import LabError
 from lab.store.store import Store
 from tests.measured import FAST
@@ -70,8 +70,8 @@ def test_a_notebook_shows_the_verdict_and_escapes_names(db):
 async def test_a_technique_is_measured_from_a_running_loop_in_another_process(lab):
     result = lab.run("streaming", runs=2, warmup=0, answer_tokens=16, seed=1)
     assert asyncio.get_running_loop().is_running() and result.summary()["n"].tolist() == [2, 2]
-    assert result.found.run["settings"]["knobs"]["answer_tokens"] == 16
-    assert result.found.run["sessions"][0]["worker"].rpartition(":")[2] != str(os.getpid())
+    assert result.run.run["settings"]["knobs"]["answer_tokens"] == 16
+    assert result.run.run["sessions"][0]["worker"].rpartition(":")[2] != str(os.getpid())
     assert processes.running() is None
 
 
@@ -126,7 +126,7 @@ def test_a_streaming_agent_is_judged_by_its_wait_and_can_get_more_blocks(lab):
 
     agents = {"whole": asking("simulated-small"), "streamed": streaming}
     first = lab.compare(agents, tasks=["What is a tide?"], runs=1, warmup=0, metric="wait_ms")
-    assert first.found.run["settings"]["headline"] == {
+    assert first.run.run["settings"]["headline"] == {
         "metric": "wait_ms",
         "technique": "agents",
         "arm": "streamed",

@@ -3,6 +3,7 @@
 import pytest
 from recorded_runs import record
 
+from lab import results
 from lab.harness.reporters import html as html_report
 from lab.store.store import Store
 
@@ -12,7 +13,7 @@ HOSTILE = "</script><img src=x onerror=window.bad=1>"
 def test_a_report_holds_the_run_and_loads_nothing(db):
     store = Store()
     run_id = record(store)
-    html = html_report.report(store, run_id)
+    html = html_report.page(results.read(run_id, store))
     assert "Cached is faster" in html and run_id in html and "machine" in html.lower()
     head, _, body = html.partition("</head>")
     assert "default-src 'none'" in head and 'src="http' not in body and 'href="http' not in body
@@ -22,7 +23,7 @@ def test_words_of_a_user_or_a_model_are_only_words(db):
     store = Store()
     run_id = record(store, text=HOSTILE)
     store.rename(run_id, HOSTILE)
-    assert HOSTILE not in html_report.report(store, run_id)
+    assert HOSTILE not in html_report.page(results.read(run_id, store))
 
 
 def test_questions_of_the_users_own_are_in_a_report_only_where_the_run_keeps_text():
@@ -30,8 +31,7 @@ def test_questions_of_the_users_own_are_in_a_report_only_where_the_run_keeps_tex
         "config": {"tasks": [{"prompt": "secret"}], "runs": 6},
         "knobs": {"bodies": "secret"},
     }
-    assert "secret" in str(html_report._settings({"keep_text": True, "settings": settings}))
-    assert html_report._settings({"keep_text": False, "settings": settings}) == {
+    assert html_report.without_text(settings) == {
         "config": {"tasks": "not kept", "runs": 6}, "knobs": {"bodies": "not kept"},
     }  # fmt: skip
 
@@ -40,7 +40,7 @@ def test_questions_of_the_users_own_are_in_a_report_only_where_the_run_keeps_tex
 def test_a_report_opens_from_a_file_without_a_network(db, tmp_path, browser):
     store = Store()
     file = tmp_path / "report.html"
-    file.write_text(html_report.report(store, record(store, text=HOSTILE)), encoding="utf-8")
+    file.write_text(html_report.page(results.read(record(store, text=HOSTILE), store)), encoding="utf-8")
     context = browser.new_context(offline=True, viewport={"width": 420, "height": 900})
     page, said = context.new_page(), []
     page.on("pageerror", lambda error: said.append(str(error)))

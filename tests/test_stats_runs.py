@@ -8,7 +8,7 @@ import pytest
 
 from lab import calibrate, results, worker
 from lab.cli import main
-from lab.harness.plan import config_of
+from lab.settings import config_of
 
 QUIET = {
     "network_ms": 0,
@@ -87,8 +87,8 @@ def test_an_effect_within_the_instruments_error_is_greyed_with_its_reason(
         and "loop_lag_p95_ms" in found.run["sessions"][0]["instrument"]
     )
     assert (
-        found.words[0].tone == "unsure"
-        and "within the instrument's own error, 500 ms" in found.words[0].detail
+        found.verdicts[0].tone == "unsure"
+        and "within the instrument's own error, 500 ms" in found.verdicts[0].detail
     )
     details = results.details(found)
     assert details.parts.columns[2:].tolist() == [

@@ -1,4 +1,4 @@
-"""Commands that look at what is stored: runs, show, export, report, trace; and the list of techniques."""
+"""Commands that read what is stored: runs, show, export, report, trace; and the techniques."""
 
 from __future__ import annotations
 
@@ -6,13 +6,29 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lab import techniques
 from lab.cli import DONE, FAILED, flags
-from lab.model import LabError
 from lab.paths import COMMAND
 
+if TYPE_CHECKING:
+    from lab.results import RunResult
+
 FORMATS = ("parquet", "csv", "json", "duckdb")
+LISTED = (
+    "run_id",
+    "name",
+    "technique",
+    "endpoint",
+    "endpoint_kind",
+    "models",
+    "status",
+    "trials",
+    "failed",
+    "imported_from",
+)
+"""What `runs --json` tells of a run, beside when it started."""
 
 
 def handlers(name: str):
@@ -31,32 +47,31 @@ def list_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def list_techniques(arguments: argparse.Namespace) -> int:
-    found = techniques.all_techniques()
+    known = techniques.all_techniques()
     if arguments.json:
         rows = [
             {
-                "slug": one.slug,
-                "title": one.title,
-                "aliases": list(one.aliases),
-                "claim": one.claim,
-                "published": one.published,
-                "arms": [{"arm": arm.name, "description": arm.description} for arm in one.arms],
-                "headline": {"metric": one.headline, "arm": one.headline_arm},
-                "knobs": one.knobs.model_json_schema().get("properties", {}),
+                "slug": technique.slug,
+                "title": technique.title,
+                "aliases": list(technique.aliases),
+                "claim": technique.claim,
+                "published": technique.published,
+                "arms": [
+                    {"arm": arm.name, "description": arm.description} for arm in technique.arms
+                ],
+                "headline": {"metric": technique.headline, "arm": technique.headline_arm},
+                "knobs": technique.knobs.model_json_schema().get("properties", {}),
             }
-            for one in found
+            for technique in known
         ]
         print(json.dumps({"version": 1, "techniques": rows}, ensure_ascii=False))
         return DONE
-    for one in found:
-        print(
-            f"{one.slug}: {one.title}"
-            + (f"  (also {', '.join(one.aliases)})" if one.aliases else "")
-        )
-        print(f"    {one.claim}")
-        print(
-            f"    arms: {', '.join(arm.name for arm in one.arms)} · headline: {one.headline} of {one.headline_arm}"
-        )
+    for technique in known:
+        aliases = f"  (also {', '.join(technique.aliases)})" if technique.aliases else ""
+        arms = ", ".join(arm.name for arm in technique.arms)
+        print(f"{technique.slug}: {technique.title}{aliases}")
+        print(f"    {technique.claim}")
+        print(f"    arms: {arms} · headline: {technique.headline} of {technique.headline_arm}")
     return DONE
 
 
@@ -75,39 +90,27 @@ def runs(arguments: argparse.Namespace) -> int:
     from lab.store.store import Store
 
     slug = techniques.find(arguments.technique).slug if arguments.technique else None
-    found = queries.runs(Store(), technique=slug, limit=max(arguments.limit, 0)).to_dict("records")
+    listed = queries.runs(Store(), technique=slug, limit=max(arguments.limit, 0)).to_dict("records")
     if arguments.json:
-        from lab.harness.reporter import as_text
+        from lab.harness.reporters.json_object import as_text
 
-        fields = (
-            "run_id",
-            "name",
-            "technique",
-            "endpoint",
-            "endpoint_kind",
-            "models",
-            "status",
-            "trials",
-            "failed",
-            "imported_from",
-        )
         rows = [
-            {name: row[name] for name in fields} | {"started_utc": units.iso(row["started_utc"])}
-            for row in found
+            {name: run[name] for name in LISTED} | {"started_utc": units.iso(run["started_utc"])}
+            for run in listed
         ]
         print(as_text({"version": 1, "runs": rows}))
         return DONE
-    if not found:
-        print(f"No run yet. Start one: {COMMAND} streaming --quick")
-    for row in found:
-        name = "" if units.missing(row["name"]) else f"  {units.short(row['name'])}"
-        origin = f"  ({units.origin(row)})" if units.origin(row) else ""
+    if not listed:
+        print(f"No run yet. Start one: {COMMAND} {techniques.slugs()[0]} --quick")
+    for run in listed:
+        name = "" if units.missing(run["name"]) else f"  {units.short(run['name'])}"
+        origin = f"  ({units.origin(run)})" if units.origin(run) else ""
         technique, endpoint, status = (
-            units.short(row[word]) for word in ("technique", "endpoint", "status")
+            units.short(run[word]) for word in ("technique", "endpoint", "status")
         )
         print(
-            f"{row['run_id']}  {units.when(row['started_utc'])}  {technique:<13} {endpoint:<10} "
-            f"{status:<11} {int(row['trials'])} trials{name}{origin}"
+            f"{run['run_id']}  {units.when(run['started_utc'])}  {technique:<13} {endpoint:<10} "
+            f"{status:<11} {int(run['trials'])} trials{name}{origin}"
         )
     return DONE
 
@@ -117,7 +120,8 @@ def show_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--details",
         action="store_true",
-        help="also every metric's difference with its interval, failures by kind, tails with failures in",
+        help="also every metric's difference with its interval, failures by kind, tails with "
+        "failures in",
     )
     flags.outputs(parser)
     flags.as_json(parser)
@@ -134,76 +138,44 @@ def show(arguments: argparse.Namespace) -> int:
     return code
 
 
-def _details(result, as_json: bool) -> None:
+def _details(result: RunResult, as_json: bool) -> None:
     from rich.console import Console
 
-    from lab import results, stats
-    from lab.harness.reporter import frame_table
+    from lab import results
+    from lab.harness.reporters.console import frame_table
 
-    found = results.details(result)
     console = Console(stderr=as_json, highlight=False)
-    shown = {
-        "Differences to the baseline, described, not judged": stats.differences(result.pairs),
-        f"Percentiles of {found.metric}, the arm's minus the baseline's, ms": results.percentiles(
-            result
-        ),
-        "Where the difference in total time comes from, ms": found.parts,
-        "Measured trials that did not end well": found.failures,
-        f"Tails of {found.metric}: successes, and with failures at the deadline": found.tails.drop(
-            columns="technique"
-        ),
-    }
-    for title, frame in shown.items():
-        if len(frame):
-            console.print("", frame_table(frame, title), sep="\n")
+    for title, frame in results.behind(result).items():
+        console.print("", frame_table(frame, title), sep="\n")
 
 
-def tell(found: list, arguments: argparse.Namespace) -> int:
-    """Report every result in each of the ways asked for; with --json stdout has the one object and the rest goes to stderr."""
+def tell(told: list[RunResult], arguments: argparse.Namespace) -> int:
+    """Report every result in each of the ways asked for; with --json stdout has the one object and
+    the rest goes to stderr."""
     from rich.console import Console
 
     from lab.harness import reporter
-    from lab.harness.reporters import chart
 
     folder = Path(arguments.out)
     console = Console(stderr=arguments.json, highlight=False, soft_wrap=False)
-    ways = {
-        "console": lambda: reporter.ConsoleReporter(console),
-        "json": lambda: reporter.JSONReporter(folder),
-        "chart": lambda: chart.ChartReporter(folder),
-        "markdown": lambda: reporter.MarkdownReporter(folder),
-    }
-    asked = check_outputs(arguments.output)
-    for result in found:
-        for way in asked:
-            if way == "console" and arguments.json:
-                continue
-            units = ways[way]().report(result)
-            if units:
-                console.print(f"Wrote {units}", soft_wrap=True)
-    return DONE if not arguments.json else _print(found, arguments)
-
-
-def check_outputs(text: str) -> list[str]:
-    asked = [way.strip() for way in text.split(",") if way.strip()]
-    known = ("console", "json", "chart", "markdown")
-    if unknown := [way for way in asked if way not in known]:
-        raise LabError(f"There is no output {unknown[0]!r}; there are {', '.join(known)}.")
-    return asked
-
-
-def _print(found: list, arguments: argparse.Namespace) -> int:
-    from lab.harness.reporter import as_object, as_text
-
-    objects = [as_object(result) for result in found]
-    print(
-        as_text(
-            {"version": objects[0]["version"], "runs": objects}
-            if getattr(arguments, "many", False)
-            else objects[0]
-        )
-    )
+    chosen = reporter.named(arguments.output)
+    if arguments.json:
+        chosen.pop("console", None)
+    for result in told:
+        for way in chosen.values():
+            path = reporter.build(way, folder, console).report(result)
+            if path:
+                console.print(f"Wrote {path}", soft_wrap=True)
+    if arguments.json:
+        _print(told, getattr(arguments, "many", False))
     return DONE
+
+
+def _print(told: list[RunResult], many: bool) -> None:
+    from lab.harness.reporters.json_object import VERSION, as_object, as_text
+
+    objects = [as_object(result) for result in told]
+    print(as_text({"version": VERSION, "runs": objects} if many else objects[0]))
 
 
 def export_flags(parser: argparse.ArgumentParser) -> None:
@@ -216,7 +188,7 @@ def export_flags(parser: argparse.ArgumentParser) -> None:
         default="results/export",
         help="the folder to write into (default results/export)",
     )
-    parser.add_argument("--run", metavar="RUN", help="only this run: its id, name or `last`")
+    parser.add_argument("--run", metavar="RUN", help="only this run: its id, name, `last` or `last~1`")
     flags.database(parser)
 
 
@@ -226,12 +198,8 @@ def export(arguments: argparse.Namespace) -> int:
     from lab.store.store import Store
 
     store = Store()
-    for path in write(
-        store,
-        arguments.out,
-        arguments.format,
-        queries.resolve(store, arguments.run) if arguments.run else None,
-    ):
+    run_id = queries.resolve(store, arguments.run) if arguments.run else None
+    for path in write(store, arguments.out, arguments.format, run_id):
         print(path)
     return DONE
 
@@ -245,16 +213,11 @@ def report_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def report(arguments: argparse.Namespace) -> int:
-    from lab.harness.reporters import html as page
-    from lab.store import queries
-    from lab.store.store import Store
+    from lab import results
+    from lab.harness.reporters import html
 
-    store = Store()
-    run_id = queries.resolve(store, arguments.run)
-    path = Path(arguments.out or Path("results") / f"{run_id}.html")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page.report(store, run_id), encoding="utf-8")
-    print(path)
+    result = results.read(arguments.run)
+    print(html.write(result, Path(arguments.out or f"results/{result.run_id}.html")))
     return DONE
 
 
@@ -264,7 +227,8 @@ def trace_flags(parser: argparse.ArgumentParser) -> None:
         "--to",
         default="otlp",
         metavar="LIST",
-        help="where to: otlp, console, file, langfuse, several divided by commas (default otlp, by OTEL_* variables)",
+        help="where to: otlp, console, file, langfuse, separated by commas (default otlp, by OTEL_* "
+        "variables)",
     )
     parser.add_argument(
         "--out",
@@ -281,8 +245,7 @@ def trace(arguments: argparse.Namespace) -> int:
     from lab.store.store import Store
 
     store = Store()
-    sent = traces.send_run(
-        store, queries.resolve(store, arguments.run), arguments.to, Path(arguments.out)
-    )
+    run_id = queries.resolve(store, arguments.run)
+    sent = traces.send_run(store, run_id, arguments.to, Path(arguments.out))
     print(sent.text, file=sys.stderr if sent.refused or "console" in arguments.to else sys.stdout)
     return FAILED if sent.refused else DONE

@@ -1,4 +1,4 @@
-"""What the pages read: each query is one short read, kept until the store's change counter moves."""
+"""What the pages read: each query is one short read, kept until the store's counter moves."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ import streamlit as st
 from lab import paths, processes, results
 from lab.harness.reporters import html
 from lab.model import LabError
+from lab.results import RunResult
 from lab.store import queries
 from lab.store.store import Store
 
 
 @st.cache_data(max_entries=256, show_spinner=False)
-def _kept(query: str, arguments: tuple, named: tuple, database: str, state: tuple) -> Any:
+def _answer(query: str, arguments: tuple, named: tuple, database: str, state: tuple) -> Any:
     return getattr(queries, query)(Store(), *arguments, **dict(named))
 
 
 def ask(query: str, *arguments: Any, **named: Any) -> Any:
-    """The answer of one function of lab.store.queries; read again only after something was written."""
-    return _kept(query, arguments, tuple(sorted(named.items())), str(paths.database()), _state())
+    """The answer of one function of lab.store.queries; read again only after something was
+    written."""
+    return _answer(query, arguments, tuple(sorted(named.items())), str(paths.database()), _state())
 
 
 def _state() -> tuple[int, str | None]:
@@ -32,11 +34,11 @@ def _state() -> tuple[int, str | None]:
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def _judged(run_id: str, database: str, state: tuple) -> Any:
-    return results.read(run_id, Store())
+def _judged(run_id: str, database: str, state: tuple) -> RunResult:
+    return results.read(run_id)
 
 
-def judged(run_id: str) -> Any:
+def judged(run_id: str) -> RunResult:
     """A run with its comparisons and their words, as every reporter has them."""
     return _judged(run_id, str(paths.database()), _state())
 
@@ -51,11 +53,11 @@ def run_or_none(run_id: str | None) -> dict[str, Any] | None:
 
 def report_of(run_id: str) -> str:
     """The run as one HTML file that opens offline."""
-    return html.report(Store(), run_id)
+    return html.page(results.read(run_id))
 
 
 def parquet(frame: pd.DataFrame) -> bytes:
     """The frame as one Parquet file."""
-    held = io.BytesIO()
-    frame.to_parquet(held, index=False)
-    return held.getvalue()
+    file = io.BytesIO()
+    frame.to_parquet(file, index=False)
+    return file.getvalue()

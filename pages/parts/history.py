@@ -11,7 +11,6 @@ import streamlit as st
 
 from lab import metrics, processes, units
 from lab.figures import trends
-from lab.harness.reporters import html
 from lab.model import LabError
 from lab.store.importing import TABLES
 from lab.store.queries import METRICS
@@ -120,7 +119,7 @@ def edit(run: dict[str, Any]) -> None:
                 frame.link(place, "Open the run", run=run_id)
             st.download_button(
                 "Report",
-                lambda: html.report(Store(), run_id),
+                lambda: cached_queries.report_of(run_id),
                 f"run-{units.short_id(run_id)}.html",
                 "text/html",
                 key="report",

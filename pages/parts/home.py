@@ -130,7 +130,7 @@ def show_finds() -> None:
                     "verdict",
                 )
                 line |= {name: getattr(planned, name) for name in shared} | {
-                    "tone": result.words[0].tone
+                    "tone": result.verdicts[0].tone
                 }
         lines.append(line)
     table = pd.DataFrame(lines).reindex(columns=list(COLUMNS))

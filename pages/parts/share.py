@@ -1,4 +1,5 @@
-"""What a reader passes on: the run's report, and any figure of the page as a picture or as a file that still answers to the mouse."""
+"""What a reader passes on: the run's report, and any figure of the page as a picture or as a file
+that still answers to the mouse."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from pages.parts.frame import escape
 
 
 def show(run: dict[str, Any]) -> None:
-    """One quiet row under the results. The page's URL holds all of its state; these are for those who have no dashboard."""
+    """One quiet row under the results. The page's URL holds all of its state; these are for those
+    who have no dashboard."""
     name = units.short_id(run["run_id"])
     with st.container(horizontal=True, vertical_alignment="center", key="share"):
         st.download_button(

@@ -1,4 +1,4 @@
-"""A run's figures as files: interactive HTML always, PNG and SVG where a Chrome or Chromium is there."""
+"""A run's figures: interactive HTML always, pictures where a Chrome or Chromium is there."""
 
 from __future__ import annotations
 
@@ -7,58 +7,48 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.harness import reporter
+from lab import metrics, techniques
+from lab.model import View
+from lab.views import RunData
 
 if TYPE_CHECKING:
+    import pandas as pd
     import plotly.graph_objects as go
+
+    from lab.results import RunResult
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WIDTH_PX = 1120
-
-
-def figures(result: reporter.RunResult) -> dict[str, go.Figure]:
-    """By file name; arms of several techniques are told apart by "technique.arm"."""
-    from lab.figures import trials, waterfall
-
-    metric = result.headline
-    order = [result.name(*arm) for arm in result.arms()]
-    frames = [_named(result, frame) for frame in (result.calls, result.trials, result.pairs)]
-    counts = result.counts["n"]
-    return {
-        "waterfall": waterfall.waterfall(
-            frames[0], arms=order, n=int(counts.max()) if len(counts) else None, metric=metric
-        ),
-        "distribution": trials.distribution(frames[1], metric, arms=order),
-        "pairs": trials.pairs(frames[2], metric, arms=order),
-    }
-
-
-def _named(result: reporter.RunResult, frame):
-    if frame.empty:
-        return frame
-    return frame.assign(
-        arm=[
-            result.name(*arm)
-            for arm in frame[["technique", "arm"]].itertuples(index=False, name=None)
-        ]
-    )
+ABOUT = (
+    "run_id",
+    "endpoint",
+    "endpoint_kind",
+    "models",
+    "settings",
+    "name",
+    "started_utc",
+    "imported_from",
+)
 
 
 class ChartReporter:
-    """Writes a folder RUN_ID: each figure as HTML that works offline (plotly.js beside it) and, where a browser is there, as pictures."""
+    """a folder RUN with each figure as HTML that works offline, and as PNG and SVG where a Chrome
+    or Chromium is there (BROWSER_PATH names one that is not on PATH)"""
 
-    def __init__(self, folder: Path):
+    name = "chart"
+
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def report(self, result: reporter.RunResult) -> Path | None:
+    def report(self, result: RunResult) -> Path | None:
         from lab.figures import layout
 
-        folder = self.folder / result.run["run_id"]
+        folder = self.folder / result.run_id
         folder.mkdir(parents=True, exist_ok=True)
         chrome = browser()
         if chrome:
             os.environ.setdefault("BROWSER_PATH", chrome)
-        for name, figure in figures(result).items():
+        for name, figure in run_figures(result).items():
             figure.write_html(
                 folder / f"{name}.html", include_plotlyjs="directory", config=layout.config(name)
             )
@@ -77,3 +67,65 @@ def browser() -> str | None:
     return os.environ.get("BROWSER_PATH") or next(
         (path for name in BROWSERS if (path := shutil.which(name))), None
     )
+
+
+def run_figures(result: RunResult, dark: bool = False) -> dict[str, go.Figure]:
+    """Every figure of a run by its name, a technique's own among them; arms of several techniques
+    are told apart by "technique.arm"."""
+    import pandas as pd
+
+    from lab.figures import clocks, pareto, trends, trials, waterfall
+
+    metric, counts = result.headline, result.counts
+    arms = [result.name(*arm) for arm in result.arms()]
+    calls = _named(result, result.typical_calls())
+    table = pareto.summary_table(
+        result.summary, counts, pd.DataFrame([{name: result.run[name] for name in ABOUT}])
+    )
+    return {
+        "waterfall": waterfall.waterfall(
+            calls,
+            dark,
+            arms=arms,
+            n=None if counts.empty else int(counts["n"].max()),
+            metric=metric,
+        ),
+        "distribution": trials.distribution(_named(result, result.trials), metric, dark, arms=arms),
+        "pairs": trials.pairs(_named(result, result.pairs), metric, dark, arms=arms),
+        "clocks": clocks.clock_ladder(
+            calls[calls["role"] == "answer"], dark, arms=arms, headline=metric
+        ),
+        **_of_techniques(result, dark),
+        "pareto": pareto.scatter_pareto(
+            _named(result, table),
+            dark,
+            metric=metric if metrics.unit(metric) == "ms" else metrics.CLOCKS[-1],
+        ),
+        "drift": trends.drift(result.baseline_over_time(), dark, metric=metric),
+    }
+
+
+def _of_techniques(result: RunResult, dark: bool) -> dict[str, go.Figure]:
+    """Those that the run's technique declares for a report."""
+    import plotly.graph_objects as go
+
+    figures: dict[str, go.Figure] = {}
+    if not techniques.slug_of(result.run["technique"]):
+        return figures
+    technique = techniques.find(result.run["technique"])
+    data = RunData(technique, result.run, result.ask)
+    for view in technique.views:
+        if not isinstance(view, View) or not view.in_report:
+            continue
+        name, draw = view.name.lower().replace(" ", "-"), techniques.reference(technique, view.draw)
+        drawn = [part for part in draw(data, dark) if isinstance(part, go.Figure)]
+        figures |= {f"{name}-{n}" if n > 1 else name: part for n, part in enumerate(drawn, 1)}
+    return figures
+
+
+def _named(result: RunResult, frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with each arm as a reader of this run calls it."""
+    if frame.empty:
+        return frame
+    arms = frame[["technique", "arm"]].itertuples(index=False, name=None)
+    return frame.assign(arm=[result.name(*arm) for arm in arms])

@@ -1,0 +1,119 @@
+"""The object that `--json` prints; docs/result-format.md says what each field means."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lab import units
+from lab.scrub import UNSEEN
+
+if TYPE_CHECKING:
+    from lab.results import RunResult
+
+VERSION = 1
+"""It grows when a field changes its meaning or goes, not when one is added."""
+
+OF_A_RUN = (
+    "run_id",
+    "technique",
+    "endpoint",
+    "endpoint_kind",
+    "status",
+    "models",
+    "seed",
+    "settings",
+)
+OF_A_VERDICT = ("headline", "seen", "detail", "tone")
+OUTCOMES = ("n", "failed", "cancelled", "mismatched")
+OF_A_COMPARISON = {
+    "metric": "metric",
+    "technique": "technique",
+    "arm": "arm",
+    "baseline": "baseline",
+    "estimate_ms": "estimate",
+    "low_ms": "low",
+    "high_ms": "high",
+    "ratio": "ratio",
+    "ratio_low": "ratio_low",
+    "ratio_high": "ratio_high",
+    "n": "n",
+    "verdict": "verdict",
+    "needed_blocks": "needed_blocks",
+    "reasons": "reasons",
+}
+"""By its name in version 1, which is in the metric's own unit whatever its ending says."""
+
+
+class JSONReporter:
+    """RUN.json, one object in strict JSON"""
+
+    name = "json"
+
+    def __init__(self, folder: Path | None = None) -> None:
+        """Prints to stdout where no folder is given."""
+        self.folder = folder
+
+    def report(self, result: RunResult) -> Path | None:
+        text = as_text(as_object(result))
+        if self.folder is None:
+            print(text)
+            return None
+        path = self.folder / f"{result.run_id}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n", encoding="utf-8")
+        return path
+
+
+def as_object(result: RunResult) -> dict[str, Any]:
+    """A run as version 1 tells it."""
+    run, verdicts = result.run, result.verdicts
+    return {
+        "version": VERSION,
+        **{name: run[name] for name in OF_A_RUN},
+        "started_utc": units.iso(run["started_utc"]),
+        "imported_from": run.get("imported_from"),
+        "verdict": {name: getattr(verdicts[0], name) for name in OF_A_VERDICT}
+        if verdicts
+        else None,
+        "arms": [_arm(result, *arm) for arm in result.arms()],
+        "why": list(result.why),
+        "notes": list(result.notes),
+        "comparisons": [
+            {
+                name: units.plain(getattr(comparison, field))
+                for name, field in OF_A_COMPARISON.items()
+            }
+            for comparison in result.comparisons
+        ],
+    }
+
+
+def _arm(result: RunResult, technique: str, arm: str) -> dict[str, Any]:
+    counted = result.counted(technique, arm)
+    return {
+        "technique": technique,
+        "arm": arm,
+        **{name: int(counted.get(name) or 0) for name in OUTCOMES},
+        "failures": result.failures(technique, arm),
+        "quality": counted.get("quality"),
+        "cost_usd": counted.get("cost_usd"),
+        "metrics": result.metrics(technique, arm),
+    }
+
+
+def as_text(told: Mapping[str, Any]) -> str:
+    """One line of strict JSON: null for NaN and the infinities, and an escape for what a terminal
+    would obey."""
+    text = json.dumps(_finite(told), ensure_ascii=False, allow_nan=False, default=str)
+    return UNSEEN.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(part) for part in value]
+    return units.plain(value)

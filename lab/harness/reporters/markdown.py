@@ -1,0 +1,46 @@
+"""A run for a pull request or a chat."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lab.harness.reporters import summary
+from lab.units import in_markdown
+
+if TYPE_CHECKING:
+    from lab.results import RunResult
+
+
+class MarkdownReporter:
+    """RUN.md, the verdict and one table, for a pull request"""
+
+    name = "markdown"
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def report(self, result: RunResult) -> Path | None:
+        path = self.folder / f"{result.run_id}.md"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(markdown(result), encoding="utf-8")
+        return path
+
+
+def markdown(result: RunResult) -> str:
+    """The text; nothing in it that a model or a user wrote is more than text."""
+    rows, columns = summary.table(result), summary.COLUMNS
+    legend = summary.legend(rows)
+    bullets = [*summary.counts(result), *result.why, *result.notes]
+    lines = [
+        f"### {in_markdown(summary.title(result))}",
+        "",
+        *(f"{verdict.markdown}\n" for verdict in result.verdicts[:1]),
+        "| " + " | ".join(columns) + " |",
+        "|---|---|" + "--:|" * (len(columns) - 2),
+        *("| " + " | ".join(in_markdown(cell.text) for cell in row) + " |" for row in rows),
+        *(["", legend] if legend else []),
+        "",
+        *(f"- {in_markdown(line)}" for line in bullets),
+    ]
+    return "\n".join(lines).rstrip() + "\n"

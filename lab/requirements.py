@@ -1,0 +1,273 @@
+"""The language of requirements: what a run has to show to pass, and whether it does.
+
+A requirement is met, not met, or not decided yet by the interval, never by two bare numbers.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from lab import metrics, units
+from lab.metrics import FEWEST_BLOCKS
+from lab.model import LabError
+from lab.paths import COMMAND
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pandas as pd
+
+    from lab.results import RunResult
+    from lab.stats import Interval
+
+LARGEST = 1e15
+"""What the views count as no number of this world."""
+NUMBER, UNIT = r"(?P<amount>\d+(?:\.\d+)?)", r"\s*(?P<unit>ms|s|%|\$)?"
+WHICH = r"(?:(?P<arm>.+?)\s+)?(?P<quantile>p\d{1,2}(?:\.\d+)?|median)\s+(?P<metric>\w+)"
+BOUND = re.compile(rf"{WHICH}\s*(?P<sign><=|>=|<|>)\s*{NUMBER}{UNIT}")
+FASTER = re.compile(
+    r"(?P<arm>.+?)\s+(?P<claim>faster|not slower)\s+than\s+(?P<other>.+?)"
+    rf"(?:\s+by\s+{NUMBER}{UNIT})?(?:\s+on\s+(?P<metric>\w+))?"
+)
+WORSE = re.compile(rf"{WHICH}\s+worse\s+by\s+{NUMBER}{UNIT}")
+
+Verdict = Literal["pass", "fail", "not_enough_data"]
+UNDECIDED: Verdict = "not_enough_data"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one requirement for one arm; docs/result-format.md has the fields."""
+
+    requirement: str
+    arm: str
+    verdict: Verdict
+    seen: str
+    """In words, with its interval and n."""
+    estimate: float | None
+    low: float | None
+    high: float | None
+    limit: float
+    """In the unit of the estimate; a share where the requirement is one."""
+    n: int
+    needed: int | None = None
+    """About how many more blocks a decision takes."""
+
+
+class Which(NamedTuple):
+    technique: str
+    arm: str
+
+
+def judge(result: RunResult, text: str) -> Outcome:
+    """One requirement on one run: a quantile against a limit, or one arm against another in the
+    same blocks. LabError for what cannot be read."""
+    if match := BOUND.fullmatch(text.strip()):
+        return _bound(result, text, match)
+    if match := FASTER.fullmatch(text.strip()):
+        return _faster(result, text, match)
+    raise LabError(
+        f'Cannot read the requirement {text!r}: write "ARM p95 ttft_ms < 400" or "ARM faster than '
+        'ARM by 50%".'
+    )
+
+
+def _bound(result: RunResult, text: str, match: re.Match) -> Outcome:
+    from lab import stats
+
+    quantile, limit, metric = _quantile(match), _limit(match), match["metric"]
+    arm = find_arm(result, match["arm"])
+    values = measured(result, arm, metric)
+    interval = stats.quantile(values, quantile)
+    above = match["sign"].startswith(">")
+    verdict = _side(interval, limit, below="fail" if above else "pass")
+    seen = _seen(interval, lambda value: units.value(metric, value))
+    fewest = metrics.needed(quantile)
+    return Outcome(
+        requirement=text,
+        arm=arm.arm,
+        verdict=verdict,
+        seen=f"{arm.arm} {metric} {seen}, n = {len(values)}",
+        **_ends(interval),
+        limit=limit,
+        n=len(values),
+        needed=_more(interval, limit, len(values), fewest) if verdict == UNDECIDED else None,
+    )
+
+
+def _faster(result: RunResult, text: str, match: re.Match) -> Outcome:
+    """Faster by 50 % means: value − 0.5 × baseline lies below zero, as a paired difference with its
+    interval."""
+    from lab import stats
+
+    metric = match["metric"] or result.headline
+    if metrics.unit(metric) != "ms":
+        raise LabError(
+            f"{text!r}: faster and slower need a duration, such as ttft_ms; {metric} is not one."
+        )
+    arm, other = find_arm(result, match["arm"]), find_arm(result, match["other"])
+    values, others = (_by_block(result, which, metric) for which in (arm, other))
+    both = values.to_frame("value").join(others.to_frame("baseline"), how="inner").dropna()
+    amount = _amount(match) * (-1 if match["claim"] == "faster" else 1)
+    share = amount / 100 if match["unit"] == "%" else 0.0
+    offset = 0.0 if match["unit"] == "%" else amount * (1000 if match["unit"] == "s" else 1)
+    # What decides is what is left of the difference once the claim is taken off it.
+    rest = stats.hodges_lehmann(both["value"] - (1 + share) * both["baseline"] - offset)
+    change = stats.hodges_lehmann(both["value"] - both["baseline"])
+    verdict = _side(rest, 0.0, below="pass")
+    seen = _seen(change, lambda value: units.value(metric, value, sign=True))
+    return Outcome(
+        requirement=text,
+        arm=arm.arm,
+        verdict=verdict,
+        seen=f"{arm.arm} {metric} {seen}, n = {len(both)}",
+        **_ends(change),
+        limit=offset or share,
+        n=len(both),
+        needed=_more(rest, 0.0, len(both), FEWEST_BLOCKS) if verdict == UNDECIDED else None,
+    )
+
+
+def regressions(base: RunResult, new: RunResult, text: str) -> list[Outcome]:
+    """`worse by 10%`, an outcome for each arm asked for: the interval of new/base (or new − base)
+    must lie wholly on one side of the limit to decide. LabError for runs of different kinds."""
+    match = WORSE.fullmatch(text.strip())
+    if match is None:
+        raise LabError(
+            f'Cannot read {text!r}: write "p95 ttft_ms worse by 10%" or "ARM p50 total_ms worse '
+            'by 50 ms".'
+        )
+    if base.run["endpoint_kind"] != new.run["endpoint_kind"]:
+        raise LabError(
+            f"BASE ran on {base.run['endpoint_kind']} and NEW on {new.run['endpoint_kind']}: such "
+            "times are not comparable."
+        )
+    shared = [Which(*arm) for arm in new.arms() if arm in base.arms()]
+    arms = [find_arm(new, match["arm"])] if match["arm"] else shared
+    if not arms:
+        raise LabError("The two runs have no arm in common.")
+    return [_worse(base, new, text, match, arm) for arm in arms]
+
+
+def _worse(base: RunResult, new: RunResult, text: str, match: re.Match, arm: Which) -> Outcome:
+    from lab import stats
+
+    quantile, metric = _quantile(match), match["metric"]
+    old, now = measured(base, arm, metric), measured(new, arm, metric)
+    changes, n = stats.unpaired(old, now, quantile), min(len(old), len(now))
+    worse = -1 if metrics.METRICS[metric].higher_is_better else 1
+    if match["unit"] == "%":
+        change, limit = changes.ratio, 1 + worse * _amount(match) / 100
+        seen = _seen(change, lambda value: f"{value - 1:+.1%}".replace("-", "−"))
+    else:
+        change, limit = changes.difference, worse * _limit(match)
+        seen = _seen(change, lambda value: units.value(metric, value, sign=True))
+    verdict = _side(change, limit, below="pass" if worse > 0 else "fail")
+    seen = f"{arm.arm} {match['quantile']} {metric} {seen}, n = {len(old)} and {len(now)}"
+    # The interval speaks of other runs like these two; the very same values cannot be worse than
+    # themselves.
+    if n >= metrics.needed(quantile) and sorted(old) == sorted(now):
+        verdict, seen = "pass", f"{seen}: the same values in both"
+    needed = _more(change, limit, n, metrics.needed(quantile))
+    return Outcome(
+        requirement=text,
+        arm=arm.arm,
+        verdict=verdict,
+        seen=seen,
+        **_ends(change),
+        limit=limit,
+        n=n,
+        needed=needed if verdict == UNDECIDED else None,
+    )
+
+
+def find_arm(result: RunResult, name: str | None) -> Which:
+    """An arm by "arm" or "technique.arm"; the headline arm where none is named."""
+    arms = [Which(*arm) for arm in result.arms()]
+    if name is None:
+        headline = result.run["settings"].get("headline", {})
+        if headline.get("arm"):
+            return Which(headline["technique"], headline["arm"])
+        if arms:
+            return arms[-1]
+        raise LabError(f"This run has no arm that can be read; `{COMMAND} show` says what it has.")
+    hits = [arm for arm in arms if name in (arm.arm, f"{arm.technique}.{arm.arm}")]
+    if len(hits) == 1:
+        return hits[0]
+    listed = ", ".join(f"{arm.technique}.{arm.arm}" for arm in arms)
+    raise LabError(
+        f"{'Several arms are' if hits else 'No arm of this run is'} called {name!r}; it has "
+        f"{listed}."
+    )
+
+
+def measured(result: RunResult, arm: Which, metric: str) -> pd.Series:
+    """The arm's values that count and are known, by block; LabError for what is no metric."""
+    return _by_block(result, arm, metric).dropna()
+
+
+def _by_block(result: RunResult, arm: Which, metric: str) -> pd.Series:
+    if metric not in metrics.METRICS:
+        names = ", ".join(metrics.CLOCKS[:-1])
+        raise LabError(f"There is no metric {metric!r}; try {names} or {metrics.CLOCKS[-1]}.")
+    trials = result.trials
+    own = trials[
+        trials["counts"].astype(bool)
+        & (trials["technique"] == arm.technique)
+        & (trials["arm"] == arm.arm)
+    ]
+    return own.set_index("block")[metric].astype(float)
+
+
+def _side(interval: Interval, limit: float, below: Verdict) -> Verdict:
+    """Below the limit, above it, or around it."""
+    above: Verdict = "fail" if below == "pass" else "pass"
+    if interval.low is None or interval.high is None:
+        return UNDECIDED
+    return below if interval.high < limit else above if interval.low > limit else UNDECIDED
+
+
+def _more(interval: Interval, limit: float, n: int, fewest: int) -> int | None:
+    """How many more blocks it should take: at least those the percentile needs, else by the square
+    root law."""
+    if n < fewest or interval.low is None or interval.high is None:
+        return max(fewest - n, 1)
+    distance = abs(interval.estimate - limit)
+    if not distance:
+        return None
+    return max(round(n * ((interval.high - interval.low) / 2 / distance) ** 2) - n, 1)
+
+
+def _seen(interval: Interval, written: Callable[[float], str]) -> str:
+    estimate = written(interval.estimate)
+    if interval.low is None or interval.high is None:
+        return f"{estimate} (no interval yet)" if interval.n else "nothing measured"
+    return f"{estimate} [{written(interval.low)}, {written(interval.high)}]"
+
+
+def _ends(interval: Interval) -> dict[str, float | None]:
+    ends = {name: getattr(interval, name) for name in ("estimate", "low", "high")}
+    return {name: None if end is None or end != end else float(end) for name, end in ends.items()}
+
+
+def _quantile(match: re.Match) -> float:
+    quantile = 0.5 if match["quantile"] == "median" else float(match["quantile"][1:]) / 100
+    if not quantile:
+        raise LabError(f"Trials cannot bound the percentile {match['quantile']}; try p50 or p95.")
+    return quantile
+
+
+def _limit(match: re.Match) -> float:
+    """In the metric's own unit: seconds become milliseconds, per cent a share."""
+    return _amount(match) * {"s": 1000.0, "%": 0.01}.get(match["unit"], 1.0)
+
+
+def _amount(match: re.Match) -> float:
+    amount = float(match["amount"] or 0)
+    if amount > LARGEST:
+        raise LabError(
+            f"No trial comes near a limit of {match['amount'][:20]}…; give one below 10^15."
+        )
+    return amount

@@ -27,15 +27,16 @@ from pathlib import Path
 from typing import Any
 
 from bench.raw_server import Connection, RawServer, message, sse
+from lab import json_schema
 from lab.endpoints.registry import Endpoint
 from lab.harness import runner as running
 from lab.harness.budget import stored_usd
-from lab.harness.estimate import estimate, example
-from lab.settings import config_of
+from lab.harness.estimate import estimate
 from lab.harness.runner import BenchmarkRunner, Joined
 from lab.model import LabError
 from lab.rows import FinishedTrial
 from lab.scenarios.definitions import Task
+from lab.settings import config_of
 
 USD = {"cheap": (100e-6, 400e-6), "dear": (1000e-6, 4000e-6)}
 """Dollars for a token in and out; a model that is not here counts as the dearest."""
@@ -234,14 +235,19 @@ def said(body: dict[str, Any]) -> tuple[list[dict[str, Any]], str]:
                 "type": "tool_use",
                 "id": f"toolu_{place}",
                 "name": tool["name"],
-                "input": example(tool["input_schema"]),
+                "input": json_schema.sample(tool["input_schema"]),
             }
             for place, tool in enumerate(tools)
         ]
         return uses, "tool_use"
     schema = ((body.get("output_config") or {}).get("format") or {}).get("schema")
     return [
-        {"type": "text", "text": json.dumps(example(schema, -1)) if schema else "A tide."}
+        {
+            "type": "text",
+            "text": json.dumps(json_schema.sample(schema, rng=json_schema.Plain(-1)))
+            if schema
+            else "A tide.",
+        }
     ], "end_turn"
 
 

@@ -15,20 +15,21 @@ from hypothesis import strategies as st
 
 from bench import budgets
 from bench.raw_server import RawServer, message
-from lab import pricing, results, worker
+from lab import pricing, results, resume, worker
 from lab.cli import main as cli
 from lab.endpoints import consent
 from lab.endpoints.registry import Endpoint
 from lab.harness import budget
 from lab.harness.budget import billable, stored_usd, unbounded
 from lab.harness.estimate import estimate
-from lab.harness.plan import config_of
 from lab.harness.runner import BenchmarkRunner
 from lab.instrumentation.parsing import Reading
 from lab.model import Arm, LabError, Request
 from lab.scenarios.definitions import Task
+from lab.settings import config_of
 from lab.store.store import Store
 from lab.techniques import streaming
+from tests.measured import only_measured
 
 MODEL, NO_PRICE = "cheap", "nobody-knows"
 ASKED = {"max_tokens": 10, "messages": [{"role": "user", "content": "Hi"}]}
@@ -80,8 +81,6 @@ async def five_calls(bench, arm, knobs, task):
 
 
 async def five_of_its_own(bench, arm, knobs, task):
-    if bench.dry:
-        return
     for _ in range(5):
         with contextlib.suppress(
             Exception
@@ -116,8 +115,7 @@ async def test_within_a_trial_no_call_starts_beyond_the_cap(trial):
 
 async def test_calls_that_a_trial_gives_up_count_before_its_next_one_starts():
     async def impatient(bench, arm, knobs, task):
-        if bench.dry:
-            return
+        only_measured(bench)
         for _ in range(5):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(
@@ -208,17 +206,17 @@ def test_more_blocks_go_on_from_what_was_counted_judges_and_unknown_prices_inclu
         assert (
             status == "finished" and len(asked(server)) == 10
         )  # three blocks of two trials; the two that count are judged
-        config, joined = worker.join(
+        config, joined = resume.join(
             Store(), config_of(technique="streaming", join_run=run_id, runs=2)
         )
         assert (config.max_usd, joined.spent_usd) == (50, pytest.approx(10 * 0.10))
-        _, again = worker.join(
+        _, again = resume.join(
             Store(), config_of(technique="streaming", join_run=run_id, runs=2, max_usd=3)
         )
         assert again.spent_usd == 0  # a sum that is given anew holds from here on
         config = config_of(technique="streaming", join_run=run_id, runs=2)
         worker.measure(config)
-        _, joined = worker.join(Store(), config)
+        _, joined = resume.join(Store(), config)
     assert joined.spent_usd == pytest.approx(0.10 * len(asked(server))) and len(asked(server)) == 20
 
 
@@ -253,7 +251,7 @@ def test_a_run_goes_on_whatever_its_database_holds_of_iterations(db, kept):
             connection.execute(
                 f"UPDATE calls SET counted_usd = NULL, cost_usd = NULL, iterations = '{kept}'"
             )
-        _, joined = worker.join(Store(), config_of(technique="streaming", join_run=run_id, runs=2))
+        _, joined = resume.join(Store(), config_of(technique="streaming", join_run=run_id, runs=2))
     assert joined.spent_usd == 0
 
 
@@ -349,7 +347,7 @@ def test_an_endpoint_that_ignores_caching_ends_the_run_with_that_cause_and_no_ca
     cause = "the endpoint reported no cache use (0 tokens written, 0 read)"
     assert code == 1 and cause in told.err and cause in told.out.replace("\n", " ")
     assert requests <= 3 * 6
-    headlines = [words.headline for words in results.read("last").words]
+    headlines = [words.headline for words in results.read("last").verdicts]
     assert headlines and all(
         "more blocks would not help" in headline and "about" not in headline
         for headline in headlines
@@ -361,12 +359,11 @@ async def never(bench, arm, knobs, task):
 
 
 async def forgets(bench, arm, knobs, task):
-    if not bench.dry:
-        bench.client.messages.create(model=MODEL, **ASKED)
+    bench.client.messages.create(model=MODEL, **ASKED)
 
 
 async def answers_unawaited(bench, arm, knobs, task):
-    return None if bench.dry else bench.client.messages.create(model=MODEL, **ASKED)
+    return bench.client.messages.create(model=MODEL, **ASKED)
 
 
 @pytest.mark.parametrize(
@@ -389,8 +386,7 @@ async def test_a_trial_that_waited_for_no_call_has_failed(trial, kind, word):
 
 async def test_one_forgotten_await_beside_a_call_is_a_note():
     async def both(bench, arm, knobs, task):
-        if not bench.dry:
-            bench.client.messages.create(model=MODEL, **ASKED)
+        bench.client.messages.create(model=MODEL, **ASKED)
         await bench.call(Request(ASKED, stream=False))
 
     with charging({"input_tokens": 1, "output_tokens": 1}) as server:

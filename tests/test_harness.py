@@ -4,16 +4,17 @@ from dataclasses import replace
 
 import pytest
 
-from lab import pricing, techniques
+from lab import pricing, resume, techniques
 from lab.clock import now_ns, sleep_s
 from lab.endpoints.registry import Endpoint
 from lab.harness import bench as benches
 from lab.harness import plan as planning
-from lab.harness.plan import config_of
 from lab.harness.runner import BenchmarkRunner, Joined, clocks, estimate
 from lab.model import Arm, LabError, Request
 from lab.rows import CallRow
+from lab.settings import config_of
 from lab.techniques import streaming
+from tests.measured import only_measured
 
 
 class Kept:
@@ -280,6 +281,7 @@ async def test_a_trial_past_its_deadline_fails_with_that_word(simulated, endpoin
 
 async def test_a_time_out_of_the_users_own_is_not_the_deadline(simulated, endpoint, monkeypatch):
     async def trial(bench, arm, knobs, task):
+        only_measured(bench)
         raise TimeoutError("my queue was empty")
 
     sink = Kept()
@@ -333,6 +335,7 @@ async def test_the_users_own_calls_become_rows(simulated, endpoint, monkeypatch)
 
 async def test_an_exception_in_a_trial_is_a_row(simulated, endpoint, monkeypatch):
     async def trial(bench, arm, knobs, task):
+        only_measured(bench)
         raise KeyError("oops")
 
     made = runner(endpoint, sink := Kept(), a_technique(trial), monkeypatch)
@@ -532,13 +535,13 @@ def test_an_imported_run_brings_neither_a_budget_nor_a_file_to_read():
         },
         "endpoint": "local",
     }
-    mine = planning.repeated(run)
+    mine = resume.repeated(run)
     assert (mine["max_usd"], mine["endpoint"], mine["db"]) == (900.0, "local", None)
-    assert planning.repeated({**run, "imported_from": float("nan")})["max_usd"] == 900.0
-    assert "max_usd" not in planning.repeated({**run, "imported_from": "theirs.duckdb"})
+    assert resume.repeated({**run, "imported_from": float("nan")})["max_usd"] == 900.0
+    assert "max_usd" not in resume.repeated({**run, "imported_from": "theirs.duckdb"})
     run["settings"]["config"]["scenario"] = "/etc/passwd"
     with pytest.raises(LabError, match="file that it names"):
-        planning.repeated({**run, "imported_from": "theirs.duckdb"})
+        resume.repeated({**run, "imported_from": "theirs.duckdb"})
 
 
 async def test_a_timeout_of_the_sdk_in_the_users_own_code_is_called_one(
@@ -547,8 +550,6 @@ async def test_a_timeout_of_the_sdk_in_the_users_own_code_is_called_one(
     simulated.plays({"headers": 5000, "text": [5000], "done": 5000})
 
     async def trial(bench, arm, knobs, task):
-        if bench.dry:
-            return None
         asked = {
             "model": "simulated-small",
             "max_tokens": 8,

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from lab.clock import now_ns, utc_now
 from lab.endpoints.registry import Endpoint
-from lab.harness.bench import Bench
+from lab.harness.bench import TrialBench
 from lab.harness.session import Session
 from lab.instrumentation import stamps
 from lab.model import Reply, Request, new_id
@@ -355,7 +355,7 @@ class Kept:
             utc_now(),
             now_ns(),
         )
-        bench = Bench(self.session, row, "[trial 0000000000000000] ")
+        bench = TrialBench(self.session, row, "[trial 0000000000000000] ")
         bench.observe(exchange)
         bench.calls[0].intent.request = Request({}, intended_cache="any")
         reading = bench.calls[0].reading

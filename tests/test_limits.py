@@ -17,7 +17,7 @@ from lab import limits
 from lab.clock import now_ns, sleep_s
 from lab.endpoints.client import open_client
 from lab.endpoints.registry import Endpoint
-from lab.harness.bench import Bench
+from lab.harness.bench import TrialBench
 from lab.harness.session import Session
 from lab.instrumentation import parsing, stamps
 from lab.instrumentation.stamps import OBSERVER
@@ -128,11 +128,11 @@ async def session(server):
     await session.close()
 
 
-def a_bench(session) -> Bench:
+def a_bench(session) -> TrialBench:
     row = TrialRow(
         new_id(), session.run_id, session.id, "t", "a", 1, 0, 1, "measured", None, None, now_ns()
     )
-    bench = Bench(session, row, "[trial 0000000000000000] ")
+    bench = TrialBench(session, row, "[trial 0000000000000000] ")
     OBSERVER.set(bench.observe)
     return bench
 

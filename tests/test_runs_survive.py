@@ -20,13 +20,14 @@ from lab import clock, heartbeat, machine, paths, processes
 from lab.clock import sleep_s
 from lab.endpoints import own_server, registry
 from lab.harness import session as sessions
-from lab.harness.plan import config_of
 from lab.harness.runner import Joined
 from lab.local import llama
 from lab.model import LabError, Request, new_id
 from lab.rows import RunRow
+from lab.settings import config_of
 from lab.store import queries
 from lab.store.store import Store
+from tests.measured import only_measured
 from tests.test_harness import Kept, a_technique, endpoint, runner
 from tests.test_processes import entries, wait_for
 from tests.test_store import a_trial, filled, held_by_a_foreign_program
@@ -35,7 +36,8 @@ __all__ = ["endpoint"]
 
 
 async def sleeping(bench, arm, knobs, task, seconds=2.5):
-    await sleep_s(0 if bench.dry else seconds)
+    only_measured(bench)
+    await sleep_s(seconds)
     return await an_answer(bench, task)
 
 
@@ -219,8 +221,7 @@ async def test_a_run_survives_blocks_longer_than_its_lease(simulated, endpoint, 
     refused = []
 
     async def trial(bench, arm, knobs, task):
-        if bench.dry:
-            return None
+        only_measured(bench)
         await sleep_s(2.5)
         with pytest.raises(LabError) as another:
             await asyncio.to_thread(
@@ -277,8 +278,7 @@ def test_a_heartbeat_ends_with_the_process_that_started_it():
 
 async def test_an_arm_that_never_succeeds_is_a_failed_run(simulated, endpoint, monkeypatch):
     async def trial(bench, arm, knobs, task):
-        if bench.dry:
-            return None
+        only_measured(bench)
         if arm == "streamed":
             raise RuntimeError("this arm is broken")
         return await an_answer(bench, task)
@@ -309,8 +309,7 @@ async def test_a_deadline_is_called_one_however_early_its_timer_fires(
 
 async def test_a_timeout_of_the_users_own_code_is_theirs(simulated, endpoint, monkeypatch):
     async def trial(bench, arm, knobs, task):
-        if bench.dry:
-            return None
+        only_measured(bench)
         raise TimeoutError("mine")
 
     sink = Kept()
@@ -412,8 +411,7 @@ async def test_stop_works_while_a_judge_is_asked_and_the_trial_it_judges_counts(
         await sleep_s(30)
 
     async def trial(bench, arm, knobs, task):
-        if bench.dry:
-            return None
+        only_measured(bench)
         return await an_answer(bench, task)
 
     monkeypatch.setattr("lab.harness.runner.BenchmarkRunner._judge", judge)
@@ -428,8 +426,7 @@ async def test_stop_works_where_the_users_code_will_not_let_go(simulated, endpoi
     asked, moment = threading.Event(), threading.Event()
 
     async def trial(bench, arm, knobs, task):
-        if bench.dry:
-            return None
+        only_measured(bench)
         moment.set()
         for _ in range(20):
             try:

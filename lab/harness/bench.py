@@ -1,6 +1,8 @@
-"""What a trial calls through: it adds model, nonce and stream, makes the lab's own retries, and turns every exchange into a row.
+"""What a trial calls through while it is measured: it adds model, nonce and stream, makes the lab's
+own retries, and turns every exchange into a row.
 
-Calls that the user's own code makes through `bench.client` inside a trial become rows too: the transport sees them.
+Calls that the user's own code makes through `bench.client` inside a trial become rows too: the
+transport sees them.
 """
 
 from __future__ import annotations
@@ -12,22 +14,24 @@ import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import anthropic
 import httpx2
 
-from lab import limits, pricing
+from lab import endpoint_kinds, limits, pricing
 from lab.clock import now_ns, sleep_s, today
 from lab.endpoints import registry
+from lab.endpoints.registry import Endpoint
 from lab.harness.budget import BudgetReached, billable, counted_usd
 from lab.instrumentation import parsing
 from lab.instrumentation.parsing import Reading
 from lab.instrumentation.stamps import Exchange
-from lab.model import Reply, Request, Role, SpanKind, Tier, new_id
+from lab.model import Reply, Request, Role, SpanKind, Technique, Tier, new_id
 from lab.rows import CallRow, EventRow, FinishedTrial, SpanRow, TrialRow
 from lab.scenarios import tools
+from lab.scenarios.definitions import Task
 
 if TYPE_CHECKING:
     from lab.harness.session import Session
@@ -36,7 +40,8 @@ RETRIES = 2
 LONGEST_WAIT_S = 30.0
 BACK_OFF_S = 0.5
 SLACK_TOKENS = 16
-"""A chat template's first tokens are alike in every prompt: so few are no hit. metrics.sql has the same number (slack_tokens)."""
+"""A chat template's first tokens are alike in every prompt: so few are no hit. metrics.sql has the
+same number (slack_tokens)."""
 
 SPAN: ContextVar[str | None] = ContextVar("span", default=None)
 
@@ -75,13 +80,14 @@ class Call:
 
     @property
     def priced_as(self) -> str:
-        """The model that answered; a gateway may call one by a name of its own, for which no list has a price: then the one asked."""
+        """The model that answered; a gateway may call one by a name of its own, for which no list
+        has a price: then the one asked."""
         served = self.reading.model
         return served if served and pricing.price(served, today()) else self.intent.model
 
     @property
     def reading(self) -> Reading:
-        """Read once, when somebody asks; `Bench.read` reads a long one in a thread before."""
+        """Read once, when somebody asks; `read` reads a long one in a thread before."""
         if self._reading is None:
             self._reading = (
                 parsing.read(self.exchange) if self.exchange else parsing.unanswered(self.failure)
@@ -89,7 +95,8 @@ class Call:
         return self._reading
 
     async def read(self, turn: asyncio.Lock) -> Reading:
-        """The reading, on a thread where it takes long; who stops waiting leaves a call that was cancelled.
+        """The reading, on a thread where it takes long; who stops waiting leaves a call that was
+        cancelled.
 
         `turn`: one long answer after the other, since reading needs several times its memory.
         """
@@ -104,20 +111,21 @@ class Call:
                 exchange.failure = e
                 exchange.cut()
                 raise
-            exchange.chunks = exchange.chunks[
-                :1
-            ]  # the stamp of the first byte; what all of them said is read
+            # The stamp of the first byte; what all of them said is read.
+            exchange.chunks = exchange.chunks[:1]
         return self.reading
 
 
 def nonce_for(run_id: str, block: int, arm: str, attempt: int) -> str:
-    """A prefix of fixed length, alike in all arms, that no other trial ever had: a rerun must not find the last run's cache."""
+    """A prefix of fixed length, alike in all arms, that no other trial ever had: a rerun must not
+    find the last run's cache."""
     digest = hashlib.sha256(f"{run_id}:{block}:{arm}:{attempt}".encode()).digest()
     return f"[trial {int.from_bytes(digest[:8]) % 10**16:016d}] "
 
 
 def with_nonce(body: Mapping[str, Any], nonce: str) -> dict[str, Any]:
-    """The body with the nonce where its prefix begins: in the first tool's description, if there are tools, and in the system text."""
+    """The body with the nonce where its prefix begins: in the first tool's description, if there
+    are tools, and in the system text."""
     body = dict(body)
     if body.get("tools"):
         first, *rest = body["tools"]
@@ -132,13 +140,26 @@ def with_nonce(body: Mapping[str, Any], nonce: str) -> dict[str, Any]:
     return body
 
 
-class Bench:
-    """One trial's view of the endpoint. A technique uses call, tool, span, route, mismatch, nonce, models and capabilities."""
+def is_brief(technique: Technique, task: Task, endpoint: Endpoint) -> bool:
+    """Whether models are told not to think first: it would eat the few tokens that the lab's own
+    short tasks allow. What the user wrote is sent as it is."""
+    priced = endpoint_kinds.kind(endpoint.kind).priced
+    return priced and task.origin == "built-in" and not technique.own_text
 
-    dry = False
+
+def completed(request: Request, endpoint: Endpoint, brief: bool) -> dict[str, Any]:
+    """The body as it is sent, but for the trial's nonce and `stream`."""
+    model = request.model or endpoint.model_for(request.tier)
+    body = {"model": model, **request.body}
+    if brief and "thinking" not in body and (thinking := registry.THINKING_OFF.get(model)):
+        body["thinking"] = thinking
+    return body
+
+
+class TrialBench:
+    """The lab.model.Bench of one trial that is measured."""
 
     def __init__(self, session: Session, trial: TrialRow, nonce: str, brief: bool = False) -> None:
-        # `brief`: the lab's own short tasks are asked without thinking, which would eat the few tokens that they allow.
         self.session, self.trial, self.nonce, self.brief = session, trial, nonce, brief
         self.calls: list[Call] = []
         self.spans: list[SpanRow] = []
@@ -197,24 +218,27 @@ class Bench:
         name: str | None = None,
         begun: asyncio.Event | None = None,
     ) -> Reply:
-        """One request, and where the API asks for it a bounded retry; each attempt is a row, and a failure is a Reply too."""
-        endpoint = (
-            self.session.other(request.endpoint) if request.endpoint else self.session.endpoint
-        )
-        model = request.model or endpoint.model_for(request.tier)
-        if request.intended_cache == "none" and marks_cache(request.body):
-            request = replace(request, intended_cache="any")
-        body = {"model": model, **with_nonce(request.body, self.nonce)}
+        """As lab.model.Bench says; at most RETRIES further attempts."""
+        endpoint = self.session.endpoint
+        if request.endpoint:
+            endpoint = await self.session.other(request.endpoint)
+        client = self.session.client_of(endpoint)
+        body = with_nonce(completed(request, endpoint, self.brief), self.nonce)
         if request.stream:
             body["stream"] = True
-        if self.brief and "thinking" not in body and (brief := registry.THINKING_OFF.get(model)):
-            body["thinking"] = brief
         for attempt in range(1, RETRIES + 2):
             self._afford()
             intent = Intent(
-                role, name or role, request, model, endpoint.name, attempt, now_ns(), begun
+                role=role,
+                name=name or role,
+                request=request,
+                model=body["model"],
+                endpoint=endpoint.name,
+                attempt=attempt,
+                started_ns=now_ns(),
+                begun=begun,
             )
-            call = await self._attempt(self.session.client_of(endpoint), body, intent)
+            call = await self._attempt(client, body, intent)
             wait_s = retry_after_s(call) if attempt <= RETRIES else None
             if wait_s is None:
                 break
@@ -231,12 +255,12 @@ class Bench:
         if reading.error_kind and role not in ("prime", "check"):
             self.failed = self.failed or (reading.error_kind, reading.error_text or "")
         return Reply(
-            call.id,
-            tuple(reading.content),
-            reading.stop_reason,
-            reading.usage,
-            reading.error_kind,
-            reading.error_text,
+            call_id=call.id,
+            content=tuple(reading.content),
+            stop_reason=reading.stop_reason,
+            usage=reading.usage,
+            error_kind=reading.error_kind,
+            error_text=reading.error_text,
         )
 
     async def _attempt(
@@ -245,7 +269,8 @@ class Bench:
         token = INTENT.set(intent)
         failure: BaseException | None = None
         try:
-            # The raw stream even for a whole answer: nothing is parsed before the last byte is stamped.
+            # The raw stream even for a whole answer: nothing is parsed before the last byte is
+            # stamped.
             response = await client.post(
                 "/v1/messages",
                 cast_to=httpx2.Response,
@@ -277,7 +302,7 @@ class Bench:
 
     def _headers(self, request: Request) -> dict[str, str]:
         """What is said to the lab's own servers alone is no other's business."""
-        own = self.session.endpoint.kind != "live"
+        own = endpoint_kinds.kind(self.session.endpoint.kind).own_server
         return {
             name: value
             for name, value in request.headers.items()
@@ -285,7 +310,8 @@ class Bench:
         }
 
     def _now_unread(self) -> int:
-        """Now, less the time in which the lab read the last answer: where nothing came after it, a trial ends with the answer itself."""
+        """Now, less the time in which the lab read the last answer: where nothing came after it, a
+        trial ends with the answer itself."""
         now = now_ns()
         if self._read_ns is None:
             return now
@@ -297,7 +323,8 @@ class Bench:
         return now if last_ns > read_ns else now - (read_ns - max(ended_ns, last_ns))
 
     def observe(self, exchange: Exchange) -> None:
-        """The transport's question: whose exchange is this? One of bench.call, or one of the user's own code."""
+        """The transport's question: whose exchange is this? One of `call`, or one of the user's own
+        code."""
         exchange.allowance = self.allowance
         intent = INTENT.get()
         if intent is not None and intent.call is None:
@@ -311,14 +338,14 @@ class Bench:
             body = _object(exchange.request_body)
             request = Request(body, stream=bool(body.get("stream")), intended_cache="any")
             intent = Intent(
-                "answer",
-                "answer",
-                request,
-                str(body.get("model") or "?"),
-                self.session.endpoint.name,
-                1,
-                exchange.started_ns,
-                None,
+                role="answer",
+                name="answer",
+                request=request,
+                model=str(body.get("model") or "?"),
+                endpoint=self.session.endpoint.name,
+                attempt=1,
+                started_ns=exchange.started_ns,
+                begun=None,
                 own=True,
             )
         self._begin(intent, exchange)
@@ -332,14 +359,14 @@ class Bench:
     def _open_span(self, kind: SpanKind, name: str, at_ns: int | None = None) -> SpanRow:
         trial = self.trial
         span = SpanRow(
-            new_id(),
-            trial.trial_id,
-            trial.run_id,
-            trial.session_id,
-            SPAN.get(),
-            kind,
-            name,
-            at_ns or now_ns(),
+            span_id=new_id(),
+            trial_id=trial.trial_id,
+            run_id=trial.run_id,
+            session_id=trial.session_id,
+            parent_id=SPAN.get(),
+            kind=kind,
+            name=name,
+            started_ns=at_ns or now_ns(),
         )
         self.spans.append(span)
         self._read_ns = None
@@ -370,36 +397,36 @@ class Bench:
     # After the clock has stopped
 
     async def read_rest(self) -> None:
-        """Read what nobody has read yet, long answers on a thread; `finished` would hold up the loop with them, and Stop."""
+        """Read what nobody has read yet, long answers on a thread; `finished` would hold up the
+        loop with them, and Stop."""
         for call in self.calls:
             self._close(call)
             await call.read(self._turn)
 
     def _close(self, call: Call) -> None:
         if call.exchange:
-            call.exchange.close(
-                now_ns(), asyncio.CancelledError()
-            )  # one that the caller's code left open
+            # One that the caller's code left open.
+            call.exchange.close(now_ns(), asyncio.CancelledError())
             call.span.ended_ns = call.exchange.ended_ns
 
     def finished(self) -> FinishedTrial:
-        """All rows of the trial, with instants as offsets from the session's origin and costs by today's prices."""
+        """All rows of the trial, with instants as offsets from the session's origin and costs by
+        today's prices."""
         origin, rows, events = self.session.origin_ns, [], []
         for call in self.calls:
             self._close(call)
             self._count(call)
             rows.append(self._row(call))
             for seq, arrival in enumerate(call.reading.arrivals):
-                kept = arrival.text if self.session.keep_text and arrival.text else None
                 events.append(
                     EventRow(
-                        call.id,
-                        self.trial.run_id,
-                        seq,
-                        arrival.at_ns - origin,
-                        arrival.kind,
-                        arrival.characters,
-                        kept,
+                        call_id=call.id,
+                        run_id=self.trial.run_id,
+                        seq=seq,
+                        at_ns=arrival.at_ns - origin,
+                        kind=arrival.kind,
+                        characters=arrival.characters,
+                        text=(arrival.text or None) if self.session.keep_text else None,
                     )
                 )
         for span in self.spans:
@@ -407,11 +434,12 @@ class Bench:
             span.ended_ns = span.ended_ns - origin if span.ended_ns is not None else None
         by_itself = self._caches_itself(rows)
         self.mismatches += [
-            why
+            reason
             for call, row in zip(self.calls, rows, strict=True)
-            if not call.intent.own and (why := cache_mismatch(row, by_itself))
+            if not call.intent.own and (reason := cache_mismatch(row, by_itself))
         ]
-        # A sum with an unknown price in it is unknown; a call that was refused, without any usage, cost nothing.
+        # A sum with an unknown price in it is unknown; a call that was refused, without any usage,
+        # cost nothing.
         costs = [
             row.cost_usd
             for call, row in zip(self.calls, rows, strict=True)
@@ -421,9 +449,10 @@ class Bench:
         return FinishedTrial(self.trial, rows, self.spans, events)
 
     def _caches_itself(self, rows: Sequence[CallRow]) -> bool:
-        """As the probe found; where nobody has tried it, from what it reports: reads that nothing marked, and never a write."""
-        told = self.session.endpoint.caching
-        if told is None:
+        """As the probe found; where nobody has tried it, from what it reports: reads that nothing
+        marked, and never a write."""
+        caching = self.session.endpoint.caching
+        if caching is None:
             for call, row in zip(self.calls, rows, strict=True):
                 self.session.writes_reported |= bool(
                     row.cache_write_5m_tokens or row.cache_write_1h_tokens
@@ -431,36 +460,37 @@ class Bench:
                 self.session.reads_unmarked |= bool(row.cache_read_tokens) and not marks_cache(
                     call.intent.request.body
                 )
-        return told == "itself" or (
-            told is None and self.session.reads_unmarked and not self.session.writes_reported
+        return caching == "itself" or (
+            caching is None and self.session.reads_unmarked and not self.session.writes_reported
         )
 
     def _row(self, call: Call) -> CallRow:
         intent, exchange, reading, trial = call.intent, call.exchange, call.reading, self.trial
+        request = intent.request
+        unmeant = request.intended_cache == "none" and marks_cache(request.body)
         row = CallRow(
-            call.id,
-            trial.trial_id,
-            trial.run_id,
-            trial.session_id,
-            call.span.span_id,
-            intent.role,
-            intent.attempt,
-            intent.endpoint,
-            intent.model,
+            call_id=call.id,
+            trial_id=trial.trial_id,
+            run_id=trial.run_id,
+            session_id=trial.session_id,
+            span_id=call.span.span_id,
+            role=intent.role,
+            attempt=intent.attempt,
+            endpoint=intent.endpoint,
+            model=intent.model,
+            intended_cache="any" if unmeant else request.intended_cache,
+            message_id=reading.message_id,
+            stop_reason=reading.stop_reason,
+            error_kind=reading.error_kind,
+            error_text=reading.error_text,
+            cache_miss_reason=reading.cache_miss_reason,
+            missed_cache_tokens=reading.missed_cache_tokens,
+            diagnosis=reading.diagnosis if asks_diagnosis(request.body) else None,
+            served_model=reading.model,
+            rate_limits=reading.rate_limits or None,
+            usage_note="; ".join(dict.fromkeys(reading.usage_notes)) or None,
+            counted_usd=call.counted_usd,
         )
-        row.intended_cache, row.message_id, row.stop_reason = (
-            intent.request.intended_cache,
-            reading.message_id,
-            reading.stop_reason,
-        )
-        row.error_kind, row.error_text = reading.error_kind, reading.error_text
-        row.cache_miss_reason, row.missed_cache_tokens = (
-            reading.cache_miss_reason,
-            reading.missed_cache_tokens,
-        )
-        row.diagnosis = reading.diagnosis if asks_diagnosis(intent.request.body) else None
-        row.served_model, row.rate_limits = reading.model, reading.rate_limits or None
-        row.usage_note = "; ".join(dict.fromkeys(reading.usage_notes)) or None
         stamps: dict[str, int | None] = {
             "started_ns": intent.started_ns,
             "ended_ns": exchange.ended_ns if exchange else call.ended_ns,
@@ -488,7 +518,6 @@ class Bench:
         if reading.usage:
             _usage(row, reading.usage)
             row.cost_usd = self.session.cost_usd(call.priced_as, reading.usage)
-        row.counted_usd = call.counted_usd
         return row
 
 
@@ -501,11 +530,8 @@ def _usage(row: CallRow, usage: Mapping[str, Any]) -> None:
     row.cache_read_tokens = usage.get("cache_read_input_tokens")
     row.cache_write_5m_tokens, row.cache_write_1h_tokens = pricing.cache_writes(usage)
     row.thinking_tokens = (usage.get("output_tokens_details") or {}).get("thinking_tokens")
-    row.speed, row.service_tier, row.inference_geo = (
-        usage.get("speed"),
-        usage.get("service_tier"),
-        usage.get("inference_geo"),
-    )
+    row.speed, row.service_tier = usage.get("speed"), usage.get("service_tier")
+    row.inference_geo = usage.get("inference_geo")
     if listed := usage.get("iterations"):
         row.iterations = [
             {name: entry[name] for name in ITERATION if entry.get(name) is not None}
@@ -526,13 +552,15 @@ ITERATION = (
 
 
 def asks_diagnosis(body: Mapping[str, Any]) -> bool:
-    """Whether the request named an earlier message to be compared with: an answer's null then says that nothing has changed."""
-    asked = body.get("diagnostics")
-    return isinstance(asked, Mapping) and bool(asked.get("previous_message_id"))
+    """Whether the request named an earlier message to be compared with: an answer's null then says
+    that nothing has changed."""
+    diagnostics = body.get("diagnostics")
+    return isinstance(diagnostics, Mapping) and bool(diagnostics.get("previous_message_id"))
 
 
 def retry_after_s(call: Call) -> float | None:
-    """How long to wait before trying again, or None: only a 429 that says when, a 529, and a connection that failed before any byte.
+    """How long to wait before trying again, or None: only a 429 that says when, a 529, and a
+    connection that failed before any byte.
 
     A 429 without retry-after is the spend cap: trying again would only hide it.
     """
@@ -549,19 +577,23 @@ def retry_after_s(call: Call) -> float | None:
     kind = parsing.failure_words(exchange.failure)[0] if exchange.failure else None
     if exchange.status == 529 or kind == "connect":
         return back_off
-    # A kept connection that the server closed just as it was used again: nothing was answered, and a new one will do.
+    # A kept connection that the server closed just as it was used again: nothing was answered, and
+    # a new one will do.
     return 0.0 if kind == "disconnected" and call.intent.attempt == 1 else None
 
 
 def marks_cache(body: Mapping[str, Any]) -> bool:
-    """Whether a body asks for caching by itself, as a user's may: the lab then records the state without having meant one."""
+    """Whether a body asks for caching by itself, as a user's may: the lab then records the state
+    without having meant one."""
     return '"cache_control"' in json.dumps(body, default=str)
 
 
 def cache_mismatch(row: CallRow, by_itself: bool = False) -> str | None:
-    """Why a call was in another cache state than its arm meant; None where it was right, or the endpoint reported nothing.
+    """Why a call was in another cache state than its arm meant; None where it was right, or the
+    endpoint reported nothing.
 
-    `by_itself`: the server remembers every prompt unasked and reports no writes, so that a write cannot be told from a cold read.
+    `by_itself`: the server remembers every prompt unasked and reports no writes, so that a write
+    cannot be told from a cold read.
     """
     if row.error_kind or row.input_tokens is None:
         return None

@@ -1,4 +1,5 @@
-"""What a run may cost, and what of it is spent: one sum, kept call by call, in which nothing that may have been billed is missing."""
+"""What a run may cost, and what of it is spent: one sum, kept call by call, in which nothing that
+may have been billed is missing."""
 
 from __future__ import annotations
 
@@ -8,17 +9,29 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lab import pricing
+from lab import endpoint_kinds, pricing
 from lab.clock import today
 from lab.instrumentation.parsing import Reading
 from lab.model import EndpointKind
 
 NONCE_TOKENS, SCHEMA_TOKENS, TOOLS_TOKENS, IMAGE_TOKENS = 40, 300, 600, 5_000
-"""What a prompt has beside its text: the lab's nonce, what the API adds for a schema and for tools, and an image at its largest."""
+"""What a prompt has beside its text: the lab's nonce, what the API adds for a schema and for tools,
+and an image at its largest."""
 COUNTED = (
-    "counted_usd", "cost_usd", "model", "served_model", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_5m_tokens",
-    "cache_write_1h_tokens", "iterations", "speed", "service_tier", "inference_geo",
-)  # fmt: skip
+    "counted_usd",
+    "cost_usd",
+    "model",
+    "served_model",
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_5m_tokens",
+    "cache_write_1h_tokens",
+    "iterations",
+    "speed",
+    "service_tier",
+    "inference_geo",
+)
 """The columns of `calls` that stored_usd reads."""
 MOST_TOKENS = 10_000_000
 """No answer is longer, whatever a body allows."""
@@ -28,7 +41,8 @@ CLIENT_TOOLS = ("bash_", "computer_", "memory_", "text_editor_")
 
 @dataclass
 class Budget:
-    """`usd` is the most that a run may cost, None where nothing limits it; `spent_usd` counts every call of all its sessions."""
+    """`usd` is the most that a run may cost, None where nothing limits it; `spent_usd` counts every
+    call of all its sessions."""
 
     usd: float | None
     spent_usd: float = 0.0
@@ -43,7 +57,10 @@ class Budget:
 
     @property
     def left(self) -> str:
-        return f"${self.spent_usd:.4f} of ${self.usd:.2f} spent. To go on, name a further sum with --max-usd."
+        return (
+            f"${self.spent_usd:.4f} of ${self.usd:.2f} spent. "
+            "To go on, name a further sum with --max-usd."
+        )
 
 
 class BudgetReached(Exception):
@@ -51,34 +68,36 @@ class BudgetReached(Exception):
 
 
 def counted_usd(kind: EndpointKind, model: str, usage: Mapping[str, Any]) -> float:
-    """What a budget counts for a usage: its price; on a live endpoint the dearest listed one where it has none, elsewhere nothing."""
-    if kind == "local" or not usage:
+    """What a budget counts for a usage: its price; where it has none, the dearest listed one if the
+    endpoint costs money, else nothing."""
+    traits = endpoint_kinds.kind(kind)
+    if not traits.has_prices or not usage:
         return 0.0
     cost = pricing.cost_usd(model, usage, today())
-    return (
-        cost if cost is not None else pricing.ceiling_usd(usage, today()) if kind == "live" else 0.0
-    )
+    if cost is None:
+        cost = pricing.ceiling_usd(usage, today()) if traits.priced else 0.0
+    return cost
 
 
 def billable(
     reading: Reading, body: Mapping[str, Any], status: int | None, sent: bool
 ) -> dict[str, Any]:
-    """The usage that a budget counts for a call: as it was reported; where an answer was cut short, or told no counts, its longest.
+    """The usage that a budget counts for a call: as it was reported; where an answer was cut short,
+    or told no counts, its longest.
 
     Empty for a request that was refused or never sent.
     """
     if not sent or (status or 200) >= 300:
         return {}
-    usage, whole = (
-        dict(reading.usage),
-        reading.stop_reason is not None or reading.error_kind is None,
-    )
+    usage = dict(reading.usage)
+    whole = reading.stop_reason is not None or reading.error_kind is None
     if usage.get("input_tokens") is None:
         usage["input_tokens"] = prompt_tokens(body)
     if not whole or usage.get("output_tokens") is None:
         usage["output_tokens"] = max(usage.get("output_tokens") or 0, _most(body))
         if listed := usage.get("iterations"):
-            # What it lists of the answer itself is not its longest: the counts at the top stand in for it.
+            # What it lists of the answer itself is not its longest: the counts at the top stand in
+            # for it.
             usage["iterations"] = [
                 part for part in listed if part.get("type") not in pricing.ANSWERING
             ]
@@ -86,7 +105,8 @@ def billable(
 
 
 def stored_usd(kind: EndpointKind, calls: Iterable[Mapping[str, Any]]) -> float:
-    """The same of rows of `calls` (COUNTED): as it was counted; of rows from before that was kept, by the tokens they report."""
+    """The same of rows of `calls` (COUNTED): as it was counted; of rows from before that was kept,
+    by the tokens they report."""
     return sum(max(0.0, _stored(kind, row)) for row in calls)
 
 
@@ -107,9 +127,11 @@ def _stored(kind: EndpointKind, row: Mapping[str, Any]) -> float:
 
 
 def at_most_usd(kind: EndpointKind, model: str, body: Mapping[str, Any]) -> float:
-    """The most that a request can be billed for what is in it: its whole prompt as the dearest kind of input, its answer at its longest.
+    """The most that a request can be billed for what is in it: its whole prompt as the dearest kind
+    of input, its answer at its longest.
 
-    What the server adds by itself is beyond it, see `unbounded`. A retry follows only what was refused or not answered: it costs nothing.
+    What the server adds by itself is beyond it, see `unbounded`. A retry follows only what was
+    refused or not answered: it costs nothing.
     """
     prompt, text = prompt_tokens(body), json.dumps(body, default=str)
     hour = '"1h"' in text
@@ -160,7 +182,8 @@ def unbounded(body: Mapping[str, Any]) -> list[str]:
 
 
 def prompt_tokens(body: Mapping[str, Any]) -> int:
-    """No fewer tokens than a prompt of words, code or JSON has: one for two ASCII characters, and one for each byte of all others.
+    """No fewer tokens than a prompt of words, code or JSON has: one for two ASCII characters, and
+    one for each byte of all others.
 
     English has three to four characters a token, code and JSON two to three.
     """

@@ -1,4 +1,5 @@
-"""BenchmarkRunner: the blocks of a plan, one trial after another, each timed, judged and handed to the sink. It knows no store."""
+"""BenchmarkRunner: the blocks of a plan, one trial after another, each timed, judged and handed to
+the sink. It knows no store."""
 
 from __future__ import annotations
 
@@ -17,23 +18,26 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Protocol
 
-from lab import calibrate, machine, paths, scrub
+from lab import calibrate, endpoint_kinds, machine, paths, scrub
 from lab.clock import now_ns, sleep_s, utc_now
+from lab.endpoint_kinds import Kind
 from lab.endpoints import registry
 from lab.endpoints.registry import Endpoint
 from lab.harness import plan as planning
-from lab.harness.bench import SPAN, Bench, nonce_for
+from lab.harness.bench import SPAN, TrialBench, is_brief, nonce_for
 from lab.harness.budget import Budget, BudgetReached
 from lab.harness.estimate import Estimate, estimate
-from lab.harness.plan import BenchmarkConfig, Block, Experiment, Variant
+from lab.harness.plan import Block, Experiment, Variant
 from lab.harness.session import Session
 from lab.harness.unawaited import Forgotten
 from lab.instrumentation import parsing
 from lab.instrumentation.stamps import OBSERVER
 from lab.model import LabError, Request, Status, Technique, new_id
+from lab.paths import COMMAND
 from lab.rows import FinishedTrial, RunRow, SessionRow, TrialRow
 from lab.scenarios import definitions
 from lab.scenarios.definitions import Task
+from lab.settings import BenchmarkConfig
 from lab.version import VERSION
 
 __all__ = ["BenchmarkConfig", "BenchmarkRunner", "Estimate", "Joined", "Sink", "estimate"]
@@ -43,16 +47,18 @@ LET_GO_S = 1.0
 """How long a trial that was told to end may take for it; then it is left behind."""
 FAILURES_IN_A_ROW = MISMATCHES_IN_A_ROW = 3
 NOT_MEASURED = ("prime", "check")
-"""Roles of calls that a trial's clock does not wait for: one that makes no other has measured nothing."""
+"""Roles of calls that a trial's clock does not wait for: one that makes no other has measured
+nothing."""
 UNSEEN = (
-    "The lab sees only the calls that go through the client it hands to each function. What another client spends is not counted, "
-    "and no budget holds it."
+    "The lab sees only the calls that go through the client it hands to each function. "
+    "What another client spends is not counted, and no budget holds it."
 )
 IDLE_S = 0.3
 SLOW_S = 15.0
 REASON = 300
 BUSY_LOAD = 3.0
-"""Processes that want a core, for each core there is, from which a run says at its start that the machine is busy."""
+"""Processes that want a core, for each core there is, from which a run says at its start that the
+machine is busy."""
 
 
 class Sink(Protocol):
@@ -67,7 +73,8 @@ class Sink(Protocol):
 
 @dataclass(frozen=True)
 class Joined:
-    """What an earlier session of the same run did: its row, its complete blocks, how often each block was begun, what it cost."""
+    """What earlier sessions of the same run did: its row, its complete blocks, how often each block
+    was begun, what it cost."""
 
     run: RunRow
     complete: frozenset[int]
@@ -75,13 +82,15 @@ class Joined:
     spent_usd: float
     sessions: int = 1
     differences: tuple[float, ...] = ()
-    """Of the planned comparison's complete blocks: a precision asked for is that of the whole run."""
+    """Of the planned comparison's complete blocks: a precision asked for is the whole run's."""
 
 
 class BenchmarkRunner:
-    """`await run()` measures and answers with the run's id; `status` and `text` then say how it ended.
+    """`await run()` measures and answers with the run's id; `status` and `text` then say how it
+    ended.
 
-    `stop()` is polled ten times a second; `on_progress` gets the entries of a progress file. `joined` continues a run in a new session.
+    `stop()` is polled ten times a second; `on_progress` gets the entries of a progress file.
+    `joined` continues a run in a new session.
     """
 
     def __init__(
@@ -109,14 +118,8 @@ class BenchmarkRunner:
             else planning.new_seed()
         )
         self.run_id = joined.run.run_id if joined else run_id or new_id()
-        most = (
-            config.max_usd
-            if config.max_usd is not None
-            else planning.LIVE_MAX_USD
-            if self.endpoint.kind == "live"
-            else None
-        )
-        self.budget = Budget(most, joined.spent_usd if joined else 0.0)
+        budget_usd = config.budget_usd(self.endpoint.kind)
+        self.budget = Budget(budget_usd, joined.spent_usd if joined else 0.0)
         self.status: Status = "running"
         self.text = ""
         self.failures = self.done = 0
@@ -131,6 +134,10 @@ class BenchmarkRunner:
         """Of the measured trials of this session, by technique and arm."""
 
     @property
+    def kind(self) -> Kind:
+        return endpoint_kinds.kind(self.endpoint.kind)
+
+    @property
     def models(self) -> dict[str, str]:
         """The models by tier that this run uses."""
         return {
@@ -139,10 +146,13 @@ class BenchmarkRunner:
         }
 
     async def run(self) -> str:
-        """The run's id, once it has ended. Asked to stop at whatever moment, it ends within two seconds."""
+        """The run's id, once it has ended. Asked to stop at whatever moment, it ends within two
+        seconds."""
         done = self.joined.complete if self.joined else ()
-        if refusals := estimate(self.config, self.endpoint, self.technique, done).refusals:
-            raise LabError(" ".join(refusals))
+        expected = estimate(self.config, self.endpoint, self.technique, done)
+        if expected.refusals:
+            raise LabError(" ".join(expected.refusals))
+        self.others = expected.others
         # Calls on threads that are left behind, the user's own too, must not keep the process.
         asyncio.get_running_loop().set_default_executor(Unwaited())
         measuring = asyncio.create_task(self._run())
@@ -181,13 +191,14 @@ class BenchmarkRunner:
             self.total = sum(len(block.order) for block in blocks)
             await self._store(self.sink.write_run, self._run_row(keep))
             await self._patiently(
-                self.session.open(self.models),
+                self.session.open(self.models, self.others),
                 f"The {self.endpoint.name} server is slow to get ready; waiting for it.",
             )
             await sleep_s(IDLE_S)  # the loop's own lag is measured while it has nothing to do
             await self._store(self.sink.write_session, self._session_row())
             self._announce()
-            # What is loaded by now stays: a collection before each trial then looks at the last trial's objects alone (1 ms, not 150).
+            # What is loaded by now stays: a collection before each trial then looks at the last
+            # trial's objects alone (1 ms, not 150).
             gc.collect()
             gc.freeze()
             await self._measure(blocks)
@@ -218,21 +229,15 @@ class BenchmarkRunner:
             self.status, self.text = status, text
 
     def _conclusion(self) -> tuple[Status, str]:
-        """A run in which an arm never succeeded has compared nothing, however many trials it has."""
+        """A run in which an arm never succeeded has compared nothing, for all its trials."""
         for key, outcomes in self.outcomes.items():
             failed, mismatched, total = outcomes["failed"], outcomes["mismatch"], outcomes.total()
             if failed + mismatched == total:
-                became = (
-                    "failed"
-                    if failed == total
-                    else "was left out"
-                    if mismatched == total
-                    else "failed or was left out"
-                )
-                return (
-                    "failed",
-                    f"Every trial of {self._name(key)} {became} ({total} of {total}): {self.because[key]}",
-                )
+                became = "failed" if failed else ""
+                became += " or " if failed and mismatched else ""
+                became += "was left out" if mismatched else ""
+                text = f"Every trial of {self._name(key)} {became} ({total} of {total}): "
+                return "failed", text + self.because[key]
         return "finished", f"{self.done} trials"
 
     def _note(self, text: str) -> None:
@@ -242,7 +247,8 @@ class BenchmarkRunner:
         load, cores = os.getloadavg()[0], os.cpu_count() or 1
         if load > BUSY_LOAD * cores:
             self._note(
-                f"This machine is busy ({load:.0f} processes for {cores} cores): the run will be slow, and its times noisy."
+                f"This machine is busy ({load:.0f} processes for {cores} cores): "
+                "the run will be slow, and its times noisy."
             )
 
     async def _patiently(self, work: Coroutine, text: str) -> Any:
@@ -260,7 +266,8 @@ class BenchmarkRunner:
         written = await to_the_end(asyncio.to_thread(write, *values)) is not False
         if not written and self.written:
             self._note(
-                "The database cannot be written now; the rows are safe in the spool beside it and will be taken in."
+                "The database cannot be written now; the rows are safe in the spool beside it and "
+                "will be taken in."
             )
         self.written = written
 
@@ -310,13 +317,13 @@ class BenchmarkRunner:
             durations.append((now_ns() - began_ns) / 1e9)
             measured_usd.append(self.budget.spent_usd - spent)
             if block.phase == "measured" and self._precise_enough(finished):
-                return self._end(
-                    "finished",
-                    f"The interval's half-width is below {self.config.target_half_width_ms:g} ms after {len(self.differences)} blocks.",
-                )
+                width = f"{self.config.target_half_width_ms:g} ms"
+                text = f"The interval's half-width is below {width}"
+                return self._end("finished", f"{text} after {len(self.differences)} blocks.")
 
     def _end_after(self, row: TrialRow) -> tuple[Status, str] | None:
-        """How the run ends with a trial that has ended, where it does: what went wrong three times would go on to."""
+        """How the run ends with a trial that has ended, where it does: what went wrong three times
+        would go on to."""
         key = (row.technique, row.arm)
         if row.error_kind == "budget":
             return "interrupted", self.budget.text
@@ -327,26 +334,25 @@ class BenchmarkRunner:
         ):
             return (
                 "failed",
-                f"{row.error_text} What it spends cannot be seen, so no budget can be promised: run it without max_usd.",
+                f"{row.error_text} What it spends cannot be seen, so no budget can be promised: "
+                "run it without max_usd.",
             )
         if self.failures >= FAILURES_IN_A_ROW:
-            live = self.endpoint.kind == "live" and not self._has_agents
-            next_step = (
-                f" To see why: python main.py endpoints test {self.endpoint.name}" if live else ""
-            )
-            return (
-                "failed",
-                f"{FAILURES_IN_A_ROW} trials in a row failed: {self.because[key]}{next_step}",
-            )
+            text = f"{FAILURES_IN_A_ROW} trials in a row failed: {self.because[key]}"
+            if not self.kind.own_server and not self._has_agents:
+                text += f" To see why: {COMMAND} endpoints test {self.endpoint.name}"
+            return "failed", text
         if self.mismatches[key] >= MISMATCHES_IN_A_ROW:
             return (
                 "failed",
-                f"{MISMATCHES_IN_A_ROW} trials in a row of {self._name(key)} cannot be compared: {self.because[key]}",
+                f"{MISMATCHES_IN_A_ROW} trials in a row of {self._name(key)} cannot be compared: "
+                f"{self.because[key]}",
             )
         return None
 
     def _precise_enough(self, finished: list[FinishedTrial]) -> bool:
-        """Stopping on precision, never on a p-value: peeking at significance inflates false findings, at the width it does not."""
+        """Stopping on precision, never on a p-value: peeking at significance inflates false
+        findings, at the width it does not."""
         target = self.config.target_half_width_ms
         if target is None:
             return False
@@ -362,12 +368,10 @@ class BenchmarkRunner:
             return False
         from lab.stats import hodges_lehmann
 
-        found = hodges_lehmann(self.differences)
-        return (
-            found.low is not None
-            and found.high is not None
-            and (found.high - found.low) / 2 <= target
-        )
+        interval = hodges_lehmann(self.differences)
+        if interval.low is None or interval.high is None:
+            return False
+        return (interval.high - interval.low) / 2 <= target
 
     # One trial
 
@@ -375,36 +379,29 @@ class BenchmarkRunner:
         self, block: Block, place: int, variant: Variant, left_s: float | None
     ) -> FinishedTrial:
         technique, arm = variant.key
-        # Above every attempt that an earlier session may have begun, also one that a kill left without a row: no nonce is used twice.
-        attempt = (
-            1 + max(self.joined.begun.get(block.number, 0), self.joined.sessions)
-            if self.joined
-            else 1
-        )
+        attempt = 1
+        if self.joined:
+            # Above every attempt that an earlier session may have begun, also one that a kill left
+            # without a row: no nonce is used twice.
+            attempt += max(self.joined.begun.get(block.number, 0), self.joined.sessions)
         row = TrialRow(
-            new_id(),
-            self.run_id,
-            self.session.id,
-            technique,
-            arm,
-            block.number,
-            place,
-            attempt,
-            block.phase,
-            block.task.task_id,
-            utc_now(),
-            now_ns(),
+            trial_id=new_id(),
+            run_id=self.run_id,
+            session_id=self.session.id,
+            technique=technique,
+            arm=arm,
+            block=block.number,
+            position=place,
+            attempt=attempt,
+            phase=block.phase,
+            task_id=block.task.task_id,
+            started_utc=utc_now(),
+            started_ns=now_ns(),
+            deadline_ms=self.config.deadline_s * 1000,
         )
-        row.deadline_ms = self.config.deadline_s * 1000
-        brief = (
-            self.endpoint.kind == "live" and block.task.origin == "built-in" and technique != "ab"
-        )
-        bench = Bench(
-            self.session,
-            row,
-            nonce_for(self.run_id, block.number, f"{technique}.{arm}", attempt),
-            brief,
-        )
+        nonce = nonce_for(self.run_id, block.number, f"{technique}.{arm}", attempt)
+        brief = is_brief(variant.technique, block.task, self.endpoint)
+        bench = TrialBench(self.session, row, nonce, brief)
         gc.collect()
         gc.disable()
         work = asyncio.create_task(self._play(bench, variant, block.task))
@@ -437,12 +434,10 @@ class BenchmarkRunner:
             row.outcome, row.error_text = "mismatch", "; ".join(dict.fromkeys(bench.mismatches))
         if row.outcome == "failed":
             self.failures += 1
-            told = (
-                row.error_text
-                if row.error_kind in ("no_call", "not_awaited", "unseen_call")
-                else f"{row.error_kind}: {row.error_text}"
-            )
-            self.because[variant.key] = scrub.text(told, REASON)
+            reason_text = row.error_text
+            if row.error_kind not in ("no_call", "not_awaited", "unseen_call"):
+                reason_text = f"{row.error_kind}: {row.error_text}"
+            self.because[variant.key] = scrub.text(reason_text, REASON)
         elif row.outcome != "cancelled":
             self.failures = 0
         if row.phase == "measured":
@@ -455,7 +450,8 @@ class BenchmarkRunner:
         scrub.trial(finished)
         self.done += 1
         try:
-            # On a thread, since the disk may take its time: a loop held up by it would count as this machine's noise.
+            # On a thread, since the disk may take its time: a loop held up by it would count as
+            # this machine's noise.
             await to_the_end(asyncio.to_thread(self.sink.keep, finished))
         except asyncio.CancelledError as e:
             reason = e
@@ -464,7 +460,7 @@ class BenchmarkRunner:
             raise Interrupted(finished, reason)
         return finished
 
-    async def _play(self, bench: Bench, variant: Variant, task: Task) -> str | None:
+    async def _play(self, bench: TrialBench, variant: Variant, task: Task) -> str | None:
         """Prepare, then the clock, then the trial; each within the deadline."""
         technique, row = variant.technique, bench.trial
         OBSERVER.set(bench.observe)
@@ -483,14 +479,15 @@ class BenchmarkRunner:
                     span.parent_id = span.parent_id or (root.span_id if span is not root else None)
                 return await technique.trial(bench, variant.arm.name, variant.knobs, task)
         finally:
-            # The root span is the trial: one end for both, or the critical path would miss its wall time by microseconds.
+            # The root span is the trial: one end for both, or the critical path would miss its wall
+            # time by microseconds.
             row.ended_ns = root.ended_ns if root is not None else now_ns()
             OBSERVER.set(None)
             SPAN.set(None)
 
     def _outcome(
         self,
-        bench: Bench,
+        bench: TrialBench,
         work: asyncio.Task,
         reason: BaseException | None,
         unawaited: Sequence[str],
@@ -507,20 +504,12 @@ class BenchmarkRunner:
         try:
             answer = work.result()
         except TimeoutError as error:
-            if (
-                not bench.limit.expired()
-            ):  # the user's own code raised it; its time says nothing, since a timer may fire early
-                row.outcome, row.error_kind, row.error_text = (
-                    "failed",
-                    "exception",
-                    f"TimeoutError: {error}".removesuffix(": "),
-                )
-                return None
-            row.outcome, row.error_kind, row.error_text = (
-                "failed",
-                "deadline",
-                f"not done within {self.config.deadline_s:g} s",
-            )
+            row.outcome, row.error_kind = "failed", "deadline"
+            row.error_text = f"not done within {self.config.deadline_s:g} s"
+            # Its time says nothing about who raised it, since a timer may fire early.
+            if not bench.limit.expired():
+                row.error_kind = "exception"
+                row.error_text = f"TimeoutError: {error}".removesuffix(": ")
             return None
         except LabError:
             raise
@@ -537,15 +526,13 @@ class BenchmarkRunner:
             if call.intent.own and call.reading.error_kind not in (None, "cancelled")
         ]
         if own and answer is None and row.outcome == "ok":
-            row.outcome, row.error_kind, row.error_text = (
-                "failed",
-                own[-1].error_kind,
-                own[-1].error_text,
-            )
+            row.outcome = "failed"
+            row.error_kind, row.error_text = own[-1].error_kind, own[-1].error_text
         return self._if_measured(bench, answer, unawaited)
 
-    def _if_measured(self, bench: Bench, answer: Any, unawaited: Sequence[str]) -> str | None:
-        """The answer; nothing measured is nothing won: a trial that waited for no call has failed, however fast it was."""
+    def _if_measured(self, bench: TrialBench, answer: Any, unawaited: Sequence[str]) -> str | None:
+        """The answer; nothing measured is nothing won: a trial that waited for no call has failed,
+        however fast it was."""
         row = bench.trial
         if inspect.isawaitable(answer):
             name = getattr(answer, "__qualname__", type(answer).__name__)
@@ -557,7 +544,8 @@ class BenchmarkRunner:
             )
             return None
         if unawaited:
-            text = f"{', '.join(dict.fromkeys(unawaited))} was called in {row.arm} and never awaited: an `await` is missing."
+            names = ", ".join(dict.fromkeys(unawaited))
+            text = f"{names} was called in {row.arm} and never awaited: an `await` is missing."
             if text not in self.noted:
                 self.noted.add(text)
                 self._note(text)
@@ -571,7 +559,10 @@ class BenchmarkRunner:
                 row.error_kind, row.error_text = "not_awaited", text
             elif not asked:
                 row.error_kind = "no_call"
-                row.error_text = f"{row.arm} made no call through the lab's client, so nothing was measured: use the client that it is given."
+                row.error_text = (
+                    f"{row.arm} made no call through the lab's client, so nothing was measured: "
+                    "use the client that it is given."
+                )
             elif all(reading.error_kind == "cancelled" for reading in asked):
                 row.error_kind = "not_awaited"
                 row.error_text = (
@@ -581,8 +572,9 @@ class BenchmarkRunner:
                 row.error_kind, row.error_text = asked[-1].error_kind, asked[-1].error_text
         return answer
 
-    async def _judge(self, bench: Bench, task: Task, answer: str) -> float | None:
-        """A judge's opinion, asked after the trial's clock: a row of its own, role `check`, outside the trial's times and its cost."""
+    async def _judge(self, bench: TrialBench, task: Task, answer: str) -> float | None:
+        """A judge's opinion, asked after the trial's clock: a row of its own, role `check`, outside
+        the trial's times and its cost."""
         body = definitions.judge_body(task, answer)
         if body is None or self.budget.is_reached:
             return None
@@ -659,26 +651,25 @@ class BenchmarkRunner:
 
     def _run_row(self, keep: bool) -> RunRow:
         config, endpoint = self.config, self.endpoint
-        settings = planning.settings(config, self.plan, VERSION)
+        settings = planning.stored_settings(config, self.plan, VERSION)
         settings["config"] |= {
             "seed": self.seed,
             "models": dict(endpoint.models),
             "endpoint": endpoint.name,
         }
         return RunRow(
-            self.run_id,
-            self._slug,
-            endpoint.name,
-            endpoint.kind,
-            self.models,
-            settings,
-            self.seed,
-            "running",
-            keep,
-            self.joined.run.started_utc if self.joined else utc_now(),
-            None,
-            config.note,
-            config.name,
+            run_id=self.run_id,
+            technique=self._slug,
+            endpoint=endpoint.name,
+            endpoint_kind=endpoint.kind,
+            models=self.models,
+            settings=settings,
+            seed=self.seed,
+            status="running",
+            keep_text=keep,
+            started_utc=self.joined.run.started_utc if self.joined else utc_now(),
+            note=config.note,
+            name=config.name,
         )
 
     def _session_row(self) -> SessionRow:
@@ -696,17 +687,16 @@ class BenchmarkRunner:
             "loop": type(asyncio.get_running_loop()).__module__.partition(".")[0],
             "timer_step_ns": timer_step_ns(),
         }
-        worker = f"{socket.gethostname()}:{os.getpid()}"
         return SessionRow(
-            self.session.id,
-            self.run_id,
-            worker,
-            socket.gethostname(),
-            utc_now(),
-            VERSION,
-            commit(),
-            facts,
-            instrument,
+            session_id=self.session.id,
+            run_id=self.run_id,
+            worker=f"{socket.gethostname()}:{os.getpid()}",
+            host=socket.gethostname(),
+            started_utc=utc_now(),
+            lab_version=VERSION,
+            commit=commit(),
+            machine=facts,
+            instrument=instrument,
         )
 
 
@@ -718,7 +708,8 @@ class Interrupted(Exception):
 
 
 async def to_the_end(work: Awaitable) -> Any:
-    """Its result; a cancellation that comes meanwhile is raised after it, and so loses nothing that was being written."""
+    """Its result; a cancellation that comes meanwhile is raised after it, and so loses nothing that
+    was being written."""
     task = asyncio.ensure_future(work)
     cancelled: asyncio.CancelledError | None = None
     while not task.done():
@@ -733,7 +724,8 @@ async def to_the_end(work: Awaitable) -> Any:
 
 
 class Unwaited(ThreadPoolExecutor):
-    """A thread for each call; one that is no longer waited for ends with the process, and does not keep it."""
+    """A thread for each call; one that is no longer waited for ends with the process, and does not
+    keep it."""
 
     def submit(self, work: Callable, /, *values: Any, **named: Any) -> Future:
         future: Future = Future()

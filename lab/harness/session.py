@@ -1,4 +1,5 @@
-"""One process measuring for one run: its clock's origin, its clients, its lease on the local server, and how late its event loop runs."""
+"""One process measuring for one run: its clock's origin, its clients, its lease on the local
+server, and how late its event loop runs."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from typing import Any
 import httpx2
 from anthropic import AsyncAnthropic
 
-from lab import heartbeat, pricing
+from lab import endpoint_kinds, heartbeat, pricing
 from lab.clock import now_ns, sleep_s, today
 from lab.endpoints import registry
 from lab.endpoints.client import open_client
@@ -36,7 +37,7 @@ class Held(LabError):
 
 
 class LoopLag:
-    """How late the loop wakes a timer of 10 ms: whatever holds it up would delay a stamp as much."""
+    """How late the loop wakes a timer of 10 ms: what holds it up would delay a stamp as much."""
 
     def __init__(self) -> None:
         self.at_ns: list[int] = []
@@ -64,7 +65,8 @@ class LoopLag:
             self._timer.cancel()
 
     def worst(self, from_ns: int, to_ns: int) -> int:
-        """The longest lateness of a tick within an interval, or of the first one after it: a loop that was held up ticks late."""
+        """The longest lateness of a tick within an interval, or of the first one after it: a loop
+        that was held up ticks late."""
         low, high = bisect_left(self.at_ns, from_ns), bisect_left(self.at_ns, to_ns)
         return max(self.late_ns[low : high + 1], default=0)
 
@@ -84,13 +86,8 @@ class Session:
         budget: Budget | None = None,
     ) -> None:
         self.budget = budget or Budget(None)
-        self.id, self.run_id, self.endpoint, self.keep_text, self.timeout_s = (
-            new_id(),
-            run_id,
-            endpoint,
-            keep_text,
-            timeout_s,
-        )
+        self.id, self.run_id, self.endpoint = new_id(), run_id, endpoint
+        self.keep_text, self.timeout_s = keep_text, timeout_s
         self.note = note
         self.origin_ns = now_ns()
         self.lag = LoopLag()
@@ -101,14 +98,22 @@ class Session:
         self._clients: dict[str, AsyncAnthropic] = {}
         self._others: dict[str, Endpoint] = {}
 
-    async def open(self, models: Mapping[str, str]) -> None:
-        """Take the local server for this run alone, have it load its models, and open the connection; LabError where it refuses."""
+    async def open(
+        self, models: Mapping[str, str], others: Mapping[str, Endpoint] | None = None
+    ) -> None:
+        """Take the lab's own server for this run alone, have it load its models, and make a client
+        for each endpoint, those that requests name included: none of it may fall into a trial.
+
+        LabError where the server refuses.
+        """
         self.lag.start()
-        if self.endpoint.kind == "live":
-            return
-        await self._take_lease()
-        for model in dict.fromkeys(models.values()):
-            await self._own("POST", "/warm", {"model": model}, WARM_S)
+        if endpoint_kinds.kind(self.endpoint.kind).own_server:
+            await self._take_lease()
+            for model in dict.fromkeys(models.values()):
+                await self._own("POST", "/warm", {"model": model}, WARM_S)
+        self.client_of(self.endpoint)
+        for name, endpoint in (others or {}).items():
+            await self._join(name, endpoint)
 
     async def renew(self) -> None:
         """Make sure, between two trials, that the server is still this run's own."""
@@ -117,7 +122,8 @@ class Session:
 
     async def _take_lease(self) -> None:
         """Take it or keep it; while another measurement has it, wait, and say so."""
-        # Its name is chosen here, so that one whose answer a Stop did not wait for can be given back.
+        # Its name is chosen here, so that one whose answer a Stop did not wait for can be given
+        # back.
         self.lease = self.lease or secrets.token_hex(16)
         waiting = False
         while True:
@@ -153,30 +159,31 @@ class Session:
         self._clients.clear()
 
     def client_of(self, endpoint: Endpoint) -> AsyncAnthropic:
-        """One client per endpoint, so that connections are kept from trial to trial, as an application would."""
+        """One client per endpoint, so that connections are kept from trial to trial, as an
+        application would."""
         if endpoint.base_url not in self._clients:
-            headers = (
-                {"x-lab-lease": self.lease}
-                if self.lease and endpoint.base_url == self.endpoint.base_url
-                else {}
-            )
+            leased = self.lease and endpoint.base_url == self.endpoint.base_url
+            headers = {"x-lab-lease": self.lease} if leased else {}
             self._clients[endpoint.base_url] = open_client(endpoint, self.timeout_s, headers)
         return self._clients[endpoint.base_url]
 
-    def other(self, name: str) -> Endpoint:
-        """Another endpoint of the same kind: rows of different kinds never share a chart."""
+    async def other(self, name: str) -> Endpoint:
+        """Another endpoint of the same kind. Only one that could not be foreseen, since code of the
+        user's own names it, is looked up inside a trial."""
         if name not in self._others:
-            found = registry.connect(registry.find(name))
-            if found.kind != self.endpoint.kind:
-                raise LabError(
-                    f"{name} is {found.kind} and this run is {self.endpoint.kind}: one run keeps to one kind of endpoint."
-                )
-            self._others[name] = found
+            await self._join(name, await asyncio.to_thread(registry.beside, name, self.endpoint))
         return self._others[name]
 
+    async def _join(self, name: str, endpoint: Endpoint) -> None:
+        self._others[name] = await asyncio.to_thread(registry.connect, endpoint)
+        self.client_of(self._others[name])
+
     def cost_usd(self, model: str, usage: Mapping[str, Any]) -> float | None:
-        """None where there is no price: on the embedded model always, on the simulated one unless the user sets it."""
-        return None if self.endpoint.kind == "local" else pricing.cost_usd(model, usage, today())
+        """None where there is no price: on the embedded model always, on the simulated one unless
+        the user sets it."""
+        if not endpoint_kinds.kind(self.endpoint.kind).has_prices:
+            return None
+        return pricing.cost_usd(model, usage, today())
 
     def _terms(self) -> dict[str, Any]:
         return {
@@ -201,11 +208,13 @@ class Session:
             answer = reply.json()
         except (httpx2.TransportError, ValueError) as error:
             raise LabError(
-                f"The {self.endpoint.kind} server at {self.endpoint.base_url} does not answer ({type(error).__name__})."
+                f"The {self.endpoint.kind} server at {self.endpoint.base_url} does not answer "
+                f"({type(error).__name__})."
             ) from error
         if reply.status_code == 409:
             raise Held(
-                f"Another measurement uses the {self.endpoint.kind} server; waiting for it to end. {answer['error']['message']}"
+                f"Another measurement uses the {self.endpoint.kind} server; waiting for it to end. "
+                f"{answer['error']['message']}"
             )
         if reply.status_code >= 400:
             raise LabError(f"The {self.endpoint.kind} server refused: {answer['error']['message']}")

@@ -1,4 +1,5 @@
-"""The `await` that was forgotten: Python tells of a coroutine that nobody awaited when it is thrown away, in a warning that few see."""
+"""The `await` that was forgotten: Python tells of a coroutine that nobody awaited when it is thrown
+away, in a warning that few see."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ NEVER_AWAITED = r"coroutine '(.*)' was never awaited"
 
 
 class Forgotten(warnings.catch_warnings):
-    """`names` are the coroutines that were thrown away while this context was open; other warnings go where they went before."""
+    """`names` are the coroutines that were thrown away while this context was open; other warnings
+    go where they went before."""
 
     def __enter__(self) -> None:
         super().__enter__()

@@ -1,4 +1,5 @@
-"""What a technique's own views read and are made of. A page, a report or a notebook draws them alike.
+"""What a technique's own views read and are made of. A page, a report or a notebook draws them
+alike.
 
 A view is a function (RunData, dark) -> list of parts: plotly figures, and the tables, notes and
 numbers below.
@@ -90,7 +91,8 @@ class RunData:
         return self.knobs_of(self.run)
 
     def knobs_of(self, run: Mapping[str, Any]) -> Knobs:
-        """The knobs of this run or another one; LabError where this technique no longer takes them."""
+        """The knobs of this run or another one; LabError where this technique no longer takes
+        them."""
         values = run["settings"]["knobs"]
         try:
             return self.technique.knobs(**values)

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from lab.model import Arm, Knobs, Request, Technique
+from lab.model import Arm, Bench, Knobs, Request, Technique
 
 
 class StreamingKnobs(Knobs):
@@ -11,7 +11,7 @@ class StreamingKnobs(Knobs):
     )
 
 
-async def trial(bench, arm, knobs, task):
+async def trial(bench: Bench, arm, knobs, task):
     reply = await bench.call(Request(task.body_for(knobs.answer_tokens), stream=arm == "streamed"))
     return reply.text if reply.ok else None
 
@@ -19,7 +19,10 @@ async def trial(bench, arm, knobs, task):
 TECHNIQUE = Technique(
     slug="streaming",
     title="Streaming",
-    claim="Showing the answer as it is written shortens the wait a person feels; the whole answer takes as long as before.",
+    claim=(
+        "Showing the answer as it is written shortens the wait a person feels; the whole answer"
+        " takes as long as before."
+    ),
     published="60–80 % shorter perceived wait",
     arms=(
         Arm("whole", "the answer is shown once all of it is there"),
@@ -30,7 +33,10 @@ TECHNIQUE = Technique(
     knobs=StreamingKnobs,
     trial=trial,
     notes={
-        "local": "The embedded model answers on this machine: no network, so the wait that streaming saves is generation alone.",
+        "local": (
+            "The embedded model answers on this machine: no network, so the wait that streaming"
+            " saves is generation alone."
+        ),
         "simulated": "Delays are invented; this run tests the lab, not a model.",
     },
     page="1_Streaming.py",

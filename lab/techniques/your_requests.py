@@ -5,14 +5,15 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from lab.model import Arm, Knobs, Request, Technique, sentence
+from lab.model import Arm, Bench, Knobs, Request, Technique, sentence
 from lab.scenarios.definitions import read_json
 
 DEFAULT = '[{"name": "a"}, {"name": "b", "system": "Answer in as few words as you can."}]'
 
 
 class Side(BaseModel):
-    """One arm: a whole Messages body, or fields that replace those of the task's body (null removes one)."""
+    """One arm: a whole Messages body, or fields that replace those of the task's body (null removes
+    one)."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -41,7 +42,10 @@ def sides(text):
 class YourRequestsKnobs(Knobs):
     bodies: str = Field(
         DEFAULT,
-        description="JSON list of arms: each a name and a whole Messages body or changes to the task's, with its own model or endpoint",
+        description=(
+            "JSON list of arms: each a name and a whole Messages body or changes to the task's,"
+            " with its own model or endpoint"
+        ),
     )
     answer_tokens: int = Field(
         64,
@@ -53,31 +57,32 @@ class YourRequestsKnobs(Knobs):
     @field_validator("bodies", mode="before")
     @classmethod
     def readable(cls, value):
-        given = read_json(value) if isinstance(value, str) else value
+        bodies = read_json(value) if isinstance(value, str) else value
         if (
-            not isinstance(given, list)
-            or not 2 <= len(given) <= 8
-            or not all(isinstance(one, dict) for one in given)
+            not isinstance(bodies, list)
+            or not 2 <= len(bodies) <= 8
+            or not all(isinstance(body, dict) for body in bodies)
         ):
             raise ValueError("needs a JSON list of two to eight objects, one for each arm")
-        named = [
-            {**one, "name": str(one.get("name") or chr(ord("a") + place))}
-            for place, one in enumerate(given)
+        arms = [
+            {**body, "name": str(body.get("name") or chr(ord("a") + place))}
+            for place, body in enumerate(bodies)
         ]
-        if len({one["name"] for one in named}) < len(named):
+        if len({arm["name"] for arm in arms}) < len(arms):
             raise ValueError("two arms have the same name")
-        for one in named:
+        for arm in arms:
             try:
-                Side(**one)
+                Side(**arm)
             except ValidationError as error:
-                raise ValueError(f"arm {one['name']}: {sentence(error)}") from None
-        return json.dumps(named, ensure_ascii=False)
+                raise ValueError(f"arm {arm['name']}: {sentence(error)}") from None
+        return json.dumps(arms, ensure_ascii=False)
 
 
-async def trial(bench, arm, knobs, task):
+async def trial(bench: Bench, arm, knobs, task):
     side = next(side for side in sides(knobs.bodies) if side.name == arm)
     reply = await bench.call(side.request(task, knobs.answer_tokens))
-    # A body with messages of its own asks something else than the task does, so the task's check cannot judge it.
+    # A body with messages of its own asks something else than the task does, so the task's check
+    # cannot judge it.
     return reply.text if reply.ok and not side.messages else None
 
 

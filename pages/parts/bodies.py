@@ -1,4 +1,5 @@
-"""The user's own requests as arms: pasted or uploaded, each a whole Messages body or a change to one, checked where they stand."""
+"""The user's own requests as arms: pasted or uploaded, each a whole Messages body or a change to
+one, checked where they stand."""
 
 from __future__ import annotations
 
@@ -9,15 +10,15 @@ import streamlit as st
 
 from lab.model import LabError
 
-EXAMPLES = (
-    '{"name": "a", "max_tokens": 64, "messages": [{"role": "user", "content": "Name three rivers of Europe."}]}',
-    '{"name": "b", "system": "Be brief.", "max_tokens": 64, "messages": [{"role": "user", "content": "Name three rivers of Europe."}]}',
-)
+QUESTION = {
+    "max_tokens": 64,
+    "messages": [{"role": "user", "content": "Name three rivers of Europe."}],
+}
 MOST = 8
 
 
 def form() -> dict[str, Any]:
-    """The knobs of the technique `ab` from two to eight bodies."""
+    """The knobs of a technique whose arms are the user's bodies, from two to eight of them."""
     count = st.number_input(
         "Requests",
         2,
@@ -35,23 +36,11 @@ def form() -> dict[str, Any]:
         key="body-files",
         help="One JSON file a request.",
     )
-    texts = [file.getvalue().decode("utf-8", errors="replace") for file in files]
-    if not texts:
-        columns = st.columns(2)
-        for place in range(int(count)):
-            start = (
-                EXAMPLES[place]
-                if place < len(EXAMPLES)
-                else EXAMPLES[1].replace('"b"', f'"{chr(97 + place)}"')
-            )
-            label = f"Request {chr(97 + place)}" + (", the baseline" if place == 0 else "")
-            texts.append(
-                columns[place % 2].text_area(label, start, height=180, key=f"body-{place}")
-            )
-    names = [file.name.removesuffix(".json") for file in files] or [
-        chr(97 + place) for place in range(len(texts))
+    texts = [
+        (file.name.removesuffix(".json"), file.getvalue().decode("utf-8", errors="replace"))
+        for file in files
     ]
-    bodies = [_body(text, name) for text, name in zip(texts, names, strict=True)]
+    bodies = [_body(name, text) for name, text in texts or _typed(int(count))]
     tokens = st.number_input(
         "Most tokens where a body does not say",
         1,
@@ -64,12 +53,29 @@ def form() -> dict[str, Any]:
     return {"bodies": json.dumps(bodies, ensure_ascii=False), "answer_tokens": int(tokens)}
 
 
-def _body(text: str, name: str) -> dict[str, Any]:
+def _typed(count: int) -> list[tuple[str, str]]:
+    """One text area a request: (the arm's name, what stands in it)."""
+    texts, columns = [], st.columns(2)
+    for place in range(count):
+        name, label = chr(97 + place), f"Request {chr(97 + place)}"
+        own = {"system": "Be brief."} if place else {}
+        text = columns[place % 2].text_area(
+            label if place else f"{label}, the baseline",
+            json.dumps({"name": name, **own, **QUESTION}),
+            height=180,
+            key=f"body-{place}",
+        )
+        texts.append((name, text))
+    return texts
+
+
+def _body(name: str, text: str) -> dict[str, Any]:
     try:
         body = json.loads(text)
     except json.JSONDecodeError as error:
         raise LabError(
-            f"Request {name} is not JSON: {error.msg} at line {error.lineno}, character {error.colno}."
+            f"Request {name} is not JSON: {error.msg} at line {error.lineno}, character"
+            f" {error.colno}."
         ) from None
     if not isinstance(body, dict):
         raise LabError(f"Request {name} is not a JSON object.")

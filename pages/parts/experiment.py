@@ -34,7 +34,8 @@ def page(technique: Technique, form: set_up.Form | None = None) -> None:
 
 
 def forget_other(technique: Technique) -> None:
-    """On a page that several techniques share: what was chosen for another one is not this one's."""
+    """On a page that several techniques share: what was chosen for another one is not this
+    one's."""
     if st.session_state.get("shared_page") != technique.slug:
         st.session_state["shared_page"] = technique.slug
         for name in (*technique.knobs.model_fields, "scenario", "view", "span-arm", "use-arm"):

@@ -102,12 +102,14 @@ def table(run: dict[str, Any]) -> None:
             on_click="ignore",
         )
     st.caption(
-        f"{len(frame):,} trials, warm-up and failed ones included. Times in ms; data/README.md says what each column is."
+        f"{len(frame):,} trials, warm-up and failed ones included. Times in ms; data/README.md says"
+        " what each column is."
     )
 
 
 def use_it(run: dict[str, Any]) -> None:
-    """The arm's own requests, found by rehearsing the trial on the run's own task, and Python that makes them."""
+    """The arm's own requests, found by rehearsing the trial on the run's own task, and Python that
+    makes them."""
     shown = {f"{one['technique']}.{one['arm']}": one for one in run["settings"]["arms"]}
     first = run["settings"]["headline"]
     ref = st.segmented_control(
@@ -135,8 +137,9 @@ def use_it(run: dict[str, Any]) -> None:
         technique, arm, knobs, task, models, endpoint.generates, endpoint.capabilities
     )
     st.caption(
-        f"Python for the task {escape(task.task_id)} of this run. Set ANTHROPIC_API_KEY; to try it on this machine, start "
-        f"`{COMMAND} serve` and set ANTHROPIC_BASE_URL and the key it prints."
+        f"Python for the task {escape(task.task_id)} of this run. Set ANTHROPIC_API_KEY; to try it"
+        f" on this machine, start `{COMMAND} serve` and set ANTHROPIC_BASE_URL and the key it"
+        " prints."
     )
     st.code(
         code_samples.python(arm, asked, knobs, models.get("large", asked[0].body["model"])),
@@ -145,14 +148,16 @@ def use_it(run: dict[str, Any]) -> None:
     st.caption("The requests that one trial sent, in order, less its nonce.")
     for number, request in enumerate(asked, 1):
         with st.expander(
-            f"Request {number} of {len(asked)}: {request.role}{', streamed' if request.stream else ''}"
+            f"Request {number} of {len(asked)}:"
+            f" {request.role}{', streamed' if request.stream else ''}"
         ):
             body = {**request.body, **({"stream": True} if request.stream else {})}
             st.code(json.dumps(body, indent=2, ensure_ascii=False), language="json", height=320)
 
 
 def _endpoint(run: dict[str, Any]) -> registry.Endpoint:
-    """The run's endpoint; a run that came from elsewhere may name one that is not known here, or whose key is not."""
+    """The run's endpoint; a run that came from elsewhere may name one that is not known here, or
+    whose key is not."""
     try:
         return registry.find(run["endpoint"])
     except LabError:
@@ -160,7 +165,8 @@ def _endpoint(run: dict[str, Any]) -> registry.Endpoint:
 
 
 def _task(run: dict[str, Any], technique: Technique) -> Task:
-    """The task of the headline arm's median trial, where the run's tasks can still be read; else the first of the technique's own."""
+    """The task of the headline arm's median trial, where the run's tasks can still be read; else
+    the first of the technique's own."""
     config = run["settings"]["config"]
     try:
         tasks = [Task(**task) for task in config.get("tasks") or []] or definitions.load(
@@ -198,9 +204,11 @@ def _summary(run: dict[str, Any], metric: str) -> None:
         found = result.metrics(technique, arm).get(metric)
         if found:
             cell = {
-                q: units.value(metric, found[q])
-                if found["supported"][q]
-                else f"({units.value(metric, found[q])})"
+                q: (
+                    units.value(metric, found[q])
+                    if found["supported"][q]
+                    else f"({units.value(metric, found[q])})"
+                )
                 for q in ("p50", "p95", "p99")
             }
             counted = result.counted(technique, arm)
@@ -219,7 +227,8 @@ def _summary(run: dict[str, Any], metric: str) -> None:
             )
     st.dataframe(lines, hide_index=True, key="summary")
     st.caption(
-        "In brackets: more trials are needed before this percentile can be relied on (p95 from 72, p99 from 368)."
+        "In brackets: more trials are needed before this percentile can be relied on (p95 from 72,"
+        " p99 from 368)."
     )
 
 
@@ -259,9 +268,11 @@ def own(technique: Technique, view: View, run: dict[str, Any]) -> None:
                 if title:
                     st.markdown(f"**{escape(title)}**")
                 config = {
-                    column: words
-                    if isinstance(words, str)
-                    else st.column_config.NumberColumn(words.words, format=words.format)
+                    column: (
+                        words
+                        if isinstance(words, str)
+                        else st.column_config.NumberColumn(words.words, format=words.format)
+                    )
                     for column, words in columns.items()
                 }
                 tables.show(rows.dropna(axis="columns", how="all"), key, config)

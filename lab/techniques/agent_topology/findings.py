@@ -6,7 +6,8 @@ import pandas as pd
 
 
 def coordination(trials: pd.DataFrame, calls: pd.DataFrame) -> pd.DataFrame:
-    """By arm of a topology: mean calls, tokens, cost and quality, and median total_ms: what working as a team takes."""
+    """By arm of a topology: mean calls, tokens, cost and quality, and median total_ms: what working
+    as a team takes."""
     good = trials[trials["outcome"] == "ok"]
     tokens = (
         calls[~calls["role"].isin(["prime", "check"])]

@@ -1,11 +1,12 @@
-"""What does it cost to split one task among several agents, in time spent on models, tools and waiting for each other?"""
+"""What does it cost to split one task among several agents, in time spent on models, tools and
+waiting for each other?"""
 
 import asyncio
 import json
 
 from pydantic import Field
 
-from lab.model import Arm, Knobs, Request, Technique, View
+from lab.model import Arm, Bench, Knobs, Request, Technique, View
 from lab.scenarios import definitions, tools
 
 
@@ -20,10 +21,12 @@ class TopologyKnobs(Knobs):
     answer_tokens: int = Field(96, ge=8, le=2000, description="the most tokens the answer may have")
 
 
-async def agent(bench, knobs, body, names, tokens, name, final="worker"):
-    """Ask, run the tools that are asked for at once, ask again, until the model answers or the steps are used up.
+async def agent(bench: Bench, knobs, body, names, tokens, name, final="worker"):
+    """Ask, run the tools that are asked for at once, ask again, until the model answers or the
+    steps are used up.
 
-    `final` is the role of a turn by which every tool has been used or may no longer be: such a turn can be the answer.
+    `final` is the role of a turn by which every tool has been used or may no longer be: such a turn
+    can be the answer.
     """
     turns, left = list(body["messages"]), set(names)
     for step in range(1, knobs.steps + 1):
@@ -83,7 +86,8 @@ def plan_for(task, team):
 
 
 def ordered(team, text):
-    """The workers as the plan orders them; those it forgets come after, so that every topology has the same workers."""
+    """The workers as the plan orders them; those it forgets come after, so that every topology has
+    the same workers."""
     try:
         wanted = [str(name) for name in json.loads(text)["order"]]
     except (ValueError, KeyError, TypeError):
@@ -107,7 +111,7 @@ def joined(task, team, reports):
     }
 
 
-async def hierarchical(bench, knobs, task, team):
+async def hierarchical(bench: Bench, knobs, task, team):
     plan = await bench.call(Request(plan_for(task, team)), role="plan", name="supervisor")
     if not plan.ok:
         return None
@@ -128,7 +132,7 @@ async def hierarchical(bench, knobs, task, team):
     )
 
 
-async def pipeline(bench, knobs, task, team):
+async def pipeline(bench: Bench, knobs, task, team):
     reports = []
     for worker in team.workers:
         before = "\n".join(f"{name}: {text}" for name, text in reports)
@@ -148,7 +152,7 @@ async def pipeline(bench, knobs, task, team):
     )
 
 
-async def trial(bench, arm, knobs, task):
+async def trial(bench: Bench, arm, knobs, task):
     team = definitions.team_for(task)
     if arm == "flat":
         body = task.body_for(knobs.answer_tokens, tools=None)
@@ -164,7 +168,10 @@ async def trial(bench, arm, knobs, task):
 TECHNIQUE = Technique(
     slug="topology",
     title="Agent topology",
-    claim="A team of agents can work at the same time, but planning, handing over and joining are calls too: the coordination tax.",
+    claim=(
+        "A team of agents can work at the same time, but planning, handing over and joining are"
+        " calls too: the coordination tax."
+    ),
     published="critical path 38–46 % shorter, in tokens",
     arms=(
         Arm("flat", "one agent with all tools, in a loop"),
@@ -181,8 +188,10 @@ TECHNIQUE = Technique(
     aliases=("agent-topology", "agents"),
     category="tools",
     notes={
-        "local": "Shape and time, not skill: names, number and instructions of the workers are task data, the plan only orders them, "
-        "and each tool offered is used once.",
+        "local": (
+            "Shape and time, not skill: names, number and instructions of the workers are task"
+            " data, the plan only orders them, and each tool offered is used once."
+        ),
         "simulated": "Delays and answers are invented; this run tests the lab, not a model.",
     },
     needs=("tools", "structured"),

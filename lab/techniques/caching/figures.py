@@ -1,4 +1,5 @@
-"""What a cache hit is worth: time against the cached share of the prompt, and the tokens that were read and written."""
+"""What a cache hit is worth: time against the cached share of the prompt, and the tokens that were
+read and written."""
 
 from __future__ import annotations
 
@@ -74,7 +75,8 @@ def _when_it_pays(data: RunData) -> str:
 
 
 def state_colours(dark: bool = False) -> dict[str, str]:
-    """States are not arms: they have their own steps, and what is read from the cache stands out."""
+    """States are not arms: they have their own steps, and what is read from the cache stands
+    out."""
     colours = palette.theme(dark)
     return {
         "none": colours.arms[0],
@@ -85,11 +87,13 @@ def state_colours(dark: bool = False) -> dict[str, str]:
 
 
 def cache_hits(points: pd.DataFrame, dark: bool = False, *, reason: str | None = None) -> go.Figure:
-    """Each call's time to first token against the share of its prompt that came from the cache, in the colour of its observed state."""
+    """Each call's time to first token against the share of its prompt that came from the cache, in
+    the colour of its observed state."""
     points = points[points["ttft_ms"].notna() & points["cached_share"].notna()]
     if points.empty:
         return layout.empty(
-            "Run the caching experiment: each call's first token stands here against its cached share.",
+            "Run the caching experiment: each call's first token stands here against its cached"
+            " share.",
             dark,
             "Cache hits",
         )
@@ -114,11 +118,14 @@ def cache_hits(points: pd.DataFrame, dark: bool = False, *, reason: str | None =
                 "color": palette.fade(colours[state], 0.6),
                 "size": 9 if len(rows) < 200 else 5,
             },
-            customdata=rows[["trial_id", "call_id"]].astype(str).values
-            if "call_id" in rows.columns
-            else None,
+            customdata=(
+                rows[["trial_id", "call_id"]].astype(str).values
+                if "call_id" in rows.columns
+                else None
+            ),
             hovertext=[
-                f"{layout.bold(arm)} {ms(first)}<br>{percent(share)} from the cache, {STATE_WORDS[state]}"
+                f"{layout.bold(arm)} {ms(first)}<br>{percent(share)} from the cache,"
+                f" {STATE_WORDS[state]}"
                 + (f"<br>missed: {layout.safe(why)}" if isinstance(why, str) and why else "")
                 for arm, first, share, why in zip(
                     rows["arm"], rows["ttft_ms"], rows["cached_share"], reasons, strict=True
@@ -141,7 +148,8 @@ def cache_hits(points: pd.DataFrame, dark: bool = False, *, reason: str | None =
     return layout.finish(
         figure,
         title,
-        f"time to first token, ms, against cache_read ÷ total prompt · {counts} · {layout.where(points)}",
+        f"time to first token, ms, against cache_read ÷ total prompt · {counts} ·"
+        f" {layout.where(points)}",
         260,
         dark=dark,
         kind=layout.one_kind(points),
@@ -215,7 +223,8 @@ def cache_tokens(
     return layout.finish(
         figure,
         f"{best} reads {percent(share.get(best) or 0)} of its prompt from the cache",
-        f"prompt tokens as the API reported them, mean per call · {layout.count(len(points))} · {layout.where(points)}",
+        f"prompt tokens as the API reported them, mean per call · {layout.count(len(points))} ·"
+        f" {layout.where(points)}",
         height,
         dark=dark,
         kind=layout.one_kind(points),

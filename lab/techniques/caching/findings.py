@@ -8,9 +8,11 @@ import pandas as pd
 
 
 def break_even_uses(input_price: float, write_price: float, read_price: float) -> int | None:
-    """From how many uses of a prefix, the first one included, caching costs less than no caching; None if never.
+    """From how many uses of a prefix, the first one included, caching costs less than no caching;
+    None if never.
 
-    n uses cost write + (n - 1) read with it and n input without: less from the first n above (write - read) / (input - read).
+    n uses cost write + (n - 1) read with it and n input without: less from the first n above (write
+    - read) / (input - read).
     """
     if read_price >= input_price:
         return None
@@ -19,11 +21,13 @@ def break_even_uses(input_price: float, write_price: float, read_price: float) -
 
 
 def cache_states(calls: pd.DataFrame) -> pd.DataFrame:
-    """By arm and observed state of its answers: n, median ttft_ms, tokens read and written, hit share, mean cost_usd, share as intended."""
+    """By arm and observed state of its answers: n, median ttft_ms, tokens read and written, hit
+    share, mean cost_usd, share as intended."""
     answers = calls[
         (calls["role"] == "answer") & calls["error_kind"].isna() & calls["observed_cache"].notna()
     ]
-    # "any" was meant by nobody; a partial read is a read: the turn before was cached, and the new one cannot have been.
+    # "any" was meant by nobody; a partial read is a read: the turn before was cached, and the new
+    # one cannot have been.
     as_intended = answers["intended_cache"].eq(
         answers["observed_cache"].replace("partial", "read")
     ) | answers["intended_cache"].eq("any")

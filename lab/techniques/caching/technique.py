@@ -1,10 +1,11 @@
-"""How much sooner does an answer begin when the endpoint remembers the start of the prompt, and what does that cost?"""
+"""How much sooner does an answer begin when the endpoint remembers the start of the prompt, and
+what does that cost?"""
 
 from typing import Literal
 
 from pydantic import Field
 
-from lab.model import Arm, Knobs, Request, Technique, View
+from lab.model import Arm, Bench, Knobs, Request, Technique, View
 from lab.scenarios import definitions, tools
 
 
@@ -13,14 +14,19 @@ class CachingKnobs(Knobs):
         0,
         ge=0,
         le=150_000,
-        description="about how long the shared part is, in tokens; 0 takes 600 on local, else 3,000",
+        description=(
+            "about how long the shared part is, in tokens; 0 takes 600 on local, else 3,000"
+        ),
     )
     part: Literal["documents", "system", "tools", "conversation"] = Field(
         "documents", description="which part of the prompt is shared and cached"
     )
     breakpoint: Literal["shared", "question"] = Field(
         "shared",
-        description="where cache_control stands: after the shared part, or on the question, where a new question never finds it",
+        description=(
+            "where cache_control stands: after the shared part, or on the question, where a new"
+            " question never finds it"
+        ),
     )
     ttl: Literal["5m", "1h"] = Field(
         "5m", description="how long an entry lives; equal in latency, dearer to write for an hour"
@@ -32,7 +38,8 @@ class CachingKnobs(Knobs):
 
 
 def body(arm, knobs, task, asked, history=(), **last):
-    """Shared part, earlier turns, question, in one order for all arms: only cache_control tells them apart."""
+    """Shared part, earlier turns, question, in one order for all arms: only cache_control tells
+    them apart."""
     mark = {} if arm == "uncached" else {"cache_control": {"type": "ephemeral", "ttl": knobs.ttl}}
     on_shared, on_question = (mark, {}) if knobs.breakpoint == "shared" else ({}, mark)
     shared = {
@@ -68,7 +75,7 @@ def body(arm, knobs, task, asked, history=(), **last):
     return task.body_for(knobs.answer_tokens, **changes)
 
 
-async def prepare(bench, arm, knobs, task):
+async def prepare(bench: Bench, arm, knobs, task):
     if arm == "cached":
         other = [*task.last_turn, {"type": "text", "text": "Answer with one word."}]
         await bench.call(
@@ -85,17 +92,12 @@ async def prepare(bench, arm, knobs, task):
         )
 
 
-async def trial(bench, arm, knobs, task):
+async def trial(bench: Bench, arm, knobs, task):
     warm = knobs.breakpoint == "shared" and arm in ("cached", "pre-warmed")
     history, answers = [], []
     for turn in range(knobs.turns):
-        asked = (
-            task.last_turn
-            if turn == 0
-            else [
-                {"type": "text", "text": f"Say it again in other words, for the {turn + 1}. time."}
-            ]
-        )
+        again = [{"type": "text", "text": "Say that again in other words."}]
+        asked = again if turn else task.last_turn
         intended = "none" if arm == "uncached" else "read" if warm or turn else "write"
         reply = await bench.call(
             Request(body(arm, knobs, task, asked, history), intended_cache=intended)
@@ -103,15 +105,18 @@ async def trial(bench, arm, knobs, task):
         if not reply.ok:
             return None
         answers.append(reply.text)
-        said = [{"type": "text", "text": reply.text.strip() or "(no answer)"}]
-        history += [{"role": "user", "content": asked}, {"role": "assistant", "content": said}]
+        answer = [{"type": "text", "text": reply.text.strip() or "(no answer)"}]
+        history += [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
     return answers[0]
 
 
 TECHNIQUE = Technique(
     slug="caching",
     title="Prompt caching",
-    claim="A prompt that begins like an earlier one is answered sooner and billed less, once somebody has paid to write its beginning.",
+    claim=(
+        "A prompt that begins like an earlier one is answered sooner and billed less, once somebody"
+        " has paid to write its beginning."
+    ),
     published="up to 85 % shorter on hits, 90 % cheaper reads",
     arms=(
         Arm("uncached", "no cache_control: the whole prompt is read afresh"),
@@ -127,10 +132,16 @@ TECHNIQUE = Technique(
     aliases=("prompt-caching", "cache"),
     category="rag",
     notes={
-        "local": "The embedded model reads some 280 tokens a second on two cores, so a few hundred cached tokens save seconds; "
-        "a large service reads thousands, and saves as much only on long prompts.",
+        "local": (
+            "The embedded model reads some 280 tokens a second on two cores, so a few hundred"
+            " cached tokens save seconds; a large service reads thousands, and saves as much only"
+            " on long prompts."
+        ),
         "simulated": "Delays are invented; this run tests the lab, not a model.",
-        "live": "Prefixes below a model's minimum (512 to 4,096 tokens) are not cached, without an error: such trials are left out.",
+        "live": (
+            "Prefixes below a model's minimum (512 to 4,096 tokens) are not cached, without an"
+            " error: such trials are left out."
+        ),
     },
     needs=("caching",),
     page="2_Prompt_caching.py",

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from lab.model import Arm, Knobs, Request, Technique, View
+from lab.model import Arm, Bench, Knobs, Request, Technique, View
 from lab.scenarios import definitions
 
 
@@ -16,7 +16,9 @@ class RoutingKnobs(Knobs):
     )
     check: Literal["format", "self"] = Field(
         "format",
-        description="what makes the cascade escalate: a missing or cut answer, or the model's own doubt",
+        description=(
+            "what makes the cascade escalate: a missing or cut answer, or the model's own doubt"
+        ),
     )
     answer_tokens: int = Field(160, ge=8, le=2000, description="the most tokens an answer may have")
 
@@ -54,20 +56,21 @@ def classify(knobs, task_text):
     }
 
 
-async def prepare(bench, arm, knobs, task):
+async def prepare(bench: Bench, arm, knobs, task):
     if arm == "routed" and knobs.classifier == "cached":
         request = Request(classify(knobs, "Name a colour."), tier="small", intended_cache="write")
         await bench.call(request, role="prime")
 
 
-async def answer(bench, knobs, task, tier):
+async def answer(bench: Bench, knobs, task, tier):
     bench.route(tier)
     reply = await bench.call(Request(task.without_tools(knobs.answer_tokens), tier=tier))
     return reply.text if reply.ok else None
 
 
-async def cascade(bench, knobs, task):
-    """The small model's draft is shown only once it has passed: until then nobody can know that it is the answer."""
+async def cascade(bench: Bench, knobs, task):
+    """The small model's draft is shown only once it has passed: until then nobody can know that it
+    is the answer."""
     draft = await bench.call(
         Request(task.without_tools(knobs.answer_tokens), tier="small"), role="worker", name="draft"
     )
@@ -75,7 +78,10 @@ async def cascade(bench, knobs, task):
         return None
     good = draft.stop_reason == "end_turn" and bool(draft.text.strip())
     if good and knobs.check == "self":
-        asked = f"Question:\n{question_of(task)}\n\nAnswer:\n{draft.text}\n\nIs this answer surely right?"
+        asked = (
+            f"Question:\n{question_of(task)}\n\nAnswer:\n{draft.text}\n\nIs this answer surely"
+            " right?"
+        )
         body = {
             "max_tokens": 24,
             "messages": [{"role": "user", "content": asked}],
@@ -91,7 +97,7 @@ async def cascade(bench, knobs, task):
     return await answer(bench, knobs, task, "large")
 
 
-async def trial(bench, arm, knobs, task):
+async def trial(bench: Bench, arm, knobs, task):
     if arm == "cascade":
         return await cascade(bench, knobs, task)
     if arm == "routed":
@@ -113,7 +119,10 @@ async def trial(bench, arm, knobs, task):
 TECHNIQUE = Technique(
     slug="routing",
     title="Model routing",
-    claim="Easy questions go to a small, fast model and hard ones to a large one; a small classifier decides, and its time counts.",
+    claim=(
+        "Easy questions go to a small, fast model and hard ones to a large one; a small classifier"
+        " decides, and its time counts."
+    ),
     published="30–70 % shorter on mixed traffic, at equal quality",
     arms=(
         Arm("large only", "the large model answers everything"),
@@ -122,7 +131,8 @@ TECHNIQUE = Technique(
         Arm("cascade", "the small model answers; a check may escalate to the large one"),
         Arm(
             "oracle",
-            "routes by the task's label, which no real router sees: the bound of what routing can give",
+            "routes by the task's label, which no real router sees: the bound of what routing can"
+            " give",
         ),
     ),
     headline="total_ms",
@@ -134,7 +144,10 @@ TECHNIQUE = Technique(
     aliases=("model-routing", "router"),
     category="reasoning",
     notes={
-        "local": "Both local tiers have the same weights, the large one in 32 bits: slower and no wiser. Only the mechanism is shown.",
+        "local": (
+            "Both local tiers have the same weights, the large one in 32 bits: slower and no wiser."
+            " Only the mechanism is shown."
+        ),
         "simulated": "Delays and answers are invented; this run tests the lab, not a model.",
     },
     needs=("structured",),

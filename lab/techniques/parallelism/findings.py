@@ -16,7 +16,8 @@ def speed_up(trials: pd.DataFrame, baseline: str, arm: str) -> float | None:
 
 
 def fan_out(spans: pd.DataFrame) -> dict[str, float] | None:
-    """Of one trial's tools, or its calls where it has none: n, their sum, the slowest, and from the first start to the last end, in ms.
+    """Of one trial's tools, or its calls where it has none: n, their sum, the slowest, and from the
+    first start to the last end, in ms.
 
     `sum_ms / took_ms` is the speed-up they had, `sum_ms / slowest_ms` the most they could have.
     """
@@ -43,7 +44,8 @@ def fan_out(spans: pd.DataFrame) -> dict[str, float] | None:
 
 
 def per_request(calls: pd.DataFrame) -> pd.DataFrame:
-    """What concurrency costs each single request: by arm the median and longest total_ms of its answer calls, and their n."""
+    """What concurrency costs each single request: by arm the median and longest total_ms of its
+    answer calls, and their n."""
     answers = calls[(calls["role"] == "answer") & calls["error_kind"].isna()]
     return (
         answers.groupby("arm", sort=False)["total_ms"]

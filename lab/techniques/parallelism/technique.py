@@ -1,11 +1,12 @@
-"""What does doing independent work at once save, in the tools of one answer or in several requests?"""
+"""What does doing independent work at once save, in the tools of one answer or in several
+requests?"""
 
 import asyncio
 from typing import Literal
 
 from pydantic import Field
 
-from lab.model import Arm, Knobs, Request, Technique, View
+from lab.model import Arm, Bench, Knobs, Request, Technique, View
 from lab.scenarios import definitions, tools
 
 TOOL_ARMS = (
@@ -38,7 +39,9 @@ class ParallelismKnobs(Knobs):
     )
     shared_prefix: bool = Field(
         False,
-        description="requests share a long cached prefix; adds the arm that waits for the first token",
+        description=(
+            "requests share a long cached prefix; adds the arm that waits for the first token"
+        ),
     )
     answer_tokens: int = Field(96, ge=8, le=2000, description="the most tokens an answer may have")
 
@@ -60,12 +63,13 @@ def tiers(knobs):
     return ("small", "large") if knobs.tier == "both" else (knobs.tier,)
 
 
-async def trial(bench, arm, knobs, task):
+async def trial(bench: Bench, arm, knobs, task):
     return await (run_tools if knobs.suite == "tools" else run_requests)(bench, arm, knobs, task)
 
 
 async def at_once(works, most):
-    """The results of all works in their order, at most `most` running at a time; with 1 they run one after the other."""
+    """The results of all works in their order, at most `most` running at a time; with 1 they run
+    one after the other."""
     gate = asyncio.Semaphore(most)
 
     async def one(work):
@@ -77,7 +81,7 @@ async def at_once(works, most):
     return [task.result() for task in running]
 
 
-async def run_tools(bench, arm, knobs, task):
+async def run_tools(bench: Bench, arm, knobs, task):
     offered = tools.specs(list(dict.fromkeys([*task.tools, *tools.names()]))[: knobs.n])
     every = (
         "Before you answer, use every tool you are offered exactly once, all of them in one turn"
@@ -112,7 +116,7 @@ async def run_tools(bench, arm, knobs, task):
     return final.text if final.ok else None
 
 
-async def run_requests(bench, arm, knobs, task):
+async def run_requests(bench: Bench, arm, knobs, task):
     tier = "small" if arm.endswith(", small") or knobs.tier == "small" else "large"
     together, begun = arm.startswith("together"), asyncio.Event()
 
@@ -124,7 +128,8 @@ async def run_requests(bench, arm, knobs, task):
             "text": definitions.prefix_text(task, task.document_tokens),
             "cache_control": {"type": "ephemeral"},
         }
-        # Requests that start at once all write: an entry can be read only when the response that wrote it has begun.
+        # Requests that start at once all write: an entry can be read only when the response that
+        # wrote it has begun.
         cache = "write" if number == 0 or (together and number < knobs.concurrency) else "read"
         return Request(
             one.without_tools(knobs.answer_tokens, system=[shared]), tier=tier, intended_cache=cache
@@ -149,7 +154,10 @@ async def run_requests(bench, arm, knobs, task):
 TECHNIQUE = Technique(
     slug="parallelism",
     title="Parallelism",
-    claim="Work that does not wait for other work can run at the same time: the slowest piece sets the time, not the sum.",
+    claim=(
+        "Work that does not wait for other work can run at the same time: the slowest piece sets"
+        " the time, not the sum."
+    ),
     published="up to n times faster for n equal tools; 20–80 % in agent workloads",
     arms=TOOL_ARMS,
     headline="total_ms",
@@ -161,8 +169,11 @@ TECHNIQUE = Technique(
     aliases=("parallel",),
     category="tools",
     notes={
-        "local": "The local server uses each tool offered once: time and shape are real, the choice is not its model's. "
-        "Requests together gain on the large model, which is bound by memory, and nothing on the small one, which is bound by arithmetic.",
+        "local": (
+            "The local server uses each tool offered once: time and shape are real, the choice is"
+            " not its model's. Requests together gain on the large model, which is bound by memory,"
+            " and nothing on the small one, which is bound by arithmetic."
+        ),
         "simulated": "Delays are invented; this run tests the lab, not a model.",
     },
     needs=("tools",),

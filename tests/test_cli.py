@@ -9,11 +9,13 @@ import sys
 
 import pytest
 
-from lab import cli, paths, techniques
-from lab.cli import flags, run
+from lab import cli, paths, settings, techniques
+from lab.cli import run
 from lab.model import LabError
 from lab.store.store import Store
 from tests.recorded_runs import record
+
+AB = techniques.find("ab")
 
 
 def lab(*words: str, **environment: str) -> subprocess.CompletedProcess:
@@ -40,7 +42,7 @@ def test_every_flag_has_help():
 def test_every_knob_is_a_flag():
     for technique in techniques.all_techniques():
         options = cli.commands()[technique.slug].parser()._option_string_actions
-        assert all(flags.flag(name) in options for name in technique.knobs.model_fields)
+        assert all(setting.option in options for setting in settings.of(technique.knobs).values())
 
 
 def test_help_needs_nothing_heavy():
@@ -120,10 +122,10 @@ def test_models_go_to_tiers(given, tiers, found):
 def test_bodies_are_named_after_their_files(tmp_path):
     for name in ("short", "long"):
         (tmp_path / f"{name}.json").write_text(json.dumps({"system": name}))
-    found = run._bodies([str(tmp_path / "short.json"), str(tmp_path / "long.json")])
+    found = run._objects([str(tmp_path / "short.json"), str(tmp_path / "long.json")], AB)
     assert [body["name"] for body in found] == ["short", "long"]
-    with pytest.raises(LabError, match="Two bodies"):
-        run._bodies([str(tmp_path / "short.json")])
+    with pytest.raises(LabError, match="Two files"):
+        run._objects([str(tmp_path / "short.json")], AB)
 
 
 def test_show_prints_one_object(db):

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from lab import clock, processes, results, stats
-from lab.harness.plan import config_of
+from lab.settings import config_of
 from lab.local.control import Control
 
 BLOCKS = 12

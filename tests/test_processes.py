@@ -8,7 +8,7 @@ import pytest
 
 from lab import clock, machine, paths, processes
 from lab.endpoints import own_server
-from lab.harness.plan import config_of
+from lab.settings import config_of
 from lab.model import LabError, new_id
 from lab.store.store import Store
 

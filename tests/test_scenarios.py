@@ -192,14 +192,16 @@ HALF = "\ud83d"
     ],
 )
 def test_half_an_emoji_of_the_users_own_is_a_sentence_before_the_run(settings):
-    from lab.harness.plan import config_of, experiment
+    from lab.harness.plan import experiment
+    from lab.settings import config_of
 
     with pytest.raises(LabError, match="half an emoji"):
         experiment(config_of(**settings), "simulated")
 
 
 def test_half_an_emoji_in_a_file_of_tasks_is_a_sentence(tmp_path):
-    from lab.harness.plan import config_of, experiment
+    from lab.harness.plan import experiment
+    from lab.settings import config_of
 
     file = tmp_path / "tasks.jsonl"
     file.write_text(

@@ -10,7 +10,7 @@ from bench.raw_server import Connection, RawServer, sse
 from lab import pricing
 from lab.endpoints import consent
 from lab.harness.bench import SLACK_TOKENS, cache_mismatch
-from lab.harness.plan import config_of
+from lab.settings import config_of
 from lab.harness.runner import BenchmarkRunner
 from lab.rows import CallRow
 from lab.store import queries

@@ -1,50 +1,86 @@
-"""Command-line flags made from a technique's pydantic Knobs: names, types, limits, defaults and help have one definition."""
+"""Flags, made from what lab.settings says of a run's settings and of a technique's knobs.
+
+Names, types, limits, defaults and help have one definition. An absent flag leaves nothing behind:
+its default stays where it is defined. Below them the flags that several commands share.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
-import types
-import typing
-from typing import Any, Literal, Union
+from collections.abc import Callable
+from typing import Any
 
-from pydantic import ValidationError
-from pydantic_core import PydanticUndefined
-
-from lab.model import Knobs, LabError
+from lab import settings
+from lab.model import Knobs
+from lab.settings import BenchmarkConfig, Model, Setting
 
 PREFIX = "knob_"
+METAVARS = {int: "N", float: "X", str: "TEXT"}
 
 
-def flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """The flags of a run's settings, in their groups."""
+    groups: dict[str, Any] = {}
+    for name, setting in settings.of(BenchmarkConfig).items():
+        if setting.flag:
+            title = setting.flag.group
+            group = groups.get(title) or groups.setdefault(title, parser.add_argument_group(title))
+            add(group, setting, dest=name)
 
 
-def add(parser: argparse.ArgumentParser, knobs: type[Knobs]) -> None:
-    """One flag for each knob; an absent flag leaves nothing behind, so the default stays where it is defined."""
+def add_knobs(parser: argparse.ArgumentParser, knobs: type[Knobs]) -> None:
     group = parser.add_argument_group("knobs")
-    for name, field in knobs.model_fields.items():
-        options: dict[str, Any] = {
-            "dest": PREFIX + name,
-            "default": argparse.SUPPRESS,
-            "help": _help(field),
-        }
-        kind, many = _kind(field.annotation)
-        if kind is bool:
-            options["action"] = argparse.BooleanOptionalAction
-        elif typing.get_origin(kind) is Literal:
-            choices = typing.get_args(kind)
-            options |= {"choices": choices, "type": type(choices[0])}
-        elif many:
-            options |= {"type": _listed(kind), "metavar": "A,B,…"}
-        elif kind in (int, float, str):
-            options |= {"type": kind, "metavar": {int: "N", float: "X", str: "TEXT"}[kind]}
-        else:
-            options |= {"type": json.loads, "metavar": "JSON"}
-        group.add_argument(flag(name), **options)
+    for name, setting in settings.of(knobs).items():
+        add(group, setting, dest=PREFIX + name)
 
 
-def given(arguments: argparse.Namespace) -> dict[str, Any]:
+def add(parser: Any, setting: Setting, dest: str, help: str = "") -> None:
+    """One flag; `help` in place of the setting's own words."""
+    options: dict[str, Any] = {
+        "dest": dest,
+        "default": argparse.SUPPRESS,
+        "help": (help or _help(setting)).replace("%", "%%"),
+    }
+    metavar = (setting.flag and setting.flag.metavar) or METAVARS.get(setting.kind, "JSON")
+    if setting.flag and setting.flag.repeated:
+        options |= {"action": "append", "metavar": metavar}
+    elif setting.kind is bool and setting.flag and not setting.optional:
+        options |= {"action": "store_true"}
+    elif setting.kind is bool:
+        options |= {"action": argparse.BooleanOptionalAction}
+    elif setting.choices:
+        options |= {"choices": setting.choices, "type": setting.kind}
+    elif setting.many:
+        options |= {"type": _list_of(setting.kind), "metavar": "A,B,…"}
+    elif setting.kind in METAVARS:
+        options |= {"type": setting.kind, "metavar": metavar}
+    else:
+        options |= {"type": json.loads, "metavar": metavar}
+    parser.add_argument(setting.option, **options)
+
+
+def _help(setting: Setting) -> str:
+    usual = f"default {setting.usual}" if setting.usual else ""
+    notes = "; ".join(filter(None, [setting.limits, usual]))
+    return f"{setting.help} ({notes})" if notes else setting.help
+
+
+def _list_of(kind: type) -> Callable[[str], list[Any]]:
+    def read(text: str) -> list[Any]:
+        return [kind(part) if kind in (int, float) else part for part in text.split(",") if part]
+
+    read.__name__ = "list"  # what argparse calls it where it cannot be read
+    return read
+
+
+def chosen_settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Only the settings named on the command line."""
+    flags = {name for name, setting in settings.of(BenchmarkConfig).items() if setting.flag}
+    return {name: value for name, value in vars(arguments).items() if name in flags}
+
+
+def chosen_knobs(arguments: argparse.Namespace) -> dict[str, Any]:
     """Only the knobs named on the command line."""
     return {
         name.removeprefix(PREFIX): value
@@ -53,56 +89,14 @@ def given(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def check(knobs: type[Knobs], values: dict[str, Any]) -> Knobs:
-    """The knobs, or a LabError that names the flag and what is wrong with it."""
-    try:
-        return knobs(**values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0]) if first["loc"] else ""
-        reason = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-        raise LabError(
-            f"{flag(name) if name else 'The knobs'}: {values.get(name, '')!s} {reason}.".replace(
-                ":  ", ": "
-            )
-        ) from None
+def checked(model: type[Model], values: dict[str, Any]) -> Model:
+    """The model with these values, or a LabError that names the flag and what is wrong with it."""
 
+    def flag(path: str) -> str:
+        setting = settings.of(model).get(path.partition(".")[0])
+        return setting.option if setting else path
 
-def _kind(annotation: Any) -> tuple[Any, bool]:
-    """(the type of one value, whether there are several): unwraps Optional, list and tuple."""
-    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin in (Union, types.UnionType):
-        rest = [part for part in inner if part is not type(None)]
-        return _kind(rest[0]) if len(rest) == 1 else (Any, False)
-    if origin in (list, tuple):
-        return inner[0], True
-    return annotation, False
-
-
-def _listed(kind: Any):
-    def read(text: str) -> list[Any]:
-        return [kind(part) if kind in (int, float) else part for part in text.split(",") if part]
-
-    read.__name__ = "list"
-    return read
-
-
-def _help(field: Any) -> str:
-    limits = {
-        type(mark).__name__.lower(): getattr(mark, type(mark).__name__.lower(), None)
-        for mark in field.metadata
-    }
-    low, high = limits.get("ge", limits.get("gt")), limits.get("le", limits.get("lt"))
-    notes = []
-    if low is not None and high is not None:
-        notes.append(f"{low} to {high}")
-    if field.default is not PydanticUndefined and field.default not in (None, "", ()):
-        value = field.default
-        notes.append(
-            f"default {','.join(map(str, value)) if isinstance(value, (list, tuple)) else value}"
-        )
-    text = (field.description or "").rstrip(".")
-    return (text + (f" ({'; '.join(notes)})" if notes else "")).replace("%", "%%")
+    return settings.build(model, values, flag)
 
 
 def database(parser: argparse.ArgumentParser) -> None:
@@ -128,11 +122,14 @@ def as_json(parser: argparse.ArgumentParser) -> None:
 
 
 def outputs(parser: argparse.ArgumentParser) -> None:
+    from lab.harness.reporter import REPORTERS
+
     parser.add_argument(
         "--output",
         metavar="LIST",
         default="console",
-        help="how to tell the result: console, json, chart, markdown, separated by commas (default console)",
+        help=f"how to tell the result: {', '.join(REPORTERS)}, or package.module:Class for your "
+        "own, separated by commas (default console)",
     )
     parser.add_argument(
         "--out",

@@ -9,12 +9,11 @@ from typing import Any
 
 import streamlit as st
 
-from lab import endpoint_kinds, metrics, processes, stats, units
+from lab import endpoint_kinds, metrics, processes, resume, stats, units
 from lab.endpoints import registry
 from lab.endpoints.registry import Endpoint
 from lab.figures import found, palette
-from lab.harness.plan import repeated
-from lab.settings import BenchmarkConfig, config_of
+from lab.settings import LIVE_MAX_USD, BenchmarkConfig, config_of
 from lab.harness.runner import estimate
 from lab.model import LabError, Technique
 from pages.parts import cached_queries, chart, copy_button, set_up
@@ -28,7 +27,7 @@ def show(technique: Technique, endpoint: Endpoint, run: dict[str, Any]) -> None:
     if not result.comparisons:
         st.caption("This run has one arm: there is nothing to compare it with.")
         return
-    planned, verdict = result.comparisons[0], result.words[0]
+    planned, verdict = result.comparisons[0], result.verdicts[0]
     with st.container(border=True, key="verdict"):
         lead, _, rest = verdict.headline.partition(": ")
         st.markdown(f"**{escape(lead if rest else verdict.headline)}**")
@@ -95,34 +94,19 @@ def _next(
 ) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         busy = processes.running() is not None
-        settled = run["settings"]["runs"]
-        resume = run["status"] != "finished"
+        unfinished = run["status"] != "finished"
         blocks = planned.needed_blocks or MORE
         if st.button(
-            "Resume" if resume else f"{blocks} more blocks",
+            "Resume" if unfinished else f"{blocks} more blocks",
             key="more-blocks",
             disabled=busy,
             help="They join this run, in the same seeded order.",
         ):
-            set_up.begin(more(run, settled if resume else blocks))
+            set_up.begin(resume.more(run, run["settings"]["runs"] if unfinished else blocks))
         if not endpoint_kinds.kind(run["endpoint_kind"]).priced:
             _try_on_claude(technique, run)
         origin = f"  \n{units.in_markdown(units.origin(run))}" if units.origin(run) else ""
         copy_button.show("Copy as Markdown", verdict.markdown + origin, key="copy-verdict")
-
-
-def more(run: dict[str, Any], blocks: int) -> BenchmarkConfig:
-    """The run's own settings with this many blocks more, to be joined to it; where blocks are
-    missing, the worker takes those instead."""
-    given = {
-        "runs": blocks,
-        "quick": False,
-        "target_half_width_ms": None,
-        "join_run": run["run_id"],
-        "seed": run["seed"],
-    }
-    given["max_usd"] = None  # the run's own, of which its spending so far is a part
-    return config_of(**{**repeated(run), **given})
 
 
 def _try_on_claude(technique: Technique, run: dict[str, Any]) -> None:
@@ -137,10 +121,10 @@ def _try_on_claude(technique: Technique, run: dict[str, Any]) -> None:
     try:
         config = config_of(
             **{
-                **repeated(run),
+                **resume.repeated(run),
                 "endpoint": "anthropic",
                 "models": {},
-                "max_usd": set_up.LIVE_BUDGET_USD,
+                "max_usd": LIVE_MAX_USD,
             }
         )
         expected = estimate(config)
@@ -155,7 +139,7 @@ def _try_on_claude(technique: Technique, run: dict[str, Any]) -> None:
         disabled=processes.running() is not None or bool(expected.refusals),
         help="; ".join(expected.refusals)
         or "The same settings on the Claude API;"
-        f" it stops before ${set_up.LIVE_BUDGET_USD:.2f} are spent.",
+        f" it stops before ${LIVE_MAX_USD:.2f} are spent.",
     )
     if failed := st.session_state.pop("not_started", None):
         st.error(escape(failed))

@@ -1,12 +1,20 @@
-"""The lab from a script or a notebook: `Lab(endpoint="local").run("caching", runs=10).summary()`.
+"""The lab from a script or a notebook.
 
 from lab import Lab
 
-async def agent(client, task): ...        # client: the SDK's AsyncAnthropic, stamped at the socket
-async def agent(client, task, bench): ... # and what a technique has: bench.span, bench.tool, bench.models
-def agent(client, task): ...              # client: the SDK's blocking Anthropic, stamped likewise; runs in a thread
+Lab(endpoint="local").run("streaming", runs=10).summary()
 
-Lab().compare({"old": old_agent, "new": new_agent}, tasks=["What is a tide?"], runs=10).verdict().headline
+# client: the SDK's AsyncAnthropic, stamped at the socket
+async def agent(client, task): ...
+
+# and what a technique has: bench.span, bench.tool, bench.models
+async def agent(client, task, bench): ...
+
+# client: the SDK's blocking Anthropic, stamped likewise; runs in a thread
+def agent(client, task): ...
+
+agents = {"old": old_agent, "new": new_agent}
+Lab().compare(agents, tasks=["What is a tide?"], runs=10).verdict().headline
 """
 
 from __future__ import annotations
@@ -122,9 +130,11 @@ class Result:
 
 
 class Lab:
-    """Where to measure, and where the rows go. `endpoint` is a name or a URL; `models` as in {"small": NAME}; `db` a database file.
+    """Where to measure, and where the rows go. `endpoint` is a name or a URL; `models` as in
+    {"small": NAME}; `db` a database file.
 
-    `progress` is whether to draw it on stderr, or a function that is told each entry of the progress file.
+    `progress` is whether to draw it on stderr, or a function that is told each entry of the
+    progress file.
     """
 
     def __init__(
@@ -139,10 +149,10 @@ class Lab:
         self.db = str(Path(db).expanduser().absolute()) if db else None
 
     def run(self, technique: str, runs: int = 10, **settings: Any) -> Result:
-        """Measure a technique in a process of its own, and wait. `settings` are those of a run (seed, scenario, max_usd …) and the
-        technique's knobs (answer_tokens …). Interrupting the wait stops the run; its rows are kept."""
-        found = techniques.find(technique)
-        config = self._config(found.slug, settings | {"runs": runs})
+        """Measure a technique in a process of its own, and wait. `settings` are those of a run
+        (seed, scenario, max_usd …) and the technique's knobs (answer_tokens …). Interrupting the
+        wait stops the run; its rows are kept."""
+        config = self._config(techniques.find(technique).slug, settings | {"runs": runs})
         run_id, offset, tell = processes.start_run(config), 0, self._teller()
         ended: dict[str, Any] | None = None
         try:
@@ -170,13 +180,15 @@ class Lab:
         metric: str = "total_ms",
         **settings: Any,
     ) -> Result:
-        """Compare functions of your own, the first as the baseline, in shared blocks; each is `agent(client, task)` or
-        `agent(client, task, bench)` and answers with its text. They run in this process, on an event loop of their own; one that
-        is not async runs in a thread, with the blocking client. A trial that makes no call through its client, or one past it,
-        has failed."""
+        """Compare functions of your own, the first as the baseline, in shared blocks; each is
+        `agent(client, task)` or `agent(client, task, bench)` and answers with its text. They run in
+        this process, on an event loop of their own; one that is not async runs in a thread, with
+        the blocking client. A trial that makes no call through its client, or one past it, has
+        failed."""
         if len(agents) < 2:
             raise LabError(
-                "A comparison needs two agents, the baseline first: compare({'old': old_agent, 'new': new_agent})."
+                "A comparison needs two agents, the baseline first: "
+                "compare({'old': old_agent, 'new': new_agent})."
             )
         return self._measure(technique_of(agents, metric), tasks, runs, settings)
 
@@ -199,20 +211,18 @@ class Lab:
 
     # Within
 
-    def _config(self, slug: str, given: Mapping[str, Any]) -> BenchmarkConfig:
-        known = BenchmarkConfig.model_fields
-        knobs = {name: value for name, value in given.items() if name not in known}
-        chosen = {name: value for name, value in given.items() if name in known}
-        chosen["knobs"] = {**chosen.get("knobs", {}), **knobs}
-        config = config_of(
-            **{
-                "technique": slug,
-                "endpoint": self.endpoint,
-                "models": self.models,
-                "db": self.db,
-                **chosen,
-            }
-        )
+    def _config(self, slug: str, settings: Mapping[str, Any]) -> BenchmarkConfig:
+        fields = BenchmarkConfig.model_fields
+        chosen = {name: value for name, value in settings.items() if name in fields}
+        knobs = {name: value for name, value in settings.items() if name not in fields}
+        own = {
+            "technique": slug,
+            "endpoint": self.endpoint,
+            "models": self.models,
+            "db": self.db,
+        }
+        knobs = {**chosen.get("knobs", {}), **knobs}
+        config = config_of(**{**own, **chosen, "knobs": knobs})
         consent.typed(config.endpoint)
         return config
 
@@ -221,15 +231,14 @@ class Lab:
     ) -> Result:
         if unknown := settings.keys() - BenchmarkConfig.model_fields.keys():
             raise LabError(f"There is no setting {sorted(unknown)[0]!r}; agents have no knobs.")
-        given = {
-            **settings,
-            "runs": runs,
-            **({"tasks": _tasks(tasks)} if tasks is not None else {}),
-        }
-        config = self._config(technique.slug, given)
+        settings = {**settings, "runs": runs}
+        if tasks is not None:
+            settings["tasks"] = _tasks(tasks)
+        config = self._config(technique.slug, settings)
         run_id = config.join_run or new_id()
         with ThreadPoolExecutor(1, thread_name_prefix="lab") as pool:
-            # A notebook's loop is running in this thread already, and its own work would delay every stamp.
+            # A notebook's loop is running in this thread already, and its own work would delay
+            # every stamp.
             measured = pool.submit(
                 worker.measure,
                 config,
@@ -238,11 +247,11 @@ class Lab:
                 technique,
             )
             try:
-                done = measured.result()
+                ended = measured.result()
             except KeyboardInterrupt:
                 processes.stop(run_id)
                 raise
-        return self._result(*done)
+        return self._result(*ended)
 
     def _result(self, run_id: str, status: str, text: str) -> Result:
         if status == "failed":
@@ -268,14 +277,16 @@ class Lab:
 
 
 def technique_of(agents: Mapping[str, Agent], metric: str = "total_ms") -> Technique:
-    """Functions of the user's own as the arms of a technique; LabError for what is no function or no clean name."""
+    """Functions of the user's own as the arms of a technique; LabError for what is not a function,
+    or has a name that cannot stand in a table."""
     if metric not in CLOCKS:
         raise LabError(f"metric must be one of {', '.join(CLOCKS)}, not {metric!r}.")
     takes_bench = {}
     for name, agent in agents.items():
         if not isinstance(name, str) or not ARM_NAME.fullmatch(name):
             raise LabError(
-                f"{name!r} is no name for an arm: up to 40 letters, digits, spaces, - and _, a letter or digit first."
+                f"{name!r} cannot name an arm: up to 40 letters, digits, spaces, - and _, a letter "
+                "or digit first."
             )
         takes_bench[name] = _takes_bench(name, agent)
     unseen.watched_clients()
@@ -320,26 +331,32 @@ def _past_words(arm: str, hosts: list[str]) -> str:
     """Whom an agent asked without the lab, and what to do about it."""
     called = " and ".join(f"{count} to {host}" for host, count in Counter(hosts).items())
     return (
-        f"{len(hosts)} call{'s' if len(hosts) > 1 else ''} of {arm} went past the lab's client ({called}): neither measured nor in "
-        "its budget. Hand the client that the function is given to what makes them; docs/library.md shows how for common frameworks."
+        f"{len(hosts)} call{'s' if len(hosts) > 1 else ''} of {arm} went past the lab's client "
+        f"({called}): neither measured nor in its budget. Hand the client that the function is "
+        "given to what makes them; docs/library.md shows how for common frameworks."
     )
 
 
 def _is_async(agent: Agent) -> bool:
-    return inspect.iscoroutinefunction(agent) or inspect.iscoroutinefunction(
-        getattr(agent, "__call__", None)
-    )
+    return any(map(inspect.iscoroutinefunction, _callables(agent)))
+
+
+def _callables(agent: Agent) -> tuple[Any, Any]:
+    """It, and what an object that can be called runs."""
+    return agent, getattr(agent, "__call__", None)  # noqa: B004
 
 
 def _takes_bench(name: str, agent: Agent) -> bool:
     if not callable(agent):
         raise LabError(
-            f"{name} is no function: write `async def {name}(client, task): …` and await the client's calls."
+            f"{name} is not a function: write `async def {name}(client, task): …` and await the "
+            "client's calls."
         )
-    for kind in (agent, getattr(agent, "__call__", None)):  # noqa: B004
-        if inspect.isgeneratorfunction(kind) or inspect.isasyncgenfunction(kind):
+    for function in _callables(agent):
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
             raise LabError(
-                f"{name} yields its answer in pieces: return the whole text at its end; the client's own stream has the stamps."
+                f"{name} yields its answer in pieces: return the whole text at its end; the "
+                "client's own stream has the stamps."
             )
     for count in (3, 2):
         try:
@@ -350,10 +367,10 @@ def _takes_bench(name: str, agent: Agent) -> bool:
     raise LabError(f"{name} cannot be called with (client, task) or (client, task, bench).")
 
 
-def _tasks(given: Tasks) -> list[Task]:
-    if isinstance(given, (str, Mapping, Task)):
-        given = [given]
-    tasks = [_task(one, number) for number, one in enumerate(given, 1)]
+def _tasks(tasks: Tasks) -> list[Task]:
+    if isinstance(tasks, (str, Mapping, Task)):
+        tasks = [tasks]
+    tasks = [_task(task, number) for number, task in enumerate(tasks, 1)]
     if not tasks:
         raise LabError("There is no task: give at least one question.")
     if len({task.task_id for task in tasks}) < len(tasks):
@@ -364,12 +381,12 @@ def _tasks(given: Tasks) -> list[Task]:
     return tasks
 
 
-def _task(one: str | Mapping[str, Any] | Task, number: int) -> Task:
-    if isinstance(one, Task):
-        return one
-    if isinstance(one, str) and one.strip():
-        return Task(task_id=f"task-{number}", prompt=one)
-    if isinstance(one, Mapping):
-        (task,) = definitions.parse_lines(json.dumps(one))
+def _task(task: str | Mapping[str, Any] | Task, number: int) -> Task:
+    if isinstance(task, Task):
         return task
+    if isinstance(task, str) and task.strip():
+        return Task(task_id=f"task-{number}", prompt=task)
+    if isinstance(task, Mapping):
+        (read,) = definitions.parse_lines(json.dumps(task))
+        return read
     raise LabError(f"Task {number} is neither text nor an object with a prompt or a body.")

@@ -1,11 +1,13 @@
-"""A pytest plugin that holds a team's own prompts to a latency budget; enable it with `-p lab.pytest_latency`.
+"""A pytest plugin that holds a team's own prompts to a latency budget: `-p lab.pytest_latency`.
 
     @pytest.mark.latency(budget_ms=800, metric="wait_ms", percentile=50, runs=6)
     async def test_the_answer_comes_soon(lab_client):
-        await lab_client.messages.create(model=MODEL, max_tokens=60, messages=[{"role": "user", "content": "What is a tide?"}])
+        messages = [{"role": "user", "content": "What is a tide?"}]
+        await lab_client.messages.create(model=MODEL, max_tokens=60, messages=messages)
 
-The test's body is the trial: it runs once as a warm-up and `runs` times as measured, each request stamped at the socket. A test that is
-not async gets the blocking client. Under pytest-xdist, tests wait for each other: one measures at a time.
+The test's body is the trial: it runs once as a warm-up and `runs` times as measured, each request
+stamped at the socket. A test that is not async gets the blocking client. Under pytest-xdist, tests
+wait for each other: one measures at a time.
 """
 
 from __future__ import annotations
@@ -23,8 +25,9 @@ if TYPE_CHECKING:
     from lab.library import Agent, Result, Tasks
 
 MARKER = (
-    "latency(budget_ms, metric='total_ms', percentile=50, runs=6, undecided='fail'): run the test that takes lab_client as trials, "
-    "and hold the percentile of the metric to a budget by its 95% interval"
+    "latency(budget_ms, metric='total_ms', percentile=50, runs=6, undecided='fail'): run the test "
+    "that takes lab_client as trials, and hold the percentile of the metric to a budget by its 95% "
+    "interval"
 )
 
 
@@ -67,10 +70,12 @@ class Latency:
         undecided: str = "fail",
         **settings: Any,
     ) -> Result:
-        """Measure `agent(client, task)` and fail the test unless the whole 95 % interval of the percentile is below the budget.
+        """Measure `agent(client, task)` and fail the test unless the whole 95 % interval of the
+        percentile is below the budget.
 
-        A trial that made no call through `client`, or one past it, fails the test.
-        Too few runs for the percentile, or a budget inside the interval, decide nothing: `undecided` is then "fail" or "skip".
+        A trial that made no call through `client`, or one past it, fails the test. Too few runs for
+        the percentile, or a budget inside the interval, decide nothing: `undecided` is then "fail"
+        or "skip".
         """
         from lab.library import Lab
         from lab.model import LabError
@@ -95,7 +100,8 @@ class Latency:
         if len(failed):
             first = failed.iloc[0]
             pytest.fail(
-                f"{len(failed)} of {len(trials)} trials failed: {first['error_kind']}: {first['error_text']}",
+                f"{len(failed)} of {len(trials)} trials failed: {first['error_kind']}: "
+                f"{first['error_text']}",
                 pytrace=False,
             )
         if forgotten := [
@@ -115,7 +121,8 @@ class Latency:
         return result
 
     def _say(self, text: str) -> None:
-        """At once, past pytest's capture; a worker of pytest-xdist has the terminal's stderr and nothing else."""
+        """At once, past pytest's capture; a worker of pytest-xdist has the terminal's stderr and
+        nothing else."""
         capture = self.item.config.pluginmanager.get_plugin("capturemanager")
         with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
             print(f"\n{self.item.name}: {text}", file=sys.stderr, flush=True)
@@ -129,7 +136,8 @@ def latency(request: pytest.FixtureRequest) -> Latency:
 
 @pytest.fixture
 def lab_client(request: pytest.FixtureRequest) -> Iterator[None]:
-    """The SDK's client on the lab's stamped transport, for a test marked `latency`: AsyncAnthropic in an async one, else Anthropic."""
+    """The SDK's client on the lab's stamped transport, for a test marked `latency`: AsyncAnthropic
+    in an async one, else Anthropic."""
     if request.node.get_closest_marker("latency") is None:
         pytest.fail(
             "lab_client is for tests that are marked: @pytest.mark.latency(budget_ms=800)",
@@ -152,13 +160,13 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
             pytrace=False,
         )
     names = inspect.signature(test).parameters
-    given = {name: value for name, value in pyfuncitem.funcargs.items() if name in names}
+    fixtures = {name: value for name, value in pyfuncitem.funcargs.items() if name in names}
 
     async def asking(client: Any, task: Any) -> Any:
-        return await test(**{**given, "lab_client": client})
+        return await test(**{**fixtures, "lab_client": client})
 
     def blocking(client: Any, task: Any) -> Any:
-        return test(**{**given, "lab_client": client})
+        return test(**{**fixtures, "lab_client": client})
 
     trial = asking if inspect.iscoroutinefunction(test) else blocking
     trial.__name__ = pyfuncitem.originalname or pyfuncitem.name

@@ -40,7 +40,9 @@ def test_questions_of_the_users_own_are_in_a_report_only_where_the_run_keeps_tex
 def test_a_report_opens_from_a_file_without_a_network(db, tmp_path, browser):
     store = Store()
     file = tmp_path / "report.html"
-    file.write_text(html_report.page(results.read(record(store, text=HOSTILE), store)), encoding="utf-8")
+    file.write_text(
+        html_report.page(results.read(record(store, text=HOSTILE), store)), encoding="utf-8"
+    )
     context = browser.new_context(offline=True, viewport={"width": 420, "height": 900})
     page, said = context.new_page(), []
     page.on("pageerror", lambda error: said.append(str(error)))

@@ -24,7 +24,9 @@ def test_the_console_says_the_verdict_before_the_table(result):
     reporter.ConsoleReporter(Console(file=out, width=120)).report(result)
     said = out.getvalue()
     assert result.verdicts[0].headline in said
-    assert said.index(result.verdicts[0].headline) < said.index("p95") < said.index("uncached: n = 8")
+    assert (
+        said.index(result.verdicts[0].headline) < said.index("p95") < said.index("uncached: n = 8")
+    )
     assert "308 ms (+64)" in said  # p95 needs 72 trials, 8 are there
 
 

@@ -188,7 +188,9 @@ def export_flags(parser: argparse.ArgumentParser) -> None:
         default="results/export",
         help="the folder to write into (default results/export)",
     )
-    parser.add_argument("--run", metavar="RUN", help="only this run: its id, name, `last` or `last~1`")
+    parser.add_argument(
+        "--run", metavar="RUN", help="only this run: its id, name, `last` or `last~1`"
+    )
     flags.database(parser)
 
 
@@ -227,8 +229,8 @@ def trace_flags(parser: argparse.ArgumentParser) -> None:
         "--to",
         default="otlp",
         metavar="LIST",
-        help="where to: otlp, console, file, langfuse, separated by commas (default otlp, by OTEL_* "
-        "variables)",
+        help="where to: otlp, console, file, langfuse, separated by commas (default otlp, by "
+        "OTEL_* variables)",
     )
     parser.add_argument(
         "--out",

@@ -1,4 +1,4 @@
-"""What a run says while it measures: a bar on a terminal, plain lines in a pipe, one output in a notebook."""
+"""What a run says as it measures: a bar on a terminal, lines in a pipe, one output in notebooks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MOST_LINES = 20
 
 
 class Progress:
-    """Give it to a run as `on_progress`; it takes the entries of the progress file, one dict each."""
+    """Give it to a run as `on_progress`; it takes the progress file's entries, one dict each."""
 
     def __init__(self, console: Any):
         self.console = console
@@ -22,7 +22,7 @@ class Progress:
         self.run_id: str | None = None
         self.status: str | None = None
         self.text = ""
-        self.said = 0
+        self.lines = 0
 
     def __call__(self, entry: dict[str, Any]) -> None:
         getattr(self, f"_{entry['kind']}", lambda entry: None)(entry)
@@ -61,10 +61,10 @@ class Progress:
             self.bar.update(self.task, completed=done, total=total, left=left, last=f" · {last}")
         elif not self.console.is_terminal and (
             done >= total
-            or done * MOST_LINES >= self.said * max(total, 1)
+            or done * MOST_LINES >= self.lines * max(total, 1)
             or entry.get("outcome") == "failed"
         ):
-            self.said += 1
+            self.lines += 1
             self._step(f"{done}/{total} {last}" + (f" · {left}" if left else ""))
 
     def _note(self, entry: dict[str, Any]) -> None:
@@ -84,7 +84,8 @@ class Progress:
 
 
 class OneOutput(Progress):
-    """For a notebook, where each line would be an output of its own: the notes so far and where the run is, shown anew."""
+    """For a notebook, where each line would be an output of its own: the notes so far and where the
+    run is, in one that changes."""
 
     def __init__(self, console: Any, show: Callable[[str], None]):
         super().__init__(console)

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab import metrics, techniques
-from lab.model import View
-from lab.views import RunData
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,6 +77,7 @@ def run_figures(result: RunResult, dark: bool = False) -> dict[str, go.Figure]:
     metric, counts = result.headline, result.counts
     arms = [result.name(*arm) for arm in result.arms()]
     calls = _named(result, result.typical_calls())
+    own = techniques.figures_of(result.run, result.ask, dark)
     table = pareto.summary_table(
         result.summary, counts, pd.DataFrame([{name: result.run[name] for name in ABOUT}])
     )
@@ -95,7 +94,7 @@ def run_figures(result: RunResult, dark: bool = False) -> dict[str, go.Figure]:
         "clocks": clocks.clock_ladder(
             calls[calls["role"] == "answer"], dark, arms=arms, headline=metric
         ),
-        **_of_techniques(result, dark),
+        **{f"{result.run['technique']}-{n}": figure for n, figure in enumerate(own, 1)},
         "pareto": pareto.scatter_pareto(
             _named(result, table),
             dark,
@@ -103,24 +102,6 @@ def run_figures(result: RunResult, dark: bool = False) -> dict[str, go.Figure]:
         ),
         "drift": trends.drift(result.baseline_over_time(), dark, metric=metric),
     }
-
-
-def _of_techniques(result: RunResult, dark: bool) -> dict[str, go.Figure]:
-    """Those that the run's technique declares for a report."""
-    import plotly.graph_objects as go
-
-    figures: dict[str, go.Figure] = {}
-    if not techniques.slug_of(result.run["technique"]):
-        return figures
-    technique = techniques.find(result.run["technique"])
-    data = RunData(technique, result.run, result.ask)
-    for view in technique.views:
-        if not isinstance(view, View) or not view.in_report:
-            continue
-        name, draw = view.name.lower().replace(" ", "-"), techniques.reference(technique, view.draw)
-        drawn = [part for part in draw(data, dark) if isinstance(part, go.Figure)]
-        figures |= {f"{name}-{n}" if n > 1 else name: part for n, part in enumerate(drawn, 1)}
-    return figures
 
 
 def _named(result: RunResult, frame: pd.DataFrame) -> pd.DataFrame:

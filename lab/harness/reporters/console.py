@@ -111,7 +111,7 @@ def sparkline(values: Sequence[float | None], low: float, high: float) -> str:
 
 
 def runs_table(results: Sequence[RunResult]) -> Table:
-    """A line a run: what was compared, the verdict, the medians and quality; what `all` ends with."""
+    """A line a run: what was compared, verdict, medians and quality; what `all` ends with."""
     from rich.table import Table
     from rich.text import Text
 

@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from functools import cache
-from importlib import import_module
+from importlib import import_module, invalidate_caches
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 OWN = "lab_own_techniques"
-"""The package that modules of the user's folder are loaded into, apart from all on the path."""
+"""The package that modules of the user's folder are loaded into, apart from all on the path; each
+state of the folder has one of its own."""
 
 
 class Shelf(NamedTuple):
@@ -62,17 +63,17 @@ def _filled(folder: Path | None, files: tuple[tuple[str, int], ...]) -> Shelf:
         _add(shelf, module)
     if folder is None:
         return shelf
-    for name in [name for name in sys.modules if name.partition(".")[0] == OWN]:
-        del sys.modules[name]
-    package = sys.modules[OWN] = ModuleType(OWN)
+    own = f"{OWN}_{hash((folder, files)) & 0xFFFFFFFF:08x}"
+    package = sys.modules[own] = ModuleType(own)
     package.__path__ = [str(folder)]
     if not folder.is_dir():
         shelf.problems[""] = f"LAB_TECHNIQUES names {folder}, which is no folder."
         return shelf
+    invalidate_caches()  # a module may be newer than what the finder remembers of its folder
     for name in _names_in(folder):
         path = folder / name if (folder / name).is_dir() else folder / f"{name}.py"
         try:
-            module = import_module(f"{OWN}.{name}")
+            module = import_module(f"{own}.{name}")
         except (Exception, SystemExit) as error:
             shelf.problems[_spelled(name)] = _told(error, folder, path)
             continue
@@ -87,7 +88,8 @@ def _filled(folder: Path | None, files: tuple[tuple[str, int], ...]) -> Shelf:
 
 def _names_in(folder: Path) -> list[str]:
     paths = [*folder.glob("*.py"), *(file.parent for file in folder.glob("*/__init__.py"))]
-    return sorted({path.stem for path in paths if not path.stem.startswith(("_", ".", "test_"))})
+    others = ("_", ".", "test_", "conftest")
+    return sorted({path.stem for path in paths if not path.stem.startswith(others)})
 
 
 def _place(technique: Technique) -> tuple[int, str]:
@@ -108,11 +110,12 @@ def _wrong(technique: Any, shelf: Shelf) -> str | None:
     if not isinstance(technique, Technique):
         return "TECHNIQUE is no lab.model.Technique."
     if technique.slug in shelf.names:
-        return (
-            f"the slug {technique.slug!r} is taken: {shelf.modules[shelf.names[technique.slug]]}."
-        )
+        taken = shelf.modules[shelf.names[technique.slug]]
+        return f"the slug {technique.slug!r} is taken by {taken}."
     if technique.slug != _spelled(technique.slug) or not technique.slug:
         return f"the slug {technique.slug!r} needs small letters, digits and dashes."
+    if technique.page:
+        return "its page is the one that all techniques outside of pages/ share: leave `page` out."
     if technique.headline not in metrics.METRICS:
         return f"there is no metric {technique.headline!r}; there are {', '.join(metrics.METRICS)}."
     try:

@@ -301,6 +301,8 @@ def of(technique: Technique) -> dict[str, Callable[[dict[str, Any]], None]]:
     for view in technique.views:
         if isinstance(view, View):
             views[view.name] = partial(own, technique, view)
-        else:
+        elif view in SHARED:
             views[view] = SHARED[view]
+        else:
+            raise LabError(f"There is no view {view!r}; there are {', '.join(SHARED)}.")
     return views | LAST

@@ -1,112 +1,88 @@
-"""A technique's pydantic knobs as widgets: the same definition gives the CLI's flags, so page and command line cannot drift apart."""
+"""Settings as widgets: what lab.settings says of them gives the CLI's flags too, so that page and
+command line cannot drift apart."""
 
 from __future__ import annotations
 
-import types
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any
 
 import streamlit as st
-from annotated_types import Ge, Gt, Le, Lt
-from pydantic import ValidationError
-from pydantic.fields import FieldInfo
 
-from lab.model import Knobs, LabError
+from lab import settings
+from lab.model import Knobs
+from lab.settings import BenchmarkConfig, Model, Setting
 
 COLUMNS = 4
 SLIDER_STEPS = 16
 SEGMENTS = 4
+KEEP = {"usual": None, "yes": True, "no": False}
+"""What a switch that may be left open offers."""
 
 
-def show(knobs: type[Knobs], skip: tuple[str, ...] = ()) -> dict[str, Any]:
-    """One widget a knob, four in a row, each bound to the page's URL; returns the values as the user set them."""
-    fields = [(name, field) for name, field in knobs.model_fields.items() if name not in skip]
+def show(knobs: type[Knobs]) -> dict[str, Any]:
+    """A widget for each knob, four in a row; returns the values as the user set them."""
+    every = list(settings.of(knobs).values())
     values: dict[str, Any] = {}
-    for start in range(0, len(fields), COLUMNS):
-        row = fields[start : start + COLUMNS]
-        for column, (name, field) in zip(st.columns(COLUMNS), row, strict=False):
+    for start in range(0, len(every), COLUMNS):
+        row = every[start : start + COLUMNS]
+        for column, setting in zip(st.columns(COLUMNS), row, strict=False):
             with column:
-                values[name] = _widget(name, field)
+                values[setting.name] = widget(setting)
     return values
 
 
-def checked(knobs: type[Knobs], values: dict[str, Any]) -> Knobs:
-    """The values as the technique's own model; a value it refuses becomes one sentence."""
-    try:
-        return knobs(**values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = _label(str(first["loc"][0])) if first["loc"] else "These settings"
-        raise LabError(f"{where}: {first['msg'].removeprefix('Value error, ')}.") from None
+def run_setting(name: str, key: str = "", **options: Any) -> Any:
+    """The widget of one of a run's own settings."""
+    return widget(settings.of(BenchmarkConfig)[name], key, **options)
 
 
-def _label(name: str) -> str:
-    words, unit = (name.removesuffix("_ms"), ", ms") if name.endswith("_ms") else (name, "")
-    return {"n": "n", "ttl": "TTL"}.get(words, words.replace("_", " ").capitalize()) + unit
+def checked(model: type[Model], values: dict[str, Any]) -> Model:
+    """The model with these values; one that it refuses becomes a sentence with the label in it."""
+
+    def label(path: str) -> str:
+        name = path.partition(".")[0]
+        return _label(settings.of(model)[name]) if name else "These settings"
+
+    return settings.build(model, values, label)
 
 
-def _plain(annotation: Any) -> Any:
-    """The type inside `T | None`; a knob that may be empty is drawn like its type."""
-    if get_origin(annotation) in (Union, types.UnionType):
-        return next(part for part in get_args(annotation) if part is not type(None))
-    return annotation
+def _label(setting: Setting) -> str:
+    if setting.title:
+        return setting.title
+    words, milliseconds, _ = setting.name.partition("_ms")
+    label = {"n": "n", "ttl": "TTL"}.get(words, words.replace("_", " ").capitalize())
+    return f"{label}, ms" if milliseconds else label
 
 
-def _bounds(field: FieldInfo) -> tuple[Any, Any]:
-    low = next(
-        (
-            rule.ge if isinstance(rule, Ge) else rule.gt
-            for rule in field.metadata
-            if isinstance(rule, (Ge, Gt))
-        ),
-        None,
-    )
-    high = next(
-        (
-            rule.le if isinstance(rule, Le) else rule.lt
-            for rule in field.metadata
-            if isinstance(rule, (Le, Lt))
-        ),
-        None,
-    )
-    return low, high
-
-
-def _widget(name: str, field: FieldInfo) -> Any:
-    kind, default = _plain(field.annotation), field.get_default(call_default_factory=True)
+def widget(setting: Setting, key: str = "", **options: Any) -> Any:
+    """Bound to the page's URL under its key, the setting's name where none is given; `options` go
+    to the widget in place of what the setting says."""
+    kind, default = setting.kind, setting.default
     shared = {
-        "label": field.title or _label(name),
-        "help": field.description,
-        "key": name,
+        "label": _label(setting),
+        "help": f"{setting.help[:1].upper()}{setting.help[1:]}.",
+        "key": key or setting.name,
         "bind": "query-params",
+        **options,
     }
+    if kind is bool and setting.optional:
+        choice = st.segmented_control(options=list(KEEP), default="usual", required=True, **shared)
+        return KEEP[choice]
     if kind is bool:
         st.space(20)  # a toggle has no label above it; this puts it on its neighbours' line
         return st.toggle(value=bool(default), **shared)
-    if get_origin(kind) is Literal:
-        options = list(get_args(kind))
-        if (
-            all(isinstance(option, str) for option in options)
-            and len(options) <= SEGMENTS
-            and sum(map(len, options)) <= 24
-        ):
-            return st.segmented_control(options=options, default=default, required=True, **shared)
-        return st.selectbox(
-            options=options, index=options.index(default) if default in options else 0, **shared
-        )
+    if setting.choices:
+        choices = list(setting.choices)
+        if kind is str and len(choices) <= SEGMENTS and sum(map(len, choices)) <= 24:
+            return st.segmented_control(options=choices, default=default, required=True, **shared)
+        place = choices.index(default) if default in choices else 0
+        return st.selectbox(options=choices, index=place, **shared)
     if kind in (int, float):
-        low, high = (None if bound is None else kind(bound) for bound in _bounds(field))
-        if (
-            kind is int
-            and default is not None
-            and low is not None
-            and high is not None
-            and high - low <= SLIDER_STEPS
-        ):
-            return st.slider(min_value=low, max_value=high, value=default, **shared)
-        return st.number_input(
-            min_value=low,
-            max_value=high,
-            value=None if default is None else kind(default),
-            **shared,
+        low, high, value = (
+            None if bound is None else kind(bound) for bound in (setting.low, setting.high, default)
         )
+        limits = {"min_value": low, "max_value": high, "value": value}
+        bounded = None not in (low, high, value)
+        if kind is int and bounded and high - low <= SLIDER_STEPS:
+            return st.slider(**(limits | shared))
+        return st.number_input(**(limits | shared))
     return st.text_input(value="" if default is None else str(default), **shared)

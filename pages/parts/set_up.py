@@ -6,21 +6,19 @@ from collections.abc import Callable
 from typing import Any
 
 import streamlit as st
-from pydantic import ValidationError
 
-from lab import processes
+from lab import endpoint_kinds, processes
 from lab.endpoints.consent import ConsentNeeded
 from lab.endpoints.registry import Endpoint
-from lab.harness.plan import BenchmarkConfig
 from lab.harness.runner import Estimate, estimate
-from lab.model import LabError, Technique
+from lab.model import LabError, Technique, Tier
 from lab.scenarios import definitions
 from lab.scenarios.definitions import Task
+from lab.settings import LIVE_MAX_USD, BenchmarkConfig
 from pages.parts import frame, knob_form
 from pages.parts.frame import escape, guard
 
 PASTE, UPLOAD = "paste my own", "upload a JSONL file"
-LIVE_BUDGET_USD = 0.50
 Form = Callable[[], dict[str, Any]]
 """A page's own widgets in place of the knobs; answers with the knobs' values."""
 
@@ -28,7 +26,8 @@ Form = Callable[[], dict[str, Any]]
 def show(
     technique: Technique, endpoint: Endpoint, *, opened: bool, form: Form | None = None
 ) -> None:
-    """The form of a technique; it stands open where there is no run yet, and folds away under the results of one."""
+    """The form of a technique; it stands open where there is no run yet, and folds away under the
+    results of one."""
     if opened:
         with st.container(border=True, key="set-up"):
             st.subheader("Set up a run", anchor=False)
@@ -43,32 +42,31 @@ def _form(technique: Technique, endpoint: Endpoint, form: Form | None) -> None:
         lacking = [need for need in technique.needs if need not in endpoint.capabilities]
         if lacking:
             raise LabError(
-                f"{endpoint.name} cannot do {', '.join(lacking)}, which this experiment is about. Choose another endpoint above."
+                f"{endpoint.name} cannot do {', '.join(lacking)}, which this experiment is about. "
+                "Choose another endpoint above."
             )
         knobs = knob_form.checked(
             technique.knobs, form() if form else knob_form.show(technique.knobs)
         )
-        choices = _options(technique, endpoint)
-        config = _config(technique, endpoint, knobs.model_dump(exclude_defaults=True), choices)
-        _start(technique, config)
+        choices = _options(technique, endpoint, technique.tiers_for(knobs))
+        values = {
+            "technique": technique.slug,
+            "endpoint": endpoint.name,
+            "knobs": knobs.model_dump(exclude_defaults=True),
+            **choices,
+        }
+        _start(knob_form.checked(BenchmarkConfig, values))
 
 
-def _options(technique: Technique, endpoint: Endpoint) -> dict[str, Any]:
-    """What every technique asks: how many blocks, which models, which tasks, and on a live endpoint how much money."""
+def _options(technique: Technique, endpoint: Endpoint, tiers: tuple[Tier, ...]) -> dict[str, Any]:
+    """What every technique asks: how many blocks, which models, which tasks, and where requests
+    cost money how much of it."""
     columns = st.columns(4)
     with columns[0]:
-        runs = st.number_input(
-            "Blocks",
-            1,
-            500,
-            10,
-            key="blocks",
-            bind="query-params",
-            help="One block is one task with every arm once, in random order. Six is the fewest from which 95 % can be reached.",
-        )
+        runs = knob_form.run_setting("runs", key="blocks")
     with columns[1]:
-        scenario, tasks = _scenario(technique, endpoint)
-    tiers = technique.tiers or (endpoint.generates,)
+        scenario, tasks = _scenario(technique)
+    tiers = tiers or (endpoint.generates,)
     models: dict[str, str] = {}
     for place, tier in enumerate(tiers):
         with columns[2 + place % 2]:
@@ -83,77 +81,47 @@ def _options(technique: Technique, endpoint: Endpoint) -> dict[str, Any]:
                 bind="query-params",
                 help="Any model the endpoint knows; type its name if it is not listed.",
             )
-    money = None
-    if endpoint.kind == "live":
+    choices = {
+        "runs": runs,
+        "max_runs": runs,
+        "scenario": scenario,
+        "tasks": tasks,
+        "models": {tier: model for tier, model in models.items() if model},
+    }
+    if endpoint_kinds.kind(endpoint.kind).priced:
         with columns[3]:
-            money = st.number_input(
-                "Budget, $",
-                0.01,
-                100.0,
-                LIVE_BUDGET_USD,
-                step=0.05,
-                key="budget",
-                bind="query-params",
-                help="The run stops before it would pass this sum.",
+            choices["max_usd"] = knob_form.run_setting(
+                "max_usd", key="budget", value=LIVE_MAX_USD, step=0.05
             )
     more = st.expander("More options", key="more-options", on_change="rerun", bind="query-params")
-    seed, warmup, keep, half_width = None, 1, None, None
     if more.open:
         with more:
-            columns = st.columns(4)
-            seed = columns[0].number_input(
-                "Seed",
-                0,
-                value=None,
-                key="seed",
-                bind="query-params",
-                help="Decides the order of arms and tasks; empty draws one.",
+            seed, warmup, precision, text = st.columns(4)
+        with seed:
+            choices["seed"] = knob_form.run_setting("seed")
+        with warmup:
+            choices["warmup"] = knob_form.run_setting("warmup")
+        with precision:
+            half_width_ms = knob_form.run_setting(
+                "target_half_width_ms", key="precision", step=1.0, format="%g"
             )
-            warmup = columns[1].number_input(
-                "Warm-up blocks",
-                0,
-                10,
-                1,
-                key="warmup",
-                bind="query-params",
-                help="Run first, with other prompts, and never counted.",
-            )
-            half_width = columns[2].number_input(
-                "Stop once known to ± ms",
-                0,
-                value=None,
-                key="precision",
-                bind="query-params",
-                help="Ends early when the interval's half-width is this small, and never because of a p-value.",
-            )
-            keep = columns[3].segmented_control(
-                "Keep the text",
-                ["usual", "yes", "no"],
-                default="usual",
-                required=True,
-                key="keep_text",
-                bind="query-params",
-                help="Usual keeps answers to built-in tasks (the race shows them) and not to your own.",
-            )
-    return {
-        "runs": int(runs), "scenario": scenario, "tasks": tasks, "models": {k: v for k, v in models.items() if v}, "max_usd": money,
-        "seed": seed, "warmup": int(warmup), "keep_text": {"yes": True, "no": False}.get(keep), "target_half_width_ms": half_width or None,
-        "max_runs": max(int(runs), 6),
-    }  # fmt: skip
+            choices["target_half_width_ms"] = half_width_ms or None
+        with text:
+            choices["keep_text"] = knob_form.run_setting("keep_text")
+    return choices
 
 
-def _scenario(technique: Technique, endpoint: Endpoint) -> tuple[str | None, list[Task] | None]:
+def _scenario(technique: Technique) -> tuple[str | None, list[Task] | None]:
     """A category by name, or the user's own tasks, checked line by line."""
+    known = technique.category in definitions.CATEGORIES
     choice = st.selectbox(
         "Tasks",
         [*definitions.CATEGORIES, PASTE, UPLOAD],
-        index=definitions.CATEGORIES.index(technique.category)
-        if technique.category in definitions.CATEGORIES
-        else 0,
+        index=definitions.CATEGORIES.index(technique.category) if known else 0,
         key="scenario",
         bind="query-params",
-        help="What is asked. Built-in tasks check their answers. Answers to your own are not kept unless you choose so; your questions "
-        "are, so that the run can be resumed.",
+        help="What is asked. Answers to built-in tasks are checked. Answers to your own are not "
+        "kept unless you choose so; your questions are, so that the run can be resumed.",
     )
     if choice == PASTE:
         with st.popover("Your tasks", width="stretch"):
@@ -175,33 +143,22 @@ def _scenario(technique: Technique, endpoint: Endpoint) -> tuple[str | None, lis
         )
         if file is None:
             raise LabError(
-                "Choose a .jsonl file: each line a task, or a whole Messages body with messages and tools."
+                "Choose a .jsonl file: each line a task, or a whole Messages body with messages "
+                "and tools."
             )
         return None, definitions.parse_lines(file.getvalue().decode("utf-8", errors="replace"))
     return (None if choice == technique.category else choice), None
 
 
-def _config(
-    technique: Technique, endpoint: Endpoint, knobs: dict[str, Any], choices: dict[str, Any]
-) -> BenchmarkConfig:
-    try:
-        return BenchmarkConfig(
-            technique=technique.slug, endpoint=endpoint.name, knobs=knobs, **choices
-        )
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise LabError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}.") from None
-
-
-def _start(technique: Technique, config: BenchmarkConfig) -> None:
+def _start(config: BenchmarkConfig) -> None:
     """Say what the run will take; refuse what cannot run; start it in a process of its own."""
     expected, blocks = estimate(config), config.blocks
     left, right = st.columns([2, 5], vertical_alignment="center")
     refuse(expected)
-    busy = processes.running()
+    busy, most = processes.running(), "up to " if config.target_half_width_ms else ""
     with left:
         pressed = st.button(
-            f"Run {'up to ' if config.target_half_width_ms else ''}{blocks} block{'' if blocks == 1 else 's'}",
+            f"Run {most}{blocks} block{'' if blocks == 1 else 's'}",
             type="primary",
             key="run-button",
             disabled=bool(expected.refusals) or busy is not None,
@@ -226,7 +183,8 @@ def refuse(expected: Estimate) -> None:
 
 
 def begin(config: BenchmarkConfig) -> None:
-    """Start the worker and show its run on this page; ConsentNeeded where it would go to an address that nobody agreed to."""
+    """Start the worker and show its run on this page; ConsentNeeded where it would go to an address
+    that nobody agreed to."""
     for url in estimate(config).asks:
         raise ConsentNeeded(url)
     st.query_params["run"] = processes.start_run(config)

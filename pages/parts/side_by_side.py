@@ -12,13 +12,14 @@ from lab import endpoint_kinds, metrics, processes, units
 from lab.endpoints.registry import Endpoint
 from lab.figures import pareto, trials
 from lab.harness.plan import SIDE_BY_SIDE
-from lab.settings import config_of
 from lab.harness.runner import estimate
 from lab.model import Arm, Knobs, LabError, Technique
+from lab.settings import config_of
 from lab.techniques import all_techniques
 from pages.parts import (
     cached_queries,
     chart,
+    knob_form,
     race_view,
     run_panel,
     run_results,
@@ -196,15 +197,7 @@ def paired(endpoint: Endpoint) -> None:
         max_selections=8,
         help="Each block runs every arm once, in random order.",
     )
-    blocks = st.number_input(
-        "Blocks",
-        1,
-        500,
-        10,
-        key="blocks",
-        bind="query-params",
-        help="Six is the fewest from which 95 % can be reached.",
-    )
+    blocks = knob_form.run_setting("runs", key="blocks")
     if len(arms) < 2:
         st.info("Choose two arms or more; the first is the baseline.")
         return
@@ -212,8 +205,7 @@ def paired(endpoint: Endpoint) -> None:
         technique=SIDE_BY_SIDE,
         endpoint=endpoint.name,
         arms=arms,
-        runs=int(blocks),
-        max_usd=LIVE_MAX_USD if endpoint_kinds.kind(endpoint.kind).priced else None,
+        runs=blocks,
     )
     expected = estimate(config)
     set_up.refuse(expected)

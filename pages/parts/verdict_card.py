@@ -13,9 +13,9 @@ from lab import endpoint_kinds, metrics, processes, resume, stats, units
 from lab.endpoints import registry
 from lab.endpoints.registry import Endpoint
 from lab.figures import found, palette
-from lab.settings import LIVE_MAX_USD, BenchmarkConfig, config_of
 from lab.harness.runner import estimate
 from lab.model import LabError, Technique
+from lab.settings import LIVE_MAX_USD, BenchmarkConfig, config_of
 from pages.parts import cached_queries, chart, copy_button, set_up
 from pages.parts.frame import escape
 
@@ -138,8 +138,7 @@ def _try_on_claude(technique: Technique, run: dict[str, Any]) -> None:
         args=(config,),
         disabled=processes.running() is not None or bool(expected.refusals),
         help="; ".join(expected.refusals)
-        or "The same settings on the Claude API;"
-        f" it stops before ${LIVE_MAX_USD:.2f} are spent.",
+        or f"The same settings on the Claude API; it stops before ${LIVE_MAX_USD:.2f} are spent.",
     )
     if failed := st.session_state.pop("not_started", None):
         st.error(escape(failed))

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from lab import code_samples, pricing, techniques
+from lab.endpoints.registry import Endpoint
 from lab.local import messages_api
 from lab.model import LabError
 from lab.scenarios import definitions
@@ -35,7 +36,8 @@ MODELS = {"small": "s", "large": "l"}
 
 
 def asked(technique, arm, knobs, task):
-    return code_samples.requests(technique, arm, knobs, task, MODELS, "small", frozenset())
+    endpoint = Endpoint("local", "local", "", models=MODELS, generates="small")
+    return code_samples.requests(technique, arm, knobs, task, endpoint)
 
 
 @pytest.mark.parametrize("technique", techniques.all_techniques(), ids=techniques.slugs())

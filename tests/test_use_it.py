@@ -23,46 +23,42 @@ ARMS += [
 ARMS += [(ROUTING, "cascade", {"check": "self"})]
 
 
-def code(technique, arm, given) -> str:
+def code(technique, arm, values) -> str:
     endpoint = registry.find("simulated")
     task = definitions.load(technique.category, "simulated")[0]
+    fields = technique.knobs.model_fields
     knobs = technique.knobs(
-        **{
-            name: value
-            for name, value in {**QUICK, **given}.items()
-            if name in technique.knobs.model_fields
-        }
+        **{name: value for name, value in {**QUICK, **values}.items() if name in fields}
     )
-    asked = code_samples.requests(
-        technique, arm, knobs, task, endpoint.models, endpoint.generates, endpoint.capabilities
-    )
-    return code_samples.python(arm, asked, knobs, endpoint.models["large"])
+    asked = code_samples.requests(technique, arm, knobs, task, endpoint)
+    return code_samples.python(technique, arm, knobs, asked)
 
 
 @pytest.mark.parametrize(
-    ("technique", "arm", "given"),
+    ("technique", "arm", "values"),
     ARMS,
     ids=[
-        ".".join([technique.slug, arm, *map(str, given.values())]) for technique, arm, given in ARMS
+        ".".join([technique.slug, arm, *map(str, values.values())])
+        for technique, arm, values in ARMS
     ],
 )
-def test_the_code_of_an_arm_runs(simulated, monkeypatch, technique, arm, given):
+def test_the_code_of_an_arm_runs(simulated, monkeypatch, technique, arm, values):
     simulated.knobs(prefill_ms_per_token=0, gap_ms=0.1, queue_ms=0)
     monkeypatch.setenv("ANTHROPIC_API_KEY", simulated.api_key)
     monkeypatch.setenv("ANTHROPIC_BASE_URL", simulated.base_url)
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said):
+    shown = io.StringIO()
+    with contextlib.redirect_stdout(shown):
         exec(
-            compile(code(technique, arm, given), f"{technique.slug}.{arm}", "exec"),
+            compile(code(technique, arm, values), f"{technique.slug}.{arm}", "exec"),
             {"__name__": "__main__"},
         )
-    assert said.getvalue().strip()
+    assert shown.getvalue().strip()
 
 
 def test_what_runs_at_once_in_the_trial_runs_at_once_in_the_code():
     assert "asyncio.gather(*(run_tool" in code(PARALLELISM, "parallel tools", {})
     assert "[await run_tool" in code(PARALLELISM, "sequential tools", {})
-    assert "gate = asyncio.Semaphore(8)" in code(PARALLELISM, "together", REQUESTS)
+    assert "slots = asyncio.Semaphore(8)" in code(PARALLELISM, "together", REQUESTS)
 
 
 def test_a_router_chooses_between_both_models():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -131,20 +132,15 @@ def use_it(run: dict[str, Any]) -> None:
     if arm not in {known.name for known in technique.arms_for(knobs)}:
         raise LabError(f"{technique.title} has no arm {arm} here, so its requests cannot be shown.")
     endpoint = _endpoint(run)
-    models = {**endpoint.models, **run["models"]}
+    endpoint = replace(endpoint, models={**endpoint.models, **run["models"]})
     task = _task(run, technique)
-    asked = code_samples.requests(
-        technique, arm, knobs, task, models, endpoint.generates, endpoint.capabilities
-    )
+    asked = code_samples.requests(technique, arm, knobs, task, endpoint)
     st.caption(
         f"Python for the task {escape(task.task_id)} of this run. Set ANTHROPIC_API_KEY; to try it"
         f" on this machine, start `{COMMAND} serve` and set ANTHROPIC_BASE_URL and the key it"
         " prints."
     )
-    st.code(
-        code_samples.python(arm, asked, knobs, models.get("large", asked[0].body["model"])),
-        height=420,
-    )
+    st.code(code_samples.python(technique, arm, knobs, asked), height=420)
     st.caption("The requests that one trial sent, in order, less its nonce.")
     for number, request in enumerate(asked, 1):
         with st.expander(

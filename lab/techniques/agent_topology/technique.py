@@ -185,6 +185,7 @@ TECHNIQUE = Technique(
     headline_arm="hierarchical",
     knobs=TopologyKnobs,
     trial=trial,
+    code="code.jinja",
     aliases=("agent-topology", "agents"),
     category="tools",
     notes={

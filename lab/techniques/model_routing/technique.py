@@ -139,6 +139,7 @@ TECHNIQUE = Technique(
     headline_arm="routed",
     knobs=RoutingKnobs,
     trial=trial,
+    code="code.jinja",
     prepare=prepare,
     tiers=("small", "large"),
     aliases=("model-routing", "router"),

@@ -164,6 +164,7 @@ TECHNIQUE = Technique(
     headline_arm="parallel tools",
     knobs=ParallelismKnobs,
     trial=trial,
+    code="code.jinja",
     select=arms,
     tiers=tiers,
     aliases=("parallel",),

@@ -59,10 +59,3 @@ def test_every_field_of_the_json_is_documented(db):
     text = (paths.ROOT / "docs" / "result-format.md").read_text(encoding="utf-8")
     fields = {*found, *found["arms"][0], *found["comparisons"][0], *found["verdict"]} - {"arms"}
     assert [name for name in fields if f"`{name}`" not in text] == []
-
-
-def test_the_example_reporter_runs(db, capsys):
-    record(Store(), blocks=6)
-    text = (paths.ROOT / "docs" / "reporters.md").read_text(encoding="utf-8")
-    exec(re.search(r"```python\n(.*?)```", text, re.DOTALL)[1], {})
-    assert capsys.readouterr().out.startswith("Cached is faster: TTFT −600 ms")

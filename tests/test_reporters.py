@@ -1,14 +1,19 @@
-"""One result, told four ways."""
+"""One result, told in several ways, and a reporter of one's own."""
 
 import io
 import json
+import re
+import sys
+from html import escape
 
 import pytest
 from rich.console import Console
 
-from lab import results
-from lab.harness import reporter
-from lab.harness.reporters import chart, console, json_object, markdown
+from lab import paths, results
+from lab.cli import main
+from lab.harness import reporter, reporters
+from lab.harness.reporters import chart, console, html, json_object, markdown
+from lab.store import queries
 from lab.store.store import Store
 from tests.recorded_runs import record
 
@@ -53,6 +58,89 @@ def test_an_arm_without_a_good_trial_is_there_with_nothing(db):
 
 def test_a_sparkline_runs_from_the_least_to_the_greatest():
     assert console.sparkline([0, 7, None, 3.5], 0, 7) == "▁█·▅"
+
+
+def test_help_and_documents_name_every_reporter(capsys):
+    documented = (paths.ROOT / "docs" / "reporters.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `(\w+)` \|", documented, re.MULTILINE)) >= set(reporter.REPORTERS)
+    with pytest.raises(SystemExit):
+        main(["show", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert ", ".join(reporter.REPORTERS) in told
+    assert all(one.__doc__ for one in reporter.REPORTERS.values())
+
+
+def test_one_file_makes_a_reporter(db, tmp_path, monkeypatch, capsys):
+    record(Store(), blocks=6)
+    (tmp_path / "shout.py").write_text(
+        "class Shout:\n"
+        "    '''the verdict, loudly'''\n"
+        "    name = 'shout'\n"
+        "    def report(self, result):\n"
+        "        print(result.verdicts[0].headline.upper())\n"
+    )
+    monkeypatch.setattr(reporters, "__path__", [*reporters.__path__, str(tmp_path)])
+    monkeypatch.setattr(reporter, "REPORTERS", reporter._in_the_house())
+    assert main(["show", "--output", "shout"]) == 0
+    assert capsys.readouterr().out.startswith("CACHED IS FASTER")
+    with pytest.raises(SystemExit):
+        main(["show", "--help"])
+    assert "shout" in capsys.readouterr().out
+
+
+def example() -> str:
+    text = (paths.ROOT / "docs" / "reporters.md").read_text(encoding="utf-8")
+    return re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
+
+
+def test_a_reporter_of_ones_own_is_named_by_module_and_class(db, tmp_path, monkeypatch, capsys):
+    run_id = record(Store(), blocks=6)
+    (tmp_path / "one_line.py").write_text(example())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    assert main(["show", "--output", "one_line:OneLine", "--out", "told"]) == 0
+    assert capsys.readouterr().out == f"Wrote told/{run_id}.txt\n"
+    assert (tmp_path / "told" / f"{run_id}.txt").read_text().startswith("Cached is faster")
+
+
+def test_an_installed_package_gives_a_reporter_its_name(db, tmp_path, monkeypatch):
+    (tmp_path / "their_reporters.py").write_text(example())
+    about = tmp_path / "theirs-1.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1\n")
+    (about / "entry_points.txt").write_text(
+        f"[{reporter.GROUP}]\none-line = their_reporters:OneLine\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert reporter.find("one-line").__name__ == "OneLine"
+
+
+@pytest.mark.parametrize(
+    "name", ["nothing", "no_such_module:Class", "json:Nothing", "pathlib:Path"]
+)
+def test_an_output_that_is_none_is_a_sentence_before_anything_is_measured(name, db, capsys):
+    assert main(["streaming", "--quick", "--endpoint", "simulated", "--output", name]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert queries.runs(Store()).empty
+
+
+def test_every_telling_has_the_same_figures_of_a_run(result):
+    assert list(chart.run_figures(result))[:3] == ["waterfall", "distribution", "pairs"]
+    titles = [figure.layout.meta["title"] for figure in chart.run_figures(result).values()]
+    page = html.page(result)
+    assert all(escape(title.replace("*", "")) in page for title in titles if title)
+
+
+def test_a_run_is_named_alike_for_every_command(db, tmp_path, capsys):
+    older, newer = record(Store(), blocks=2), record(Store(), blocks=2)
+    for words in (["report"], ["show", "--output", "html"]):
+        assert main([*words[:1], "last~1", *words[1:], "--out", str(tmp_path / words[0])]) == 0
+    assert older in (tmp_path / "report").read_text()
+    assert (tmp_path / "show" / f"{older}.html").exists()
+    exported = ["export", "--run", "last~1", "--format", "csv", "--out", str(tmp_path / "rows")]
+    assert main(exported) == 0
+    assert newer not in (tmp_path / "rows" / "runs.csv").read_text()
+    capsys.readouterr()
 
 
 @pytest.mark.browser

@@ -146,6 +146,8 @@ def _details(result: RunResult, as_json: bool) -> None:
 
     console = Console(stderr=as_json, highlight=False)
     for title, frame in results.behind(result).items():
+        # The tails fill a terminal's width without it.
+        frame = frame.drop(columns="technique") if "censored" in frame else frame
         console.print("", frame_table(frame, title), sep="\n")
 
 

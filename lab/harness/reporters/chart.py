@@ -105,8 +105,11 @@ def run_figures(result: RunResult, dark: bool = False) -> dict[str, go.Figure]:
 
 
 def _named(result: RunResult, frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with each arm as a reader of this run calls it."""
+    """The frame with each arm, and the baseline, as a reader of this run calls it."""
     if frame.empty:
         return frame
-    arms = frame[["technique", "arm"]].itertuples(index=False, name=None)
-    return frame.assign(arm=[result.name(*arm) for arm in arms])
+    frame = frame.assign(arm=list(map(result.name, frame["technique"], frame["arm"])))
+    if "baseline" in frame:
+        names = list(map(result.name, frame["baseline_technique"], frame["baseline"]))
+        frame = frame.assign(baseline=names)
+    return frame

@@ -1,29 +1,36 @@
 -- Instants become metrics here and nowhere else: a mended formula mends all history.
 -- Every grouping and join carries run_id, so that WHERE run_id = … reaches the tables underneath.
--- No row can make a view fail: counts are added as BIGINT, instants subtracted as DOUBLE (exact below 2^53 ns, 104 days), and what is
--- no number of this world is NULL, so that one bad row never hides another.
+-- No row can make a view fail: counts are added as BIGINT, instants subtracted as DOUBLE (exact
+-- below 2^53 ns, 104 days), and what is no number of this world is NULL, so that one bad row never
+-- hides another.
 
--- A finite number that sums, differences and ratios can bear; NaN, the infinities and what is beyond any clock or price are NULL.
+-- A finite number that sums, differences and ratios can bear; NaN, the infinities and what is
+-- beyond any clock or price are NULL.
 CREATE OR REPLACE MACRO known(value) AS CASE WHEN abs(value) <= 1e15 THEN value END;
 
 -- Milliseconds between two instants of one session's clock.
 CREATE OR REPLACE MACRO ms(from_ns, to_ns) AS (to_ns::DOUBLE - from_ns::DOUBLE) / 1e6;
 
 -- One of the server's own timings; NULL where it is no number.
-CREATE OR REPLACE MACRO part_ms(server_ms, path) AS known(TRY_CAST(TRY(server_ms ->> path) AS DOUBLE));
+CREATE OR REPLACE MACRO part_ms(server_ms, path) AS
+    known(TRY_CAST(TRY(server_ms ->> path) AS DOUBLE));
 
--- The first generated piece of any block. message_start, headers, ping, signatures and estimates are not tokens.
--- Rows of older labs have the three known kinds alone.
-CREATE OR REPLACE MACRO first_token_ns(call) AS
-    coalesce(call.first_token_ns, least(call.first_thinking_ns, call.first_text_ns, call.first_tool_ns));
+-- The first generated piece of any block. message_start, headers, ping, signatures and estimates
+-- are not tokens. Rows of older labs have the three known kinds alone.
+CREATE OR REPLACE MACRO first_token_ns(call) AS coalesce(
+    call.first_token_ns,
+    least(call.first_thinking_ns, call.first_text_ns, call.first_tool_ns)
+);
 
--- Total prompt = uncached + read from the cache + written to it (input_tokens alone leaves the cached part out).
+-- Total prompt = uncached + read from the cache + written to it (input_tokens alone leaves the
+-- cached part out).
 CREATE OR REPLACE MACRO cache_written(call) AS
     coalesce(call.cache_write_5m_tokens, 0)::BIGINT + coalesce(call.cache_write_1h_tokens, 0);
 CREATE OR REPLACE MACRO tokens_in(call) AS
     call.input_tokens::BIGINT + coalesce(call.cache_read_tokens, 0) + cache_written(call);
 
--- The iterations of a call that sampled several times (usage.iterations): compaction, an advisor, a fallback, tools of the server.
+-- The iterations of a call that sampled several times (usage.iterations): compaction, an advisor, a
+-- fallback, tools of the server.
 CREATE OR REPLACE MACRO iterations_of(call) AS TRY(json_transform(call.iterations, '[{
     "type": "VARCHAR", "input_tokens": "UINTEGER", "output_tokens": "UINTEGER",
     "cache_read_input_tokens": "UINTEGER", "cache_creation_input_tokens": "UINTEGER"}]'));
@@ -31,17 +38,27 @@ CREATE OR REPLACE MACRO iterations_of(call) AS TRY(json_transform(call.iteration
 -- How long the prompt was: of several iterations that of the longest, since each has read its own.
 CREATE OR REPLACE MACRO prompt_of(call) AS CASE WHEN call.input_tokens IS NOT NULL THEN coalesce(
     list_max(list_transform(iterations_of(call), lambda part:
-        part.input_tokens::BIGINT + coalesce(part.cache_read_input_tokens, 0) + coalesce(part.cache_creation_input_tokens, 0))),
+        part.input_tokens::BIGINT
+        + coalesce(part.cache_read_input_tokens, 0)
+        + coalesce(part.cache_creation_input_tokens, 0))),
     tokens_in(call)) END;
 
--- What the iterations add to the counts at the top, which are those of the answering ones alone; a declined one is not billed.
+-- What the iterations add to the counts at the top, which are those of the answering ones alone; a
+-- declined one is not billed.
 CREATE OR REPLACE MACRO added(call, count) AS coalesce(list_sum(list_transform(
-    list_filter(iterations_of(call), lambda part: part.type NOT IN ('message', 'fallback_message')), count)), 0)::BIGINT;
-CREATE OR REPLACE MACRO billed_input(call) AS call.input_tokens::BIGINT + added(call, lambda part: coalesce(part.input_tokens, 0));
-CREATE OR REPLACE MACRO billed_output(call) AS call.output_tokens::BIGINT + added(call, lambda part: coalesce(part.output_tokens, 0));
+    list_filter(
+        iterations_of(call), lambda part: part.type NOT IN ('message', 'fallback_message')
+    ),
+    count
+)), 0)::BIGINT;
+CREATE OR REPLACE MACRO billed_input(call) AS
+    call.input_tokens::BIGINT + added(call, lambda part: coalesce(part.input_tokens, 0));
+CREATE OR REPLACE MACRO billed_output(call) AS
+    call.output_tokens::BIGINT + added(call, lambda part: coalesce(part.output_tokens, 0));
 
 -- What the endpoint says the cache did. NULL where a call reported no usage.
--- A few tokens that every prompt begins with (a chat template's) are read on every call by servers that cache by themselves: no hit.
+-- A few tokens that every prompt begins with (a chat template's) are read on every call by servers
+-- that cache by themselves: no hit.
 CREATE OR REPLACE MACRO slack_tokens() AS 16;
 CREATE OR REPLACE MACRO cache_seen(call) AS CASE
     WHEN call.input_tokens IS NULL                                            THEN NULL
@@ -51,11 +68,28 @@ CREATE OR REPLACE MACRO cache_seen(call) AS CASE
     ELSE 'none'
 END;
 
--- Mean time per output token after the first. A chunk is not a token: tokens are those the API counted.
--- Hidden thinking is over before the first token one can see, so its tokens are not counted here.
+-- Mean time per output token after the first. A chunk is not a token: tokens are those the API
+-- counted. Hidden thinking is over before the first token one can see: its tokens are left out.
 CREATE OR REPLACE MACRO gap_of(call) AS
     ms(first_token_ns(call), call.last_token_ns)
-    / nullif(greatest(call.output_tokens::BIGINT - CASE WHEN call.first_thinking_ns IS NULL THEN coalesce(call.thinking_tokens, 0) ELSE 0 END - 1, 0), 0);
+    / nullif(greatest(
+        call.output_tokens::BIGINT
+        - CASE WHEN call.first_thinking_ns IS NULL THEN coalesce(call.thinking_tokens, 0) ELSE 0 END
+        - 1,
+        0
+    ), 0);
+
+
+-- Whether another attempt of the same arm in the same block, in whichever session, stands in a
+-- trial's place: the last one that ended well or, where none did, the last one.
+CREATE OR REPLACE MACRO superseded(trial) AS row_number() OVER (
+    PARTITION BY trial.run_id, trial.block, trial.technique, trial.arm, trial.phase
+    ORDER BY
+        trial.outcome = 'ok' DESC,
+        trial.attempt DESC,
+        trial.started_utc DESC,
+        trial.trial_id DESC
+) > 1;
 
 
 CREATE OR REPLACE VIEW call_metrics AS
@@ -99,7 +133,8 @@ SELECT
     ms(call.started_ns, call.dns_ns)                                   AS dns_ms,
     ms(coalesce(call.dns_ns, call.started_ns), call.connected_ns)      AS connect_ms,
     ms(call.connected_ns, call.tls_ns)                                 AS tls_ms,
-    ms(coalesce(call.tls_ns, call.connected_ns, call.dns_ns, call.started_ns), call.sent_ns) AS send_ms,
+    ms(coalesce(call.tls_ns, call.connected_ns, call.dns_ns, call.started_ns), call.sent_ns)
+                                                                       AS send_ms,
     -- Clocks, from the call's start.
     ms(call.started_ns, call.sent_ns)                                  AS sent_at_ms,
     ms(call.started_ns, call.headers_ns)                               AS headers_at_ms,
@@ -119,7 +154,8 @@ SELECT
     -- The same without the client's own work: from the moment the request's bytes left.
     ms(call.sent_ns, first_token_ns(call))                             AS ttft_from_sent_ms,
     ms(call.started_ns, call.ended_ns)                                 AS total_ms,
-    -- Output tokens per second of the whole call, prefill included: defined alike for whole and streamed answers.
+    -- Output tokens per second of the whole call, prefill included: defined alike for whole and
+    -- streamed answers.
     call.output_tokens / nullif(ms(call.started_ns, call.ended_ns) / 1e3, 0) AS tokens_per_s,
     gap_of(call)                                                       AS gap_ms,
     call.input_tokens,
@@ -139,11 +175,15 @@ SELECT
     call.loop_lag_ns / 1e6                                             AS loop_lag_ms,
     known(call.cost_usd)                                               AS cost_usd
 FROM calls AS call
-JOIN trials AS trial ON trial.run_id = call.run_id AND trial.session_id = call.session_id AND trial.trial_id = call.trial_id
+JOIN trials AS trial
+    ON  trial.run_id = call.run_id
+    AND trial.session_id = call.session_id
+    AND trial.trial_id = call.trial_id
 JOIN runs AS run ON run.run_id = call.run_id;
 
 
--- The call whose arrival ends the wait: the first `answer` call that succeeded. The clock runs from the trial's start, failed attempts included.
+-- The call whose arrival ends the wait: the first `answer` call that succeeded. The clock runs from
+-- the trial's start, failed attempts included.
 CREATE OR REPLACE VIEW first_answers AS
 SELECT
     run_id,
@@ -155,31 +195,38 @@ WHERE role = 'answer' AND error_kind IS NULL
 GROUP BY ALL;
 
 
--- What all calls of a trial add up to. Primes are made outside the trial's clock: they count in its cost alone. A judge's call (check) counts nowhere.
+-- What all calls of a trial add up to. Primes are made outside the trial's clock: they count in its
+-- cost alone. A judge's call (check) counts nowhere.
+CREATE OR REPLACE MACRO is_timed(role) AS role NOT IN ('prime', 'check');
 CREATE OR REPLACE VIEW trial_totals AS
 SELECT
     run_id,
     session_id,
     trial_id,
-    sum(output_tokens)         FILTER (role NOT IN ('prime', 'check'))::BIGINT             AS output_tokens,
-    sum(prompt_of(calls))      FILTER (role NOT IN ('prime', 'check'))::BIGINT             AS prompt_tokens,
-    sum(tokens_in(calls))      FILTER (role NOT IN ('prime', 'check'))::BIGINT             AS tokens_in,
-    sum(coalesce(cache_read_tokens, 0)) FILTER (role NOT IN ('prime', 'check') AND input_tokens IS NOT NULL)::BIGINT AS cache_read_tokens,
-    sum(cache_written(calls))  FILTER (role NOT IN ('prime', 'check'))::BIGINT             AS cache_write_tokens,
-    count(*)                   FILTER (role NOT IN ('prime', 'check'))                     AS calls,
-    count(*)                   FILTER (role NOT IN ('prime', 'check') AND attempt > 1)     AS retries,
-    count(*)                   FILTER (role NOT IN ('prime', 'check') AND error_kind IS NOT NULL) AS failed_calls,
-    max(loop_lag_ns)           FILTER (role NOT IN ('prime', 'check')) / 1e6               AS loop_lag_ms,
-    bool_and(connection_reused) FILTER (role NOT IN ('prime', 'check'))                    AS connection_reused,
-    arg_min(model, started_ns)                                              AS first_model,
-    -- A sum with an unknown price in it is unknown; a call that was refused, without any usage, cost nothing.
-    CASE WHEN count(known(cost_usd)) FILTER (role <> 'check') = count(coalesce(cost_usd, input_tokens, output_tokens)) FILTER (role <> 'check')
-        THEN sum(known(cost_usd)) FILTER (role <> 'check') END AS cost_usd
+    sum(output_tokens)          FILTER (is_timed(role))::BIGINT     AS output_tokens,
+    sum(prompt_of(calls))       FILTER (is_timed(role))::BIGINT     AS prompt_tokens,
+    sum(tokens_in(calls))       FILTER (is_timed(role))::BIGINT     AS tokens_in,
+    sum(coalesce(cache_read_tokens, 0))
+        FILTER (is_timed(role) AND input_tokens IS NOT NULL)::BIGINT AS cache_read_tokens,
+    sum(cache_written(calls))   FILTER (is_timed(role))::BIGINT     AS cache_write_tokens,
+    count(*)                    FILTER (is_timed(role))             AS calls,
+    count(*)                    FILTER (is_timed(role) AND attempt > 1) AS retries,
+    count(*)                    FILTER (is_timed(role) AND error_kind IS NOT NULL) AS failed_calls,
+    max(loop_lag_ns)            FILTER (is_timed(role)) / 1e6       AS loop_lag_ms,
+    bool_and(connection_reused) FILTER (is_timed(role))             AS connection_reused,
+    arg_min(model, started_ns)                                      AS first_model,
+    -- A sum with an unknown price in it is unknown; a call that was refused, without any usage,
+    -- cost nothing.
+    CASE
+        WHEN count(known(cost_usd)) FILTER (role <> 'check')
+            = count(coalesce(cost_usd, input_tokens, output_tokens)) FILTER (role <> 'check')
+        THEN sum(known(cost_usd)) FILTER (role <> 'check')
+    END                                                             AS cost_usd
 FROM calls
 GROUP BY ALL;
 
 
--- All trials, whatever came of them; compare those with phase = 'measured' AND outcome = 'ok'.
+-- All trials, whatever came of them; what may be compared is where `counts`.
 CREATE OR REPLACE VIEW trial_metrics AS
 SELECT
     trial.trial_id,
@@ -200,7 +247,8 @@ SELECT
     run.endpoint_kind,
     coalesce(answer.model, total.first_model)                         AS model,
     answer.call_id                                                    AS answer_call_id,
-    -- The perceived wait: first visible text; an answer that does not stream can be read only once it is whole.
+    -- The perceived wait: first visible text; an answer that does not stream can be read only once
+    -- it is whole.
     ms(trial.started_ns, coalesce(answer.first_text_ns, answer.ended_ns)) AS wait_ms,
     ms(trial.started_ns, first_token_ns(answer))                      AS ttft_ms,
     ms(trial.started_ns, trial.ended_ns)                              AS total_ms,
@@ -229,23 +277,34 @@ SELECT
     cache_seen(answer)                                                AS observed_cache,
     total.loop_lag_ms,
     total.connection_reused,
-    -- The client's own doing: a late event loop, or a new connection where the session's other trials reuse theirs.
+    -- The client's own doing: a late event loop, or a new connection where the session's other
+    -- trials reuse theirs.
     coalesce(total.loop_lag_ms > 5, FALSE)
     OR coalesce(
         NOT total.connection_reused
-        AND avg(total.connection_reused::INTEGER) OVER (PARTITION BY trial.run_id, trial.session_id) >= 0.5
-        AND trial.started_ns > min(trial.started_ns) OVER (PARTITION BY trial.run_id, trial.session_id),
+        AND avg(total.connection_reused::INTEGER) OVER of_session >= 0.5
+        AND trial.started_ns > min(trial.started_ns) OVER of_session,
         FALSE
-    )                                                                 AS client_caused
+    )                                                                 AS client_caused,
+    superseded(trial)                                                 AS superseded,
+    -- In the comparison: measured, ended well in the cache state it should have, not superseded.
+    trial.phase = 'measured' AND trial.outcome = 'ok' AND NOT superseded(trial) AS counts
 FROM trials AS trial
 JOIN runs AS run ON run.run_id = trial.run_id
-LEFT JOIN trial_totals AS total ON total.run_id = trial.run_id AND total.session_id = trial.session_id AND total.trial_id = trial.trial_id
+LEFT JOIN trial_totals AS total
+    ON  total.run_id = trial.run_id
+    AND total.session_id = trial.session_id
+    AND total.trial_id = trial.trial_id
 LEFT JOIN (
     SELECT calls.* FROM calls SEMI JOIN first_answers USING (run_id, session_id, trial_id, call_id)
-) AS answer ON answer.run_id = trial.run_id AND answer.session_id = trial.session_id AND answer.trial_id = trial.trial_id;
+) AS answer
+    ON  answer.run_id = trial.run_id
+    AND answer.session_id = trial.session_id
+    AND answer.trial_id = trial.trial_id
+WINDOW of_session AS (PARTITION BY trial.run_id, trial.session_id);
 
 
--- What may be compared: measured, ended well, in the cache state it should have; the last attempt of an arm in its block, in whichever session.
+-- What may be compared, and a trial's metrics: this list and lab/metrics.py name the same ones.
 CREATE OR REPLACE VIEW compared_trials AS
 SELECT
     run_id,
@@ -272,66 +331,59 @@ SELECT
     cost_usd,
     quality
 FROM trial_metrics
-WHERE phase = 'measured' AND outcome = 'ok'
-QUALIFY row_number() OVER (PARTITION BY run_id, block, technique, arm ORDER BY attempt DESC, started_utc DESC) = 1;
+WHERE counts;
 
 
--- One row per arm and metric. quantile_cont interpolates linearly between the two nearest trials (Hyndman & Fan, type 7).
+-- One row per arm and metric. quantile_cont interpolates linearly between the two nearest trials
+-- (Hyndman & Fan, type 7).
 CREATE OR REPLACE VIEW arm_summary AS
 SELECT
     run_id,
     technique,
     arm,
     metric,
-    seen.n,
-    seen.p[1] AS p50,
-    seen.p[2] AS p95,
-    seen.p[3] AS p99,
-    seen.mean,
-    seen.low,
-    seen.high
+    count(*)                   AS n,
+    quantile_cont(value, 0.50) AS p50,
+    quantile_cont(value, 0.95) AS p95,
+    quantile_cont(value, 0.99) AS p99,
+    avg(value)                 AS mean,
+    min(value)                 AS low,
+    max(value)                 AS high
 FROM (
-    UNPIVOT (
-        SELECT
-            run_id,
-            technique,
-            arm,
-            struct_pack(
-                n    := count(COLUMNS(* EXCLUDE (run_id, session_id, block, technique, arm, trial_id, task_id, started_utc))),
-                p    := quantile_cont(COLUMNS(* EXCLUDE (run_id, session_id, block, technique, arm, trial_id, task_id, started_utc)), [0.5, 0.95, 0.99]),
-                mean := avg(COLUMNS(* EXCLUDE (run_id, session_id, block, technique, arm, trial_id, task_id, started_utc))),
-                low  := min(COLUMNS(* EXCLUDE (run_id, session_id, block, technique, arm, trial_id, task_id, started_utc))),
-                high := max(COLUMNS(* EXCLUDE (run_id, session_id, block, technique, arm, trial_id, task_id, started_utc)))
-            )
-        FROM compared_trials
-        GROUP BY run_id, technique, arm
-    ) ON COLUMNS(* EXCLUDE (run_id, technique, arm)) INTO NAME metric VALUE seen
+    UNPIVOT compared_trials
+    ON COLUMNS(
+        * EXCLUDE (run_id, session_id, block, technique, arm, trial_id, task_id, started_utc)
+    )
+    INTO NAME metric VALUE value
 )
-WHERE seen.n > 0;
+GROUP BY run_id, technique, arm, metric;
 
 
--- What became of the measured trials of each arm; cost and quality are means over those that ended well.
+-- What became of each arm in each block that was begun: of several attempts the one that counts,
+-- else the last; so that n + failed + cancelled + mismatched is the number of those blocks.
 CREATE OR REPLACE VIEW arm_counts AS
 SELECT
     run_id,
     technique,
     arm,
-    any_value(endpoint_kind)                     AS endpoint_kind,
-    count(*) FILTER (outcome = 'ok')             AS n,
-    count(*) FILTER (outcome = 'failed')         AS failed,
-    count(*) FILTER (outcome = 'cancelled')      AS cancelled,
-    count(*) FILTER (outcome = 'mismatch')       AS mismatched,
-    arg_max(error_text, started_utc) FILTER (outcome IN ('failed', 'mismatch')) AS left_out_because,
-    count(*) FILTER (outcome = 'ok' AND client_caused) AS client_caused,
-    sum(retries)::BIGINT                         AS retries,
-    avg(quality)  FILTER (outcome = 'ok')        AS quality,
-    avg(cost_usd) FILTER (outcome = 'ok')        AS cost_usd
+    any_value(endpoint_kind)                AS endpoint_kind,
+    count(*) FILTER (counts)                AS n,
+    count(*) FILTER (outcome = 'failed')    AS failed,
+    count(*) FILTER (outcome = 'cancelled') AS cancelled,
+    count(*) FILTER (outcome = 'mismatch')  AS mismatched,
+    arg_max(error_text, started_utc) FILTER (outcome IN ('failed', 'mismatch'))
+                                            AS left_out_because,
+    count(*) FILTER (counts AND client_caused) AS client_caused,
+    sum(retries)::BIGINT                    AS retries,
+    avg(quality) FILTER (counts)            AS quality,
+    avg(cost_usd) FILTER (counts)           AS cost_usd
 FROM trial_metrics
-WHERE phase = 'measured'
+WHERE phase = 'measured' AND NOT superseded
 GROUP BY run_id, technique, arm;
 
 
--- Each arm against the run's baseline within one block of one session: their clocks are the same clock, their task the same task.
+-- Each arm against the run's baseline within one block of one session: their clocks are the same
+-- clock, their task the same task.
 CREATE OR REPLACE VIEW pair_differences AS
 SELECT
     run_id,
@@ -345,7 +397,7 @@ SELECT
     metric,
     pair.value,
     pair.baseline_value,
-    pair.value - pair.baseline_value             AS difference,
+    pair.value - pair.baseline_value AS difference,
     known(pair.value / nullif(pair.baseline_value, 0)) AS ratio,
     trial_id,
     baseline_trial_id,
@@ -353,43 +405,37 @@ SELECT
 FROM (
     UNPIVOT (
         SELECT
-            trial.run_id,
-            trial.session_id,
-            trial.block,
-            trial.task_id,
-            trial.technique,
-            trial.arm,
-            base.technique AS baseline_technique,
-            base.arm       AS baseline,
-            trial.trial_id,
-            base.trial_id  AS baseline_trial_id,
-            trial.started_utc,
-            {'value': trial.wait_ms,           'baseline_value': base.wait_ms}           AS wait_ms,
-            {'value': trial.ttft_ms,           'baseline_value': base.ttft_ms}           AS ttft_ms,
-            {'value': trial.total_ms,          'baseline_value': base.total_ms}          AS total_ms,
-            {'value': trial.headers_ms,        'baseline_value': base.headers_ms}        AS headers_ms,
-            {'value': trial.message_start_ms,  'baseline_value': base.message_start_ms}  AS message_start_ms,
-            {'value': trial.first_text_ms,     'baseline_value': base.first_text_ms}     AS first_text_ms,
-            {'value': trial.first_sentence_ms, 'baseline_value': base.first_sentence_ms} AS first_sentence_ms,
-            {'value': trial.last_token_ms,     'baseline_value': base.last_token_ms}     AS last_token_ms,
-            {'value': trial.tokens_per_s,      'baseline_value': base.tokens_per_s}      AS tokens_per_s,
-            {'value': trial.gap_ms,            'baseline_value': base.gap_ms}            AS gap_ms,
-            {'value': trial.output_tokens,     'baseline_value': base.output_tokens}     AS output_tokens,
-            {'value': trial.prompt_tokens,     'baseline_value': base.prompt_tokens}     AS prompt_tokens,
-            {'value': trial.cached_share,      'baseline_value': base.cached_share}      AS cached_share,
-            {'value': trial.cost_usd,          'baseline_value': base.cost_usd}          AS cost_usd,
-            {'value': trial.quality,           'baseline_value': base.quality}           AS quality
-        FROM compared_trials AS trial
-        JOIN runs AS run ON run.run_id = trial.run_id
-        JOIN compared_trials AS base
-            ON  base.run_id = trial.run_id
-            AND base.session_id = trial.session_id
-            AND base.block = trial.block
-            AND base.task_id IS NOT DISTINCT FROM trial.task_id
-            AND base.technique = TRY(run.settings ->> '$.baseline.technique')
-            AND base.arm = TRY(run.settings ->> '$.baseline.arm')
-        WHERE (trial.technique, trial.arm) <> (base.technique, base.arm)
-    ) ON COLUMNS(* EXCLUDE (run_id, session_id, block, task_id, technique, arm, baseline_technique, baseline, trial_id, baseline_trial_id, started_utc))
+            run_id,
+            session_id,
+            block,
+            task_id,
+            technique,
+            arm,
+            baseline_technique,
+            baseline,
+            trial_id,
+            any_value(trial_id) FILTER (is_baseline) OVER block_of_session AS baseline_trial_id,
+            started_utc,
+            is_baseline,
+            {
+                'value': COLUMNS(* EXCLUDE (run_id, session_id, block, task_id, technique, arm,
+                    baseline_technique, baseline, trial_id, started_utc, is_baseline)),
+                'baseline_value': any_value(COLUMNS(* EXCLUDE (run_id, session_id, block, task_id,
+                    technique, arm, baseline_technique, baseline, trial_id, started_utc,
+                    is_baseline))) FILTER (is_baseline) OVER block_of_session
+            }
+        FROM (
+            SELECT
+                trial.*,
+                TRY(run.settings ->> '$.baseline.technique') AS baseline_technique,
+                TRY(run.settings ->> '$.baseline.arm')       AS baseline,
+                (trial.technique, trial.arm) = (baseline_technique, baseline) AS is_baseline
+            FROM compared_trials AS trial JOIN runs AS run ON run.run_id = trial.run_id
+        )
+        WINDOW block_of_session AS (PARTITION BY run_id, session_id, block, task_id)
+    )
+    ON COLUMNS(* EXCLUDE (run_id, session_id, block, task_id, technique, arm, baseline_technique,
+        baseline, trial_id, baseline_trial_id, started_utc, is_baseline))
     INTO NAME metric VALUE pair
 )
-WHERE pair.value IS NOT NULL AND pair.baseline_value IS NOT NULL;
+WHERE NOT is_baseline AND pair.value IS NOT NULL AND pair.baseline_value IS NOT NULL;

@@ -2,7 +2,6 @@
 picked up everywhere, and nothing shared knows a technique by its name."""
 
 import ast
-import json
 import re
 import shutil
 import subprocess
@@ -144,10 +143,8 @@ def test_it_has_the_shared_page_and_its_arms_as_code(own, db):
     assert app.button(key="run-button").label == "Run 10 blocks"
     technique, endpoint = techniques.find("short-answers"), registry.find("simulated")
     task, knobs = definitions.load(technique.category, "simulated")[0], technique.knobs()
-    requests = code_samples.requests(
-        technique, "brief", knobs, task, endpoint.models, endpoint.generates, endpoint.capabilities
-    )
-    assert "one short sentence" in json.dumps(requests[0].body["system"])
+    requests = code_samples.requests(technique, "brief", knobs, task, endpoint)
+    assert "one short sentence" in code_samples.python(technique, "brief", knobs, requests)
 
 
 def test_without_any_the_shared_page_says_how_to_begin(db, monkeypatch):

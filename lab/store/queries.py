@@ -1,4 +1,5 @@
-"""Every question that pages and the command line ask of a Store; each answer is a frame, and an unknown run is a LabError.
+"""Every question that pages and the command line ask of a Store; each answer is a frame, and an
+unknown run is a LabError.
 
 Ids are str, times UTC. `models`, `settings`, `machine` and `instrument` are dicts here, in the shape that lab.store.json_shapes gives them.
 Metric names are columns of trial_metrics.
@@ -41,7 +42,8 @@ def runs(
     text: str | None = None,
     limit: int = 1000,
 ) -> pd.DataFrame:
-    """Runs, newest first, with `trials` (measured and ok), `failed` and `cost_usd` (sum, primes and warm-up included).
+    """Runs, newest first, with `trials` (measured and ok), `failed` and `cost_usd` (sum, primes and
+    warm-up included).
 
     `text` is looked for in name, note and technique.
     """
@@ -82,7 +84,8 @@ def runs(
 
 
 def run(store: Store, run_id: str) -> dict[str, Any]:
-    """One run as a dict of its columns, with `sessions`: a list of dicts. Raises LabError where there is none."""
+    """One run as a dict of its columns, with `sessions`: a list of dicts. Raises LabError where
+    there is none."""
     with store.snapshot():
         found = _parsed(
             store.frame("SELECT * FROM runs WHERE run_id = ?::UUID", [as_uuid(run_id)]),
@@ -104,7 +107,8 @@ def sessions(store: Store, run_id: str) -> pd.DataFrame:
 def last_run_id(
     store: Store, technique: str | None = None, endpoint_kind: str | None = None
 ) -> str | None:
-    """The newest run that has a measured trial, else the newest of all; None where there is none."""
+    """The newest run that has a measured trial, else the newest of all; None where there is
+    none."""
     found = store.frame(
         """
         SELECT run_id
@@ -130,7 +134,7 @@ def resolve(store: Store, words: str) -> str:
     if words == "last":
         if run_id := last_run_id(store):
             return run_id
-        raise LabError(f"There is no run yet. Start one with: {COMMAND} streaming --quick")
+        raise LabError(f"There is no run yet. `{COMMAND} --help` says how to start one.")
     if words.startswith("last~"):
         ids, back = measured_run_ids(store), words.removeprefix("last~")
         if not back.isdecimal() or int(back) >= len(ids):
@@ -148,7 +152,8 @@ def resolve(store: Store, words: str) -> str:
 
 
 def finds(store: Store) -> pd.DataFrame:
-    """For Home: the newest run with measured trials of each technique on each endpoint kind, newest first, with its headline columns."""
+    """For Home: the newest run with measured trials of each technique on each endpoint kind, newest
+    first, with its headline columns."""
     found = store.frame(
         """
         SELECT
@@ -187,7 +192,8 @@ def calls(store: Store, run_id: str | None = None, trial_id: str | None = None) 
 
 
 def spans(store: Store, trial_id: str | None = None, run_id: str | None = None) -> pd.DataFrame:
-    """The spans of one trial or of a run, with `started_ms` and `ended_ms` from their trial's start."""
+    """The spans of one trial or of a run, with `started_ms` and `ended_ms` from their trial's
+    start."""
     key, value = ("trial_id", trial_id) if trial_id else ("run_id", run_id)
     return store.frame(
         f"""
@@ -209,7 +215,8 @@ def events(store: Store, call_id: str) -> pd.DataFrame:
 
 
 def trial_events(store: Store, trial_id: str) -> pd.DataFrame:
-    """The arrivals of all calls of a trial, with `role` and with `at_ms` from the trial's start: what the race replays."""
+    """The arrivals of all calls of a trial, with `role` and with `at_ms` from the trial's start:
+    what the race replays."""
     return _events(store, "call.trial_id", trial_id)
 
 
@@ -227,7 +234,8 @@ def arm_counts(store: Store, run_id: str | Iterable[str]) -> pd.DataFrame:
 
 
 def pairs(store: Store, run_id: str | Iterable[str], metric: str | None = None) -> pd.DataFrame:
-    """Long: each arm's trial against the baseline's of the same block, one row per metric, in block order."""
+    """Long: each arm's trial against the baseline's of the same block, one row per metric, in block
+    order."""
     only = f" AND metric = '{_metric(metric)}'" if metric else ""
     return store.frame(
         f"SELECT * FROM pair_differences WHERE {_of(run_id)}{only} ORDER BY run_id, started_utc, block, technique, arm, metric"
@@ -235,7 +243,8 @@ def pairs(store: Store, run_id: str | Iterable[str], metric: str | None = None) 
 
 
 def median_trials(store: Store, run_id: str, metric: str) -> pd.DataFrame:
-    """For each arm its typical trial: of the trials compared, the one nearest to the arm's median; ties go to the earlier."""
+    """For each arm its typical trial: of the trials compared, the one nearest to the arm's median;
+    ties go to the earlier."""
     name = _metric(metric)
     return store.frame(
         f"""
@@ -261,7 +270,8 @@ def median_pair(
     arm: str | None = None,
     technique: str | None = None,
 ) -> pd.DataFrame:
-    """The typical block: one row of pair_differences whose difference is nearest to the median difference (never the best).
+    """The typical block: one row of pair_differences whose difference is nearest to the median
+    difference (never the best).
 
     Without `metric` and `arm` those of the run's headline. Empty where nothing is paired.
     """
@@ -303,7 +313,8 @@ def cache_points(
     technique: str | None = None,
     limit: int = 20_000,
 ) -> pd.DataFrame:
-    """One row per answered measured call: ttft_ms, cached_share, observed and intended state, tokens read and written, why it missed."""
+    """One row per answered measured call: ttft_ms, cached_share, observed and intended state,
+    tokens read and written, why it missed."""
     return store.frame(
         f"""
         SELECT
@@ -351,7 +362,8 @@ def history(
     model: str | None = None,
     since: datetime | None = None,
 ) -> pd.DataFrame:
-    """The trend of a metric: per run, arm and model its n, p50 and mean, with `started_utc` and `is_baseline`, oldest first."""
+    """The trend of a metric: per run, arm and model its n, p50 and mean, with `started_utc` and
+    `is_baseline`, oldest first."""
     name = _metric(metric)
     return store.frame(
         f"""
@@ -384,7 +396,8 @@ def history(
 
 
 def drift(store: Store, run_id: str, metric: str) -> pd.DataFrame:
-    """The baseline over time: block, session_id, minutes since the run began, value. A trend is the endpoint's, not the technique's."""
+    """The baseline over time: block, session_id, minutes since the run began, value. A trend is the
+    endpoint's, not the technique's."""
     return store.frame(
         f"""
         SELECT
@@ -407,7 +420,8 @@ def drift(store: Store, run_id: str, metric: str) -> pd.DataFrame:
 
 
 def compared_trials(store: Store, run_id: str | Iterable[str]) -> pd.DataFrame:
-    """The trials that count, of one or several runs, with the run's endpoint, kind and model: for distributions beside each other."""
+    """The trials that count, of one or several runs, with the run's endpoint, kind and model: for
+    distributions beside each other."""
     return store.frame(
         f"""
         SELECT trial.*
@@ -419,7 +433,8 @@ def compared_trials(store: Store, run_id: str | Iterable[str]) -> pd.DataFrame:
 
 
 def setting_differences(store: Store, run_ids: Iterable[str]) -> dict[str, list[str]]:
-    """What makes several runs hard to compare: those of machine, endpoint_kind and tasks that have more than one value."""
+    """What makes several runs hard to compare: those of machine, endpoint_kind and tasks that have
+    more than one value."""
     found = store.frame(
         f"""
         SELECT
@@ -455,7 +470,8 @@ def row_counts(store: Store, run_id: str | None = None) -> dict[str, int]:
 
 
 def text_arrivals(store: Store, run_id: str, calls: int = 100) -> pd.DataFrame:
-    """When the text of streamed answers arrived, piece by piece, in as many of a run's calls: enough to tell whether they streamed."""
+    """When the text of streamed answers arrived, piece by piece, in as many of a run's calls:
+    enough to tell whether they streamed."""
     return store.frame(
         f"""
         SELECT
@@ -518,7 +534,8 @@ def _parsed(found: pd.DataFrame, *columns: str) -> pd.DataFrame:
         values = [SHAPES[column](json_shapes.parsed(text)) for text in found[column]]
         found[column] = pd.Series(values, index=found.index, dtype=object)
     if "status" in found and (found["status"] == "running").any():
-        # A worker that was killed could not write its end; only the one that measures now is running.
+        # A worker that was killed could not write its end; only the one that measures now is
+        # running.
         card = processes.running()
         dead = (found["status"] == "running") & (found["run_id"] != (card.run_id if card else ""))
         found.loc[dead, "status"] = "interrupted"

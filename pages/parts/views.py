@@ -20,17 +20,34 @@ from lab.model import LabError, Technique, View
 from lab.paths import COMMAND
 from lab.scenarios import definitions
 from lab.scenarios.definitions import Task
-from lab.store.queries import METRICS
 from lab.views import Note, Numbers, RunData, Table
 from pages.parts import cached_queries, chart, race_view, tables, verdict_card
 from pages.parts.frame import escape
 from pages.parts.run_results import arms, headline
 
 ROW_COLUMNS = (
-    "block", "position", "arm", "phase", "outcome", "wait_ms", "ttft_ms", "total_ms", "tokens_per_s", "prompt_tokens", "cached_share",
-    "output_tokens", "quality", "cost_usd", "observed_cache", "connection_reused", "loop_lag_ms", "error_kind", "task_id",
-    "started_utc", "trial_id",
-)  # fmt: skip
+    "block",
+    "position",
+    "arm",
+    "phase",
+    "outcome",
+    "wait_ms",
+    "ttft_ms",
+    "total_ms",
+    "tokens_per_s",
+    "prompt_tokens",
+    "cached_share",
+    "output_tokens",
+    "quality",
+    "cost_usd",
+    "observed_cache",
+    "connection_reused",
+    "loop_lag_ms",
+    "error_kind",
+    "task_id",
+    "started_utc",
+    "trial_id",
+)
 
 
 def distribution(run: dict[str, Any]) -> None:
@@ -111,24 +128,23 @@ def table(run: dict[str, Any]) -> None:
 def use_it(run: dict[str, Any]) -> None:
     """The arm's own requests, found by rehearsing the trial on the run's own task, and Python that
     makes them."""
-    shown = {f"{one['technique']}.{one['arm']}": one for one in run["settings"]["arms"]}
+    arms_by_ref = {f"{arm['technique']}.{arm['arm']}": arm for arm in run["settings"]["arms"]}
     first = run["settings"]["headline"]
     ref = st.segmented_control(
         "Arm",
-        list(shown),
+        list(arms_by_ref),
         default=f"{first['technique']}.{first['arm']}",
         required=True,
         key="use-arm",
         bind="query-params",
-        format_func=lambda one: escape(shown[one]["arm"]),
+        format_func=lambda ref: escape(arms_by_ref[ref]["arm"]),
         label_visibility="collapsed",
     )
-    technique, arm = techniques.find(shown[ref]["technique"]), shown[ref]["arm"]
-    mixed = run["technique"] != technique.slug
-    knobs = plan.knobs_of(
-        technique,
-        run["settings"]["knobs"].get(technique.slug, {}) if mixed else run["settings"]["knobs"],
-    )
+    technique, arm = techniques.find(arms_by_ref[ref]["technique"]), arms_by_ref[ref]["arm"]
+    values = run["settings"]["knobs"]
+    if run["technique"] != technique.slug:  # side by side
+        values = values.get(technique.slug, {})
+    knobs = plan.knobs_of(technique, values)
     if arm not in {known.name for known in technique.arms_for(knobs)}:
         raise LabError(f"{technique.title} has no arm {arm} here, so its requests cannot be shown.")
     endpoint = _endpoint(run)
@@ -176,16 +192,17 @@ def _task(run: dict[str, Any], technique: Technique) -> Task:
 
 
 def _metric(run: dict[str, Any]) -> str:
-    known = [
-        metric
-        for metric in METRICS
-        if metric.endswith("_ms")
-        or metric in ("tokens_per_s", "output_tokens", "cost_usd", "quality")
-    ]
+    names = list(metrics.METRICS)
     return st.selectbox(
-        "Metric", known, index=known.index(headline(run)), format_func=metrics.words, key="metric", bind="query-params", width=280,
+        "Metric",
+        names,
+        index=names.index(headline(run)),
+        format_func=metrics.words,
+        key="metric",
+        bind="query-params",
+        width=280,
         help="The verdict is planned on the headline metric alone; any other is exploratory.",
-    )  # fmt: skip
+    )
 
 
 def _doubt(run: dict[str, Any], metric: str) -> str | None:
@@ -195,36 +212,33 @@ def _doubt(run: dict[str, Any], metric: str) -> str | None:
 def _summary(run: dict[str, Any], metric: str) -> None:
     """p50, p95, p99 by arm; a percentile that n cannot carry is in brackets."""
     result = cached_queries.judged(run["run_id"])
-    lines = []
+    rows = []
     for technique, arm in result.arms():
-        found = result.metrics(technique, arm).get(metric)
-        if found:
-            cell = {
-                q: (
-                    units.value(metric, found[q])
-                    if found["supported"][q]
-                    else f"({units.value(metric, found[q])})"
-                )
-                for q in ("p50", "p95", "p99")
-            }
-            counted = result.counted(technique, arm)
-            facts = {
-                "quality": units.percent(counted.get("quality")),
-                "cost per trial": units.usd(counted.get("cost_usd")),
-            }
-            lines.append(
-                {
-                    "arm": result.name(technique, arm),
-                    "n": found["n"],
-                    "failed": counted.get("failed"),
-                    **cell,
-                    **facts,
-                }
-            )
-    st.dataframe(lines, hide_index=True, key="summary")
+        measured, counted = (
+            result.metrics(technique, arm).get(metric),
+            result.counted(technique, arm),
+        )
+        if not measured:
+            continue
+        texts = {name: units.value(metric, measured[name]) for name in metrics.QUANTILES}
+        row = {
+            "arm": result.name(technique, arm),
+            "n": measured["n"],
+            "failed": counted.get("failed"),
+            **{
+                name: text if measured["supported"][name] else f"({text})"
+                for name, text in texts.items()
+            },
+            "quality": units.percent(counted.get("quality")),
+            "cost per trial": units.usd(counted.get("cost_usd")),
+        }
+        rows.append(row)
+    st.dataframe(rows, hide_index=True, key="summary")
+    floors = ", ".join(
+        f"{name} from {metrics.needed(q)}" for name, q in metrics.QUANTILES.items() if q > 0.5
+    )
     st.caption(
-        "In brackets: more trials are needed before this percentile can be relied on (p95 from 72,"
-        " p99 from 368)."
+        f"In brackets: more trials are needed before this percentile can be relied on ({floors})."
     )
 
 

@@ -12,6 +12,7 @@ from importlib import import_module
 
 from lab import scrub, techniques
 from lab.model import LabError
+from lab.paths import COMMAND
 from lab.version import VERSION
 
 DONE, FAILED, USAGE, REFUSED, UNDECIDED, INTERRUPTED = 0, 1, 2, 3, 4, 130
@@ -30,7 +31,7 @@ class Command:
         return import_module(f"lab.cli.{self.module}").handlers(self.name)
 
     def parser(self) -> argparse.ArgumentParser:
-        parser = Parser(prog=f"main.py {self.name}", description=self.summary, allow_abbrev=False)
+        parser = Parser(prog=f"{COMMAND} {self.name}", description=self.summary, allow_abbrev=False)
         self.handlers()[0](parser)
         return parser
 
@@ -41,7 +42,7 @@ class Command:
 class Parser(argparse.ArgumentParser):
     def error(self, message: str):
         print(
-            f"{message[:1].upper()}{message[1:]}. `python {self.prog} --help` lists what it takes.",
+            f"{message[:1].upper()}{message[1:]}. `{self.prog} --help` lists what it takes.",
             file=sys.stderr,
         )
         raise SystemExit(USAGE)
@@ -70,25 +71,27 @@ GROUPS = {
     ),
     "Set-up": (
         Command("list", "List the techniques, their arms and what each claims", "show"),
+        Command("new", "Write a technique to begin with: its module, page and test", "new"),
         Command(
             "models",
             "Say which model files are here; `models install` fetches what is missing",
-            "machine",
+            "this_machine",
         ),
         Command(
             "endpoints",
             "List, test, allow or forget the endpoints that requests may go to",
-            "machine",
+            "this_machine",
         ),
         Command(
             "serve",
             "Serve the embedded model (or the simulated one) as a Messages API on 127.0.0.1",
-            "machine",
+            "this_machine",
         ),
+        Command("ui", "Serve the dashboard on 127.0.0.1 and open it in a browser", "ui"),
         Command(
             "calibrate",
             "Measure the instrument itself: its own error, timer and loop lag on this machine",
-            "machine",
+            "this_machine",
         ),
     ),
 }
@@ -108,7 +111,7 @@ def overview() -> str:
         "Which latency technique helps, by how much, at what price, and can it be believed?",
         "",
     ]
-    lines += ["usage: python main.py COMMAND [options]      python main.py COMMAND --help", ""]
+    lines += [f"usage: {COMMAND} COMMAND [options]      {COMMAND} COMMAND --help", ""]
     lines += ["Techniques"] + [
         f"  {slug:<14}{techniques.find(slug).title}" for slug in techniques.slugs()
     ]
@@ -116,7 +119,8 @@ def overview() -> str:
         lines += ["", group] + [f"  {command.name:<14}{command.summary}" for command in members]
     lines += [
         "",
-        "Start here: python main.py streaming --quick        (no API key needed: a small model is embedded)",
+        f"Start here: {COMMAND} {techniques.slugs()[0]} --quick        "
+        "(no API key needed: a small model is embedded)",
     ]
     return "\n".join(lines)
 
@@ -130,12 +134,16 @@ def resolve(word: str) -> Command:
     if slug is not None:
         return known[slug]
     near = difflib.get_close_matches(word.replace("_", "-"), known, n=1, cutoff=0.5)
-    hint = f"Did you mean {near[0]!r}?" if near else "`python main.py --help` lists them."
+    hint = f"Did you mean {near[0]!r}?" if near else f"`{COMMAND} --help` lists them."
     raise LabError(f"There is no command or technique {word!r}. {hint}")
 
 
-def main(argv: list[str]) -> int:
-    """Run one command; answers with the exit code: 0 done, 1 failed, 2 usage, 3 requirement not met, 4 not enough data, 130 interrupted."""
+def main(argv: list[str] | None = None) -> int:
+    """Run one command, of the process's own arguments unless told; answers with the exit code: 0
+    done, 1 failed, 2 usage, 3 requirement not met, 4 not enough data, 130 interrupted."""
+    argv = sys.argv[1:] if argv is None else argv
+    for problem in techniques.problems() if argv[:1] != ["new"] else ():
+        print(problem, file=sys.stderr)
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(overview())
         return DONE if argv else USAGE

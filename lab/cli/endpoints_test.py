@@ -67,13 +67,11 @@ class Used(NamedTuple):
 
 
 def run(name: str | None, model: str | None, as_json: bool) -> int:
-    from lab.cli import machine
-
     if not name:
         raise LabError(
-            f"Which endpoint? {COMMAND} endpoints test NAME, with one of {', '.join(registry.names())} or a base URL."
+            f"Which endpoint? {COMMAND} endpoints test NAME, with one of"
+            f" {', '.join(registry.names())} or a base URL."
         )
-    machine.typed(name)
     endpoint = registry.connect(registry.find(name, {"any": model} if model else None))
     probe = Probe(endpoint, endpoint.model_for("small"))
     checks = asyncio.run(probe.checks())

@@ -160,11 +160,11 @@ def _measure(
     from rich.console import Console
 
     from lab import results, worker
-    from lab.cli import machine
+    from lab.cli import this_machine
     from lab.harness import reporter
     from lab.harness.progress import Progress
 
-    machine.typed(getattr(arguments, "endpoint", None))
+    this_machine.typed(getattr(arguments, "endpoint", None))
     reporter.named(arguments.output)
     console = Console(stderr=arguments.json, highlight=False)
     codes, runs = [], []
@@ -210,7 +210,7 @@ def _measure(
 
 def _announce(config: BenchmarkConfig, console: Console) -> None:
     from lab import endpoint_kinds
-    from lab.cli import machine
+    from lab.cli import this_machine
     from lab.endpoints import registry
     from lab.harness.plan import experiment
     from lab.local import model_files
@@ -239,7 +239,7 @@ def _announce(config: BenchmarkConfig, console: Console) -> None:
     if expected.refusals:
         raise LabError(" ".join(expected.refusals))
     if endpoint_kinds.kind(endpoint.kind).embedded and model_files.missing(models):
-        machine.fetch_model()
+        this_machine.fetch_model()
 
 
 def _config(

@@ -56,9 +56,11 @@ def fetch_model() -> None:
     from lab.local import model_files
 
     with Progress(console=Console(stderr=True)) as progress:
-        bar = progress.add_task("Fetching the embedded model (98 MB, once)", total=1.0)
+        bar = progress.add_task("Embedded model: 98 MB, once", total=1.0)
         model_files.install(
-            lambda text, share: progress.update(bar, description=text, completed=share)
+            lambda text, share: progress.update(
+                bar, description=f"Embedded model: {text}", completed=share
+            )
         )
 
 
@@ -93,6 +95,7 @@ def endpoints(arguments: argparse.Namespace) -> int:
     if arguments.action == "test":
         from lab.cli import endpoints_test
 
+        typed(arguments.name)
         return endpoints_test.run(arguments.name, arguments.model, arguments.json)
     if arguments.action in ("allow", "forget"):
         if not arguments.name:

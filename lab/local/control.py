@@ -53,9 +53,6 @@ class Control:
         nanoseconds."""
         return self.ask("GET", "/truth", params={"request_id": request_id} if request_id else {})
 
-    def health(self) -> dict[str, Any]:
-        return self.ask("GET", "/health")
-
     def warm(self, model: str) -> float:
         """Load a model before it is measured; the milliseconds it took (the first time makes the
         large model's file: some 15 s)."""

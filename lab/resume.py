@@ -208,7 +208,9 @@ def rest(store: Store, reference: str, max_usd: float | None = None) -> Benchmar
             if slug
             else "For more, press the button beside its verdict."
         )
-        raise LabError(f"Run {run.run_id} has all its {len(stored.complete)} blocks. {hint}")
+        count = len(stored.complete)
+        blocks = f"{count} block{'' if count == 1 else 's'}"
+        raise LabError(f"Run {run.run_id} has all its {blocks}. {hint}")
     return config_of(technique=run.technique, join_run=run.run_id, max_usd=max_usd)
 
 

@@ -91,6 +91,18 @@ def test_more_blocks_join_a_finished_run(simulated, db):
     assert [arm["n"] for arm in json.loads(out)["arms"]] == [5, 5]
 
 
+def test_a_run_goes_on_by_whatever_name_its_help_offers(simulated, db):
+    """`--more last~1` was no run, where `show last~1` was one."""
+    words = ("streaming", "--runs", "1", "--warmup", "0", "--answer-tokens", "16", "--json")
+    first, second = (json.loads(run(simulated, *words)[1])["run_id"] for _ in range(2))
+    code, out, err = run(simulated, *words, "--more", "last~1")
+    assert code == 0, err
+    assert json.loads(out)["run_id"] == first
+    assert run(simulated, "resume", "last~1")[2].startswith(f"Run {first} has all its 2 blocks.")
+    assert run(simulated, "resume", "last~0")[2].startswith(f"Run {second} has all its 1 block.")
+    assert run(simulated, "resume", "last~2")[2].startswith("There is no run last~2; 2 have")
+
+
 def test_bodies_from_files_become_arms(simulated, db, tmp_path):
     (tmp_path / "long.json").write_text(json.dumps({"max_tokens": 64}))
     (tmp_path / "short.json").write_text(json.dumps({"system": "Be brief.", "max_tokens": 16}))

@@ -17,15 +17,14 @@ DOCUMENTS = [paths.ROOT / "README.md", *sorted((paths.ROOT / "docs").glob("*.md"
 
 def commands(text: str) -> list[str]:
     """Every `python main.py …` of a document, without its comment and without places to fill in."""
-    found = re.findall(r"python main\.py ([^`\n]+)", text)
-    return [
-        one.partition("  #")[0].strip()
-        for one in found
-        if not re.search(r"[…]|\b[A-Z]{3,}\b", one.partition("  #")[0])
-    ]
+    lines = re.findall(r"python main\.py ([^`\n]+)", text)
+    commands = [line.partition("  #")[0].strip() for line in lines]
+    return [command for command in commands if not re.search(r"…|(^|\s)[A-Z]+\b", command)]
 
 
-@pytest.mark.parametrize("technique", techniques.all_techniques(), ids=lambda one: one.slug)
+@pytest.mark.parametrize(
+    "technique", techniques.all_techniques(), ids=lambda technique: technique.slug
+)
 def test_every_technique_has_a_readme_line_and_a_page(technique):
     line = next(
         (line for line in README.splitlines() if line.startswith(f"| [`{technique.slug}`]")), None

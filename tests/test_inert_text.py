@@ -162,7 +162,7 @@ def test_every_figure_function_is_tried(hostile):
         for module in modules
         for name, function in inspect.getmembers(module, inspect.isfunction)
         if function.__module__ == module.__name__
-        and "Figure" in str(inspect.signature(function).return_annotation)
+        and str(inspect.signature(function).return_annotation).endswith("Figure")
     }
     assert {name for name in public if not name.startswith("_")} <= set(drawn(*hostile))
 
@@ -211,7 +211,8 @@ def test_figures_written_as_files_have_no_link(hostile, tmp_path, monkeypatch):
     store, run_id = hostile
     folder = chart.ChartReporter(tmp_path).report(results.read(run_id, store))
     files = sorted(folder.glob("*.html"))
-    assert len(files) == 3 and [Page(file.read_text()).links for file in files] == [[]] * 3
+    assert len(files) == len(chart.run_figures(results.read(run_id, store)))
+    assert not any(Page(file.read_text()).links for file in files)
     for file in files:
         assert "<a href='http" not in file.read_text()
 

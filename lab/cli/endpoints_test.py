@@ -1,4 +1,5 @@
-"""`endpoints test NAME`: a few tiny calls that tell what an endpoint supports, why not, and what they cost."""
+"""`endpoints test NAME`: a few tiny calls that tell what an endpoint supports, why not, and what
+they cost."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 import anthropic
 import httpx2
 
-from lab import scrub
+from lab import endpoint_kinds, scrub
 from lab.cli import DONE, FAILED
 from lab.clock import now_ns
 from lab.endpoints import caching_modes, failure_causes, registry
@@ -29,16 +30,18 @@ LONG_ASK = "Count from 1 to 60 in words, one number after the other."
 LONG_TOKENS = 160
 """Enough pieces for a buffer to show."""
 LATER_NS = 100_000_000
-"""A first piece that comes so much later where the answer is longer has waited for the answer's end."""
+"""A first piece that comes this much later for a longer answer has waited for the answer's end."""
 MORE_WORDS = 200
 """Each a token of its own, whatever the tokenizer."""
 CHECK_S = 60
 """A check ends then, however slowly its answer still arrives."""
 SEEN_CHARACTERS = 400
 PREFIX_WORDS = (500, 5_000)
-"""The second is longer than every published minimum of a cacheable prefix; servers without one need not read so much."""
+"""The second is longer than every published minimum of a cacheable prefix; servers without one
+need not read that much."""
 NOISE_TOKENS = 64
-"""So much of a prompt may be read or not without meaning anything: a template, a block that was not full."""
+"""This much of a prompt may be read or not without meaning anything: a template, a block that was
+not full."""
 SCHEMA = {
     "type": "object",
     "properties": {"ready": {"type": "boolean"}},
@@ -58,7 +61,7 @@ class No(Exception):
 
 class Used(NamedTuple):
     fresh: int
-    units: int
+    written: int
     read: int
 
     @property
@@ -112,6 +115,7 @@ class Probe:
         self.usages: list[dict[str, Any]] = []
         """One for each call that was answered."""
         self.lag = LoopLag()
+        self.is_priced = endpoint_kinds.kind(endpoint.kind).priced
 
     def cost(self, usage: dict[str, Any]) -> float | None:
         from lab import clock, pricing
@@ -144,7 +148,8 @@ class Probe:
                     seen = (
                         f"It took longer than {CHECK_S} seconds. Try a faster model: --model NAME."
                     )
-                except Exception as error:  # whatever an unknown server answers is the finding, not a fault of the lab
+                # Whatever an unknown server answers is what was asked for, not a fault of the lab.
+                except Exception as error:
                     seen = f"{type(error).__name__}: {error!s:.2000}"
                 rows.append(
                     {
@@ -153,8 +158,9 @@ class Probe:
                         "seen": scrub.text(" ".join(seen.split()), SEEN_CHARACTERS),
                     }
                 )
+                # Not even a plain answer: a wrong key or address fails everything else alike.
                 if not self.usages:
-                    break  # not even a plain answer: a wrong key or a wrong address fails everything else alike
+                    break
         finally:
             self.lag.stop()
             await self.client.close()
@@ -171,9 +177,8 @@ class Probe:
         if quiet := registry.THINKING_OFF.get(self.model):
             body["thinking"] = quiet
         exchange, reading, failure = await self._post(self.client, body)
-        if (
-            exchange and exchange.status is None and exchange.reused
-        ):  # closed just as it was used again: as in a run, a new one will do
+        # Closed just as it was used again: as in a run, a new one will do.
+        if exchange and exchange.status is None and exchange.reused:
             exchange, reading, failure = await self._post(self.client, body)
         if exchange is None or reading.error_kind:
             words = failure_causes.cause(self.endpoint, exchange, reading, failure)
@@ -213,7 +218,8 @@ class Probe:
     async def _elsewhere(
         self, exchange: Exchange | None, reading: parsing.Reading, body: dict[str, Any]
     ) -> str:
-        """At the first failure, by status: which models there are, or which other path of the same origin answers."""
+        """At the first failure, by status: which models there are, or which other path of the same
+        origin answers."""
         if exchange is None or self.usages:
             return ""
         if exchange.status in (400, 404) and failure_causes.names_a_model(reading):
@@ -233,12 +239,13 @@ class Probe:
         seen = f"{used.prompt} tokens in, {out} out"
         if not (used.prompt and out):
             raise No(
-                f"{seen}: nothing can be told of costs here. Have the gateway before the server, if there is one, pass usage on."
+                f"{seen}: nothing can be told of costs here. Have the gateway before the server, if "
+                "there is one, pass usage on."
             )
         return seen
 
     async def token_counts(self) -> str:
-        """A prompt that is longer than another by so many words must be longer by as many tokens."""
+        """A prompt with this many words more must have as many tokens more."""
         nonce = secrets.token_hex(4)
         short, _ = await self.ask(f"{nonce} {ASK}")
         long, _ = await self.ask(f"{nonce}{' the' * MORE_WORDS} {ASK}")
@@ -246,7 +253,8 @@ class Probe:
         seen = f"{MORE_WORDS} short words more are {more} tokens more"
         if more >= 1.7 * MORE_WORDS:
             raise No(
-                f"{seen}: prompts, and costs, are counted about {more / MORE_WORDS:.0f} times. Compare them with the server's bill."
+                f"{seen}: prompts, and costs, are counted about {more / MORE_WORDS:.0f} times. "
+                "Compare them with the server's bill."
             )
         if more <= 0.5 * MORE_WORDS:
             raise No(
@@ -260,7 +268,8 @@ class Probe:
             stream, waited_ns, reading = await self._stream()  # once may be this machine's fault
         if any(arrival.kind == "message" for arrival in reading.arrivals):
             raise No(
-                "A stream was asked for, and one whole body came. Have what stands before the server pass `stream` on."
+                "A stream was asked for, and one whole body came. Have what stands before the server "
+                "pass `stream` on."
             )
         if stream.held:
             raise No(f"{stream.words}: {bursts.CAUSE}.")
@@ -271,8 +280,9 @@ class Probe:
             _, short_ns, _ = await self._stream(max_tokens=16)
             if waited_ns > 2 * short_ns and waited_ns - short_ns > LATER_NS:
                 raise No(
-                    f"{seen}, but only {waited_ns / 1e6:,.0f} ms after the request, and of a shorter answer after {short_ns / 1e6:,.0f} ms:"
-                    " the whole answer is written first and then replayed as a stream. Turn streaming on there, or ask the server directly."
+                    f"{seen}, but only {waited_ns / 1e6:,.0f} ms after the request, and of a shorter "
+                    f"answer after {short_ns / 1e6:,.0f} ms: the whole answer is written first and "
+                    "then replayed as a stream. Turn streaming on there, or ask the server directly."
                 )
         return (
             seen
@@ -298,7 +308,7 @@ class Probe:
         )
 
     async def caching(self) -> str:
-        for words in PREFIX_WORDS if self.endpoint.kind == "live" else PREFIX_WORDS[:1]:
+        for words in PREFIX_WORDS[: None if self.is_priced else 1]:
             text = f"{secrets.token_hex(8)} " + "harbour " * words
             prefix = [{"type": "text", "text": text, "cache_control": {"type": "ephemeral"}}]
             first, second = [_used((await self.ask(system=prefix))[0]) for _ in range(2)]
@@ -308,17 +318,20 @@ class Probe:
         if second.read <= NOISE_TOKENS:
             if first.written:
                 raise No(
-                    f"{seen}: several servers behind this address may share no cache. Test it again."
+                    f"{seen}: several servers behind this address may share no cache. "
+                    "Test it again."
                 )
             self._remember("none")
             raise No(
-                f"{seen}: no cache use is reported, so nothing can be told about caching here. Look for it in the server's settings."
+                f"{seen}: no cache use is reported, so nothing can be told about caching here. Look "
+                "for it in the server's settings."
             )
         self._remember("marked" if first.written else "itself")
         if second.prompt > 1.5 * first.prompt:
             raise No(
-                f"{seen}, but the same prompt had {first.prompt} tokens and then {second.prompt}: what is read is counted"
-                " as input too, and so are costs. Compare them with the server's bill."
+                f"{seen}, but the same prompt had {first.prompt} tokens and then {second.prompt}: "
+                "what is read is counted as input too, and so are costs. Compare them with the "
+                "server's bill."
             )
         return (
             seen
@@ -327,7 +340,7 @@ class Probe:
         )
 
     def _remember(self, mode: caching_modes.Caching) -> None:
-        if self.endpoint.kind == "live":
+        if self.is_priced:
             caching_modes.remember(self.endpoint.base_url, mode)
 
     async def structured(self) -> str:
@@ -340,8 +353,9 @@ class Probe:
             reply = None
         if not (isinstance(reply, dict) and isinstance(reply.get("ready"), bool)):
             raise No(
-                f"output_config.format was passed over without an error, and the answer was “{reading.text[:60]}”."
-                " Ask for JSON in the prompt, or of another model: --model NAME."
+                "output_config.format was passed over without an error, and the answer was "
+                f"“{reading.text[:60]}”. Ask for JSON in the prompt, or of another model: "
+                "--model NAME."
             )
         return reading.text[:60]
 
@@ -354,7 +368,8 @@ class Probe:
         ]
         if not used:
             raise No(
-                f"no tool asked for (stop_reason {reading.stop_reason}). Name a model whose template knows tools: --model NAME."
+                f"no tool asked for (stop_reason {reading.stop_reason}). Name a model whose template "
+                "knows tools: --model NAME."
             )
         return f"asked for {', '.join(used)}"
 
@@ -365,7 +380,7 @@ def _used(reading: parsing.Reading) -> Used:
 
 
 def _other_paths(base_url: str) -> list[str]:
-    """Where gateways keep the Messages API beside the address that was given, on the same origin."""
+    """Where else on the same origin gateways keep the Messages API."""
     origin = "/".join(base_url.split("/")[:3])
     return [
         url

@@ -164,7 +164,7 @@ def test_an_arm_without_a_call_fails_by_name_and_is_never_faster(lab, monkeypatc
         lab.compare({"asks": asks} | odd, tasks=["x"], runs=2, warmup=0)
     read = lab.read()
     failed = read.trials().query("arm != 'asks'")
-    assert read.found.run["status"] == "failed" and read.summary()["failed"].tolist() == [
+    assert read.run.run["status"] == "failed" and read.summary()["failed"].tolist() == [
         0,
         2,
         2,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ from lab.scenarios.checks import Judge
 from lab.scenarios.definitions import CHARACTERS_PER_TOKEN, Task
 from lab.settings import BenchmarkConfig
 
-MOST_REHEARSED = 60
+MOST_REHEARSED = 40
 """Tasks whose trials are rehearsed; the page asks at each change, and hundreds take seconds."""
 ANSWER_WEIGHT = 5
 """What a token of an answer costs, in tokens of a prompt; used to order tasks by size alone."""
@@ -51,7 +51,7 @@ class Estimate:
 
 
 class Cost(NamedTuple):
-    """One block's trials on one task: what they will likely take, and what is the most."""
+    """What trials will likely take, and what is the most."""
 
     calls: int
     input_tokens: int
@@ -59,8 +59,10 @@ class Cost(NamedTuple):
     seconds: float
     usd: float
     most_usd: float
-    models: frozenset[str]
-    unbounded: tuple[str, ...]
+
+    @classmethod
+    def sum(cls, costs: Iterable[Cost]) -> Cost:
+        return cls(*map(sum, zip(cls(0, 0, 0, 0.0, 0.0, 0.0), *costs, strict=True)))
 
 
 def estimate(
@@ -99,7 +101,8 @@ def estimate(
                     refused[name] = error
             return others.get(name, endpoint)
 
-        blocks = finished(Costs(plan, endpoint, other).of_blocks(config, done))
+        costs = Costs(plan, endpoint, other)
+        cost = Cost.sum(finished(costs.of_blocks(config, done)))
     except LabError as error:
         return _refused(error)
     except Unforeseen:
@@ -107,53 +110,36 @@ def estimate(
         return Estimate(0, 0, 0, None, 0.0, text)
     if refused:
         return _refused(*{str(error): error for error in refused.values()}.values())
-    return _estimate(config, endpoint, others, blocks)
-
-
-def _estimate(
-    config: BenchmarkConfig,
-    endpoint: Endpoint,
-    others: Mapping[str, Endpoint],
-    blocks: Sequence[Cost],
-) -> Estimate:
-    calls = sum(block.calls for block in blocks)
-    tokens_in = sum(block.input_tokens for block in blocks)
-    tokens_out = sum(block.most_output_tokens for block in blocks)
-    seconds = sum(block.seconds for block in blocks)
     priced = endpoint_kinds.kind(endpoint.kind).priced
-    likely_usd = sum(block.usd for block in blocks) if priced else None
-    usd = sum(block.most_usd for block in blocks) if priced else None
-    price = "nothing to pay" if usd is None else f"at most ${usd:.4f}"
-    beyond = dict.fromkeys(word for block in blocks for word in block.unbounded)
-    if priced and beyond:
-        price += f" plus what {', '.join(beyond)} may add"
+    price = f"at most ${cost.most_usd:.4f}" if priced else "nothing to pay"
+    if priced and costs.unbounded:
+        price += f" plus what {', '.join(costs.unbounded)} may add"
     where = " and ".join(dict.fromkeys([endpoint.name, *others]))
     text = (
-        f"{calls} calls, about {tokens_in:,} tokens in and at most {tokens_out:,} out, {price}, "
-        f"about {_duration(seconds)} on {where}"
+        f"{cost.calls} calls, about {cost.input_tokens:,} tokens in and at most "
+        f"{cost.most_output_tokens:,} out, {price}, about {_duration(cost.seconds)} on {where}"
     )
     refusals: tuple[str, ...] = ()
     if priced:
         budget = config.budget_usd(endpoint.kind)
-        if likely_usd > budget:
+        if cost.usd > budget:
             refusals = (
-                f"The run may cost ${likely_usd:.2f}, more than the budget of ${budget:.2f}; "
+                f"The run may cost ${cost.usd:.2f}, more than the budget of ${budget:.2f}; "
                 "fewer blocks or a higher --max-usd would let it start.",
             )
-        elif usd > budget:
+        elif cost.most_usd > budget:
             text += f". The budget of ${budget:.2f} may end it before its last block"
-        models = sorted(model for block in blocks for model in block.models)
-        if remark := pricing.remark(models, today()):
+        if remark := pricing.remark(costs.models, today()):
             text += f". {remark}"
     return Estimate(
-        calls=calls,
-        input_tokens=tokens_in,
-        output_tokens=tokens_out,
-        usd=usd,
-        seconds=seconds,
+        calls=cost.calls,
+        input_tokens=cost.input_tokens,
+        output_tokens=cost.most_output_tokens,
+        usd=cost.most_usd if priced else None,
+        seconds=cost.seconds,
         text=text,
         refusals=refusals,
-        likely_usd=likely_usd,
+        likely_usd=cost.usd if priced else None,
         others=others,
     )
 
@@ -172,6 +158,9 @@ class Costs:
         self.plan, self.endpoint, self.other = plan, endpoint, other
         self.rehearsed = rehearsed_for(plan.tasks)
         self.costs: dict[int, Cost] = {}
+        self.models: dict[str, None] = {}
+        self.unbounded: dict[str, None] = {}
+        """What servers may add to the bill, in words."""
 
     async def of_blocks(self, config: BenchmarkConfig, done: Collection[int]) -> list[Cost]:
         """Of the warm-up and of each measured block that is left."""
@@ -199,8 +188,9 @@ class Costs:
         trials = []
         for variant in self.plan.variants:
             # Which way through a trial is the dearest depends on the answers: so each way is gone.
-            ways = [
-                await rehearse(
+            ways = []
+            for mood in MOODS:
+                requests = await rehearse(
                     variant.technique,
                     variant.arm.name,
                     variant.knobs,
@@ -210,56 +200,30 @@ class Costs:
                     other=self.other,
                     judged=True,
                 )
-                for mood in MOODS
-            ]
-            trials.append([_cost(requests) for requests in ways])
-        likely = [ways[0] for ways in trials]
-        return Cost(
-            calls=sum(cost.calls for cost in likely),
-            input_tokens=sum(cost.input_tokens for cost in likely),
-            most_output_tokens=sum(max(way.most_output_tokens for way in ways) for ways in trials),
-            seconds=sum(cost.seconds for cost in likely),
-            usd=sum(cost.usd for cost in likely),
-            most_usd=sum(max(way.most_usd for way in ways) for ways in trials),
-            models=frozenset().union(*(cost.models for cost in likely)),
-            unbounded=tuple(
-                dict.fromkeys(word for ways in trials for way in ways for word in way.unbounded)
-            ),
-        )
+                ways.append(Cost.sum(map(self._of_request, requests)))
+            most_output_tokens = max(way.most_output_tokens for way in ways)
+            most_usd = max(way.most_usd for way in ways)
+            trials.append(
+                ways[0]._replace(most_output_tokens=most_output_tokens, most_usd=most_usd)
+            )
+        return Cost.sum(trials)
 
-
-def _cost(requests: Sequence[Asked]) -> Cost:
-    """Of one trial, gone in one way."""
-    tokens_in = tokens_out = 0
-    seconds = usd = most_usd = 0.0
-    words: dict[str, None] = {}
-    for request in requests:
-        kind, body = request.endpoint.kind, request.body
+    def _of_request(self, request: Asked) -> Cost:
+        kind, body, model = request.endpoint.kind, request.body, request.model
         prompt = json.dumps(
             {name: body.get(name) for name in ("tools", "system", "messages")}, ensure_ascii=False
         )
         tokens = round(len(prompt) / CHARACTERS_PER_TOKEN) + 12
         most = int(body.get("max_tokens") or 0)
-        speed = endpoint_kinds.kind(kind).speed(request.tier)
-        tokens_in += tokens
-        tokens_out += most
-        seconds += speed.begins_s
-        seconds += tokens / speed.prompt_tokens_per_s + most / speed.answer_tokens_per_s
+        begins_s, prompt_rate, answer_rate = endpoint_kinds.kind(kind).speed(request.tier)
+        seconds = begins_s + tokens / prompt_rate + most / answer_rate
+        usd = most_usd = 0.0
         if endpoint_kinds.kind(kind).priced:
-            likely = {"input_tokens": tokens, "output_tokens": most}
-            usd += counted_usd(kind, request.model, likely)
-            most_usd += at_most_usd(kind, request.model, body)
-            words |= dict.fromkeys(unbounded(body))
-    return Cost(
-        calls=len(requests),
-        input_tokens=tokens_in,
-        most_output_tokens=tokens_out,
-        seconds=seconds,
-        usd=usd,
-        most_usd=most_usd,
-        models=frozenset(request.model for request in requests),
-        unbounded=tuple(words),
-    )
+            usd = counted_usd(kind, model, {"input_tokens": tokens, "output_tokens": most})
+            most_usd = at_most_usd(kind, model, body)
+            self.models[model] = None
+            self.unbounded |= dict.fromkeys(unbounded(body))
+        return Cost(1, tokens, most, seconds, usd, most_usd)
 
 
 def rehearsed_for(tasks: Sequence[Task]) -> dict[int, Task]:

@@ -209,7 +209,7 @@ async def rehearse(
     except Exception as error:
         cause = _innermost(error)
         if isinstance(cause, (LabError, Unforeseen)):
-            raise cause from error
+            raise cause from None
         raise LabError(
             f"{technique.slug}'s trial failed while its requests were worked out: "
             f"{type(cause).__name__} {cause} ({_place(cause, technique)})."

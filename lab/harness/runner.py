@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import inspect
 import os
 import platform
 import socket
@@ -27,10 +26,10 @@ from lab.harness import plan as planning
 from lab.harness.bench import SPAN, TrialBench, is_brief, nonce_for
 from lab.harness.budget import Budget, BudgetReached
 from lab.harness.estimate import Estimate, estimate
+from lab.harness.outcome import settle
 from lab.harness.plan import Block, Experiment, Variant
 from lab.harness.session import Session
 from lab.harness.unawaited import Forgotten
-from lab.instrumentation import parsing
 from lab.instrumentation.stamps import OBSERVER
 from lab.model import LabError, Request, Status, Technique, new_id
 from lab.paths import COMMAND
@@ -46,9 +45,6 @@ STOP_POLL_S = 0.1
 LET_GO_S = 1.0
 """How long a trial that was told to end may take for it; then it is left behind."""
 FAILURES_IN_A_ROW = MISMATCHES_IN_A_ROW = 3
-NOT_MEASURED = ("prime", "check")
-"""Roles of calls that a trial's clock does not wait for: one that makes no other has measured
-nothing."""
 UNSEEN = (
     "The lab sees only the calls that go through the client it hands to each function. "
     "What another client spends is not counted, and no budget holds it."
@@ -243,6 +239,11 @@ class BenchmarkRunner:
     def _note(self, text: str) -> None:
         self.tell({"kind": "note", "text": text})
 
+    def _note_once(self, text: str) -> None:
+        if text not in self.noted:
+            self.noted.add(text)
+            self._note(text)
+
     def _say_if_busy(self) -> None:
         load, cores = os.getloadavg()[0], os.cpu_count() or 1
         if load > BUSY_LOAD * cores:
@@ -418,7 +419,12 @@ class BenchmarkRunner:
             await asyncio.wait({work}, timeout=LET_GO_S)
         finally:
             gc.enable()
-        answer = self._outcome(bench, work, reason, unawaited.names)
+        answer = None
+        if reason is not None:
+            row.outcome, row.error_kind = "cancelled", "cancelled"
+        else:
+            deadline_s = self.config.deadline_s
+            answer = settle(bench, work, unawaited.names, deadline_s, self._note_once)
         if reason is None and row.outcome == "ok":
             row.quality = definitions.score(block.task, answer)
             if row.quality is None and answer is not None:
@@ -484,93 +490,6 @@ class BenchmarkRunner:
             row.ended_ns = root.ended_ns if root is not None else now_ns()
             OBSERVER.set(None)
             SPAN.set(None)
-
-    def _outcome(
-        self,
-        bench: TrialBench,
-        work: asyncio.Task,
-        reason: BaseException | None,
-        unawaited: Sequence[str],
-    ) -> str | None:
-        row = bench.trial
-        if reason is not None:
-            row.outcome, row.error_kind = "cancelled", "cancelled"
-            return None
-        if bench.out_of_budget:
-            if not work.cancelled():
-                work.exception()  # looked at, or asyncio would complain of it
-            row.outcome, row.error_kind, row.error_text = "cancelled", "budget", self.budget.text
-            return None
-        try:
-            answer = work.result()
-        except TimeoutError as error:
-            row.outcome, row.error_kind = "failed", "deadline"
-            row.error_text = f"not done within {self.config.deadline_s:g} s"
-            # Its time says nothing about who raised it, since a timer may fire early.
-            if not bench.limit.expired():
-                row.error_kind = "exception"
-                row.error_text = f"TimeoutError: {error}".removesuffix(": ")
-            return None
-        except LabError:
-            raise
-        except Exception as error:
-            # A technique's bug or the user's own code: a row, and a note that says where.
-            row.outcome, (row.error_kind, row.error_text) = "failed", parsing.failure_words(error)
-            return None
-        if bench.failed:
-            row.outcome = "failed"
-            row.error_kind, row.error_text = bench.failed
-        own = [
-            call.reading
-            for call in bench.calls
-            if call.intent.own and call.reading.error_kind not in (None, "cancelled")
-        ]
-        if own and answer is None and row.outcome == "ok":
-            row.outcome = "failed"
-            row.error_kind, row.error_text = own[-1].error_kind, own[-1].error_text
-        return self._if_measured(bench, answer, unawaited)
-
-    def _if_measured(self, bench: TrialBench, answer: Any, unawaited: Sequence[str]) -> str | None:
-        """The answer; nothing measured is nothing won: a trial that waited for no call has failed,
-        however fast it was."""
-        row = bench.trial
-        if inspect.isawaitable(answer):
-            name = getattr(answer, "__qualname__", type(answer).__name__)
-            if inspect.iscoroutine(answer):
-                answer.close()
-            row.outcome, row.error_kind = "failed", "not_awaited"
-            row.error_text = (
-                f"{row.arm} answered with {name}, which nobody has awaited: write `return await …`."
-            )
-            return None
-        if unawaited:
-            names = ", ".join(dict.fromkeys(unawaited))
-            text = f"{names} was called in {row.arm} and never awaited: an `await` is missing."
-            if text not in self.noted:
-                self.noted.add(text)
-                self._note(text)
-        asked = [call.reading for call in bench.calls if call.intent.role not in NOT_MEASURED]
-        # One that the caller stopped reading has been measured up to there.
-        if row.outcome == "ok" and not any(
-            reading.error_kind is None or reading.message_start_ns for reading in asked
-        ):
-            row.outcome = "failed"
-            if unawaited:
-                row.error_kind, row.error_text = "not_awaited", text
-            elif not asked:
-                row.error_kind = "no_call"
-                row.error_text = (
-                    f"{row.arm} made no call through the lab's client, so nothing was measured: "
-                    "use the client that it is given."
-                )
-            elif all(reading.error_kind == "cancelled" for reading in asked):
-                row.error_kind = "not_awaited"
-                row.error_text = (
-                    f"{row.arm} ended before any of its calls was answered: `await` what it starts."
-                )
-            else:
-                row.error_kind, row.error_text = asked[-1].error_kind, asked[-1].error_text
-        return answer
 
     async def _judge(self, bench: TrialBench, task: Task, answer: str) -> float | None:
         """A judge's opinion, asked after the trial's clock: a row of its own, role `check`, outside
@@ -776,7 +695,7 @@ def commit() -> str | None:
     if paths.INSTALLED:  # the repository around it would be another project's
         return None
     try:
-        told = subprocess.run(
+        reply = subprocess.run(
             ["git", "rev-parse", "--short=12", "HEAD"],
             cwd=paths.ROOT,
             capture_output=True,
@@ -786,4 +705,4 @@ def commit() -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return told.stdout.strip() or None
+    return reply.stdout.strip() or None

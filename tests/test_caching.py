@@ -6,7 +6,8 @@ from datetime import date
 import pandas as pd
 import pytest
 
-from lab import pricing
+from lab import pricing, techniques
+from lab.store import queries
 from lab.techniques.caching import findings
 from tests.measured import FAST, measure
 
@@ -79,8 +80,23 @@ async def test_first_use_costs_more_than_no_cache_and_a_hit_a_fraction_of_it(sim
     assert states["as_intended"].min() == 1 and states["hit_share"].max() <= 1
 
 
+async def test_the_report_of_a_run_has_the_figures_that_its_technique_adds(simulated, db):
+    simulated.knobs(**FAST, prefill_ms_per_token=0.01)
+
+    async def figures(technique):
+        run = await measure(simulated, technique, runs=1)
+
+        def ask(query, *arguments, **named):
+            return getattr(queries, query)(run.store, *arguments, **named)
+
+        return techniques.figures_of(ask("run", run.run_id), ask)
+
+    assert len(await figures("caching")) == 2 and await figures("aa") == []
+    assert techniques.figures_of({"technique": "side-by-side"}, None) == []
+
+
 @pytest.mark.model
-async def test_of_a_cached_prefix_of_600_tokens_85_percent_are_not_read_again_and_the_answer_begins_sooner(
+async def test_of_600_cached_tokens_85_percent_are_not_read_again_and_the_answer_begins_sooner(
     local_server, db
 ):
     """How much sooner is bench/cache's to print: other work on the machine lengthens a short

@@ -1,8 +1,13 @@
 """Work done at once takes as long as its slowest piece, and what it shares is found only when it is
 there."""
 
+import pytest
+
+from lab import cli
 from lab.critical_path import critical_path
-from lab.techniques.parallelism import findings
+from lab.store import queries
+from lab.store.store import Store
+from lab.techniques.parallelism import TECHNIQUE, findings
 from tests.measured import FAST, measure
 
 
@@ -64,3 +69,30 @@ async def test_both_tiers_are_measured_where_both_are_asked_for(simulated, db):
         "simulated-small"
     }
     assert set(findings.per_request(found.calls)["n"]) == {2}
+
+
+@pytest.mark.parametrize(
+    ("knobs", "tiers"),
+    [
+        ({"suite": "tools"}, ()),
+        ({"suite": "tools", "tier": "both"}, ()),
+        ({"suite": "requests"}, ("large",)),
+        ({"suite": "requests", "tier": "small"}, ("small",)),
+        ({"suite": "requests", "tier": "both"}, ("small", "large")),
+    ],
+)
+def test_no_model_is_needed_that_no_request_goes_to(knobs, tiers):
+    assert TECHNIQUE.tiers_for(TECHNIQUE.knobs(**knobs)) == tiers
+
+
+@pytest.mark.parametrize("suite", ["tools", "requests"])
+def test_one_model_is_enough_where_one_is_asked(simulated, db, monkeypatch, suite):
+    monkeypatch.setenv("LAB_LOCAL_KEY", simulated.api_key)
+    simulated.knobs(**FAST, prefill_ms_per_token=0.01)
+    where = ("--endpoint", simulated.base_url, "--model", "simulated-small")
+    size = ("--suite", suite, "--runs", "1", "--warmup", "0", "--n", "2", "--service-ms", "1")
+    assert cli.main([TECHNIQUE.slug, *where, *size]) == 0
+    store = Store()
+    run_id = queries.last_run_id(store)
+    assert set(queries.calls(store, run_id)["model"]) == {"simulated-small"}
+    assert list(queries.run(store, run_id)["models"].values()) == ["simulated-small"]

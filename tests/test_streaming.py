@@ -1,12 +1,15 @@
-from lab import techniques
-from lab.techniques.streaming import TECHNIQUE
+"""Streaming shortens the wait for text, and not the whole answer."""
+
+import pytest
+
+from tests.measured import FAST, measure
 
 
-def test_any_spelling_finds_it():
-    assert techniques.find("Streaming") is TECHNIQUE and techniques.slug_of("no-such") is None
-    assert techniques.slugs()[0] == "streaming"
-
-
-def test_the_first_arm_is_the_baseline_and_the_headline_is_the_felt_wait():
-    assert [arm.name for arm in TECHNIQUE.arms] == ["whole", "streamed"]
-    assert (TECHNIQUE.headline, TECHNIQUE.headline_arm) == ("wait_ms", "streamed")
+async def test_text_is_there_early_only_where_it_is_streamed(simulated, db):
+    """40 tokens, one every 5 ms: 200 ms in all, the first of them at once."""
+    simulated.knobs(**{**FAST, "gap_ms": 5, "answer_tokens": 40}, prefill_ms_per_token=0.01)
+    run = await measure(simulated, "streaming", runs=1)
+    (whole,), (streamed,) = (run.arm(arm).to_dict("records") for arm in ("whole", "streamed"))
+    assert whole["wait_ms"] == pytest.approx(whole["total_ms"], abs=1)
+    assert streamed["wait_ms"] < 0.5 * streamed["total_ms"]
+    assert min(whole["total_ms"], streamed["total_ms"]) >= 190

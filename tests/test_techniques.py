@@ -1,15 +1,16 @@
 """Every technique makes requests that the Messages API takes, for built-in tasks and for the user's
 own; and the numbers its page shows."""
 
+import ast
 import json
 
 import pandas as pd
 import pytest
 
-from lab import code_samples, pricing, techniques
+from lab import code_samples, paths, pricing, techniques
 from lab.endpoints.registry import Endpoint
 from lab.local import messages_api
-from lab.model import LabError
+from lab.model import LabError, View
 from lab.scenarios import definitions
 from lab.techniques.caching.findings import break_even_uses
 from lab.techniques.model_routing import findings as routing
@@ -141,3 +142,50 @@ def test_four_tools_of_300_ms_at_once_have_a_speed_up_of_four():
         "slowest_ms": 300.0,
         "took_ms": 300.0,
     }
+
+
+@pytest.mark.parametrize("technique", techniques.all_techniques(), ids=techniques.slugs())
+def test_what_a_technique_declares_is_there(technique):
+    """Its page, the template of its code, its own views, and files of its own that it may have."""
+    assert (paths.shipped("pages") / technique.page).is_file()
+    folder = techniques.folder_of(technique)
+    assert not technique.code or (folder / technique.code).is_file()
+    for view in technique.views:
+        if isinstance(view, View):
+            module, _, function = view.draw.partition(":")
+            assert f"def {function}(" in (folder / f"{module}.py").read_text(encoding="utf-8")
+    if folder.name != "techniques":
+        files = {path.name for path in folder.iterdir() if path.is_file()}
+        allowed = {"__init__.py", "technique.py", "findings.py", "figures.py", technique.code}
+        assert files <= allowed
+
+
+FIGURES_MAY = {"lab.figures", "lab.units", "lab.metrics", "lab.pricing", "lab.critical_path"}
+MAY_IMPORT = {
+    "technique.py": {"lab.model", "lab.scenarios"},
+    "findings.py": set(),
+    "figures.py": {"lab.model", "lab.views", *FIGURES_MAY},
+}
+
+
+def test_a_technique_imports_what_its_part_may():
+    """The trial knows the words and the tasks; findings are of frames; only figures draw."""
+    home = paths.ROOT / "lab" / "techniques"
+    wrong = {}
+    for path in [*home.glob("*/*.py"), *home.glob("[!_]*.py")]:
+        if path.name == "__init__.py":
+            continue
+        may = MAY_IMPORT[path.name if path.parent != home else "technique.py"]
+        own = f"lab.techniques.{path.parent.name}" if path.parent != home else ""
+        seen = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                module = node.module
+                names = (
+                    {f"lab.{alias.name}" for alias in node.names} if module == "lab" else {module}
+                )
+                seen |= {name for name in names if name.split(".")[0] == "lab"}
+        beyond = {name for name in seen if not name.startswith(tuple(may | {own} - {""}))}
+        if beyond:
+            wrong[str(path.relative_to(home))] = beyond
+    assert wrong == {}

@@ -164,7 +164,7 @@ FIGURES_MAY = {"lab.figures", "lab.units", "lab.metrics", "lab.pricing", "lab.cr
 MAY_IMPORT = {
     "technique.py": {"lab.model", "lab.scenarios"},
     "findings.py": set(),
-    "figures.py": {"lab.model", "lab.views", *FIGURES_MAY},
+    "figures.py": {"lab.model", "lab.view_parts", *FIGURES_MAY},
 }
 
 

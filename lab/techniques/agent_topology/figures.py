@@ -9,7 +9,7 @@ from lab.critical_path import waited_for
 from lab.figures import stacked
 from lab.techniques.agent_topology import findings
 from lab.units import times
-from lab.views import COLUMNS, Column, Note, Part, RunData, Table
+from lab.view_parts import COLUMNS, Column, Note, Part, RunData, Table
 
 WAITS = {"model": "the model", "tool": "tools", "join": "joins", "own": "own work"}
 

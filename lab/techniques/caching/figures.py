@@ -10,7 +10,7 @@ from lab import pricing
 from lab.figures import layout, palette
 from lab.techniques.caching import findings
 from lab.units import missing, ms, percent, times, whole
-from lab.views import Column, Note, Part, RunData, Table
+from lab.view_parts import Column, Note, Part, RunData, Table
 
 STATES = ("none", "write", "partial", "read")
 STATE_WORDS = {

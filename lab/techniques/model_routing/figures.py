@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from lab.figures import stacked
 from lab.techniques.model_routing import findings
 from lab.units import ms, percent
-from lab.views import COLUMNS, Note, Number, Numbers, Part, RunData, Table
+from lab.view_parts import COLUMNS, Note, Number, Numbers, Part, RunData, Table
 
 FIXED = ("large only", "small only")
 """The arms that choose nothing."""

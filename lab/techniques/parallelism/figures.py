@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from lab.figures import stacked
 from lab.model import LabError
 from lab.techniques.parallelism import findings
-from lab.views import COLUMNS, Column, Note, Part, RunData, Table
+from lab.view_parts import COLUMNS, Column, Note, Part, RunData, Table
 
 
 def view(data: RunData, dark: bool) -> list[Part | go.Figure]:

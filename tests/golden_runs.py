@@ -809,12 +809,10 @@ def show(run: str, folder: Path) -> dict[str, str]:
     told["json"] = laid_out(printed, sort=True) + f"\nexit {end}"
     if run not in DRAWN:
         return told
-    charts = sorted((folder / run_id(run)).iterdir())
-    told["chart"] = "".join(f"{path.name}\n" for path in charts)
-    for path in charts:
-        if path.suffix == ".html":
-            page = path.read_text(encoding="utf-8")
-            told["chart"] += "".join(f"{laid_out(figure)}\n" for figure in figures(page))
+    for name in CHARTS:
+        page = (folder / run_id(run) / f"{name}.html").read_text(encoding="utf-8")
+        drawn = "".join(f"{laid_out(figure)}\n" for figure in figures(page))
+        told["chart"] = told.get("chart", "") + f"{name}\n{drawn}"
     shutil.rmtree(folder / run_id(run))
     return told
 
@@ -938,6 +936,8 @@ def in_json(folder: Path) -> str:
 OVERALL = {"runs": runs, "compare": compare, "json": in_json}
 DRAWN = ("caching_eight", "caching_troubled", "side_by_side", "model_routing")
 """Runs whose charts are told; the report has the same figures of every run."""
+CHARTS = ("waterfall", "distribution", "pairs")
+"""The files that --output chart has always written; it may write more."""
 TRACED = ("streaming_live", "caching_troubled", "parallel_tools", "agent_topology")
 PAIRS = [
     (run, telling)
@@ -1031,7 +1031,7 @@ def figures(page: str) -> Iterator[dict[str, Any]]:
         yield {
             "title": layout.get("title"),
             "axes": {
-                name: {key: axis[key] for key in AXIS if key in axis}
+                name: rounded({key: axis[key] for key in AXIS if key in axis}, 9)
                 for name, axis in sorted(layout.items())
                 if re.fullmatch(r"[xy]axis\d*", name)
             },

@@ -84,17 +84,9 @@ def _bound(result: RunResult, text: str, match: re.Match) -> Outcome:
     above = match["sign"].startswith(">")
     verdict = _side(interval, limit, below="fail" if above else "pass")
     seen = _seen(interval, lambda value: units.value(metric, value))
-    fewest = metrics.needed(quantile)
-    return Outcome(
-        requirement=text,
-        arm=arm.arm,
-        verdict=verdict,
-        seen=f"{arm.arm} {metric} {seen}, n = {len(values)}",
-        **_ends(interval),
-        limit=limit,
-        n=len(values),
-        needed=_more(interval, limit, len(values), fewest) if verdict == UNDECIDED else None,
-    )
+    seen = f"{arm.arm} {metric} {seen}, n = {len(values)}"
+    needed = _more(interval, limit, len(values), metrics.needed(quantile))
+    return _outcome(text, arm, verdict, seen, interval, limit, len(values), needed)
 
 
 def _faster(result: RunResult, text: str, match: re.Match) -> Outcome:
@@ -118,16 +110,9 @@ def _faster(result: RunResult, text: str, match: re.Match) -> Outcome:
     change = stats.hodges_lehmann(both["value"] - both["baseline"])
     verdict = _side(rest, 0.0, below="pass")
     seen = _seen(change, lambda value: units.value(metric, value, sign=True))
-    return Outcome(
-        requirement=text,
-        arm=arm.arm,
-        verdict=verdict,
-        seen=f"{arm.arm} {metric} {seen}, n = {len(both)}",
-        **_ends(change),
-        limit=offset or share,
-        n=len(both),
-        needed=_more(rest, 0.0, len(both), FEWEST_BLOCKS) if verdict == UNDECIDED else None,
-    )
+    seen, n = f"{arm.arm} {metric} {seen}, n = {len(both)}", len(both)
+    needed = _more(rest, 0.0, n, FEWEST_BLOCKS)
+    return _outcome(text, arm, verdict, seen, change, offset or share, n, needed)
 
 
 def regressions(base: RunResult, new: RunResult, text: str) -> list[Outcome]:
@@ -171,16 +156,7 @@ def _worse(base: RunResult, new: RunResult, text: str, match: re.Match, arm: Whi
     if n >= metrics.needed(quantile) and sorted(old) == sorted(now):
         verdict, seen = "pass", f"{seen}: the same values in both"
     needed = _more(change, limit, n, metrics.needed(quantile))
-    return Outcome(
-        requirement=text,
-        arm=arm.arm,
-        verdict=verdict,
-        seen=seen,
-        **_ends(change),
-        limit=limit,
-        n=n,
-        needed=needed if verdict == UNDECIDED else None,
-    )
+    return _outcome(text, arm, verdict, seen, change, limit, n, needed)
 
 
 def find_arm(result: RunResult, name: str | None) -> Which:
@@ -247,9 +223,27 @@ def _seen(interval: Interval, written: Callable[[float], str]) -> str:
     return f"{estimate} [{written(interval.low)}, {written(interval.high)}]"
 
 
-def _ends(interval: Interval) -> dict[str, float | None]:
+def _outcome(
+    text: str,
+    arm: Which,
+    verdict: Verdict,
+    seen: str,
+    interval: Interval,
+    limit: float,
+    n: int,
+    needed: int | None,
+) -> Outcome:
     ends = {name: getattr(interval, name) for name in ("estimate", "low", "high")}
-    return {name: None if end is None or end != end else float(end) for name, end in ends.items()}
+    return Outcome(
+        requirement=text,
+        arm=arm.arm,
+        verdict=verdict,
+        seen=seen,
+        **{name: None if end is None or end != end else float(end) for name, end in ends.items()},
+        limit=limit,
+        n=n,
+        needed=needed if verdict == UNDECIDED else None,
+    )
 
 
 def _quantile(match: re.Match) -> float:

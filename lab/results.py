@@ -121,38 +121,8 @@ class RunResult:
         """The calls of each arm's median trial."""
         return self.calls[self.calls["trial_id"].isin(self.typical)]
 
-    def median_pair(self) -> tuple[str, str] | None:
-        """The trial_id of baseline and headline arm in the typical block: the one whose difference
-        on the headline metric is nearest to the median difference, never the best."""
-        headline = self.run["settings"].get("headline") or {}
-        pairs = self.pairs[
-            (self.pairs.metric == headline.get("metric"))
-            & (self.pairs.technique == headline.get("technique"))
-            & (self.pairs.arm == headline.get("arm"))
-        ]
-        if pairs.empty:
-            return None
-        distance = (pairs["difference"] - pairs["difference"].median()).abs()
-        row = pairs.loc[distance.idxmin()]
-        return row["baseline_trial_id"], row["trial_id"]
-
-    def baseline_over_time(self) -> pd.DataFrame:
-        """trial_id, endpoint, endpoint_kind, minutes since the run began, value of the headline
-        metric: the baseline's trials that count."""
-        baseline, rows = self.run["settings"].get("baseline") or {}, self.trials
-        rows = rows[
-            rows["counts"]
-            & (rows["technique"] == baseline.get("technique"))
-            & (rows["arm"] == baseline.get("arm"))
-        ]
-        since = pd.to_datetime(rows["started_utc"], utc=True) - self.run["started_utc"]
-        rows = rows.assign(minutes=since.dt.total_seconds() / 60, value=rows[self.headline])
-        rows = rows[["trial_id", "endpoint", "endpoint_kind", "minutes", "value"]]
-        return rows[rows["value"].notna()]
-
     def ask(self, query: str, *arguments: Any, **named: Any) -> Any:
-        """One query of lab.store.queries by name, less its store: for rows too many to be read
-        unasked, as ask("spans", run_id=…) and ask("trial_events", trial_id) are."""
+        """One query of lab.store.queries by name, less its store: ask("spans", run_id=…)."""
         return getattr(queries, query)(Store(self.database), *arguments, **named)
 
 

@@ -91,23 +91,20 @@ def _state(run: dict[str, Any], endpoint: Endpoint) -> None:
 
 
 def _waterfall(run: dict[str, Any]) -> None:
-    metric = headline(run)
-    typical = cached_queries.ask("median_trials", run["run_id"], metric)
-    if typical.empty:
+    result = cached_queries.judged(run["run_id"])
+    calls = result.typical_calls()
+    if calls.empty:
         st.info(
             "No trial of this run finished well, so there is no typical one to draw. The rows below"
             " say what happened."
         )
         return
-    calls = cached_queries.ask("calls", run["run_id"])
-    calls = calls[calls["trial_id"].isin(typical["trial_id"])]
-    counts = cached_queries.ask("arm_counts", run["run_id"])
     figure = waterfall.waterfall(
         calls,
         chart.dark(),
         arms=arms(run),
-        n=int(counts["n"].max()),
-        metric=metric,
+        n=int(result.counts["n"].max()),
+        metric=result.headline,
         reason=verdict_card.doubt(run),
     )
     points = chart.show(figure, key=f"waterfall-{run['run_id']}", clicks=True)

@@ -72,12 +72,15 @@ def run_figures(result: RunResult, dark: bool = False) -> dict[str, go.Figure]:
     are told apart by "technique.arm"."""
     import pandas as pd
 
-    from lab.figures import clocks, pareto, trends, trials, waterfall
+    from lab.figures import clocks, distribution, pairs, pareto, trends, waterfall
 
     metric, counts = result.headline, result.counts
     arms = [result.name(*arm) for arm in result.arms()]
     calls = _named(result, result.typical_calls())
     own = techniques.figures_of(result.run, result.ask, dark)
+    steady = result.ask("drift", result.run_id, metric).assign(
+        endpoint=result.run["endpoint"], endpoint_kind=result.run["endpoint_kind"]
+    )
     table = pareto.summary_table(
         result.summary, counts, pd.DataFrame([{name: result.run[name] for name in ABOUT}])
     )
@@ -89,8 +92,10 @@ def run_figures(result: RunResult, dark: bool = False) -> dict[str, go.Figure]:
             n=None if counts.empty else int(counts["n"].max()),
             metric=metric,
         ),
-        "distribution": trials.distribution(_named(result, result.trials), metric, dark, arms=arms),
-        "pairs": trials.pairs(_named(result, result.pairs), metric, dark, arms=arms),
+        "distribution": distribution.distribution(
+            _named(result, result.trials), metric, dark, arms=arms
+        ),
+        "pairs": pairs.pairs(_named(result, result.pairs), metric, dark, arms=arms),
         "clocks": clocks.clock_ladder(
             calls[calls["role"] == "answer"], dark, arms=arms, headline=metric
         ),
@@ -100,7 +105,7 @@ def run_figures(result: RunResult, dark: bool = False) -> dict[str, go.Figure]:
             dark,
             metric=metric if metrics.unit(metric) == "ms" else metrics.CLOCKS[-1],
         ),
-        "drift": trends.drift(result.baseline_over_time(), dark, metric=metric),
+        "drift": trends.drift(steady, dark, metric=metric),
     }
 
 

@@ -128,9 +128,10 @@ def _lanes(result: RunResult) -> dict[str, Any] | None:
     """What the race replays: the median pair's arrivals."""
     from lab.figures import layout, race
 
-    pair = result.median_pair()
-    if pair is None:
+    pairs = result.ask("median_pair", result.run_id)
+    if pairs.empty:
         return None
+    pair = pairs[["baseline_trial_id", "trial_id"]].iloc[0].tolist()
     return race.race_data(
         layout.joined([result.ask("trial_events", trial) for trial in pair]),
         result.calls[result.calls["trial_id"].isin(pair)],

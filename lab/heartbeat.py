@@ -23,8 +23,10 @@ LONGEST_S = 10
 
 
 def start(terms: dict[str, Any]) -> subprocess.Popen:
-    """`terms` are a lease's (lease, holder, pid, seconds), with the server's base_url and api_key."""
-    # Without site-packages and environment: it starts in a few hundredths of a second, and needs neither.
+    """`terms` are a lease's (lease, holder, pid, seconds), with the server's base_url and
+    api_key."""
+    # Without site-packages and environment, since it needs neither: it starts in a few hundredths
+    # of a second.
     command = [sys.executable, "-I", "-S", __file__]
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

@@ -88,7 +88,7 @@ class View:
 
     name: str
     draw: str
-    """"module:function", read beside the technique: (lab.view_parts.RunData, dark) -> a list of figures,
+    """"module:function", read beside the technique: (lab.view_parts.RunData, dark) -> figures,
     tables, notes and numbers. A reference, so that a command's start loads no chart library."""
     in_report: bool = False
     """Whether its figures are drawn in the HTML report too."""

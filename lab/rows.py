@@ -150,7 +150,8 @@ class EventRow:
 
 @dataclass(slots=True)
 class FinishedTrial:
-    """One trial with all that happened in it: what the harness hands to the sink, and the store writes in one transaction."""
+    """One trial with all that happened in it: what the harness hands to the sink, and the store
+    writes in one transaction."""
 
     trial: TrialRow
     calls: list[CallRow] = field(default_factory=list)

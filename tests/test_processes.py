@@ -54,7 +54,7 @@ def test_a_process_is_named_by_pid_and_birth():
 
 
 def test_a_process_of_a_dead_holders_number_does_not_measure():
-    """The next holder has the lock before it has written its card; the dead one's is still there."""
+    """The next holder locks before it has written its card: the dead one's is still there."""
     path = paths.runtime() / "measure.lock"
     with processes.measuring(new_id(), "caching"):
         card = json.loads(path.read_text())
@@ -145,7 +145,10 @@ def test_an_interrupted_run_is_resumed_with_the_same_order(server, db):
     wait_for(lambda: processes.running() is None)
     done = measure(config_of(technique="streaming", join_run=run_id))
     assert done.status == "finished"
-    order = "SELECT block, arm FROM trials WHERE run_id = ?::UUID AND outcome = 'ok' ORDER BY session_id, started_ns"
+    order = (
+        "SELECT block, arm FROM trials WHERE run_id = ?::UUID AND outcome = 'ok'"
+        " ORDER BY session_id, started_ns"
+    )
     resumed = Store(db).frame(order, [run_id])
     pairs = Store(db).frame(
         "SELECT DISTINCT block FROM pair_differences WHERE run_id = ?::UUID ORDER BY block",
@@ -166,7 +169,8 @@ def test_more_blocks_join_a_finished_run(server, db):
     ).run_id
     measure(config_of(technique="streaming", join_run=run_id, runs=3))
     found = Store(db).frame(
-        "SELECT count(DISTINCT block) AS blocks, count(DISTINCT session_id) AS sessions, count(DISTINCT run_id) AS runs FROM trials"
+        "SELECT count(DISTINCT block) AS blocks, count(DISTINCT session_id) AS sessions,"
+        " count(DISTINCT run_id) AS runs FROM trials"
     )
     assert found.values.tolist() == [[5, 2, 1]]
 

@@ -654,4 +654,5 @@ def message(
 
 def event(kind: str, **fields: Any) -> bytes:
     """One server-sent event."""
-    return f"event: {kind}\ndata: {json.dumps({'type': kind, **fields}, ensure_ascii=False)}\n\n".encode()
+    data = json.dumps({"type": kind, **fields}, ensure_ascii=False)
+    return f"event: {kind}\ndata: {data}\n\n".encode()

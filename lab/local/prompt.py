@@ -31,8 +31,9 @@ def text_of(value: dict[str, Any]) -> str:
     elif kind == "tool_use":
         text = tool_call(value["name"], canonical(value["input"]))
     elif kind == "tool_result":
-        said = "".join(part.get("text") or canonical(part) for part in value.get("content", []))
-        text = f"<tool_response>\n{'Error: ' if value.get('is_error') else ''}{said}\n</tool_response>\n"
+        result = "".join(part.get("text") or canonical(part) for part in value.get("content", []))
+        failed = "Error: " if value.get("is_error") else ""
+        text = f"<tool_response>\n{failed}{result}\n</tool_response>\n"
     else:
         text = ""
     return text.replace(MARK, "\ufffd")

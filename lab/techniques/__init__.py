@@ -192,7 +192,8 @@ def folder_of(technique: Technique) -> Path:
 
 
 def draw(data: RunData, view: View, dark: bool = False) -> list[Any]:
-    """The parts of a technique's own view: figures, and tables, notes and numbers of lab.view_parts."""
+    """The parts of a technique's own view: figures, and tables, notes and numbers of
+    lab.view_parts."""
     home = _shelf().modules[data.technique.slug]
     package = home if hasattr(sys.modules[home], "__path__") else home.rpartition(".")[0]
     module, _, name = view.draw.partition(":")
@@ -202,7 +203,8 @@ def draw(data: RunData, view: View, dark: bool = False) -> list[Any]:
 def figures_of(
     run: Mapping[str, Any], ask: Callable[..., Any], dark: bool = False
 ) -> list[go.Figure]:
-    """The figures that the run's technique adds to its report; `ask` as in lab.view_parts.RunData."""
+    """The figures that the run's technique adds to its report; `ask` as in
+    lab.view_parts.RunData."""
     if slug_of(run["technique"]) is None:
         return []
     data = RunData(find(run["technique"]), run, ask)

@@ -8,8 +8,8 @@ import pytest
 
 from lab import clock, machine, paths, processes
 from lab.endpoints import own_server
-from lab.settings import config_of
 from lab.model import LabError, new_id
+from lab.settings import config_of
 from lab.store.store import Store
 
 

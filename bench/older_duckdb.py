@@ -16,13 +16,13 @@ from pathlib import Path
 
 import duckdb
 
-from lab.store.export import METRICS, export
+from lab.store.export import VIEWS, export
 from lab.store.journalled_changes import ROWS
 from lab.store.store import Store
 from tests.recorded_runs import record
 
 VERSIONS = ("1.1.3", "1.2.2", "1.3.0", "1.3.2", "1.4.5", "1.5.6")
-VIEWS = (*METRICS, "arm_summary", "arm_counts", "pair_differences")
+VIEWS = (*VIEWS, "arm_summary", "arm_counts", "pair_differences")
 # Counted and summed within DuckDB: what Python makes of a UUID or an instant is not the question.
 READ = """
 import sys, duckdb

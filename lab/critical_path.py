@@ -12,10 +12,12 @@ KINDS = ("model", "tool", "join", "own")
 
 
 def critical_path(spans: pd.DataFrame) -> pd.DataFrame:
-    """From the root's end back through the child that finished last; time that no child covers is the parent's own.
+    """From the root's end back through the child that finished last; time that no child covers is
+    the parent's own.
 
-    Takes the spans of one trial. Gives, in order of time, span_id, kind (model, tool, join, own), name, and started_ms, ended_ms and ms
-    from the trial's start. The pieces touch without gap or overlap, so their ms add up to the trial's wall time.
+    Takes the spans of one trial. Gives, in order of time, span_id, kind (model, tool, join, own),
+    name, and started_ms, ended_ms and ms from the trial's start. The pieces touch without gap or
+    overlap, so their ms add up to the trial's wall time.
     """
     columns = ["span_id", "kind", "name", "started_ms", "ended_ms", "ms"]
     rows = spans.to_dict("records")
@@ -39,7 +41,7 @@ def critical_path(spans: pd.DataFrame) -> pd.DataFrame:
         cursor = end
         for child in sorted(
             children[span["span_id"]],
-            key=lambda one: (one["ended_ns"], one["started_ns"]),
+            key=lambda child: (child["ended_ns"], child["started_ns"]),
             reverse=True,
         ):
             child_begin, child_end = (
@@ -74,6 +76,7 @@ def critical_path(spans: pd.DataFrame) -> pd.DataFrame:
 
 
 def waited_for(spans: pd.DataFrame) -> dict[str, float]:
-    """Milliseconds of the critical path by kind (model, tool, join, own); together the trial's wall time."""
+    """Milliseconds of the critical path by kind (model, tool, join, own); together the trial's wall
+    time."""
     path = critical_path(spans)
     return {kind: float(path.loc[path["kind"] == kind, "ms"].sum()) for kind in KINDS}

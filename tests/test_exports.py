@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lab.store import queries
-from lab.store.export import METRICS, export, frame_bytes
+from lab.store.export import VIEWS, export, frame_bytes
 from lab.store.importing import Imported
 from lab.store.journalled_changes import ROWS
 from lab.store.store import Store
@@ -46,7 +46,7 @@ def strict(text):
 def test_the_metrics_are_files_of_their_own(measured, tmp_path, format):
     store, run_id = measured
     files = export(store, tmp_path, format, run_id)
-    assert [file.name for file in files] == [f"{name}.{format}" for name in (*ROWS, *METRICS)]
+    assert [file.name for file in files] == [f"{name}.{format}" for name in (*ROWS, *VIEWS)]
     if format == "csv":
         rows = list(csv.DictReader((tmp_path / "trial_metrics.csv").open(encoding="utf-8")))
     elif format == "json":
@@ -78,7 +78,7 @@ def test_text_formats_have_iso_instants_and_no_nan(measured, tmp_path):
     store, run_id = measured
     export(store, tmp_path, "json", run_id)
     export(store, tmp_path, "csv", run_id)
-    tables = {name: strict((tmp_path / f"{name}.json").read_text()) for name in (*ROWS, *METRICS)}
+    tables = {name: strict((tmp_path / f"{name}.json").read_text()) for name in (*ROWS, *VIEWS)}
     (run,), (session,) = tables["runs"], tables["sessions"]
     assert run["started_utc"] == "2026-11-24T06:00:00.000000Z"
     assert datetime.fromisoformat(run["started_utc"]) == STARTED

@@ -15,8 +15,9 @@ from lab.store.journalled_changes import ROWS
 from lab.store.store import READ_PATIENCE_S, Store, as_uuid
 
 FORMATS = ("parquet", "csv", "json", "duckdb")
-METRICS = ("trial_metrics", "call_metrics")
-"""Views that are files of their own beside the tables; a DuckDB export has all views, an import reads none."""
+VIEWS = {"trial_metrics": "started_utc, trial_id", "call_metrics": "trial_id, started_ms"}
+"""Views that are files of their own beside the tables, and the order of their rows.
+A DuckDB export has all views, an import reads none."""
 ISO_8601 = "TIMESTAMPFORMAT '%Y-%m-%dT%H:%M:%S.%fZ'"
 COPY = {
     "parquet": "FORMAT parquet",
@@ -24,7 +25,8 @@ COPY = {
     "json": f"FORMAT json, ARRAY true, {ISO_8601}",
 }
 STORAGE = {"storage_compatibility_version": "v1.0.0"}
-"""What DuckDB 2 writes by itself no 1.x opens. The views ask for 1.3 (TRY); tables alone are read from 1.1 on."""
+"""What DuckDB 2 writes by itself no 1.x opens. The views ask for 1.3 (TRY); tables alone are read
+from 1.1 on."""
 NOT_FINITE = r"(?i)[\[:,]\s*[-+]?(nan|inf|infinity)\s*[,\]}]"
 """Within a JSON value: DuckDB takes these, JSON has none."""
 
@@ -44,17 +46,19 @@ def export(
         folder.mkdir(parents=True, exist_ok=True)
         if format == "duckdb":
             return [_to_database(store, folder / "lab.duckdb", where)]
-        files = {name: folder / f"{name}.{format}" for name in (*ROWS, *METRICS)}
+        files = {name: folder / f"{name}.{format}" for name in (*ROWS, *VIEWS)}
         with store.reading() as connection:
             for name, file in files.items():
-                rows = f"SELECT {_columns(connection, name, format)} FROM {name}{where}"
+                order = f" ORDER BY {VIEWS[name]}" if name in VIEWS else ""
+                rows = f"SELECT {_columns(connection, name, format)} FROM {name}{where}{order}"
                 connection.execute(f"COPY ({rows}) TO {_quoted(file)} ({COPY[format]})")
         return list(files.values())
     except (OSError, duckdb.Error) as error:
         if "Corrupt database file" in str(error):
             raise store.unreadable(error) from error
         raise LabError(
-            f"Cannot write to {folder}: {str(error).splitlines()[0]}. Choose another folder with --out."
+            f"Cannot write to {folder}: {str(error).splitlines()[0]}."
+            " Choose another folder with --out."
         ) from error
 
 
@@ -67,11 +71,8 @@ def frame_bytes(frame: pd.DataFrame, format: str, name: str = "result") -> bytes
         raise LabError(f"There is no export format {format}. Choose one of: {', '.join(FORMATS)}")
     try:
         return _bytes(frame, format, name)
-    except (
-        NotImplementedError,
-        TypeError,
-        ValueError,
-    ):  # what pandas and Arrow raise for a type that the format has not
+    except (NotImplementedError, TypeError, ValueError):
+        # What pandas and Arrow raise for a type that the format has not.
         odd = [
             column for column in frame.columns if not pd.api.types.is_numeric_dtype(frame[column])
         ]

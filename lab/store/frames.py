@@ -1,4 +1,5 @@
-"""DuckDB's answers as pandas can hold them: a value that DuckDB has and Python has not must cost nobody the rest of a frame."""
+"""DuckDB's answers as pandas can hold them: a value that DuckDB has and Python has not must cost
+nobody the rest of a frame."""
 
 from __future__ import annotations
 
@@ -29,16 +30,23 @@ INSTANTS = frozenset(
 )
 PLAIN = WHOLE | INSTANTS | {"boolean", "decimal", "float", "double", "varchar", "uuid", "enum"}
 FIRST_DAY, LAST_DAY = -719_162, 2_932_896
-"""Python's years 1 to 9999, in days from 1970; DuckDB's go on to 294247, and end in two infinities."""
-UNSEEN = r"[^\t\n -~\x{a0}-\x{d7ff}\x{e000}-\x{10ffff}]|[\x{61c}\x{200e}\x{200f}\x{202a}-\x{202e}\x{2066}-\x{2069}]"
+"""Python's years 1 to 9999, in days from 1970; DuckDB's go on to 294247, and end in two
+infinities."""
+UNSEEN = (
+    r"[^\t\n -~\x{a0}-\x{d7ff}\x{e000}-\x{10ffff}]"
+    r"|[\x{61c}\x{200e}\x{200f}\x{202a}-\x{202e}\x{2066}-\x{2069}]"
+)
 """lab.scrub's characters, for Arrow."""
 TICKS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 
 def read(relation: duckdb.DuckDBPyRelation) -> pd.DataFrame:
-    """Rows of the lab's own: a UUID is a str, a missing integer makes a column of floats, an instant that no calendar has is missing.
+    """Rows of the lab's own: a UUID is a str, a missing integer makes a column of floats, an
+    instant
+    that no calendar has is missing.
 
-    Here every text becomes one that no terminal or page obeys, by lab.scrub: what reads rows need not think of it.
+    Here every text becomes one that no terminal or page obeys, by lab.scrub: what reads rows need
+    not think of it.
     """
     import pyarrow as pa
     import pyarrow.compute as compute
@@ -60,7 +68,9 @@ def read(relation: duckdb.DuckDBPyRelation) -> pd.DataFrame:
 
 
 def shown(connection: duckdb.DuckDBPyConnection, relation: duckdb.DuckDBPyRelation) -> pa.Table:
-    """Rows of any query: what pandas has no column for (a union, a list, an interval, the year 20000) is text, as DuckDB writes it."""
+    """Rows of any query: what pandas has no column for (a union, a list, an interval, the year
+    20000)
+    is text, as DuckDB writes it."""
     import pyarrow as pa
 
     kinds = [str(kind.id).lower() for kind in relation.types]

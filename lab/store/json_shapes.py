@@ -1,4 +1,5 @@
-"""The JSON of a stored run in the shape that everything which reads it relies on, whatever the file says."""
+"""The JSON of a stored run in the shape that everything which reads it relies on, whatever the file
+says."""
 
 from __future__ import annotations
 
@@ -6,26 +7,9 @@ import json
 import math
 from typing import Any
 
+from lab.metrics import METRICS
 from lab.scrub import visible
 
-METRICS = (
-    "wait_ms",
-    "ttft_ms",
-    "total_ms",
-    "headers_ms",
-    "message_start_ms",
-    "first_text_ms",
-    "first_sentence_ms",
-    "last_token_ms",
-    "tokens_per_s",
-    "gap_ms",
-    "output_tokens",
-    "prompt_tokens",
-    "cached_share",
-    "cost_usd",
-    "quality",
-)
-"""The metrics of a trial, columns of trial_metrics: what a run may be planned on."""
 NO_ARM = {"technique": "", "arm": ""}
 NOTHING = {
     "config": {},
@@ -41,7 +25,8 @@ LARGEST = 2**53
 
 
 def parsed(text: Any) -> Any:
-    """A JSON value, its texts visible, without NaN, infinities and numbers that no other reader of JSON has; None for what is no JSON."""
+    """A JSON value, its texts visible, without NaN, infinities and numbers that no other reader of
+    JSON has; None for what is no JSON."""
     try:
         return _plain(json.loads(text)) if isinstance(text, str) else None
     except (ValueError, RecursionError):
@@ -78,7 +63,8 @@ def models(value: Any) -> dict[str, str]:
 
 
 def iterations(value: Any) -> list[dict[str, Any]]:
-    """`calls.iterations`: what is known of each sampling, words as words and counts as counts; empty where it is no list."""
+    """`calls.iterations`: what is known of each sampling, words as words and counts as counts;
+    empty where it is no list."""
     entries = (
         [entry for entry in value[:1000] if isinstance(entry, dict)]
         if isinstance(value, list)
@@ -88,23 +74,24 @@ def iterations(value: Any) -> list[dict[str, Any]]:
 
 
 def _iteration(entry: dict[str, Any]) -> dict[str, Any]:
-    kept: dict[str, Any] = {
+    sampling: dict[str, Any] = {
         name: entry[name][:200] for name in ("type", "model") if isinstance(entry.get(name), str)
     }
-    kept |= {
+    sampling |= {
         name: part
         for name, part in entry.items()
         if name.endswith("_tokens") and _is_count(part) and part < 2**31
     }
     if entry.get("declined") is True:
-        kept["declined"] = True
+        sampling["declined"] = True
     if isinstance(split := entry.get("cache_creation"), dict):
-        kept["cache_creation"] = _iteration(split)
-    return kept
+        sampling["cache_creation"] = _iteration(split)
+    return sampling
 
 
 def facts(value: Any) -> dict[str, Any]:
-    """`sessions.machine` or `sessions.instrument`; the instrument's own error is a number or not there."""
+    """`sessions.machine` or `sessions.instrument`; the instrument's own error is a number or not
+    there."""
     value = value if isinstance(value, dict) else {}
     error = value.get("own_error_p95_ms")
     return (

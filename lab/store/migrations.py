@@ -1,4 +1,5 @@
-"""The schema as numbered files, applied once each, and metrics.sql, whose views are replaced whenever the file has changed."""
+"""The schema as numbered files, applied once each, and metrics.sql, whose views are replaced
+whenever the file has changed."""
 
 from __future__ import annotations
 
@@ -14,29 +15,33 @@ import duckdb
 from lab.model import LabError
 
 SCHEMA = Path(__file__).parent / "schema"
-METRICS = Path(__file__).parent / "metrics.sql"
+VIEWS = Path(__file__).parent / "metrics.sql"
 TABLES = ("runs", "sessions", "trials", "calls", "spans", "events")
 
 
 @cache
 def wanted() -> dict[str, str]:
     """File name → hash of its text, in the order of application; metrics.sql comes last."""
-    files = [*sorted(SCHEMA.glob("[0-9]*.sql")), METRICS]
+    files = [*sorted(SCHEMA.glob("[0-9]*.sql")), VIEWS]
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest()[:16] for file in files}
 
 
 def is_current(connection: duckdb.DuckDBPyConnection, where: str) -> bool:
-    """Whether every migration and these very views are there. Raises LabError for a database of a newer lab."""
-    found = _applied(connection)
-    if newer := sorted(found.keys() - wanted().keys()):
+    """Whether every migration and these very views are there. Raises LabError for a database of a
+    newer lab."""
+    applied = _applied(connection)
+    if newer := sorted(applied.keys() - wanted().keys()):
         raise LabError(
-            f"{where} was written by a newer version of the lab (it has {newer[-1]}). Update the lab, or choose another file with --db."
+            f"{where} was written by a newer version of the lab (it has {newer[-1]})."
+            " Update the lab, or choose another file with --db."
         )
-    return found.keys() == wanted().keys() and found[METRICS.name] == wanted()[METRICS.name]
+    return applied.keys() == wanted().keys() and applied[VIEWS.name] == wanted()[VIEWS.name]
 
 
 def is_ours(connection: duckdb.DuckDBPyConnection) -> bool:
-    """Whether the views and macros are those of metrics.sql and no others, whatever the file says: a foreign one could run code."""
+    """Whether the views and macros are those of metrics.sql and no others, whatever the file says:
+    a
+    a foreign one could run code."""
     definitions = _definitions(connection)
     return definitions == _own_definitions() or definitions == _own_definitions(
         _storage(connection)
@@ -47,26 +52,28 @@ def apply(connection: duckdb.DuckDBPyConnection, where: str = "the database") ->
     """Bring a database up to date, in one transaction."""
     if is_current(connection, where) and is_ours(connection):
         return
-    found = _applied(connection)
+    applied = _applied(connection)
     connection.begin()
     try:
         connection.execute(
-            "CREATE TABLE IF NOT EXISTS migrations (name VARCHAR NOT NULL, hash VARCHAR NOT NULL, applied_utc TIMESTAMPTZ NOT NULL)"
+            "CREATE TABLE IF NOT EXISTS migrations"
+            " (name VARCHAR NOT NULL, hash VARCHAR NOT NULL, applied_utc TIMESTAMPTZ NOT NULL)"
         )
         for name, digest in wanted().items():
-            if name == METRICS.name:
+            if name == VIEWS.name:
                 _drop_definitions(connection)
                 _check_tables(connection)
-            elif name in found:
+            elif name in applied:
                 continue
-            connection.execute((METRICS if name == METRICS.name else SCHEMA / name).read_text())
+            connection.execute(_text(name))
             connection.execute("DELETE FROM migrations WHERE name = ?", [name])
             connection.execute("INSERT INTO migrations VALUES (?, ?, now())", [name, digest])
         connection.commit()
     except duckdb.CatalogException as error:
         connection.rollback()
         raise LabError(
-            f"{where} is not a database of the lab ({str(error).splitlines()[0]}). Choose another file with --db."
+            f"{where} is not a database of the lab ({str(error).splitlines()[0]})."
+            " Choose another file with --db."
         ) from error
     except BaseException:
         with suppress(duckdb.Error):  # a commit that failed has ended the transaction
@@ -74,23 +81,33 @@ def apply(connection: duckdb.DuckDBPyConnection, where: str = "the database") ->
         raise
 
 
+def _text(name: str) -> str:
+    return (VIEWS if name == VIEWS.name else SCHEMA / name).read_text(encoding="utf-8")
+
+
 def _applied(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
     there = connection.execute(
-        "SELECT 1 FROM system.main.duckdb_tables() WHERE table_name = 'migrations' AND NOT temporary"
+        "SELECT 1 FROM system.main.duckdb_tables()"
+        " WHERE table_name = 'migrations' AND NOT temporary"
     ).fetchall()
     return dict(connection.execute("SELECT name, hash FROM migrations").fetchall()) if there else {}
 
 
 def _definitions(connection: duckdb.DuckDBPyConnection) -> list[tuple]:
-    """Read from the catalog: nothing of them is run. Its functions are named in full, since a macro may have the name of any function.
+    """Read from the catalog: nothing of them is run. Its functions are named in full, since a macro
+    may have the name of any function.
 
     Texts as the words in them, sorted: DuckDB keeps the names of an EXCLUDE in no order.
     """
     rows = connection.execute(
         """
-        SELECT 'view', schema_name, view_name, sql FROM system.main.duckdb_views() WHERE NOT internal
+        SELECT 'view', schema_name, view_name, sql
+        FROM system.main.duckdb_views()
+        WHERE NOT internal
         UNION ALL
-        SELECT function_type, schema_name, function_name, macro_definition FROM system.main.duckdb_functions() WHERE NOT internal
+        SELECT function_type, schema_name, function_name, macro_definition
+        FROM system.main.duckdb_functions()
+        WHERE NOT internal
         ORDER BY ALL
         """
     ).fetchall()
@@ -107,21 +124,20 @@ def _storage(connection: duckdb.DuckDBPyConnection) -> str:
 
 @cache
 def _own_definitions(storage: str = "") -> list[tuple]:
-    """As they come back out of a file: in an older storage DuckDB words some expressions otherwise."""
-    with ExitStack() as held:
-        connection = held.enter_context(duckdb.connect(":memory:"))
+    """As they come back out of a file: in an older storage DuckDB words some expressions
+    otherwise."""
+    with ExitStack() as stack:
+        connection = stack.enter_context(duckdb.connect(":memory:"))
         if storage:
-            file = (
-                Path(held.enter_context(tempfile.TemporaryDirectory(prefix="lab-views-"))) / "own"
-            )
-            connection = duckdb.connect(
-                str(file), config={"storage_compatibility_version": storage}
-            )
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="lab-views-"))
+            file = Path(folder) / "own"
+            config = {"storage_compatibility_version": storage}
+            connection = duckdb.connect(str(file), config=config)
         for name in wanted():
-            connection.execute((METRICS if name == METRICS.name else SCHEMA / name).read_text())
+            connection.execute(_text(name))
         if storage:
             connection.close()
-            connection = held.enter_context(duckdb.connect(str(file), read_only=True))
+            connection = stack.enter_context(duckdb.connect(str(file), read_only=True))
         return _definitions(connection)
 
 
@@ -133,11 +149,8 @@ def _drop_definitions(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def _check_tables(connection: duckdb.DuckDBPyConnection) -> None:
-    found = {
-        name
-        for (name,) in connection.execute(
-            "SELECT table_name FROM system.main.duckdb_tables() WHERE NOT temporary"
-        ).fetchall()
-    }
-    if missing := sorted(set(TABLES) - found):
+    tables = connection.execute(
+        "SELECT table_name FROM system.main.duckdb_tables() WHERE NOT temporary"
+    ).fetchall()
+    if missing := sorted(set(TABLES) - {name for (name,) in tables}):
         raise duckdb.CatalogException(f"it has no table {missing[0]}")

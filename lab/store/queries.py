@@ -1,8 +1,8 @@
 """Every question that pages and the command line ask of a Store; each answer is a frame, and an
 unknown run is a LabError.
 
-Ids are str, times UTC. `models`, `settings`, `machine` and `instrument` are dicts here, in the shape that lab.store.json_shapes gives them.
-Metric names are columns of trial_metrics.
+Ids are str, times UTC. `models`, `settings`, `machine` and `instrument` are dicts here, in the
+shape that lab.store.json_shapes gives them. Metric names are those of lab.metrics.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any
 import pandas as pd
 
 from lab import processes
+from lab.metrics import METRICS
 from lab.model import LabError
 from lab.paths import COMMAND
 from lab.store import json_shapes
-from lab.store.json_shapes import METRICS
 from lab.store.store import Store, as_uuid
 
 SHAPES = {
@@ -42,12 +42,12 @@ def runs(
     text: str | None = None,
     limit: int = 1000,
 ) -> pd.DataFrame:
-    """Runs, newest first, with `trials` (measured and ok), `failed` and `cost_usd` (sum, primes and
-    warm-up included).
+    """Runs, newest first, with `trials` (those that count), `failed` (blocks in which an arm
+    failed) and `cost_usd` (sum of all: superseded trials, primes and warm-up included).
 
     `text` is looked for in name, note and technique.
     """
-    found = store.frame(
+    rows = store.frame(
         """
         WITH chosen AS (
             SELECT *
@@ -57,16 +57,25 @@ def runs(
                 AND ($endpoint_kind IS NULL OR endpoint_kind = $endpoint_kind)
                 AND ($model IS NULL OR contains(models::VARCHAR, '"' || $model || '"'))
                 AND ($since::TIMESTAMPTZ IS NULL OR started_utc >= $since::TIMESTAMPTZ)
-                AND ($text IS NULL OR contains(lower(concat_ws(' ', technique, name, note)), lower($text)))
+                AND ($text IS NULL
+                    OR contains(lower(concat_ws(' ', technique, name, note)), lower($text)))
             ORDER BY started_utc DESC, run_id DESC
             LIMIT $limit
+        ),
+        tried AS (
+            SELECT
+                run_id,
+                CASE WHEN phase = 'measured' AND NOT superseded(trials) THEN outcome END AS outcome,
+                cost_usd
+            FROM trials
+            WHERE run_id IN (SELECT run_id FROM chosen)
         )
         SELECT
             chosen.*,
-            count(trial_id) FILTER (phase = 'measured' AND outcome = 'ok')     AS trials,
-            count(trial_id) FILTER (phase = 'measured' AND outcome = 'failed') AS failed,
-            known(sum(known(cost_usd)))                                        AS cost_usd
-        FROM chosen LEFT JOIN trials ON trials.run_id = chosen.run_id
+            count(*) FILTER (outcome = 'ok')     AS trials,
+            count(*) FILTER (outcome = 'failed') AS failed,
+            known(sum(known(cost_usd)))          AS cost_usd
+        FROM chosen LEFT JOIN tried ON tried.run_id = chosen.run_id
         GROUP BY ALL
         ORDER BY started_utc DESC, run_id DESC
         """,
@@ -80,28 +89,25 @@ def runs(
             "limit": limit,
         },
     )
-    return _parsed(found, "models", "settings")
+    return _parsed(rows, "models", "settings")
 
 
 def run(store: Store, run_id: str) -> dict[str, Any]:
     """One run as a dict of its columns, with `sessions`: a list of dicts. Raises LabError where
     there is none."""
     with store.snapshot():
-        found = _parsed(
-            store.frame("SELECT * FROM runs WHERE run_id = ?::UUID", [as_uuid(run_id)]),
-            "models",
-            "settings",
-        )
-        if found.empty:
+        rows = store.frame("SELECT * FROM runs WHERE run_id = ?::UUID", [as_uuid(run_id)])
+        if rows.empty:
             raise LabError(f"There is no run {run_id}. List the runs with: {COMMAND} runs")
-        return {**_record(found), "sessions": sessions(store, run_id).to_dict("records")}
+        record = _record(_parsed(rows, "models", "settings"))
+        return {**record, "sessions": sessions(store, run_id).to_dict("records")}
 
 
 def sessions(store: Store, run_id: str) -> pd.DataFrame:
-    found = store.frame(
+    rows = store.frame(
         "SELECT * FROM sessions WHERE run_id = ?::UUID ORDER BY started_utc", [as_uuid(run_id)]
     )
-    return _parsed(found, "machine", "instrument")
+    return _parsed(rows, "machine", "instrument")
 
 
 def last_run_id(
@@ -109,23 +115,33 @@ def last_run_id(
 ) -> str | None:
     """The newest run that has a measured trial, else the newest of all; None where there is
     none."""
-    found = store.frame(
+    rows = store.frame(
         """
         SELECT run_id
         FROM runs
-        WHERE ($technique IS NULL OR technique = $technique) AND ($kind IS NULL OR endpoint_kind = $kind)
-        ORDER BY run_id IN (SELECT run_id FROM trials WHERE phase = 'measured') DESC, started_utc DESC, run_id DESC
+        WHERE ($technique IS NULL OR technique = $technique)
+            AND ($kind IS NULL OR endpoint_kind = $kind)
+        ORDER BY
+            run_id IN (SELECT run_id FROM trials WHERE phase = 'measured') DESC,
+            started_utc DESC,
+            run_id DESC
         LIMIT 1
         """,
         {"technique": technique, "kind": endpoint_kind},
     )
-    return None if found.empty else found["run_id"].iloc[0]
+    return None if rows.empty else rows["run_id"].iloc[0]
 
 
 def measured_run_ids(store: Store) -> list[str]:
     """The runs that have a measured trial, newest first: what `last` and `last~1` count."""
-    sql = "SELECT run_id FROM runs SEMI JOIN (FROM trials WHERE phase = 'measured') USING (run_id) ORDER BY started_utc DESC, run_id DESC"
-    return store.frame(sql)["run_id"].tolist()
+    rows = store.frame(
+        """
+        SELECT run_id
+        FROM runs SEMI JOIN (FROM trials WHERE phase = 'measured') USING (run_id)
+        ORDER BY started_utc DESC, run_id DESC
+        """
+    )
+    return rows["run_id"].tolist()
 
 
 def resolve(store: Store, words: str) -> str:
@@ -140,21 +156,25 @@ def resolve(store: Store, words: str) -> str:
         if not back.isdecimal() or int(back) >= len(ids):
             raise LabError(f"There is no run {words}; {len(ids)} have measured trials.")
         return ids[int(back)]
-    found = store.frame(
-        "SELECT run_id FROM runs WHERE starts_with(run_id::VARCHAR, lower($words)) OR name = $words",
+    ids = store.frame(
+        """
+        SELECT run_id
+        FROM runs
+        WHERE starts_with(run_id::VARCHAR, lower($words)) OR name = $words
+        """,
         {"words": words},
-    )
-    if len(found) == 1:
-        return found["run_id"].iloc[0]
-    if found.empty:
+    )["run_id"].tolist()
+    if len(ids) == 1:
+        return ids[0]
+    if not ids:
         raise LabError(f"There is no run {words}. List the runs with: {COMMAND} runs")
-    raise LabError(f"{len(found)} runs begin with {words}. Give more of the id.")
+    raise LabError(f"{len(ids)} runs begin with {words}. Give more of the id.")
 
 
 def finds(store: Store) -> pd.DataFrame:
     """For Home: the newest run with measured trials of each technique on each endpoint kind, newest
     first, with its headline columns."""
-    found = store.frame(
+    rows = store.frame(
         """
         SELECT
             runs.*,
@@ -164,18 +184,20 @@ def finds(store: Store) -> pd.DataFrame:
             TRY(settings ->> '$.baseline.arm')       AS baseline
         FROM runs
         WHERE run_id IN (SELECT run_id FROM trials WHERE phase = 'measured' AND outcome = 'ok')
-        QUALIFY row_number() OVER (PARTITION BY technique, endpoint_kind ORDER BY started_utc DESC, run_id DESC) = 1
+        QUALIFY row_number() OVER (
+            PARTITION BY technique, endpoint_kind ORDER BY started_utc DESC, run_id DESC
+        ) = 1
         ORDER BY started_utc DESC
         """
     )
-    return _parsed(found, "models", "settings")
+    return _parsed(rows, "models", "settings")
 
 
 # What happened in a run
 
 
 def trials(store: Store, run_id: str) -> pd.DataFrame:
-    """All trials of a run in the order they began: filter on phase and outcome before comparing."""
+    """All trials of a run in the order they began; compared are those that `counts`."""
     return store.frame(
         "SELECT * FROM trial_metrics WHERE run_id = ?::UUID ORDER BY started_utc, trial_id",
         [as_uuid(run_id)],
@@ -238,7 +260,12 @@ def pairs(store: Store, run_id: str | Iterable[str], metric: str | None = None) 
     order."""
     only = f" AND metric = '{_metric(metric)}'" if metric else ""
     return store.frame(
-        f"SELECT * FROM pair_differences WHERE {_of(run_id)}{only} ORDER BY run_id, started_utc, block, technique, arm, metric"
+        f"""
+        SELECT *
+        FROM pair_differences
+        WHERE {_of(run_id)}{only}
+        ORDER BY run_id, started_utc, block, technique, arm, metric
+        """
     )
 
 
@@ -249,14 +276,18 @@ def median_trials(store: Store, run_id: str, metric: str) -> pd.DataFrame:
     return store.frame(
         f"""
         WITH near AS (
-            SELECT trial_id, abs({name} - median({name}) OVER (PARTITION BY technique, arm)) AS distance
+            SELECT
+                trial_id,
+                abs({name} - median({name}) OVER (PARTITION BY technique, arm)) AS distance
             FROM compared_trials
             WHERE run_id = ?::UUID AND {name} IS NOT NULL
         )
         SELECT trial.*
         FROM trial_metrics AS trial JOIN near USING (trial_id)
         WHERE trial.run_id = ?::UUID
-        QUALIFY row_number() OVER (PARTITION BY technique, arm ORDER BY distance, started_utc, trial_id) = 1
+        QUALIFY row_number() OVER (
+            PARTITION BY technique, arm ORDER BY distance, started_utc, trial_id
+        ) = 1
         ORDER BY technique, arm
         """,
         [as_uuid(run_id), as_uuid(run_id)],
@@ -281,14 +312,19 @@ def median_pair(
             SELECT
                 coalesce($metric, TRY(settings ->> '$.headline.metric')) AS metric,
                 coalesce($arm, TRY(settings ->> '$.headline.arm'))       AS arm,
-                coalesce($technique, CASE WHEN $arm IS NULL THEN TRY(settings ->> '$.headline.technique') END) AS technique
+                coalesce(
+                    $technique,
+                    CASE WHEN $arm IS NULL THEN TRY(settings ->> '$.headline.technique') END
+                )                                                        AS technique
             FROM runs
             WHERE run_id = $run_id::UUID
         ),
         near AS (
             SELECT pair.*, abs(difference - median(difference) OVER ()) AS distance
-            FROM pair_differences AS pair JOIN asked ON pair.metric = asked.metric AND pair.arm = asked.arm
-            WHERE pair.run_id = $run_id::UUID AND (asked.technique IS NULL OR asked.technique = pair.technique)
+            FROM pair_differences AS pair
+            JOIN asked ON pair.metric = asked.metric AND pair.arm = asked.arm
+            WHERE pair.run_id = $run_id::UUID
+                AND (asked.technique IS NULL OR asked.technique = pair.technique)
         )
         SELECT * EXCLUDE (distance) FROM near ORDER BY distance, started_utc LIMIT 1
         """,
@@ -342,7 +378,10 @@ def cache_points(
             cost_usd
         FROM call_metrics
         WHERE {"TRUE" if run_id is None else _of(run_id)}
-            AND phase = 'measured' AND role = 'answer' AND error_kind IS NULL AND observed_cache IS NOT NULL
+            AND phase = 'measured'
+            AND role = 'answer'
+            AND error_kind IS NULL
+            AND observed_cache IS NOT NULL
             AND ($kind IS NULL OR endpoint_kind = $kind)
             AND ($model IS NULL OR model = $model)
             AND ($technique IS NULL OR technique = $technique)
@@ -383,12 +422,18 @@ def history(
             trial.technique = any_value(TRY(runs.settings ->> '$.baseline.technique'))
             AND trial.arm = any_value(TRY(runs.settings ->> '$.baseline.arm')) AS is_baseline
         FROM trial_metrics AS trial JOIN runs ON runs.run_id = trial.run_id
-        WHERE trial.phase = 'measured' AND trial.outcome = 'ok' AND trial.{name} IS NOT NULL
+        WHERE trial.counts AND trial.{name} IS NOT NULL
             AND ($technique IS NULL OR runs.technique = $technique)
             AND ($kind IS NULL OR runs.endpoint_kind = $kind)
             AND ($model IS NULL OR trial.model = $model)
             AND ($since::TIMESTAMPTZ IS NULL OR runs.started_utc >= $since::TIMESTAMPTZ)
-        GROUP BY runs.run_id, trial.technique, trial.arm, trial.model, runs.endpoint, runs.endpoint_kind
+        GROUP BY
+            runs.run_id,
+            trial.technique,
+            trial.arm,
+            trial.model,
+            runs.endpoint,
+            runs.endpoint_kind
         ORDER BY started_utc, run_id, technique, arm
         """,
         {"technique": technique, "kind": endpoint_kind, "model": model, "since": since},
@@ -424,10 +469,10 @@ def compared_trials(store: Store, run_id: str | Iterable[str]) -> pd.DataFrame:
     distributions beside each other."""
     return store.frame(
         f"""
-        SELECT trial.*
-        FROM trial_metrics AS trial JOIN compared_trials AS compared USING (run_id, trial_id)
-        WHERE {_of(run_id, "trial.run_id")}
-        ORDER BY trial.run_id, trial.started_utc, trial.trial_id
+        SELECT *
+        FROM trial_metrics
+        WHERE counts AND {_of(run_id)}
+        ORDER BY run_id, started_utc, trial_id
         """
     )
 
@@ -435,12 +480,16 @@ def compared_trials(store: Store, run_id: str | Iterable[str]) -> pd.DataFrame:
 def setting_differences(store: Store, run_ids: Iterable[str]) -> dict[str, list[str]]:
     """What makes several runs hard to compare: those of machine, endpoint_kind and tasks that have
     more than one value."""
-    found = store.frame(
+    rows = store.frame(
         f"""
         SELECT
             runs.run_id,
             endpoint_kind,
-            (SELECT string_agg(DISTINCT host, ', ' ORDER BY host) FROM sessions WHERE sessions.run_id = runs.run_id) AS machine,
+            (
+                SELECT string_agg(DISTINCT host, ', ' ORDER BY host)
+                FROM sessions
+                WHERE sessions.run_id = runs.run_id
+            ) AS machine,
             (
                 SELECT string_agg(DISTINCT task_id, ', ' ORDER BY task_id)
                 FROM trials
@@ -451,7 +500,7 @@ def setting_differences(store: Store, run_ids: Iterable[str]) -> dict[str, list[
         """
     )
     different = {
-        column: sorted(set(found[column].dropna()))
+        column: sorted(set(rows[column].dropna()))
         for column in ("machine", "endpoint_kind", "tasks")
     }
     return {column: values for column, values in different.items() if len(values) > 1}
@@ -489,7 +538,10 @@ def text_arrivals(store: Store, run_id: str, calls: int = 100) -> pd.DataFrame:
             ORDER BY hash(call_id)
             LIMIT {int(calls)}
         ) AS chosen USING (call_id, run_id)
-        WHERE {_of(run_id, "event.run_id")} AND event.kind = 'text_delta' AND event.characters > 0 AND event.at_ns IS NOT NULL
+        WHERE {_of(run_id, "event.run_id")}
+            AND event.kind = 'text_delta'
+            AND event.characters > 0
+            AND event.at_ns IS NOT NULL
         ORDER BY chosen.call_id, event.seq
         """
     )
@@ -508,7 +560,10 @@ def _events(store: Store, key: str, value: str) -> pd.DataFrame:
             ms(trial.started_ns, event.at_ns) AS at_ms
         FROM events AS event
         JOIN calls AS call ON call.call_id = event.call_id AND call.run_id = event.run_id
-        JOIN trials AS trial ON trial.trial_id = call.trial_id AND trial.run_id = call.run_id AND trial.session_id = call.session_id
+        JOIN trials AS trial
+            ON  trial.trial_id = call.trial_id
+            AND trial.run_id = call.run_id
+            AND trial.session_id = call.session_id
         WHERE {key} = ?::UUID
         ORDER BY event.at_ns, event.seq
         """,
@@ -519,7 +574,7 @@ def _events(store: Store, key: str, value: str) -> pd.DataFrame:
 def _of(run_ids: str | Iterable[str], column: str = "run_id") -> str:
     # Constants rather than a joined list: only they reach through the views to the tables.
     ids = [run_ids] if isinstance(run_ids, str) else list(run_ids)
-    quoted = ", ".join("'" + as_uuid(one) + "'" for one in ids)
+    quoted = ", ".join("'" + as_uuid(run_id) + "'" for run_id in ids)
     return f"{column} IN ({quoted})" if ids else "FALSE"
 
 
@@ -529,23 +584,23 @@ def _metric(name: str) -> str:
     return name
 
 
-def _parsed(found: pd.DataFrame, *columns: str) -> pd.DataFrame:
+def _parsed(rows: pd.DataFrame, *columns: str) -> pd.DataFrame:
     for column in columns:
-        values = [SHAPES[column](json_shapes.parsed(text)) for text in found[column]]
-        found[column] = pd.Series(values, index=found.index, dtype=object)
-    if "status" in found and (found["status"] == "running").any():
+        values = [SHAPES[column](json_shapes.parsed(text)) for text in rows[column]]
+        rows[column] = pd.Series(values, index=rows.index, dtype=object)
+    if "status" in rows and (rows["status"] == "running").any():
         # A worker that was killed could not write its end; only the one that measures now is
         # running.
         card = processes.running()
-        dead = (found["status"] == "running") & (found["run_id"] != (card.run_id if card else ""))
-        found.loc[dead, "status"] = "interrupted"
-    return found
+        dead = (rows["status"] == "running") & (rows["run_id"] != (card.run_id if card else ""))
+        rows.loc[dead, "status"] = "interrupted"
+    return rows
 
 
-def _record(found: pd.DataFrame) -> dict[str, Any]:
+def _record(rows: pd.DataFrame) -> dict[str, Any]:
     return {
         name: None if _is_missing(value) else value
-        for name, value in found.astype(object).iloc[0].items()
+        for name, value in rows.astype(object).iloc[0].items()
     }
 
 

@@ -57,6 +57,8 @@ class Kind:
 
 LIVE = "live"
 """Of an address that is no server of the lab's own."""
+SIMULATED = "simulated"
+"""Of the scripted server, whose true times are known: calibration holds the stamps against it."""
 KINDS: dict[str, Kind] = {
     kind.name: kind
     for kind in (
@@ -79,7 +81,7 @@ KINDS: dict[str, Kind] = {
             speeds={"small": Speed(0.02, 260, 110), "large": Speed(0.02, 260, 35)},
         ),
         Kind(
-            "simulated",
+            SIMULATED,
             "simulated: a scripted latency model; no language model runs",
             caveat="simulated: no model ran",
             own_server=True,

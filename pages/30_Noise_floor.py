@@ -5,7 +5,7 @@ import pandas as pd
 import streamlit as st
 
 from lab import calibrate, techniques, units
-from lab.figures import found as figures
+from lab.figures import noise_floor
 from lab.paths import COMMAND
 from pages.parts import cached_queries, chart, frame
 
@@ -43,7 +43,8 @@ with frame.open_page("Noise floor", CLAIM):
             columns=["streams", "clock", "quantile", "error_ms", "n"],
         )
         chart.show(
-            figures.noise_floor(errors[errors["clock"] == "ttft"], chart.dark()), key="noise-floor"
+            noise_floor.noise_floor(errors[errors["clock"] == "ttft"], chart.dark()),
+            key="noise-floor",
         )
         if kept:
             own, seen, timer = st.columns(3)

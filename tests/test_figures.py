@@ -7,14 +7,16 @@ import pytest
 from lab import units
 from lab.figures import (
     clocks,
-    found,
+    distribution,
+    forest,
     layout,
+    noise_floor,
+    pairs,
     palette,
     pareto,
     progress_dots,
     spans,
     trends,
-    trials,
     waterfall,
 )
 from lab.techniques.caching import figures as cache
@@ -156,28 +158,29 @@ def test_kinds_never_share_a_chart():
 
 
 def test_doubt_greys_the_chart_and_stands_on_it():
-    figure = trials.distribution(TRIALS, "ttft_ms", reason="Only 6 trials")
+    figure = distribution.distribution(TRIALS, "ttft_ms", reason="Only 6 trials")
     assert {trace.opacity for trace in figure.data} == {0.28}
     assert "Only 6 trials" in [note.text for note in figure.layout.annotations]
 
 
 def test_every_point_is_drawn_until_there_are_thousands():
-    assert [len(trace.x) for trace in trials.distribution(TRIALS, "ttft_ms").data] == [6, 6]
+    assert [len(trace.x) for trace in distribution.distribution(TRIALS, "ttft_ms").data] == [6, 6]
     many = pd.DataFrame({"arm": "a", "ttft_ms": np.linspace(1, 2, 5_000), "endpoint_kind": "local"})
-    assert len(trials.distribution(many, "ttft_ms").data[0].x) < 200
+    assert len(distribution.distribution(many, "ttft_ms").data[0].x) < 200
 
 
 def test_a_percentile_that_n_cannot_carry_stands_in_brackets():
-    notes = [note.text for note in trials.distribution(TRIALS, "ttft_ms").layout.annotations]
+    notes = [note.text for note in distribution.distribution(TRIALS, "ttft_ms").layout.annotations]
     assert any("p95 (" in note for note in notes)
     many = pd.concat([TRIALS.assign(block=n) for n in range(12)])
     assert not any(
-        "p95 (" in note.text for note in trials.distribution(many, "ttft_ms").layout.annotations
+        "p95 (" in note.text
+        for note in distribution.distribution(many, "ttft_ms").layout.annotations
     )
 
 
 def test_pairs_count_the_blocks_in_favour():
-    pairs = pd.DataFrame(
+    differences = pd.DataFrame(
         [
             {
                 "metric": "ttft_ms",
@@ -194,7 +197,7 @@ def test_pairs_count_the_blocks_in_favour():
         ]
     )
     assert (
-        layout.title(trials.pairs(pairs, "ttft_ms"))
+        layout.title(pairs.pairs(differences, "ttft_ms"))
         == "cached was sooner than uncached in 2 of 3 blocks"
     )
 
@@ -214,10 +217,14 @@ def test_markup_in_names_is_text():
 
 def test_simulated_results_carry_a_hatched_band():
     assert (
-        len(trials.distribution(TRIALS.assign(endpoint_kind="simulated"), "ttft_ms").layout.images)
+        len(
+            distribution.distribution(
+                TRIALS.assign(endpoint_kind="simulated"), "ttft_ms"
+            ).layout.images
+        )
         == 1
     )
-    assert len(trials.distribution(TRIALS, "ttft_ms").layout.images) == 0
+    assert len(distribution.distribution(TRIALS, "ttft_ms").layout.images) == 0
 
 
 def test_the_forest_has_ghosts_and_one_zero_line():
@@ -236,7 +243,7 @@ def test_the_forest_has_ghosts_and_one_zero_line():
             {"technique": "routing", "title": "Model routing"},
         ]
     )
-    figure = found.forest(finds)
+    figure = forest.forest(finds)
     assert layout.title(figure) == "Prompt caching cuts its wait most, by 95 %"
     assert any("not tried yet" in note.text for note in figure.layout.annotations)
     assert list(figure.data[1].x) == [-0.95]
@@ -327,9 +334,9 @@ def test_drift_says_how_far_the_control_moved():
 @pytest.mark.parametrize(
     "draw",
     [
-        lambda: waterfall.waterfall(CALLS.iloc[:0]), lambda: trials.distribution(TRIALS.iloc[:0], "ttft_ms"),
-        lambda: trials.pairs(pd.DataFrame(columns=["difference"]), "wait_ms"),
-        lambda: found.forest(pd.DataFrame()), lambda: found.noise_floor(pd.DataFrame()), lambda: progress_dots.dots(pd.DataFrame()),
+        lambda: waterfall.waterfall(CALLS.iloc[:0]), lambda: distribution.distribution(TRIALS.iloc[:0], "ttft_ms"),
+        lambda: pairs.pairs(pd.DataFrame(columns=["difference"]), "wait_ms"),
+        lambda: forest.forest(pd.DataFrame()), lambda: noise_floor.noise_floor(pd.DataFrame()), lambda: progress_dots.dots(pd.DataFrame()),
         lambda: cache.cache_tokens(pd.DataFrame()),
         lambda: trends.history_trend(pd.DataFrame()), lambda: trends.drift(pd.DataFrame()), lambda: clocks.clock_ladder(pd.DataFrame()),
     ],

@@ -19,16 +19,19 @@ from lab.critical_path import critical_path
 from lab.figures import (
     adhoc,
     clocks,
-    found,
+    distribution,
+    forest,
+    interval,
     layout,
+    noise_floor,
     pareto,
     progress_dots,
     spans,
     stacked,
     trends,
-    trials,
     waterfall,
 )
+from lab.figures import pairs as pair_figures
 from lab.harness.reporters import chart, markdown
 from lab.harness.reporters import html as html_report
 from lab.store import queries
@@ -104,15 +107,15 @@ def drawn(store: Store, run_id: str) -> dict[str, object]:
     return {
         "waterfall": waterfall.waterfall(calls, arms=arms, n=2),
         "trial_rows": waterfall.trial_rows(calls[calls["arm"] == LINK]),
-        "distribution": trials.distribution(every, "ttft_ms", arms=arms, reason=LINK),
-        "pairs": trials.pairs(pairs, "ttft_ms", arms=arms),
+        "distribution": distribution.distribution(every, "ttft_ms", arms=arms, reason=LINK),
+        "pairs": pair_figures.pairs(pairs, "ttft_ms", arms=arms),
         "clock_ladder": clocks.clock_ladder(calls, arms=arms, headline="ttft_ms"),
         "cache_hits": cache.cache_hits(points),
         "cache_tokens": cache.cache_tokens(points, arms=arms),
         "scatter_pareto": pareto.scatter_pareto(table, label="label"),
-        "forest": found.forest(finds),
-        "interval_bar": found.interval_bar(-5, -6, -4),
-        "noise_floor": found.noise_floor(errors),
+        "forest": forest.forest(finds),
+        "interval_bar": interval.interval_bar(-5, -6, -4),
+        "noise_floor": noise_floor.noise_floor(errors),
         "dots": progress_dots.dots(every, arms, "ttft_ms"),
         "span_waterfall": spans.span_waterfall(tree, critical_path(tree), arm=LINK),
         "stacked": stacked.stacked(parts, {LINK: "#123456"}, title=LINK, subtitle=LINK),
@@ -148,13 +151,16 @@ def test_every_figure_function_is_tried(hostile):
         pareto,
         cache,
         clocks,
-        found,
+        distribution,
+        forest,
+        interval,
+        noise_floor,
+        pair_figures,
         progress_dots,
         adhoc,
         spans,
         stacked,
         trends,
-        trials,
         waterfall,
     )
     public = {

@@ -1,4 +1,5 @@
-"""What all figures share: the finding as title, rows with their labels above the bars, the marks of doubt and simulation, pictures."""
+"""What all figures share: the finding as title, rows with their labels above the bars, marks and
+axes, the signs of doubt and of an endpoint's kind, pictures."""
 
 from __future__ import annotations
 
@@ -6,11 +7,13 @@ import re
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from lab import metrics
+from lab import endpoint_kinds, metrics
 from lab.figures import palette
 from lab.scrub import visible
 from lab.units import short_id
@@ -18,89 +21,98 @@ from lab.units import short_id
 ROW_PX = 36
 TITLE_CHARS, SUBTITLE_CHARS = 50, 62  # what a 420 px wide window holds at 15 and 13 px
 DENSE = 2_000
+MANY = 400
+"""Points from which on a trace is drawn by the graphics card."""
 AXIS_PX = 60
-"""Left margin of a figure with numbers up its side; known beforehand, so that its title stands where all others do."""
+"""Left margin of a figure with numbers up its side; known beforehand, so that its title stands
+where all others do."""
+BAR = {"orientation": "h", "width": 13 / ROW_PX, "offset": -14 / ROW_PX}
+MIDDLE = -7.5 / ROW_PX
+"""Where a row's marks stand: below its label."""
+PAPER = {"xref": "paper", "yref": "paper"}
+TOP_LEFT = PAPER | {"xanchor": "left", "yanchor": "top", "align": "left"}
+HOVER = "%{hovertext}<extra></extra>"
 
 
 def safe(text: object) -> str:
-    """Data as text, wherever a figure writes it: plotly would make a link or bold letters of tags in a name, and a page obey its marks.
+    """Data as text, wherever a figure writes it: plotly would make a link or bold letters of tags
+    in a name, and a page obey its marks.
 
-    Titles, legends and axis titles pass here in finish(); labels, hovers, notes and ticks where they are made.
+    Titles, legends and axis titles pass here in finish(); labels, hovers, notes and ticks where
+    they are made.
     """
     return escape(visible(str(text)), quote=False)
 
 
+def tint(markup: str, colour: str) -> str:
+    return f'<span style="color:{colour}">{markup}</span>'
+
+
 def bold(text: object, colour: str | None = None) -> str:
     inner = f"<b>{safe(text)}</b>"
-    return f'<span style="color:{colour}">{inner}</span>' if colour else inner
+    return tint(inner, colour) if colour else inner
 
 
 def order(planned: Sequence[str] | None, present: Iterable[str]) -> list[str]:
-    """The planned arms that have rows, in the plan's order; where it names none of them, those that have rows."""
+    """The planned arms that have rows, in the plan's order; where it names none of them, those that
+    have rows."""
     seen = list(dict.fromkeys(map(str, present)))
     return [arm for arm in planned or () if arm in seen] or seen
 
 
+def arm_colours(
+    planned: Sequence[str] | None, present: Iterable[str], dark: bool
+) -> dict[str, str]:
+    """The arms of order(), each with its colour: the planned ones keep theirs where some have no
+    rows."""
+    shown = order(planned, present)
+    colours = palette.arm_colours([*(planned or ()), *shown], dark)
+    return {arm: colours[arm] for arm in shown}
+
+
 def one_kind(frame: pd.DataFrame) -> str | None:
-    """The endpoint kind of a frame's rows. Live, local and simulated rows are never in one chart: ValueError."""
+    """The endpoint kind of a frame's rows. Rows of several kinds are never in one chart:
+    ValueError."""
     if "endpoint_kind" not in frame.columns:
         return None
     kinds = frame["endpoint_kind"].dropna().unique().tolist()
     if len(kinds) > 1:
-        raise ValueError(
-            f"{', '.join(sorted(kinds))} results never share a chart; give one kind at a time."
-        )
+        names = ", ".join(sorted(kinds))
+        raise ValueError(f"{names} results never share a chart; give one kind at a time.")
     return kinds[0] if kinds else None
 
 
 def where(frame: pd.DataFrame) -> str:
-    """The endpoint and model of a frame's rows in words, with the kind where it is not live."""
+    """The endpoint and model of a frame's rows in words, with the kind where it must be marked."""
     parts = []
     for column in ("endpoint", "model"):
         # A row of several models names them in one cell.
-        given = frame[column].dropna().unique() if column in frame.columns else ()
-        if names := list(dict.fromkeys(name for cell in given for name in str(cell).split(", "))):
+        cells = frame[column].dropna().unique() if column in frame.columns else ()
+        if names := list(dict.fromkeys(name for cell in cells for name in str(cell).split(", "))):
             parts.append(", ".join(names[:3]) + (" …" if len(names) > 3 else ""))
     kind = one_kind(frame)
-    if kind in ("local", "simulated") and kind not in parts:
+    if kind and endpoint_kinds.kind(kind).marked and kind not in parts:
         parts.insert(0, kind)
     return " · ".join(parts)
 
 
 def rows(
     figure: go.Figure,
-    labels: list[str],
-    colours: list[str | None],
+    labels: Sequence[str],
+    colours: Sequence[str | None] | None = None,
     *,
     row_px: int = ROW_PX,
-    notes: list[str] | None = None,
+    notes: Sequence[str] | None = None,
 ) -> int:
-    """Row i stands at y = −i: a 4 px tab, its label above the bar at the left, a note at the right. Returns the plot's height in px."""
+    """Row i stands at y = −i: its label above the bar at the left, a note at the right and, where
+    it has a colour, a 4 px tab. Returns the plot's height in px."""
     count = max(len(labels), 1)
-    share = 1 / row_px
-    for index, label in enumerate(labels):
-        figure.add_annotation(
-            x=0,
-            xref="paper",
-            y=-index + 10 * share,
-            yref="y",
-            text=label,
-            showarrow=False,
-            xanchor="left",
-            yanchor="middle",
-        )
-        if notes and notes[index]:
-            figure.add_annotation(
-                x=1,
-                xref="paper",
-                y=-index + 10 * share,
-                yref="y",
-                text=notes[index],
-                showarrow=False,
-                xanchor="right",
-                yanchor="middle",
-            )
-        if colours[index]:
+    for row, label in enumerate(labels):
+        place = {"y": -row + 10 / row_px, "xref": "paper", "yref": "y", "yanchor": "middle"}
+        write(figure, label, 0, xanchor="left", **place)
+        if notes and notes[row]:
+            write(figure, notes[row], 1, xanchor="right", **place)
+        if colours and colours[row]:
             figure.add_shape(
                 type="rect",
                 xref="paper",
@@ -108,19 +120,116 @@ def rows(
                 x1=-3,
                 xanchor=0,
                 xsizemode="pixel",
-                y0=-index + 17 * share,
-                y1=-index - 15 * share,
+                y0=-row + 17 / row_px,
+                y1=-row - 15 / row_px,
                 yref="y",
-                fillcolor=colours[index],
+                fillcolor=colours[row],
                 line_width=0,
             )
     figure.update_yaxes(range=[-(count - 1) - 0.5, 0.5], visible=False)
     return count * row_px
 
 
-BAR = {"orientation": "h", "width": 13 / ROW_PX, "offset": -14 / ROW_PX}
-MIDDLE = -7.5 / ROW_PX
-"""Where a row's marks stand: below its label."""
+def write(
+    figure: go.Figure, markup: str, x: float, y: float, colour: str | None = None, **more: Any
+) -> None:
+    """Words on a figure; what comes from data in them is safe() already."""
+    font = {"font": {"color": colour}} if colour else {}
+    figure.add_annotation(text=markup, x=x, y=y, showarrow=False, **font, **more)
+
+
+def points(
+    figure: go.Figure,
+    x: Sequence,
+    y: Sequence,
+    marker: Mapping[str, Any],
+    hover: Sequence[str] | None = None,
+    ids: Any = None,
+    **more: Any,
+) -> None:
+    """A mark for each row: `hover` is read over it, `ids` are what a click on it gives."""
+    draw = figure.add_scattergl if len(x) > MANY else figure.add_scatter
+    look = {"mode": "markers", "hovertext": hover, "hovertemplate": HOVER, "customdata": ids}
+    draw(x=x, y=y, marker=marker, **(look | more))
+
+
+def crowd(colour: str, n: int) -> dict[str, Any]:
+    """The marker of n points that may cover each other."""
+    return {"color": palette.fade(colour, 0.55 if n > 12 else 0.9), "size": 8 if n < 200 else 5}
+
+
+def jitter(n: int, spread: float) -> np.ndarray:
+    """Offsets by the golden ratio: even, and the same at every redraw."""
+    return (np.arange(1, n + 1) * 0.618034 % 1 - 0.5) * spread
+
+
+def line(
+    figure: go.Figure,
+    x: Sequence,
+    y: Sequence,
+    colour: str,
+    width: float = 3,
+    dash: str | None = None,
+    **more: Any,
+) -> None:
+    """A line that the mouse passes over."""
+    look = {"color": colour, "width": width, "dash": dash}
+    figure.add_scatter(x=x, y=y, mode="lines", line=look, hoverinfo="skip", **more)
+
+
+def tick(
+    figure: go.Figure,
+    x: float,
+    row: int,
+    colour: str,
+    width: float = 3,
+    above: float = 1 / ROW_PX,
+    below: float = 16 / ROW_PX,
+) -> None:
+    """An upright mark in a row; `above` and `below` its middle in rows."""
+    figure.add_shape(
+        type="line",
+        x0=x,
+        x1=x,
+        y0=-row + above,
+        y1=-row - below,
+        line={"color": colour, "width": width},
+    )
+
+
+def bars(
+    figure: go.Figure,
+    rows: Iterable[int],
+    starts: Sequence[float],
+    lengths: Sequence[float],
+    colour: str | Sequence[str],
+    hover: Sequence[str],
+    **more: Any,
+) -> None:
+    """A bar below the label of each row, from its start."""
+    figure.add_bar(
+        x=lengths,
+        base=starts,
+        y=[-row for row in rows],
+        marker={"color": colour, "line": {"width": 0}},
+        hovertext=hover,
+        hovertemplate=HOVER,
+        **BAR,
+        **more,
+    )
+    figure.update_layout(barmode="overlay")
+
+
+def from_zero(figure: go.Figure, side: str = "x", **more: Any) -> None:
+    """An axis of numbers, x or y."""
+    look = {"rangemode": "tozero", "separatethousands": True, "nticks": 6} | more
+    figure.update_layout({f"{side}axis": look})
+
+
+def metric_axis(figure: go.Figure, metric: str, *, log: bool = False) -> str:
+    """Across, from zero unless a log axis was chosen, and then it says so. Returns its title."""
+    from_zero(figure, **({"type": "log", "dtick": 1, "rangemode": None} if log else {}))
+    return metrics.unit(metric) + (" (log scale)" if log else "")
 
 
 def finish(
@@ -130,58 +239,37 @@ def finish(
     plot_px: int,
     *,
     dark: bool,
+    frame: pd.DataFrame | None = None,
     kind: str | None = None,
     reason: str | None = None,
     x_title: str = "",
     legend: Mapping[str, str] | None = None,
     left: int = 8,
 ) -> go.Figure:
-    """Margins, height and words. `legend` maps names to colours; `reason`, where given, greys the chart and stands on it."""
+    """Margins, height and words. Where a `frame` is given, the subtitle ends with its endpoint, and
+    its kind is the figure's `kind`. `legend` maps names to colours; `reason` greys the chart and
+    stands on it."""
     colours = palette.theme(dark)
+    if frame is not None:
+        kind = one_kind(frame)
+        subtitle = " · ".join(filter(None, (subtitle, where(frame))))
     head = textwrap.wrap(title, TITLE_CHARS) or [""]
     sub = textwrap.wrap(subtitle, SUBTITLE_CHARS)
     keys = _keys(legend or {})
-    simulated = kind == "simulated"
-    top = 4 + 20 * len(head) + 17 * len(sub) + 16 + (14 if simulated else 0)
+    hatched = endpoint_kinds.kind(kind).hatched
+    top = 4 + 20 * len(head) + 17 * len(sub) + 16 + (14 if hatched else 0)
     axis_px = (28 if figure.layout.xaxis.visible is not False else 4) + (22 if x_title else 0)
     bottom = axis_px + (19 * len(keys) + 6 if keys else 4)
-    text = "<br>".join(f'<b style="font-size:15px">{safe(line)}</b>' for line in head)
-    small = "".join(
-        f'<br><span style="font-size:13px;color:{colours.muted}">{safe(line)}</span>'
-        for line in sub
-    )
+    lines = [f'<b style="font-size:15px">{safe(line)}</b>' for line in head]
+    small = f"font-size:13px;color:{colours.muted}"
+    lines += [f'<span style="{small}">{safe(line)}</span>' for line in sub]
+    corner = TOP_LEFT | {"xshift": -left}
     # A title of plotly's own is cut off at the top once it has several lines; an annotation is not.
-    figure.add_annotation(
-        text=text + small,
-        x=0,
-        xref="paper",
-        xshift=-left,
-        y=1,
-        yref="paper",
-        yshift=top - 2,
-        xanchor="left",
-        yanchor="top",
-        align="left",
-        showarrow=False,
-        font={"size": 15},
-        name="title",
-    )
+    text = "<br>".join(lines)
+    write(figure, text, 0, 1, yshift=top - 2, font={"size": 15}, name="title", **corner)
     if keys:
-        figure.add_annotation(
-            text="<br>".join(keys),
-            x=0,
-            xref="paper",
-            xshift=-left,
-            y=0,
-            yref="paper",
-            yshift=-axis_px - 4,
-            xanchor="left",
-            yanchor="top",
-            align="left",
-            showarrow=False,
-            font={"color": colours.muted},
-            name="legend",
-        )
+        text, down = "<br>".join(keys), -axis_px - 4
+        write(figure, text, 0, 0, colours.muted, yshift=down, name="legend", **corner)
     figure.update_layout(
         template=palette.template(dark),
         height=top + plot_px + bottom,
@@ -191,7 +279,7 @@ def finish(
         showlegend=False,
         meta={"title": title, "subtitle": subtitle},
     )
-    if simulated:
+    if hatched:
         figure.add_layout_image(
             source=palette.hatch(dark),
             xref="paper",
@@ -211,10 +299,11 @@ def finish(
 
 
 def _keys(legend: Mapping[str, str]) -> list[str]:
-    """Lines of coloured squares with their names, broken where a 420 px window ends: plotly's own legend would be a tall list."""
+    """Lines of coloured squares with their names, broken where a 420 px window ends: plotly's own
+    legend would be a tall list."""
     lines, room = [], 0
     for name, colour in legend.items():
-        key = f'<span style="color:{colour}">■</span> {safe(name)}'
+        key = f"{tint('■', colour)} {safe(name)}"
         if not lines or room < len(name) + 4:
             lines, room = [*lines, key], SUBTITLE_CHARS - len(name)
         else:
@@ -228,13 +317,12 @@ def doubt(figure: go.Figure, reason: str, dark: bool) -> go.Figure:
     colours = palette.theme(dark)
     figure.update_traces(opacity=0.28)
     figure.update_shapes(opacity=0.4)
-    figure.add_annotation(
-        text="<br>".join(safe(line) for line in textwrap.wrap(reason, 44)),
-        x=0.5,
-        y=0.5,
-        xref="paper",
-        yref="paper",
-        showarrow=False,
+    write(
+        figure,
+        _wrapped(reason, 44),
+        0.5,
+        0.5,
+        **PAPER,
         bgcolor=colours.ground,
         bordercolor=colours.warn,
         borderwidth=1,
@@ -245,35 +333,18 @@ def doubt(figure: go.Figure, reason: str, dark: bool) -> go.Figure:
     return figure
 
 
+def _wrapped(text: str, width: int) -> str:
+    return "<br>".join(safe(line) for line in textwrap.wrap(text, width))
+
+
 def empty(
     words: str, dark: bool, title: str = "Nothing to draw yet", plot_px: int = 120
 ) -> go.Figure:
     """A figure that says what is missing, where a frame has no rows for it."""
     figure = go.Figure()
     figure.update_xaxes(visible=False).update_yaxes(visible=False)
-    figure.add_annotation(
-        text="<br>".join(safe(line) for line in textwrap.wrap(words, 48)),
-        x=0,
-        y=0.9,
-        xref="paper",
-        yref="paper",
-        showarrow=False,
-        xanchor="left",
-        yanchor="top",
-        align="left",
-        font={"color": palette.theme(dark).muted},
-    )
+    write(figure, _wrapped(words, 48), 0, 0.9, palette.theme(dark).muted, **TOP_LEFT)
     return finish(figure, title, "", plot_px, dark=dark)
-
-
-def metric_axis(figure: go.Figure, metric: str, *, log: bool = False, zero: bool = True) -> str:
-    """Durations start at zero unless a log axis was chosen, and then the axis says so. Returns the axis title."""
-    if log:
-        figure.update_xaxes(type="log", dtick=1)
-    elif zero:
-        figure.update_xaxes(rangemode="tozero")
-    figure.update_xaxes(separatethousands=True, nticks=6)
-    return metrics.unit(metric) + (" (log scale)" if log else "")
 
 
 def count(n: int, what: str = "n") -> str:
@@ -285,7 +356,8 @@ def trial_words(trial_id: object) -> str:
 
 
 def config(name: str, picture: str = "png") -> dict:
-    """plotly's config: the picture button makes a PNG (twice as sharp) or an SVG in the browser itself."""
+    """plotly's config: the picture button makes a PNG (twice as sharp) or an SVG in the browser
+    itself."""
     return {
         "displaylogo": False,
         "displayModeBar": "hover",

@@ -1,4 +1,5 @@
-"""Every colour of the lab, and the plotly template made of them: an arm has one colour on every chart, in the race and in tables."""
+"""Every colour of the lab, and the plotly template made of them: an arm has one colour on every
+chart, in the race and in tables."""
 
 from __future__ import annotations
 
@@ -21,7 +22,8 @@ class Palette:
     zero: str
     ghost: str
     arms: tuple[str, ...]
-    """Slate for the baseline, then the others in order; apart under the common colour blindnesses, contrast at least 3.4 on the ground."""
+    """Slate for the baseline, then the others in order; apart under the common colour blindnesses,
+    contrast at least 3.4 on the ground."""
     phases: dict[str, str]
     """Lightness steps of one blue-grey; generation is the darkest."""
     good: str
@@ -30,6 +32,11 @@ class Palette:
 
 
 PHASES = ("dns", "connect", "tls", "send", "headers", "prefill", "thinking", "tokens")
+
+
+def _phases(colours: str) -> dict[str, str]:
+    return dict(zip(PHASES, colours.split(), strict=True))
+
 
 LIGHT = Palette(
     ground="#FBFAF7",
@@ -40,22 +47,7 @@ LIGHT = Palette(
     zero="rgba(28,36,48,0.38)",
     ghost="#C9CDD3",
     arms=("#5B6878", "#1B3FA0", "#0D94B2", "#A24BE6", "#6B1548"),
-    phases=dict(
-        zip(
-            PHASES,
-            (
-                "#E3E8EF",
-                "#D3DBE5",
-                "#C3CDD9",
-                "#B1BDCC",
-                "#9BAABD",
-                "#8093AB",
-                "#627894",
-                "#33455E",
-            ),
-            strict=True,
-        )
-    ),
+    phases=_phases("#E3E8EF #D3DBE5 #C3CDD9 #B1BDCC #9BAABD #8093AB #627894 #33455E"),
     good="#1B7A43",
     bad="#B3261E",
     warn="#96600A",
@@ -69,22 +61,7 @@ DARK = Palette(
     zero="rgba(232,234,237,0.42)",
     ghost="#3C434C",
     arms=("#A7B0BE", "#6E92E3", "#B5EFF7", "#A052E8", "#D13A8C"),
-    phases=dict(
-        zip(
-            PHASES,
-            (
-                "#F1F4F8",
-                "#DFE5ED",
-                "#CBD4E0",
-                "#B7C3D2",
-                "#9FAFC3",
-                "#879AB2",
-                "#6E83A0",
-                "#536A8D",
-            ),
-            strict=True,
-        )
-    ),
+    phases=_phases("#F1F4F8 #DFE5ED #CBD4E0 #B7C3D2 #9FAFC3 #879AB2 #6E83A0 #536A8D"),
     good="#5CC489",
     bad="#F2857C",
     warn="#E0A94A",
@@ -96,13 +73,14 @@ def theme(dark: bool = False) -> Palette:
 
 
 def fade(colour: str, share: float) -> str:
-    """`colour` (#RRGGBB) at an opacity of `share`, as rgba(): for areas and for points that overlap."""
+    """`colour` (#RRGGBB) at an opacity of `share`, as rgba(): for areas and overlapping points."""
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},{share:g})"
 
 
 def arm_colours(arms: Iterable[str], dark: bool = False) -> dict[str, str]:
-    """A colour for each arm; the first arm is the baseline, in slate. Past five arms the four colours come again, lighter."""
+    """A colour for each arm; the first arm is the baseline, in slate. Past five arms the four
+    colours come again, lighter."""
     colours = theme(dark).arms
     chosen = {}
     for place, arm in enumerate(dict.fromkeys(arms)):
@@ -124,24 +102,27 @@ def _step(colour: str, turn: int, dark: bool) -> str:
 
 def tone_colour(tone: str, dark: bool = False) -> str:
     """The colour of a verdict's tone: good, bad, warn; anything else is said in ink."""
-    return {"good": theme(dark).good, "bad": theme(dark).bad, "warn": theme(dark).warn}.get(
-        tone, theme(dark).ink
-    )
+    colours = theme(dark)
+    tones = {"good": colours.good, "bad": colours.bad, "warn": colours.warn}
+    return tones.get(tone, colours.ink)
 
 
 def hatch(dark: bool = False) -> str:
-    """A hatched band as a data URI: the mark of simulated results. Wide enough to be cropped, never stretched."""
+    """A hatched band as a data URI: the mark of results that no model made. Wide enough to be
+    cropped, never stretched."""
     stroke = theme(dark).muted.replace("#", "%23")
     lines = "".join(f"M{x} 8L{x + 8} 0" for x in range(-8, 2400, 8))
     return (
-        "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' width='2400' height='8' viewBox='0 0 2400 8'>"
+        "data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' width='2400' height='8'"
+        " viewBox='0 0 2400 8'>"
         f"<path d='{lines}' stroke='{stroke}' stroke-width='1.5' stroke-opacity='0.55'/></svg>"
     )
 
 
 @cache
 def template(dark: bool = False) -> go.layout.Template:
-    """Transparent ground, gridlines at 6 %, the page's own font; nothing dims when a point is selected."""
+    """Transparent ground, gridlines at 6 %, the page's own font; nothing dims when a point is
+    selected."""
     colours = theme(dark)
     axis = {
         "gridcolor": colours.grid,

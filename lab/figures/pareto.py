@@ -1,4 +1,4 @@
-"""Speed, cost and quality beside each other."""
+"""Speed, cost and quality beside each other: a table, and the front that nothing beats."""
 
 from __future__ import annotations
 
@@ -9,75 +9,64 @@ from lab import metrics
 from lab.figures import layout, palette
 from lab.units import percent, short_id, usd, value
 
-TABLE = ("wait_ms", "ttft_ms", "total_ms", "tokens_per_s", "output_tokens")
+COLUMNS = (
+    *("label", "run_id", "technique", "arm", "endpoint", "endpoint_kind", "model", "n", "failed"),
+    *metrics.TABLE,
+    *("cost_usd", "quality", "started_utc", "imported_from"),
+)
 
 
 def summary_table(summary: pd.DataFrame, counts: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """One row an arm of a run: label, run, endpoint, model, n, failed, the medians of TABLE, cost and quality; views' columns in.
+    """One row an arm of a run, with COLUMNS: the medians of metrics.TABLE among them. In go the
+    columns of arm_summary, arm_counts and runs.
 
     The label is "technique.arm", and names the run too where that arm is there from several runs.
     """
     key = ["run_id", "technique", "arm"]
-    medians = summary[summary["metric"].isin(TABLE)].pivot_table(
+    medians = summary[summary["metric"].isin(metrics.TABLE)].pivot_table(
         index=key, columns="metric", values="p50", sort=False
     )
     table = counts[[*key, "n", "failed", "quality", "cost_usd"]].merge(
         medians.reset_index(), on=key, how="left"
     )
-    about = runs[
-        ["run_id", "endpoint", "endpoint_kind", "models", "name", "started_utc", "imported_from"]
-    ].copy()
+    about = ["run_id", "endpoint", "endpoint_kind", "name", "started_utc", "imported_from"]
+    models = [", ".join(dict.fromkeys(map(str, models.values()))) for models in runs["models"]]
+    table = table.merge(runs[about].assign(model=models), on="run_id", how="left")
+    # The order of the runs and of their own arms: the first baseline is then first, and slate.
     places = {
         (run.run_id, arm["technique"], arm["arm"]): (first, second)
         for first, run in enumerate(runs[["run_id", "settings"]].itertuples())
         for second, arm in enumerate(run.settings["arms"])
     }
-    about["model"] = [
-        ", ".join(dict.fromkeys(map(str, models.values()))) for models in about["models"]
-    ]
-    table = table.merge(about.drop(columns="models"), on="run_id", how="left")
-    # The order of the runs and of their own arms: the first baseline is then first, and slate.
-    table["place"] = [
-        places.get(key, (len(runs), 0)) for key in table[key].itertuples(index=False, name=None)
-    ]
+    arms = table[key].itertuples(index=False, name=None)
+    table["place"] = [places.get(arm, (len(runs), 0)) for arm in arms]
     table = table.sort_values("place").reset_index(drop=True)
     label = table["technique"] + "." + table["arm"]
     again = label.duplicated(keep=False)
     run = table["name"].where(table["name"].notna(), table["run_id"].map(short_id))
     table["label"] = label.where(~again, label + " · " + run.astype(str))
-    return table.reindex(
-        columns=[
-            "label",
-            "run_id",
-            "technique",
-            "arm",
-            "endpoint",
-            "endpoint_kind",
-            "model",
-            "n",
-            "failed",
-            *TABLE,
-            "cost_usd",
-            "quality",
-            "started_utc",
-            "imported_from",
-        ]
-    )
+    return table.reindex(columns=list(COLUMNS))
 
 
 def pareto(points: pd.DataFrame, speed: str, cost: str, quality: str) -> pd.Series:
-    """True where no other row is at least as good in all three and better in one; what is not known counts for nobody."""
-    table = pd.DataFrame({"s": points[speed], "c": points[cost], "q": -points[quality]}).astype(
-        float
-    )
-    table = table.drop(columns=[name for name in table.columns if table[name].isna().all()]).fillna(
-        float("inf")
-    )
-    values = table.to_numpy()
+    """True where no other row is at least as good in all three and better in one; what is not known
+    counts for nobody."""
+    table = pd.DataFrame({"s": points[speed], "c": points[cost], "q": -points[quality]})
+    table = table.astype(float)
+    if _better(speed).startswith("right"):
+        table["s"] *= -1
+    values = table.dropna(axis="columns", how="all").fillna(float("inf")).to_numpy()
     best = [
         not ((values <= mine).all(axis=1) & (values < mine).any(axis=1)).any() for mine in values
     ]
     return pd.Series(best, index=points.index, dtype=bool)
+
+
+def _better(metric: str) -> str:
+    known = metrics.METRICS.get(metric)
+    if known is None:
+        return "left is less"
+    return f"right is {known.more}" if known.higher_is_better else f"left is {known.less}"
 
 
 def scatter_pareto(
@@ -88,89 +77,87 @@ def scatter_pareto(
     label: str = "arm",
     reason: str | None = None,
 ) -> go.Figure:
-    """One point an arm: speed across, cost up, quality as size; ringed where nothing beats it."""
-    summary = (
-        summary[summary[metric].notna()].reset_index(drop=True)
-        if metric in summary.columns
-        else summary.iloc[:0]
-    )
+    """One point an arm: speed across, cost up, quality as size; ringed where nothing beats it.
+    Columns: the metric, the label and, where known, cost_usd, quality, n, run_id."""
+    known = summary[metric].notna() if metric in summary.columns else slice(0)
+    summary = summary[known].reset_index(drop=True)
     if summary.empty:
         return layout.empty("Choose runs that share a metric.", dark, "Speed, cost and quality")
-    summary = summary.assign(
-        **{
-            name: summary.get(name, pd.Series(float("nan"), index=summary.index)).astype(float)
-            for name in ("cost_usd", "quality")
-        }
-    )
+    for name in ("cost_usd", "quality"):
+        column = summary.get(name, pd.Series(float("nan"), index=summary.index))
+        summary = summary.assign(**{name: column.astype(float)})
     priced = summary["cost_usd"].notna().any()
-    up = "cost_usd" if priced else "quality"
+    y = summary["cost_usd" if priced else "quality"].fillna(0)
     front = pareto(summary, metric, "cost_usd", "quality")
-    colours = palette.arm_colours(summary[label], dark)
-    y = summary[up].fillna(0)
-    figure = go.Figure()
+    colours, figure = palette.arm_colours(summary[label], dark), go.Figure()
     edge = summary[front].assign(up=y[front]).sort_values(metric)
     if len(edge) > 1:
-        line = {"color": palette.theme(dark).zero, "width": 1, "dash": "dot"}
-        figure.add_scatter(x=edge[metric], y=edge["up"], mode="lines", line=line, hoverinfo="skip")
+        layout.line(figure, edge[metric], edge["up"], palette.theme(dark).zero, 1, "dot")
     top = float(y.max()) or 1.0
-    places = label_places(
-        summary[metric] / float(summary[metric].max() or 1), (y / top + 0.1) / 1.4, summary[label]
-    )
+    across = summary[metric] / float(summary[metric].max() or 1)
+    places = label_places(across, (y / top + 0.1) / 1.4, summary[label])
     for row, arm in summary.iterrows():
-        figure.add_scatter(
-            x=[arm[metric]],
-            y=[y[row]],
-            mode="markers+text",
-            text=[layout.bold(arm[label], colours[arm[label]]) if places[row] else ""],
-            textposition=places[row] or "top right",
-            marker={
-                "color": palette.fade(colours[arm[label]], 0.9 if front[row] else 0.4),
-                "size": 10 + 14 * (arm["quality"] if arm["quality"] == arm["quality"] else 0.3),
-                "line": {"width": 2 if front[row] else 0, "color": palette.theme(dark).ink},
-            },
-            customdata=[[str(arm.get("run_id", "")), str(arm[label])]],
-            hovertext=[
-                f"{layout.bold(arm[label])}<br>{metrics.words(metric)} {value(metric, arm[metric])}<br>cost {usd(arm['cost_usd'])}, "
-                f"quality {percent(arm['quality'])}"
-                + ("" if front[row] else "<br>beaten by another arm")
-            ],
-            hovertemplate="%{hovertext}<extra></extra>",
-        )
-    figure.update_xaxes(rangemode="tozero", separatethousands=True, nticks=6)
-    figure.update_yaxes(
-        range=[-0.1 * top, 1.3 * top],
-        tickprefix="$" if priced else "",
-        tickformat="" if priced else ".0%",
-        nticks=5,
-    )
-    names = list(summary.loc[front, label])
-    title = (
-        f"Nothing beats {names[0]}"
-        if len(names) == 1
-        else f"{len(names)} of {len(summary)} arms are on the front"
-    )
-    n = (
-        f" · n = {int(summary['n'].min()):,} or more each"
-        if "n" in summary.columns and summary["n"].notna().any()
-        else ""
-    )
+        _point(figure, arm, arm[label], metric, y[row], front[row], places[row], colours, dark)
+    layout.from_zero(figure)
+    ticks = {"tickprefix": "$" if priced else "", "tickformat": "" if priced else ".0%"}
+    figure.update_yaxes(range=[-0.1 * top, 1.3 * top], nticks=5, **ticks)
+    names, unit = list(summary.loc[front, label]), metrics.unit(metric)
+    title = f"{len(names)} of {len(summary)} arms are on the front"
+    if len(names) == 1:
+        title = f"Nothing beats {names[0]}: speed, cost and quality"
+    up = "lower is cheaper" if priced else "higher is better"
+    against = "dollars a trial, size is quality" if priced else "quality (nothing has a price)"
+    n = ""
+    if "n" in summary.columns and summary["n"].notna().any():
+        n = f" · n = {int(summary['n'].min()):,} or more each"
     return layout.finish(
         figure,
-        title + ": speed, cost and quality" * (len(names) == 1),
-        f"median {metrics.words(metric)}, {metrics.unit(metric)}, against "
-        f"{'dollars a trial, size is quality' if priced else 'quality (nothing has a price)'}; "
-        f"ringed: nothing beats it{n} · {layout.where(summary)}",
+        title,
+        f"median {metrics.words(metric)}, {unit}, against {against}; ringed: nothing beats it{n}",
         280,
         dark=dark,
-        kind=layout.one_kind(summary),
+        frame=summary,
         reason=reason,
         left=layout.AXIS_PX,
         legend={
-            str(arm[label]): colours[arm[label]]
-            for row, arm in summary.iterrows()
-            if not places[row]
+            str(name): colours[name]
+            for name, place in zip(summary[label], places, strict=True)
+            if not place
         },
-        x_title=f"{metrics.unit(metric)} · left is sooner, {'lower is cheaper' if priced else 'higher is better'}",
+        x_title=f"{unit} · {_better(metric)}, {up}",
+    )
+
+
+def _point(
+    figure: go.Figure,
+    arm: pd.Series,
+    name: str,
+    metric: str,
+    y: float,
+    front: bool,
+    place: str | None,
+    colours: dict[str, str],
+    dark: bool,
+) -> None:
+    quality = 0.3 if arm["quality"] != arm["quality"] else arm["quality"]
+    hover = (
+        f"{layout.bold(name)}<br>{metrics.words(metric)} {value(metric, arm[metric])}<br>"
+        f"cost {usd(arm['cost_usd'])}, quality {percent(arm['quality'])}"
+    )
+    layout.points(
+        figure,
+        [arm[metric]],
+        [y],
+        {
+            "color": palette.fade(colours[name], 0.9 if front else 0.4),
+            "size": 10 + 14 * quality,
+            "line": {"width": 2 if front else 0, "color": palette.theme(dark).ink},
+        },
+        [hover if front else f"{hover}<br>beaten by another arm"],
+        [[str(arm.get("run_id", "")), str(name)]],
+        mode="markers+text",
+        text=[layout.bold(name, colours[name]) if place else ""],
+        textposition=place or "top right",
     )
 
 
@@ -178,25 +165,32 @@ WIDTH_PX, HEIGHT_PX, CHARACTER_PX, LINE_PX, GAP_PX = 480, 240, 7.5, 17, 12
 
 
 def label_places(x: pd.Series, y: pd.Series, labels: pd.Series) -> list[str | None]:
-    """Where each point's name stands so that none covers another or a point; None where there is no room, and a key must tell it.
+    """Where each point's name stands so that none covers another or a point; None where there is no
+    room, and a key must tell it.
 
-    x and y are shares of the plot, which is taken as wide as on a small window; on a wider one there is more room.
+    x and y are shares of the plot, which is taken as wide as on a small window; on a wider one
+    there is more room.
     """
-    points = [(a * WIDTH_PX, b * HEIGHT_PX) for a, b in zip(x, y, strict=True)]
-    taken = [(a - GAP_PX / 2, b - GAP_PX / 2, a + GAP_PX / 2, b + GAP_PX / 2) for a, b in points]
+    centres = [(a * WIDTH_PX, b * HEIGHT_PX) for a, b in zip(x, y, strict=True)]
+    half = GAP_PX / 2
+    taken = [(a - half, b - half, a + half, b + half) for a, b in centres]
     places: list[str | None] = []
-    for (a, b), label in zip(points, labels, strict=True):
+    for (a, b), label in zip(centres, labels, strict=True):
         wide = CHARACTER_PX * len(str(label))
-        chosen = None
         for place in ("top right", "top left", "bottom right", "bottom left"):
             left = a + GAP_PX if place.endswith("right") else a - GAP_PX - wide
-            low = b + GAP_PX / 2 if place.startswith("top") else b - GAP_PX / 2 - LINE_PX
+            low = b + half if place.startswith("top") else b - half - LINE_PX
             box = (left, low, left + wide, low + LINE_PX)
-            inside = box[0] >= 0 and box[2] <= WIDTH_PX and box[1] >= -LINE_PX
-            if inside and not any(
-                box[0] < c[2] and c[0] < box[2] and box[1] < c[3] and c[1] < box[3] for c in taken
-            ):
-                chosen, taken = place, [*taken, box]
+            inside = left >= 0 and left + wide <= WIDTH_PX and low >= -LINE_PX
+            if inside and not any(_overlap(box, other) for other in taken):
+                taken.append(box)
+                places.append(place)
                 break
-        places.append(chosen)
+        else:
+            places.append(None)
     return places
+
+
+def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+    """Boxes are (left, low, right, high)."""
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]

@@ -8,14 +8,14 @@ import plotly.graph_objects as go
 
 from lab import metrics
 from lab.figures import layout, palette, titles
-from lab.figures.trials import jitter, points, tick
 from lab.units import value
 
 
 def dots(
     trials: pd.DataFrame, arms: list[str] | None = None, metric: str = "wait_ms", dark: bool = False
 ) -> go.Figure:
-    """A dot for each finished trial and a tick at each arm's running median; rows are a progress file's `trial` lines."""
+    """A dot for each finished trial and a tick at each arm's running median; rows are a progress
+    file's `trial` lines."""
     order = list(arms or (trials["arm"].unique() if "arm" in trials.columns else []))
     if not order:
         return layout.empty(
@@ -26,47 +26,35 @@ def dots(
     measured = trials[trials["phase"] == "measured"] if "phase" in trials.columns else trials
     for row, arm in enumerate(order):
         mine = measured[measured["arm"] == arm] if len(measured) else measured
-        good = (
-            mine[(mine["outcome"] == "ok") & mine[metric].notna()]
-            if len(mine) and metric in mine.columns
-            else mine.iloc[:0]
-        )
-        lost = len(mine) - len(good)
-        x = good[metric].astype(float).to_numpy() if len(good) else np.array([])
-        points(
+        good = mine[mine["outcome"] == "ok"] if len(mine) and metric in mine.columns else mine[:0]
+        x = good[metric].dropna().astype(float).to_numpy() if len(good) else np.array([])
+        layout.points(
             figure,
             x,
-            -row + layout.MIDDLE + jitter(len(x), 0.22),
-            colours[arm],
-            showlegend=False,
-            hovertext=[f"{layout.bold(arm)} {value(metric, v)}" for v in x],
-            hovertemplate="%{hovertext}<extra></extra>",
+            -row + layout.MIDDLE + layout.jitter(len(x), 0.22),
+            layout.crowd(colours[arm], len(x)),
+            [f"{layout.bold(arm)} {value(metric, amount)}" for amount in x],
         )
+        note = "no trial yet"
         if len(x):
             medians[arm] = float(np.median(x))
-            tick(figure, medians[arm], row, colours[arm])
-        notes.append(
-            (f"median {value(metric, medians[arm])} · n = {len(x)}" if len(x) else "no trial yet")
-            + (f" · {lost} not counted" if lost else "")
-        )
-    height = layout.rows(
-        figure,
-        [layout.bold(arm, colours[arm]) for arm in order],
-        [colours[arm] for arm in order],
-        notes=notes,
-    )
+            layout.tick(figure, medians[arm], row, colours[arm])
+            note = f"median {value(metric, medians[arm])} · n = {len(x)}"
+        lost = len(mine) - len(x)
+        notes.append(f"{note} · {lost} not counted" if lost else note)
+    labels = [layout.bold(arm, colours[arm]) for arm in order]
+    height = layout.rows(figure, labels, [colours[arm] for arm in order], notes=notes)
     x_title = layout.metric_axis(figure, metric)
-    title = (
-        f"So far, {titles.widest(metric, medians)}"
-        if len(medians) > 1
-        else "The first trials come in"
-    )
+    title = "The first trials come in"
+    if len(medians) > 1:
+        title = f"So far, {titles.widest(metric, medians)}"
     if not medians:
         figure.update_xaxes(range=[0, 1], showticklabels=False)
+    unit = f"{metrics.words(metric)}, {metrics.unit(metric)}"
     return layout.finish(
         figure,
         title,
-        f"{metrics.words(metric)}, {metrics.unit(metric)} · a dot a trial, a tick at the running median",
+        f"{unit} · a dot a trial, a tick at the running median",
         height,
         dark=dark,
         kind=layout.one_kind(trials),

@@ -15,7 +15,7 @@ function race(root, data) {
   const behind = (ms) => "+" + (ms < 995 ? Math.max(1, Math.round(ms)) + " ms" : (ms / 1000).toFixed(1) + " s");
   const slowest = Math.max(1, ...data.lanes.map((lane) => lane.end));
   const fastest = Math.min(...data.lanes.map((lane) => lane.end));
-  if (data.kind === "simulated") make(root, "div", "simulated").title = "simulated";
+  if (race.hatched.includes(data.kind)) make(root, "div", "hatched").title = data.kind;
   const board = make(root, "div", "lanes");
   const lanes = data.lanes.map((lane) => {
     const box = make(board, "div", "lane");

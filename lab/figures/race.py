@@ -1,4 +1,5 @@
-"""The recorded arrivals of the median pair, replayed at true speed in lanes beside each other: data for race.js, which draws them."""
+"""The recorded arrivals of the median pair, replayed at true speed in lanes beside each other: data
+for race.js, which draws them."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ from typing import Any
 
 import pandas as pd
 
-from lab.figures import layout, palette
+from lab import endpoint_kinds
+from lab.figures import layout
 from lab.units import missing, ms, short_id
 
 HERE = Path(__file__).parent
@@ -19,43 +21,38 @@ TEXT_KINDS = ("text_delta", "message")
 def race_data(
     events: pd.DataFrame, calls: pd.DataFrame, dark: bool = False, *, arms: list[str] | None = None
 ) -> dict[str, Any]:
-    """JSON lanes in the arms' order: `arrivals` are [ms from the trial's start, text]; text not kept is its length.
+    """JSON lanes in the arms' order: `arrivals` are [ms from the trial's start, text]; text not
+    kept is its length.
 
-    `events` has at_ms (from the trial's start), call_id, kind, characters, text; `calls` the same trials' call_metrics. Answers only:
-    what a router's classifier writes is no text that a reader waits for.
+    `events` has at_ms (from the trial's start), call_id, kind, characters, text; `calls` the same
+    trials' call_metrics. Answers only: what a router's classifier writes is no text that a reader
+    waits for.
     """
-    calls = calls[~calls["role"].isin(["prime", "check"])] if "role" in calls.columns else calls
-    order = layout.order(arms, calls["arm"])
-    colours = palette.arm_colours([*(arms or ()), *order], dark)
+    if "role" in calls.columns:
+        calls = calls[~calls["role"].isin(["prime", "check"])]
+    events = events[events["kind"].isin(TEXT_KINDS) & (events["characters"] > 0)]
     lanes = []
-    for arm in order:
+    for arm, colour in layout.arm_colours(arms, calls["arm"], dark).items():
         mine = calls[calls["arm"] == arm]
         end = float((mine["started_ms"].fillna(0) + mine["total_ms"].fillna(0)).max())
         shown = mine[mine["role"].isin(["answer", "join"])] if "role" in mine.columns else mine
-        rows = events[
-            events["call_id"].isin(shown["call_id"])
-            & events["kind"].isin(TEXT_KINDS)
-            & (events["characters"] > 0)
-        ]
-        rows = rows.sort_values("at_ms", kind="stable")
+        rows = events[events["call_id"].isin(shown["call_id"])].sort_values("at_ms", kind="stable")
         arrivals = [
-            [round(float(at), 3), text if isinstance(text, str) else int(length)]
-            for at, text, length in zip(
-                rows["at_ms"], rows["text"], rows["characters"], strict=True
-            )
+            [
+                round(float(row.at_ms), 3),
+                row.text if isinstance(row.text, str) else int(row.characters),
+            ]
+            for row in rows.itertuples()
         ]
+        errors = mine["error_kind"] if "error_kind" in mine.columns else ()
         lanes.append(
             {
                 "arm": arm,
-                "colour": colours[arm],
+                "colour": colour,
                 "end": end,
                 "arrivals": arrivals,
                 "trial": short_id(mine["trial_id"].iloc[0]),
-                "failed": next(
-                    (str(kind) for kind in mine["error_kind"] if not missing(kind)), None
-                )
-                if "error_kind" in mine.columns
-                else None,
+                "failed": next((str(kind) for kind in errors if not missing(kind)), None),
             }
         )
     return {
@@ -67,7 +64,9 @@ def race_data(
 
 def script() -> str:
     """race.js: one function `race(root, data)`, the same in the dashboard and in a report."""
-    return (HERE / "race.js").read_text(encoding="utf-8")
+    hatched = [name for name, kind in endpoint_kinds.KINDS.items() if kind.hatched]
+    text = (HERE / "race.js").read_text(encoding="utf-8")
+    return f"{text}race.hatched = {json.dumps(hatched)};\n"
 
 
 def style() -> str:
@@ -76,14 +75,14 @@ def style() -> str:
 
 def embedded(data: dict[str, Any]) -> str:
     """The race inside a page of one's own: model text travels as JSON in which no tag can begin."""
-    held = (
+    text = (
         json.dumps(data)
         .replace("<", "\\u003c")
         .replace("\u2028", "\\u2028")
         .replace("\u2029", "\\u2029")
     )
     return (
-        f'<div>{HTML}<script type="application/json">{held}</script>'
+        f'<div>{HTML}<script type="application/json">{text}</script>'
         "<script>{const it=document.currentScript;race(it.parentElement.querySelector('.race'),"
         "JSON.parse(it.previousElementSibling.textContent))}</script></div>"
     )

@@ -1,11 +1,13 @@
-"""The spans of one trial as a waterfall, with the critical path: what the trial really waited for."""
+"""The spans of one trial as a waterfall, with the critical path: what the trial really waited
+for."""
 
 from __future__ import annotations
 
 import pandas as pd
 import plotly.graph_objects as go
 
-from lab.figures import layout, palette
+from lab.figures import layout
+from lab.figures.stacked import waits_colours
 from lab.units import ms, percent
 
 KIND_WORDS = {"model": "the model", "tool": "tools", "join": "joins", "own": "its own work"}
@@ -21,92 +23,49 @@ def span_waterfall(
     colour: str | None = None,
     reason: str | None = None,
 ) -> go.Figure:
-    """Every span of a trial, indented by depth: solid where it lies on the critical path (lab.critical_path), pale where it does not."""
+    """Every span of a trial, indented by depth: solid where it lies on the critical path
+    (lab.critical_path), pale where it does not."""
     spans = spans[spans["ended_ms"].notna()]
     if spans.empty:
         return layout.empty("Choose a trial to see its spans.", dark, "The spans of a trial")
-    colours = palette.theme(dark)
-    shades = {
-        "model": colours.phases["tokens"],
-        "tool": colours.phases["prefill"],
-        "join": colours.phases["send"],
-        "own": colours.ghost,
-    }
+    shades, ordered, figure = waits_colours(dark), _tree(spans), go.Figure()
+    rows = {span.span_id: row for row, span in enumerate(ordered)}
+    _bars(
+        figure,
+        shades,
+        [(span, OF_SPAN.get(span.kind, "own"), _about(span)) for span in ordered],
+        rows,
+        opacity=0.35,
+    )
+    _bars(
+        figure,
+        shades,
+        [
+            (part, part.kind, f"waited {ms(part.ms)} for {KIND_WORDS[part.kind]}")
+            for part in path.itertuples()
+            if part.span_id in rows
+        ],
+        rows,
+        opacity=1,
+    )
     parents = dict(zip(spans["span_id"], spans["parent_id"], strict=True))
-
-    def depth(span_id: str) -> int:
-        deep, at = 0, parents.get(span_id)
-        while isinstance(at, str) and deep < 20:
-            deep, at = deep + 1, parents.get(at)
-        return deep
-
-    ordered = _tree(spans)
-    place = {span.span_id: row for row, span in enumerate(ordered)}
-    figure = go.Figure()
-
-    def bars(rows: list[tuple[int, str, float, float, str]], pale: bool) -> None:
-        figure.add_bar(
-            x=[end - start for _, _, start, end, _ in rows],
-            base=[start for _, _, start, _, _ in rows],
-            y=[-row for row, *_ in rows],
-            marker={"color": [shades[kind] for _, kind, *_ in rows], "line": {"width": 0}},
-            opacity=0.35 if pale else 1,
-            customdata=[[ordered[row].span_id] for row, *_ in rows],
-            hovertext=[text for *_, text in rows],
-            hovertemplate="%{hovertext}<extra></extra>",
-            **layout.BAR,
-        )
-
-    def kind_of(kind: str) -> str:
-        return OF_SPAN.get(kind, "own")
-
-    bars(
-        [
-            (
-                row,
-                kind_of(s.kind),
-                s.started_ms,
-                s.ended_ms,
-                f"{layout.bold(s.name)} {layout.safe(s.kind)}: {ms(s.ended_ms - s.started_ms)}",
-            )
-            for row, s in enumerate(ordered)
-        ],
-        pale=True,
-    )
-    bars(
-        [
-            (
-                place[p.span_id],
-                p.kind,
-                p.started_ms,
-                p.ended_ms,
-                f"waited {ms(p.ms)} for {KIND_WORDS[p.kind]}",
-            )
-            for p in path.itertuples()
-            if p.span_id in place
-        ],
-        pale=False,
-    )
-    labels = ["\u2003" * depth(s.span_id) + layout.bold(s.name) for s in ordered]
+    labels = [" " * _depth(span.span_id, parents) + layout.bold(span.name) for span in ordered]
     notes = [
-        ms(s.ended_ms - s.started_ms) if s.kind != "route" else layout.safe("chosen")
-        for s in ordered
+        "chosen" if span.kind == "route" else ms(span.ended_ms - span.started_ms)
+        for span in ordered
     ]
-    height = layout.rows(
-        figure, labels, [colour if s.kind == "trial" else None for s in ordered], notes=notes
-    )
-    figure.update_layout(barmode="overlay")
-    figure.update_xaxes(rangemode="tozero", separatethousands=True, nticks=6)
-    waited = {kind: float(path.loc[path["kind"] == kind, "ms"].sum()) for kind in KIND_WORDS}
-    total = sum(waited.values()) or 1.0
-    most = max(waited, key=waited.get)
-    parts = " · ".join(
-        f"{KIND_WORDS[kind]} {ms(length)}" for kind, length in waited.items() if length > 0
-    )
+    tabs = [colour if span.kind == "trial" else None for span in ordered]
+    height = layout.rows(figure, labels, tabs, notes=notes)
+    layout.from_zero(figure)
+    waits = {kind: float(path.loc[path["kind"] == kind, "ms"].sum()) for kind in KIND_WORDS}
+    total, most = sum(waits.values()) or 1.0, max(waits, key=waits.get)
+    parts = " · ".join(f"{KIND_WORDS[kind]} {ms(wait)}" for kind, wait in waits.items() if wait > 0)
+    trial = layout.trial_words(spans["trial_id"].iloc[0]) if "trial_id" in spans.columns else ""
     return layout.finish(
         figure,
-        f"{arm + ' waits' if arm else 'The trial waits'} {percent(waited[most] / total)} of its {ms(total)} for {KIND_WORDS[most]}",
-        f"ms, critical path solid: {parts} · {layout.trial_words(spans['trial_id'].iloc[0]) if 'trial_id' in spans.columns else ''}",
+        f"{arm or 'The trial'} waits {percent(waits[most] / total)} of its {ms(total)} for"
+        f" {KIND_WORDS[most]}",
+        f"ms, critical path solid: {parts} · {trial}",
         height,
         dark=dark,
         kind=layout.one_kind(spans),
@@ -116,22 +75,46 @@ def span_waterfall(
     )
 
 
+def _bars(
+    figure, shades: dict[str, str], parts: list, rows: dict[str, int], opacity: float
+) -> None:
+    """Parts are (a span or a piece of the path, the kind of its shade, what is read over it)."""
+    layout.bars(
+        figure,
+        [rows[part.span_id] for part, _, _ in parts],
+        [part.started_ms for part, _, _ in parts],
+        [part.ended_ms - part.started_ms for part, _, _ in parts],
+        [shades[kind] for _, kind, _ in parts],
+        [hover for *_, hover in parts],
+        opacity=opacity,
+        customdata=[[part.span_id] for part, _, _ in parts],
+    )
+
+
+def _about(span) -> str:
+    length = ms(span.ended_ms - span.started_ms)
+    return f"{layout.bold(span.name)} {layout.safe(span.kind)}: {length}"
+
+
+def _depth(span_id: str, parents: dict[str, str | None]) -> int:
+    deep, parent = 0, parents.get(span_id)
+    while isinstance(parent, str) and deep < 20:
+        deep, parent = deep + 1, parents.get(parent)
+    return deep
+
+
 def _tree(spans: pd.DataFrame) -> list:
     """Parents before their children, siblings in the order they began."""
     rows = sorted(spans.itertuples(), key=lambda span: (span.started_ms, -span.ended_ms))
     known = {span.span_id for span in rows}
-    found: list = []
+    ordered: list = []
 
     def add(parent: str | None) -> None:
         for span in rows:
-            own = (
-                span.parent_id
-                if isinstance(span.parent_id, str) and span.parent_id in known
-                else None
-            )
-            if own == parent:
-                found.append(span)
+            above = span.parent_id
+            if (above if isinstance(above, str) and above in known else None) == parent:
+                ordered.append(span)
                 add(span.span_id)
 
     add(None)
-    return found
+    return ordered

@@ -1,4 +1,5 @@
-"""Parts of a whole, a row an arm: what a trial waited for, where requests were sent; and speed-up against how much ran at once."""
+"""Parts of a whole, a row an arm: what a trial waited for, where requests were sent; and speed-up
+against how much ran at once."""
 
 from __future__ import annotations
 
@@ -41,41 +42,26 @@ def stacked(
     notes: Mapping[str, str] | None = None,
     reason: str | None = None,
 ) -> go.Figure:
-    """One bar an arm, its parts side by side: `parts` has arm, part, amount (in the metric's unit) and, for the label, endpoint columns."""
+    """One bar an arm, its parts side by side: `parts` has arm, part, amount (in the metric's unit)
+    and, for the label, endpoint columns."""
     if parts.empty:
         return layout.empty("Run the experiment: the parts of each arm stand here.", dark, title)
-    order = layout.order(arms, parts["arm"])
-    colours, words = palette.arm_colours([*(arms or ()), *order], dark), words or {}
-    amounts = (
-        parts.pivot_table(index="arm", columns="part", values="amount", aggfunc="sum")
-        .reindex(order)
-        .fillna(0)
-    )
-    figure, base = go.Figure(), pd.Series(0.0, index=order)
+    colours, words = layout.arm_colours(arms, parts["arm"], dark), words or {}
+    order = list(colours)
+    amounts = parts.pivot_table(index="arm", columns="part", values="amount", aggfunc="sum")
+    amounts = amounts.reindex(order).fillna(0)
+    figure, starts = go.Figure(), pd.Series(0.0, index=order)
     present = [name for name in shades if name in amounts and amounts[name].sum() > 0]
     for name in present:
-        figure.add_bar(
-            x=amounts[name],
-            base=base,
-            y=[-row for row in range(len(order))],
-            marker={"color": shades[name], "line": {"width": 0}},
-            hovertext=[
-                f"{layout.bold(arm)} {layout.safe(words.get(name, name))}: {value(metric, amount)}"
-                for arm, amount in amounts[name].items()
-            ],
-            hovertemplate="%{hovertext}<extra></extra>",
-            **layout.BAR,
-        )
-        base = base + amounts[name]
-    said = [(notes or {}).get(arm) or value(metric, base[arm]) for arm in order]
-    height = layout.rows(
-        figure,
-        [layout.bold(arm, colours[arm]) for arm in order],
-        [colours[arm] for arm in order],
-        notes=said,
-    )
-    figure.update_layout(barmode="overlay")
-    x_title = layout.metric_axis(figure, metric)
+        lengths, word = amounts[name], layout.safe(words.get(name, name))
+        hover = [
+            f"{layout.bold(arm)} {word}: {value(metric, amount)}" for arm, amount in lengths.items()
+        ]
+        layout.bars(figure, range(len(order)), starts, lengths, shades[name], hover)
+        starts = starts + lengths
+    totals = [(notes or {}).get(arm) or value(metric, starts[arm]) for arm in order]
+    labels = [layout.bold(arm, colours[arm]) for arm in order]
+    height = layout.rows(figure, labels, list(colours.values()), notes=totals)
     return layout.finish(
         figure,
         title,
@@ -84,13 +70,14 @@ def stacked(
         dark=dark,
         kind=layout.one_kind(parts),
         reason=reason,
-        x_title=x_title,
+        x_title=layout.metric_axis(figure, metric),
         legend={words.get(name, name): shades[name] for name in present},
     )
 
 
 def speed_up(points: pd.DataFrame, dark: bool = False, *, run_id: str | None = None) -> go.Figure:
-    """Speed-up against n, a dot a run; the line is n times. Columns: run_id, arm, n, speed_up, and the most its critical path allows."""
+    """Speed-up against n, a dot a run; the line is n times. Columns: run_id, arm, n, speed_up and,
+    for the label, endpoint columns."""
     if points.empty:
         return layout.empty(
             "Run the experiment: its speed-up stands here against n.", dark, "Speed-up"
@@ -99,49 +86,30 @@ def speed_up(points: pd.DataFrame, dark: bool = False, *, run_id: str | None = N
     shown = points[points["run_id"] == run_id] if run_id else points
     figure = go.Figure()
     edge = max(float(points["n"].max()), float(points["speed_up"].max()), 2.0) + 0.5
-    figure.add_scatter(
-        x=[1, edge],
-        y=[1, edge],
-        mode="lines",
-        line={"color": colours.zero, "width": 1, "dash": "dot"},
-        hoverinfo="skip",
-    )
+    layout.line(figure, [1, edge], [1, edge], colours.zero, 1, "dot")
     for frame, colour, size in ((points, colours.ghost, 9), (shown, colours.arms[1], 13)):
-        figure.add_scatter(
-            x=frame["n"],
-            y=frame["speed_up"],
-            mode="markers",
-            marker={"color": colour, "size": size},
-            hovertext=[
-                f"{layout.bold(row.arm)}: {times(row.speed_up)} with n = {row.n}<br>{layout.safe(row.endpoint)}"
-                for row in frame.itertuples()
-            ],
-            hovertemplate="%{hovertext}<extra></extra>",
-        )
-    figure.add_annotation(
-        x=edge,
-        y=edge,
-        text="n times",
-        showarrow=False,
-        xanchor="right",
-        yanchor="top",
-        yshift=-10,
-        font={"color": colours.muted},
-    )
+        hover = [
+            f"{layout.bold(run.arm)}: {times(run.speed_up)} with n = {run.n}<br>"
+            f"{layout.safe(run.endpoint)}"
+            for run in frame.itertuples()
+        ]
+        marker = {"color": colour, "size": size}
+        layout.points(figure, frame["n"], frame["speed_up"], marker, hover)
+    place = {"xanchor": "right", "yanchor": "top", "yshift": -10}
+    layout.write(figure, "n times", edge, edge, colours.muted, **place)
     figure.update_xaxes(range=[0.5, edge + 0.2], dtick=1)
     figure.update_yaxes(range=[0, edge + 0.2], ticksuffix="×", nticks=6)
-    best = (
-        shown.loc[shown["speed_up"].idxmax()]
-        if len(shown)
-        else points.loc[points["speed_up"].idxmax()]
-    )
+    runs = shown if len(shown) else points
+    best = runs.loc[runs["speed_up"].idxmax()]
+    faster = f"{times(best['speed_up'])} as fast with {int(best['n'])} at once"
     return layout.finish(
         figure,
-        f"{best['arm']}: the whole trial is {times(best['speed_up'])} as fast with {int(best['n'])} at once",
-        f"median total of the baseline ÷ that of the arm · {layout.count(len(points), 'runs')}, this one in colour · {layout.where(points)}",
+        f"{best['arm']}: the whole trial is {faster}",
+        "median total of the baseline ÷ that of the arm ·"
+        f" {layout.count(len(points), 'runs')}, this one in colour",
         220,
         dark=dark,
-        kind=layout.one_kind(points),
+        frame=points,
         x_title="how many tools or requests (n)",
         left=layout.AXIS_PX,
     )

@@ -1,35 +1,31 @@
-"""Titles: what a frame shows, as a sentence. They say what was seen at the median; only a verdict says what may be believed."""
+"""Titles: what a frame shows, as a sentence. They say what was seen at the median; only a verdict
+says what may be believed."""
 
 from __future__ import annotations
 
 from lab import metrics
 from lab.units import missing, percent, times
 
-VERBS = {
-    "wait_ms": ("shows text", "sooner", "later"),
-    "ttft_ms": ("starts", "sooner", "later"),
-    "headers_ms": ("answers", "sooner", "later"),
-    "first_text_ms": ("shows text", "sooner", "later"),
-    "first_sentence_ms": ("shows a whole sentence", "sooner", "later"),
-    "last_token_ms": ("ends", "sooner", "later"),
-    "total_ms": ("ends", "sooner", "later"),
-    "tokens_per_s": ("writes", "slower", "faster"),
-    "gap_ms": ("writes", "faster", "slower"),
-    "cost_usd": ("costs", "less", "more"),
-    "output_tokens": ("writes", "less", "more"),
-}
-
 
 def contrast(metric: str, arm: str, value: float | None, baseline: str, base: float | None) -> str:
-    """ "cached starts 20× sooner than uncached": a factor from 1.5×, per cent below, and "alike" within 2 %."""
+    """ "cached starts 20× sooner than uncached": a factor from 1.5×, per cent below, and "alike"
+    within 2 %."""
+    words = metrics.words(metric)
     if missing(value) or missing(base) or value <= 0 or base <= 0:
-        return f"{metrics.words(metric).capitalize()} of each trial"
-    verb, less, more = VERBS.get(metric, (f"has a {metrics.words(metric)}", "lower", "higher"))
+        return f"{words.capitalize()} of each trial"
     factor = max(value, base) / min(value, base)
     if factor < 1.02:
-        return f"{arm} and {baseline} are alike in {metrics.words(metric)}"
+        return f"{arm} and {baseline} are alike in {words}"
     amount = times(factor) if factor >= 1.5 else percent(abs(value - base) / base)
-    return f"{arm} {verb} {amount} {less if value < base else more} than {baseline}"
+    return f"{arm} {_verb(metric)} {amount} {_change(metric, value < base)} than {baseline}"
+
+
+def better(metric: str, arm: str, baseline: str) -> str:
+    """What an arm did in the blocks that it won: "cached was sooner than uncached"."""
+    known = metrics.METRICS.get(metric)
+    change = _change(metric, less=not (known and known.higher_is_better))
+    verb = "was" if known is None or known.judged else known.verb
+    return f"{arm} {verb} {change} than {baseline}"
 
 
 def widest(metric: str, values: dict[str, float]) -> str:
@@ -40,3 +36,15 @@ def widest(metric: str, values: dict[str, float]) -> str:
     base = values[arms[0]]
     arm = max(arms[1:], key=lambda name: max(values[name] / base, base / values[name]))
     return contrast(metric, arm, values[arm], arms[0], base)
+
+
+def _verb(metric: str) -> str:
+    known = metrics.METRICS.get(metric)
+    return known.verb if known else f"has a {metrics.words(metric)}"
+
+
+def _change(metric: str, less: bool) -> str:
+    known = metrics.METRICS.get(metric)
+    if known is None:
+        return "lower" if less else "higher"
+    return known.less if less else known.more

@@ -14,7 +14,8 @@ from lab.units import percent, value, when
 def history_trend(
     frame: pd.DataFrame, dark: bool = False, *, metric: str = "wait_ms", reason: str | None = None
 ) -> go.Figure:
-    """The median of each arm (and model, where there are several) run after run. Columns: started_utc, arm, model, p50, n, run_id."""
+    """The median of each arm (and model, where there are several) run after run. Columns:
+    started_utc, arm, model, p50, n, run_id."""
     frame = frame[frame["p50"].notna()] if "p50" in frame.columns else frame
     if frame.empty:
         return layout.empty(
@@ -25,50 +26,41 @@ def history_trend(
     several = frame["model"].nunique() > 1
     line = frame["arm"].astype(str) + (" · " + frame["model"].astype(str) if several else "")
     names = list(dict.fromkeys(line))
-    colours = palette.arm_colours(names, dark)
-    figure = go.Figure()
+    colours, figure = palette.arm_colours(names, dark), go.Figure()
     for name in names:
         rows = frame[line == name].sort_values("started_utc")
-        draw = figure.add_scattergl if len(rows) > 400 else figure.add_scatter
-        draw(
-            x=rows["started_utc"],
-            y=rows["p50"].astype(float),
+        hover = [
+            f"{layout.bold(name)} {value(metric, run.p50)}<br>n = {run.n}, {when(run.started_utc)}"
+            for run in rows.itertuples()
+        ]
+        layout.points(
+            figure,
+            rows["started_utc"],
+            rows["p50"].astype(float),
+            {"size": 8 if len(rows) < 100 else 4},
+            hover,
+            rows[["run_id"]].astype(str).values,
             mode="lines+markers",
             line={"color": colours[name], "width": 2},
-            marker={"size": 8 if len(rows) < 100 else 4},
-            customdata=rows[["run_id"]].astype(str).values,
-            hovertext=[
-                f"{layout.bold(name)} {value(metric, row.p50)}<br>n = {row.n}, {when(row.started_utc)}"
-                for row in rows.itertuples()
-            ],
-            hovertemplate="%{hovertext}<extra></extra>",
         )
-    figure.update_yaxes(rangemode="tozero", separatethousands=True, nticks=6)
-    first_day, last_day = frame["started_utc"].min(), frame["started_utc"].max()
-    pad = max(
-        (last_day - first_day) * 0.04,
-        pd.Timedelta(hours=6) if first_day == last_day else pd.Timedelta(0),
-    )
-    figure.update_xaxes(range=[first_day - pad, last_day + pad], nticks=5)
-    first = frame[line == names[0]].sort_values("started_utc")
-    change = (
-        first["p50"].iloc[-1] / first["p50"].iloc[0] - 1
-        if len(first) > 1 and first["p50"].iloc[0]
-        else None
-    )
+    layout.from_zero(figure, "y")
+    first, last = frame["started_utc"].min(), frame["started_utc"].max()
+    pad = max((last - first) * 0.04, pd.Timedelta(hours=6 if first == last else 0))
+    figure.update_xaxes(range=[first - pad, last + pad], nticks=5)
+    medians = frame[line == names[0]].sort_values("started_utc")["p50"]
     runs = frame["run_id"].nunique()
-    title = (
-        f"{names[0]}: {percent(change, sign=True)} from the first run to the last"
-        if change is not None
-        else f"{runs} run so far"
-    )
+    title = f"{runs} run so far"
+    if len(medians) > 1 and medians.iloc[0]:
+        change = percent(medians.iloc[-1] / medians.iloc[0] - 1, sign=True)
+        title = f"{names[0]}: {change} from the first run to the last"
+    unit = f"{metrics.words(metric)}, {metrics.unit(metric)}"
     return layout.finish(
         figure,
         title,
-        f"median {metrics.words(metric)}, {metrics.unit(metric)}, of each run · {layout.count(runs, 'runs')} · {layout.where(frame)}",
+        f"median {unit}, of each run · {layout.count(runs, 'runs')}",
         260,
         dark=dark,
-        kind=layout.one_kind(frame),
+        frame=frame,
         reason=reason,
         x_title="run started, UTC",
         legend=colours if len(colours) <= 8 else None,
@@ -84,50 +76,38 @@ def drift(
     effect_ms: float | None = None,
     reason: str | None = None,
 ) -> go.Figure:
-    """The control over a run's minutes, with the medians of both halves: a trend here is the endpoint's, not a technique's."""
-    frame = (
-        frame[frame["value"].notna()].sort_values("minutes") if "value" in frame.columns else frame
-    )
+    """The control over a run's minutes, with the medians of both halves: a trend here is the
+    endpoint's, not a technique's. Columns: minutes, value."""
+    if "value" in frame.columns:
+        frame = frame[frame["value"].notna()].sort_values("minutes")
     if len(frame) < 2:
         return layout.empty("Drift needs at least two blocks.", dark, "The control over time")
-    colours = palette.theme(dark)
+    colour, figure = palette.theme(dark).arms[0], go.Figure()
     x, y = frame["minutes"].astype(float).to_numpy(), frame["value"].astype(float).to_numpy()
     half = len(y) // 2
     before, after = float(np.median(y[:half])), float(np.median(y[half:]))
-    figure = go.Figure()
-    draw = figure.add_scattergl if len(x) > 400 else figure.add_scatter
-    draw(
-        x=x,
-        y=y,
-        mode="markers",
-        marker={"color": palette.fade(colours.arms[0], 0.7), "size": 8 if len(x) < 200 else 5},
-        customdata=frame[["trial_id"]].astype(str).values if "trial_id" in frame.columns else None,
-        hovertext=[
-            f"{value(metric, v)} at {minute:.1f} min" for minute, v in zip(x, y, strict=True)
-        ],
-        hovertemplate="%{hovertext}<extra></extra>",
+    layout.points(
+        figure,
+        x,
+        y,
+        layout.crowd(colour, len(x)) | {"color": palette.fade(colour, 0.7)},
+        [f"{value(metric, at)} at {minute:.1f} min" for minute, at in zip(x, y, strict=True)],
+        frame[["trial_id"]].astype(str).values if "trial_id" in frame.columns else None,
     )
-    for level, start, end in ((before, x[0], x[half - 1]), (after, x[half], x[-1])):
-        figure.add_scatter(
-            x=[start, end],
-            y=[level, level],
-            mode="lines",
-            line={"color": colours.arms[0], "width": 3},
-            hoverinfo="skip",
-        )
-    figure.update_yaxes(rangemode="tozero", separatethousands=True, nticks=5)
+    layout.line(figure, [x[0], x[half - 1]], [before, before], colour)
+    layout.line(figure, [x[half], x[-1]], [after, after], colour)
+    layout.from_zero(figure, "y", nticks=5)
     figure.update_xaxes(rangemode="tozero", nticks=6)
     moved = value(metric, after - before, sign=True)
-    beside = (
-        f"; the effect is {value(metric, effect_ms, sign=True)}" if effect_ms is not None else ""
-    )
+    effect = "" if effect_ms is None else f"; the effect is {value(metric, effect_ms, sign=True)}"
+    unit = f"{metrics.words(metric)} of the baseline, {metrics.unit(metric)}"
     return layout.finish(
         figure,
-        f"The control moved by {moved} from the first half to the second{beside}",
-        f"{metrics.words(metric)} of the baseline, {metrics.unit(metric)} · bars: each half's median · {layout.count(len(y))} · {layout.where(frame)}",
+        f"The control moved by {moved} from the first half to the second{effect}",
+        f"{unit} · bars: each half's median · {layout.count(len(y))}",
         200,
         dark=dark,
-        kind=layout.one_kind(frame),
+        frame=frame,
         reason=reason,
         x_title="minutes since the run began",
         left=layout.AXIS_PX,

@@ -1,4 +1,5 @@
-"""Where the time of a call goes: connection, sending, waiting for headers, to the first token, hidden thinking, tokens to the end."""
+"""Where the time of a call goes: connection, sending, waiting for headers, to the first token,
+hidden thinking, tokens to the end."""
 
 from __future__ import annotations
 
@@ -21,27 +22,27 @@ PHASE_WORDS = {
 
 
 def phases(call: pd.Series) -> list[tuple[str, float, float]]:
-    """A call's phases in order as (name, start, length) in ms from its own start; they touch, and end with the call."""
+    """A call's phases in order as (name, start, length) in ms from its own start; they touch, and
+    end with the call."""
 
     def clock(*names: str) -> float | None:
-        found = [float(call[name]) for name in names if name in call and not missing(call[name])]
-        return min(found) if found else None
+        instants = [float(call[name]) for name in names if not missing(call.get(name))]
+        return min(instants, default=None)
 
     end = clock("ended_at_ms", "total_ms") or 0.0
     text = clock("first_text_at_ms", "first_tool_at_ms")
-    marks: list[tuple[str, float | None]] = []
-    at = 0.0
-    for name in ("dns", "connect", "tls"):
-        length = clock(f"{name}_ms")
-        if length:
-            at += length
-            marks.append((name, at))
-    marks.append(("send", clock("sent_at_ms")))
-    marks.append(("headers", clock("headers_at_ms")))
-    marks.append(("prefill", clock("first_thinking_at_ms", "first_text_at_ms", "first_tool_at_ms")))
-    if not missing(call.get("first_thinking_at_ms")):
-        marks.append(("thinking", text or end))
-    marks.append(("tokens", end))
+    connecting = [(name, clock(f"{name}_ms") or 0.0) for name in ("dns", "connect", "tls")]
+    marks = [
+        *(
+            (name, sum(length for _, length in connecting[: n + 1]))
+            for n, (name, _) in enumerate(connecting)
+        ),
+        ("send", clock("sent_at_ms")),
+        ("headers", clock("headers_at_ms")),
+        ("prefill", clock("first_thinking_at_ms", "first_text_at_ms", "first_tool_at_ms")),
+        ("thinking", None if missing(call.get("first_thinking_at_ms")) else text or end),
+        ("tokens", end),
+    ]
     bars, start = [], 0.0
     for name, stop in marks:
         if stop is not None and stop > start:
@@ -67,57 +68,48 @@ def _draw(
     calls: pd.DataFrame,
     colours: dict[str, str],
     labels: list[str],
-    notes: list[str],
     dark: bool,
 ) -> tuple[int, dict[str, str]]:
-    """One row a call; a trace for each phase, so that the legend names each once. Returns (plot height in px, the legend)."""
-    drawn = [phases(call) for _, call in calls.iterrows()]
-    start = [
-        0.0 if missing(call.get("started_ms")) else float(call["started_ms"])
-        for _, call in calls.iterrows()
+    """One row a call; a trace for each phase, so that the legend names each once. Returns (plot
+    height in px, the legend)."""
+    rows = [call for _, call in calls.iterrows()]
+    parts = [
+        (row, 0.0 if missing(call.get("started_ms")) else float(call["started_ms"]), *part)
+        for row, call in enumerate(rows)
+        for part in phases(call)
     ]
-    hover = [_hover(call) for _, call in calls.iterrows()]
+    hover = [f"{label}<br>{_hover(call)}" for label, call in zip(labels, rows, strict=True)]
     ids = calls[["trial_id", "call_id"]].astype(str).values.tolist()
-    present = [
-        phase
-        for phase in palette.PHASES
-        if any(name == phase for bars in drawn for name, _, _ in bars)
-    ]
-    for phase in present:
-        at = [
-            (row, begun, length)
-            for row, bars in enumerate(drawn)
-            for name, begun, length in bars
-            if name == phase
-        ]
-        figure.add_bar(
-            x=[length for _, _, length in at],
-            base=[start[row] + begun for row, begun, _ in at],
-            y=[-row for row, _, _ in at],
+    legend = {}
+    for phase in palette.PHASES:
+        mine = [part for part in parts if part[2] == phase]
+        if not mine:
+            continue
+        colour = legend[PHASE_WORDS[phase]] = palette.theme(dark).phases[phase]
+        layout.bars(
+            figure,
+            [row for row, *_ in mine],
+            [begun + start for _, begun, _, start, _ in mine],
+            [length for *_, length in mine],
+            colour,
+            [hover[row] for row, *_ in mine],
             name=PHASE_WORDS[phase],
-            marker={"color": palette.theme(dark).phases[phase], "line": {"width": 0}},
-            customdata=[ids[row] for row, _, _ in at],
-            hovertext=[f"{labels[row]}<br>{hover[row]}" for row, _, _ in at],
-            hovertemplate="%{hovertext}<extra></extra>",
-            **layout.BAR,
+            customdata=[ids[row] for row, *_ in mine],
         )
-    height = layout.rows(figure, labels, [colours.get(arm) for arm in calls["arm"]], notes=notes)
-    figure.update_layout(barmode="overlay")
-    figure.update_xaxes(rangemode="tozero", separatethousands=True, nticks=6)
-    return height, {PHASE_WORDS[phase]: palette.theme(dark).phases[phase] for phase in present}
-
-
-def _first_token(call: pd.Series) -> float | None:
-    return None if missing(call.get("ttft_ms")) else float(call["ttft_ms"])
+    tabs = [colours.get(arm) for arm in calls["arm"]]
+    height = layout.rows(figure, labels, tabs, notes=[_note(call) for call in rows])
+    layout.from_zero(figure)
+    return height, legend
 
 
 def _note(call: pd.Series) -> str:
-    first, end = _first_token(call), call.get("total_ms", call.get("ended_at_ms"))
-    return (
-        f"first token {ms(first)} · end {ms(end)}"
-        if first is not None
-        else f"whole answer {ms(end)}"
-    )
+    first, end = call.get("ttft_ms"), ms(call.get("total_ms", call.get("ended_at_ms")))
+    return f"whole answer {end}" if missing(first) else f"first token {ms(first)} · end {end}"
+
+
+def _waited_for(calls: pd.DataFrame) -> pd.DataFrame:
+    """What a trial's clock saw: neither primes nor a judge's calls."""
+    return calls[~calls["role"].isin(["prime", "check"])] if "role" in calls.columns else calls
 
 
 def waterfall(
@@ -129,62 +121,47 @@ def waterfall(
     metric: str = "ttft_ms",
     reason: str | None = None,
 ) -> go.Figure:
-    """The median trial of each arm, call by call, from that trial's start (call_metrics' columns); n trials lie behind each median."""
-    calls = calls[~calls["role"].isin(["prime", "check"])] if "role" in calls.columns else calls
+    """The median trial of each arm, call by call, from that trial's start (call_metrics' columns);
+    n trials lie behind each median."""
+    calls = _waited_for(calls)
     if calls.empty:
         return layout.empty(
             "When a run has a finished trial, its phases stand here.", dark, "Where the time goes"
         )
-    order = layout.order(arms, calls["arm"])
-    calls = calls[calls["arm"].isin(order)]
-    calls = (
-        calls.assign(place=calls["arm"].map(order.index))
-        .sort_values(["place", "started_ms"], kind="stable")
-        .reset_index(drop=True)
-    )
-    colours = palette.arm_colours([*(arms or ()), *order], dark)
-    muted = palette.theme(dark).muted
+    colours = layout.arm_colours(arms, calls["arm"], dark)
+    calls = calls[calls["arm"].isin(colours)]
+    calls = calls.assign(place=calls["arm"].map(list(colours).index))
+    calls = calls.sort_values(["place", "started_ms"], kind="stable").reset_index(drop=True)
     several = calls.groupby("arm")["call_id"].transform("size") > 1
-    labels = [
-        layout.bold(call["arm"], colours[call["arm"]])
-        + f' <span style="color:{muted}">{layout.safe(call["role"]) if several[row] else short_id(call["trial_id"])}</span>'
-        for row, call in calls.iterrows()
-    ]
-    figure = go.Figure()
-    height, present = _draw(
-        figure, calls, colours, labels, [_note(call) for _, call in calls.iterrows()], dark
-    )
-    value = {"ttft_ms": "ttft_ms", "wait_ms": "first_text_at_ms"}.get(metric)
-    firsts = calls.groupby("arm", sort=False)
-    if value:
-        values = {
-            arm: rows.iloc[0][value]
-            if not missing(rows.iloc[0].get(value))
-            else rows.iloc[0]["total_ms"]
-            for arm, rows in firsts
-        }
-    else:
-        values = {arm: (rows["started_ms"] + rows["total_ms"]).max() for arm, rows in firsts}
-    subtitle = " · ".join(
-        part
-        for part in (
-            "ms, the median trial of each arm and its id",
-            layout.count(n) if n else "",
-            layout.where(calls),
-        )
-        if part
-    )
+    muted, figure = palette.theme(dark).muted, go.Figure()
+    labels = []
+    for row, call in calls.iterrows():
+        name = layout.safe(call["role"]) if several[row] else short_id(call["trial_id"])
+        label = layout.bold(call["arm"], colours[call["arm"]])
+        labels.append(f"{label} {layout.tint(name, muted)}")
+    height, legend = _draw(figure, calls, colours, labels, dark)
+    values = {arm: _clock(rows, metric) for arm, rows in calls.groupby("arm", sort=False)}
+    n_words = f" · {layout.count(n)}" if n else ""
     return layout.finish(
         figure,
         f"In the median trials, {titles.widest(metric, values)}",
-        subtitle,
+        f"ms, the median trial of each arm and its id{n_words}",
         height,
         dark=dark,
-        kind=layout.one_kind(calls),
+        frame=calls,
         reason=reason,
         x_title="ms from the trial's start",
-        legend=present,
+        legend=legend,
     )
+
+
+def _clock(calls: pd.DataFrame, metric: str) -> float:
+    """What a trial took by the headline's clock; an answer that did not stream, until its end."""
+    column = {"ttft_ms": "ttft_ms", "wait_ms": "first_text_at_ms"}.get(metric)
+    if column is None:
+        return (calls["started_ms"] + calls["total_ms"]).max()
+    first = calls.iloc[0]
+    return first["total_ms"] if missing(first.get(column)) else first[column]
 
 
 def trial_rows(
@@ -195,48 +172,34 @@ def trial_rows(
     limit: int = 60,
     reason: str | None = None,
 ) -> go.Figure:
-    """Every trial of one arm as a waterfall row, in the order they ran; past `limit` trials an even spread from fastest to slowest."""
-    calls = calls[~calls["role"].isin(["prime", "check"])] if "role" in calls.columns else calls
+    """Every trial of one arm as a waterfall row, in the order they ran; past `limit` trials an even
+    spread from fastest to slowest."""
+    calls = _waited_for(calls)
     if calls.empty:
         return layout.empty("Choose an arm with finished trials.", dark, "The trials of one arm")
-    ends = (
-        (calls["started_ms"].fillna(0) + calls["total_ms"].fillna(0))
-        .groupby(calls["trial_id"])
-        .max()
-        .sort_values()
-    )
-    chosen = list(ends.index)
+    ends = calls["started_ms"].fillna(0) + calls["total_ms"].fillna(0)
+    ends = ends.groupby(calls["trial_id"]).max().sort_values()
+    chosen, part = list(ends.index), f"n = {len(ends)}"
     if len(chosen) > limit:
         chosen = [chosen[round(place * (len(chosen) - 1) / (limit - 1))] for place in range(limit)]
-    shown = (
-        calls[calls["trial_id"].isin(chosen)]
-        .sort_values(["block", "trial_id", "started_ms"], kind="stable")
-        .reset_index(drop=True)
-    )
-    arm = str(shown["arm"].iloc[0])
-    colour = colour or palette.theme(dark).arms[0]
+        part = f"{limit} of {len(ends)} trials, spread from fastest to slowest"
+    shown = calls[calls["trial_id"].isin(chosen)]
+    shown = shown.sort_values(["block", "trial_id", "started_ms"], kind="stable")
+    shown = shown.reset_index(drop=True)
+    arm, figure = str(shown["arm"].iloc[0]), go.Figure()
     labels = [
-        f"block {call['block']} {layout.trial_words(call['trial_id'])}"
-        for _, call in shown.iterrows()
+        f"block {call.block} {layout.trial_words(call.trial_id)}" for call in shown.itertuples()
     ]
-    figure = go.Figure()
-    height, present = _draw(
-        figure, shown, {arm: colour}, labels, [_note(call) for _, call in shown.iterrows()], dark
-    )
-    low, high = ends.min(), ends.max()
-    part = (
-        f"{len(chosen)} of {len(ends)} trials, spread from fastest to slowest"
-        if len(chosen) < len(ends)
-        else f"n = {len(ends)}"
-    )
+    colours = {arm: colour or palette.theme(dark).arms[0]}
+    height, legend = _draw(figure, shown, colours, labels, dark)
     return layout.finish(
         figure,
-        f"{arm}: trials end between {ms(low)} and {ms(high)}",
-        f"ms, one row a call · {part} · {layout.where(shown)}",
+        f"{arm}: trials end between {ms(ends.min())} and {ms(ends.max())}",
+        f"ms, one row a call · {part}",
         height,
         dark=dark,
-        kind=layout.one_kind(shown),
+        frame=shown,
         reason=reason,
         x_title="ms from the trial's start",
-        legend=present,
+        legend=legend,
     )

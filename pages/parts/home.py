@@ -7,7 +7,7 @@ import streamlit as st
 
 from lab import endpoint_kinds, paths, processes, units
 from lab.endpoints import registry
-from lab.figures import found as figures
+from lab.figures import forest
 from lab.local import model_files
 from lab.paths import COMMAND
 from lab.settings import config_of
@@ -27,6 +27,8 @@ COLUMNS = (
     "high",
     "baseline_p50",
     "ratio",
+    "ratio_low",
+    "ratio_high",
     "cost_change_usd",
     "quality_change",
     "verdict",
@@ -125,6 +127,8 @@ def show_finds() -> None:
                     "high",
                     "baseline_p50",
                     "ratio",
+                    "ratio_low",
+                    "ratio_high",
                     "cost_change_usd",
                     "quality_change",
                     "verdict",
@@ -134,7 +138,7 @@ def show_finds() -> None:
                 }
         lines.append(line)
     table = pd.DataFrame(lines).reindex(columns=list(COLUMNS))
-    points = chart.show(figures.forest(table, chart.dark()), key=f"forest-{kind}", clicks=True)
+    points = chart.show(forest.forest(table, chart.dark()), key=f"forest-{kind}", clicks=True)
     if points and points[0].get("customdata"):
         run_id, technique = points[0]["customdata"][:2]
         frame.go(frame.page_of(technique), run=run_id)

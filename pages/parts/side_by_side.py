@@ -10,7 +10,7 @@ import streamlit as st
 
 from lab import endpoint_kinds, metrics, processes, units
 from lab.endpoints.registry import Endpoint
-from lab.figures import pareto, trials
+from lab.figures import distribution, pareto
 from lab.harness.plan import SIDE_BY_SIDE
 from lab.harness.runner import estimate
 from lab.model import Arm, Knobs, LabError, Technique
@@ -130,7 +130,7 @@ def stored() -> None:
             st.subheader(escape(endpoint_kinds.kind(kind).words.capitalize()), anchor=False)
         left = every[every["endpoint_kind"] == kind]
         chart.show(
-            trials.distribution(
+            distribution.distribution(
                 left, metric, chart.dark(), arms=list(mine["label"]), label="label"
             ),
             key=f"distribution-{kind}",

@@ -12,7 +12,7 @@ import streamlit as st
 from lab import endpoint_kinds, metrics, processes, resume, stats, units
 from lab.endpoints import registry
 from lab.endpoints.registry import Endpoint
-from lab.figures import found, palette
+from lab.figures import interval, palette
 from lab.harness.runner import estimate
 from lab.model import LabError, Technique
 from lab.settings import LIVE_MAX_USD, BenchmarkConfig, config_of
@@ -44,7 +44,7 @@ def show(technique: Technique, endpoint: Endpoint, run: dict[str, Any]) -> None:
                 st.html(f'<div class="lab-number" style="color:{colour}">{number}{share}</div>')
                 st.caption(f"change in {metrics.words(planned.metric)}, n = {planned.n}")
             with right:
-                figure = found.interval_bar(
+                figure = interval.interval_bar(
                     planned.estimate,
                     planned.low,
                     planned.high,

@@ -13,14 +13,16 @@ import streamlit as st
 from lab import code_samples, metrics, techniques, units
 from lab.critical_path import critical_path
 from lab.endpoints import registry
-from lab.figures import clocks, palette, trials
+from lab.figures import clocks, palette
+from lab.figures import distribution as distribution_figures
+from lab.figures import pairs as pair_figures
 from lab.figures import spans as span_figures
 from lab.harness import plan
 from lab.model import LabError, Technique, View
 from lab.paths import COMMAND
 from lab.scenarios import definitions
 from lab.scenarios.definitions import Task
-from lab.views import Note, Numbers, RunData, Table
+from lab.view_parts import Note, Numbers, RunData, Table
 from pages.parts import cached_queries, chart, race_view, tables, verdict_card
 from pages.parts.frame import escape
 from pages.parts.run_results import arms, headline
@@ -54,7 +56,7 @@ def distribution(run: dict[str, Any]) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         metric = _metric(run)
         log = st.toggle("Logarithmic axis", key="log", bind="query-params")
-    figure = trials.distribution(
+    figure = distribution_figures.distribution(
         cached_queries.ask("trials", run["run_id"]),
         metric,
         chart.dark(),
@@ -68,7 +70,7 @@ def distribution(run: dict[str, Any]) -> None:
 
 def pairs(run: dict[str, Any]) -> None:
     metric = _metric(run)
-    figure = trials.pairs(
+    figure = pair_figures.pairs(
         cached_queries.ask("pairs", run["run_id"]),
         metric,
         chart.dark(),

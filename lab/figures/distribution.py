@@ -1,0 +1,113 @@
+"""Every trial as a point, by arm, with its percentiles."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from lab import metrics
+from lab.figures import layout, palette, titles
+from lab.units import value
+
+ROW_PX = 44
+
+
+def distribution(
+    trials: pd.DataFrame,
+    metric: str,
+    dark: bool = False,
+    *,
+    arms: list[str] | None = None,
+    label: str = "arm",
+    log: bool = False,
+    reason: str | None = None,
+) -> go.Figure:
+    """Every trial that counts as a point with its p50, p95, p99 (in brackets where n cannot carry
+    it); past 2,000 points a density. Columns of trial_metrics; without `counts`, all of them do."""
+    if "counts" in trials.columns:
+        trials = trials[trials["counts"]]
+    trials = trials[trials[metric].notna()]
+    if trials.empty:
+        return layout.empty(f"No trial of this run has a {metrics.words(metric)}.", dark)
+    colours = layout.arm_colours(arms, trials[label], dark)
+    figure, labels, notes, medians, fewest = go.Figure(), [], [], {}, len(trials)
+    for row, (arm, colour) in enumerate(colours.items()):
+        mine = trials[trials[label] == arm]
+        x = mine[metric].astype(float).to_numpy()
+        if len(x) > layout.DENSE:
+            _density(figure, x, row, colour, log)
+        else:
+            _points(figure, mine, x, row, arm, colour, metric)
+        medians[arm], fewest = float(np.median(x)), min(fewest, len(x))
+        labels.append(f"{layout.bold(arm, colour)} n = {len(x):,}")
+        notes.append(_quantiles(figure, x, row, colour, metric, palette.theme(dark).muted))
+    height = layout.rows(figure, labels, list(colours.values()), notes=notes, row_px=ROW_PX)
+    few = f"; p95 in brackets needs {metrics.needed(0.95)} trials"
+    return layout.finish(
+        figure,
+        _headed(metric, medians),
+        f"{metrics.words(metric)}, {metrics.unit(metric)} · every measured trial"
+        + few * (not metrics.supported(fewest, 0.95)),
+        height,
+        dark=dark,
+        frame=trials,
+        reason=reason,
+        x_title=layout.metric_axis(figure, metric, log=log),
+    )
+
+
+def _points(figure, trials, x, row: int, arm: str, colour: str, metric: str) -> None:
+    known = {"trial_id", "block"} <= set(trials.columns)
+    ids = trials[["trial_id", "block"]].astype(str).values if known else None
+    hover = [f"{layout.bold(arm)} {value(metric, amount)}<br>" for amount in x]
+    if "client_caused" in trials.columns:
+        caused = trials["client_caused"].astype(bool)
+        hover = [
+            f"{text}{'client-caused, ' * flag}" for text, flag in zip(hover, caused, strict=True)
+        ]
+    if known:
+        hover = [
+            f"{text}block {block}, {layout.trial_words(trial_id)}"
+            for text, (trial_id, block) in zip(hover, ids, strict=True)
+        ]
+    y = -row + layout.MIDDLE + layout.jitter(len(x), 0.3)
+    layout.points(figure, x, y, layout.crowd(colour, len(x)), hover, ids)
+
+
+def _quantiles(figure, x: np.ndarray, row: int, colour: str, metric: str, muted: str) -> str:
+    """Ticks at what n can carry; the same in words, p95 greyed in brackets where it cannot."""
+    parts = []
+    for name, q in metrics.QUANTILES.items():
+        at, supported = float(np.quantile(x, q)), metrics.supported(len(x), q)
+        median = q == 0.5
+        if median or supported:
+            layout.tick(figure, at, row, colour, width=3 if median else 2)
+            parts.append(f"{name} {value(metric, at)}")
+        elif name == "p95":
+            parts.append(layout.tint(f"{name} ({value(metric, at)})", muted))
+    return " · ".join(parts)
+
+
+def _headed(metric: str, medians: dict[str, float]) -> str:
+    if len(medians) == 1:
+        arm, median = next(iter(medians.items()))
+        return f"Half of {arm}'s trials stay below {value(metric, median)}"
+    return f"At the median, {titles.widest(metric, medians)}"
+
+
+def _density(figure: go.Figure, x: np.ndarray, row: int, colour: str, log: bool) -> None:
+    bins = min(120, max(20, int(len(x) ** 0.5)))
+    heights, edges = np.histogram(np.log10(x[x > 0]) if log else x, bins=bins)
+    middle = (edges[1:] + edges[:-1]) / 2
+    middle = 10**middle if log else middle
+    floor = -row - 17 / ROW_PX
+    layout.line(
+        figure,
+        [middle[0], *middle, middle[-1]],
+        [floor, *(floor + heights / heights.max() * 20 / ROW_PX), floor],
+        colour,
+        1.5,
+        fill="toself",
+        fillcolor=palette.fade(colour, 0.25),
+    )

@@ -1,0 +1,56 @@
+"""The interval under a verdict's number."""
+
+from __future__ import annotations
+
+import numpy as np
+import plotly.graph_objects as go
+
+from lab.figures import layout, palette
+from lab.units import missing, value
+
+
+def interval_bar(
+    estimate: float | None,
+    low: float | None,
+    high: float | None,
+    dark: bool = False,
+    tone: str = "neutral",
+    metric: str = "wait_ms",
+) -> go.Figure:
+    """The interval with zero in sight: 56 px high, no title of its own."""
+    colours, colour = palette.theme(dark), palette.tone_colour(tone, dark)
+    figure = go.Figure()
+    known = [float(end) for end in (estimate, low, high) if not missing(end) and np.isfinite(end)]
+    left, right = min([*known, 0.0]), max([*known, 0.0])
+    width = (right - left) or 1.0
+    figure.add_vline(x=0, line={"color": colours.zero, "width": 1})
+    whole = len(known) == 3
+    if whole:
+        caps = {"symbol": "line-ns", "size": 12, "line": {"color": colour, "width": 3}}
+        layout.line(figure, [low, high], [0, 0], colour, marker=caps)
+        figure.data[-1].mode = "lines+markers"
+    if not missing(estimate):
+        hover = f"{value(metric, estimate, sign=True)}<extra></extra>"
+        layout.points(figure, [estimate], [0], {"color": colour, "size": 14}, hovertemplate=hover)
+    layout.write(figure, "0", 0, -0.9, colours.muted)
+    ends = [value(metric, end, sign=True) for end in (low, high)]
+    if whole:
+        middle = (low + high) / 2
+        place = (middle - left) / width
+        x, anchor, shift = middle, "center", 0
+        if place < 0.3:
+            x, anchor, shift = low, "left", -4
+        elif place > 0.7:
+            x, anchor, shift = high, "right", 4
+        text = " … ".join(ends)
+        layout.write(figure, text, x, -0.9, colours.muted, xanchor=anchor, xshift=shift)
+    figure.update_xaxes(visible=False, range=[left - 0.06 * width, right + 0.06 * width])
+    figure.update_yaxes(visible=False, range=[-1.5, 0.7])
+    words = f"{value(metric, estimate, sign=True)}, 95 % interval {' to '.join(ends)}"
+    return figure.update_layout(
+        template=palette.template(dark),
+        height=56,
+        margin={"l": 4, "r": 4, "t": 0, "b": 0},
+        showlegend=False,
+        meta={"alt": words},
+    )

@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from lab import clock, processes, results, techniques, worker
+from lab import clock, processes, resume, results, techniques, worker
 from lab.endpoints import blocking, consent
 from lab.harness.plan import AGENTS
 from lab.harness.reporters import chart
@@ -224,7 +224,7 @@ class Lab:
         knobs = {**chosen.get("knobs", {}), **knobs}
         config = config_of(**{**own, **chosen, "knobs": knobs})
         consent.typed(config.endpoint)
-        return config
+        return resume.resolved(config)
 
     def _measure(
         self, technique: Technique, tasks: Tasks | None, runs: int, settings: Mapping[str, Any]

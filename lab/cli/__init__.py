@@ -1,4 +1,5 @@
-"""The command line. Each command is built only when it is asked for, so that --help needs no database, no HTTP client and no model."""
+"""The command line. Each command is built only when it is asked for, so that --help needs no
+database, no HTTP client and no model."""
 
 from __future__ import annotations
 
@@ -23,7 +24,8 @@ class Command:
     name: str
     summary: str
     module: str
-    """The module of lab.cli whose `handlers(name)` answers with (add flags to a parser, run with the parsed arguments)."""
+    """Of lab.cli: its `handlers(name)` answers with a function that adds the flags to a parser and
+    one that runs with the parsed arguments."""
 
     def handlers(
         self,
@@ -99,11 +101,11 @@ GROUPS = {
 
 def commands() -> dict[str, Command]:
     """Every command by name: the techniques first, in the order of `list`."""
-    found = {
+    measuring = {
         slug: Command(slug, f"{techniques.find(slug).title}: {techniques.find(slug).claim}", "run")
         for slug in techniques.slugs()
     }
-    return found | {command.name: command for group in GROUPS.values() for command in group}
+    return measuring | {command.name: command for group in GROUPS.values() for command in group}
 
 
 def overview() -> str:

@@ -239,8 +239,8 @@ class Probe:
         seen = f"{used.prompt} tokens in, {out} out"
         if not (used.prompt and out):
             raise No(
-                f"{seen}: nothing can be told of costs here. Have the gateway before the server, if "
-                "there is one, pass usage on."
+                f"{seen}: nothing can be told of costs here. Have the gateway before the server, "
+                "if there is one, pass usage on."
             )
         return seen
 
@@ -268,8 +268,8 @@ class Probe:
             stream, waited_ns, reading = await self._stream()  # once may be this machine's fault
         if any(arrival.kind == "message" for arrival in reading.arrivals):
             raise No(
-                "A stream was asked for, and one whole body came. Have what stands before the server "
-                "pass `stream` on."
+                "A stream was asked for, and one whole body came. Have what stands before the "
+                "server pass `stream` on."
             )
         if stream.held:
             raise No(f"{stream.words}: {bursts.CAUSE}.")
@@ -280,9 +280,10 @@ class Probe:
             _, short_ns, _ = await self._stream(max_tokens=16)
             if waited_ns > 2 * short_ns and waited_ns - short_ns > LATER_NS:
                 raise No(
-                    f"{seen}, but only {waited_ns / 1e6:,.0f} ms after the request, and of a shorter "
-                    f"answer after {short_ns / 1e6:,.0f} ms: the whole answer is written first and "
-                    "then replayed as a stream. Turn streaming on there, or ask the server directly."
+                    f"{seen}, but only {waited_ns / 1e6:,.0f} ms after the request, and of a "
+                    f"shorter answer after {short_ns / 1e6:,.0f} ms: the whole answer is written "
+                    "first and then replayed as a stream. Turn streaming on there, or ask the "
+                    "server directly."
                 )
         return (
             seen
@@ -323,8 +324,8 @@ class Probe:
                 )
             self._remember("none")
             raise No(
-                f"{seen}: no cache use is reported, so nothing can be told about caching here. Look "
-                "for it in the server's settings."
+                f"{seen}: no cache use is reported, so nothing can be told about caching here. "
+                "Look for it in the server's settings."
             )
         self._remember("marked" if first.written else "itself")
         if second.prompt > 1.5 * first.prompt:
@@ -368,8 +369,8 @@ class Probe:
         ]
         if not used:
             raise No(
-                f"no tool asked for (stop_reason {reading.stop_reason}). Name a model whose template "
-                "knows tools: --model NAME."
+                f"no tool asked for (stop_reason {reading.stop_reason}). Name a model whose "
+                "template knows tools: --model NAME."
             )
         return f"asked for {', '.join(used)}"
 

@@ -36,14 +36,14 @@ def models(arguments: argparse.Namespace) -> int:
 
     if arguments.action == "install":
         fetch_model()
-    found = files.status()
+    models = files.status()
     if arguments.json:
-        print(json.dumps({"version": 1, "models": found}, default=str))
+        print(json.dumps({"version": 1, "models": models}, default=str))
         return DONE
-    for one in found:
-        state = f"{one['megabytes']:,.0f} MB" if one["installed"] else "not here yet"
-        print(f"{one['name']:<20} {state:<14} {one['description']}")
-    if not any(one["installed"] for one in found):
+    for model in models:
+        state = f"{model['megabytes']:,.0f} MB" if model["installed"] else "not here yet"
+        print(f"{model['name']:<20} {state:<14} {model['description']}")
+    if not any(model["installed"] for model in models):
         print(f"Install the embedded model: {COMMAND} models install")
     return DONE
 
@@ -70,7 +70,8 @@ def endpoints_flags(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         choices=("list", "test", "allow", "forget"),
         default="list",
-        help="list them; test one with a few tiny calls; allow requests to a URL, or forget that they were allowed",
+        help="list them; test one with a few tiny calls; allow requests to a URL, or forget that "
+        "they were allowed",
     )
     parser.add_argument(
         "name",
@@ -101,31 +102,30 @@ def endpoints(arguments: argparse.Namespace) -> int:
         if not arguments.name:
             raise LabError(f"Which address? {COMMAND} endpoints {arguments.action} https://…")
         return (_allow if arguments.action == "allow" else _forget)(arguments)
-    found = [registry.find(name) for name in registry.names()]
+    known = [registry.find(name) for name in registry.names()]
     default, agreed = registry.default_name(), consent.stored()
     if arguments.json:
         rows = [
             {
-                "name": one.name,
-                "kind": one.kind,
-                "models": dict(one.models),
-                "default": one.name == default,
+                "name": endpoint.name,
+                "kind": endpoint.kind,
+                "models": dict(endpoint.models),
+                "default": endpoint.name == default,
             }
-            for one in found
+            for endpoint in known
         ]
         allowed = [{"url": origin, "key": key} for origin, key in agreed.items()]
         print(json.dumps({"version": 1, "endpoints": rows, "allowed": allowed}))
         return DONE
-    for one in found:
-        print(
-            f"{one.name:<14} {one.kind:<10} {', '.join(one.models.values())}{'   (default)' if one.name == default else ''}"
-        )
+    for endpoint in known:
+        models = ", ".join(endpoint.models.values())
+        mark = "   (default)" if endpoint.name == default else ""
+        print(f"{endpoint.name:<14} {endpoint.kind:<10} {models}{mark}")
     if agreed:
-        print("Allowed besides (`endpoints forget URL` takes it back):")
+        print("Also allowed (`endpoints forget URL` takes it back):")
     for origin, key in agreed.items():
-        print(
-            f"  {origin}   {'with your key' if key else 'without a key'}{consent.warning(origin) if key else ''}"
-        )
+        terms = f"with your key{consent.warning(origin)}" if key else "without a key"
+        print(f"  {origin}   {terms}")
     if not keys.anthropic_key():
         print("With ANTHROPIC_API_KEY set, `anthropic` appears here and becomes the default.")
     return DONE
@@ -157,7 +157,8 @@ def _forget(arguments: argparse.Namespace) -> int:
 
 
 def typed(name: str | None) -> None:
-    """An endpoint from the command line: where a key could go to a new address, a person at a terminal is asked, once."""
+    """An endpoint from the command line: where a key could go to a new address, a person at a
+    terminal is asked, once."""
     from lab.endpoints import consent
 
     try:
@@ -196,12 +197,13 @@ def serve_flags(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=0,
         metavar="S",
-        help="end after so many seconds without a request; 0 is never (default 0)",
+        help="end after this many seconds without a request; 0 is never (default 0)",
     )
     parser.add_argument(
         "--alias",
         action="store_true",
-        help="answer to Claude's names too (claude-…haiku… by the small model, others by the large); replies name the model that answered",
+        help="answer to Claude's names too (claude-…haiku… by the small model, others by the "
+        "large); replies name the model that answered",
     )
 
 
@@ -229,7 +231,7 @@ def calibrate_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def calibrate(arguments: argparse.Namespace) -> int:
-    from dataclasses import asdict, is_dataclass
+    from dataclasses import asdict
 
     from lab import calibrate as instrument
 
@@ -237,16 +239,11 @@ def calibrate(arguments: argparse.Namespace) -> int:
         streams = [int(count) for count in arguments.streams.split(",")]
     except ValueError:
         raise LabError(
-            f"--streams takes whole numbers divided by commas, not {arguments.streams!r}."
+            f"--streams takes whole numbers separated by commas, not {arguments.streams!r}."
         ) from None
-    found = instrument.calibrate(streams)
+    calibration = instrument.calibrate(streams)
     if arguments.json:
-        print(
-            json.dumps(
-                {"version": 1, **(asdict(found) if is_dataclass(found) else found._asdict())},
-                default=str,
-            )
-        )
+        print(json.dumps({"version": 1, **asdict(calibration)}, default=str))
     else:
-        print("\n".join(instrument.lines(found)))
+        print("\n".join(instrument.lines(calibration)))
     return DONE

@@ -69,8 +69,8 @@ class Experiment:
         return self.variants[0]
 
     def blocks(self, seed: int, first: int, last: int) -> Iterator[Block]:
-        """Blocks `first` to `last`, each with every arm once in random order, so that drift falls on
-        all arms alike.
+        """Blocks `first` to `last`, each with every arm once in random order, so that drift falls
+        on all arms alike.
 
         Abedi & Brecht, ICPE 2017 (doi 10.1145/3030207.3030229): only randomised multiple
         interleaved trials compare fairly. Each block's order comes from (seed, block) alone: a

@@ -1,4 +1,5 @@
-"""A run while it goes: tailed from the worker's progress file, so that any tab, reload or other dashboard shows the same run."""
+"""A run while it goes: tailed from the worker's progress file, so that any tab, reload or other
+dashboard shows the same run."""
 
 from __future__ import annotations
 
@@ -17,13 +18,14 @@ EVERY_S = 0.5
 
 
 def current(technique: Technique) -> str | None:
-    """The id of this technique's run that is being measured now, by whichever dashboard or command started it."""
+    """The id of this technique's run that is being measured now, whoever started it."""
     card = processes.running()
     return card.run_id if card and card.technique == technique.slug else None
 
 
 def show(technique: Technique, run_id: str) -> None:
-    """Progress, a dot per finished trial, time and money left, and Stop; when the run ends the whole page is drawn anew, once."""
+    """Progress, a dot per finished trial, time and money left, and Stop; when the run ends the
+    whole page is drawn again, once."""
     st.fragment(_panel, run_every=EVERY_S)(technique, run_id)
 
 

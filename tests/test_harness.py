@@ -8,6 +8,7 @@ from lab import pricing, resume, techniques
 from lab.clock import now_ns, sleep_s
 from lab.endpoints.registry import Endpoint
 from lab.harness import bench as benches
+from lab.harness import bodies
 from lab.harness import plan as planning
 from lab.harness.runner import BenchmarkRunner, Joined, clocks, estimate
 from lab.model import Arm, LabError, Request
@@ -134,7 +135,7 @@ def test_zero_runs_are_refused_by_name():
 
 def test_a_nonce_is_unlike_for_every_trial_and_alike_in_length():
     made = {
-        benches.nonce_for("run", block, arm, attempt)
+        bodies.nonce_for("run", block, arm, attempt)
         for block in range(20)
         for arm in ("a", "b")
         for attempt in (1, 2)
@@ -144,23 +145,23 @@ def test_a_nonce_is_unlike_for_every_trial_and_alike_in_length():
 
 def test_the_nonce_begins_tools_and_system_whatever_their_form():
     tools = [{"name": "x", "description": "d"}, {"name": "y", "description": "e"}]
-    body = benches.with_nonce({"tools": tools, "system": "S", "messages": []}, "[n] ")
+    body = bodies.with_nonce({"tools": tools, "system": "S", "messages": []}, "[n] ")
     assert (
         [t["description"] for t in body["tools"]] == ["[n] d", "e"]
         and body["system"] == "[n] S"
         and tools[0]["description"] == "d"
     )
-    assert benches.with_nonce({"system": [{"type": "text", "text": "S"}]}, "[n] ")["system"] == [
+    assert bodies.with_nonce({"system": [{"type": "text", "text": "S"}]}, "[n] ")["system"] == [
         {"type": "text", "text": "[n] S"}
     ]
-    assert benches.with_nonce({}, "[n] ")["system"] == "[n]"
+    assert bodies.with_nonce({}, "[n] ")["system"] == "[n]"
 
 
 def test_a_body_that_marks_its_own_cache_is_recorded_and_not_judged():
-    assert benches.marks_cache(
+    assert bodies.marks_cache(
         {"system": [{"type": "text", "text": "S", "cache_control": {"type": "ephemeral"}}]}
     )
-    assert not benches.marks_cache({"system": "S"})
+    assert not bodies.marks_cache({"system": "S"})
     row = CallRow(
         "c",
         "t",

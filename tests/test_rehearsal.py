@@ -3,6 +3,8 @@
 import json
 import re
 from dataclasses import replace
+from inspect import signature
+from types import SimpleNamespace
 
 import pytest
 
@@ -13,10 +15,11 @@ from lab.endpoints import consent, registry
 from lab.endpoints.registry import Endpoint
 from lab.harness import plan as planning
 from lab.harness import rehearsal, runner
+from lab.harness.bench import TrialBench
 from lab.harness.estimate import MOST_REHEARSED, estimate
 from lab.harness.rehearsal import Mood, Rehearsal, rehearse
 from lab.harness.runner import BenchmarkRunner
-from lab.model import LabError, Reply, Request
+from lab.model import Bench, LabError, Reply, Request
 from lab.scenarios.definitions import Task
 from lab.settings import config_of
 from lab.techniques import streaming
@@ -146,6 +149,22 @@ async def test_a_trial_is_rehearsed_with_the_answers_that_its_bodies_allow():
     schema = {"type": "array", "items": {"anyOf": [{"const": "x"}, {}]}, "minItems": 2}
     shape = {"format": {"type": "json_schema", "schema": schema}}
     assert (await reply(tools=[], output_config=shape)).text == '["x", "x"]'
+
+
+@pytest.mark.parametrize(("bench", "more"), [(TrialBench, (None, "")), (Rehearsal, ())])
+def test_both_benches_have_what_a_technique_may_call(bench, more):
+    names = [name for name in vars(Bench) if not name.startswith("_")]
+    assert {"call", "tool", "span", "route", "mismatch", "client"} < set(names)
+    made = bench(
+        SimpleNamespace(models={}, capabilities=(), endpoint=registry.find("local")), *more
+    )
+    for name in names:
+        declared = getattr(Bench, name)
+        if callable(declared):
+            parameters = signature(getattr(bench, name)).parameters
+            assert list(parameters) == list(signature(declared).parameters)
+        else:
+            assert name == "client" or hasattr(made, name)
 
 
 # A technique with a bug

@@ -8,7 +8,6 @@ transport sees them.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -22,16 +21,14 @@ import httpx2
 
 from lab import endpoint_kinds, limits, pricing
 from lab.clock import now_ns, sleep_s, today
-from lab.endpoints import registry
-from lab.endpoints.registry import Endpoint
+from lab.harness.bodies import asks_diagnosis, completed, marks_cache, with_nonce
 from lab.harness.budget import BudgetReached, billable, counted_usd
 from lab.instrumentation import parsing
 from lab.instrumentation.parsing import Reading
 from lab.instrumentation.stamps import Exchange
-from lab.model import Reply, Request, Role, SpanKind, Technique, Tier, new_id
+from lab.model import Reply, Request, Role, SpanKind, Tier, new_id
 from lab.rows import CallRow, EventRow, FinishedTrial, SpanRow, TrialRow
 from lab.scenarios import tools
-from lab.scenarios.definitions import Task
 
 if TYPE_CHECKING:
     from lab.harness.session import Session
@@ -114,46 +111,6 @@ class Call:
             # The stamp of the first byte; what all of them said is read.
             exchange.chunks = exchange.chunks[:1]
         return self.reading
-
-
-def nonce_for(run_id: str, block: int, arm: str, attempt: int) -> str:
-    """A prefix of fixed length, alike in all arms, that no other trial ever had: a rerun must not
-    find the last run's cache."""
-    digest = hashlib.sha256(f"{run_id}:{block}:{arm}:{attempt}".encode()).digest()
-    return f"[trial {int.from_bytes(digest[:8]) % 10**16:016d}] "
-
-
-def with_nonce(body: Mapping[str, Any], nonce: str) -> dict[str, Any]:
-    """The body with the nonce where its prefix begins: in the first tool's description, if there
-    are tools, and in the system text."""
-    body = dict(body)
-    if body.get("tools"):
-        first, *rest = body["tools"]
-        body["tools"] = [{**first, "description": nonce + first.get("description", "")}, *rest]
-    system = body.get("system")
-    if isinstance(system, list) and system and system[0].get("type") == "text":
-        body["system"] = [{**system[0], "text": nonce + system[0]["text"]}, *system[1:]]
-    elif isinstance(system, list):
-        body["system"] = [{"type": "text", "text": nonce.strip()}, *system]
-    else:
-        body["system"] = nonce + system if system else nonce.strip()
-    return body
-
-
-def is_brief(technique: Technique, task: Task, endpoint: Endpoint) -> bool:
-    """Whether models are told not to think first: it would eat the few tokens that the lab's own
-    short tasks allow. What the user wrote is sent as it is."""
-    priced = endpoint_kinds.kind(endpoint.kind).priced
-    return priced and task.origin == "built-in" and not technique.own_text
-
-
-def completed(request: Request, endpoint: Endpoint, brief: bool) -> dict[str, Any]:
-    """The body as it is sent, but for the trial's nonce and `stream`."""
-    model = request.model or endpoint.model_for(request.tier)
-    body = {"model": model, **request.body}
-    if brief and "thinking" not in body and (thinking := registry.THINKING_OFF.get(model)):
-        body["thinking"] = thinking
-    return body
 
 
 class TrialBench:
@@ -551,13 +508,6 @@ ITERATION = (
 )
 
 
-def asks_diagnosis(body: Mapping[str, Any]) -> bool:
-    """Whether the request named an earlier message to be compared with: an answer's null then says
-    that nothing has changed."""
-    diagnostics = body.get("diagnostics")
-    return isinstance(diagnostics, Mapping) and bool(diagnostics.get("previous_message_id"))
-
-
 def retry_after_s(call: Call) -> float | None:
     """How long to wait before trying again, or None: only a 429 that says when, a 529, and a
     connection that failed before any byte.
@@ -580,12 +530,6 @@ def retry_after_s(call: Call) -> float | None:
     # A kept connection that the server closed just as it was used again: nothing was answered, and
     # a new one will do.
     return 0.0 if kind == "disconnected" and call.intent.attempt == 1 else None
-
-
-def marks_cache(body: Mapping[str, Any]) -> bool:
-    """Whether a body asks for caching by itself, as a user's may: the lab then records the state
-    without having meant one."""
-    return '"cache_control"' in json.dumps(body, default=str)
 
 
 def cache_mismatch(row: CallRow, by_itself: bool = False) -> str | None:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 from lab import json_schema
 from lab.clock import sleep_s
 from lab.endpoints.registry import Endpoint
-from lab.harness.bench import completed, is_brief
+from lab.harness.bodies import completed, is_brief
 from lab.model import Cache, Knobs, LabError, Reply, Request, Role, SpanKind, Technique, Tier
 from lab.scenarios import definitions, tools
 from lab.scenarios.definitions import Task

@@ -23,7 +23,8 @@ from lab.endpoint_kinds import Kind
 from lab.endpoints import registry
 from lab.endpoints.registry import Endpoint
 from lab.harness import plan as planning
-from lab.harness.bench import SPAN, TrialBench, is_brief, nonce_for
+from lab.harness.bench import SPAN, TrialBench
+from lab.harness.bodies import is_brief, nonce_for
 from lab.harness.budget import Budget, BudgetReached
 from lab.harness.estimate import Estimate, estimate
 from lab.harness.outcome import settle
@@ -664,7 +665,7 @@ class Unwaited(ThreadPoolExecutor):
 
 
 def clocks(finished: FinishedTrial) -> dict[str, float | None]:
-    """The headline clocks of one trial for live dots; the stored figures come from the views alone."""
+    """The headline clocks of one trial for live dots; stored figures come from the views alone."""
     row = finished.trial
     answers = [call for call in finished.calls if call.role == "answer" and call.error_kind is None]
     first = min(answers, key=lambda call: call.started_ns, default=None)

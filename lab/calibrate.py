@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import httpx2
 import numpy as np
 
-from lab import clock, paths, processes
+from lab import clock, paths, processes, units
 from lab.instrumentation import parsing
 from lab.instrumentation.stamps import OBSERVER, Exchange, transport_for
 from lab.local.control import Control
@@ -294,7 +294,7 @@ def lines(calibration: Calibration) -> list[str]:
     return [
         *sentences,
         f"smallest difference two identical arms could show: {seen}",
-        f"took {calibration.seconds:.1f} s",
+        f"took {units.duration(calibration.seconds)}",
     ]
 
 

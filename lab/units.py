@@ -1,4 +1,5 @@
-"""How the lab writes numbers, in one place: milliseconds under 10 s, three significant figures, thousands separated, minus is "−"."""
+"""How the lab writes numbers, in one place: milliseconds under 10 s, three significant figures,
+thousands separated, minus is "−"."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ def missing(value: object) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON knows it: numpy's and pandas' scalars unwrapped; None for NaN, NA, infinity."""
+    """A value as JSON knows it: numpy and pandas scalars unwrapped; None for NaN and infinity."""
     if isinstance(value, (list, tuple)):
         return [plain(part) for part in value]
     if hasattr(value, "item"):
@@ -44,11 +45,18 @@ def number(value: float | None, figures: int = 3) -> str:
 
 
 def ms(value: float | None, sign: bool = False) -> str:
-    """A duration given in ms: "110 ms", from 10 s on "12.3 s"; with `sign` a gain or loss: "+85.0 ms"."""
+    """A duration given in ms: "110 ms", from 10 s on "12.3 s"; with `sign` a gain or loss:
+    "+85.0 ms"."""
     if missing(value):
         return MISSING
-    text = f"{number(value / 1000)} s" if abs(value) >= 9_999.5 else f"{number(value)} ms"
+    # What three figures round up to 10,000 ms is 10.0 s.
+    text = f"{number(value / 1000)} s" if abs(value) >= 9_995 else f"{number(value)} ms"
     return f"+{text}" if sign and value > 0 else text
+
+
+def duration(seconds: float) -> str:
+    """About how long something takes: "12 s", from a minute and a half on "2 min"."""
+    return f"{max(1, round(seconds))} s" if seconds < 90 else f"{round(seconds / 60):,} min"
 
 
 def percent(share: float | None, sign: bool = False) -> str:
@@ -62,10 +70,13 @@ def percent(share: float | None, sign: bool = False) -> str:
 
 
 def usd(value: float | None, sign: bool = False) -> str:
-    """Dollars with the figures that small sums need: "$0.0042", "$1.25"; an unpriced trial is "—"."""
+    """Dollars with the figures that small sums need: "$0.0042", "$1.25"; an unpriced trial is
+    "—"."""
     if missing(value):
         return MISSING
-    text = f"{abs(value):,.2f}" if abs(value) >= 1 or value == 0 else number(abs(value), 2)
+    amount = abs(value)
+    # From 0.995 on two figures would round up to a whole dollar, which has cents.
+    text = f"{amount:,.2f}" if amount >= 0.995 or amount == 0 else number(amount, 2)
     return ("−" if value < 0 else "+" if sign and value > 0 else "") + "$" + text
 
 
@@ -114,7 +125,8 @@ def origin(run: Mapping[str, Any]) -> str:
 
 
 def in_markdown(text: str) -> str:
-    """Text as it is where Markdown is read: no link, no tag, no table; an address stays one that nobody can click."""
+    """Text as it is where Markdown is read: no link, no tag, no table; an address stays one that
+    nobody can click."""
     escaped = re.sub(r"([\\`*_\[\]<>|~&])", r"\\\1", text)
     return re.sub(r"(?i)(https?|ftp|mailto|xmpp):|\bwww\.|@", "\\g<0>\u2060", escaped)
 

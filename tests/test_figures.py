@@ -57,33 +57,66 @@ TRIALS = pd.DataFrame(
     [
         (0.42, "0.420 ms"),
         (12.34, "12.3 ms"),
-        (2134, "2,134 ms"),
-        (9999, "9,999 ms"),
+        (999.6, "1,000 ms"),
+        (2134, "2,130 ms"),
+        (9_994, "9,990 ms"),
+        (9_999, "10.0 s"),
         (12_340, "12.3 s"),
         (-85, "−85.0 ms"),
+        (0, "0 ms"),
         (None, "—"),
         (float("nan"), "—"),
     ],
 )
 def test_durations_are_written_with_three_figures(value, text):
-    assert units.ms(value) == units.ms(value).replace("2,130", "2,130")
-    assert units.ms(value) in (text, text.replace("2,134", "2,130").replace("9,999", "10,000"))
+    assert units.ms(value) == text
 
 
-def test_signs_shares_and_sums():
-    assert units.ms(85, sign=True) == "+85.0 ms"
-    assert (units.percent(-0.95, sign=True), units.percent(0.025), units.percent(0)) == (
-        "−95 %",
-        "2.5 %",
-        "0 %",
-    )
-    assert (units.usd(0.0042), units.usd(1.25), units.usd(None), units.usd(-0.5, sign=True)) == (
-        "$0.0042",
-        "$1.25",
-        "—",
-        "−$0.50",
-    )
-    assert units.times(20) == "20×"
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0042, "$0.0042"),
+        (0.00996, "$0.010"),
+        (0.9949, "$0.99"),
+        (0.996, "$1.00"),
+        (1.25, "$1.25"),
+        (9.999, "$10.00"),
+        (999.996, "$1,000.00"),
+        (0, "$0.00"),
+        (None, "—"),
+    ],
+)
+def test_dollars_have_cents_and_small_sums_two_figures(value, text):
+    assert units.usd(value) == text
+
+
+def figures_of(text):
+    digits = "".join(sign for sign in text if sign in "0123456789.").lstrip("0.")
+    return len(digits.replace(".", ""))
+
+
+@pytest.mark.parametrize(
+    ("write", "fewest"), [(units.usd, 2), (units.number, 3), (units.ms, 3), (units.times, 2)]
+)
+def test_no_amount_has_fewer_figures_than_a_smaller_one_or_is_written_smaller(write, fewest):
+    edges = [base * 10.0**power for power in range(-5, 4) for base in np.linspace(0.99, 1.01, 201)]
+    amounts = sorted([*np.geomspace(1e-5, 9_990, 5_000), *edges])
+    texts = [write(amount) for amount in amounts if amount < 9_995]
+    assert min(map(figures_of, texts)) == fewest
+    written = [float("".join(sign for sign in text if sign in "0123456789.")) for text in texts]
+    assert written == sorted(written)
+
+
+def test_what_takes_long_is_told_in_seconds_or_minutes():
+    told = [units.duration(seconds) for seconds in (0.2, 12.4, 89, 90, 150, 90_000)]
+    assert told == ["1 s", "12 s", "89 s", "2 min", "2 min", "1,500 min"]
+
+
+def test_signs_and_shares():
+    assert (units.ms(85, sign=True), units.usd(-0.5, sign=True)) == ("+85.0 ms", "−$0.50")
+    shares = [units.percent(-0.95, sign=True), units.percent(0.025), units.percent(0)]
+    assert shares == ["−95 %", "2.5 %", "0 %"]
+    assert (units.times(20), units.value("quality", 0.5)) == ("20×", "50 %")
 
 
 def test_an_arm_keeps_its_colour_and_the_baseline_is_slate():
@@ -227,26 +260,33 @@ def test_simulated_results_carry_a_hatched_band():
     assert len(distribution.distribution(TRIALS, "ttft_ms").layout.images) == 0
 
 
+FIND = {
+    "technique": "caching",
+    "title": "Prompt caching",
+    "estimate": -1900.0,
+    "low": -1950.0,
+    "high": -1800.0,
+    "baseline_p50": 2000.0,
+    "verdict": "faster",
+    "endpoint_kind": "local",
+}
+
+
 def test_the_forest_has_ghosts_and_one_zero_line():
-    finds = pd.DataFrame(
-        [
-            {
-                "technique": "caching",
-                "title": "Prompt caching",
-                "estimate": -1900.0,
-                "low": -1950.0,
-                "high": -1800.0,
-                "baseline_p50": 2000.0,
-                "verdict": "faster",
-                "endpoint_kind": "local",
-            },
-            {"technique": "routing", "title": "Model routing"},
-        ]
-    )
-    figure = forest.forest(finds)
+    figure = forest.forest(pd.DataFrame([FIND, {"technique": "routing", "title": "Routing"}]))
     assert layout.title(figure) == "Prompt caching cuts its wait most, by 95 %"
     assert any("not tried yet" in note.text for note in figure.layout.annotations)
-    assert list(figure.data[1].x) == [-0.95]
+    interval, dot = figure.data
+    assert (list(interval.x), list(dot.x)) == ([-0.975, -0.9], [-0.95])
+
+
+def test_the_forests_dot_and_interval_are_on_the_scale_of_the_verdicts_words():
+    """Where blocks differ in size, the ratio within them and the difference over the median part."""
+    ratios = {"ratio": 0.862, "ratio_low": 0.85, "ratio_high": 0.875}
+    find = FIND | ratios | {"estimate": -238.0, "low": -238.0, "high": -238.0}
+    interval, dot = forest.forest(pd.DataFrame([find])).data
+    assert [round(x, 3) for x in (*interval.x, *dot.x)] == [-0.15, -0.125, -0.138]
+    assert "−14 % [−15 %, −12 %]" in dot.hovertext[0]
 
 
 def test_live_dots_count_what_failed():

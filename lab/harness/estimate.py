@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from lab import endpoint_kinds, pricing
+from lab import endpoint_kinds, pricing, units
 from lab.clock import today
 from lab.endpoints import registry
 from lab.endpoints.consent import ConsentNeeded
@@ -117,7 +117,7 @@ def estimate(
     where = " and ".join(dict.fromkeys([endpoint.name, *others]))
     text = (
         f"{cost.calls} calls, about {cost.input_tokens:,} tokens in and at most "
-        f"{cost.most_output_tokens:,} out, {price}, about {_duration(cost.seconds)} on {where}"
+        f"{cost.most_output_tokens:,} out, {price}, about {units.duration(cost.seconds)} on {where}"
     )
     refusals: tuple[str, ...] = ()
     if priced:
@@ -247,7 +247,3 @@ def _size(task: Task) -> int:
     most = (task.body or {}).get("max_tokens")
     answer = ANSWER_WEIGHT * most if isinstance(most, int) else 0
     return len(task.model_dump_json().encode()) // 2 + answer
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

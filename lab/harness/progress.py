@@ -50,7 +50,9 @@ class Progress:
 
     def _trial(self, entry: dict[str, Any]) -> None:
         done, total = entry.get("done") or 0, entry.get("total") or 0
-        left = "" if entry.get("left_s") is None else f"about {soon(entry['left_s'])} left"
+        left = (
+            "" if entry.get("left_s") is None else f"about {units.duration(entry['left_s'])} left"
+        )
         seen = (
             units.ms(entry.get("wait_ms"))
             if entry.get("outcome") == "ok"
@@ -103,7 +105,3 @@ class OneOutput(Progress):
     def _ended(self, entry: dict[str, Any]) -> None:
         super()._ended(entry)
         self._step(f"{self.status}. {self.text}".strip())
-
-
-def soon(seconds: float) -> str:
-    return f"{max(round(seconds), 1)} s" if seconds < 90 else f"{round(seconds / 60)} min"

@@ -96,7 +96,7 @@ def _draw(technique: Technique, run_id: str, entries: list[dict[str, Any]]) -> N
 def _state(last: dict[str, Any]) -> str:
     parts = [f"{last['done']} of {last['total']} trials"]
     if last.get("left_s") is not None:
-        parts.append(f"about {units.ms(last['left_s'] * 1000)} left")
+        parts.append(f"about {units.duration(last['left_s'])} left")
     if last.get("spent_usd"):
         parts.append(f"{units.usd(last['spent_usd'])} spent")
     return " · ".join(parts)

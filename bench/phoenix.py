@@ -22,7 +22,7 @@ import urllib.request
 from pathlib import Path
 
 from lab import clock, paths
-from lab.harness.reporters.chart import BROWSERS
+from lab.harness.reporters.figure_files import BROWSERS
 from lab.store import queries
 from lab.store.store import Store
 

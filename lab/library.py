@@ -33,10 +33,10 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from lab import clock, processes, resume, results, techniques, worker
+from lab import clock, processes, results, resume, techniques, worker
 from lab.endpoints import blocking, consent
 from lab.harness.plan import AGENTS
-from lab.harness.reporters import chart
+from lab.harness.reporters import figure_files
 from lab.instrumentation import unseen
 from lab.metrics import CLOCKS
 from lab.model import Arm, Knobs, LabError, Technique, new_id
@@ -115,7 +115,7 @@ class Result:
 
     def figures(self) -> dict[str, go.Figure]:
         """Plotly figures by name, as the report has them: waterfall, distribution, pairs, …"""
-        return chart.run_figures(self.run)
+        return figure_files.run_figures(self.run)
 
     def _repr_html_(self) -> str:
         verdict, row = self.verdict(), self.run.run

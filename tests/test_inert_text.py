@@ -32,7 +32,7 @@ from lab.figures import (
     waterfall,
 )
 from lab.figures import pairs as pair_figures
-from lab.harness.reporters import chart, markdown
+from lab.harness.reporters import figure_files, markdown
 from lab.harness.reporters import html as html_report
 from lab.store import queries
 from lab.store.store import Store
@@ -213,11 +213,11 @@ def test_a_report_has_no_link_and_shows_the_names_letter_for_letter(hostile):
 
 
 def test_figures_written_as_files_have_no_link(hostile, tmp_path, monkeypatch):
-    monkeypatch.setattr(chart, "browser", lambda: None)
+    monkeypatch.setattr(figure_files, "browser", lambda: None)
     store, run_id = hostile
-    folder = chart.ChartReporter(tmp_path).report(results.read(run_id, store))
+    folder = figure_files.ChartReporter(tmp_path).report(results.read(run_id, store))
     files = sorted(folder.glob("*.html"))
-    assert len(files) == len(chart.run_figures(results.read(run_id, store)))
+    assert len(files) == len(figure_files.run_figures(results.read(run_id, store)))
     assert not any(Page(file.read_text()).links for file in files)
     for file in files:
         assert "<a href='http" not in file.read_text()

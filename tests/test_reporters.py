@@ -12,7 +12,7 @@ from rich.console import Console
 from lab import paths, results
 from lab.cli import main
 from lab.harness import reporter, reporters
-from lab.harness.reporters import chart, console, html, json_object, markdown
+from lab.harness.reporters import console, figure_files, html, json_object, markdown
 from lab.store import queries
 from lab.store.store import Store
 from tests.recorded_runs import record
@@ -125,8 +125,8 @@ def test_an_output_that_is_none_is_a_sentence_before_anything_is_measured(name, 
 
 
 def test_every_telling_has_the_same_figures_of_a_run(result):
-    assert list(chart.run_figures(result))[:3] == ["waterfall", "distribution", "pairs"]
-    titles = [figure.layout.meta["title"] for figure in chart.run_figures(result).values()]
+    assert list(figure_files.run_figures(result))[:3] == ["waterfall", "distribution", "pairs"]
+    titles = [figure.layout.meta["title"] for figure in figure_files.run_figures(result).values()]
     page = html.page(result)
     assert all(escape(title.replace("*", "")) in page for title in titles if title)
 
@@ -145,8 +145,8 @@ def test_a_run_is_named_alike_for_every_command(db, tmp_path, capsys):
 
 @pytest.mark.browser
 def test_charts_become_pictures(result, tmp_path, chromium):
-    assert chart.browser() is not None
-    folder = chart.ChartReporter(tmp_path).report(result)
+    assert figure_files.browser() is not None
+    folder = figure_files.ChartReporter(tmp_path).report(result)
     assert (folder / "waterfall.png").read_bytes().startswith(b"\x89PNG")
     assert "<svg" in (folder / "pairs.svg").read_text()
     assert (folder / "plotly.min.js").exists() and 'src="http' not in (

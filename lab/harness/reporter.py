@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from lab.harness import reporters
-from lab.harness.reporters.chart import ChartReporter
 from lab.harness.reporters.console import ConsoleReporter
+from lab.harness.reporters.figure_files import ChartReporter
 from lab.harness.reporters.json_object import JSONReporter
 from lab.model import LabError
 

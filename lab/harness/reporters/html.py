@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab import endpoint_kinds, metrics, units
-from lab.harness.reporters import chart
+from lab.harness.reporters import figure_files
 
 if TYPE_CHECKING:
     from lab.results import RunResult
@@ -62,7 +62,7 @@ def page(result: RunResult) -> str:
         verdict=verdict,
         heads=["arm (medians)", "n", "failed", *map(metrics.words, metrics.TABLE), *ALSO],
         arms=[_arm(result, *arm) for arm in result.arms()],
-        figures=[_figure(figure) for figure in chart.run_figures(result).values()],
+        figures=[_figure(figure) for figure in figure_files.run_figures(result).values()],
         race=race,
         lanes=_lanes(result),
         settings=json.dumps(settings, indent=1, ensure_ascii=False, default=str),

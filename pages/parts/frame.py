@@ -186,9 +186,14 @@ def _sidebar() -> None:
             if members:
                 st.caption(group)
             for page in members:
-                shared = [page_of(technique.slug) for technique in techniques.own_techniques()]
-                for place in shared if page.path == SHARED else [page]:
-                    link(place)
+                if page.path != SHARED:
+                    link(page)
+                    continue
+                for technique in techniques.own_techniques():
+                    # Streamlit takes a page for one link; the others must not look chosen too.
+                    here = st.query_params.get("technique") == technique.slug
+                    with st.container(key=f"{'here' if here else 'elsewhere'}-{technique.slug}"):
+                        link(page_of(technique.slug))
         for problem in techniques.problems():
             st.warning(escape(problem))
         running = processes.running()

@@ -9,7 +9,7 @@ from tests import golden_runs
 
 NAMED: dict[tuple[str, str], str] = {}
 """The tellings that may differ from their golden file, as RUN/TELLING.diff shows, and why."""
-ADDED = frozenset({"trial_metrics.counts"})
+ADDED = frozenset({"trial_metrics.counts", "trial_metrics.superseded"})
 """Columns of an export, as table.column, that were added since."""
 
 

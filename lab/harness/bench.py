@@ -208,7 +208,7 @@ class TrialBench:
                 self._count(call)
         self._read_ns = (call.span.ended_ns, now_ns())
         if begun:
-            begun.set()  # who waits for the first byte of a call that failed must not wait for ever
+            begun.set()  # who waits for the first byte of a call that failed must not wait forever
         if reading.error_kind and role not in ("prime", "check"):
             self.failed = self.failed or (reading.error_kind, reading.error_text or "")
         return Reply(

@@ -368,7 +368,8 @@ def dashboard_killed(bench: Bench, words: list[str]) -> None:
                 until(lambda port=port: reachable(port), 60, 0.05)
                 page = opened.new_page()
                 page.goto(
-                    f"http://127.0.0.1:{port}/Same_thing_twice?endpoint=simulated&blocks={BLOCKS}&set-up-open=true",
+                    f"http://127.0.0.1:{port}/Same_thing_twice"
+                    f"?endpoint=simulated&blocks={BLOCKS}&set-up-open=true",
                     timeout=120_000,
                 )
                 page.locator(".st-key-run-button button").click(timeout=120_000)

@@ -1,6 +1,9 @@
-"""Who may import whom."""
+"""Who may import whom, and how files are called and laid out."""
 
 import ast
+from collections import defaultdict
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -20,14 +23,22 @@ HTTP = (
 )
 
 
+def running(tree: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of a module but for what only a type checker reads."""
+    yield tree
+    for child in ast.iter_child_nodes(tree):
+        if not (isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test)):
+            yield from running(child)
+
+
 def imported(path: Path) -> set[str]:
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    names = set()
+    for node in running(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            found |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return found
+            names |= {node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
 
 
 def breaks(path: Path, *forbidden: str) -> list[str]:
@@ -59,15 +70,115 @@ def of(folder: str) -> list[Path]:
                 *HTTP,
             ),
         ),
-        (of("lab/harness"), ("lab.store", "duckdb")),
+        (of("lab/harness"), ("lab.store", "lab.results", "lab.cli", "duckdb")),
         (of("lab/store"), ("lab.endpoints", "lab.techniques", "lab.harness", *HTTP)),
-        (of("lab/figures"), ("duckdb", "lab.store", *HTTP)),
+        (of("lab/figures"), ("duckdb", "lab.store", "lab.harness", "lab.techniques", *HTTP)),
+        (of("lab/stats"), ("lab.figures", "lab.store", "lab.techniques", "plotly", "duckdb")),
+        (of("lab/local"), ("lab.endpoints", "lab.harness", "lab.store", "lab.techniques")),
+        (of("lab/library.py"), ("lab.cli",)),
+        (of("lab/pytest_latency.py"), ("lab.cli",)),
         (of("lab/instrumentation"), ("lab.harness", "lab.techniques", "lab.endpoints", "duckdb")),
         (PAGES, ("duckdb", *HTTP)),
     ],
 )
 def test_layers(files, forbidden):
     assert {path.name: found for path in files if (found := breaks(path, *forbidden))} == {}
+
+
+# From the ground up; docs/design.md says what each floor knows. The longest name that fits counts.
+FLOORS = (
+    """clock critical_path endpoint_kinds heartbeat json_schema limits machine metrics model paths
+    pattern rows units version""",
+    "pricing scenarios settings stats view_parts",
+    """endpoints.caching_modes endpoints.consent endpoints.keys endpoints.own_server
+    endpoints.settings_files processes scrub""",
+    "endpoints figures instrumentation local store techniques",
+    "calibrate code_samples harness",
+    "instrumentation.traces requirements results",
+    "resume worker",
+    "cli library",
+    "pytest_latency",
+)
+
+
+def modules() -> dict[str, Path]:
+    """Each module of lab by its dotted name; a package by its own."""
+    names = {path: path.relative_to(ROOT / "lab").with_suffix("").parts for path in LAB}
+    return {".".join(name).removesuffix("__init__").rstrip("."): p for p, name in names.items()}
+
+
+def uses(path: Path, known: dict[str, Path]) -> set[str]:
+    """The modules of lab that a file imports, at its top or inside a function."""
+    names = set()
+    for node in running(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            parts = [f"{node.module}.{alias.name}" for alias in node.names]
+            # What is no module of its own is something that the package itself defines.
+            names |= {part if part.removeprefix("lab.") in known else node.module for part in parts}
+    return ({name.removeprefix("lab.") for name in names} & known.keys()) - {""}
+
+
+def floor(module: str) -> int:
+    fits = [
+        (len(name), number)
+        for number, floor in enumerate(FLOORS)
+        for name in floor.split()
+        if f"{module}.".startswith(f"{name}.")
+    ]
+    assert fits, f"{module} is on no floor: name it in FLOORS, and in docs/design.md"
+    return max(fits)[1]
+
+
+def test_no_import_runs_upwards():
+    known = modules()
+    upwards = [
+        f"{module} (floor {floor(module)}) imports {name} (floor {floor(name)})"
+        for module, path in known.items()
+        if module
+        for name in uses(path, known)
+        if floor(name) > floor(module)
+    ]
+    assert upwards == []
+    assert uses(ROOT / "lab" / "__init__.py", known) == {"version"}
+
+
+def test_no_import_runs_in_a_circle():
+    known = modules()
+    graph = {module: uses(path, known) - {module} for module, path in known.items()}
+    list(TopologicalSorter(graph).static_order())
+
+
+# A technique's folder holds the contract's files, whatever the technique.
+CONTRACT = {"__init__.py", "__main__.py", "technique.py", "findings.py", "figures.py"}
+
+
+def test_no_two_files_have_one_name():
+    places = defaultdict(list)
+    for path in [*LAB, *PAGES]:
+        if path.name not in CONTRACT:
+            places[path.name].append(path.relative_to(ROOT).as_posix())
+    assert {name: paths for name, paths in places.items() if len(paths) > 1} == {}
+
+
+def test_no_line_is_longer_than_a_hundred_columns():
+    """ruff allows what ends in a URL; this does not. A numbered migration is never edited."""
+    folders = ("lab", "pages", "tests", "bench")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    files += [path for path in (ROOT / "lab").rglob("*.sql") if path.parent.name != "schema"]
+    assert [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in files
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if len(line.partition("  # noqa")[0]) > 100
+    ] == []
+
+
+def test_no_text_names_the_command_line_by_its_file():
+    """`python main.py` is not there where the lab is installed: lab.paths.COMMAND says it."""
+    texts = [path for path in (ROOT / "lab").rglob("*.jinja")] + LAB + PAGES
+    assert [path.name for path in texts if "main.py" in path.read_text()] == ["paths.py"]
 
 
 CLOCKS = {("asyncio", "sleep"), ("datetime", "now"), ("datetime", "utcnow"), ("date", "today")}
@@ -94,5 +205,5 @@ def test_only_clock_reads_a_clock_or_sleeps():
 
 def test_techniques_are_short():
     assert {
-        p.name: n for p in of("lab/techniques") if (n := len(p.read_text().splitlines())) > 200
+        p.name: n for p in of("lab/techniques") if (n := len(p.read_text().splitlines())) > 250
     } == {}

@@ -100,7 +100,8 @@ NUMBERS = {
         f"""
         UPDATE calls SET started_ns = {-BIG - 1}, {to_all(INSTANTS, BIG)}, server_ms = '[1,
             2]' WHERE run_id = $run;
-        UPDATE trials SET started_ns = {-BIG - 1}, ended_ns = {BIG}, block = {INT}, position = {-INT - 1},
+        UPDATE trials SET started_ns = {-BIG - 1}, ended_ns = {BIG}, block = {INT},
+            position = {-INT - 1},
             attempt = {INT}
             WHERE run_id = $run AND block = 2;
         UPDATE spans SET started_ns = {-BIG - 1}, ended_ns = {BIG} WHERE run_id = $run;

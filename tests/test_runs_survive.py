@@ -264,7 +264,8 @@ async def test_a_server_that_another_measurement_has_is_waited_for(simulated, en
 def test_a_heartbeat_ends_with_the_process_that_started_it():
     code = (
         "import os, sys; from lab import heartbeat; "
-        "h = heartbeat.start({'lease': 'x', 'holder': 'h', 'pid': 1, 'seconds': 60, 'base_url': 'http://127.0.0.1:9', 'api_key': 'k'}); "
+        "h = heartbeat.start({'lease': 'x', 'holder': 'h', 'pid': 1, 'seconds': 60,"
+        " 'base_url': 'http://127.0.0.1:9', 'api_key': 'k'}); "
         "print(h.pid, flush=True); os.kill(os.getpid(), 9)"
     )
     told = subprocess.run(

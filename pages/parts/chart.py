@@ -1,4 +1,5 @@
-"""A figure on a page: in the theme's colours, with its words for screen readers, its picture button and, where asked, its clicks."""
+"""A figure on a page: in the theme's colours, with its words for screen readers, its picture button
+and, where asked, its clicks."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ def drawn() -> dict[str, go.Figure]:
 
 
 def show(figure: go.Figure, key: str, clicks: bool = False) -> list[dict[str, Any]]:
-    """Draw a figure; with `clicks`, return the points that were clicked last (each with its customdata)."""
+    """Draw a figure; with `clicks`, return the points that were clicked last (each with its
+    customdata)."""
     words = (figure.layout.meta or {}).get("alt") or layout.alt(figure)
     settings = {
         "theme": None,

@@ -1,4 +1,5 @@
-"""Numbers in tables, as pages write them: whole milliseconds with their thousands apart, shares as whole per cent."""
+"""Numbers in tables, as pages write them: whole milliseconds with their thousands apart, shares as
+whole per cent."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ DECIMALS = {"localized": 0, "percent": 2}
 
 
 def show(table: pd.DataFrame, key: str, config: dict[str, Any], **more: Any) -> None:
-    """A table whose columns of format "localized" and "percent" are rounded first, since Streamlit would show what decimals they have."""
+    """A table whose columns of format "localized" and "percent" are rounded first, since Streamlit
+    would show what decimals they have."""
     for name, column in config.items():
         chosen = (
             (column.get("type_config") or {}).get("format") if isinstance(column, dict) else None

@@ -27,9 +27,9 @@ LOOP_S, FRAMES_PER_S, SPEED, COLOURS = 6, 10, 0.5, 64
 
 
 def free_port() -> int:
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        return held.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 def ready(page: Page, url: str) -> None:

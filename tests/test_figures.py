@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lab import units
+from lab import endpoint_kinds, units
 from lab.figures import (
     clocks,
     distribution,
@@ -29,7 +29,8 @@ def call(arm, first, end, **more):
         "first_thinking_at_ms": None,
         "first_text_at_ms": first, "first_tool_at_ms": None, "last_token_at_ms": end,
         "ended_at_ms": end, "ttft_ms": first,
-        "total_ms": end, "endpoint": "local", "endpoint_kind": "local", "model": "m", "error_kind": None, "connection_reused": True,
+        "total_ms": end, "endpoint": "local", "endpoint_kind": "local", "model": "m",
+        "error_kind": None, "connection_reused": True,
     } | more  # fmt: skip
 
 
@@ -173,7 +174,8 @@ def test_a_new_connection_shows_its_phases():
         )
     )
     assert [(name, length) for name, _, length in bars] == [
-        ("dns", 1.0), ("connect", 4.0), ("tls", 5.0), ("send", 2.0), ("headers", 38.0), ("prefill", 150.0), ("tokens", 100.0),
+        ("dns", 1.0), ("connect", 4.0), ("tls", 5.0), ("send", 2.0), ("headers", 38.0),
+        ("prefill", 150.0), ("tokens", 100.0),
     ]  # fmt: skip
 
 
@@ -235,6 +237,35 @@ def test_pairs_count_the_blocks_in_favour():
     )
 
 
+@pytest.mark.parametrize(
+    ("metric", "title"),
+    [
+        ("tokens_per_s", "b was faster than a in 1 of 3 blocks"),
+        ("cost_usd", "b costs less than a in 2 of 3 blocks"),
+        ("cached_share", "b reads more from the cache than a in 1 of 3 blocks"),
+    ],
+)
+def test_which_blocks_count_in_favour_is_the_metrics_own(metric, title):
+    differences = pd.DataFrame(
+        {
+            "arm": "b",
+            "baseline": "a",
+            "block": [1, 2, 3],
+            "value": 1.0,
+            "baseline_value": 2.0,
+            "difference": [-5.0, -4.0, 1.0],
+            "trial_id": "t",
+            "baseline_trial_id": "u",
+        }
+    )
+    assert layout.title(pairs.pairs(differences, metric)) == title
+
+
+def test_only_trials_that_count_are_drawn():
+    figure = distribution.distribution(TRIALS.assign(counts=TRIALS["block"] > 0), "ttft_ms")
+    assert [len(trace.x) for trace in figure.data] == [5, 5]
+
+
 def test_a_clock_that_is_not_the_headlines_is_exploratory():
     notes = [
         note.text for note in clocks.clock_ladder(CALLS, headline="ttft_ms").layout.annotations
@@ -246,6 +277,15 @@ def test_markup_in_names_is_text():
     figure = waterfall.waterfall(CALLS.assign(arm=["<b>x</b>", "<a href='javascript:1'>y</a>"]))
     drawn = [note.text for note in figure.layout.annotations]
     assert any("&lt;a href" in text for text in drawn) and not any("<a " in text for text in drawn)
+
+
+def test_what_a_figure_says_of_a_kind_is_the_kinds_own(monkeypatch):
+    kind = endpoint_kinds.Kind("observed", "observed: of a trace", hatched=True)
+    monkeypatch.setitem(endpoint_kinds.KINDS, "observed", kind)
+    figure = distribution.distribution(TRIALS.assign(endpoint_kind="observed"), "ttft_ms")
+    assert len(figure.layout.images) == 1 and "observed · local" in layout.alt(figure)
+    figure = distribution.distribution(TRIALS.assign(endpoint_kind="live"), "ttft_ms")
+    assert layout.alt(figure).endswith("· local") and "live" not in layout.alt(figure)
 
 
 def test_simulated_results_carry_a_hatched_band():
@@ -281,7 +321,7 @@ def test_the_forest_has_ghosts_and_one_zero_line():
 
 
 def test_the_forests_dot_and_interval_are_on_the_scale_of_the_verdicts_words():
-    """Where blocks differ in size, the ratio within them and the difference over the median part."""
+    """Where blocks differ in size, their ratio is not their difference over the median."""
     ratios = {"ratio": 0.862, "ratio_low": 0.85, "ratio_high": 0.875}
     find = FIND | ratios | {"estimate": -238.0, "low": -238.0, "high": -238.0}
     interval, dot = forest.forest(pd.DataFrame([find])).data
@@ -314,9 +354,15 @@ def test_the_front_is_what_nothing_beats():
     ]
 
 
+def test_more_tokens_a_second_are_the_faster_ones():
+    points = pd.DataFrame({"tokens_per_s": [10, 20], "cost_usd": [1, 1], "quality": [1, 1]})
+    assert pareto.pareto(points, "tokens_per_s", "cost_usd", "quality").tolist() == [False, True]
+
+
 def test_cache_hits_say_what_a_hit_is_worth():
     points = pd.DataFrame(
-        {"arm": ["u", "c"], "trial_id": ["1", "2"], "call_id": ["1", "2"], "ttft_ms": [2000.0, 100.0], "cached_share": [0.0, 0.9],
+        {"arm": ["u", "c"], "trial_id": ["1", "2"], "call_id": ["1", "2"],
+         "ttft_ms": [2000.0, 100.0], "cached_share": [0.0, 0.9],
          "observed_cache": ["none", "read"],
          "cache_read_tokens": [0, 90], "cache_write_tokens": [0, 0], "prompt_tokens": [100, 100]}
     )  # fmt: skip
@@ -374,13 +420,18 @@ def test_drift_says_how_far_the_control_moved():
 @pytest.mark.parametrize(
     "draw",
     [
-        lambda: waterfall.waterfall(CALLS.iloc[:0]), lambda: distribution.distribution(TRIALS.iloc[:0], "ttft_ms"),
+        lambda: waterfall.waterfall(CALLS.iloc[:0]),
+        lambda: distribution.distribution(TRIALS.iloc[:0], "ttft_ms"),
         lambda: pairs.pairs(pd.DataFrame(columns=["difference"]), "wait_ms"),
-        lambda: forest.forest(pd.DataFrame()), lambda: noise_floor.noise_floor(pd.DataFrame()), lambda: progress_dots.dots(pd.DataFrame()),
+        lambda: forest.forest(pd.DataFrame()),
+        lambda: noise_floor.noise_floor(pd.DataFrame()),
+        lambda: progress_dots.dots(pd.DataFrame()),
         lambda: cache.cache_tokens(pd.DataFrame()),
-        lambda: trends.history_trend(pd.DataFrame()), lambda: trends.drift(pd.DataFrame()), lambda: clocks.clock_ladder(pd.DataFrame()),
+        lambda: trends.history_trend(pd.DataFrame()),
+        lambda: trends.drift(pd.DataFrame()),
+        lambda: clocks.clock_ladder(pd.DataFrame()),
     ],
-)  # fmt: skip
+)
 def test_an_empty_frame_says_what_to_do(draw):
     figure = draw()
     assert len(figure.data) == 0 and len(figure.layout.annotations) >= 1
@@ -395,7 +446,8 @@ def test_pictures_are_made_in_the_browser_in_both_formats():
 
 def test_names_of_points_never_cover_each_other_and_those_without_room_get_a_key():
     x, y = pd.Series([0.1, 0.1, 0.1, 0.1, 0.9]), pd.Series([0.5, 0.5, 0.5, 0.5, 0.5])
-    assert pareto.label_places(x, y, pd.Series(["a.one", "a.two", "a.three", "a.four", "b.one"])) == [
+    names = pd.Series(["a.one", "a.two", "a.three", "a.four", "b.one"])
+    assert pareto.label_places(x, y, names) == [
         "top right", "bottom right", None, None, "top left",
     ]  # fmt: skip
     summary = pd.DataFrame(

@@ -54,34 +54,39 @@ def test_a_tag_in_model_text_cannot_begin_in_a_report():
     assert "</script><b>" not in race.embedded(race.race_data(*recorded(text="</script><b>x")))
 
 
+def test_the_race_is_hatched_by_its_kind():
+    assert 'race.hatched = ["simulated"];' in race.script()
+
+
 def opened(browser, data, **context):
     page = browser.new_context(**context).new_page()
-    said = []
-    page.on("pageerror", lambda error: said.append(str(error)))
+    errors = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
     page.set_content(
-        f"<meta charset=utf-8><style>{race.style()}</style><script>{race.script()}</script>{race.embedded(data)}"
+        f"<meta charset=utf-8><style>{race.style()}</style><script>{race.script()}</script>"
+        f"{race.embedded(data)}"
     )
-    return page, said
+    return page, errors
 
 
 @pytest.mark.browser
 def test_it_plays_once_in_view_and_freezes_at_the_distance(browser):
-    page, said = opened(browser, race.race_data(*recorded()))
+    page, errors = opened(browser, race.race_data(*recorded()))
     page.get_by_role("button", name="Replay", exact=True).wait_for(timeout=60_000)
     assert page.locator(".clock").all_text_contents() == ["0.40 s", "+400 ms"]
     assert page.locator(".text").all_text_contents() == ["ababab", "ababab"]
-    assert said == []
+    assert errors == []
 
 
 @pytest.mark.browser
 def test_reduced_motion_shows_the_end_and_a_scrub_shows_any_moment(browser):
-    page, said = opened(browser, race.race_data(*recorded()), reduced_motion="reduce")
+    page, errors = opened(browser, race.race_data(*recorded()), reduced_motion="reduce")
     assert page.locator(".clock").first.text_content() == "0.40 s"
     page.locator("input[type=range]").fill("250")
     assert page.locator(".text").all_text_contents() == ["abab", "ab"]
     page.locator(".frame").last.click()
     assert page.locator(".clock").last.text_content() == "+400 ms"
-    assert said == []
+    assert errors == []
 
 
 @pytest.mark.browser
@@ -92,9 +97,9 @@ def test_play_and_pause_by_keyboard(browser):
     button.focus()
     page.keyboard.press("Space")
     assert button.text_content() == "Play"
-    held = page.locator(".clock").first.text_content()
+    stopped = page.locator(".clock").first.text_content()
     page.wait_for_timeout(200)
-    assert page.locator(".clock").first.text_content() == held
+    assert page.locator(".clock").first.text_content() == stopped
 
 
 @pytest.mark.browser
@@ -107,16 +112,21 @@ def test_model_text_stays_text(browser):
 
 @pytest.mark.browser
 def test_a_long_race_draws_within_a_frame(browser):
-    page, said = opened(
+    page, errors = opened(
         browser,
         race.race_data(*recorded(lanes=4, arrivals=2_000, text="word ", gap=1.0)),
         reduced_motion="reduce",
     )
     spent = page.evaluate(
         """() => { const scrub = document.querySelector("input[type=range]"), times = [];
-            for (let at = 0; at < 8000; at += 16) { const began = performance.now(); scrub.value = at; scrub.oninput();
-                document.querySelector(".paper").getBoundingClientRect(); times.push(performance.now() - began); }
+            for (let at = 0; at < 8000; at += 16) {
+                const began = performance.now();
+                scrub.value = at;
+                scrub.oninput();
+                document.querySelector(".paper").getBoundingClientRect();
+                times.push(performance.now() - began);
+            }
             return times.sort((a, b) => a - b)[Math.floor(times.length / 2)]; }"""
     )
     assert spent < 16
-    assert said == []
+    assert errors == []

@@ -1,20 +1,22 @@
 """The lab from a script or a notebook.
 
-from lab import Lab
+    from lab import Lab
 
-Lab(endpoint="local").run("streaming", runs=10).summary()
+    Lab(endpoint="local").run(TECHNIQUE, runs=10).summary()
 
-# client: the SDK's AsyncAnthropic, stamped at the socket
-async def agent(client, task): ...
+Functions of your own are compared as strictly:
 
-# and what a technique has: bench.span, bench.tool, bench.models
-async def agent(client, task, bench): ...
+    # client: the SDK's AsyncAnthropic, stamped at the socket
+    async def agent(client, task): ...
 
-# client: the SDK's blocking Anthropic, stamped likewise; runs in a thread
-def agent(client, task): ...
+    # and what a technique has: bench.span, bench.tool, bench.models
+    async def agent(client, task, bench): ...
 
-agents = {"old": old_agent, "new": new_agent}
-Lab().compare(agents, tasks=["What is a tide?"], runs=10).verdict().headline
+    # client: the SDK's blocking Anthropic, stamped likewise; runs in a thread
+    def agent(client, task): ...
+
+    agents = {"old": old_agent, "new": new_agent}
+    Lab().compare(agents, tasks=["What is a tide?"], runs=10).verdict().headline
 """
 
 from __future__ import annotations

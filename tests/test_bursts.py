@@ -93,7 +93,7 @@ def test_its_words_count_what_one_can_see():
     ],
 )
 def test_a_real_stream_is_not_suspected(written):
-    assert bursts.stream(arrivals(*units), sent_ns=0).held is False
+    assert bursts.stream(arrivals(*written), sent_ns=0).held is False
 
 
 def test_what_is_too_short_or_read_too_late_tells_nothing():

@@ -64,7 +64,8 @@ def named(store: Store) -> str:
         connection.execute("UPDATE spans SET name = ?", [LINK])
         connection.execute("UPDATE events SET text = ?", [LINK])
         connection.execute(
-            "UPDATE runs SET endpoint = $1, name = $1, note = $1, models = json_object('small', $1)",
+            "UPDATE runs SET endpoint = $1, name = $1, note = $1, "
+            "models = json_object('small', $1)",
             [LINK],
         )
         connection.execute(
@@ -98,9 +99,24 @@ def drawn(store: Store, run_id: str) -> dict[str, object]:
     )
     kind = {"endpoint": LINK, "endpoint_kind": "local"}
     finds = pd.DataFrame(
-        [{"technique": LINK, "title": LINK, "arm": LINK, "run_id": "r", "n": 6, "metric": "wait_ms", "estimate": -5.0, "low": -6.0,
-          "high": -4.0, "baseline_p50": 9.0, "verdict": "faster", "imported_from": LINK, **kind}]
-    )  # fmt: skip
+        [
+            {
+                "technique": LINK,
+                "title": LINK,
+                "arm": LINK,
+                "run_id": "r",
+                "n": 6,
+                "metric": "wait_ms",
+                "estimate": -5.0,
+                "low": -6.0,
+                "high": -4.0,
+                "baseline_p50": 9.0,
+                "verdict": "faster",
+                "imported_from": LINK,
+                **kind,
+            }
+        ]
+    )
     parts = pd.DataFrame([{"arm": LINK, "part": LINK, "amount": 2.0, **kind}])
     speeds = pd.DataFrame([{"run_id": "r", "arm": LINK, "n": 3, "speed_up": 2.0, **kind}])
     errors = pd.DataFrame([{"streams": 1, "quantile": "p95", "error_ms": 0.1}])

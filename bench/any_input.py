@@ -34,11 +34,11 @@ from lab.cli import check, run
 from lab.endpoints import consent, keys, registry
 from lab.harness import estimate
 from lab.harness.plan import SIDE_BY_SIDE, experiment
-from lab.settings import config_of
 from lab.harness.reporters.json_object import as_text
 from lab.instrumentation import otlp
 from lab.model import LabError
 from lab.scenarios import definitions
+from lab.settings import config_of
 from lab.store.store import Store
 from tests.recorded_runs import record
 
@@ -454,7 +454,13 @@ class Inputs:
         for place, side in enumerate(sides if isinstance(sides, list) else [sides]):
             files.append(str(self.folder / f"side-{place}.json"))
             Path(files[-1]).write_bytes(written(side).encode(errors="surrogatepass"))
-        self.planned({"technique": "ab", "runs": 1, "knobs": {"bodies": run._bodies(files)}})
+        self.planned(
+            {
+                "technique": "ab",
+                "runs": 1,
+                "knobs": {"bodies": run._objects(files, techniques.find("ab"))},
+            }
+        )
 
     def requirement(self, text: str) -> None:
         for judged in (

@@ -136,8 +136,8 @@ def run(url: str, key: str, tokens: int, blocks: int) -> Outcome:
     """One run of streaming, in this process, and what it says of its streams."""
     from lab import results
     from lab.endpoints import consent
-    from lab.settings import config_of
     from lab.harness.runner import BenchmarkRunner
+    from lab.settings import config_of
     from lab.store import queries
     from lab.store.store import Store
 

@@ -94,7 +94,7 @@ def billable(
     if usage.get("input_tokens") is None:
         usage["input_tokens"] = prompt_tokens(body)
     if not whole or usage.get("output_tokens") is None:
-        usage["output_tokens"] = max(usage.get("output_tokens") or 0, _most(body))
+        usage["output_tokens"] = max(usage.get("output_tokens") or 0, most_tokens(body))
         if listed := usage.get("iterations"):
             # What it lists of the answer itself is not its longest: the counts at the top stand in
             # for it.
@@ -142,7 +142,7 @@ def at_most_usd(kind: EndpointKind, model: str, body: Mapping[str, Any]) -> floa
     )
     usage = {
         "input_tokens": 0 if written else prompt,
-        "output_tokens": _most(body),
+        "output_tokens": most_tokens(body),
         "cache_creation": written,
     }
     usage |= {name: body[name] for name in ("speed", "inference_geo") if name in body}
@@ -224,6 +224,7 @@ def _objects(value: Any) -> list[Mapping[str, Any]]:
     )
 
 
-def _most(body: Mapping[str, Any]) -> int:
+def most_tokens(body: Mapping[str, Any]) -> int:
+    """The longest answer that a body allows; 0 where its `max_tokens` is no such number."""
     most = body.get("max_tokens")
     return min(most, MOST_TOKENS) if isinstance(most, int) and most > 0 else 0

@@ -14,7 +14,7 @@ from lab.endpoints import registry
 from lab.endpoints.consent import ConsentNeeded
 from lab.endpoints.registry import Endpoint
 from lab.harness import plan as planning
-from lab.harness.budget import at_most_usd, counted_usd, unbounded
+from lab.harness.budget import at_most_usd, counted_usd, most_tokens, unbounded
 from lab.harness.plan import Experiment
 from lab.harness.rehearsal import MOODS, Asked, Unforeseen, finished, rehearse
 from lab.model import LabError, Technique
@@ -214,7 +214,7 @@ class Costs:
             {name: body.get(name) for name in ("tools", "system", "messages")}, ensure_ascii=False
         )
         tokens = round(len(prompt) / CHARACTERS_PER_TOKEN) + 12
-        most = int(body.get("max_tokens") or 0)
+        most = most_tokens(body)
         begins_s, prompt_rate, answer_rate = endpoint_kinds.kind(kind).speed(request.tier)
         seconds = begins_s + tokens / prompt_rate + most / answer_rate
         usd = most_usd = 0.0
@@ -244,6 +244,5 @@ def rehearsed_for(tasks: Sequence[Task]) -> dict[int, Task]:
 
 
 def _size(task: Task) -> int:
-    most = (task.body or {}).get("max_tokens")
-    answer = ANSWER_WEIGHT * most if isinstance(most, int) else 0
+    answer = ANSWER_WEIGHT * most_tokens(task.body or {})
     return len(task.model_dump_json().encode()) // 2 + answer

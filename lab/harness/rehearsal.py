@@ -19,6 +19,7 @@ from lab import json_schema
 from lab.clock import sleep_s
 from lab.endpoints.registry import Endpoint
 from lab.harness.bodies import completed, is_brief
+from lab.harness.budget import most_tokens
 from lab.model import Cache, Knobs, LabError, Reply, Request, Role, SpanKind, Technique, Tier
 from lab.scenarios import definitions, tools
 from lab.scenarios.definitions import Task
@@ -134,7 +135,7 @@ class Rehearsal:
             call_id=f"rehearsed-{len(self.asked)}",
             content=tuple(content),
             stop_reason="tool_use" if tool_use else self.mood.stop_reason,
-            usage={"input_tokens": 0, "output_tokens": request.body.get("max_tokens") or 0},
+            usage={"input_tokens": 0, "output_tokens": most_tokens(request.body)},
         )
 
     def _content(self, body: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -144,7 +145,7 @@ class Rehearsal:
         if schema:
             text = json.dumps(self._value(schema))
         else:
-            text = self.mood.text or "word " * max(1, int(body.get("max_tokens") or 0))
+            text = self.mood.text or "word " * max(1, most_tokens(body))
         return [{"type": "text", "text": text}]
 
     def _tool_uses(self, body: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -58,3 +58,21 @@ def test_every_field_of_the_json_is_documented(db):
     text = (paths.ROOT / "docs" / "result-format.md").read_text(encoding="utf-8")
     fields = {*found, *found["arms"][0], *found["comparisons"][0], *found["verdict"]} - {"arms"}
     assert [name for name in fields if f"`{name}`" not in text] == []
+
+
+def test_the_design_names_every_file_of_the_house_and_none_that_is_not_there():
+    """A stranger finds a file by the map; a file that moves takes its line along."""
+    design = (paths.ROOT / "docs" / "design.md").read_text()
+    tree = design[design.index("## The tree") : design.index("## Where to go")]
+    files = [
+        path
+        for folder in ("lab", "pages/parts")
+        for path in (paths.ROOT / folder).rglob("*.py")
+        if not path.name.startswith("__")
+    ]
+    words = set(re.findall(r"\w+", tree))
+    assert [path for path in files if path.stem not in words] == []
+    named = re.findall(r"\b(?:lab|pages|tests|docs|data)/[\w/]+\.(?:py|sql|md|toml)\b", design)
+    assert [name for name in named if not (paths.ROOT / name).exists()] == [
+        "lab/techniques/my_technique.py"
+    ]

@@ -1,5 +1,7 @@
-"""Is this difference real, how large, and could the instrument even see it? Paired differences, intervals, verdicts that can refuse."""
+"""Is this difference real, how large, and could the instrument even see it? Paired differences,
+intervals, verdicts that can refuse."""
 
+from lab.metrics import needed, supported
 from lab.stats.compare import (
     Comparison,
     Quality,
@@ -12,7 +14,7 @@ from lab.stats.compare import (
 )
 from lab.stats.decompose import Parts, connections, decompose
 from lab.stats.drift import Drift, Tail, drift, failures, tail
-from lab.stats.intervals import Interval, hodges_lehmann, needed, quantile, ratio, shift, supported
+from lab.stats.intervals import Interval, hodges_lehmann, quantile, ratio, shift
 from lab.stats.quantiles import paired_quantile, quantile_difference
 from lab.stats.unpaired import Change, unpaired
 from lab.stats.verdict import Tone, VerdictText, more_blocks, origin, tail_said, verdict

@@ -1,8 +1,9 @@
-"""From paired differences to a judged comparison: an interval at its level, what it says, what spoils it, how many more blocks it takes."""
+"""From paired differences to a judged comparison: an interval at its level, what it says, what
+spoils it, how many more blocks it takes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from math import ceil, isfinite
 from typing import Any, Literal, NamedTuple
@@ -11,9 +12,10 @@ import numpy as np
 import pandas as pd
 
 from lab import units
+from lab.metrics import FEWEST_BLOCKS, METRICS, needed, words
 from lab.stats.decompose import Parts, decompose, shorter_only
 from lab.stats.drift import Drift, drift
-from lab.stats.intervals import Interval, hodges_lehmann, needed, ratio
+from lab.stats.intervals import Interval, hodges_lehmann, ratio
 
 Verdict = Literal[
     "faster",
@@ -23,10 +25,6 @@ Verdict = Literal[
     "faster_but_worse",
     "faster_only_shorter",
 ]
-FEWEST = needed(0.5)
-HIGHER_IS_BETTER = frozenset({"tokens_per_s"})
-FACTS = frozenset({"output_tokens", "prompt_tokens", "cached_share", "cost_usd", "quality"})
-"""Metrics that explain a verdict and are not judged as faster or slower themselves."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +32,11 @@ class Rules:
     level: float = 0.95
     effect_share: float = 0.05
     effect_ms: float = 50.0
-    """The smallest effect that matters: the larger of a share of the baseline and this many milliseconds …"""
+    """The smallest effect that matters: the larger of a share of the baseline and this many
+    milliseconds …"""
     effect_cap: float = 0.20
-    """… but never more than this share of the baseline, or a halved wait of 90 ms would count as nothing."""
+    """… but never more than this share of the baseline, or a halved wait of 90 ms would count as
+    nothing."""
     quality_margin: float = 0.10
     """How much quality (share of checks passed) may be lost before faster means worse."""
     instrument_ms: float | None = None
@@ -44,22 +44,20 @@ class Rules:
 
     @classmethod
     def of(cls, settings: Rules | Mapping[str, Any] | None) -> Rules:
-        """From a run's settings: these names, at the top or under `statistics`; `instrument` may be a session's; the rest is ignored."""
+        """From a run's settings: these names, at the top or under `statistics`; `instrument` may be
+        a session's; the rest is ignored."""
         if isinstance(settings, Rules):
             return settings
-        given = {**(settings or {}), **((settings or {}).get("statistics") or {})}
-        given.setdefault("instrument_ms", (given.get("instrument") or {}).get("own_error_p95_ms"))
-        return cls(
-            **{
-                field.name: float(given[field.name])
-                for field in fields(cls)
-                if given.get(field.name) is not None
-            }
-        )
+        chosen = {**(settings or {}), **((settings or {}).get("statistics") or {})}
+        chosen.setdefault("instrument_ms", (chosen.get("instrument") or {}).get("own_error_p95_ms"))
+        names = [field.name for field in fields(cls) if chosen.get(field.name) is not None]
+        return cls(**{name: float(chosen[name]) for name in names})
 
-    def smallest_effect(self, baseline: float) -> float:
-        """In the baseline's unit: max(5 %, 50 ms), at most 20 % of the baseline."""
-        return min(max(self.effect_share * baseline, self.effect_ms), self.effect_cap * baseline)
+    def smallest_effect(self, baseline: float, is_time: bool = True) -> float:
+        """In the baseline's unit: of a time max(5 %, 50 ms), at most 20 % of the baseline; of
+        anything else 5 %."""
+        share = self.effect_share * baseline
+        return min(max(share, self.effect_ms), self.effect_cap * baseline) if is_time else share
 
 
 class Quality(NamedTuple):
@@ -75,7 +73,8 @@ class Quality(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """One arm against the baseline on one metric; `*_ms` are in the metric's own unit where that is not milliseconds."""
+    """One arm against the baseline on one metric. `estimate`, `low`, `high`, `p50`, `baseline_p50`
+    and `smallest_effect` are in the metric's own unit."""
 
     metric: str
     technique: str
@@ -98,24 +97,32 @@ class Comparison:
     ratio_low: float | None = None
     ratio_high: float | None = None
     level: float = 0.95
+    is_shared: bool = False
+    """Whether the level is above the rules' own, since several arms share theirs (Holm)."""
     p: float = 1.0
     smallest_effect: float = 0.0
     greyed: str | None = None
+    """The reason, if it is one, that the instrument cannot show this effect."""
+    quality_doubt: str | None = None
+    """The reason, if it is one, that quality was not shown to be kept."""
     quality: Quality | None = None
     cost_share: float | None = None
     parts: Parts | None = None
     drift: Drift | None = None
     hopeless: str | None = None
-    """Why no number of blocks would help: an arm of which no trial can be compared."""
+    """Why no number of blocks would help: an arm of which no trial can be compared, or a metric
+    that is not judged."""
 
 
 def compare_run(
     pairs: pd.DataFrame, counts: pd.DataFrame | None, headline: Mapping[str, str], *, settings=None
 ) -> list[Comparison]:
-    """Every arm on every clock, from the views pair_differences and arm_counts; the planned comparison comes first.
+    """Every arm on the headline metric and on each that is judged, from the views pair_differences
+    and arm_counts; the planned comparison comes first.
 
-    The planned one has its own 95 %; the other arms share theirs by Holm (1979) on the headline metric, and an arm's other
-    metrics have the arm's level. `settings` is a Rules or a run's settings.
+    The planned one has its own 95 %; the other arms share theirs by Holm (1979) on the headline
+    metric, and an arm's other metrics have the arm's level. `settings` is a Rules or a run's
+    settings.
     """
     rules, planned = Rules.of(settings), (headline["technique"], headline["arm"])
     by_arm = {key: rows for key, rows in pairs.groupby(["technique", "arm"], sort=False)}
@@ -124,35 +131,27 @@ def compare_run(
         dict.fromkeys([planned, *by_arm, *_counted(counts, baseline)]),
         key=lambda arm: arm != planned,
     )
-    found = {arm: _difference(by_arm.get(arm), headline["metric"], rules.level) for arm in arms}
-    levels = {planned: rules.level} | holm(
-        {arm: found[arm].p for arm in arms if arm != planned}, rules.level
-    )
+    p = {
+        arm: _difference(by_arm.get(arm), headline["metric"], rules.level).p
+        for arm in arms
+        if arm != planned
+    }
+    levels = {planned: rules.level} | holm(p, rules.level)
     comparisons = []
     for arm in arms:
         rows = by_arm.get(arm)
-        metrics = [
-            headline["metric"],
-            *([] if rows is None else [one for one in rows["metric"].unique() if one not in FACTS]),
-        ]
+        seen = () if rows is None else filter(_is_judged, rows["metric"].unique())
         facts = _facts(rows, arm, baseline, counts, rules)
-        for metric in dict.fromkeys(metrics):
-            one = _judge(
-                rows,
-                arm,
-                baseline[1],
-                metric,
-                levels[arm],
-                rules,
-                facts,
-                planned=(arm, metric) == (planned, headline["metric"]),
-            )
-            comparisons.append(one)
-    return sorted(comparisons, key=lambda one: (not one.planned, one.metric != headline["metric"]))
+        for metric in dict.fromkeys([headline["metric"], *seen]):
+            is_planned = (arm, metric) == (planned, headline["metric"])
+            comparison = _judge(rows, arm, baseline[1], metric, levels[arm], rules, facts)
+            comparisons.append(replace(comparison, planned=is_planned))
+    return sorted(comparisons, key=lambda c: (not c.planned, c.metric != headline["metric"]))
 
 
 def holm(p: Mapping[Any, float], level: float = 0.95) -> dict[Any, float]:
-    """Each arm's confidence level by Holm's step-down: an interval at it excludes zero exactly where Holm rejects (Holm 1979)."""
+    """Each arm's confidence level by Holm's step-down: an interval at it excludes zero exactly
+    where Holm rejects (Holm 1979)."""
     levels, share = {}, None
     for place, arm in enumerate(sorted(p, key=lambda arm: p[arm])):
         step = (1 - level) / (len(p) - place)
@@ -163,38 +162,37 @@ def holm(p: Mapping[Any, float], level: float = 0.95) -> dict[Any, float]:
 
 
 def differences(pairs: pd.DataFrame, level: float = 0.95) -> pd.DataFrame:
-    """Every metric and arm, described and not judged: estimate, low, high, ratio and n, in the metric's own unit."""
+    """Every metric and arm, described and not judged: technique, arm, metric, estimate, low, high,
+    ratio and n, in the metric's own unit."""
     rows = []
     for (technique, arm, metric), part in pairs.groupby(["technique", "arm", "metric"], sort=False):
-        found = hodges_lehmann(part["difference"], level)
-        share = (
-            ratio(part["value"], part["baseline_value"], level)
-            if (part["baseline_value"] > 0).all()
-            else None
-        )
+        interval = hodges_lehmann(part["difference"], level)
+        positive = (part["baseline_value"] > 0).all()
         rows.append(
-            (
-                technique,
-                arm,
-                metric,
-                found.estimate,
-                found.low,
-                found.high,
-                share.estimate if share else None,
-                found.n,
-            )
+            {
+                "technique": technique,
+                "arm": arm,
+                "metric": metric,
+                "estimate": interval.estimate,
+                "low": interval.low,
+                "high": interval.high,
+                "ratio": ratio(part["value"], part["baseline_value"], level).estimate
+                if positive
+                else None,
+                "n": interval.n,
+            }
         )
-    return pd.DataFrame(
-        rows, columns=["technique", "arm", "metric", "estimate", "low", "high", "ratio", "n"]
-    )
+    columns = ["technique", "arm", "metric", "estimate", "low", "high", "ratio", "n"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def quality_gate(rows: pd.DataFrame | None, margin: float) -> Quality | None:
     """Paired non-inferiority on the mean change of quality; None where nothing was checked.
 
-    The bound is a t bound on blocks. Where no block differs it is zero, and a loss rarer than one in n blocks stays possible.
-    Worse is a loss beyond the margin whose whole interval lies below zero: a few blocks that went wrong by chance accuse nobody. What is
-    neither worse nor not worse is unclear, which withholds green; where a loss was seen, the headline says so.
+    The bound is a t bound on blocks. Where no block differs it is zero, and a loss rarer than one
+    in n blocks stays possible. Worse is a loss beyond the margin whose whole interval lies below
+    zero: a few blocks that went wrong by chance accuse nobody. What is neither worse nor not worse
+    is unclear, which withholds green; where a loss was seen, the headline says so.
     """
     from scipy import stats
 
@@ -232,156 +230,165 @@ def _facts(
 ) -> _Facts:
     """What holds for an arm whatever the metric."""
     cost = _of(rows, "cost_usd")
-    change = None if cost is None else float(cost["difference"].mean())
-    share = (
-        None
-        if cost is None or not cost["baseline_value"].sum()
-        else float(cost["value"].sum() / cost["baseline_value"].sum() - 1)
-    )
-    reasons = _left_out(counts, (arm, baseline))
-    parts = None if rows is None else decompose(rows)
+    change = share = None
+    if cost is not None:
+        change = float(cost["difference"].mean())
+        if before := cost["baseline_value"].sum():
+            share = float(cost["value"].sum() / before - 1)
     return _Facts(
-        quality_gate(rows, rules.quality_margin),
-        change,
-        share,
-        parts,
-        tuple(reasons),
-        _hopeless(counts, (arm, baseline)),
+        quality=quality_gate(rows, rules.quality_margin),
+        cost_change=change,
+        cost_share=share,
+        parts=None if rows is None else decompose(rows),
+        reasons=tuple(_left_out(counts, (arm, baseline))),
+        hopeless=_hopeless(counts, (arm, baseline)),
     )
+
+
+def _rows_of(counts: pd.DataFrame | None, arms: Sequence[tuple[str, str]]) -> Iterator[dict]:
+    """The arms' rows of arm_counts, what is missing as 0 or an empty text."""
+    for technique, arm in arms if counts is not None and not counts.empty else ():
+        for row in counts[(counts.technique == technique) & (counts.arm == arm)].to_dict("records"):
+            numbers = ("n", "failed", "mismatched", "client_caused")
+            cause = row.get("left_out_because")
+            yield {
+                **{name: 0 if units.missing(row.get(name)) else int(row[name]) for name in numbers},
+                "arm": arm,
+                "cause": cause if isinstance(cause, str) else "",
+            }
 
 
 def _hopeless(counts: pd.DataFrame | None, arms: Sequence[tuple[str, str]]) -> str | None:
-    """ "all 3 trials of cached were left out: the endpoint reported no cache use …"; None where each arm has a trial that counts."""
-    for technique, arm in arms if counts is not None and not counts.empty else ():
-        for row in counts[(counts.technique == technique) & (counts.arm == arm)].to_dict("records"):
-            n, failed, mismatched = (
-                int(row.get(name) or 0) for name in ("n", "failed", "mismatched")
-            )
-            if n == 0 and (lost := failed + mismatched):
-                became = (
-                    "failed"
-                    if not mismatched
-                    else "left out"
-                    if not failed
-                    else "failed or left out"
-                )
-                trials = "the only trial" if lost == 1 else f"all {lost} trials"
-                auxiliary = "" if became == "failed" else "was " if lost == 1 else "were "
-                why = row.get("left_out_because")
-                return f"{trials} of {arm} {auxiliary}{became}" + (
-                    f": {why}" if isinstance(why, str) and why else ""
-                )
+    """ "all 3 trials of cached were left out: the endpoint reported no cache use …"; None where
+    each arm has a trial that counts."""
+    for row in _rows_of(counts, arms):
+        lost = row["failed"] + row["mismatched"]
+        if row["n"] or not lost:
+            continue
+        trials = (
+            f"the only trial of {row['arm']}" if lost == 1 else f"all {lost} trials of {row['arm']}"
+        )
+        was = "was" if lost == 1 else "were"
+        became = f"{was} failed or left out"
+        if not row["mismatched"]:
+            became = "failed"
+        elif not row["failed"]:
+            became = f"{was} left out"
+        return f"{trials} {became}" + (f": {row['cause']}" if row["cause"] else "")
     return None
 
 
 def _left_out(counts: pd.DataFrame | None, arms: Sequence[tuple[str, str]]) -> list[str]:
-    """What became of the trials that are not compared, and how many of those that are this machine itself held up."""
-    if counts is None or counts.empty:
-        return []
-    reasons, n, held_up = [], 0, 0
-    hopeless = _hopeless(counts, arms)  # which says of the last why it was
-    for technique, arm in arms:
-        for row in counts[(counts.technique == technique) & (counts.arm == arm)].to_dict("records"):
-            for name, said in (
-                ("failed", "failed, left out"),
-                ("mismatched", "in the wrong cache state, left out"),
-            ):
-                if row.get(name) and row[name] == row[name]:
-                    why = row.get("left_out_because") if not hopeless else None
-                    reasons.append(
-                        f"{arm}: {int(row[name])} {said}"
-                        + (f" (the last: {why})" if isinstance(why, str) and why else "")
-                    )
-            n, held_up = n + int(row.get("n") or 0), held_up + int(row.get("client_caused") or 0)
-    if held_up:
-        were = "was" if held_up == 1 else "were"
+    """What became of the trials that are not compared, and how many of those that are this machine
+    itself held up."""
+    rows, reasons = list(_rows_of(counts, arms)), []
+    is_told = _hopeless(counts, arms) is not None  # it says of the last one why
+    for row in rows:
+        last = f" (the last: {row['cause']})" if row["cause"] and not is_told else ""
+        if row["failed"]:
+            reasons.append(f"{row['arm']}: {row['failed']} failed, left out{last}")
+        if row["mismatched"]:
+            trials = f"{row['mismatched']} in the wrong cache state"
+            reasons.append(f"{row['arm']}: {trials}, left out{last}")
+    if held_up := sum(row["client_caused"] for row in rows):
+        trials = f"{held_up} of {sum(row['n'] for row in rows)} trials"
         reasons.append(
-            f"{held_up} of {n} trials {were} held up by this machine (late event loop or unexpected reconnect), kept in"
+            f"{trials} {'was' if held_up == 1 else 'were'} held up by this machine (late event loop"
+            " or unexpected reconnect), kept in"
         )
     return reasons
 
 
 def _judge(
-    rows, arm, baseline, metric, level, rules: Rules, facts: _Facts, planned: bool
+    rows: pd.DataFrame | None,
+    arm: tuple[str, str],
+    baseline: str,
+    metric: str,
+    level: float,
+    rules: Rules,
+    facts: _Facts,
 ) -> Comparison:
+    technique, name = arm
     part = _of(rows, metric)
     if part is None:
-        reasons = (
-            f"no block has this metric in both arms; {FEWEST} are the fewest",
-            *facts.reasons,
-        )
-        blocks, verdict = None if facts.hopeless else FEWEST, "not_enough_data"
-        nothing = Comparison(
-            metric,
-            *arm,
-            baseline,
-            None,
-            None,
-            None,
-            None,
-            0,
-            verdict,
-            blocks,
-            reasons,
-            planned,
+        return Comparison(
+            metric=metric,
+            technique=technique,
+            arm=name,
+            baseline=baseline,
+            estimate=None,
+            low=None,
+            high=None,
+            ratio=None,
+            n=0,
+            verdict="not_enough_data",
+            needed_blocks=None if facts.hopeless else FEWEST_BLOCKS,
+            reasons=(
+                f"no block has this metric in both arms; {FEWEST_BLOCKS} are the fewest",
+                *facts.reasons,
+            ),
             level=level,
+            hopeless=facts.hopeless,
         )
-        return replace(nothing, hopeless=facts.hopeless)
     values, base = part["value"].to_numpy(float), part["baseline_value"].to_numpy(float)
-    found = hodges_lehmann(values - base, level)
+    interval = hodges_lehmann(values - base, level)
     share = (
         ratio(values, base, level)
         if (values > 0).all() and (base > 0).all()
         else Interval(float("nan"), None, None, 0)
     )
-    sign = -1 if metric in HIGHER_IS_BETTER else 1
+    sign = -1 if METRICS[metric].higher_is_better else 1
     middle = float(np.median(base))
-    smallest = (
-        rules.smallest_effect(middle) if metric.endswith("_ms") else rules.effect_share * middle
-    )
+    smallest = rules.smallest_effect(middle, METRICS[metric].is_time)
     moved = drift(base, part["started_utc"]) if "started_utc" in part else None
     reasons = list(facts.reasons)
-    if moved is not None and moved.rivals(found.estimate):
-        reasons.append(
-            f"{baseline} itself drifted by {units.value(metric, moved.change, sign=True)} between the run's halves"
-        )
-    greyed = _within_instrument(metric, found.estimate, rules.instrument_ms)
+    if moved is not None and moved.rivals(interval.estimate):
+        change = units.value(metric, moved.change, sign=True)
+        reasons.append(f"{baseline} itself drifted by {change} between the run's halves")
+    greyed = _within_instrument(metric, interval.estimate, rules.instrument_ms)
     reasons += [greyed] if greyed else []
-    outcome, blocks = _decide(found, sign, smallest)
-    if outcome in ("faster", "slower") and max(abs(found.low), abs(found.high)) < smallest:
-        reasons.append(
-            f"less than the smallest effect that matters here, {units.value(metric, smallest)}"
+    outcome, blocks = _decide(interval, sign, smallest)
+    hopeless = doubt = None
+    if not _is_judged(metric):
+        outcome, blocks = "not_enough_data", None
+        hopeless = f"there is no faster or slower in {words(metric)}"
+        reasons.insert(0, hopeless)
+    elif outcome == "not_enough_data":
+        reasons.insert(
+            0,
+            f"{interval.n} blocks; {needed(0.5, level)} are the fewest"
+            if interval.low is None
+            else "the interval is too wide to decide",
         )
+    if outcome in ("faster", "slower") and max(abs(interval.low), abs(interval.high)) < smallest:
+        effect = units.value(metric, smallest)
+        reasons.append(f"less than the smallest effect that matters here, {effect}")
     if outcome == "faster":
-        if shorter_only(rows, metric, found.estimate, level):
+        if shorter_only(rows, metric, interval.estimate, level):
             outcome = "faster_only_shorter"
         if facts.quality and facts.quality.shown == "worse":
             outcome = "faster_but_worse"
         if facts.quality and facts.quality.shown == "unclear":
-            reasons.append(
-                f"quality not shown to be kept: {two_decimals(facts.quality.change)}, perhaps {two_decimals(facts.quality.low)}"
-            )
-    if outcome == "not_enough_data":
-        reasons.insert(
-            0,
-            f"{found.n} blocks; {_fewest(level)} are the fewest"
-            if found.low is None
-            else "the interval is too wide to decide",
-        )
+            change, low = two_decimals(facts.quality.change), two_decimals(facts.quality.low)
+            doubt = f"quality not shown to be kept: {change}, perhaps {low}"
+            reasons.append(doubt)
+    estimate, low, high = (
+        None if value is None else float(value)
+        for value in (interval.estimate, interval.low, interval.high)
+    )
     return Comparison(
-        metric,
-        *arm,
-        baseline,
-        *(
-            None if value is None else float(value)
-            for value in (found.estimate, found.low, found.high)
-        ),
+        metric=metric,
+        technique=technique,
+        arm=name,
+        baseline=baseline,
+        estimate=estimate,
+        low=low,
+        high=high,
         ratio=share.estimate if isfinite(share.estimate) else None,
-        n=found.n,
+        n=interval.n,
         verdict=outcome,
         needed_blocks=blocks,
         reasons=tuple(reasons),
-        planned=planned,
         p50=float(np.median(values)),
         baseline_p50=middle,
         favourable=int(np.count_nonzero(sign * (values - base) < 0)),
@@ -390,45 +397,47 @@ def _judge(
         ratio_low=share.low,
         ratio_high=share.high,
         level=level,
-        p=found.p,
+        is_shared=level > rules.level + 1e-9,
+        p=interval.p,
         smallest_effect=smallest,
         greyed=greyed,
+        quality_doubt=doubt,
         quality=facts.quality,
         cost_share=facts.cost_share,
         parts=facts.parts,
         drift=moved,
+        hopeless=hopeless,
     )
 
 
-def _decide(found: Interval, sign: int, smallest: float) -> tuple[Verdict, int | None]:
-    """The interval alone decides: beside zero, or within ± the smallest effect (two one-sided tests, Schuirmann 1987), or too wide."""
-    if found.low is None or found.n < FEWEST:
-        return "not_enough_data", _more(found, smallest)
-    if found.low > 0 or found.high < 0:
-        return ("faster" if sign * found.estimate < 0 else "slower"), None
-    if max(-found.low, found.high) <= smallest:
+def _is_judged(metric: str) -> bool:
+    return METRICS[metric].judged
+
+
+def _decide(interval: Interval, sign: int, smallest: float) -> tuple[Verdict, int | None]:
+    """The interval alone decides: beside zero, or within ± the smallest effect (two one-sided
+    tests, Schuirmann 1987), or too wide."""
+    if interval.low is None or interval.n < FEWEST_BLOCKS:
+        return "not_enough_data", _more(interval, smallest)
+    if interval.low > 0 or interval.high < 0:
+        return ("faster" if sign * interval.estimate < 0 else "slower"), None
+    if max(-interval.low, interval.high) <= smallest:
         return "no_difference", None
-    return "not_enough_data", _more(found, smallest)
+    return "not_enough_data", _more(interval, smallest)
 
 
-def _more(found: Interval, smallest: float) -> int:
-    """Blocks still to run: the half-width shrinks with √n until it is under the effect seen, or fits within the smallest that matters."""
-    if found.low is None or found.n < FEWEST:
-        return max(FEWEST - found.n, 1)
-    target = max(abs(found.estimate), smallest - abs(found.estimate))
-    return (
-        max(ceil(found.n * (found.half_width / target) ** 2) - found.n, 1)
-        if target > 0
-        else found.n
-    )
-
-
-def _fewest(level: float) -> int:
-    return needed(0.5, level)
+def _more(interval: Interval, smallest: float) -> int:
+    """Blocks still to run: the half-width shrinks with √n until it is under the effect seen, or
+    fits within the smallest that matters."""
+    n = interval.n
+    if interval.low is None or n < FEWEST_BLOCKS:
+        return max(FEWEST_BLOCKS - n, 1)
+    target = max(abs(interval.estimate), smallest - abs(interval.estimate))
+    return max(ceil(n * (interval.half_width / target) ** 2) - n, 1) if target > 0 else n
 
 
 def _within_instrument(metric: str, estimate: float, error_ms: float | None) -> str | None:
-    if error_ms is None or not metric.endswith("_ms") or abs(estimate) >= error_ms:
+    if error_ms is None or not METRICS[metric].is_time or abs(estimate) >= error_ms:
         return None
     return f"the effect is within the instrument's own error, {units.ms(error_ms)} at p95"
 

@@ -1,4 +1,5 @@
-"""Where a difference in total time comes from, so that "faster" and "only shorter" are told apart."""
+"""Where a difference in total time comes from, so that "faster" and "only shorter" are told
+apart."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from lab.stats.intervals import hodges_lehmann
 
 
 class Parts(NamedTuple):
-    """Mean differences in ms that sum to `total` exactly: Δtotal = Δconnection + Δwait + Δtokens × gap + Δgap × tokens."""
+    """Mean differences in ms that sum to `total` exactly: Δtotal = Δconnection + Δwait + Δtokens ×
+    gap + Δgap × tokens."""
 
     connection: float
     wait: float
@@ -25,10 +27,11 @@ class Parts(NamedTuple):
 
 
 def decompose(rows: pd.DataFrame, connections: pd.DataFrame | None = None) -> Parts | None:
-    """One arm's rows of pair_differences, of trials with one answer each; None where either arm does not stream.
+    """One arm's rows of pair_differences, of trials with one answer each; None where either arm
+    does not stream.
 
-    `connections` (trial_id, connection_ms) splits the connection off the wait. With a midpoint gap and
-    a midpoint count the two products sum to the difference of generation time without a rest.
+    `connections` (trial_id, connection_ms) splits the connection off the wait. With a midpoint gap
+    and a midpoint count the two products sum to the difference of generation time without a rest.
     """
     wide = _wide(rows)
     if wide.empty:
@@ -54,21 +57,18 @@ def decompose(rows: pd.DataFrame, connections: pd.DataFrame | None = None) -> Pa
 
 
 def connections(calls: pd.DataFrame) -> pd.DataFrame:
-    """Connection time of each trial's first answer, from call_metrics: name look-up, TCP and TLS, 0 where one was reused."""
-    first = (
-        calls[calls["role"] == "answer"]
-        .sort_values("started_ms")
-        .drop_duplicates("trial_id")
-        .copy()
-    )
-    first["connection_ms"] = (
-        first[["dns_ms", "connect_ms", "tls_ms"]].astype(float).fillna(0).sum(axis=1)
-    )
+    """Connection time of each trial's first answer, from call_metrics: name look-up, TCP and TLS, 0
+    where one was reused."""
+    answers = calls[calls["role"] == "answer"].sort_values("started_ms")
+    first = answers.drop_duplicates("trial_id").copy()
+    phases = first[["dns_ms", "connect_ms", "tls_ms"]].astype(float)
+    first["connection_ms"] = phases.fillna(0).sum(axis=1)
     return first[["trial_id", "connection_ms"]]
 
 
 def shorter_only(rows: pd.DataFrame, metric: str, estimate: float, level: float) -> bool:
-    """Whether fewer tokens account for most of a gain in total time, and nothing certain is left of it without them.
+    """Whether fewer tokens account for most of a gain in total time, and nothing certain is left of
+    it without them.
 
     Needs a first-token time in both arms; an answer that arrived whole does not tell its pace.
     """
@@ -82,7 +82,8 @@ def shorter_only(rows: pd.DataFrame, metric: str, estimate: float, level: float)
 
 
 def _wide(rows: pd.DataFrame) -> pd.DataFrame:
-    """A row for each block: total, wait (both differences), and the two parts of the difference in generation time."""
+    """A row for each block: total, wait (both differences), and the two parts of the difference in
+    generation time."""
     keep = rows[rows["metric"].isin(["total_ms", "ttft_ms", "output_tokens"])]
     sides = keep.pivot_table(
         index=["session_id", "block", "trial_id", "baseline_trial_id"],
@@ -97,9 +98,8 @@ def _wide(rows: pd.DataFrame) -> pd.DataFrame:
     out = pd.DataFrame(index=sides.index)
     generation, tokens, waits = {}, {}, {}
     for side in ("value", "baseline_value"):
-        waits[side] = get(
-            side, "ttft_ms"
-        )  # an answer that arrived whole does not tell its pace: its block is left out
+        # An answer that arrived whole does not tell its pace: its block is left out.
+        waits[side] = get(side, "ttft_ms")
         generation[side] = get(side, "total_ms") - waits[side]
         counted = get(side, "output_tokens")
         tokens[side] = counted.where(counted > 0)

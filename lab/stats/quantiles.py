@@ -1,29 +1,35 @@
-"""The difference of two quantiles over the same blocks, by a bootstrap that keeps blocks, and tasks where there are many, in one piece."""
+"""The difference of two quantiles over the same blocks, by a bootstrap that keeps blocks, and tasks
+where there are many, in one piece."""
 
 from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 
-from lab.stats.intervals import Interval, supported
+from lab.metrics import supported
+from lab.stats.intervals import Interval
 
 DRAWS = 1000
 ENOUGH_TASKS = 20
-"""Fewer tasks are taken as given: the interval then speaks of these tasks, since so few clusters cannot tell of others."""
+"""Fewer tasks are taken as given: the interval then speaks of these tasks, since so few clusters
+cannot tell of others."""
 
 
 def quantile_difference(rows: pd.DataFrame, q: float, level: float = 0.95) -> Interval:
-    """Quantile q of an arm minus the baseline's (rows of pair_differences of one arm and metric); ends are None below needed(q)."""
+    """Quantile q of an arm minus the baseline's (rows of pair_differences of one arm and metric);
+    ends are None below needed(q)."""
     return paired_quantile(rows["baseline_value"], rows["value"], q, level, rows.get("task_id"))
 
 
 def paired_quantile(
     base, new, q: float, level: float = 0.95, tasks=None, seed: int = 0
 ) -> Interval:
-    """Bayesian bootstrap (Rubin 1981): a block, or a task with all its blocks, has one random weight in both arms.
+    """Bayesian bootstrap (Rubin 1981): a block, or a task with all its blocks, has one random
+    weight in both arms.
 
-    Weights are continuous, so tasks of unequal size need no ragged resampling, and the step quantile reaches the largest values, where
-    interpolation would stop short of them. Coverage: docs/validity.md.
+    Weights are continuous, so tasks of unequal size need no ragged resampling, and the step
+    quantile reaches the largest values, where interpolation would stop short of them. Coverage:
+    docs/validity.md.
     """
     base, new = np.asarray(base, float), np.asarray(new, float)
     n = base.size

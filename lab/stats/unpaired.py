@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lab.stats.intervals import Interval, quantile, shift, supported
+from lab.metrics import supported
+from lab.stats.intervals import Interval, quantile, shift
 
 
 class Change(NamedTuple):
@@ -16,10 +17,12 @@ class Change(NamedTuple):
 
 
 def unpaired(base, new, q: float = 0.5, level: float = 0.95) -> Change:
-    """Difference and ratio of their quantile q, each with an interval; the ends are None where either side is below needed(q).
+    """Difference and ratio of their quantile q, each with an interval; the ends are None where
+    either side is below needed(q).
 
-    The median's is the Hodges–Lehmann shift, narrower than two medians set apart; another quantile's joins two intervals from
-    order statistics by the square-and-add rule (Zou & Donner 2008, MOVER).
+    The median's is the Hodges–Lehmann shift, narrower than two medians set apart; another
+    quantile's joins two intervals from order statistics by the square-and-add rule (Zou & Donner
+    2008, MOVER).
     """
     base, new = (np.asarray(side, float) for side in (base, new))
     base, new = base[np.isfinite(base)], new[np.isfinite(new)]
@@ -38,12 +41,13 @@ def unpaired(base, new, q: float = 0.5, level: float = 0.95) -> Change:
 def _apart(base: np.ndarray, new: np.ndarray, q: float, level: float) -> Interval:
     if q != 0.5:
         return square_and_add(quantile(base, q, level), quantile(new, q, level))
-    found = shift(base, new, level)
-    return found if supported(found.n, q, level) else found._replace(low=None, high=None)
+    medians = shift(base, new, level)
+    return medians if supported(medians.n, q, level) else medians._replace(low=None, high=None)
 
 
 def square_and_add(base: Interval, new: Interval) -> Interval:
-    """The interval of new − base from theirs: each end squares and adds the two distances that reach for it (Zou & Donner 2008, eq. 4)."""
+    """The interval of new − base from theirs: each end squares and adds the two distances that
+    reach for it (Zou & Donner 2008, eq. 4)."""
     estimate, n = new.estimate - base.estimate, min(base.n, new.n)
     if base.low is None or new.low is None:
         return Interval(estimate, None, None, n)

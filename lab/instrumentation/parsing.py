@@ -22,15 +22,15 @@ import httpx2
 
 from lab import limits
 from lab.instrumentation.stamps import Exchange, TooLarge, Unreadable
+from lab.model import Reply
 
 # A full stop after a digit is a list number or a decimal more often than an end.
 SENTENCE_END = re.compile(r"[^\W\d_][\"'”’)\]]?[.!?…][\"'”’)\]]?(?=\s|$)|\S(?=\n)|[。！？]")
 PIECES = {"text_delta": "text", "thinking_delta": "thinking", "input_json_delta": "partial_json"}
-"""Where a delta of the API has its piece of the answer; one of another type has it in whatever text
-it brings."""
+"""Where a delta has its piece of the answer; one of another type has it in whatever text it
+brings."""
 SEALS = ("signature", "encrypted_content", "data")
-"""Texts of a delta that nobody can read: a sign of life, and no token. They belong to the block all
-the same."""
+"""Texts of a delta that nobody can read: a sign of life, and no token."""
 NO_PIECES = ("type", "id", "index", *SEALS)
 BEGINNINGS = ("text", "thinking", "content")
 """Where a block may have its first piece already as it starts."""
@@ -43,8 +43,8 @@ NAMES = (
     "message_stop",
     "error",
 )
-"""The API's events that say something: where the data of one is broken the answer is. A ping's, or
-another event's, is passed over."""
+"""The events that say something: where the data of one is broken the answer is. Another's is passed
+over."""
 ERROR_SHAPE = "not a Messages API's answer"
 DONE = b"[DONE]"
 """How some gateways end a stream, in the manner of another API."""
@@ -52,7 +52,7 @@ STREAM = re.compile(rb"\s*(?::|(?:event|data|id|retry):)")
 PASSING = ("content_block_delta", "ping")
 """Events of which nothing is kept but a text."""
 KEPT_ARRIVALS = 1_000
-"""Of an answer that is too large: it is no answer, and its rows need not be as many."""
+"""Of an answer that is too large."""
 
 
 class Arrival(NamedTuple):
@@ -101,11 +101,10 @@ class Reading:
     last_text_ns: int | None = None
     last_token_ns: int | None = None
 
-    @property
-    def text(self) -> str:
-        return "".join(
-            block.get("text", "") for block in self.content if block.get("type") == "text"
-        )
+    text = Reply.text
+
+    def fail(self, kind: str, text: str) -> None:
+        self.error_kind, self.error_text = kind, text
 
 
 class GivenUp(Exception):
@@ -113,15 +112,15 @@ class GivenUp(Exception):
 
 
 class Odd(ValueError):
-    """Something in the answer is not the API's; the text says what."""
+    """What in the answer is not the API's."""
 
 
 def events(chunks: list[tuple[int, bytes]]) -> Iterator[tuple[int, str, dict]]:
     """(stamp, event name, data) of each complete SSE event. A line may end in LF, CRLF or CR, and
     chunks may part anywhere.
 
-    Raises TooLarge, and ValueError or RecursionError where the data of an event is no JSON object,
-    unless its name is none of the API's.
+    Raises TooLarge, and ValueError or RecursionError where the data of one of NAMES is no JSON
+    object.
     """
     pending: list[bytes] = []
     size = count = values = 0
@@ -179,8 +178,11 @@ def _event(block: bytes) -> tuple[str, dict] | None:
         if name and name not in NAMES:
             return None
         raise
-    kind = value.get("type")
-    return kind if isinstance(kind, str) and kind else name, value
+    return _text_or(value.get("type"), name), value
+
+
+def _text_or(value: Any, default: str) -> str:
+    return value if value and isinstance(value, str) else default
 
 
 def _integer(digits: str) -> int | float:
@@ -233,42 +235,39 @@ def read(exchange: Exchange, gone: Callable[[], bool] = lambda: False) -> Readin
                 _read_whole(exchange, reading)
             _check(reading)
         except TooLarge as error:
-            reading = Reading(
-                usage=_counted(reading.usage),
-                arrivals=reading.arrivals[:KEPT_ARRIVALS],
-                error_kind="too_large",
-                error_text=str(error),
-            )
+            reading = _broken(reading, "too_large", str(error))
+            del reading.arrivals[KEPT_ARRIVALS:]
         except GivenUp:
             raise
-        except (
-            Exception
-        ) as error:  # whatever a server can think of: the call is a row, and the run goes on
-            # What it counted has been paid, whatever is wrong with the rest.
-            text = f"{ERROR_SHAPE}: {_oddity(error)}"
-            reading = Reading(
-                usage=_counted(reading.usage),
-                arrivals=reading.arrivals,
-                error_kind="malformed",
-                error_text=text,
-            )
+        except Exception as error:  # whatever a server can think of, the run goes on
+            reading = _broken(reading, "malformed", f"{ERROR_SHAPE}: {_oddity(error)}")
     failure = exchange.failure
     if isinstance(failure, TooLarge | Unreadable) or (
         failure is not None
         and reading.error_kind in (None, "truncated")
         and reading.stop_reason is None
     ):
-        reading.error_kind, reading.error_text = failure_words(failure)
+        reading.fail(*failure_words(failure))
         if isinstance(failure, TooLarge):
             del reading.arrivals[KEPT_ARRIVALS:]
     return _cut(reading)
+
+
+def _broken(reading: Reading, kind: str, text: str) -> Reading:
+    """What it counted has been paid, whatever is wrong with the rest."""
+    return Reading(
+        usage=_counted(reading.usage),
+        arrivals=reading.arrivals,
+        error_kind=kind,
+        error_text=text,
+    )
 
 
 def unanswered(failure: BaseException | None) -> Reading:
     """Of a call that did not get as far as an exchange."""
     reading = Reading()
     if failure is not None:
-        reading.error_kind, reading.error_text = failure_words(failure)
+        reading.fail(*failure_words(failure))
     return _cut(reading)
 
 
@@ -291,11 +290,9 @@ def _oddity(error: Exception) -> str:
         return "its JSON is nested too deeply"
     if isinstance(error, UnicodeError):
         return "its text is no UTF-8"
-    return (
-        "its JSON is broken"
-        if isinstance(error, json.JSONDecodeError)
-        else "a field of another type than the API's"
-    )
+    if isinstance(error, json.JSONDecodeError):
+        return "its JSON is broken"
+    return "a field of another type than the API's"
 
 
 def _streams(exchange: Exchange) -> bool:
@@ -312,12 +309,8 @@ def _streams(exchange: Exchange) -> bool:
 
 def _rate_limits(exchange: Exchange) -> dict[str, str]:
     """What the headers say of the limits, under their names without `anthropic-`."""
-    told = (
-        (name.removeprefix("anthropic-"), value)
-        for name, value in exchange.headers.items()
-        if LIMITS.match(name)
-    )
-    return {name[:80]: value[:80] for name, value in islice(told, 40)}
+    names = islice(filter(LIMITS.match, exchange.headers), 40)
+    return {name.removeprefix("anthropic-")[:80]: exchange.headers[name][:80] for name in names}
 
 
 LIMITS = re.compile("anthropic-(ratelimit|priority|fast)-|retry-after")
@@ -343,15 +336,14 @@ def _check(reading: Reading) -> None:
         raise Odd(f"cache_missed_input_tokens is {reading.missed_cache_tokens!r:.60}")
     reading.usage_notes += _contradictions(usage)
     reading.lab = {name: amount for name, amount in reading.lab.items() if _amount(name, amount)}
-    len(reading.text)
+    len(reading.text)  # raises where a text is none
     for block in reading.content:
         if block.get("type") == "tool_use":
             if not (isinstance(block.get("id"), str) and isinstance(block.get("name"), str)):
                 raise Odd("a tool_use without an id or a name")
             if not isinstance(block.get("input"), dict):
                 raise Odd(f"the input of a tool_use is {block.get('input')!r:.60}")
-        # What an agent sends back in its next turn must be JSON: NaN and what is nested beyond all
-        # measure are none.
+        # What an agent sends back in its next turn must be JSON; NaN is none.
         json.dumps(
             {name: value for name, value in block.items() if not isinstance(value, str)},
             allow_nan=False,
@@ -391,8 +383,7 @@ def _is_count(value: Any) -> bool:
 
 
 def _counted(usage: Mapping[str, Any]) -> dict[str, Any]:
-    """The counts of an answer that is otherwise broken, as far as they are counts: they may have to
-    be paid."""
+    """The counts of a broken answer, as far as they are counts."""
     counts: dict[str, Any] = {}
     for name, value in usage.items():
         if name in GROUPS and isinstance(value, Mapping):
@@ -442,13 +433,9 @@ def failure_words(failure: BaseException) -> tuple[str, str]:
         return "cancelled", "stopped by the lab or by the caller"
     if isinstance(failure, TooLarge):
         return "too_large", str(failure)
-    if (
-        "Receive buffer too long" in text
-    ):  # h11's words for one header, or one chunk's, without an end
-        return (
-            "too_large",
-            "the headers of the answer are longer than any server of the API makes them",
-        )
+    if "Receive buffer too long" in text:  # h11's words for a header, or a chunk's, without an end
+        text = "the headers of the answer are longer than any server of the API makes them"
+        return "too_large", text
     if isinstance(failure, Unreadable):
         return "malformed", str(failure)
     if isinstance(
@@ -465,33 +452,26 @@ def failure_words(failure: BaseException) -> tuple[str, str]:
     ):
         return "disconnected", text
     # The SDK wraps what the transport raises.
-    return (
-        failure_words(failure.__cause__)
-        if isinstance(failure.__cause__, httpx2.TransportError | OSError)
-        else ("exception", text)
-    )
+    if isinstance(failure.__cause__, httpx2.TransportError | OSError):
+        return failure_words(failure.__cause__)
+    return "exception", text
 
 
 def _read_error(exchange: Exchange, reading: Reading) -> None:
     """A redirect or an error; its body may be anything."""
     if exchange.status < 400:
-        reading.error_kind = "redirect"
-        reading.error_text = (
-            f"status {exchange.status}{_host(exchange.headers.get('location'))}; redirects are not"
-            " followed"
-        )
+        host = _host(exchange.headers.get("location"))
+        reading.fail("redirect", f"status {exchange.status}{host}; redirects are not followed")
         return
     body = b"".join(data for _, data in exchange.chunks)
     try:
         message = _loads(body)
     except (ValueError, RecursionError, TooLarge):
         message = None
-    error = message.get("error") if isinstance(message, dict) else None
-    error = error if isinstance(error, dict) else {}
-    kind, text = error.get("type"), error.get("message")
-    reading.error_kind = kind if isinstance(kind, str) and kind else f"http_{exchange.status}"
-    reading.error_text = (
-        text if isinstance(text, str) and text else body[:200].decode("utf-8", "replace")
+    error = _mapping(_mapping(message).get("error"))
+    reading.fail(
+        _text_or(error.get("type"), f"http_{exchange.status}"),
+        _text_or(error.get("message"), body[:200].decode("utf-8", "replace")),
     )
 
 
@@ -508,13 +488,10 @@ def _read_whole(exchange: Exchange, reading: Reading) -> None:
     try:
         message = _loads(body)
     except ValueError as error:
-        reading.error_kind, reading.error_text = _no_json(exchange, body, error)
+        reading.fail(*_no_json(exchange, body, error))
         return
     if not isinstance(message, dict) or not isinstance(message.get("content"), list):
-        reading.error_kind, reading.error_text = (
-            "malformed",
-            f"{ERROR_SHAPE}: JSON without a list of content",
-        )
+        reading.fail("malformed", f"{ERROR_SHAPE}: JSON without a list of content")
         return
     _begin(message, reading)
     reading.content = [block for block in message["content"] if isinstance(block, dict)]
@@ -552,23 +529,17 @@ def _begin(message: dict, reading: Reading) -> None:
     _count(message.get("usage"), reading)
     if "diagnostics" not in message:
         return
-    diagnostics = message["diagnostics"]
-    reason = diagnostics.get("cache_miss_reason") if diagnostics else None
-    kind = reason.get("type") if isinstance(reason, dict) else reason
-    reading.cache_miss_reason = kind
-    reading.missed_cache_tokens = (
-        reason.get("cache_missed_input_tokens") if isinstance(reason, dict) else None
-    )
+    diagnostics = message["diagnostics"] or {}
+    reason = diagnostics.get("cache_miss_reason")
+    reason = reason if isinstance(reason, dict) else {"type": reason}
+    kind = reading.cache_miss_reason = reason.get("type")
+    reading.missed_cache_tokens = reason.get("cache_missed_input_tokens")
     if not diagnostics:
         reading.diagnosis = "unchanged"
+    elif kind is None:
+        reading.diagnosis = "pending"
     else:
-        reading.diagnosis = (
-            "pending"
-            if kind is None
-            else "changed"
-            if str(kind).endswith("_changed")
-            else "unknown"
-        )
+        reading.diagnosis = "changed" if str(kind).endswith("_changed") else "unknown"
 
 
 def _count(usage: Any, reading: Reading) -> None:
@@ -579,15 +550,15 @@ def _count(usage: Any, reading: Reading) -> None:
 
 def _grow(known: dict[str, Any], usage: Mapping[str, Any], notes: list[str]) -> None:
     for name, value in usage.items():
-        held = known.get(name)
+        before = known.get(name)
         if value is None:
             continue
         if name in GROUPS and isinstance(value, Mapping):
-            known[name] = dict(held) if isinstance(held, Mapping) else {}
+            known[name] = _mapping(before)
             _grow(known[name], value, notes)
-        elif name in COUNTS and type(held) is int and type(value) is int and value < held:
-            notes.append(f"{name} fell from {held} to {value}")
-        elif name != "iterations" or value or not held:
+        elif name in COUNTS and type(before) is int and type(value) is int and value < before:
+            notes.append(f"{name} fell from {before} to {value}")
+        elif name != "iterations" or value or not before:
             known[name] = value
 
 
@@ -631,71 +602,55 @@ def _read_stream(exchange: Exchange, reading: Reading, gone: Callable[[], bool])
             if sort.endswith("tool_use"):  # its name is generated: it is the block's first token
                 reading.first_tool_ns = reading.first_tool_ns or at_ns
                 _token(reading, at_ns)
-            elif (name := _beginning(block)) and not sort.endswith(
-                "_result"
-            ):  # a result is the server's
-                text = block.pop(name)
+            elif (name := _beginning(block)) and not sort.endswith("_result"):
+                text = block.pop(name)  # a result would be the server's
                 piece(index, name, text, at_ns, sort)
         elif kind == "content_block_delta":
             delta, index = data.get("delta") or {}, data.get("index", 0)
             kind = delta.get("type", kind)
             reading.first_sign_ns = reading.first_sign_ns or at_ns
-            for name in (
-                [PIECES[kind]]
-                if kind in PIECES
-                else [name for name in delta if name not in NO_PIECES]
-            ):
+            names = [name for name in delta if name not in NO_PIECES]
+            if kind in PIECES:
+                names = [PIECES[kind]]
+            seen = kind in ("text_delta", "thinking_delta")
+            for name in names:
                 value = delta.get(name)
                 if kind in PIECES and not isinstance(value, str | None):
                     raise Odd(f"the text of a delta is {value!r:.60}")
                 if value and isinstance(value, str):
                     text += value
-                    piece(
-                        index,
-                        name,
-                        value,
-                        at_ns,
-                        name if kind in ("text_delta", "thinking_delta") else None,
-                    )
+                    piece(index, name, value, at_ns, name if seen else None)
             if seals := {name: delta[name] for name in SEALS if isinstance(delta.get(name), str)}:
                 blocks.setdefault(index, {"type": "thinking"}).update(seals)
             if kind == "citations_delta" and index in blocks:
-                blocks[index]["citations"] = [
-                    *(blocks[index].get("citations") or ()),
-                    delta.get("citation"),
-                ]
+                citations = blocks[index].get("citations") or ()
+                blocks[index]["citations"] = [*citations, delta.get("citation")]
         elif kind == "message_delta":
             _count(data.get("usage"), reading)
-            reading.stop_reason = (data.get("delta") or {}).get(
-                "stop_reason"
-            ) or reading.stop_reason
+            delta = data.get("delta") or {}
+            reading.stop_reason = delta.get("stop_reason") or reading.stop_reason
             reading.lab = _mapping(data.get("lab")) or reading.lab
         elif kind == "message_stop":
             stopped = True
         elif kind == "error":
-            error = data.get("error") or {}
+            error = data.get("error")
             error = error if isinstance(error, dict) else {"message": error}
-            word, sentence = error.get("type"), error.get("message")
-            reading.error_kind = word if isinstance(word, str) and word else "error"
-            reading.error_text = sentence if isinstance(sentence, str) else ""
+            reading.fail(_text_or(error.get("type"), "error"), _text_or(error.get("message"), ""))
         reading.arrivals.append(Arrival(at_ns, kind[: limits.WORD_CHARACTERS], len(text), text))
     for index in sorted(blocks.keys() | pieces.keys()):
         parts = {name: "".join(texts) for name, texts in pieces.get(index, {}).items()}
         kind = "thinking" if "thinking" in parts else "text"
         reading.content.append(_assembled(blocks.get(index, {"type": kind}), parts))
-    reading.first_sentence_ns = first_sentence(spoken) if stopped or spoken else None
-    if not stopped:
-        reading.stop_reason = None
-        if reading.error_kind is None and (reading.arrivals or exchange.failure is not None):
-            reading.error_kind, reading.error_text = (
-                "truncated",
-                "the stream ended without message_stop",
-            )
-        elif reading.error_kind is None:
-            reading.error_kind, reading.error_text = (
-                "malformed",
-                f"{ERROR_SHAPE}: a stream without any event",
-            )
+    reading.first_sentence_ns = first_sentence(spoken)
+    if stopped:
+        return
+    reading.stop_reason = None
+    if reading.error_kind is not None:
+        return
+    if reading.arrivals or exchange.failure is not None:
+        reading.fail("truncated", "the stream ended without message_stop")
+    else:
+        reading.fail("malformed", f"{ERROR_SHAPE}: a stream without any event")
 
 
 def _token(reading: Reading, at_ns: int) -> None:
@@ -712,39 +667,25 @@ def _beginning(block: Mapping[str, Any]) -> str | None:
 
 def _assembled(block: dict[str, Any], parts: Mapping[str, str]) -> dict[str, Any]:
     """The block as it goes back in a next turn: with its pieces, and otherwise as it came."""
-    texts = {name: text for name, text in parts.items() if name != "partial_json"}
-    block = {**block, **{name: text for name, text in texts.items()}}
-    if "partial_json" not in parts and not str(block.get("type")).endswith("tool_use"):
-        return block
-    try:
-        return {
-            **block,
-            "input": (
-                _loads(parts["partial_json"].encode())
-                if parts.get("partial_json")
-                else block.get("input") or {}
-            ),
-        }
-    except ValueError:
-        return {**block, "input": {}}
+    block |= {name: text for name, text in parts.items() if name != "partial_json"}
+    if "partial_json" in parts:
+        try:
+            block["input"] = _loads(parts["partial_json"].encode())
+        except ValueError:
+            block["input"] = {}
+    elif str(block.get("type")).endswith("tool_use"):
+        block["input"] = block.get("input") or {}
+    return block
 
 
 def first_sentence(spoken: list[tuple[int, str]]) -> int | None:
     """When the first full sentence could be read: the stamp of its last mark; an answer without one
     is a sentence as a whole."""
-    if not spoken:
-        return None
-    beginning, length = [], 0
-    for _, text in spoken:
-        if length > limits.SENTENCE_CHARACTERS:
-            break
-        beginning.append(text)
-        length += len(text)
-    match = SENTENCE_END.search("".join(beginning)[: limits.SENTENCE_CHARACTERS])
-    if match:
+    beginning = "".join(text for _, text in spoken)[: limits.SENTENCE_CHARACTERS]
+    if match := SENTENCE_END.search(beginning):
         left = match.end()
         for at_ns, text in spoken:
             left -= len(text)
             if left <= 0:
                 return at_ns
-    return spoken[-1][0]
+    return spoken[-1][0] if spoken else None

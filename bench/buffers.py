@@ -182,11 +182,11 @@ def main() -> int:
         {name: value for name, value in ground.environment.items() if name.startswith("LAB_")},
         LAB_IGNORE_KEYS="1",
     )
-    from lab import processes
+    from lab import endpoint_kinds, processes
     from lab.local.control import Control
 
     rng = random.Random(10)
-    card = processes.local_server(simulated=True)
+    card = processes.local_server(endpoint_kinds.SIMULATED)
     control = Control(card.base_url, card.api_key)
     wrong = 0
     print(

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import httpx2
 import numpy as np
 
-from lab import clock, paths, processes, units
+from lab import clock, endpoint_kinds, paths, processes, units
 from lab.instrumentation import parsing
 from lab.instrumentation.stamps import OBSERVER, Exchange, transport_for
 from lab.local.control import Control
@@ -99,7 +99,8 @@ def calibrate(streams: Sequence[int] = (1, 4, 16)) -> Calibration:
             f"A run of {busy.technique} is being measured; calibrate when it has ended, or each"
             " would slow the other."
         )
-    command = paths.module("lab.local", "--simulated", "--no-spin", "--idle-s", "60")
+    flags = endpoint_kinds.named(endpoint_kinds.SIMULATED).server_flags
+    command = paths.module("lab.local", *flags, "--no-spin", "--idle-s", "60")
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=paths.home())
     try:
         line = server.stdout.readline()

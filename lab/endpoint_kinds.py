@@ -32,8 +32,12 @@ class Kind:
     """What stands beside every figure and in a report; empty where nothing has to be said."""
     priced: bool = False
     """Requests cost real money: a budget, the user's consent and exact estimates are needed."""
+    note: str = ""
+    """What its runs cannot show, whatever they measure; stands with a verdict's notes."""
     own_server: bool = False
     """The lab starts the server itself, and a run takes its lease."""
+    server_flags: tuple[str, ...] = ()
+    """With which `python -m lab.local` serves this kind."""
     embedded: bool = False
     """Its server needs the embedded model's file on this machine."""
     hatched: bool = False
@@ -57,6 +61,8 @@ class Kind:
 
 LIVE = "live"
 """Of an address that is no server of the lab's own."""
+LOCAL = "local"
+"""Of the embedded model, which works on any machine, without a key."""
 SIMULATED = "simulated"
 """Of the scripted server, whose true times are known: calibration holds the stamps against it."""
 KINDS: dict[str, Kind] = {
@@ -70,7 +76,7 @@ KINDS: dict[str, Kind] = {
             speeds={"small": Speed(0.5, 20_000, 150), "large": Speed(0.8, 10_000, 70)},
         ),
         Kind(
-            "local",
+            LOCAL,
             "local: the embedded model on this machine; it shows the mechanism, not Claude's size",
             caveat="local: the mechanism, not Claude's size",
             own_server=True,
@@ -84,7 +90,9 @@ KINDS: dict[str, Kind] = {
             SIMULATED,
             "simulated: a scripted latency model; no language model runs",
             caveat="simulated: no model ran",
+            note="Delays and answers are invented; this run tests the lab, not a model.",
             own_server=True,
+            server_flags=("--simulated",),
             hatched=True,
             models={"small": "simulated-small", "large": "simulated-large"},
             speeds={"small": Speed(0.01, 10_000, 220), "large": Speed(0.01, 3_300, 75)},
@@ -106,11 +114,6 @@ def named(name: str) -> Kind:
     if name not in KINDS:
         raise LabError(f"There is no endpoint kind {name!r}; there are {', '.join(KINDS)}.")
     return KINDS[name]
-
-
-def default_name() -> str:
-    """Of the endpoint that works on any machine, without a key."""
-    return next(name for name, kind in KINDS.items() if kind.embedded)
 
 
 def own_servers() -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lab import clock, machine, paths
+from lab import clock, endpoint_kinds, machine, paths
 from lab.endpoints import own_server
 from lab.model import LabError, new_id
 from lab.version import VERSION
@@ -61,12 +61,11 @@ class RunCard:
 # The local server
 
 
-def local_server(simulated: bool = False) -> ServerCard:
-    """The lab's own server, found or started; whoever comes second waits for the first to have
-    started it."""
-    name = "simulated" if simulated else "local"
-    with _locked(paths.runtime() / f"{name}.start", wait=True):
-        return _server(name) or _start_server(name)
+def local_server(kind: str = endpoint_kinds.LOCAL) -> ServerCard:
+    """The lab's own server of a kind, found or started; whoever comes second waits for the first to
+    have started it."""
+    with _locked(paths.runtime() / f"{kind}.start", wait=True):
+        return _server(kind) or _start_server(kind)
 
 
 def _server(name: str) -> ServerCard | None:
@@ -89,7 +88,7 @@ def _server(name: str) -> ServerCard | None:
 def _start_server(name: str) -> ServerCard:
     card, log = paths.runtime() / f"{name}.json", paths.runtime() / f"{name}.log"
     card.unlink(missing_ok=True)
-    flags = ["--simulated"] if name == "simulated" else []
+    flags = endpoint_kinds.named(name).server_flags
     command = paths.module("lab.local", "--announce", str(card), *flags)
     process = _detached(command, log, {"LAB_LOCAL_KEY": ""})
     deadline = clock.now_ns() + SERVER_START_S * 1e9

@@ -343,7 +343,8 @@ def _read_file(file: Path) -> RunResult:
 def _notes(result: RunResult) -> list[str]:
     """What an endpoint of this kind, and this very one, cannot show, once for each technique."""
     kind, calls = result.run["endpoint_kind"], result.calls
-    notes = [technique.notes[kind] for technique in result.techniques() if kind in technique.notes]
+    notes = [technique.notes.get(kind, "") for technique in result.techniques()]
+    notes.insert(0, endpoint_kinds.kind(kind).note)
     if (
         not endpoint_kinds.kind(kind).own_server
         and calls["intended_cache"].isin(("write", "read", "any")).any()
@@ -351,7 +352,7 @@ def _notes(result: RunResult) -> list[str]:
         and not (calls["cache_write_tokens"] > 0).any()
     ):
         notes.append(UNWRITTEN)
-    return list(dict.fromkeys(notes))
+    return list(dict.fromkeys(filter(None, notes)))
 
 
 def _per_block(trials: pd.DataFrame) -> tuple[float | None, float | None]:

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from conftest import end_servers
 
-from lab import processes
+from lab import endpoint_kinds, processes
 from lab.clock import now_ns, pause_s
 from lab.local.control import Control
 from lab.store.store import Store
@@ -182,7 +182,7 @@ def own(line: Any) -> bool:
 
 
 def test_a_reload_and_a_second_tab_show_the_run_and_either_can_stop_it(dashboard):
-    card = processes.local_server(simulated=True)
+    card = processes.local_server(endpoint_kinds.SIMULATED)
     Control(card.base_url, card.api_key).knobs(
         gap_ms=120
     )  # an answer takes seven seconds, so that a stop meets one on its way
@@ -297,7 +297,7 @@ def test_the_report_and_a_figure_leave_the_page_as_files(dashboard, recorded, tm
 
 
 def test_arms_of_three_techniques_run_side_by_side_in_shared_blocks(dashboard):
-    card = processes.local_server(simulated=True)
+    card = processes.local_server(endpoint_kinds.SIMULATED)
     Control(card.base_url, card.api_key).knobs(**FAST)
     arms = ["streaming.whole", "caching.cached", "aa.b"]
     chosen = "&".join(f"arms={arm}" for arm in arms)

@@ -7,9 +7,9 @@ import signal
 import pandas as pd
 import pytest
 
-from lab import clock, processes, results, stats
-from lab.settings import config_of
+from lab import clock, endpoint_kinds, processes, results, stats
 from lab.local.control import Control
+from lab.settings import config_of
 
 BLOCKS = 12
 STRICT = 0.999
@@ -29,7 +29,7 @@ ARMS = json.dumps(
 
 @pytest.fixture(scope="module")
 def server():
-    card = processes.local_server(simulated=True)
+    card = processes.local_server(endpoint_kinds.SIMULATED)
     yield Control(card.base_url, card.api_key)
     os.kill(card.pid, signal.SIGTERM)
 

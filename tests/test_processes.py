@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from lab import clock, machine, paths, processes
+from lab import clock, endpoint_kinds, machine, paths, processes
 from lab.endpoints import own_server
 from lab.model import LabError, new_id
 from lab.settings import config_of
@@ -16,7 +16,7 @@ from lab.store.store import Store
 @pytest.fixture(scope="module")
 def server():
     """One simulated server that processes.py started itself."""
-    card = processes.local_server(simulated=True)
+    card = processes.local_server(endpoint_kinds.SIMULATED)
     yield card
     os.kill(card.pid, signal.SIGTERM)
 
@@ -33,7 +33,7 @@ def entries(run_id, kind):
 
 
 def test_the_second_who_needs_a_server_finds_the_first_ones(server):
-    assert processes.local_server(simulated=True) == server
+    assert processes.local_server(endpoint_kinds.SIMULATED) == server
     assert own_server.card_at(server.base_url).api_key == server.api_key
     assert oct((paths.runtime() / "simulated.json").stat().st_mode)[
         -3:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import clock, heartbeat, machine, paths, processes
+from lab import clock, endpoint_kinds, heartbeat, machine, paths, processes
 from lab.clock import sleep_s
 from lab.endpoints import own_server, registry
 from lab.harness import session as sessions
@@ -56,7 +56,7 @@ def read_to(stream, words: str) -> bool:
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGHUP])
 def test_a_killed_worker_loses_no_trial_that_was_told(db, how):
-    processes.local_server(simulated=True)
+    processes.local_server(endpoint_kinds.SIMULATED)
     run_id = processes.start_run(
         config_of(technique="streaming", endpoint="simulated", runs=200, warmup=0)
     )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
+from dataclasses import asdict
 
-from lab.cli import DONE, FAILED, flags
+from lab.cli import DONE, FAILED, flags, print_json
 from lab.model import LabError
 from lab.paths import COMMAND
 
@@ -32,13 +32,13 @@ def models_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def models(arguments: argparse.Namespace) -> int:
-    from lab.local import model_files as files
+    from lab.local import model_files
 
     if arguments.action == "install":
         fetch_model()
-    models = files.status()
+    models = model_files.status()
     if arguments.json:
-        print(json.dumps({"version": 1, "models": models}, default=str))
+        print_json(models=models)
         return DONE
     for model in models:
         state = f"{model['megabytes']:,.0f} MB" if model["installed"] else "not here yet"
@@ -103,7 +103,7 @@ def endpoints(arguments: argparse.Namespace) -> int:
             raise LabError(f"Which address? {COMMAND} endpoints {arguments.action} https://…")
         return (_allow if arguments.action == "allow" else _forget)(arguments)
     known = [registry.find(name) for name in registry.names()]
-    default, agreed = registry.default_name(), consent.stored()
+    default, allowed = registry.default_name(), consent.stored()
     if arguments.json:
         rows = [
             {
@@ -114,16 +114,18 @@ def endpoints(arguments: argparse.Namespace) -> int:
             }
             for endpoint in known
         ]
-        allowed = [{"url": origin, "key": key} for origin, key in agreed.items()]
-        print(json.dumps({"version": 1, "endpoints": rows, "allowed": allowed}))
+        print_json(
+            endpoints=rows,
+            allowed=[{"url": origin, "key": key} for origin, key in allowed.items()],
+        )
         return DONE
     for endpoint in known:
         models = ", ".join(endpoint.models.values())
         mark = "   (default)" if endpoint.name == default else ""
         print(f"{endpoint.name:<14} {endpoint.kind:<10} {models}{mark}")
-    if agreed:
+    if allowed:
         print("Also allowed (`endpoints forget URL` takes it back):")
-    for origin, key in agreed.items():
+    for origin, key in allowed.items():
         terms = f"with your key{consent.warning(origin)}" if key else "without a key"
         print(f"  {origin}   {terms}")
     if not keys.anthropic_key():
@@ -173,10 +175,11 @@ def typed(name: str | None) -> None:
             file=sys.stderr,
             flush=True,
         )
+        with_key = {"y": True, "yes": True, "n": False, "no": False}
         answer = sys.stdin.readline().strip().lower()
-        if answer not in ("y", "yes", "n", "no"):
+        if answer not in with_key:
             raise LabError(f"Nothing was sent to {needed.origin}.") from None
-        consent.allow(needed.url, key=answer in ("y", "yes"))
+        consent.allow(needed.url, with_key[answer])
 
 
 def serve_flags(parser: argparse.ArgumentParser) -> None:
@@ -210,14 +213,9 @@ def serve_flags(parser: argparse.ArgumentParser) -> None:
 def serve(arguments: argparse.Namespace) -> int:
     from lab.local.__main__ import main
 
-    chosen = [f"--{name}" for name in ("simulated", "alias") if getattr(arguments, name)]
-    return (
-        FAILED
-        if main(
-            ["--port", str(arguments.port), "--idle-s", str(arguments.idle_s), "--exports", *chosen]
-        )
-        else DONE
-    )
+    chosen = [flag for flag in ("--simulated", "--alias") if getattr(arguments, flag[2:])]
+    numbers = ["--port", str(arguments.port), "--idle-s", str(arguments.idle_s)]
+    return FAILED if main([*numbers, "--exports", *chosen]) else DONE
 
 
 def calibrate_flags(parser: argparse.ArgumentParser) -> None:
@@ -231,8 +229,6 @@ def calibrate_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def calibrate(arguments: argparse.Namespace) -> int:
-    from dataclasses import asdict
-
     from lab import calibrate as instrument
 
     try:
@@ -243,7 +239,7 @@ def calibrate(arguments: argparse.Namespace) -> int:
         ) from None
     calibration = instrument.calibrate(streams)
     if arguments.json:
-        print(json.dumps({"version": 1, **asdict(calibration)}, default=str))
+        print_json(**asdict(calibration))
     else:
         print("\n".join(instrument.lines(calibration)))
     return DONE

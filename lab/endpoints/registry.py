@@ -59,7 +59,7 @@ def names() -> list[str]:
 
 
 def default_name() -> str:
-    return "anthropic" if keys.anthropic_key() else endpoint_kinds.default_name()
+    return "anthropic" if keys.anthropic_key() else endpoint_kinds.LOCAL
 
 
 def find(name: str | None = None, models: Mapping[str, str] | None = None) -> Endpoint:
@@ -141,7 +141,7 @@ def connect(endpoint: Endpoint) -> Endpoint:
         return endpoint
     from lab import processes
 
-    card = processes.local_server(simulated=endpoint.kind == "simulated")
+    card = processes.local_server(endpoint.kind)
     return replace(endpoint, base_url=card.base_url, api_key=card.api_key)
 
 

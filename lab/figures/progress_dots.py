@@ -59,4 +59,4 @@ def dots(
         dark=dark,
         kind=layout.one_kind(trials),
         x_title=x_title,
-    ).update_layout(uirevision="live")
+    ).update_layout(uirevision="dots")

@@ -23,7 +23,7 @@ from typing import Any
 
 import httpx2
 
-from lab import clock, json_schema, machine
+from lab import clock, endpoint_kinds, json_schema, machine
 from lab.local import model_files
 from lab.local.engine import (
     Abilities,
@@ -52,7 +52,7 @@ ANSWER_TEXT = 160  # the longest string in a structured reply, in characters
 class Llama:
     """The small model is loaded at start; the others at their first use, or by warm()."""
 
-    kind = "local"
+    kind = endpoint_kinds.LOCAL
     tiers: dict[str, str] = {"small": model_files.SMALL, "large": model_files.LARGE}  # noqa: RUF012
     abilities = Abilities(input_tokens=CONTEXT - 1, output_tokens=CONTEXT - 1)
 

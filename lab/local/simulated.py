@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from lab import clock, json_schema
+from lab import clock, endpoint_kinds, json_schema
 from lab.local.engine import (
     Abilities,
     Begun,
@@ -147,7 +147,7 @@ DEFAULTS = {
 class Simulated:
     """Plays first, in the order they were given; then the latency model."""
 
-    kind = "simulated"
+    kind = endpoint_kinds.SIMULATED
     tiers: dict[str, str] = {"small": "simulated-small", "large": "simulated-large"}  # noqa: RUF012
     abilities = Abilities(1_000_000, 128_000, thinking=True, effort=True, fast=True, batches=True)
 

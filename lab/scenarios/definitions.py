@@ -24,7 +24,7 @@ LONGEST_ANSWER = 1_000_000
 CHARACTERS_PER_TOKEN = 3.75
 """The library's prose in SmolLM2's tokenizer; sizes a prompt before it is sent. What was sent is
 always the endpoint's own count."""
-DEFAULT_KIND = endpoint_kinds.default_name()
+DEFAULT_KIND = endpoint_kinds.LOCAL
 DOCUMENT_TOKENS = endpoint_kinds.kind(DEFAULT_KIND).document_tokens
 MOST_TASKS = 1000
 DEEPEST = 100

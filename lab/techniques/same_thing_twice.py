@@ -29,7 +29,6 @@ TECHNIQUE = Technique(
     knobs=SameThingKnobs,
     trial=trial,
     aliases=("a-a", "same-thing-twice"),
-    notes={"simulated": "Delays are invented; this run tests the lab, not a model."},
     page="7_Same_thing_twice.py",
     views=("Distribution", "Pairs"),
     control=True,

@@ -37,7 +37,6 @@ TECHNIQUE = Technique(
             "The embedded model answers on this machine: no network, so the wait that streaming"
             " saves is generation alone."
         ),
-        "simulated": "Delays are invented; this run tests the lab, not a model.",
     },
     page="1_Streaming.py",
 )

@@ -101,7 +101,6 @@ TECHNIQUE = Technique(
         for side in sides(knobs.bodies)
     ),
     aliases=("your-requests", "a-b"),
-    notes={"simulated": "Delays are invented; this run tests the lab, not a model."},
     page="6_Your_requests.py",
     in_all=False,
     files="bodies",

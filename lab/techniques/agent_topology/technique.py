@@ -193,7 +193,6 @@ TECHNIQUE = Technique(
             "Shape and time, not skill: names, number and instructions of the workers are task"
             " data, the plan only orders them, and each tool offered is used once."
         ),
-        "simulated": "Delays and answers are invented; this run tests the lab, not a model.",
     },
     needs=("tools", "structured"),
     page="5_Agent_topology.py",

@@ -137,7 +137,6 @@ TECHNIQUE = Technique(
             " cached tokens save seconds; a large service reads thousands, and saves as much only"
             " on long prompts."
         ),
-        "simulated": "Delays are invented; this run tests the lab, not a model.",
         "live": (
             "Prefixes below a model's minimum (512 to 4,096 tokens) are not cached, without an"
             " error: such trials are left out."

@@ -149,7 +149,6 @@ TECHNIQUE = Technique(
             "Both local tiers have the same weights, the large one in 32 bits: slower and no wiser."
             " Only the mechanism is shown."
         ),
-        "simulated": "Delays and answers are invented; this run tests the lab, not a model.",
     },
     needs=("structured",),
     page="4_Model_routing.py",

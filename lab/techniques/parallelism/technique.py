@@ -175,7 +175,6 @@ TECHNIQUE = Technique(
             " not its model's. Requests together gain on the large model, which is bound by memory,"
             " and nothing on the small one, which is bound by arithmetic."
         ),
-        "simulated": "Delays are invented; this run tests the lab, not a model.",
     },
     needs=("tools",),
     page="3_Parallelism.py",

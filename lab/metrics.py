@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil, log
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lab.rows import FinishedTrial
 
 
 @dataclass(frozen=True)
@@ -139,3 +143,30 @@ def unit(name: str) -> str:
         return METRICS[name].unit
     endings = {"_ms": "ms", "_usd": "$", "_share": "share", "_tokens": "tokens", "_per_s": "/s"}
     return next((unit for ending, unit in endings.items() if name.endswith(ending)), "")
+
+
+def clocks(finished: FinishedTrial) -> dict[str, float | None]:
+    """CLOCKS of a trial in ms, for what has to know them before it is stored: live dots, and when a
+    precision run stops. The definitions are the view trial_metrics; a test holds these to it.
+
+    None where the trial neither ended well nor as a mismatch.
+    """
+    trial = finished.trial
+    answers = [call for call in finished.calls if call.role == "answer" and call.error_kind is None]
+    first = min(answers, key=lambda call: call.started_ns, default=None)
+    ends: dict[str, int | None] = dict.fromkeys(CLOCKS)
+    if trial.outcome in ("ok", "mismatch"):
+        ends["total_ms"] = trial.ended_ns
+        if first is not None:
+            pieces = (first.first_thinking_ns, first.first_text_ns, first.first_tool_ns)
+            ends["wait_ms"] = _first_known(first.first_text_ns, first.ended_ns)
+            ends["ttft_ms"] = _first_known(
+                first.first_token_ns, min((at for at in pieces if at is not None), default=None)
+            )
+    return {
+        name: None if end is None else (end - trial.started_ns) / 1e6 for name, end in ends.items()
+    }
+
+
+def _first_known(*instants: int | None) -> int | None:
+    return next((at for at in instants if at is not None), None)

@@ -3,11 +3,17 @@ session's origin."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import pandas as pd
 import pytest
+from recorded_runs import record, recorded
 
-from lab import clock
+from lab import clock, metrics, results, stats
+from lab.cli import main
 from lab.critical_path import critical_path, waited_for
+from lab.harness.reporter import JSONReporter
 from lab.model import new_id
 from lab.rows import CallRow, FinishedTrial, RunRow, SessionRow, SpanRow, TrialRow
 from lab.store import queries
@@ -501,3 +507,132 @@ def test_spans_are_read_with_milliseconds_from_the_start(store):
         "join": 0,
         "own": 150,
     }
+
+
+def some_of_everything() -> list[FinishedTrial]:
+    """Trials of every shape that the clocks tell apart."""
+    failed = a_call(0, first_text=20, ended=30, error="overloaded_error")
+    shapes = {
+        "streamed": (a_call(10, first_token=80, first_text=90, ended=145),),
+        "whole": (a_call(0, headers=140, ended=145),),
+        "thinking": (a_call(0, first_thinking=20, first_text=90, ended=145),),
+        "tool": (a_call(0, first_tool=30, last_token=60, ended=70),),
+        "at once": (a_call(0, first_token=0, first_text=0, ended=10),),
+        "retried": (failed, a_call(50, first_text=90, ended=145, attempt=2)),
+        "several": (
+            a_call(0, "classify", first_text=20, ended=30),
+            a_call(95, first_text=110, ended=140),
+            a_call(40, first_text=120, ended=130),
+        ),
+        "primed": (
+            a_call(-500, "prime", first_text=-100, ended=-10),
+            a_call(0, first_text=90, ended=145),
+            a_call(160, "check", first_text=170, ended=180),
+        ),
+        "unanswered": (a_call(0, "worker", first_text=20, ended=30),),
+        "cut off": (a_call(0, first_text=20),),
+        "nothing": (),
+    }
+    return [
+        a_trial(arm, *calls, block=block, outcome=outcome, ended=ended)
+        for arm, calls in shapes.items()
+        for block, (outcome, ended) in enumerate([("ok", 150), ("mismatch", 150), ("ok", None)])
+        for calls in [[replace(call, call_id=new_id()) for call in calls]]
+    ]
+
+
+def test_the_clocks_that_a_run_goes_by_are_those_of_the_view(store):
+    """A precision run stops by them, before anything is stored."""
+    trials = some_of_everything()
+    store.write_trials(trials)
+    stored = queries.trials(store, RUN).set_index("trial_id")[list(metrics.CLOCKS)].astype(float)
+    live = {trial.trial.trial_id: metrics.clocks(trial) for trial in trials}
+    live = pd.DataFrame.from_dict(live, orient="index").astype(float)
+    pd.testing.assert_frame_equal(live, stored.loc[live.index], check_names=False)
+    assert live.notna().any(axis=None) and live.isna().any(axis=None)
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        {},
+        {"streams": False},
+        {"lost": {2: "failed", 3: "mismatch", 4: "cancelled"}},
+        {"begun_twice": [3]},
+    ],
+)
+def test_the_differences_that_end_a_precision_run_are_those_of_the_view(db, variant):
+    store, sides = Store(db), {}
+    trials = recorded(store, **variant)
+    for trial in (finished.trial for finished in trials if finished.trial.outcome == "ok"):
+        sides.setdefault((trial.session_id, trial.block), {})[trial.arm] = trial.trial_id
+    pairs = [block for block in sides.values() if len(block) == 2]
+    live = {finished.trial.trial_id: metrics.clocks(finished) for finished in trials}
+    for metric in metrics.CLOCKS:
+        values = [(live[pair["cached"]][metric], live[pair["uncached"]][metric]) for pair in pairs]
+        stored = queries.pairs(store, trials[0].trial.run_id, metric)["difference"].tolist()
+        assert stored == [new - old for new, old in values if None not in (new, old)]
+
+
+def test_a_trial_that_failed_has_no_clock(store):
+    assert metrics.clocks(
+        a_trial("whole", a_call(0, ended=100), outcome="failed")
+    ) == dict.fromkeys(metrics.CLOCKS)
+
+
+def test_a_block_that_was_begun_twice_counts_once_wherever_it_is_told(db, capsys):
+    """Its first session ended after the baseline, whose answer was wrong there."""
+    store = Store(db)
+    run_id = record(store, blocks=6, begun_twice=[4])
+    result = results.read(run_id, store)
+    assert [c.n for c in result.comparisons if c.planned] == [6]
+    assert result.verdicts[0].detail.startswith("Quality equal in 6 of 6 blocks")
+    counts = queries.arm_counts(store, run_id).set_index("arm")
+    assert counts[["n", "failed", "cancelled", "quality"]].values.tolist() == [[6, 0, 0, 1.0]] * 2
+    assert queries.runs(store)["trials"].tolist() == [12]
+    assert queries.history(store, "ttft_ms")["n"].tolist() == [6, 6]
+    assert queries.compared_trials(store, run_id)["block"].tolist() == [
+        1,
+        1,
+        2,
+        2,
+        3,
+        3,
+        4,
+        4,
+        5,
+        5,
+        6,
+        6,
+    ]
+    summary = queries.arm_summary(store, run_id)
+    assert set(summary.loc[summary["metric"] == "ttft_ms", "n"]) == {6}
+    JSONReporter().report(result)
+    told = json.loads(capsys.readouterr().out)
+    assert [(arm["n"], arm["quality"]) for arm in told["arms"]] == [(6, 1.0), (6, 1.0)]
+    main(["show", run_id])
+    shown = capsys.readouterr().out
+    assert "n = 7" not in shown and shown.count("100 %") >= 2
+
+
+def test_a_trial_that_failed_before_it_went_well_is_history(db):
+    store = Store(db)
+    run_id = record(store, blocks=6, begun_twice=[4], first_outcome="failed")
+    counts = queries.arm_counts(store, run_id).set_index("arm")
+    assert counts[["n", "failed"]].values.tolist() == [[6, 0], [6, 0]]
+    assert queries.runs(store)["failed"].tolist() == [0]
+    assert stats.failures(queries.trials(store, run_id)).empty
+
+
+def test_of_attempts_that_all_went_wrong_the_last_is_told(store):
+    store.write_trials(
+        [
+            a_trial("whole", a_call(0, ended=100), outcome="failed", error_text="first"),
+            a_trial(
+                "whole", a_call(0, ended=100), outcome="mismatch", error_text="second", attempt=2
+            ),
+        ]
+    )
+    counts = queries.arm_counts(store, RUN).iloc[0]
+    assert (counts.n, counts.failed, counts.mismatched) == (0, 0, 1)
+    assert counts.left_out_because == "second"

@@ -32,6 +32,7 @@ from lab.harness.plan import Block, Experiment, Variant
 from lab.harness.session import Session
 from lab.harness.unawaited import Forgotten
 from lab.instrumentation.stamps import OBSERVER
+from lab.metrics import FEWEST_BLOCKS, clocks
 from lab.model import LabError, Request, Status, Technique, new_id
 from lab.paths import COMMAND
 from lab.rows import FinishedTrial, RunRow, SessionRow, TrialRow
@@ -366,14 +367,12 @@ class BenchmarkRunner:
         base, other = values.get(self.plan.baseline.key), values.get(self.plan.headline.key)
         if base is not None and other is not None:
             self.differences.append(other - base)
-        if len(self.differences) < max(self.config.min_runs, 6):
+        if len(self.differences) < max(self.config.min_runs, FEWEST_BLOCKS):
             return False
         from lab.stats import hodges_lehmann
 
-        interval = hodges_lehmann(self.differences)
-        if interval.low is None or interval.high is None:
-            return False
-        return (interval.high - interval.low) / 2 <= target
+        half_width = hodges_lehmann(self.differences).half_width
+        return half_width is not None and half_width <= target
 
     # One trial
 
@@ -662,27 +661,6 @@ class Unwaited(ThreadPoolExecutor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """There is nothing to shut down."""
-
-
-def clocks(finished: FinishedTrial) -> dict[str, float | None]:
-    """The headline clocks of one trial for live dots; stored figures come from the views alone."""
-    row = finished.trial
-    answers = [call for call in finished.calls if call.role == "answer" and call.error_kind is None]
-    first = min(answers, key=lambda call: call.started_ns, default=None)
-
-    def ms(at_ns: int | None) -> float | None:
-        return (
-            (at_ns - row.started_ns) / 1e6
-            if at_ns is not None and row.outcome in ("ok", "mismatch")
-            else None
-        )
-
-    wait_ns = (first.first_text_ns or first.ended_ns) if first else None
-    return {
-        "wait_ms": ms(wait_ns),
-        "ttft_ms": ms(first.first_token_ns if first else None),
-        "total_ms": ms(row.ended_ns),
-    }
 
 
 def timer_step_ns() -> int:

@@ -363,7 +363,7 @@ def test_cache_hits_say_what_a_hit_is_worth():
     points = pd.DataFrame(
         {"arm": ["u", "c"], "trial_id": ["1", "2"], "call_id": ["1", "2"],
          "ttft_ms": [2000.0, 100.0], "cached_share": [0.0, 0.9],
-         "observed_cache": ["none", "read"],
+         "observed_cache": ["none", "read"], "cache_miss_reason": [None, None],
          "cache_read_tokens": [0, 90], "cache_write_tokens": [0, 0], "prompt_tokens": [100, 100]}
     )  # fmt: skip
     assert layout.title(cache.cache_hits(points)) == "A hit starts 20× sooner than a miss"

@@ -12,7 +12,6 @@ from lab.techniques.caching import findings
 from lab.units import missing, ms, percent, times, whole
 from lab.view_parts import Column, Note, Part, RunData, Table
 
-STATES = ("none", "write", "partial", "read")
 STATE_WORDS = {
     "none": "nothing cached",
     "write": "written",
@@ -86,7 +85,7 @@ def state_colours(dark: bool = False) -> dict[str, str]:
     }
 
 
-def cache_hits(points: pd.DataFrame, dark: bool = False, *, reason: str | None = None) -> go.Figure:
+def cache_hits(points: pd.DataFrame, dark: bool = False) -> go.Figure:
     """Each call's time to first token against the share of its prompt that came from the cache, in
     the colour of its observed state."""
     points = points[points["ttft_ms"].notna() & points["cached_share"].notna()]
@@ -99,39 +98,26 @@ def cache_hits(points: pd.DataFrame, dark: bool = False, *, reason: str | None =
         )
     colours, figure = state_colours(dark), go.Figure()
     medians: dict[str, float] = {}
-    for state in STATES:
+    counts = []
+    for state, words in STATE_WORDS.items():
         rows = points[points["observed_cache"] == state]
         if rows.empty:
             continue
         medians[state] = float(rows["ttft_ms"].median())
-        draw = figure.add_scattergl if len(rows) > 400 else figure.add_scatter
-        reasons = (
-            rows["cache_miss_reason"]
-            if "cache_miss_reason" in rows.columns
-            else pd.Series([None] * len(rows), index=rows.index)
-        )
-        draw(
-            x=rows["cached_share"].astype(float),
-            y=rows["ttft_ms"].astype(float),
-            mode="markers",
-            marker={
-                "color": palette.fade(colours[state], 0.6),
-                "size": 9 if len(rows) < 200 else 5,
-            },
-            customdata=(
-                rows[["trial_id", "call_id"]].astype(str).values
-                if "call_id" in rows.columns
-                else None
-            ),
-            hovertext=[
-                f"{layout.bold(arm)} {ms(first)}<br>{percent(share)} from the cache,"
-                f" {STATE_WORDS[state]}"
-                + (f"<br>missed: {layout.safe(why)}" if isinstance(why, str) and why else "")
-                for arm, first, share, why in zip(
-                    rows["arm"], rows["ttft_ms"], rows["cached_share"], reasons, strict=True
-                )
-            ],
-            hovertemplate="%{hovertext}<extra></extra>",
+        counts.append(f"{words} {len(rows):,}")
+        columns = (rows[name] for name in ("arm", "ttft_ms", "cached_share", "cache_miss_reason"))
+        hover = [
+            f"{layout.bold(arm)} {ms(first)}<br>{percent(share)} from the cache, {words}"
+            + (f"<br>missed: {layout.safe(reason)}" if isinstance(reason, str) and reason else "")
+            for arm, first, share, reason in zip(*columns, strict=True)
+        ]
+        layout.points(
+            figure,
+            rows["cached_share"].astype(float),
+            rows["ttft_ms"].astype(float),
+            {"color": palette.fade(colours[state], 0.6), "size": 9 if len(rows) < 200 else 5},
+            hover,
+            rows[["trial_id", "call_id"]].astype(str).values,
         )
     missed = medians.get("none", medians.get("write"))
     title = (
@@ -140,20 +126,14 @@ def cache_hits(points: pd.DataFrame, dark: bool = False, *, reason: str | None =
         else "Time to first token against the cached share"
     )
     figure.update_xaxes(range=[-0.04, 1.04], tickformat=".0%")
-    figure.update_yaxes(rangemode="tozero", separatethousands=True, nticks=6, ticksuffix=" ms")
-    counts = ", ".join(
-        f"{STATE_WORDS[state]} {len(points[points['observed_cache'] == state]):,}"
-        for state in medians
-    )
+    layout.from_zero(figure, "y", ticksuffix=" ms")
     return layout.finish(
         figure,
         title,
-        f"time to first token, ms, against cache_read ÷ total prompt · {counts} ·"
-        f" {layout.where(points)}",
+        f"time to first token, ms, against cache_read ÷ total prompt · {', '.join(counts)}",
         260,
         dark=dark,
-        kind=layout.one_kind(points),
-        reason=reason,
+        frame=points,
         x_title="share of the prompt read from the cache",
         left=layout.AXIS_PX,
         legend={STATE_WORDS[state]: colours[state] for state in medians},
@@ -161,74 +141,45 @@ def cache_hits(points: pd.DataFrame, dark: bool = False, *, reason: str | None =
 
 
 def cache_tokens(
-    points: pd.DataFrame,
-    dark: bool = False,
-    *,
-    arms: list[str] | None = None,
-    reason: str | None = None,
+    points: pd.DataFrame, dark: bool = False, *, arms: list[str] | None = None
 ) -> go.Figure:
     """Mean prompt tokens of a call by arm: read from the cache, written to it, and neither."""
     if points.empty:
         return layout.empty(
             "Tokens read and written stand here after a run.", dark, "Tokens in the cache"
         )
-    means = (
-        points.groupby("arm", sort=False)[
-            ["cache_read_tokens", "cache_write_tokens", "prompt_tokens"]
-        ]
-        .mean()
-        .fillna(0)
-    )
-    order = layout.order(arms, means.index)
-    means = means.loc[order]
-    rest = (means["prompt_tokens"] - means["cache_read_tokens"] - means["cache_write_tokens"]).clip(
-        lower=0
-    )
-    colours, arm_colours = state_colours(dark), palette.arm_colours([*(arms or ()), *order], dark)
-    bars = (
-        ("read", means["cache_read_tokens"]),
-        ("written", means["cache_write_tokens"]),
-        ("neither", rest),
-    )
+    names = ["cache_read_tokens", "cache_write_tokens", "prompt_tokens"]
+    means = points.groupby("arm")[names].mean().fillna(0)
+    arm_colours = layout.arm_colours(arms, points["arm"], dark)
+    means = means.loc[list(arm_colours)]
+    read, written, prompt = (means[name] for name in names)
+    colours = state_colours(dark)
     shades = {
         "read": colours["read"],
         "written": colours["write"],
         "neither": palette.theme(dark).ghost,
     }
-    figure, base = go.Figure(), pd.Series(0.0, index=means.index)
-    for name, lengths in bars:
-        figure.add_bar(
-            x=lengths,
-            base=base,
-            y=[-row for row in range(len(order))],
-            marker={"color": shades[name], "line": {"width": 0}},
-            hovertext=[
-                f"{layout.bold(arm)}: {whole(length)} tokens {name}"
-                for arm, length in lengths.items()
-            ],
-            hovertemplate="%{hovertext}<extra></extra>",
-            **layout.BAR,
-        )
-        base = base + lengths
-    notes = [
-        f"{percent(row.cache_read_tokens / row.prompt_tokens if row.prompt_tokens else 0)} read"
-        for row in means.itertuples()
-    ]
-    labels = [layout.bold(arm, arm_colours[arm]) for arm in order]
-    height = layout.rows(figure, labels, [arm_colours[arm] for arm in order], notes=notes)
-    figure.update_layout(barmode="overlay")
-    figure.update_xaxes(rangemode="tozero", separatethousands=True, nticks=6)
-    share = means["cache_read_tokens"] / means["prompt_tokens"].where(means["prompt_tokens"] > 0)
-    best = share.idxmax() if share.notna().any() else order[0]
+    figure, starts = go.Figure(), pd.Series(0.0, index=means.index)
+    rest = (prompt - read - written).clip(lower=0)
+    for (name, shade), lengths in zip(shades.items(), (read, written, rest), strict=True):
+        hover = [
+            f"{layout.bold(arm)}: {whole(length)} tokens {name}" for arm, length in lengths.items()
+        ]
+        layout.bars(figure, range(len(means)), starts, lengths, shade, hover)
+        starts = starts + lengths
+    share = (read / prompt.where(prompt > 0)).fillna(0)
+    labels = [layout.bold(arm, colour) for arm, colour in arm_colours.items()]
+    notes = [f"{percent(part)} read" for part in share]
+    height = layout.rows(figure, labels, list(arm_colours.values()), notes=notes)
+    layout.from_zero(figure)
+    best = share.idxmax()
     return layout.finish(
         figure,
-        f"{best} reads {percent(share.get(best) or 0)} of its prompt from the cache",
-        f"prompt tokens as the API reported them, mean per call · {layout.count(len(points))} ·"
-        f" {layout.where(points)}",
+        f"{best} reads {percent(share[best])} of its prompt from the cache",
+        f"prompt tokens as the API reported them, mean per call · {layout.count(len(points))}",
         height,
         dark=dark,
-        kind=layout.one_kind(points),
-        reason=reason,
+        frame=points,
         x_title="tokens",
         legend=shades,
     )

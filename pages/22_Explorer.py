@@ -1,24 +1,13 @@
 """Explorer: the tables and views themselves, a query box that can only read, and files of any
 result."""
 
-import streamlit as st
-
-from pages.parts import explorer, frame
+from pages.parts import controls, explorer, frame
 
 with frame.open_page(
     "Explorer", "Every timing row is yours: look it up, ask it in SQL, take it with you."
 ):
-    TABLES, QUERY = "Tables", "SQL"
-    what = st.segmented_control(
-        "What",
-        [TABLES, QUERY],
-        default=TABLES,
-        required=True,
-        key="what",
-        bind="query-params",
-        label_visibility="collapsed",
-    )
-    if what == TABLES:
+    tables = "Tables"
+    if controls.segments("What", [tables, "SQL"], "what") == tables:
         explorer.tables()
     else:
         explorer.query()

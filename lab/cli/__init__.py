@@ -3,13 +3,15 @@ database, no HTTP client and no model."""
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import os
 import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 from lab import scrub, techniques
 from lab.model import LabError
@@ -29,19 +31,19 @@ class Command:
 
     def handlers(
         self,
-    ) -> tuple[Callable[[argparse.ArgumentParser], None], Callable[[argparse.Namespace], int]]:
+    ) -> tuple[Callable[[ArgumentParser], None], Callable[[Namespace], int]]:
         return import_module(f"lab.cli.{self.module}").handlers(self.name)
 
-    def parser(self) -> argparse.ArgumentParser:
+    def parser(self) -> ArgumentParser:
         parser = Parser(prog=f"{COMMAND} {self.name}", description=self.summary, allow_abbrev=False)
         self.handlers()[0](parser)
         return parser
 
-    def run(self, arguments: argparse.Namespace) -> int:
+    def run(self, arguments: Namespace) -> int:
         return self.handlers()[1](arguments)
 
 
-class Parser(argparse.ArgumentParser):
+class Parser(ArgumentParser):
     def error(self, message: str):
         print(
             f"{message[:1].upper()}{message[1:]}. `{self.prog} --help` lists what it takes.",
@@ -102,8 +104,8 @@ GROUPS = {
 def commands() -> dict[str, Command]:
     """Every command by name: the techniques first, in the order of `list`."""
     measuring = {
-        slug: Command(slug, f"{techniques.find(slug).title}: {techniques.find(slug).claim}", "run")
-        for slug in techniques.slugs()
+        technique.slug: Command(technique.slug, f"{technique.title}: {technique.claim}", "run")
+        for technique in techniques.all_techniques()
     }
     return measuring | {command.name: command for group in GROUPS.values() for command in group}
 
@@ -112,29 +114,35 @@ def overview() -> str:
     lines = [
         "Which latency technique helps, by how much, at what price, and can it be believed?",
         "",
+        f"usage: {COMMAND} COMMAND [options]      {COMMAND} COMMAND --help",
+        "",
+        "Techniques",
     ]
-    lines += [f"usage: {COMMAND} COMMAND [options]      {COMMAND} COMMAND --help", ""]
-    lines += ["Techniques"] + [
-        f"  {slug:<14}{techniques.find(slug).title}" for slug in techniques.slugs()
-    ]
+    lines += [f"  {slug:<14}{techniques.find(slug).title}" for slug in techniques.slugs()]
     for group, members in GROUPS.items():
         lines += ["", group] + [f"  {command.name:<14}{command.summary}" for command in members]
-    lines += [
-        "",
-        f"Start here: {COMMAND} {techniques.slugs()[0]} --quick        "
-        "(no API key needed: a small model is embedded)",
-    ]
-    return "\n".join(lines)
+    lines += ["", f"Start here: {COMMAND} {techniques.slugs()[0]} --quick        "]
+    return "\n".join(lines) + "(no API key needed: a small model is embedded)"
+
+
+def print_json(**fields: Any) -> None:
+    """One object of version 1 on stdout."""
+    from lab.harness.reporters.json_object import VERSION, as_text
+
+    print(as_text({"version": VERSION, **fields}))
+
+
+def shown(path: Path) -> str:
+    """A path as one would type it here."""
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def resolve(word: str) -> Command:
     """A command by any of its names; LabError with the nearest one where there is none."""
     known = commands()
-    if word in known:
-        return known[word]
-    slug = techniques.slug_of(word)
-    if slug is not None:
-        return known[slug]
+    name = word if word in known else techniques.slug_of(word)
+    if name is not None:
+        return known[name]
     near = difflib.get_close_matches(word.replace("_", "-"), known, n=1, cutoff=0.5)
     hint = f"Did you mean {near[0]!r}?" if near else f"`{COMMAND} --help` lists them."
     raise LabError(f"There is no command or technique {word!r}. {hint}")

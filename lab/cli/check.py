@@ -3,12 +3,12 @@ them."""
 
 from __future__ import annotations
 
-import argparse
+from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from lab import techniques
-from lab.cli import DONE, REFUSED, UNDECIDED, flags
+from lab.cli import DONE, REFUSED, UNDECIDED, flags, print_json
 
 if TYPE_CHECKING:
     from lab.requirements import Outcome
@@ -22,7 +22,7 @@ def handlers(name: str):
     return {"check": (check_flags, check), "compare": (compare_flags, compare)}[name]
 
 
-def check_flags(parser: argparse.ArgumentParser) -> None:
+def check_flags(parser: ArgumentParser) -> None:
     example = techniques.all_techniques()[0]
     arm, baseline = example.headline_arm, example.arms[0].name
     flags.which(parser)
@@ -38,11 +38,11 @@ def check_flags(parser: argparse.ArgumentParser) -> None:
     flags.database(parser)
 
 
-def compare_flags(parser: argparse.ArgumentParser) -> None:
+def compare_flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "base",
         metavar="BASE",
-        help="the run to be held against: id, name, `last~1`, or FILE.duckdb (its last run)",
+        help="the earlier run: its id, name, `last~1`, or FILE.duckdb (its last run)",
     )
     parser.add_argument("new", metavar="NEW", help="the run in question, named the same ways")
     parser.add_argument(
@@ -57,14 +57,14 @@ def compare_flags(parser: argparse.ArgumentParser) -> None:
     flags.database(parser)
 
 
-def check(arguments: argparse.Namespace) -> int:
+def check(arguments: Namespace) -> int:
     from lab import requirements, results
 
     run = results.read(arguments.run)
     return _tell([requirements.judge(run, text) for text in arguments.require], arguments.json)
 
 
-def compare(arguments: argparse.Namespace) -> int:
+def compare(arguments: Namespace) -> int:
     from lab import requirements, results
 
     base, new = results.read(arguments.base), results.read(arguments.new)
@@ -80,10 +80,7 @@ def _tell(outcomes: list[Outcome], as_json: bool, says: dict[str, str] = SAYS) -
     verdicts = {outcome.verdict for outcome in outcomes}
     verdict = next((word for word in ("fail", "not_enough_data") if word in verdicts), "pass")
     if as_json:
-        from lab.harness.reporters.json_object import as_text
-
-        requirements = [asdict(outcome) for outcome in outcomes]
-        print(as_text({"version": 1, "verdict": verdict, "requirements": requirements}))
+        print_json(verdict=verdict, requirements=[asdict(outcome) for outcome in outcomes])
         return CODES[verdict]
     for outcome in outcomes:
         more = f"; about {outcome.needed:,} more blocks" if outcome.needed else ""

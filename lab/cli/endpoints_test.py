@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import anthropic
 import httpx2
 
-from lab import endpoint_kinds, scrub
-from lab.cli import DONE, FAILED
+from lab import clock, endpoint_kinds, pricing, scrub, units
+from lab.cli import DONE, FAILED, print_json
 from lab.clock import now_ns
 from lab.endpoints import caching_modes, failure_causes, registry
 from lab.endpoints.client import open_client
@@ -81,30 +81,21 @@ def run(name: str | None, model: str | None, as_json: bool) -> int:
     costs = [cost for cost in map(probe.cost, probe.usages) if cost is not None]
     cost_usd, calls = sum(costs) if costs else None, len(probe.usages)
     if as_json:
-        about = {
-            "version": 1,
-            "endpoint": endpoint.name,
-            "endpoint_kind": endpoint.kind,
-            "model": probe.model,
-        }
-        print(
-            json.dumps(
-                {**about, "checks": checks, "calls": calls, "cost_usd": cost_usd},
-                ensure_ascii=False,
-            )
+        print_json(
+            endpoint=endpoint.name,
+            endpoint_kind=endpoint.kind,
+            model=probe.model,
+            checks=checks,
+            calls=calls,
+            cost_usd=cost_usd,
         )
     else:
         print(f"{endpoint.name} ({endpoint.kind}) with {probe.model}")
         for row in checks:
             print(f"  {'yes' if row['supported'] else 'no ':<4} {row['check']:<18} {row['seen']}")
-        print(f"  cost: {_money(cost_usd)} for {calls} calls")
+        money = "no price known" if cost_usd is None else units.usd(cost_usd)
+        print(f"  cost: {money} for {calls} calls")
     return DONE if any(row["supported"] for row in checks) else FAILED
-
-
-def _money(value: float | None) -> str:
-    from lab import units
-
-    return "no price known" if value is None else units.usd(value)
 
 
 class Probe:
@@ -118,8 +109,6 @@ class Probe:
         self.is_priced = endpoint_kinds.kind(endpoint.kind).priced
 
     def cost(self, usage: dict[str, Any]) -> float | None:
-        from lab import clock, pricing
-
         try:
             return pricing.cost_usd(self.model, usage, clock.today())
         except (ArithmeticError, LookupError, TypeError, ValueError):  # counts that are no numbers

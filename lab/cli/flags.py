@@ -6,8 +6,8 @@ its default stays where it is defined. Below them the flags that several command
 
 from __future__ import annotations
 
-import argparse
 import json
+from argparse import SUPPRESS, ArgumentParser, BooleanOptionalAction, Namespace
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +19,7 @@ PREFIX = "knob_"
 METAVARS = {int: "N", float: "X", str: "TEXT"}
 
 
-def add_settings(parser: argparse.ArgumentParser) -> None:
+def add_settings(parser: ArgumentParser) -> None:
     """The flags of a run's settings, in their groups."""
     groups: dict[str, Any] = {}
     for name, setting in settings.of(BenchmarkConfig).items():
@@ -29,7 +29,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
             add(group, setting, dest=name)
 
 
-def add_knobs(parser: argparse.ArgumentParser, knobs: type[Knobs]) -> None:
+def add_knobs(parser: ArgumentParser, knobs: type[Knobs]) -> None:
     group = parser.add_argument_group("knobs")
     for name, setting in settings.of(knobs).items():
         add(group, setting, dest=PREFIX + name)
@@ -39,7 +39,7 @@ def add(parser: Any, setting: Setting, dest: str, help: str = "") -> None:
     """One flag; `help` in place of the setting's own words."""
     options: dict[str, Any] = {
         "dest": dest,
-        "default": argparse.SUPPRESS,
+        "default": SUPPRESS,
         "help": (help or _help(setting)).replace("%", "%%"),
     }
     metavar = (setting.flag and setting.flag.metavar) or METAVARS.get(setting.kind, "JSON")
@@ -48,7 +48,7 @@ def add(parser: Any, setting: Setting, dest: str, help: str = "") -> None:
     elif setting.kind is bool and setting.flag and not setting.optional:
         options |= {"action": "store_true"}
     elif setting.kind is bool:
-        options |= {"action": argparse.BooleanOptionalAction}
+        options |= {"action": BooleanOptionalAction}
     elif setting.choices:
         options |= {"choices": setting.choices, "type": setting.kind}
     elif setting.many:
@@ -74,13 +74,13 @@ def _list_of(kind: type) -> Callable[[str], list[Any]]:
     return read
 
 
-def chosen_settings(arguments: argparse.Namespace) -> dict[str, Any]:
+def chosen_settings(arguments: Namespace) -> dict[str, Any]:
     """Only the settings named on the command line."""
     flags = {name for name, setting in settings.of(BenchmarkConfig).items() if setting.flag}
     return {name: value for name, value in vars(arguments).items() if name in flags}
 
 
-def chosen_knobs(arguments: argparse.Namespace) -> dict[str, Any]:
+def chosen_knobs(arguments: Namespace) -> dict[str, Any]:
     """Only the knobs named on the command line."""
     return {
         name.removeprefix(PREFIX): value
@@ -99,13 +99,13 @@ def checked(model: type[Model], values: dict[str, Any]) -> Model:
     return settings.build(model, values, flag)
 
 
-def database(parser: argparse.ArgumentParser) -> None:
+def database(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--db", metavar="FILE", help="the database (default: LAB_DB, else data/lab.duckdb)"
     )
 
 
-def which(parser: argparse.ArgumentParser) -> None:
+def which(parser: ArgumentParser) -> None:
     parser.add_argument(
         "run",
         nargs="?",
@@ -115,13 +115,13 @@ def which(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def as_json(parser: argparse.ArgumentParser) -> None:
+def as_json(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", help="print exactly one JSON object on stdout"
     )
 
 
-def outputs(parser: argparse.ArgumentParser) -> None:
+def outputs(parser: ArgumentParser) -> None:
     from lab.harness.reporter import REPORTERS
 
     parser.add_argument(

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import keyword
-import os
 import re
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from string import Template
 
 from lab import paths, techniques
-from lab.cli import DONE, commands
+from lab.cli import DONE, commands, shown
 from lab.model import LabError
 from lab.paths import COMMAND
 
@@ -79,7 +78,7 @@ def handlers(name: str):
     return add_flags, write
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
+def add_flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "name", metavar="NAME", help="what its command is called: small letters, digits and dashes"
     )
@@ -88,7 +87,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def write(arguments: argparse.Namespace) -> int:
+def write(arguments: Namespace) -> int:
     slug = arguments.name
     module, title = slug.replace("-", "_"), arguments.title or slug.replace("-", " ").capitalize()
     _check(slug, module, title)
@@ -123,7 +122,7 @@ def write(arguments: argparse.Namespace) -> int:
     for path, text in texts.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-        print(f"wrote {_shown(path)}")
+        print(f"wrote {shown(path)}")
     if not folder:
         _add_row(
             f"| [`{slug}`](pages/{page}) | does a short answer end sooner? | usual → brief"
@@ -134,9 +133,9 @@ def write(arguments: argparse.Namespace) -> int:
         print(f"\nSay where it is: export LAB_TECHNIQUES={folder}")
     *_, test = texts
     print(
-        f"\nTry it:  {COMMAND} {slug} --quick --endpoint simulated\nTest it: pytest {_shown(test)}"
+        f"\nTry it:  {COMMAND} {slug} --quick --endpoint simulated\nTest it: pytest {shown(test)}"
     )
-    print(f"Then write down what it claims: {_shown(next(iter(texts)))}")
+    print(f"Then write down what it claims: {shown(next(iter(texts)))}")
     return DONE
 
 
@@ -180,7 +179,3 @@ def _add_row(row: str) -> None:
     last = max(place for place, line in enumerate(lines) if line.startswith("| [`"))
     lines.insert(last + 1, f"{row}\n")
     readme.write_text("".join(lines), encoding="utf-8")
-
-
-def _shown(path: Path) -> str:
-    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)

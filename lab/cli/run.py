@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
+from argparse import ArgumentParser, Namespace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab import scrub, settings, techniques
-from lab.cli import DONE, FAILED, INTERRUPTED, flags, show
+from lab import paths, scrub, settings, techniques
+from lab.cli import DONE, FAILED, INTERRUPTED, flags, show, shown, this_machine
 from lab.model import LabError, Technique
 from lab.paths import COMMAND
 from lab.settings import BenchmarkConfig
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from lab.results import RunResult
 
 CODES = {"finished": DONE, "interrupted": INTERRUPTED}
 
@@ -27,13 +25,13 @@ def handlers(name: str):
         technique = techniques.find(name)
         return partial(technique_flags, technique), partial(run_technique, technique)
     return {
-        "all": (all_flags, run_all),
+        "all": (_run_flags, run_all),
         "compare-arms": (arms_flags, run_side_by_side),
         "resume": (resume_flags, run_rest),
     }[name]
 
 
-def technique_flags(technique: Technique, parser: argparse.ArgumentParser) -> None:
+def technique_flags(technique: Technique, parser: ArgumentParser) -> None:
     parser.description = (
         f"{technique.title}. {technique.claim} "
         f"Arms: {', '.join(arm.name for arm in technique.arms)}. "
@@ -56,11 +54,7 @@ def technique_flags(technique: Technique, parser: argparse.ArgumentParser) -> No
     flags.add_knobs(parser, technique.knobs)
 
 
-def all_flags(parser: argparse.ArgumentParser) -> None:
-    _run_flags(parser)
-
-
-def arms_flags(parser: argparse.ArgumentParser) -> None:
+def arms_flags(parser: ArgumentParser) -> None:
     from lab.harness.plan import example_arms
 
     parser.add_argument(
@@ -72,7 +66,7 @@ def arms_flags(parser: argparse.ArgumentParser) -> None:
     _run_flags(parser)
 
 
-def resume_flags(parser: argparse.ArgumentParser) -> None:
+def resume_flags(parser: ArgumentParser) -> None:
     flags.which(parser)
     budget = settings.of(BenchmarkConfig)["max_usd"]
     words = "the most it may cost from here on, in dollars; by default all sessions together keep "
@@ -81,18 +75,18 @@ def resume_flags(parser: argparse.ArgumentParser) -> None:
     _result_flags(parser)
 
 
-def _run_flags(parser: argparse.ArgumentParser) -> None:
+def _run_flags(parser: ArgumentParser) -> None:
     flags.add_settings(parser)
     _result_flags(parser)
 
 
-def _result_flags(parser: argparse.ArgumentParser) -> None:
+def _result_flags(parser: ArgumentParser) -> None:
     flags.outputs(parser)
     flags.as_json(parser)
     flags.database(parser)
 
 
-def run_technique(technique: Technique, arguments: argparse.Namespace) -> int:
+def run_technique(technique: Technique, arguments: Namespace) -> int:
     values = flags.chosen_knobs(arguments)
     if files := getattr(arguments, "files", None):
         values[technique.files] = _objects(files, technique)
@@ -108,66 +102,50 @@ def run_technique(technique: Technique, arguments: argparse.Namespace) -> int:
         from lab import resume
 
         config = resume.resolved(config)
-    codes, runs = _measure([config], arguments)
-    return max(codes) if runs else FAILED
+    return _measure([config], arguments)
 
 
-def run_all(arguments: argparse.Namespace) -> int:
+def run_all(arguments: Namespace) -> int:
     """One failing technique does not stop the rest; the exit code says that it failed."""
-    arguments.many = True
     configs = [
         _config(technique.slug, arguments, technique.tiers_for(technique.knobs()))
         for technique in techniques.all_techniques()
         if technique.in_all
     ]
-    codes, runs = _measure(configs, arguments)
-    if runs and not arguments.json and "console" in arguments.output:
-        from rich.console import Console
-
-        from lab.harness.reporters.console import runs_table
-
-        Console(highlight=False).print(runs_table(runs))
-    return INTERRUPTED if INTERRUPTED in codes else max(codes, default=FAILED)
+    return _measure(configs, arguments)
 
 
-def run_side_by_side(arguments: argparse.Namespace) -> int:
+def run_side_by_side(arguments: Namespace) -> int:
     from lab.harness.plan import SIDE_BY_SIDE
 
-    used = [techniques.find(arm.partition(".")[0]) for arm in arguments.arms]
-    tiers = tuple(tier for each in used for tier in each.tiers_for(each.knobs()))
-    config = _config(SIDE_BY_SIDE, arguments, tiers, arms=arguments.arms)
-    codes, runs = _measure([config], arguments)
-    return max(codes) if runs else FAILED
+    members = [techniques.find(arm.partition(".")[0]) for arm in arguments.arms]
+    tiers = tuple(tier for each in members for tier in each.tiers_for(each.knobs()))
+    return _measure([_config(SIDE_BY_SIDE, arguments, tiers, arms=arguments.arms)], arguments)
 
 
-def run_rest(arguments: argparse.Namespace) -> int:
+def run_rest(arguments: Namespace) -> int:
     """The blocks that were planned and are not there, in the order they would have had."""
     from lab import resume
     from lab.store.store import Store
 
     config = resume.rest(Store(), arguments.run, getattr(arguments, "max_usd", None))
-    codes, runs = _measure([config], arguments)
-    return max(codes) if runs else FAILED
+    return _measure([config], arguments)
 
 
-def _measure(
-    configs: list[BenchmarkConfig], arguments: argparse.Namespace
-) -> tuple[list[int], list[RunResult]]:
-    """Run configs one after another; exit codes and results.
-
-    Before each it is said where the requests go and what the run will take.
-    """
+def _measure(configs: list[BenchmarkConfig], arguments: Namespace) -> int:
+    """Run configs one after another, each after a line on where its requests go and what it will
+    take; the highest of their exit codes."""
     from rich.console import Console
 
     from lab import results, worker
-    from lab.cli import this_machine
     from lab.harness import reporter
     from lab.harness.progress import Progress
+    from lab.harness.reporters.console import runs_table
 
     this_machine.typed(getattr(arguments, "endpoint", None))
     reporter.named(arguments.output)
     console = Console(stderr=arguments.json, highlight=False)
-    codes, runs = [], []
+    codes, runs, several = [], [], len(configs) > 1
     for config in configs:
         progress = Progress(console)
         try:
@@ -175,7 +153,7 @@ def _measure(
             run_id, status, text = worker.measure(config, progress)
         except LabError as error:
             progress.close()
-            if len(configs) == 1:
+            if not several:
                 raise
             console.print(
                 f"{config.technique}: {scrub.text(str(error), scrub.MESSAGE)}",
@@ -192,9 +170,9 @@ def _measure(
         runs.append(results.read(run_id))
         if not arguments.json:
             console.print()
-            show.tell(runs[-1:], arguments)
+            show.report_all(runs[-1:], arguments)
             console.print(
-                f"\nRows: {_database()} · {COMMAND} show {run_id} · "
+                f"\nRows: {shown(paths.database())} · {COMMAND} show {run_id} · "
                 f"{COMMAND} ui shows it in the browser",
                 soft_wrap=True,
             )
@@ -204,13 +182,14 @@ def _measure(
             )
             break
     if arguments.json and runs:
-        show.tell(runs, arguments)
-    return codes, runs
+        show.report_all(runs, arguments, several)
+    elif several and runs and "console" in arguments.output:
+        console.print(runs_table(runs))
+    return max(codes)
 
 
 def _announce(config: BenchmarkConfig, console: Console) -> None:
     from lab import endpoint_kinds
-    from lab.cli import this_machine
     from lab.endpoints import registry
     from lab.harness.plan import experiment
     from lab.local import model_files
@@ -243,7 +222,7 @@ def _announce(config: BenchmarkConfig, console: Console) -> None:
 
 
 def _config(
-    slug: str, arguments: argparse.Namespace, tiers: tuple[str, ...], **more: Any
+    slug: str, arguments: Namespace, tiers: tuple[str, ...], **more: Any
 ) -> BenchmarkConfig:
     values = flags.chosen_settings(arguments)
     if "runs" in values:  # a number that is named wins over --quick
@@ -277,10 +256,9 @@ def _objects(files: list[str], technique: Technique) -> list[dict[str, Any]]:
     for path in map(Path, files):
         try:
             value = definitions.read_json(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise LabError(f"{path} cannot be read: {error.strerror}.") from None
-        except ValueError as error:
-            raise LabError(f"{path} cannot be read: {error}.") from None
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", error)
+            raise LabError(f"{path} cannot be read: {reason}.") from None
         if not isinstance(value, dict):
             raise LabError(f"{path} has no JSON object in it.")
         taken = {each["name"] for each in objects}
@@ -290,10 +268,3 @@ def _objects(files: list[str], technique: Technique) -> list[dict[str, Any]]:
     if len(objects) < 2:
         raise LabError(f"Two files are needed: {COMMAND} {technique.slug} a.json b.json")
     return objects
-
-
-def _database() -> str:
-    from lab import paths
-
-    path = paths.database()
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

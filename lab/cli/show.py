@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
+from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab import techniques
-from lab.cli import DONE, FAILED, flags
+from lab.cli import DONE, FAILED, flags, print_json
 from lab.paths import COMMAND
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ LISTED = (
 
 def handlers(name: str):
     return {
-        "list": (list_flags, list_techniques),
+        "list": (flags.as_json, list_techniques),
         "runs": (runs_flags, runs),
         "show": (show_flags, show),
         "export": (export_flags, export),
@@ -42,11 +41,7 @@ def handlers(name: str):
     }[name]
 
 
-def list_flags(parser: argparse.ArgumentParser) -> None:
-    flags.as_json(parser)
-
-
-def list_techniques(arguments: argparse.Namespace) -> int:
+def list_techniques(arguments: Namespace) -> int:
     known = techniques.all_techniques()
     if arguments.json:
         rows = [
@@ -64,7 +59,7 @@ def list_techniques(arguments: argparse.Namespace) -> int:
             }
             for technique in known
         ]
-        print(json.dumps({"version": 1, "techniques": rows}, ensure_ascii=False))
+        print_json(techniques=rows)
         return DONE
     for technique in known:
         aliases = f"  (also {', '.join(technique.aliases)})" if technique.aliases else ""
@@ -75,7 +70,7 @@ def list_techniques(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def runs_flags(parser: argparse.ArgumentParser) -> None:
+def runs_flags(parser: ArgumentParser) -> None:
     parser.add_argument("--technique", metavar="NAME", help="only runs of this technique")
     parser.add_argument(
         "--limit", type=int, default=20, metavar="N", help="how many at most (default 20)"
@@ -84,7 +79,7 @@ def runs_flags(parser: argparse.ArgumentParser) -> None:
     flags.database(parser)
 
 
-def runs(arguments: argparse.Namespace) -> int:
+def runs(arguments: Namespace) -> int:
     from lab import units
     from lab.store import queries
     from lab.store.store import Store
@@ -92,30 +87,26 @@ def runs(arguments: argparse.Namespace) -> int:
     slug = techniques.find(arguments.technique).slug if arguments.technique else None
     listed = queries.runs(Store(), technique=slug, limit=max(arguments.limit, 0)).to_dict("records")
     if arguments.json:
-        from lab.harness.reporters.json_object import as_text
-
         rows = [
             {name: run[name] for name in LISTED} | {"started_utc": units.iso(run["started_utc"])}
             for run in listed
         ]
-        print(as_text({"version": 1, "runs": rows}))
+        print_json(runs=rows)
         return DONE
     if not listed:
         print(f"No run yet. Start one: {COMMAND} {techniques.slugs()[0]} --quick")
     for run in listed:
         name = "" if units.missing(run["name"]) else f"  {units.short(run['name'])}"
         origin = f"  ({units.origin(run)})" if units.origin(run) else ""
-        technique, endpoint, status = (
-            units.short(run[word]) for word in ("technique", "endpoint", "status")
-        )
         print(
-            f"{run['run_id']}  {units.when(run['started_utc'])}  {technique:<13} {endpoint:<10} "
-            f"{status:<11} {int(run['trials'])} trials{name}{origin}"
+            f"{run['run_id']}  {units.when(run['started_utc'])}  "
+            f"{units.short(run['technique']):<13} {units.short(run['endpoint']):<10} "
+            f"{units.short(run['status']):<11} {int(run['trials'])} trials{name}{origin}"
         )
     return DONE
 
 
-def show_flags(parser: argparse.ArgumentParser) -> None:
+def show_flags(parser: ArgumentParser) -> None:
     flags.which(parser)
     parser.add_argument(
         "--details",
@@ -128,14 +119,14 @@ def show_flags(parser: argparse.ArgumentParser) -> None:
     flags.database(parser)
 
 
-def show(arguments: argparse.Namespace) -> int:
+def show(arguments: Namespace) -> int:
     from lab import results
 
     result = results.read(arguments.run)
-    code = tell([result], arguments)
+    report_all([result], arguments)
     if arguments.details:
         _details(result, arguments.json)
-    return code
+    return DONE
 
 
 def _details(result: RunResult, as_json: bool) -> None:
@@ -151,36 +142,29 @@ def _details(result: RunResult, as_json: bool) -> None:
         console.print("", frame_table(frame, title), sep="\n")
 
 
-def tell(told: list[RunResult], arguments: argparse.Namespace) -> int:
-    """Report every result in each of the ways asked for; with --json stdout has the one object and
-    the rest goes to stderr."""
+def report_all(runs: list[RunResult], arguments: Namespace, several: bool = False) -> None:
+    """Report each run in each of the ways asked for; with --json stdout has the one object, a run's
+    own unless there are several, and the rest goes to stderr."""
     from rich.console import Console
 
     from lab.harness import reporter
+    from lab.harness.reporters.json_object import as_object
 
-    folder = Path(arguments.out)
-    console = Console(stderr=arguments.json, highlight=False, soft_wrap=False)
+    console = Console(stderr=arguments.json, highlight=False)
     chosen = reporter.named(arguments.output)
     if arguments.json:
         chosen.pop("console", None)
-    for result in told:
+    for run in runs:
         for way in chosen.values():
-            path = reporter.build(way, folder, console).report(result)
+            path = reporter.build(way, Path(arguments.out), console).report(run)
             if path:
                 console.print(f"Wrote {path}", soft_wrap=True)
     if arguments.json:
-        _print(told, getattr(arguments, "many", False))
-    return DONE
+        objects = [as_object(run) for run in runs]
+        print_json(**({"runs": objects} if several else objects[0]))
 
 
-def _print(told: list[RunResult], many: bool) -> None:
-    from lab.harness.reporters.json_object import VERSION, as_object, as_text
-
-    objects = [as_object(result) for result in told]
-    print(as_text({"version": VERSION, "runs": objects} if many else objects[0]))
-
-
-def export_flags(parser: argparse.ArgumentParser) -> None:
+def export_flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--format", choices=FORMATS, default="parquet", help="the kind of file (default parquet)"
     )
@@ -196,7 +180,7 @@ def export_flags(parser: argparse.ArgumentParser) -> None:
     flags.database(parser)
 
 
-def export(arguments: argparse.Namespace) -> int:
+def export(arguments: Namespace) -> int:
     from lab.store import queries
     from lab.store.export import export as write
     from lab.store.store import Store
@@ -208,7 +192,7 @@ def export(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def report_flags(parser: argparse.ArgumentParser) -> None:
+def report_flags(parser: ArgumentParser) -> None:
     flags.which(parser)
     parser.add_argument(
         "--out", metavar="FILE", help="the HTML file to write (default results/RUN.html)"
@@ -216,7 +200,7 @@ def report_flags(parser: argparse.ArgumentParser) -> None:
     flags.database(parser)
 
 
-def report(arguments: argparse.Namespace) -> int:
+def report(arguments: Namespace) -> int:
     from lab import results
     from lab.harness.reporters import html
 
@@ -225,14 +209,14 @@ def report(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def trace_flags(parser: argparse.ArgumentParser) -> None:
+def trace_flags(parser: ArgumentParser) -> None:
     flags.which(parser)
     parser.add_argument(
         "--to",
         default="otlp",
         metavar="LIST",
-        help="where to: otlp, console, file, langfuse, separated by commas (default otlp, by "
-        "OTEL_* variables)",
+        help="where to: otlp, console, file, langfuse, separated by commas (default otlp, as the "
+        "OTEL_* variables say)",
     )
     parser.add_argument(
         "--out",
@@ -243,7 +227,7 @@ def trace_flags(parser: argparse.ArgumentParser) -> None:
     flags.database(parser)
 
 
-def trace(arguments: argparse.Namespace) -> int:
+def trace(arguments: Namespace) -> int:
     from lab.instrumentation import traces
     from lab.store import queries
     from lab.store.store import Store

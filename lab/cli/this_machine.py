@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
+from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 
 from lab.cli import DONE, FAILED, flags, print_json
@@ -20,7 +20,7 @@ def handlers(name: str):
     }[name]
 
 
-def models_flags(parser: argparse.ArgumentParser) -> None:
+def models_flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "action",
         nargs="?",
@@ -31,7 +31,7 @@ def models_flags(parser: argparse.ArgumentParser) -> None:
     flags.as_json(parser)
 
 
-def models(arguments: argparse.Namespace) -> int:
+def models(arguments: Namespace) -> int:
     from lab.local import model_files
 
     if arguments.action == "install":
@@ -64,7 +64,7 @@ def fetch_model() -> None:
         )
 
 
-def endpoints_flags(parser: argparse.ArgumentParser) -> None:
+def endpoints_flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "action",
         nargs="?",
@@ -90,7 +90,7 @@ def endpoints_flags(parser: argparse.ArgumentParser) -> None:
     flags.as_json(parser)
 
 
-def endpoints(arguments: argparse.Namespace) -> int:
+def endpoints(arguments: Namespace) -> int:
     from lab.endpoints import consent, keys, registry
 
     if arguments.action == "test":
@@ -133,7 +133,7 @@ def endpoints(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def _allow(arguments: argparse.Namespace) -> int:
+def _allow(arguments: Namespace) -> int:
     from lab.endpoints import consent, keys
 
     with_key = keys.anthropic_key() is not None and not arguments.no_key
@@ -146,7 +146,7 @@ def _allow(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def _forget(arguments: argparse.Namespace) -> int:
+def _forget(arguments: Namespace) -> int:
     from lab.endpoints import consent, keys
 
     gone, origin = consent.forget(arguments.name), keys.origin(arguments.name)
@@ -182,7 +182,7 @@ def typed(name: str | None) -> None:
         consent.allow(needed.url, with_key[answer])
 
 
-def serve_flags(parser: argparse.ArgumentParser) -> None:
+def serve_flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--simulated",
         action="store_true",
@@ -210,7 +210,7 @@ def serve_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def serve(arguments: argparse.Namespace) -> int:
+def serve(arguments: Namespace) -> int:
     from lab.local.__main__ import main
 
     chosen = [flag for flag in ("--simulated", "--alias") if getattr(arguments, flag[2:])]
@@ -218,7 +218,7 @@ def serve(arguments: argparse.Namespace) -> int:
     return FAILED if main([*numbers, "--exports", *chosen]) else DONE
 
 
-def calibrate_flags(parser: argparse.ArgumentParser) -> None:
+def calibrate_flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--streams",
         default="1,4,16",
@@ -228,7 +228,7 @@ def calibrate_flags(parser: argparse.ArgumentParser) -> None:
     flags.as_json(parser)
 
 
-def calibrate(arguments: argparse.Namespace) -> int:
+def calibrate(arguments: Namespace) -> int:
     from lab import calibrate as instrument
 
     try:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import os
+from argparse import ArgumentParser, Namespace
 
 from lab import paths
 from lab.model import LabError
@@ -15,7 +15,7 @@ def handlers(name: str):
     return flags, serve
 
 
-def flags(parser: argparse.ArgumentParser) -> None:
+def flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--port",
         type=int,
@@ -28,7 +28,7 @@ def flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def serve(arguments: argparse.Namespace) -> int:
+def serve(arguments: Namespace) -> int:
     """Become Streamlit's own process, so that Ctrl-C and signals reach it as they would there."""
     if not 0 < arguments.port < 65536:
         raise LabError(f"--port takes a number from 1 to 65535, not {arguments.port}.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 import pandas as pd
@@ -12,35 +11,46 @@ from lab import paths, processes, results
 from lab.harness.reporters import html
 from lab.model import LabError
 from lab.results import RunResult
-from lab.store import queries
+from lab.store import queries, sandbox
 from lab.store.store import Store
 
 
 @st.cache_data(max_entries=256, show_spinner=False)
-def _answer(query: str, arguments: tuple, named: tuple, database: str, state: tuple) -> Any:
+def _answer(query: str, arguments: tuple, named: tuple, state: tuple) -> Any:
     return getattr(queries, query)(Store(), *arguments, **dict(named))
 
 
 def ask(query: str, *arguments: Any, **named: Any) -> Any:
     """The answer of one function of lab.store.queries; read again only after something was
     written."""
-    return _answer(query, arguments, tuple(sorted(named.items())), str(paths.database()), _state())
+    return _answer(query, arguments, tuple(sorted(named.items())), _state())
 
 
-def _state() -> tuple[int, str | None]:
-    """What an answer depends on: what was written, and which run is alive to write more."""
+def _state() -> tuple[str, int, str | None]:
+    """What an answer depends on: the database, what was written, and which run is alive to write
+    more."""
     card = processes.running()
-    return Store().version(), card.run_id if card else None
+    return str(paths.database()), Store().version(), card.run_id if card else None
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
-def _judged(run_id: str, database: str, state: tuple) -> RunResult:
+def _judged(run_id: str, state: tuple) -> RunResult:
     return results.read(run_id)
 
 
 def judged(run_id: str) -> RunResult:
     """A run with its comparisons and their words, as every reporter has them."""
-    return _judged(run_id, str(paths.database()), _state())
+    return _judged(run_id, _state())
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _rows(sql: str, state: tuple) -> pd.DataFrame:
+    return sandbox.run_sql(Store(), sql)
+
+
+def rows(sql: str) -> pd.DataFrame:
+    """The rows of a query, within the sandbox's limits."""
+    return _rows(sql, _state())
 
 
 def run_or_none(run_id: str | None) -> dict[str, Any] | None:
@@ -51,13 +61,17 @@ def run_or_none(run_id: str | None) -> dict[str, Any] | None:
         return None
 
 
+def arms(run: dict[str, Any]) -> list[str]:
+    """The run's arms in their own order, the baseline first; technique.arm where a run mixes
+    techniques."""
+    return [arm["arm"] for arm in run["settings"]["arms"]]
+
+
+def headline(run: dict[str, Any]) -> str:
+    """The metric on which the verdict is planned."""
+    return run["settings"]["headline"]["metric"]
+
+
 def report_of(run_id: str) -> str:
     """The run as one HTML file that opens offline."""
     return html.page(results.read(run_id))
-
-
-def parquet(frame: pd.DataFrame) -> bytes:
-    """The frame as one Parquet file."""
-    file = io.BytesIO()
-    frame.to_parquet(file, index=False)
-    return file.getvalue()

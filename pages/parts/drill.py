@@ -10,7 +10,7 @@ import streamlit as st
 
 from lab import units
 from lab.figures import palette, waterfall
-from pages.parts import cached_queries, chart
+from pages.parts import cached_queries, chart, controls
 from pages.parts.frame import escape
 
 CALL_COLUMNS = [
@@ -31,7 +31,7 @@ CALL_COLUMNS = [
 
 def follow(points: list[dict[str, Any]], calls: pd.DataFrame) -> None:
     """A click on a row of the waterfall opens that arm, once: the chart keeps its selection and
-    would bring the reader back for ever."""
+    would bring the reader back each time."""
     trial = _trial_of(points)
     if trial == st.session_state.get("followed"):
         return
@@ -42,7 +42,7 @@ def follow(points: list[dict[str, Any]], calls: pd.DataFrame) -> None:
 
 
 def show(run: dict[str, Any]) -> None:
-    names = [arm["arm"] for arm in run["settings"]["arms"]]
+    names = cached_queries.arms(run)
     arm, trial = st.query_params.get("arm"), st.query_params.get("trial")
     if arm not in names:
         st.caption("Click a bar to open the trials of its arm.")
@@ -69,8 +69,7 @@ def show(run: dict[str, Any]) -> None:
             points = chart.show(
                 waterfall.trial_rows(calls, chart.dark(), colour=colour), key=key, clicks=True
             )
-            chosen = _trial_of(points)
-            if chosen:
+            if chosen := _trial_of(points):
                 st.query_params["trial"] = chosen
                 st.rerun()
 
@@ -81,16 +80,7 @@ def _trial(trial: str) -> None:
         calls[[name for name in CALL_COLUMNS if name in calls]], hide_index=True, key="trial-calls"
     )
     spans = cached_queries.ask("spans", trial)
-    what = st.segmented_control(
-        "Within the trial",
-        ["Spans", "Events"],
-        default="Spans",
-        required=True,
-        key="within",
-        bind="query-params",
-        label_visibility="collapsed",
-    )
-    if what == "Spans":
+    if controls.segments("Within the trial", ["Spans", "Events"], "within") == "Spans":
         st.dataframe(
             spans[["kind", "name", "started_ms", "ended_ms", "span_id", "parent_id"]],
             hide_index=True,

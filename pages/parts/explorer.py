@@ -4,16 +4,15 @@ files of any result."""
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import pandas as pd
 import streamlit as st
 
 from lab import paths
 from lab.figures import adhoc
-from lab.store import export, sandbox
+from lab.store import sandbox
 from lab.store.store import Store
-from pages.parts import cached_queries, chart
+from pages.parts import cached_queries, chart, controls
 
 NAMES = (
     "runs",
@@ -52,12 +51,6 @@ EXAMPLES = {
         "WHERE call_id = (SELECT call_id FROM events LIMIT 1)\nORDER BY seq"
     ),
 }
-KINDS = {
-    "csv": "text/csv",
-    "parquet": "application/vnd.apache.parquet",
-    "json": "application/json",
-    "duckdb": "application/octet-stream",
-}
 
 
 def tables() -> None:
@@ -80,22 +73,19 @@ def tables() -> None:
             f"{counts[name]:,} rows" if name in counts else "a view, computed from the tables"
         )
         st.dataframe(
-            _asked(f"DESCRIBE {name}")[["column_name", "column_type"]],
+            cached_queries.rows(f"DESCRIBE {name}")[["column_name", "column_type"]],
             hide_index=True,
             height=320,
             key="columns",
         )
-    st.dataframe(
-        _asked(f"SELECT * FROM {name} LIMIT 100"), hide_index=True, height=280, key="first-rows"
-    )
+    first = cached_queries.rows(f"SELECT * FROM {name} LIMIT 100")
+    st.dataframe(first, hide_index=True, height=280, key="first-rows")
     st.caption("The first 100 rows.")
     if st.button("Prepare the whole of it as files", key="prepare"):
         st.session_state["prepared"] = name
     if st.session_state.get("prepared") == name:
-        files(
-            sandbox.run_sql(Store(), f"SELECT * FROM {name}", timeout_s=30, max_rows=1_000_000),
-            name,
-        )
+        whole = sandbox.run_sql(Store(), f"SELECT * FROM {name}", timeout_s=30, max_rows=1_000_000)
+        controls.files(whole, name)
 
 
 def query() -> None:
@@ -128,7 +118,7 @@ def query() -> None:
     more = " More rows matched; these are the first." if result.attrs.get("truncated") else ""
     st.caption(f"{len(result):,} rows.{more}")
     _chart(result)
-    files(result, "result")
+    controls.files(result, "result")
 
 
 def _chart(result: pd.DataFrame) -> None:
@@ -145,36 +135,6 @@ def _chart(result: pd.DataFrame) -> None:
         key="chart-by",
     )
     chart.show(adhoc.quick(result, x, y, by, chart.dark()), key="quick")
-
-
-def files(result: pd.DataFrame, name: str) -> None:
-    with st.container(horizontal=True):
-        for kind, mime in KINDS.items():
-            st.download_button(
-                kind.upper()
-                if kind in ("csv", "json")
-                else kind.capitalize()
-                if kind == "parquet"
-                else "DuckDB",
-                _bytes(result, kind, name),
-                f"{name}.{kind}",
-                mime,
-                key=f"{name}-{kind}",
-                on_click="ignore",
-            )
-
-
-def _bytes(result: pd.DataFrame, kind: str, name: str) -> Any:
-    return lambda: export.frame_bytes(result, kind, name)
-
-
-@st.cache_data(max_entries=64, show_spinner=False)
-def _kept(sql: str, database: str, version: int) -> pd.DataFrame:
-    return sandbox.run_sql(Store(), sql)
-
-
-def _asked(sql: str) -> pd.DataFrame:
-    return _kept(sql, str(paths.database()), Store().version())
 
 
 def _documentation(name: str) -> str:

@@ -25,8 +25,6 @@ AUTOLINKED = re.compile(r"https?(?=\\:)|www(?=\\\.)|@", re.IGNORECASE)
 PRODUCT = "LLM Latency Lab"
 GROUPS = {"Techniques": range(1, 20), "Results": range(20, 30), "Instrument": range(30, 40)}
 LOOK = Path(__file__).with_name("style.css")
-
-
 SHARED = "pages/19_Your_techniques.py"
 """The page of every technique that declares none of its own."""
 
@@ -54,9 +52,9 @@ def page_files() -> tuple[PageFile, ...]:
 def page_of(technique: str) -> PageFile | None:
     """The page of a technique's slug: the one that it declares, else the shared one; None where
     there is no such technique."""
-    known = {each.slug: each for each in techniques.all_techniques()}.get(technique)
-    if known is None:
+    if technique not in techniques.slugs():
         return None
+    known = techniques.find(technique)
     path = f"pages/{known.page}" if known.page else SHARED
     page = next(page for page in page_files() if page.path == path)
     query = {} if known.page else {"technique": known.slug}
@@ -71,26 +69,23 @@ def go(page: PageFile, **query: str) -> None:
 def link(page: PageFile, label: str | None = None, **query: str) -> None:
     """A link to a page that keeps the endpoint chosen here, because a plain page link clears the
     URL."""
-    kept = {**_kept_query(), **page.query}
-    st.page_link(page.path, label=label or page.label, query_params=kept | query)
+    query = _endpoint_query() | page.query | query
+    st.page_link(page.path, label=label or page.label, query_params=query)
 
 
-def _kept_query() -> dict[str, str]:
-    chosen = st.query_params.get("endpoint")
-    return {"endpoint": chosen} if chosen else {}
+def _endpoint_query() -> dict[str, str]:
+    endpoint = st.query_params.get("endpoint")
+    return {"endpoint": endpoint} if endpoint else {}
 
 
-def open_page(
-    title: str, claim: str | None = None, endpoint: bool = False
-) -> AbstractContextManager[Any]:
+def open_page(title: str, claim: str, endpoint: bool = False) -> AbstractContextManager[Any]:
     """Draw the page's frame; used as `with open_page(…) as endpoint:` it also turns a LabError of
     the body into one sentence.
 
     `endpoint` adds the endpoint's choice at the top right; without it the body is given None.
     """
-    name = title if title == PRODUCT else f"{title} · {PRODUCT}"
     st.set_page_config(
-        page_title=name,
+        page_title=title if title == PRODUCT else f"{title} · {PRODUCT}",
         layout="wide",
         menu_items={"Get help": None, "Report a bug": None, "About": None},
     )
@@ -102,20 +97,19 @@ def open_page(
     with guard():
         if endpoint:
             left, right = st.columns([5, 3], vertical_alignment="bottom")
-            with left:
-                st.header(title, anchor=False)
+            left.header(title, anchor=False)
             with right:
                 chosen = _choose_endpoint()
         else:
             st.header(title, anchor=False)
-        if claim and chosen:
+        if chosen:
             left, right = st.columns([5, 3])
             left.markdown(claim)
             right.caption(escape(chosen.models.get(chosen.generates, "")), text_alignment="right")
-        elif claim:
+            if endpoint_kinds.kind(chosen.kind).embedded:
+                _offer_model()
+        else:
             st.markdown(claim)
-        if chosen and endpoint_kinds.kind(chosen.kind).embedded:
-            _offer_model()
     if endpoint and chosen is None:
         st.stop()
     return guard(chosen)
@@ -136,30 +130,27 @@ def guard(value: Any = None) -> Iterator[Any]:
 def ask(needed: ConsentNeeded) -> None:
     """The one question before anything goes to an address: which host, and whether with the key.
     Once a page; the answer is kept."""
-    asked = st.session_state.setdefault("asked", set())
-    if needed.origin in asked:
+    origins = st.session_state.setdefault("asked", set())
+    if needed.origin in origins:
         return
-    asked.add(needed.origin)
-    with st.container(border=True, key=f"consent-{len(asked)}"):
+    origins.add(needed.origin)
+    answers = [("Yes, without a key", "allow", False)]
+    if keys.anthropic_key():
+        answers.insert(0, ("Yes, with my API key", "allow-key", True))
+    with st.container(border=True, key=f"consent-{len(origins)}"):
         st.warning(
             f"Nothing was sent to **{escape(needed.origin)}** yet, because you have not agreed to"
             " it. May requests go there?"
             + (escape(consent.warning(needed.url)) if keys.anthropic_key() else "")
         )
         with st.container(horizontal=True):
-            if keys.anthropic_key():
+            for label, name, with_key in answers:
                 st.button(
-                    "Yes, with my API key",
-                    key=f"allow-key-{needed.origin}",
+                    label,
+                    key=f"{name}-{needed.origin}",
                     on_click=_agree,
-                    args=(needed.url, True),
+                    args=(needed.url, with_key),
                 )
-            st.button(
-                "Yes, without a key",
-                key=f"allow-{needed.origin}",
-                on_click=_agree,
-                args=(needed.url, False),
-            )
         st.caption(
             f"The answer is kept: “{COMMAND} endpoints” lists it, and “endpoints forget” with"
             " the address takes it back."
@@ -180,7 +171,7 @@ def escape(text: str) -> str:
 
 def _sidebar() -> None:
     with st.sidebar:
-        st.page_link("app.py", label=f"**{PRODUCT}**", query_params=_kept_query())
+        st.page_link("app.py", label=f"**{PRODUCT}**", query_params=_endpoint_query())
         for group, numbers in GROUPS.items():
             members = [page for page in page_files() if page.number in numbers]
             if members:
@@ -196,24 +187,19 @@ def _sidebar() -> None:
                         link(page_of(technique.slug))
         for problem in techniques.problems():
             st.warning(escape(problem))
-        running = processes.running()
-        if running:
+        if running := processes.running():
             st.caption("Running now")
-            place = page_of(running.technique)
-            if place:
-                link(place, f"{place.label}: watch or stop it", run=running.run_id)
+            if page := page_of(running.technique):
+                link(page, f"{page.label}: watch or stop it", run=running.run_id)
             else:
                 st.markdown(escape(running.technique))
 
 
 def _choose_endpoint() -> Endpoint:
     # The address of this page's link is offered too: choosing it asks, as typing it does.
-    linked = [
-        url
-        for url in (st.query_params.get("endpoint"), st.session_state.get("endpoint"))
-        if url and "://" in url
-    ]
-    names = list(dict.fromkeys([*registry.names(), *consent.stored(), *linked]))
+    linked = [st.query_params.get("endpoint"), st.session_state.get("endpoint")]
+    urls = [url for url in linked if url and "://" in url]
+    names = list(dict.fromkeys([*registry.names(), *consent.stored(), *urls]))
     name = st.selectbox(
         "Endpoint",
         names,
@@ -254,7 +240,7 @@ def _offer_model() -> None:
 
 
 def install_model() -> None:
-    """Fetch the model file with a bar that fills, then draw the page anew."""
+    """Fetch the model file with a bar that fills, then draw the page again."""
     bar = st.progress(0.0, "Starting")
     model_files.install(lambda text, share: bar.progress(min(1.0, share or 0.0), text))
     st.rerun()

@@ -15,8 +15,10 @@ from lab.model import LabError
 from lab.store.importing import TABLES
 from lab.store.queries import METRICS
 from lab.store.store import Store
-from pages.parts import cached_queries, chart, frame
+from pages.parts import cached_queries, chart, controls, frame
 from pages.parts.frame import escape
+
+MOST_TRENDS = 4
 
 
 def filters() -> dict[str, Any]:
@@ -24,24 +26,29 @@ def filters() -> dict[str, Any]:
     known = cached_queries.ask("runs", limit=5000)
     if known.empty:
         return {}
-    columns = st.columns(4)
-
-    def choose(place: int, label: str, options: list[str], key: str) -> str | None:
-        return columns[place].selectbox(
-            label, options, index=None, placeholder="all", key=key, bind="query-params"
-        )
-
-    models = sorted({str(model) for models in known["models"] for model in models.values()})
-    return {
-        "technique": choose(0, "Technique", sorted(known["technique"].unique()), "technique"),
-        "endpoint_kind": choose(
-            1, "Endpoint kind", sorted(known["endpoint_kind"].unique()), "kind"
-        ),
-        "model": choose(2, "Model", models, "model"),
-        "text": (
-            columns[3].text_input("Name or note contains", key="text", bind="query-params") or None
+    options = {
+        "technique": ("Technique", known["technique"], "technique"),
+        "endpoint_kind": ("Endpoint kind", known["endpoint_kind"], "kind"),
+        "model": (
+            "Model",
+            [str(model) for models in known["models"] for model in models.values()],
+            "model",
         ),
     }
+    *columns, last = st.columns(4)
+    chosen = {
+        name: column.selectbox(
+            label,
+            sorted(set(values)),
+            index=None,
+            placeholder="all",
+            key=key,
+            bind="query-params",
+        )
+        for column, (name, (label, values, key)) in zip(columns, options.items(), strict=True)
+    }
+    text = last.text_input("Name or note contains", key="text", bind="query-params")
+    return chosen | {"text": text or None}
 
 
 def table(chosen: dict[str, Any]) -> dict[str, Any] | None:
@@ -93,19 +100,9 @@ def edit(run: dict[str, Any]) -> None:
     """Name, note, report and deletion of one run; deleting asks first and can be undone."""
     run_id = run["run_id"]
     with st.container(border=True, key="one-run"):
-        about = " · ".join(
-            filter(
-                None,
-                (
-                    units.when(run["started_utc"]),
-                    f"run {units.short_id(run_id)}",
-                    units.origin(run),
-                ),
-            )
-        )
-        st.markdown(
-            f"**{escape(units.short(run.get('name') or run['technique']))}** · {escape(about)}"
-        )
+        name = units.short(run.get("name") or run["technique"])
+        about = [units.when(run["started_utc"]), f"run {units.short_id(run_id)}", units.origin(run)]
+        st.markdown(f"**{escape(name)}** · {escape(' · '.join(filter(None, about)))}")
         with st.form(key=f"words-{run_id}", border=False):
             name = st.text_input("Name", run.get("name") or "", max_chars=80)
             note = st.text_area("Note", run.get("note") or "", height=80, max_chars=4000)
@@ -114,22 +111,20 @@ def edit(run: dict[str, Any]) -> None:
                 Store().set_note(run_id, note.strip() or None)
                 st.rerun()
         with st.container(horizontal=True):
-            place = frame.page_of(run["technique"])
-            if place:
-                frame.link(place, "Open the run", run=run_id)
-            st.download_button(
+            if page := frame.page_of(run["technique"]):
+                frame.link(page, "Open the run", run=run_id)
+            controls.download(
                 "Report",
                 lambda: cached_queries.report_of(run_id),
                 f"run-{units.short_id(run_id)}.html",
                 "text/html",
                 key="report",
-                on_click="ignore",
             )
             with st.popover("Delete"):
                 st.markdown("All rows of this run go. The run deleted last can be brought back.")
                 if st.button("Delete this run", type="primary", key="delete"):
                     going = processes.running()
-                    if going is not None and going.run_id == run_id:
+                    if going and going.run_id == run_id:
                         raise LabError("This run is being measured. Stop it first.")
                     Store().delete_run(run_id)
                     st.session_state["deleted"] = run.get("name") or units.short_id(run_id)
@@ -138,8 +133,7 @@ def edit(run: dict[str, Any]) -> None:
 
 
 def undo() -> None:
-    gone = st.session_state.get("deleted")
-    if gone:
+    if gone := st.session_state.get("deleted"):
         left, right = st.columns([5, 1], vertical_alignment="center")
         left.info(f"Run {escape(gone)} was deleted.")
         if right.button("Undo", key="undo", width="stretch"):
@@ -160,15 +154,13 @@ def trend(chosen: dict[str, Any]) -> None:
         return
     groups = list(points.groupby(["run_technique", "endpoint_kind"], sort=False))
     several = [(name, mine) for name, mine in groups if mine["run_id"].nunique() > 1]
-    for (technique, kind), mine in sorted(several, key=lambda group: -group[1]["run_id"].nunique())[
-        :4
-    ]:
+    several.sort(key=lambda group: -group[1]["run_id"].nunique())
+    for (technique, kind), mine in several[:MOST_TRENDS]:
         st.caption(escape(f"{technique} · {kind}"))
-        chart.show(
-            trends.history_trend(mine, chart.dark(), metric=metric), key=f"trend-{technique}-{kind}"
-        )
-    if len(several) > 4:
-        st.caption(f"{len(several) - 4} more groups match; choose a technique above to see them.")
+        figure = trends.history_trend(mine, chart.dark(), metric=metric)
+        chart.show(figure, key=f"trend-{technique}-{kind}")
+    if (more := len(several) - MOST_TRENDS) > 0:
+        st.caption(f"{more} more groups match; choose a technique above to see them.")
     if once := [
         f"{technique} on {kind}"
         for (technique, kind), mine in groups
@@ -178,7 +170,7 @@ def trend(chosen: dict[str, Any]) -> None:
 
 
 def drift(run: dict[str, Any]) -> None:
-    metric = run["settings"]["headline"]["metric"]
+    metric = cached_queries.headline(run)
     steady = cached_queries.ask("drift", run["run_id"], metric).assign(
         endpoint=run["endpoint"], endpoint_kind=run["endpoint_kind"]
     )

@@ -12,31 +12,10 @@ from lab.local import model_files
 from lab.paths import COMMAND
 from lab.settings import config_of
 from lab.techniques import all_techniques
-from pages.parts import cached_queries, chart, frame
+from pages.parts import cached_queries, chart, controls, frame
 
 LATEST = 8
-COLUMNS = (
-    "technique",
-    "title",
-    "run_id",
-    "arm",
-    "metric",
-    "n",
-    "estimate",
-    "low",
-    "high",
-    "baseline_p50",
-    "ratio",
-    "ratio_low",
-    "ratio_high",
-    "cost_change_usd",
-    "quality_change",
-    "verdict",
-    "tone",
-    "endpoint",
-    "endpoint_kind",
-    "imported_from",
-)
+OF_A_RUN = ("run_id", "endpoint", "endpoint_kind", "imported_from")
 
 
 def show_steps() -> None:
@@ -68,7 +47,7 @@ def show_steps() -> None:
             type="primary" if ready else "secondary",
             disabled=not ready or busy,
         ):
-            run(simplest.slug)
+            start(simplest.slug)
     with third, st.container(border=True, height="stretch"):
         st.markdown("**3 · What you see**")
         st.caption(
@@ -77,7 +56,7 @@ def show_steps() -> None:
         )
 
 
-def run(technique: str) -> None:
+def start(technique: str) -> None:
     """A quick run on the endpoint chosen last, watched on the technique's own page."""
     chosen = st.query_params.get("endpoint")
     # Home does not show an address, so it sends nothing to one.
@@ -91,53 +70,22 @@ def show_finds() -> None:
     with a button below."""
     finds = cached_queries.ask("finds")
     present = [kind for kind in endpoint_kinds.KINDS if kind in set(finds["endpoint_kind"])] or [
-        endpoint_kinds.default_name()
+        endpoint_kinds.LOCAL
     ]
     kind = present[0]
     if len(present) > 1:
-        kind = st.segmented_control(
-            "Endpoint",
-            present,
-            default=present[0],
-            required=True,
-            key="kind",
-            bind="query-params",
-            label_visibility="collapsed",
-        )
+        kind = controls.segments("Endpoint", present, "kind")
     headlines = finds[finds["endpoint_kind"] == kind].set_index("technique")
-    lines = []
+    rows = []
     for technique in all_techniques():
-        line = {"technique": technique.slug, "title": technique.title}
+        row = {"technique": technique.slug, "title": technique.title}
         if technique.slug in headlines.index:
             result = cached_queries.judged(headlines.at[technique.slug, "run_id"])
-            line |= {
-                "run_id": result.run["run_id"],
-                "endpoint": result.run["endpoint"],
-                "endpoint_kind": kind,
-            }
-            line["imported_from"] = result.run["imported_from"]
+            row |= {name: result.run[name] for name in OF_A_RUN}
             if result.comparisons:
-                planned = result.comparisons[0]
-                shared = (
-                    "arm",
-                    "metric",
-                    "n",
-                    "estimate",
-                    "low",
-                    "high",
-                    "baseline_p50",
-                    "ratio",
-                    "ratio_low",
-                    "ratio_high",
-                    "cost_change_usd",
-                    "quality_change",
-                    "verdict",
-                )
-                line |= {name: getattr(planned, name) for name in shared} | {
-                    "tone": result.verdicts[0].tone
-                }
-        lines.append(line)
-    table = pd.DataFrame(lines).reindex(columns=list(COLUMNS))
+                row |= vars(result.comparisons[0]) | {"tone": result.verdicts[0].tone}
+        rows.append(row)
+    table = pd.DataFrame(rows)
     points = chart.show(forest.forest(table, chart.dark()), key=f"forest-{kind}", clicks=True)
     if points and points[0].get("customdata"):
         run_id, technique = points[0]["customdata"][:2]
@@ -157,7 +105,7 @@ def show_finds() -> None:
                 if st.button(
                     f"Run {technique.title.lower()}", key=f"run-{technique.slug}", disabled=busy
                 ):
-                    run(technique.slug)
+                    start(technique.slug)
 
 
 def show_latest() -> None:
@@ -170,29 +118,19 @@ def show_latest() -> None:
         )
         return
     with st.container(key="latest-runs"):
-        for line in latest.to_dict("records"):
-            title = next(
-                (t.title for t in all_techniques() if t.slug == line["technique"]),
-                line["technique"].replace("-", " ").capitalize(),
-            )
-            page = frame.page_of(line["technique"])
+        for run in latest.to_dict("records"):
             left, right = st.columns([3, 7], vertical_alignment="center")
             with left:
-                if page:
-                    frame.link(page, title, run=line["run_id"])
+                if page := frame.page_of(run["technique"]):
+                    frame.link(page, run=run["run_id"])
                 else:
-                    st.markdown(frame.escape(title))
-            name = "" if units.missing(line["name"]) else units.short(line["name"])
+                    st.markdown(frame.escape(run["technique"].replace("-", " ").capitalize()))
             about = (
-                name,
-                units.short(line["endpoint"]),
-                f"{line['trials']} trials",
-                line["status"],
+                "" if units.missing(run["name"]) else units.short(run["name"]),
+                units.short(run["endpoint"]),
+                f"{run['trials']} trials",
+                run["status"],
+                units.when(run["started_utc"]),
+                units.origin(run),
             )
-            right.caption(
-                frame.escape(
-                    " · ".join(
-                        filter(None, (*about, units.when(line["started_utc"]), units.origin(line)))
-                    )
-                )
-            )
+            right.caption(frame.escape(" · ".join(filter(None, about))))

@@ -25,10 +25,9 @@ _component = st.components.v2.component(
 def show(run: dict[str, Any]) -> None:
     """The median pair of a run (never the best), by its headline metric; other arms run in their
     own median trials."""
-    settings = run["settings"]
     pair = cached_queries.ask("median_pair", run["run_id"])
     trials = [] if pair.empty else [pair["baseline_trial_id"].iloc[0], pair["trial_id"].iloc[0]]
-    typical = cached_queries.ask("median_trials", run["run_id"], settings["headline"]["metric"])
+    typical = cached_queries.ask("median_trials", run["run_id"], cached_queries.headline(run))
     paired = set() if pair.empty else {pair["baseline"].iloc[0], pair["arm"].iloc[0]}
     trials += list(typical.loc[~typical["arm"].isin(paired), "trial_id"])[: max(0, 4 - len(trials))]
     if not trials:
@@ -36,8 +35,8 @@ def show(run: dict[str, Any]) -> None:
         return
     calls = cached_queries.ask("calls", run["run_id"])
     events = drawn.joined([cached_queries.ask("trial_events", trial) for trial in trials])
-    arms = [arm["arm"] for arm in settings["arms"]]
-    data = race.race_data(events, calls[calls["trial_id"].isin(trials)], chart.dark(), arms=arms)
+    calls = calls[calls["trial_id"].isin(trials)]
+    data = race.race_data(events, calls, chart.dark(), arms=cached_queries.arms(run))
     st.markdown(
         f"**The median pair, replayed at the speed it was recorded.** {escape(race.words(data))}"
     )

@@ -13,7 +13,16 @@ from lab.endpoints.registry import Endpoint
 from lab.figures import waterfall
 from lab.model import Technique
 from lab.store import json_shapes
-from pages.parts import cached_queries, chart, details, drill, run_panel, share, verdict_card
+from pages.parts import (
+    cached_queries,
+    chart,
+    controls,
+    details,
+    drill,
+    run_panel,
+    share,
+    verdict_card,
+)
 from pages.parts.frame import escape, guard
 
 
@@ -43,30 +52,11 @@ def show(
         drill.show(run)
     with guard():
         details.show(run)
-    names = list(views)
-    chosen = st.segmented_control(
-        "View",
-        names,
-        default=names[0],
-        required=True,
-        key="view",
-        bind="query-params",
-        label_visibility="collapsed",
-    )
+    chosen = controls.segments("View", views, "view")
     with guard(), st.container(key="chosen-view"):
         views[chosen](run)
     with guard():
         share.show(run)
-
-
-def arms(run: dict[str, Any]) -> list[str]:
-    """The run's arms in their own order, the baseline first; technique.arm where a run mixes
-    techniques."""
-    return [arm["arm"] for arm in run["settings"]["arms"]]
-
-
-def headline(run: dict[str, Any]) -> str:
-    return run["settings"]["headline"]["metric"]
 
 
 def _state(run: dict[str, Any], endpoint: Endpoint) -> None:
@@ -102,7 +92,7 @@ def _waterfall(run: dict[str, Any]) -> None:
     figure = waterfall.waterfall(
         calls,
         chart.dark(),
-        arms=arms(run),
+        arms=cached_queries.arms(run),
         n=int(result.counts["n"].max()),
         metric=result.headline,
         reason=verdict_card.doubt(run),

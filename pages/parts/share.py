@@ -9,7 +9,7 @@ import streamlit as st
 
 from lab import units
 from lab.figures import layout
-from pages.parts import cached_queries, chart
+from pages.parts import cached_queries, chart, controls
 from pages.parts.frame import escape
 
 
@@ -18,13 +18,12 @@ def show(run: dict[str, Any]) -> None:
     who have no dashboard."""
     name = units.short_id(run["run_id"])
     with st.container(horizontal=True, vertical_alignment="center", key="share"):
-        st.download_button(
+        controls.download(
             "Report, one HTML file",
             lambda: cached_queries.report_of(run["run_id"]),
             f"report-{name}.html",
             "text/html",
             key="report",
-            on_click="ignore",
             help="Verdict, figures, race, settings, machine and row counts; it opens offline.",
         )
         with st.popover("Figures"):
@@ -39,13 +38,12 @@ def show(run: dict[str, Any]) -> None:
             )
             st.caption("Or one file that still answers to the mouse:")
             for key, figure in chart.drawn().items():
-                st.download_button(
+                controls.download(
                     escape(layout.title(figure)),
                     lambda figure=figure: layout.interactive(figure),
                     f"{key.split('-')[0]}-{name}.html",
                     "text/html",
                     key=f"save-{key}",
-                    on_click="ignore",
                     type="tertiary",
                 )
         st.caption("This page's address opens the same view.")

@@ -19,6 +19,7 @@ from lab.techniques import all_techniques
 from pages.parts import (
     cached_queries,
     chart,
+    controls,
     knob_form,
     race_view,
     run_panel,
@@ -81,9 +82,8 @@ def stored() -> None:
 
     def title(run_id: str) -> str:
         run = by_id.loc[run_id]
-        name = units.short(run["technique"] if units.missing(run["name"]) else run["name"])
         about = (
-            name,
+            units.short(run["technique"] if units.missing(run["name"]) else run["name"]),
             units.short(run["endpoint"]),
             units.when(run["started_utc"]),
             units.origin(run),
@@ -92,59 +92,47 @@ def stored() -> None:
 
     first = runs.drop_duplicates(["technique", "endpoint_kind"])
     first = first[first["endpoint_kind"] == runs["endpoint_kind"].iloc[0]]
-    asked = [run_id for run_id in st.query_params.get_all("runs") if run_id in by_id.index]
+    linked = [run_id for run_id in st.query_params.get_all("runs") if run_id in by_id.index]
     chosen = st.multiselect(
         "Runs",
         list(by_id.index),
-        default=asked or list(first["run_id"])[:6],
+        default=linked or list(first["run_id"])[:6],
         format_func=title,
         max_selections=12,
     )
-    if chosen and chosen != asked:
+    if chosen and chosen != linked:
         st.query_params["runs"] = chosen
     if not chosen:
         st.info("Choose at least one run above.")
         return
     _warn(chosen)
-    table = pareto.summary_table(
-        cached_queries.ask("arm_summary", tuple(chosen)),
-        cached_queries.ask("arm_counts", tuple(chosen)),
-        runs,
+    summary, counts, trials = (
+        cached_queries.ask(query, tuple(chosen))
+        for query in ("arm_summary", "arm_counts", "compared_trials")
     )
+    table = pareto.summary_table(summary, counts, runs)
     _table(table)
-    metric = st.segmented_control(
-        "Metric",
-        METRICS,
-        default="total_ms",
-        required=True,
-        format_func=metrics.words,
-        key="metric",
-        bind="query-params",
-        label_visibility="collapsed",
-    )
-    every = cached_queries.ask("compared_trials", tuple(chosen)).merge(
-        table[["run_id", "technique", "arm", "label"]], on=["run_id", "technique", "arm"]
-    )
+    metric = controls.segments("Metric", METRICS, "metric", "total_ms", format_func=metrics.words)
+    arm = ["run_id", "technique", "arm"]
+    trials = trials.merge(table[[*arm, "label"]], on=arm)
     for kind, mine in table.groupby("endpoint_kind", sort=False):
         if table["endpoint_kind"].nunique() > 1:
             st.subheader(escape(endpoint_kinds.kind(kind).words.capitalize()), anchor=False)
-        left = every[every["endpoint_kind"] == kind]
-        chart.show(
-            distribution.distribution(
-                left, metric, chart.dark(), arms=list(mine["label"]), label="label"
-            ),
-            key=f"distribution-{kind}",
+        figure = distribution.distribution(
+            trials[trials["endpoint_kind"] == kind],
+            metric,
+            chart.dark(),
+            arms=list(mine["label"]),
+            label="label",
         )
+        chart.show(figure, key=f"distribution-{kind}")
         speed = metric if metric.endswith("_ms") else "total_ms"
-        chart.show(
-            pareto.scatter_pareto(mine, chart.dark(), metric=speed, label="label"),
-            key=f"pareto-{kind}",
-        )
+        figure = pareto.scatter_pareto(mine, chart.dark(), metric=speed, label="label")
+        chart.show(figure, key=f"pareto-{kind}")
 
 
 def _warn(chosen: list[str]) -> None:
-    different = cached_queries.ask("setting_differences", tuple(chosen))
-    if different:
+    if different := cached_queries.ask("setting_differences", tuple(chosen)):
         what = ", ".join(WARNINGS[name] for name in different)
         st.warning(
             f"These runs differ in {what}: a difference between them may not be the technique's. A"
@@ -201,12 +189,7 @@ def paired(endpoint: Endpoint) -> None:
     if len(arms) < 2:
         st.info("Choose two arms or more; the first is the baseline.")
         return
-    config = config_of(
-        technique=SIDE_BY_SIDE,
-        endpoint=endpoint.name,
-        arms=arms,
-        runs=blocks,
-    )
+    config = config_of(technique=SIDE_BY_SIDE, endpoint=endpoint.name, arms=arms, runs=blocks)
     expected = estimate(config)
     set_up.refuse(expected)
     if st.button(

@@ -23,9 +23,9 @@ from lab.paths import COMMAND
 from lab.scenarios import definitions
 from lab.scenarios.definitions import Task
 from lab.view_parts import Note, Numbers, RunData, Table
-from pages.parts import cached_queries, chart, race_view, tables, verdict_card
+from pages.parts import cached_queries, chart, controls, race_view, tables, verdict_card
+from pages.parts.cached_queries import arms, headline
 from pages.parts.frame import escape
-from pages.parts.run_results import arms, headline
 
 ROW_COLUMNS = (
     "block",
@@ -96,31 +96,7 @@ def table(run: dict[str, Any]) -> None:
     shown = [name for name in ROW_COLUMNS if name in frame]
     st.dataframe(frame, column_order=shown, hide_index=True, key="rows", height=420)
     name = f"trials-{units.short_id(run['run_id'])}"
-    with st.container(horizontal=True):
-        st.download_button(
-            "CSV",
-            lambda: frame.to_csv(index=False),
-            f"{name}.csv",
-            "text/csv",
-            key="csv",
-            on_click="ignore",
-        )
-        st.download_button(
-            "Parquet",
-            lambda: cached_queries.parquet(frame),
-            f"{name}.parquet",
-            "application/vnd.apache.parquet",
-            key="parquet",
-            on_click="ignore",
-        )
-        st.download_button(
-            "JSON",
-            lambda: frame.to_json(orient="records", date_format="iso"),
-            f"{name}.json",
-            "application/json",
-            key="json",
-            on_click="ignore",
-        )
+    controls.files(frame, name, ("csv", "parquet", "json"))
     st.caption(
         f"{len(frame):,} trials, warm-up and failed ones included. Times in ms; data/README.md says"
         " what each column is."
@@ -132,15 +108,12 @@ def use_it(run: dict[str, Any]) -> None:
     makes them."""
     arms_by_ref = {f"{arm['technique']}.{arm['arm']}": arm for arm in run["settings"]["arms"]}
     first = run["settings"]["headline"]
-    ref = st.segmented_control(
+    ref = controls.segments(
         "Arm",
-        list(arms_by_ref),
-        default=f"{first['technique']}.{first['arm']}",
-        required=True,
-        key="use-arm",
-        bind="query-params",
+        arms_by_ref,
+        "use-arm",
+        f"{first['technique']}.{first['arm']}",
         format_func=lambda ref: escape(arms_by_ref[ref]["arm"]),
-        label_visibility="collapsed",
     )
     technique, arm = techniques.find(arms_by_ref[ref]["technique"]), arms_by_ref[ref]["arm"]
     values = run["settings"]["knobs"]
@@ -152,20 +125,20 @@ def use_it(run: dict[str, Any]) -> None:
     endpoint = _endpoint(run)
     endpoint = replace(endpoint, models={**endpoint.models, **run["models"]})
     task = _task(run, technique)
-    asked = code_samples.requests(technique, arm, knobs, task, endpoint)
+    requests = code_samples.requests(technique, arm, knobs, task, endpoint)
     st.caption(
         f"Python for the task {escape(task.task_id)} of this run. Set ANTHROPIC_API_KEY; to try it"
         f" on this machine, start `{COMMAND} serve` and set ANTHROPIC_BASE_URL and the key it"
         " prints."
     )
-    st.code(code_samples.python(technique, arm, knobs, asked), height=420)
+    st.code(code_samples.python(technique, arm, knobs, requests), height=420)
     st.caption("The requests that one trial sent, in order, less its nonce.")
-    for number, request in enumerate(asked, 1):
+    for number, request in enumerate(requests, 1):
         with st.expander(
-            f"Request {number} of {len(asked)}:"
+            f"Request {number} of {len(requests)}:"
             f" {request.role}{', streamed' if request.stream else ''}"
         ):
-            body = {**request.body, **({"stream": True} if request.stream else {})}
+            body = request.body | ({"stream": True} if request.stream else {})
             st.code(json.dumps(body, indent=2, ensure_ascii=False), language="json", height=320)
 
 
@@ -216,12 +189,10 @@ def _summary(run: dict[str, Any], metric: str) -> None:
     result = cached_queries.judged(run["run_id"])
     rows = []
     for technique, arm in result.arms():
-        measured, counted = (
-            result.metrics(technique, arm).get(metric),
-            result.counted(technique, arm),
-        )
+        measured = result.metrics(technique, arm).get(metric)
         if not measured:
             continue
+        counted = result.counted(technique, arm)
         texts = {name: units.value(metric, measured[name]) for name in metrics.QUANTILES}
         row = {
             "arm": result.name(technique, arm),
@@ -251,16 +222,7 @@ def span_tree(run: dict[str, Any]) -> None:
     if not typical:
         st.info("No trial finished well, so there is no typical one to draw.")
         return
-    arm = st.segmented_control(
-        "Arm",
-        typical,
-        default=typical[-1],
-        required=True,
-        key="span-arm",
-        bind="query-params",
-        format_func=escape,
-        label_visibility="collapsed",
-    )
+    arm = controls.segments("Arm", typical, "span-arm", typical[-1], format_func=escape)
     spans = cached_queries.ask("spans", trials.at[arm, "trial_id"])
     colour = palette.arm_colours(arms(run), chart.dark())[arm]
     figure = span_figures.span_waterfall(

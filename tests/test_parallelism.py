@@ -22,7 +22,8 @@ async def test_four_tools_of_300_ms_take_one_tool_at_once_and_four_in_a_row(simu
         assert total <= 1.5 * critical_path(spans).query("kind != 'own'")["ms"].sum()
     for trial_id in found.arm("sequential tools")["trial_id"]:
         assert findings.fan_out(found.spans(trial_id))["took_ms"] >= 4 * 300
-    assert findings.speed_up(found.trials, "sequential tools", "parallel tools") > 2
+    medians = found.trials.groupby("arm")["total_ms"].median()
+    assert medians["sequential tools"] / medians["parallel tools"] > 2
 
 
 async def test_a_cap_of_two_runs_four_tools_in_two_waves(simulated, db):

@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 from lab import paths
+from lab.model import Reply
 
 Sleep = Callable[[float], Awaitable[None]]
 EVERY_TOOL = {"x-lab-tools": "all"}
@@ -27,14 +28,36 @@ def specs(wanted: Iterable[str]) -> list[dict[str, Any]]:
         {
             "name": name,
             "description": _harbour()["tools"][name]["description"],
-            "input_schema": {
-                "type": "object",
-                "properties": {"place": {"type": "string", "enum": list(_harbour()["places"])}},
-                "required": ["place"],
-                "additionalProperties": False,
-            },
+            "input_schema": object_of(place={"type": "string", "enum": list(_harbour()["places"])}),
         }
         for name in wanted
+    ]
+
+
+def object_of(**properties: Any) -> dict[str, Any]:
+    """The JSON schema of an object that has exactly these properties."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def answer_of(**properties: Any) -> dict[str, Any]:
+    """An `output_config` that asks for such an object as the answer."""
+    return {"format": {"type": "json_schema", "schema": object_of(**properties)}}
+
+
+def turns_after(reply: Reply, results: Iterable[str]) -> list[dict[str, Any]]:
+    """The turns that follow a reply which uses tools: itself, and what they answered, in order."""
+    blocks = [
+        {"type": "tool_result", "tool_use_id": use.id, "content": result}
+        for use, result in zip(reply.tool_uses, results, strict=True)
+    ]
+    return [
+        {"role": "assistant", "content": list(reply.content)},
+        {"role": "user", "content": blocks},
     ]
 
 

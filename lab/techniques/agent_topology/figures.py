@@ -15,28 +15,27 @@ WAITS = {"model": "the model", "tool": "tools", "join": "joins", "own": "own wor
 
 
 def view(data: RunData, dark: bool) -> list[Part | go.Figure]:
-    waits = {
-        arm: waited_for(data.spans(trial["trial_id"])) for arm, trial in data.typical().items()
-    }
-    parts = [(arm, kind, ms) for arm, kinds in waits.items() for kind, ms in kinds.items()]
+    waits = pd.DataFrame(
+        [
+            {"arm": arm, **waited_for(data.spans(trial["trial_id"]))}
+            for arm, trial in data.typical().items()
+        ],
+        columns=["arm", *WAITS],
+    )
     means = data.in_order(findings.coordination(data.trials(), data.calls()))
     figure = stacked.stacked(
-        pd.DataFrame(parts, columns=["arm", "part", "amount"]).assign(**data.endpoint),
+        waits.melt("arm", var_name="part", value_name="amount").assign(**data.endpoint),
         stacked.waits_colours(dark),
         dark,
         title=_tax(data, means),
-        subtitle="ms on the critical path of each arm's median trial, by what it waited for · "
-        + data.run["endpoint"],
+        subtitle="ms on the critical path of each arm's median trial, by what it waited for",
         arms=data.arms,
         words=WAITS,
-    )
-    rows = pd.DataFrame(
-        [{"arm": arm, **kinds} for arm, kinds in waits.items()], columns=["arm", *WAITS]
     )
     columns = {kind: Column(f"{words}, ms", "localized") for kind, words in WAITS.items()}
     return [
         figure,
-        Table(means.merge(rows, on="arm", how="left"), {**COLUMNS, **columns}),
+        Table(means.merge(waits, on="arm", how="left"), {**COLUMNS, **columns}),
         Note(
             "Calls, tokens, quality and cost are means of all trials. The waits are those of the "
             "median trial and add up to its total."

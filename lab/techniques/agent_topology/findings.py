@@ -8,7 +8,7 @@ import pandas as pd
 def coordination(trials: pd.DataFrame, calls: pd.DataFrame) -> pd.DataFrame:
     """By arm of a topology: mean calls, tokens, cost and quality, and median total_ms: what working
     as a team takes."""
-    good = trials[trials["outcome"] == "ok"]
+    good = trials[trials["counts"].astype(bool)]
     tokens = (
         calls[~calls["role"].isin(["prime", "check"])]
         .groupby("trial_id")[["prompt_tokens", "output_tokens"]]

@@ -50,15 +50,7 @@ async def agent(bench: Bench, knobs, body, names, tokens, name, final="worker"):
                 for use in reply.tool_uses
             ]
         left -= {use.name for use in reply.tool_uses}
-        pairs = zip(reply.tool_uses, running, strict=True)
-        results = [
-            {"type": "tool_result", "tool_use_id": use.id, "content": task.result()}
-            for use, task in pairs
-        ]
-        turns += [
-            {"role": "assistant", "content": list(reply.content)},
-            {"role": "user", "content": results},
-        ]
+        turns += tools.turns_after(reply, [work.result() for work in running])
     return reply
 
 
@@ -71,17 +63,11 @@ def plan_for(task, team):
         "minItems": len(names),
         "maxItems": len(names),
     }
-    shape = {
-        "type": "object",
-        "properties": {"order": order},
-        "required": ["order"],
-        "additionalProperties": False,
-    }
     return {
         "max_tokens": 24 + 12 * len(names),
         "system": "You lead a team. Put its members in the order in which they should begin.",
         "messages": [{"role": "user", "content": f"Task: {task.question}\n\nTeam:\n{roster}"}],
-        "output_config": {"format": {"type": "json_schema", "schema": shape}},
+        "output_config": tools.answer_of(order=order),
     }
 
 
@@ -96,19 +82,25 @@ def ordered(team, text):
     return sorted(team.workers, key=lambda worker: place.get(worker.name, len(wanted)))
 
 
-def worker_body(worker, before=""):
-    asked = f"{worker.instruction}\n\nReports so far:\n{before}" if before else worker.instruction
-    system = "Use each of your tools once, then report what they say in one sentence."
-    return {"system": system, "messages": [{"role": "user", "content": asked}]}
-
-
-def joined(task, team, reports):
-    """The last call of a team: the task, the reports, and how they become one answer."""
-    told = "\n".join(f"{name}: {text}" for name, text in reports)
-    return {
-        "system": team.join,
-        "messages": [{"role": "user", "content": f"Task: {task.question}\n\nReports:\n{told}"}],
+async def report(bench: Bench, knobs, worker, before=""):
+    """A worker's reply, which may build on the reports before."""
+    text = f"{worker.instruction}\n\nReports so far:\n{before}" if before else worker.instruction
+    body = {
+        "system": "Use each of your tools once, then report what they say in one sentence.",
+        "messages": [{"role": "user", "content": text}],
     }
+    return await agent(bench, knobs, body, worker.tools, knobs.report_tokens, worker.name)
+
+
+async def join(bench: Bench, knobs, task, team, reports, name):
+    """The last call of a team: the task, the reports, and how they become one answer."""
+    text = f"Task: {task.question}\n\nReports:\n{reports}"
+    body = {
+        "max_tokens": knobs.answer_tokens,
+        "system": team.join,
+        "messages": [{"role": "user", "content": text}],
+    }
+    return await bench.call(Request(body), name=name)
 
 
 async def hierarchical(bench: Bench, knobs, task, team):
@@ -117,39 +109,23 @@ async def hierarchical(bench: Bench, knobs, task, team):
         return None
     workers = ordered(team, plan.text)
     async with bench.span("join", "workers"), asyncio.TaskGroup() as group:
-        works = [
-            agent(bench, knobs, worker_body(w), w.tools, knobs.report_tokens, w.name)
-            for w in workers
-        ]
-        running = [group.create_task(work) for work in works]
+        running = [group.create_task(report(bench, knobs, worker)) for worker in workers]
     replies = [work.result() for work in running]
     if not all(reply.ok for reply in replies):
         return None
-    reports = [(worker.name, reply.text) for worker, reply in zip(workers, replies, strict=True)]
-    return await bench.call(
-        Request({"max_tokens": knobs.answer_tokens, **joined(task, team, reports)}),
-        name="supervisor",
-    )
+    pairs = zip(workers, replies, strict=True)
+    reports = "\n".join(f"{worker.name}: {reply.text}" for worker, reply in pairs)
+    return await join(bench, knobs, task, team, reports, "supervisor")
 
 
 async def pipeline(bench: Bench, knobs, task, team):
     reports = []
     for worker in team.workers:
-        before = "\n".join(f"{name}: {text}" for name, text in reports)
-        reply = await agent(
-            bench,
-            knobs,
-            worker_body(worker, before),
-            worker.tools,
-            knobs.report_tokens,
-            worker.name,
-        )
+        reply = await report(bench, knobs, worker, "\n".join(reports))
         if not reply.ok:
             return None
-        reports.append((worker.name, reply.text))
-    return await bench.call(
-        Request({"max_tokens": knobs.answer_tokens, **joined(task, team, reports)}), name="writer"
-    )
+        reports.append(f"{worker.name}: {reply.text}")
+    return await join(bench, knobs, task, team, "\n".join(reports), "writer")
 
 
 async def trial(bench: Bench, arm, knobs, task):
@@ -159,9 +135,8 @@ async def trial(bench: Bench, arm, knobs, task):
         names = tuple(dict.fromkeys(name for worker in team.workers for name in worker.tools))
         reply = await agent(bench, knobs, body, names, knobs.answer_tokens, "agent", final="answer")
     else:
-        reply = await (hierarchical if arm == "hierarchical" else pipeline)(
-            bench, knobs, task, team
-        )
+        share = hierarchical if arm == "hierarchical" else pipeline
+        reply = await share(bench, knobs, task, team)
     return reply.text if reply is not None and reply.ok else None
 
 

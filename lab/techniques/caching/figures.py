@@ -63,11 +63,9 @@ def _when_it_pays(data: RunData) -> str:
         return "No price is known for this model, so nothing is said about when caching pays."
     write = price.write_1h if ttl == "1h" else price.write_5m
     uses = findings.break_even_uses(price.input, write, price.read)
-    pays = (
-        f"with a {ttl} entry, caching costs less from {uses} uses of one prefix on"
-        if uses
-        else "caching never costs less"
-    )
+    pays = "caching never costs less"
+    if uses:
+        pays = f"with a {ttl} entry, caching costs less from {uses} uses of one prefix on"
     if own:
         return f"At the price of {model}, {pays}."
     return f"These calls have no price. At that of {model}, {pays}."
@@ -77,18 +75,14 @@ def state_colours(dark: bool = False) -> dict[str, str]:
     """States are not arms: they have their own steps, and what is read from the cache stands
     out."""
     colours = palette.theme(dark)
-    return {
-        "none": colours.arms[0],
-        "write": colours.phases["headers"],
-        "partial": colours.arms[2],
-        "read": colours.arms[1],
-    }
+    none, read, partial, *_ = colours.arms
+    return {"none": none, "write": colours.phases["headers"], "partial": partial, "read": read}
 
 
 def cache_hits(points: pd.DataFrame, dark: bool = False) -> go.Figure:
     """Each call's time to first token against the share of its prompt that came from the cache, in
     the colour of its observed state."""
-    points = points[points["ttft_ms"].notna() & points["cached_share"].notna()]
+    points = points.dropna(subset=["ttft_ms", "cached_share"])
     if points.empty:
         return layout.empty(
             "Run the caching experiment: each call's first token stands here against its cached"
@@ -105,11 +99,10 @@ def cache_hits(points: pd.DataFrame, dark: bool = False) -> go.Figure:
             continue
         medians[state] = float(rows["ttft_ms"].median())
         counts.append(f"{words} {len(rows):,}")
-        columns = (rows[name] for name in ("arm", "ttft_ms", "cached_share", "cache_miss_reason"))
         hover = [
-            f"{layout.bold(arm)} {ms(first)}<br>{percent(share)} from the cache, {words}"
-            + (f"<br>missed: {layout.safe(reason)}" if isinstance(reason, str) and reason else "")
-            for arm, first, share, reason in zip(*columns, strict=True)
+            f"{layout.bold(call.arm)} {ms(call.ttft_ms)}<br>"
+            f"{percent(call.cached_share)} from the cache, {words}{_missed(call.cache_miss_reason)}"
+            for call in rows.itertuples()
         ]
         layout.points(
             figure,
@@ -120,11 +113,9 @@ def cache_hits(points: pd.DataFrame, dark: bool = False) -> go.Figure:
             rows[["trial_id", "call_id"]].astype(str).values,
         )
     missed = medians.get("none", medians.get("write"))
-    title = (
-        f"A hit starts {times(missed / medians['read'])} sooner than a miss"
-        if missed and medians.get("read")
-        else "Time to first token against the cached share"
-    )
+    title = "Time to first token against the cached share"
+    if missed and medians.get("read"):
+        title = f"A hit starts {times(missed / medians['read'])} sooner than a miss"
     figure.update_xaxes(range=[-0.04, 1.04], tickformat=".0%")
     layout.from_zero(figure, "y", ticksuffix=" ms")
     return layout.finish(
@@ -140,14 +131,17 @@ def cache_hits(points: pd.DataFrame, dark: bool = False) -> go.Figure:
     )
 
 
+def _missed(reason: object) -> str:
+    return f"<br>missed: {layout.safe(reason)}" if isinstance(reason, str) and reason else ""
+
+
 def cache_tokens(
     points: pd.DataFrame, dark: bool = False, *, arms: list[str] | None = None
 ) -> go.Figure:
     """Mean prompt tokens of a call by arm: read from the cache, written to it, and neither."""
     if points.empty:
-        return layout.empty(
-            "Tokens read and written stand here after a run.", dark, "Tokens in the cache"
-        )
+        words = "Tokens read and written stand here after a run."
+        return layout.empty(words, dark, "Tokens in the cache")
     names = ["cache_read_tokens", "cache_write_tokens", "prompt_tokens"]
     means = points.groupby("arm")[names].mean().fillna(0)
     arm_colours = layout.arm_colours(arms, points["arm"], dark)
@@ -168,9 +162,7 @@ def cache_tokens(
         layout.bars(figure, range(len(means)), starts, lengths, shade, hover)
         starts = starts + lengths
     share = (read / prompt.where(prompt > 0)).fillna(0)
-    labels = [layout.bold(arm, colour) for arm, colour in arm_colours.items()]
-    notes = [f"{percent(part)} read" for part in share]
-    height = layout.rows(figure, labels, list(arm_colours.values()), notes=notes)
+    height = layout.arm_rows(figure, arm_colours, [f"{percent(part)} read" for part in share])
     layout.from_zero(figure)
     best = share.idxmax()
     return layout.finish(

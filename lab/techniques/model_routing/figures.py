@@ -44,7 +44,7 @@ def view(data: RunData, dark: bool) -> list[Part | go.Figure]:
         stacked.tier_colours(dark),
         dark,
         title=f"{router} sends {small[router]} of its trials to the small model",
-        subtitle=f"trials by the model that answered · {data.run['endpoint']}",
+        subtitle="trials by the model that answered",
         metric="trials",
         arms=data.arms,
         words={"small": "small model", "large": "large model"},

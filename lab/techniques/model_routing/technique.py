@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from lab.model import Arm, Bench, Knobs, Request, Technique, View
-from lab.scenarios import definitions
+from lab.scenarios import definitions, tools
 
 
 class RoutingKnobs(Knobs):
@@ -21,17 +21,6 @@ class RoutingKnobs(Knobs):
         ),
     )
     answer_tokens: int = Field(160, ge=8, le=2000, description="the most tokens an answer may have")
-
-
-def schema(name, values):
-    fields = {name: {"type": "string", "enum": values}}
-    shape = {
-        "type": "object",
-        "properties": fields,
-        "required": [name],
-        "additionalProperties": False,
-    }
-    return {"format": {"type": "json_schema", "schema": shape}}
 
 
 def choice(reply, name):
@@ -52,7 +41,7 @@ def classify(knobs, task_text):
         "max_tokens": 24,
         "system": [{"type": "text", "text": definitions.router_prompt(), **mark}],
         "messages": [{"role": "user", "content": f"Task: {task_text}"}],
-        "output_config": schema("difficulty", ["easy", "hard"]),
+        "output_config": tools.answer_of(difficulty={"type": "string", "enum": ["easy", "hard"]}),
     }
 
 
@@ -78,14 +67,13 @@ async def cascade(bench: Bench, knobs, task):
         return None
     good = draft.stop_reason == "end_turn" and bool(draft.text.strip())
     if good and knobs.check == "self":
-        asked = (
-            f"Question:\n{question_of(task)}\n\nAnswer:\n{draft.text}\n\nIs this answer surely"
-            " right?"
-        )
+        question = f"Question:\n{question_of(task)}\n\nAnswer:\n{draft.text}"
         body = {
             "max_tokens": 24,
-            "messages": [{"role": "user", "content": asked}],
-            "output_config": schema("sure", ["yes", "no"]),
+            "messages": [
+                {"role": "user", "content": f"{question}\n\nIs this answer surely right?"}
+            ],
+            "output_config": tools.answer_of(sure={"type": "string", "enum": ["yes", "no"]}),
         }
         opinion = await bench.call(Request(body, tier="small"), role="check")
         if not opinion.ok:
@@ -102,18 +90,15 @@ async def trial(bench: Bench, arm, knobs, task):
         return await cascade(bench, knobs, task)
     if arm == "routed":
         intended = "read" if knobs.classifier == "cached" else "none"
-        reply = await bench.call(
-            Request(classify(knobs, question_of(task)), tier="small", intended_cache=intended),
-            role="classify",
-        )
+        body = classify(knobs, question_of(task))
+        request = Request(body, tier="small", intended_cache=intended)
+        reply = await bench.call(request, role="classify")
         if not reply.ok:
             return None
-        return await answer(
-            bench, knobs, task, "small" if choice(reply, "difficulty") == "easy" else "large"
-        )
-    if arm == "oracle":
-        return await answer(bench, knobs, task, "small" if task.difficulty == "easy" else "large")
-    return await answer(bench, knobs, task, "large" if arm == "large only" else "small")
+        easy = choice(reply, "difficulty") == "easy"
+    else:
+        easy = task.difficulty == "easy" if arm == "oracle" else arm == "small only"
+    return await answer(bench, knobs, task, "small" if easy else "large")
 
 
 TECHNIQUE = Technique(

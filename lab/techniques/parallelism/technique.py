@@ -83,10 +83,11 @@ async def at_once(works, most):
 
 async def run_tools(bench: Bench, arm, knobs, task):
     offered = tools.specs(list(dict.fromkeys([*task.tools, *tools.names()]))[: knobs.n])
-    every = (
+    place = "" if task.tools else ", for Kestrel Bay"
+    system = task.instructed(
         "Before you answer, use every tool you are offered exactly once, all of them in one turn"
+        f"{place}."
     )
-    system = task.instructed(f"{every}." if task.tools else f"{every}, for Kestrel Bay.")
     body = task.body_for(64 * knobs.n, system=system, tools=offered, tool_choice={"type": "auto"})
     asked = await bench.call(Request(body, headers=tools.EVERY_TOOL), role="tool_turn")
     if not asked.ok:
@@ -101,15 +102,7 @@ async def run_tools(bench: Bench, arm, knobs, task):
         for use in uses
     ]
     results = await at_once(works, knobs.concurrency if arm == "parallel tools" else 1)
-    blocks = [
-        {"type": "tool_result", "tool_use_id": use.id, "content": text}
-        for use, text in zip(uses, results, strict=True)
-    ]
-    turns = [
-        *body["messages"],
-        {"role": "assistant", "content": list(asked.content)},
-        {"role": "user", "content": blocks},
-    ]
+    turns = [*body["messages"], *tools.turns_after(asked, results)]
     final = await bench.call(
         Request({**body, "messages": turns, "max_tokens": knobs.answer_tokens})
     )

@@ -132,17 +132,28 @@ def supported(n: int, q: float, level: float = 0.95) -> bool:
     return n >= needed(q, level)
 
 
+def find(name: str) -> Metric:
+    """A metric by name; any other column is called by its own name, less its unit, which is empty
+    where its name has none."""
+    if name in METRICS:
+        return METRICS[name]
+    words = name.removesuffix("_ms").replace("_", " ")
+    endings = {"_ms": "ms", "_usd": "$", "_share": "share", "_tokens": "tokens", "_per_s": "/s"}
+    unit = next((unit for ending, unit in endings.items() if name.endswith(ending)), "")
+    return Metric(name, words, unit, f"has a {words}", "lower", "higher")
+
+
 def words(name: str) -> str:
-    """A metric in words; any other column is called by its own name, less its unit."""
-    return METRICS[name].words if name in METRICS else name.removesuffix("_ms").replace("_", " ")
+    return find(name).words
 
 
 def unit(name: str) -> str:
-    """The unit of a metric or of any column, as an axis says it; empty where there is none."""
-    if name in METRICS:
-        return METRICS[name].unit
-    endings = {"_ms": "ms", "_usd": "$", "_share": "share", "_tokens": "tokens", "_per_s": "/s"}
-    return next((unit for ending, unit in endings.items() if name.endswith(ending)), "")
+    return find(name).unit
+
+
+def axis(name: str) -> str:
+    """ "perceived wait, ms"."""
+    return f"{words(name)}, {unit(name)}"
 
 
 def clocks(finished: FinishedTrial) -> dict[str, float | None]:

@@ -26,7 +26,7 @@ def call(arm, first, end, **more):
     return {
         "call_id": f"c-{arm}", "trial_id": f"t-{arm}", "arm": arm, "role": "answer", "block": 1,
         "started_ms": 0.0, "sent_at_ms": 2.0, "headers_at_ms": 10.0,
-        "first_thinking_at_ms": None,
+        "first_thinking_at_ms": None, "message_start_at_ms": None, "first_sentence_at_ms": None,
         "first_text_at_ms": first, "first_tool_at_ms": None, "last_token_at_ms": end,
         "ended_at_ms": end, "ttft_ms": first,
         "total_ms": end, "endpoint": "local", "endpoint_kind": "local", "model": "m",
@@ -44,6 +44,7 @@ TRIALS = pd.DataFrame(
             "phase": "measured",
             "outcome": "ok",
             "ttft_ms": base + n,
+            "client_caused": False,
             "endpoint_kind": "local",
             "endpoint": "local",
         }
@@ -248,6 +249,7 @@ def test_pairs_count_the_blocks_in_favour():
 def test_which_blocks_count_in_favour_is_the_metrics_own(metric, title):
     differences = pd.DataFrame(
         {
+            "metric": metric,
             "arm": "b",
             "baseline": "a",
             "block": [1, 2, 3],
@@ -411,7 +413,8 @@ def test_spans_show_what_the_trial_waited_for():
 
 
 def test_drift_says_how_far_the_control_moved():
-    frame = pd.DataFrame({"minutes": [0.0, 1.0, 2.0, 3.0], "value": [100.0, 100.0, 140.0, 140.0]})
+    values = [100.0, 100.0, 140.0, 140.0]
+    frame = pd.DataFrame({"minutes": [0.0, 1.0, 2.0, 3.0], "value": values, "trial_id": "t"})
     assert layout.title(trends.drift(frame, effect_ms=-50.0)).startswith(
         "The control moved by +40.0 ms"
     )
@@ -422,13 +425,13 @@ def test_drift_says_how_far_the_control_moved():
     [
         lambda: waterfall.waterfall(CALLS.iloc[:0]),
         lambda: distribution.distribution(TRIALS.iloc[:0], "ttft_ms"),
-        lambda: pairs.pairs(pd.DataFrame(columns=["difference"]), "wait_ms"),
+        lambda: pairs.pairs(pd.DataFrame(columns=["metric", "difference"]), "wait_ms"),
         lambda: forest.forest(pd.DataFrame()),
         lambda: noise_floor.noise_floor(pd.DataFrame()),
-        lambda: progress_dots.dots(pd.DataFrame()),
+        lambda: progress_dots.dots(pd.DataFrame(), [], "wait_ms"),
         lambda: cache.cache_tokens(pd.DataFrame()),
-        lambda: trends.history_trend(pd.DataFrame()),
-        lambda: trends.drift(pd.DataFrame()),
+        lambda: trends.history_trend(pd.DataFrame(columns=["p50"])),
+        lambda: trends.drift(pd.DataFrame(columns=["minutes", "value"])),
         lambda: clocks.clock_ladder(pd.DataFrame()),
     ],
 )

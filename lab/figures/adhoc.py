@@ -14,12 +14,7 @@ HOVER = "%{x}: %{y:,.4g}<extra></extra>"
 
 
 def numeric(frame: pd.DataFrame) -> list[str]:
-    return [
-        name
-        for name in frame.columns
-        if pd.api.types.is_numeric_dtype(frame[name])
-        and not pd.api.types.is_bool_dtype(frame[name])
-    ]
+    return list(frame.select_dtypes("number", exclude="timedelta"))
 
 
 def quick(

@@ -19,30 +19,25 @@ def clock_ladder(
     *,
     arms: list[str] | None = None,
     headline: str | None = None,
-    reason: str | None = None,
 ) -> go.Figure:
     """One rung a clock, one dot an arm; the headline's clock alone carries the planned verdict, the
     others say "exploratory". Columns of call_metrics; the first call of an arm is drawn."""
     if calls.empty:
-        return layout.empty(
-            "When a run has a finished trial, its clocks stand here.",
-            dark,
-            "The clocks of one stream",
-        )
+        words = "When a run has a finished trial, its clocks stand here."
+        return layout.empty(words, dark, "The clocks of one stream")
     calls = calls.drop_duplicates("arm")
     colours = layout.arm_colours(arms, calls["arm"], dark)
     calls = calls.set_index("arm").loc[list(colours)].copy()
     # An answer that does not stream can be read only once it is whole.
-    whole = calls["ttft_ms" if "ttft_ms" in calls.columns else "first_text_at_ms"].isna()
-    calls["first_text_at_ms"] = calls["first_text_at_ms"].where(~whole, calls["ended_at_ms"])
-    present = [clock for clock in CLOCKS if clock in calls.columns and calls[clock].notna().any()]
+    streamed = calls["ttft_ms"].notna()
+    calls["first_text_at_ms"] = calls["first_text_at_ms"].where(streamed, calls["ended_at_ms"])
+    present = [clock for clock in CLOCKS if calls[clock].notna().any()]
     figure, notes, theme = go.Figure(), [], palette.theme(dark)
     for row, clock in enumerate(present):
         instants = calls[clock].dropna().astype(float)
         y = [-row + layout.MIDDLE] * 2
         layout.line(figure, [0, instants.max()], y, theme.grid, 6, showlegend=False)
-        texts = [layout.tint(ms(at), colours[arm]) for arm, at in instants.items()]
-        notes.append(" · ".join(texts))
+        notes.append(" · ".join(layout.tint(ms(at), colours[arm]) for arm, at in instants.items()))
     for arm, colour in colours.items():
         _rungs(figure, arm, calls.loc[arm], present, colour)
     labels = _labels(present, headline, theme.muted)
@@ -56,7 +51,6 @@ def clock_ladder(
         height,
         dark=dark,
         frame=calls,
-        reason=reason,
         x_title="ms from the call's start",
         legend=colours,
     )
@@ -76,8 +70,7 @@ def _rungs(figure: go.Figure, arm: str, call: pd.Series, present: list[str], col
 
 
 def _labels(present: list[str], headline: str | None, muted: str) -> list[str]:
-    known = metrics.METRICS.get(headline or "")
-    planned = known.call_clock if known else None
+    planned = metrics.find(headline or "").call_clock
     labels = []
     for clock in present:
         name, note = CLOCKS[clock], "" if headline is None else " exploratory"

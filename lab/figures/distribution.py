@@ -47,7 +47,7 @@ def distribution(
     return layout.finish(
         figure,
         _headed(metric, medians),
-        f"{metrics.words(metric)}, {metrics.unit(metric)} · every measured trial"
+        f"{metrics.axis(metric)} · every measured trial"
         + few * (not metrics.supported(fewest, 0.95)),
         height,
         dark=dark,
@@ -58,19 +58,13 @@ def distribution(
 
 
 def _points(figure, trials, x, row: int, arm: str, colour: str, metric: str) -> None:
-    known = {"trial_id", "block"} <= set(trials.columns)
-    ids = trials[["trial_id", "block"]].astype(str).values if known else None
-    hover = [f"{layout.bold(arm)} {value(metric, amount)}<br>" for amount in x]
-    if "client_caused" in trials.columns:
-        caused = trials["client_caused"].astype(bool)
-        hover = [
-            f"{text}{'client-caused, ' * flag}" for text, flag in zip(hover, caused, strict=True)
-        ]
-    if known:
-        hover = [
-            f"{text}block {block}, {layout.trial_words(trial_id)}"
-            for text, (trial_id, block) in zip(hover, ids, strict=True)
-        ]
+    hover = [
+        f"{layout.bold(arm)} {value(metric, amount)}<br>"
+        f"{'client-caused, ' * bool(trial.client_caused)}"
+        f"block {trial.block}, {layout.trial_words(trial.trial_id)}"
+        for amount, trial in zip(x, trials.itertuples(), strict=True)
+    ]
+    ids = trials[["trial_id", "block"]].astype(str).values
     y = -row + layout.MIDDLE + layout.jitter(len(x), 0.3)
     layout.points(figure, x, y, layout.crowd(colour, len(x)), hover, ids)
 

@@ -15,12 +15,6 @@ from lab.units import missing, ms, percent, usd, value
 ROW_PX = 60
 MOST = 4
 """Changes beyond +400 % are drawn at the edge."""
-TONES = {
-    "faster": "good",
-    "slower": "bad",
-    "faster_but_worse": "warn",
-    "faster_only_shorter": "warn",
-}
 NOTHING = "Run an experiment: its change in wait stands here, beside the others."
 
 
@@ -51,7 +45,7 @@ def forest(finds: pd.DataFrame, dark: bool = False) -> go.Figure:
     an estimate is a ghost row.
 
     Columns: technique, title, and of its comparison ratio, ratio_low, ratio_high, estimate, low,
-    high, baseline_p50; where known arm, metric, n, tone or verdict, cost_change_usd,
+    high, baseline_p50; where known arm, metric, n, verdict, tone, cost_change_usd,
     quality_change, run_id, imported_from, endpoint, endpoint_kind, model.
     """
     if finds.empty:
@@ -68,7 +62,7 @@ def forest(finds: pd.DataFrame, dark: bool = False) -> go.Figure:
     colours = palette.theme(dark)
     # No line runs through a word.
     figure.for_each_annotation(lambda words: words.update(bgcolor=colours.ground))
-    figure.add_vline(x=0, line={"color": colours.zero, "width": 1})
+    layout.zero(figure, dark)
     _shares_across(figure, [share for share in changes if share])
     known = finds[[share is not None for share in changes]]
     return layout.finish(
@@ -96,7 +90,7 @@ def _row(
     figure: go.Figure, row: int, find: pd.Series, share: Change, dark: bool
 ) -> tuple[str, str]:
     """A dot and its interval, the arm and what it costs above them. Returns label and note."""
-    y, tone = -row - 24 / ROW_PX, palette.tone_colour(_tone(find), dark)
+    y, tone = -row - 24 / ROW_PX, palette.tone_colour(find.get("tone"), dark)
     label = layout.bold(find.get("title") or find["technique"])
     arm = "" if missing(find.get("arm")) else layout.safe(find["arm"])
     change = percent(share.middle, sign=True)
@@ -114,12 +108,6 @@ def _row(
     ids = [[str(find.get("run_id")), str(find["technique"])]]
     layout.points(figure, [share.middle], [y], {"color": tone, "size": 12}, [hover], ids)
     return label, f"<b>{ms(find.get('estimate'), sign=True)}</b> {change}"
-
-
-def _tone(find: pd.Series) -> str:
-    if not missing(find.get("tone")):
-        return str(find["tone"])
-    return TONES.get(str(find.get("verdict")), "neutral")
 
 
 def _price(find: pd.Series) -> str:
@@ -154,7 +142,7 @@ def _finding(finds: pd.DataFrame) -> str:
     proven = {
         str(find.get("title") or find["technique"]): change(find).middle
         for _, find in finds.iterrows()
-        if find.get("verdict") == "faster" or _tone(find) == "good"
+        if find.get("verdict") == "faster"
     }
     if not proven:
         return "No technique has been shown to cut the wait yet"

@@ -23,7 +23,7 @@ def interval_bar(
     known = [float(end) for end in (estimate, low, high) if not missing(end) and np.isfinite(end)]
     left, right = min([*known, 0.0]), max([*known, 0.0])
     width = (right - left) or 1.0
-    figure.add_vline(x=0, line={"color": colours.zero, "width": 1})
+    layout.zero(figure, dark)
     whole = len(known) == 3
     if whole:
         caps = {"symbol": "line-ns", "size": 12, "line": {"color": colour, "width": 3}}

@@ -73,9 +73,7 @@ def arm_colours(
 def one_kind(frame: pd.DataFrame) -> str | None:
     """The endpoint kind of a frame's rows. Rows of several kinds are never in one chart:
     ValueError."""
-    if "endpoint_kind" not in frame.columns:
-        return None
-    kinds = frame["endpoint_kind"].dropna().unique().tolist()
+    kinds = frame.get("endpoint_kind", pd.Series(dtype=object)).dropna().unique().tolist()
     if len(kinds) > 1:
         names = ", ".join(sorted(kinds))
         raise ValueError(f"{names} results never share a chart; give one kind at a time.")
@@ -128,6 +126,17 @@ def rows(
             )
     figure.update_yaxes(range=[-(count - 1) - 0.5, 0.5], visible=False)
     return count * row_px
+
+
+def arm_rows(figure: go.Figure, colours: Mapping[str, str], notes: Sequence[str]) -> int:
+    """A row an arm, in its colour."""
+    labels = [bold(arm, colour) for arm, colour in colours.items()]
+    return rows(figure, labels, list(colours.values()), notes=notes)
+
+
+def zero(figure: go.Figure, dark: bool) -> None:
+    """The line between a gain and a loss."""
+    figure.add_vline(x=0, line={"color": palette.theme(dark).zero, "width": 1})
 
 
 def write(
@@ -337,14 +346,12 @@ def _wrapped(text: str, width: int) -> str:
     return "<br>".join(safe(line) for line in textwrap.wrap(text, width))
 
 
-def empty(
-    words: str, dark: bool, title: str = "Nothing to draw yet", plot_px: int = 120
-) -> go.Figure:
+def empty(words: str, dark: bool, title: str = "Nothing to draw yet") -> go.Figure:
     """A figure that says what is missing, where a frame has no rows for it."""
     figure = go.Figure()
     figure.update_xaxes(visible=False).update_yaxes(visible=False)
     write(figure, _wrapped(words, 48), 0, 0.9, palette.theme(dark).muted, **TOP_LEFT)
-    return finish(figure, title, "", plot_px, dark=dark)
+    return finish(figure, title, "", 120, dark=dark)
 
 
 def count(n: int, what: str = "n") -> str:

@@ -13,17 +13,12 @@ SHADES = {"p50": "headers", "p95": "thinking", "p99": "tokens"}
 """Quantiles in steps of the phases' blue-grey."""
 
 
-def noise_floor(
-    points: pd.DataFrame, dark: bool = False, *, reason: str | None = None
-) -> go.Figure:
+def noise_floor(points: pd.DataFrame, dark: bool = False) -> go.Figure:
     """The harness's own error by streams at once; `points` is long: streams, quantile ("p50", …),
     error_ms."""
     if points.empty:
-        return layout.empty(
-            "Calibrate once: the lab then knows its own error on this machine.",
-            dark,
-            "What the instrument can see",
-        )
+        words = "Calibrate once: the lab then knows its own error on this machine."
+        return layout.empty(words, dark, "What the instrument can see")
     colours = palette.theme(dark)
     shades = {name: colours.phases[phase] for name, phase in SHADES.items()}
     figure = go.Figure()
@@ -53,7 +48,6 @@ def noise_floor(
         200,
         dark=dark,
         kind=endpoint_kinds.SIMULATED,
-        reason=reason,
         x_title="streams at once",
         left=layout.AXIS_PX,
         legend={name: shades[name] for name in shades if name in set(points["quantile"])},

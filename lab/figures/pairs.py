@@ -23,18 +23,14 @@ def pairs(
 ) -> go.Figure:
     """Each block's difference from the baseline as a point, the first block on top of its row.
     Columns of pair_differences."""
-    if "metric" in differences.columns:
-        differences = differences[differences["metric"] == metric]
-    differences = differences[differences["difference"].notna()]
+    differences = differences[differences["metric"] == metric].dropna(subset="difference")
     if differences.empty:
-        return layout.empty(
-            "A pair needs a block in which both arms ended well.", dark, "Block by block"
-        )
+        words = "A pair needs a block in which both arms ended well."
+        return layout.empty(words, dark, "Block by block")
     baseline = str(differences["baseline"].iloc[0])
     order = layout.order([arm for arm in arms or () if arm != baseline], differences["arm"])
     colours = palette.arm_colours([*(arms or [baseline]), *order], dark)
-    known = metrics.METRICS.get(metric)
-    sign = -1 if known and known.higher_is_better else 1
+    sign = -1 if metrics.find(metric).higher_is_better else 1
     figure, notes, shares = go.Figure(), [], []
     for row, arm in enumerate(order):
         rows = differences[differences["arm"] == arm].sort_values("block")
@@ -46,7 +42,7 @@ def pairs(
         shares.append((wins / len(x), arm, wins, len(x)))
     labels = [layout.bold(arm, colours[arm]) for arm in order]
     height = layout.rows(figure, labels, notes=notes, row_px=ROW_PX)
-    figure.add_vline(x=0, line={"color": palette.theme(dark).zero, "width": 1})
+    layout.zero(figure, dark)
     figure.update_yaxes(range=[-(len(order) - 1) - 50 / ROW_PX, 22 / ROW_PX])
     figure.update_xaxes(separatethousands=True, nticks=6)
     _, arm, wins, total = max(shares)

@@ -53,7 +53,7 @@ def pareto(points: pd.DataFrame, speed: str, cost: str, quality: str) -> pd.Seri
     counts for nobody."""
     table = pd.DataFrame({"s": points[speed], "c": points[cost], "q": -points[quality]})
     table = table.astype(float)
-    if _better(speed).startswith("right"):
+    if metrics.find(speed).higher_is_better:
         table["s"] *= -1
     values = table.dropna(axis="columns", how="all").fillna(float("inf")).to_numpy()
     best = [
@@ -63,9 +63,7 @@ def pareto(points: pd.DataFrame, speed: str, cost: str, quality: str) -> pd.Seri
 
 
 def _better(metric: str) -> str:
-    known = metrics.METRICS.get(metric)
-    if known is None:
-        return "left is less"
+    known = metrics.find(metric)
     return f"right is {known.more}" if known.higher_is_better else f"left is {known.less}"
 
 
@@ -75,7 +73,6 @@ def scatter_pareto(
     *,
     metric: str = "total_ms",
     label: str = "arm",
-    reason: str | None = None,
 ) -> go.Figure:
     """One point an arm: speed across, cost up, quality as size; ringed where nothing beats it.
     Columns: the metric, the label and, where known, cost_usd, quality, n, run_id."""
@@ -117,7 +114,6 @@ def scatter_pareto(
         280,
         dark=dark,
         frame=summary,
-        reason=reason,
         left=layout.AXIS_PX,
         legend={
             str(name): colours[name]

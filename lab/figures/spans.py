@@ -21,7 +21,6 @@ def span_waterfall(
     *,
     arm: str = "",
     colour: str | None = None,
-    reason: str | None = None,
 ) -> go.Figure:
     """Every span of a trial, indented by depth: solid where it lies on the critical path
     (lab.critical_path), pale where it does not."""
@@ -69,7 +68,6 @@ def span_waterfall(
         height,
         dark=dark,
         kind=layout.one_kind(spans),
-        reason=reason,
         x_title="ms from the trial's start",
         legend={KIND_WORDS[kind]: shades[kind] for kind in KIND_WORDS},
     )

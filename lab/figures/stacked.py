@@ -14,14 +14,9 @@ from lab.units import times, value
 
 def waits_colours(dark: bool = False) -> dict[str, str]:
     """What a trial waits for, in the steps that its spans are drawn in."""
-    colours = palette.theme(dark)
-    steps = colours.phases
-    return {
-        "model": steps["tokens"],
-        "tool": steps["prefill"],
-        "join": steps["send"],
-        "own": colours.ghost,
-    }
+    steps = palette.theme(dark).phases
+    shades = {"model": steps["tokens"], "tool": steps["prefill"], "join": steps["send"]}
+    return shades | {"own": palette.theme(dark).ghost}
 
 
 def tier_colours(dark: bool = False) -> dict[str, str]:
@@ -40,36 +35,32 @@ def stacked(
     arms: list[str] | None = None,
     words: Mapping[str, str] | None = None,
     notes: Mapping[str, str] | None = None,
-    reason: str | None = None,
 ) -> go.Figure:
     """One bar an arm, its parts side by side: `parts` has arm, part, amount (in the metric's unit)
     and, for the label, endpoint columns."""
     if parts.empty:
         return layout.empty("Run the experiment: the parts of each arm stand here.", dark, title)
     colours, words = layout.arm_colours(arms, parts["arm"], dark), words or {}
-    order = list(colours)
     amounts = parts.pivot_table(index="arm", columns="part", values="amount", aggfunc="sum")
-    amounts = amounts.reindex(order).fillna(0)
-    figure, starts = go.Figure(), pd.Series(0.0, index=order)
+    amounts = amounts.reindex(list(colours)).fillna(0)
+    figure, starts = go.Figure(), pd.Series(0.0, index=amounts.index)
     present = [name for name in shades if name in amounts and amounts[name].sum() > 0]
     for name in present:
         lengths, word = amounts[name], layout.safe(words.get(name, name))
         hover = [
             f"{layout.bold(arm)} {word}: {value(metric, amount)}" for arm, amount in lengths.items()
         ]
-        layout.bars(figure, range(len(order)), starts, lengths, shades[name], hover)
+        layout.bars(figure, range(len(colours)), starts, lengths, shades[name], hover)
         starts = starts + lengths
-    totals = [(notes or {}).get(arm) or value(metric, starts[arm]) for arm in order]
-    labels = [layout.bold(arm, colours[arm]) for arm in order]
-    height = layout.rows(figure, labels, list(colours.values()), notes=totals)
+    totals = [(notes or {}).get(arm) or value(metric, starts[arm]) for arm in colours]
+    height = layout.arm_rows(figure, colours, totals)
     return layout.finish(
         figure,
         title,
         subtitle,
         height,
         dark=dark,
-        kind=layout.one_kind(parts),
-        reason=reason,
+        frame=parts,
         x_title=layout.metric_axis(figure, metric),
         legend={words.get(name, name): shades[name] for name in present},
     )
@@ -79,9 +70,8 @@ def speed_up(points: pd.DataFrame, dark: bool = False, *, run_id: str | None = N
     """Speed-up against n, a dot a run; the line is n times. Columns: run_id, arm, n, speed_up and,
     for the label, endpoint columns."""
     if points.empty:
-        return layout.empty(
-            "Run the experiment: its speed-up stands here against n.", dark, "Speed-up"
-        )
+        words = "Run the experiment: its speed-up stands here against n."
+        return layout.empty(words, dark, "Speed-up")
     colours = palette.theme(dark)
     shown = points[points["run_id"] == run_id] if run_id else points
     figure = go.Figure()

@@ -10,22 +10,22 @@ from lab.units import missing, percent, times
 def contrast(metric: str, arm: str, value: float | None, baseline: str, base: float | None) -> str:
     """ "cached starts 20× sooner than uncached": a factor from 1.5×, per cent below, and "alike"
     within 2 %."""
-    words = metrics.words(metric)
+    known = metrics.find(metric)
     if missing(value) or missing(base) or value <= 0 or base <= 0:
-        return f"{words.capitalize()} of each trial"
+        return f"{known.words.capitalize()} of each trial"
     factor = max(value, base) / min(value, base)
     if factor < 1.02:
-        return f"{arm} and {baseline} are alike in {words}"
+        return f"{arm} and {baseline} are alike in {known.words}"
     amount = times(factor) if factor >= 1.5 else percent(abs(value - base) / base)
-    return f"{arm} {_verb(metric)} {amount} {_change(metric, value < base)} than {baseline}"
+    change = known.less if value < base else known.more
+    return f"{arm} {known.verb} {amount} {change} than {baseline}"
 
 
 def better(metric: str, arm: str, baseline: str) -> str:
     """What an arm did in the blocks that it won: "cached was sooner than uncached"."""
-    known = metrics.METRICS.get(metric)
-    change = _change(metric, less=not (known and known.higher_is_better))
-    verb = "was" if known is None or known.judged else known.verb
-    return f"{arm} {verb} {change} than {baseline}"
+    known = metrics.find(metric)
+    change = known.more if known.higher_is_better else known.less
+    return f"{arm} {'was' if known.judged else known.verb} {change} than {baseline}"
 
 
 def widest(metric: str, values: dict[str, float]) -> str:
@@ -36,15 +36,3 @@ def widest(metric: str, values: dict[str, float]) -> str:
     base = values[arms[0]]
     arm = max(arms[1:], key=lambda name: max(values[name] / base, base / values[name]))
     return contrast(metric, arm, values[arm], arms[0], base)
-
-
-def _verb(metric: str) -> str:
-    known = metrics.METRICS.get(metric)
-    return known.verb if known else f"has a {metrics.words(metric)}"
-
-
-def _change(metric: str, less: bool) -> str:
-    known = metrics.METRICS.get(metric)
-    if known is None:
-        return "lower" if less else "higher"
-    return known.less if less else known.more

@@ -11,18 +11,14 @@ from lab.figures import layout, palette
 from lab.units import percent, value, when
 
 
-def history_trend(
-    frame: pd.DataFrame, dark: bool = False, *, metric: str = "wait_ms", reason: str | None = None
-) -> go.Figure:
+def history_trend(frame: pd.DataFrame, dark: bool = False, *, metric: str = "wait_ms") -> go.Figure:
     """The median of each arm (and model, where there are several) run after run. Columns:
-    started_utc, arm, model, p50, n, run_id."""
-    frame = frame[frame["p50"].notna()] if "p50" in frame.columns else frame
+    started_utc, arm, is_baseline, model, p50, n, run_id."""
+    frame = frame.dropna(subset="p50")
     if frame.empty:
-        return layout.empty(
-            "With two runs of a technique, its trend stands here.", dark, "From run to run"
-        )
-    if "is_baseline" in frame.columns:
-        frame = frame.sort_values("is_baseline", ascending=False, kind="stable")
+        words = "With two runs of a technique, its trend stands here."
+        return layout.empty(words, dark, "From run to run")
+    frame = frame.sort_values("is_baseline", ascending=False, kind="stable")
     several = frame["model"].nunique() > 1
     line = frame["arm"].astype(str) + (" · " + frame["model"].astype(str) if several else "")
     names = list(dict.fromkeys(line))
@@ -53,15 +49,13 @@ def history_trend(
     if len(medians) > 1 and medians.iloc[0]:
         change = percent(medians.iloc[-1] / medians.iloc[0] - 1, sign=True)
         title = f"{names[0]}: {change} from the first run to the last"
-    unit = f"{metrics.words(metric)}, {metrics.unit(metric)}"
     return layout.finish(
         figure,
         title,
-        f"median {unit}, of each run · {layout.count(runs, 'runs')}",
+        f"median {metrics.axis(metric)}, of each run · {layout.count(runs, 'runs')}",
         260,
         dark=dark,
         frame=frame,
-        reason=reason,
         x_title="run started, UTC",
         legend=colours if len(colours) <= 8 else None,
         left=layout.AXIS_PX,
@@ -74,12 +68,10 @@ def drift(
     *,
     metric: str = "wait_ms",
     effect_ms: float | None = None,
-    reason: str | None = None,
 ) -> go.Figure:
     """The control over a run's minutes, with the medians of both halves: a trend here is the
-    endpoint's, not a technique's. Columns: minutes, value."""
-    if "value" in frame.columns:
-        frame = frame[frame["value"].notna()].sort_values("minutes")
+    endpoint's, not a technique's. Columns: minutes, value, trial_id."""
+    frame = frame.dropna(subset="value").sort_values("minutes")
     if len(frame) < 2:
         return layout.empty("Drift needs at least two blocks.", dark, "The control over time")
     colour, figure = palette.theme(dark).arms[0], go.Figure()
@@ -92,7 +84,7 @@ def drift(
         y,
         layout.crowd(colour, len(x)) | {"color": palette.fade(colour, 0.7)},
         [f"{value(metric, at)} at {minute:.1f} min" for minute, at in zip(x, y, strict=True)],
-        frame[["trial_id"]].astype(str).values if "trial_id" in frame.columns else None,
+        frame[["trial_id"]].astype(str).values,
     )
     layout.line(figure, [x[0], x[half - 1]], [before, before], colour)
     layout.line(figure, [x[half], x[-1]], [after, after], colour)
@@ -108,7 +100,6 @@ def drift(
         200,
         dark=dark,
         frame=frame,
-        reason=reason,
         x_title="minutes since the run began",
         left=layout.AXIS_PX,
     )

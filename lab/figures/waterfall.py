@@ -109,7 +109,7 @@ def _note(call: pd.Series) -> str:
 
 def _waited_for(calls: pd.DataFrame) -> pd.DataFrame:
     """What a trial's clock saw: neither primes nor a judge's calls."""
-    return calls[~calls["role"].isin(["prime", "check"])] if "role" in calls.columns else calls
+    return calls[~calls["role"].isin(["prime", "check"])]
 
 
 def waterfall(
@@ -125,9 +125,8 @@ def waterfall(
     n trials lie behind each median."""
     calls = _waited_for(calls)
     if calls.empty:
-        return layout.empty(
-            "When a run has a finished trial, its phases stand here.", dark, "Where the time goes"
-        )
+        words = "When a run has a finished trial, its phases stand here."
+        return layout.empty(words, dark, "Where the time goes")
     colours = layout.arm_colours(arms, calls["arm"], dark)
     calls = calls[calls["arm"].isin(colours)]
     calls = calls.assign(place=calls["arm"].map(list(colours).index))
@@ -170,7 +169,6 @@ def trial_rows(
     *,
     colour: str | None = None,
     limit: int = 60,
-    reason: str | None = None,
 ) -> go.Figure:
     """Every trial of one arm as a waterfall row, in the order they ran; past `limit` trials an even
     spread from fastest to slowest."""
@@ -199,7 +197,6 @@ def trial_rows(
         height,
         dark=dark,
         frame=shown,
-        reason=reason,
         x_title="ms from the trial's start",
         legend=legend,
     )

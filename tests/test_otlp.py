@@ -52,10 +52,10 @@ def test_an_endpoint_without_a_scheme_works_on_this_machine(recorded, receiver, 
     ("url", "words"),
     [
         ("collector.example:4318", "write http:// or https:// before collector.example:4318"),
-        ("ftp://collector.example", "no address"),
-        ("http://", "no address"),
-        ("http://127.0.0.1:99999", "no address"),
-        ("http://[::1", "no address"),
+        ("ftp://collector.example", "not the address"),
+        ("http://", "not the address"),
+        ("http://127.0.0.1:99999", "not the address"),
+        ("http://[::1", "not the address"),
     ],
 )
 def test_an_endpoint_that_is_none_is_named(recorded, monkeypatch, capsys, url, words):
@@ -141,7 +141,7 @@ def test_a_protocol_that_is_not_here_is_a_clear_no(recorded, monkeypatch, variab
     assert str(refusal.value) == wanted
     assert traces.send_if_configured(*recorded) is None  # no place is named, so none was asked for
     monkeypatch.setenv(variable, "http/json")
-    with pytest.raises(LabError, match="it sends http/protobuf and grpc"):
+    with pytest.raises(LabError, match="it speaks http/protobuf and grpc"):
         traces.send_run(*recorded, "otlp")
 
 

@@ -1,9 +1,9 @@
 """Did a stream stream? What holds it back makes its pieces come many at a time, and its first token
 late.
 
-a model    . . . . . . . . . . . . .     each piece when it is written
-a buffer              :::::::     :::    when 4, 8 or 16 KiB are full, or the answer ends (nginx, by
-default) a replay                          :::    when the whole answer is there
+    a model    . . . . . . . . . . . . .     each piece when it is written
+    a buffer              :::::::     :::    when 4, 8 or 16 KiB (nginx) are full, or at the end
+    a replay                          :::    when the whole answer is there
 """
 
 from __future__ import annotations
@@ -59,8 +59,10 @@ class Stream(NamedTuple):
         """ "48 pieces came in 2 bursts of about 4 KiB", "11 pieces came at once"."""
         pieces = "its one piece" if self.pieces == 1 else f"{self.pieces} pieces"
         size = f" of about {self.kib} KiB" if self.kib else ""
-        return f"{pieces} came " + (
-            "at once" if self.bursts == 1 else f"in {self.bursts} bursts{size}"
+        return (
+            f"{pieces} came at once"
+            if self.bursts == 1
+            else f"{pieces} came in {self.bursts} bursts{size}"
         )
 
     @property
@@ -90,12 +92,12 @@ def judge(streams: Iterable[Stream]) -> Judged | None:
     """None where the endpoint streams, or nothing can be told. At least half are held back, or
     nearly all where none is so plainly."""
     judged = [stream for stream in streams if stream.held is not None]
-    held = sorted((stream for stream in judged if stream.held), key=lambda stream: stream.pieces)
-    plain = [stream for stream in held if stream.plain]
-    if (plain and 2 * len(held) >= len(judged)) or (
-        len(held) >= 3 and 10 * len(held) >= 9 * len(judged)
-    ):
-        return Judged(len(held), len(judged), (plain or held)[len(plain or held) // 2])
+    delayed = sorted((stream for stream in judged if stream.held), key=lambda stream: stream.pieces)
+    plain = [stream for stream in delayed if stream.plain]
+    share = len(delayed) / len(judged) if judged else 0
+    if (plain and share >= 0.5) or (len(delayed) >= 3 and share >= 0.9):
+        examples = plain or delayed
+        return Judged(len(delayed), len(judged), examples[len(examples) // 2])
     return None
 
 
@@ -122,14 +124,13 @@ def stream(pieces: Iterable[tuple[int, int]], sent_ns: int | None, lag_ns: int =
     else:
         waited_ns = 0 if sent_ns is None else texts[0][0] - sent_ns
         late = lag_ns > WRITTEN_NS * len(texts)
-    told = len(texts) >= FEWEST and median(map(len, full)) >= TOGETHER
-    told |= span_ns == 0 and sum(characters for _, characters in texts) >= LONG_CHARACTERS
-    held: bool | None = told and at_once and waited_ns >= APART_NS
-    if (held and late and pauses) or (not told and len(texts) < FEWEST):
-        held = None
-    return Stream(
-        len(texts), len(pauses) + 1, span_ns, _buffer(full) if pauses else None, held, late
-    )
+    together = len(texts) >= FEWEST and median(map(len, full)) >= TOGETHER
+    together |= span_ns == 0 and sum(characters for _, characters in texts) >= LONG_CHARACTERS
+    is_held: bool | None = together and at_once and waited_ns >= APART_NS
+    if (is_held and late and pauses) or (not together and len(texts) < FEWEST):
+        is_held = None
+    kib = _buffer(full) if pauses else None
+    return Stream(len(texts), len(pauses) + 1, span_ns, kib, is_held, late)
 
 
 def _bursts(texts: Sequence[tuple[int, int]]) -> list[list[tuple[int, int]]]:
@@ -146,7 +147,6 @@ def _bursts(texts: Sequence[tuple[int, int]]) -> list[list[tuple[int, int]]]:
 def _buffer(bursts: Sequence[Sequence[tuple[int, int]]]) -> int | None:
     """The size of buffer that bursts look like; their bytes are known to about a third, since
     servers write events differently."""
-    kib = (
-        median(sum(EVENT_BYTES + characters for _, characters in burst) for burst in bursts) / 1024
-    )
+    sizes = [sum(EVENT_BYTES + characters for _, characters in burst) for burst in bursts]
+    kib = median(sizes) / 1024
     return next((size for size in BUFFERS_KIB if 0.7 <= kib / size < 1.4), None)

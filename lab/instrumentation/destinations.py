@@ -17,8 +17,6 @@ from lab import scrub
 from lab.instrumentation import otlp
 from lab.model import LabError
 
-PLACES = ("otlp", "console", "file", "langfuse")
-
 
 @dataclass
 class Destination:
@@ -33,22 +31,22 @@ class Destination:
 
 def destinations(to: str | None = None, file: Path | None = None) -> list[Destination]:
     """What the OTEL_* variables and LANGFUSE_* keys ask for, or what `to` names: otlp, console,
-    file, langfuse, in a comma list.
+    file, langfuse, separated by commas.
 
     Raises LabError for an unknown name, a file that is not given, or Langfuse without its keys.
     """
-    named = list(dict.fromkeys(name.strip() for name in to.split(","))) if to else _configured()
+    names = dict.fromkeys(map(str.strip, to.split(","))) if to else _configured()
     makers = {
         "otlp": _otlp,
         "console": _console,
         "file": lambda: _file(file),
         "langfuse": _langfuse,
     }
-    if unknown := sorted(set(named) - set(makers)):
+    if unknown := sorted(set(names) - set(makers)):
         raise LabError(
-            f"Traces cannot go to {', '.join(unknown)}. Choose among {', '.join(PLACES)}."
+            f"Traces cannot go to {', '.join(unknown)}. Choose from {', '.join(makers)}."
         )
-    return [makers[name]() for name in named]
+    return [makers[name]() for name in names]
 
 
 def _configured() -> list[str]:
@@ -56,25 +54,20 @@ def _configured() -> list[str]:
     OTEL_EXPORTER_OTLP[_TRACES]_ENDPOINT; and by Langfuse's keys."""
     if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return []
-    asked = os.environ.get("OTEL_TRACES_EXPORTER")
-    named = [
-        name.strip() for name in (asked or "").split(",") if name.strip() in ("otlp", "console")
-    ]
-    if not asked and (
-        os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
-        or os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-    ):
-        named = ["otlp"]
-    return [*named, "langfuse"] if _langfuse_keys() else named
+    if exporters := os.environ.get("OTEL_TRACES_EXPORTER"):
+        names = map(str.strip, exporters.split(","))
+        names = [name for name in names if name in ("otlp", "console")]
+    else:
+        names = ["otlp"] if otlp.setting("TRACES", "ENDPOINT")[1] else []
+    return [*names, "langfuse"] if all(_langfuse_keys()) else names
 
 
-def _langfuse_keys() -> tuple[str, str] | None:
-    public, secret = os.environ.get("LANGFUSE_PUBLIC_KEY"), os.environ.get("LANGFUSE_SECRET_KEY")
-    return (public, secret) if public and secret else None
+def _langfuse_keys() -> tuple[str, str]:
+    return os.environ.get("LANGFUSE_PUBLIC_KEY", ""), os.environ.get("LANGFUSE_SECRET_KEY", "")
 
 
 def half_a_key() -> str | None:
-    if bool(os.environ.get("LANGFUSE_PUBLIC_KEY")) == bool(os.environ.get("LANGFUSE_SECRET_KEY")):
+    if all(_langfuse_keys()) or not any(_langfuse_keys()):
         return None
     return "traces: not sent. Langfuse needs both LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY."
 
@@ -111,19 +104,17 @@ def _file(path: Path | None) -> Destination:
 
 
 def _langfuse() -> Destination:
-    if not (keys := _langfuse_keys()):
+    if not all(keys := _langfuse_keys()):
         raise LabError(
             "Langfuse needs LANGFUSE_PUBLIC_KEY and LANGFUSE_SECRET_KEY in the environment; nothing"
             " was sent."
         )
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
-    named = [name for name in ("LANGFUSE_BASE_URL", "LANGFUSE_HOST") if os.environ.get(name)]
-    base = (
-        otlp.with_scheme(os.environ[named[0]].rstrip("/"), named[0])
-        if named
-        else "https://cloud.langfuse.com"
-    )
+    base = "https://cloud.langfuse.com"
+    for variable in ("LANGFUSE_HOST", "LANGFUSE_BASE_URL"):  # the later one is stronger
+        if url := os.environ.get(variable):
+            base = otlp.with_scheme(url.rstrip("/"), variable)
     headers = {
         "Authorization": f"Basic {base64.b64encode(':'.join(keys).encode()).decode()}",
         "x-langfuse-ingestion-version": "4",
@@ -144,12 +135,13 @@ def complaints() -> Iterator[list[str]]:
     instead."""
     reasons: list[str] = []
 
-    class Kept(logging.Handler):
+    class Complaints(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             values = record.args if isinstance(record.args, tuple) else ()
-            if record.msg.startswith("Failed to export") and len(values) == 3:
+            failed = record.msg.startswith("Failed to export")
+            if failed and len(values) == 3:
                 reasons.append(f"HTTP {values[1]} {values[2]}" if values[1] else _short(values[2]))
-            elif record.msg.startswith("Failed to export") and len(values) == 4:  # over gRPC
+            elif failed and len(values) == 4:  # over gRPC
                 code = getattr(values[2], "name", values[2])
                 reasons.append(_short(f"{code}: {values[3]}"))
             elif record.msg.startswith("Transient error") and values:
@@ -157,7 +149,7 @@ def complaints() -> Iterator[list[str]]:
             elif not reasons:
                 reasons.append(scrub.text(record.getMessage(), scrub.WORD))
 
-    logger, handler = logging.getLogger("opentelemetry"), Kept()
+    logger, handler = logging.getLogger("opentelemetry"), Complaints()
     before = logger.propagate
     logger.propagate = False
     logger.addHandler(handler)

@@ -45,38 +45,38 @@ class Answers:
         from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2 as metrics
         from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as traces
 
-        kind = reply.headers.get("content-type", "").lower()
-        if 300 <= reply.status_code < 400:
-            self.fault = f"HTTP {reply.status_code}, a redirect, which is not followed"
-        elif reply.status_code < 300 and "html" in kind:
-            self.fault = (
-                f"HTTP {reply.status_code} with a web page: no OTLP receiver is at that path"
-            )
-        elif reply.status_code < 300:
-            message = (
-                traces.ExportTraceServiceResponse()
-                if self.signal == "TRACES"
-                else metrics.ExportMetricsServiceResponse()
-            )
-            try:
-                if "json" in kind:
-                    json_format.Parse(reply.content, message, ignore_unknown_fields=True)
-                else:
-                    message.ParseFromString(reply.content)
-            except Exception:  # whatever else it answers with success is a success
-                return
-            self.take(message.partial_success)
+        status, kind = reply.status_code, reply.headers.get("content-type", "").lower()
+        if status >= 400:
+            return
+        if status >= 300:
+            self.fault = f"HTTP {status}, a redirect, which is not followed"
+            return
+        if "html" in kind:
+            self.fault = f"HTTP {status} with a web page: no OTLP receiver is at that path"
+            return
+        message = {
+            "TRACES": traces.ExportTraceServiceResponse,
+            "METRICS": metrics.ExportMetricsServiceResponse,
+        }[self.signal]()
+        try:
+            if "json" in kind:
+                json_format.Parse(reply.content, message, ignore_unknown_fields=True)
+            else:
+                message.ParseFromString(reply.content)
+        except Exception:  # whatever else it answers with success is a success
+            return
+        self.take(message.partial_success)
 
 
 def exporter(signal: Signal, answers: Answers) -> tuple[Any, str]:
     """The SDK's exporter for a signal, and its endpoint. LabError where the variables cannot be
     followed."""
-    variable, setting = _setting(signal, "PROTOCOL")
-    protocol = setting or HTTP
+    variable, protocol = setting(signal, "PROTOCOL")
+    protocol = protocol or HTTP
     if protocol not in DEFAULTS:
         raise LabError(
-            f"{variable}={protocol[:40]} is no protocol that the lab sends; it sends {HTTP} and"
-            f" {GRPC}."
+            f"{variable}={protocol[:40]} is not a protocol that the lab speaks; it speaks {HTTP}"
+            f" and {GRPC}."
         )
     url = _endpoint(signal, protocol)
     module, name = EXPORTERS[signal]
@@ -99,10 +99,9 @@ def metrics_asked() -> bool:
     only traces were sent to."""
     if "otlp" not in os.environ.get("OTEL_METRICS_EXPORTER", "otlp"):
         return False
-    shared = any(
-        os.environ.get(f"OTEL_EXPORTER_OTLP_{name}") for name in ("ENDPOINT", "METRICS_ENDPOINT")
-    )
-    return shared or not os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    if setting("METRICS", "ENDPOINT")[1]:
+        return True
+    return not os.environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
 def session(answers: Answers) -> Any:
@@ -118,7 +117,7 @@ def session(answers: Answers) -> Any:
 
 
 def patience(signal: Signal) -> float | None:
-    return None if _setting(signal, "TIMEOUT")[1] else PATIENCE_S
+    return None if setting(signal, "TIMEOUT")[1] else PATIENCE_S
 
 
 def host(url: str) -> str:
@@ -127,7 +126,7 @@ def host(url: str) -> str:
     return f"{parts.hostname}:{parts.port}" if parts.port else parts.hostname or "?"
 
 
-def _setting(signal: Signal, name: str) -> tuple[str, str]:
+def setting(signal: Signal, name: str) -> tuple[str, str]:
     """The variable that holds, the signal's own before the shared one, and its value."""
     own, shared = f"OTEL_EXPORTER_OTLP_{signal}_{name}", f"OTEL_EXPORTER_OTLP_{name}"
     variable = own if os.environ.get(own) else shared
@@ -135,15 +134,15 @@ def _setting(signal: Signal, name: str) -> tuple[str, str]:
 
 
 def _endpoint(signal: Signal, protocol: str) -> str:
-    variable, setting = _setting(signal, "ENDPOINT")
-    url = with_scheme(setting, variable, protocol) if setting else DEFAULTS[protocol]
+    variable, url = setting(signal, "ENDPOINT")
+    url = with_scheme(url, variable, protocol) if url else DEFAULTS[protocol]
     if protocol == HTTP and variable == "OTEL_EXPORTER_OTLP_ENDPOINT":
         return f"{url.rstrip('/')}/v1/{signal.lower()}"
     return url
 
 
 def with_scheme(url: str, variable: str, protocol: str = HTTP) -> str:
-    """An address that the exporters take; LabError where it is none, or could be read in two
+    """An address that the exporters take; LabError for anything else, or what could be read in two
     ways."""
     scheme, divided, _ = url.partition("://")
     try:
@@ -154,7 +153,7 @@ def with_scheme(url: str, variable: str, protocol: str = HTTP) -> str:
     whole = url.isprintable() and " " not in url and HOST.fullmatch(name or "")
     if not whole or (divided and scheme.lower() not in ("http", "https")):
         raise LabError(
-            f"{variable} is no address of an OTLP receiver; one is {DEFAULTS[protocol]}."
+            f"{variable} is not the address of an OTLP receiver, such as {DEFAULTS[protocol]}."
         )
     if divided:
         return url

@@ -2,8 +2,7 @@
 HTTP, SSE or JSON is parsed.
 
     resolve ─ connect ─ TLS ─ write … sent │ headers │ chunk chunk chunk … │ ended
-    └── only on a new connection ──┘       └── each stamped in data_received, the first Python code
-    that sees it
+    └ only on a new connection ┘           └ stamped in data_received, the first Python to see it
 
 A caller is observed while OBSERVER holds a function in its context; every POST …/messages made
 there becomes an Exchange, whoever made it. What the bytes mean is read later, by
@@ -32,7 +31,7 @@ from lab.clock import now_ns, sleep_s
 NEXT_ADDRESS_S = 2.0
 UNPACKED_BYTES = 256_000
 UNPACKED_AT_ONCE = 2
-"""Pieces of that size, before the loop has its turn: unpacking is slow, and Stop must be heard."""
+"""Pieces of that size, before the loop has its turn: unpacking is slow."""
 
 
 class TooLarge(httpx2.TransportError):
@@ -234,7 +233,7 @@ class StampedStream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
         self,
         ssl_context: ssl.SSLContext,
         server_hostname: str | None = None,
-        timeout: float | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109
     ):
         try:
             async with asyncio.timeout(timeout):
@@ -253,20 +252,11 @@ class StampedStream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
         return self
 
     def get_extra_info(self, info: str) -> Any:
-        if (
-            info == "is_readable"
-        ):  # httpcore's question before it reuses a connection: has the server hung up?
-            left = self.parser.trailing_data[0] if self.parser else b""
-            return self.ended or bool(self.arrived) or bool(left) or _readable(self.transport)
-        names = {
-            "ssl_object": "ssl_object",
-            "client_addr": "sockname",
-            "server_addr": "peername",
-            "socket": "socket",
-        }
-        return (
-            self.transport.get_extra_info(names[info]) if self.transport and info in names else None
-        )
+        if info == "is_readable":  # before a connection is reused: has the server hung up?
+            left = self.parser and self.parser.trailing_data[0]
+            return bool(self.ended or self.arrived or left) or _readable(self.transport)
+        name = {"client_addr": "sockname", "server_addr": "peername"}.get(info, info)
+        return self.transport.get_extra_info(name) if self.transport else None
 
 
 def _readable(transport: asyncio.Transport | None) -> bool:
@@ -331,11 +321,9 @@ class Unpacking:
     any size."""
 
     def __init__(self, coding: str) -> None:
-        self.coding, self.inflate, self.begun = (
-            coding,
-            zlib.decompressobj(zlib.MAX_WBITS | 32),
-            False,
-        )
+        self.coding = coding
+        self.inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)
+        self.begun = False
 
     def __call__(self, packed: bytes) -> Iterator[bytes]:
         while packed and not self.inflate.eof:
@@ -356,8 +344,8 @@ class Unpacking:
 
 
 def unpacking(headers: httpx2.Headers) -> Unpacking | None:
-    """How to unpack a body that is compressed though nobody asked for it; the header goes, so that
-    no other layer unpacks it again."""
+    """How to unpack a body that is compressed unasked; the header goes, so that no other layer
+    unpacks it again."""
     coding = headers.get("content-encoding", "").strip().lower()
     if coding in ("", "identity"):
         return None
@@ -368,25 +356,16 @@ def unpacking(headers: httpx2.Headers) -> Unpacking | None:
     return Unpacking(coding)
 
 
+@dataclass(eq=False)
 class StampedBody(httpx2.AsyncByteStream):
     """The body of a response within its limit, each piece stamped for the exchange, if there is
     one."""
 
-    def __init__(
-        self,
-        inner: httpx2.AsyncByteStream,
-        exchange: Exchange | None,
-        network: StampedStream | None,
-        most: int,
-        unpack: Unpacking | None,
-    ) -> None:
-        self.inner, self.exchange, self.network, self.most, self.unpack = (
-            inner,
-            exchange,
-            network,
-            most,
-            unpack,
-        )
+    inner: httpx2.AsyncByteStream
+    exchange: Exchange | None
+    network: StampedStream | None
+    most: int
+    unpack: Unpacking | None
 
     def _now(self) -> int:
         return self.network.read_ns if self.network else now_ns()
@@ -433,14 +412,10 @@ class StampedTransport(httpx2.AsyncBaseTransport):
         self.inner._pool._network_backend = StampedBackend()  # httpx2 has no public argument for it
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        observe = OBSERVER.get()
-        if (
-            observe is None
-            or request.method != "POST"
-            or not request.url.path.endswith("/messages")
-        ):
+        observe, path = OBSERVER.get(), request.url.path
+        if observe is None or request.method != "POST" or not path.endswith("/messages"):
             return await self._answer(request, None)
-        exchange = Exchange(request.url.path, await request.aread(), now_ns())
+        exchange = Exchange(path, await request.aread(), now_ns())
         observe(exchange)
         token = EXCHANGE.set(exchange)
         try:

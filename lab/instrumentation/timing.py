@@ -12,9 +12,9 @@ True
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 
 from lab.clock import now_ns
 
@@ -69,12 +69,11 @@ class StreamingTimer(Timer):
 
     @property
     def gaps_ms(self) -> list[float]:
-        return [(b - a) / 1e6 for a, b in zip(self.arrivals_ns, self.arrivals_ns[1:], strict=False)]
+        return [(after - before) / 1e6 for before, after in pairwise(self.arrivals_ns)]
 
 
 class LatencyCollector:
-    """Many latencies in ms. `percentiles` interpolates between order statistics, as DuckDB's
-    quantile_cont and numpy do."""
+    """Many latencies in ms. Percentiles are interpolated between order statistics."""
 
     def __init__(self, values: Iterable[float] = ()) -> None:
         self.values: list[float] = list(values)
@@ -92,13 +91,9 @@ class LatencyCollector:
         return len(self.values)
 
     def percentile(self, q: float) -> float | None:
-        if not self.values:
-            return None
-        ordered = sorted(self.values)
-        at = (len(ordered) - 1) * q / 100
-        low = math.floor(at)
-        high = min(low + 1, len(ordered) - 1)
-        return ordered[low] + (ordered[high] - ordered[low]) * (at - low)
+        import numpy  # 80 ms that a timer need not spend
+
+        return float(numpy.percentile(self.values, q)) if self.values else None
 
     def percentiles(self, *qs: float) -> dict[float, float | None]:
         return {q: self.percentile(q) for q in qs}

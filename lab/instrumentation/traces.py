@@ -21,33 +21,34 @@ import pandas as pd
 
 from lab.instrumentation.destinations import Destination, complaints, destinations, half_a_key
 from lab.model import LabError
-from lab.paths import COMMAND
+from lab.paths import COMMAND, NAME
 from lab.store import queries
 from lab.store.store import Store
 from lab.version import VERSION
 
+OF_TRIALS = (
+    "technique",
+    "arm",
+    "block",
+    "phase",
+    "task_id",
+    "outcome",
+    "wait_ms",
+    "ttft_ms",
+    "total_ms",
+    "quality",
+    "cost_usd",
+)
+OF_CALLS = ("attempt", "block", "ttft_ms", "observed_cache", "request_id", "cost_usd")
+OF_METRICS = {
+    "duration": "total_ms",
+    "time_to_first_chunk": "message_start_at_ms",
+    "time_per_output_chunk": "gap_ms",
+}
 GOOD_OUTCOMES = ("ok", "mismatch")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 BATCH_SPANS = 512
-BUCKETS_S = (
-    0.001,
-    0.0025,
-    0.005,
-    0.01,
-    0.02,
-    0.04,
-    0.08,
-    0.16,
-    0.32,
-    0.64,
-    1.28,
-    2.56,
-    5.12,
-    10.24,
-    20.48,
-    40.96,
-    81.92,
-)
+BUCKETS_S = (0.001, 0.0025, 0.005, *(0.01 * 2**power for power in range(14)))
 BUCKETS_TOKENS = tuple(4**power for power in range(14))
 
 
@@ -63,12 +64,8 @@ class Sent(NamedTuple):
     @property
     def text(self) -> str:
         """One line for the user: "traces: sent 14 to OTLP at 127.0.0.1:4318"."""
-        said = (
-            [f"traces: sent {self.traces} to {', '.join(self.destinations)}"]
-            if self.destinations
-            else []
-        )
-        return ". ".join([*said, *self.refused])
+        sent = f"traces: sent {self.traces} to {', '.join(self.destinations)}"
+        return ". ".join([sent, *self.refused] if self.destinations else self.refused)
 
 
 def send(
@@ -80,20 +77,16 @@ def send(
 
     with store.snapshot():
         run = queries.run(store, run_id)
-        trials, calls, spans = (
-            queries.trials(store, run_id),
-            queries.calls(store, run_id),
-            queries.spans(store, run_id=run_id),
-        )
+        trials, calls = queries.trials(store, run_id), queries.calls(store, run_id)
+        spans = queries.spans(store, run_id=run_id)
     if newest_session and run["sessions"]:
         newest = run["sessions"][-1]["session_id"]
         trials, calls, spans = (
             frame[frame["session_id"] == newest] for frame in (trials, calls, spans)
         )
     ids = _Ids()
-    tracer = TracerProvider(
-        resource=_resource(run), id_generator=ids, shutdown_on_exit=False
-    ).get_tracer("llm-latency-lab", VERSION)
+    provider = TracerProvider(resource=_resource(run), id_generator=ids, shutdown_on_exit=False)
+    tracer = provider.get_tracer(NAME, VERSION)
     calls_of = {row["span_id"]: row for row in calls.to_dict("records")}
     spans_of = {trial_id: rows.to_dict("records") for trial_id, rows in spans.groupby("trial_id")}
     traces = [
@@ -101,39 +94,38 @@ def send(
         for trial in trials.to_dict("records")
     ]
     traces = [trace for trace in traces if trace]
+    count = sum(map(len, traces))
     reached, refused = [], []
     for place in to:
-        said = place.answers
+        answers, of_metrics = place.answers, place.of_metrics
         if problem := _deliver(place, traces):
             refused.append(
                 f"{place.name} did not take the traces of run {run_id} ({problem}). Once it does:"
                 f" {COMMAND} trace {run_id}"
             )
             continue
-        if said and said.rejected:
-            spans = sum(map(len, traces))
-            taken = max(spans - said.rejected, 0)
+        if answers and answers.rejected:
+            taken = max(count - answers.rejected, 0)
             refused.append(
-                f"{taken:,} of {spans:,} spans were taken by {place.name}; the receiver said:"
-                f" {said.words or 'nothing'}"
+                f"{taken:,} of {count:,} spans were taken by {place.name}; the receiver said:"
+                f" {answers.words or 'nothing'}"
             )
+        elif answers and answers.words:
+            reached.append(f"{place.name} (the receiver said: {answers.words})")
         else:
-            reached.append(
-                place.name + (f" (the receiver said: {said.words})" if said and said.words else "")
-            )
+            reached.append(place.name)
         if traces and place.metrics is not None and (problem := _measure(place, run, calls)):
             refused.append(f"{place.name} took no metrics ({problem})")
-        elif place.of_metrics and place.of_metrics.rejected:
-            told = place.of_metrics
+        elif of_metrics and of_metrics.rejected:
             refused.append(
-                f"{place.name} left out {told.rejected:,} points of the metrics; the receiver said:"
-                f" {told.words or 'nothing'}"
+                f"{place.name} left out {of_metrics.rejected:,} points of the metrics; the receiver"
+                f" said: {of_metrics.words or 'nothing'}"
             )
-    return Sent(len(traces), sum(map(len, traces)), tuple(reached), tuple(refused))
+    return Sent(len(traces), count, tuple(reached), tuple(refused))
 
 
 def send_run(store: Store, run_id: str, to: str, file: Path | None = None) -> Sent:
-    """What the command `trace` does: a stored run, now, to the places named in a comma list."""
+    """What the command `trace` does: a stored run, now, to the places named."""
     return send(store, run_id, destinations(to, file))
 
 
@@ -158,14 +150,14 @@ def _deliver(place: Destination, traces: list[list[Any]]) -> str | None:
     """Whole traces in batches; None, or why it ended at the first batch that was not taken."""
     from opentelemetry.sdk.trace.export import SpanExportResult
 
-    with complaints() as said:
+    with complaints() as reasons:
         try:
             for batch in _batches(traces):
-                taken = place.spans.export(batch) is SpanExportResult.SUCCESS
+                result = place.spans.export(batch)
                 if place.answers and place.answers.fault:
                     return place.answers.fault
-                if not taken:
-                    return said[-1] if said else "no reason given"
+                if result is not SpanExportResult.SUCCESS:
+                    return reasons[-1] if reasons else "no reason given"
         finally:
             place.spans.shutdown()
     return None
@@ -205,7 +197,7 @@ class _Ids:
 def _resource(run: dict[str, Any]) -> Any:
     from opentelemetry.sdk.resources import Resource
 
-    name = os.environ.get("OTEL_SERVICE_NAME", "llm-latency-lab")
+    name = os.environ.get("OTEL_SERVICE_NAME", NAME)
     return Resource.create(
         {"service.name": name, "service.version": VERSION, "lab.run_id": run["run_id"]}
     )
@@ -233,10 +225,8 @@ def _trace(
     if root is None or pd.isna(trial["started_utc"]):
         return []
     # Wall time has microseconds; from there on every span keeps its nanoseconds.
-    began_us = (trial["started_utc"].to_pydatetime().astimezone(UTC) - EPOCH) // timedelta(
-        microseconds=1
-    )
-    to_wall_ns = began_us * 1000 - int(root["started_ns"])
+    began = trial["started_utc"].to_pydatetime().astimezone(UTC) - EPOCH
+    to_wall_ns = began // timedelta(microseconds=1) * 1000 - int(root["started_ns"])
     last_ns = max(
         [int(row["ended_ns"]) for row in spans if not pd.isna(row["ended_ns"])],
         default=int(root["started_ns"]),
@@ -246,31 +236,21 @@ def _trace(
     def make(row: dict[str, Any], parent: Any) -> None:
         call, begin = calls_of.get(row["span_id"]), to_wall_ns + int(row["started_ns"])
         end = to_wall_ns + (last_ns if pd.isna(row["ended_ns"]) else int(row["ended_ns"]))
+        name, failed = row["name"], None
         if call:
-            name, attributes, failed = (
-                f"chat {call['model']}",
-                _call_attributes(run, call, begin),
-                call["error_kind"],
-            )
+            name, failed = f"chat {call['model']}", call["error_kind"]
+            attributes = _call_attributes(run, call, begin)
         elif row is root:
             name, attributes = f"{trial['technique']} {trial['arm']}", _trial_attributes(run, trial)
-            failed = (
-                None
-                if trial["outcome"] in GOOD_OUTCOMES
-                else trial["error_kind"] or trial["outcome"]
-            )
+            if trial["outcome"] not in GOOD_OUTCOMES:
+                failed = trial["error_kind"] or trial["outcome"]
         else:
-            name, attributes, failed = row["name"], _span_attributes(run, row), None
+            attributes = _span_attributes(run, row)
         ids.of(trial["trial_id"], row["span_id"])
         context = set_span_in_context(parent) if parent is not None else Context()
-        span = tracer.start_span(
-            name,
-            context,
-            SpanKind.CLIENT if call else SpanKind.INTERNAL,
-            attributes,
-            start_time=begin,
-        )
-        if failed is not None and not pd.isna(failed):
+        kind = SpanKind.CLIENT if call else SpanKind.INTERNAL
+        span = tracer.start_span(name, context, kind, attributes, start_time=begin)
+        if not pd.isna(failed):
             span.set_attribute("error.type", failed)
             span.set_status(Status(StatusCode.ERROR, failed))
         span.end(max(begin, end))
@@ -297,21 +277,8 @@ def _span_attributes(run: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]
 
 
 def _trial_attributes(run: dict[str, Any], trial: dict[str, Any]) -> dict[str, Any]:
-    kept = (
-        "technique",
-        "arm",
-        "block",
-        "phase",
-        "task_id",
-        "outcome",
-        "wait_ms",
-        "ttft_ms",
-        "total_ms",
-        "quality",
-        "cost_usd",
-    )
     return _present(
-        {f"lab.{name}": trial[name] for name in kept}
+        {f"lab.{name}": trial[name] for name in OF_TRIALS}
         | {
             "lab.run_id": run["run_id"],
             "lab.endpoint": run["endpoint"],
@@ -331,10 +298,7 @@ def _call_attributes(run: dict[str, Any], call: dict[str, Any], begin_ns: int) -
         "cache_read_input_tokens": call["cache_read_tokens"],
         "cache_creation_input_tokens": call["cache_write_tokens"],
     }
-    attributes = {
-        "gen_ai.operation.name": "chat",
-        "gen_ai.provider.name": "anthropic",
-        "gen_ai.request.model": call["model"],
+    attributes = _labels(call) | {
         "gen_ai.usage.input_tokens": call["prompt_tokens"],
         "gen_ai.usage.output_tokens": call["output_tokens"],
         "gen_ai.usage.cache_read.input_tokens": call["cache_read_tokens"],
@@ -345,15 +309,8 @@ def _call_attributes(run: dict[str, Any], call: dict[str, Any], begin_ns: int) -
             None if pd.isna(call["stop_reason"]) else (call["stop_reason"],)
         ),
         "http.response.status_code": call["http_status"],
-        "lab.role": call["role"],
-        "lab.attempt": call["attempt"],
-        "lab.arm": call["arm"],
-        "lab.block": call["block"],
+        **{f"lab.{name}": call[name] for name in OF_CALLS},
         "lab.run_id": run["run_id"],
-        "lab.ttft_ms": call["ttft_ms"],
-        "lab.observed_cache": call["observed_cache"],
-        "lab.request_id": call["request_id"],
-        "lab.cost_usd": call["cost_usd"],
         "session.id": run["run_id"],
         "langfuse.observation.type": "generation",
         "langfuse.observation.model.name": call["model"],
@@ -368,6 +325,16 @@ def _call_attributes(run: dict[str, Any], call: dict[str, Any], begin_ns: int) -
     return _present(attributes)
 
 
+def _labels(call: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "anthropic",
+        "gen_ai.request.model": call["model"],
+        "lab.arm": call["arm"],
+        "lab.role": call["role"],
+    }
+
+
 def _measure(place: Destination, run: dict[str, Any], calls: pd.DataFrame) -> str | None:
     """The GenAI client metrics of the run's measured calls as histograms, sent once; None, or why
     they were not taken."""
@@ -378,44 +345,30 @@ def _measure(place: Destination, run: dict[str, Any], calls: pd.DataFrame) -> st
     provider = MeterProvider(
         metric_readers=[reader], resource=_resource(run), shutdown_on_exit=False
     )
-    meter = provider.get_meter("llm-latency-lab", VERSION)
-    operation = "gen_ai.client.operation"
-    duration, first, between = (
-        meter.create_histogram(
-            f"{operation}.{name}", "s", explicit_bucket_boundaries_advisory=BUCKETS_S
+    meter = provider.get_meter(NAME, VERSION)
+    times = {
+        column: meter.create_histogram(
+            f"gen_ai.client.operation.{name}", "s", explicit_bucket_boundaries_advisory=BUCKETS_S
         )
-        for name in ("duration", "time_to_first_chunk", "time_per_output_chunk")
-    )
+        for name, column in OF_METRICS.items()
+    }
     tokens = meter.create_histogram(
         "gen_ai.client.token.usage", "{token}", explicit_bucket_boundaries_advisory=BUCKETS_TOKENS
     )
     for call in calls[calls["phase"] == "measured"].to_dict("records"):
-        labels = _present(
-            {
-                "gen_ai.operation.name": "chat",
-                "gen_ai.provider.name": "anthropic",
-                "gen_ai.request.model": call["model"],
-                "error.type": call["error_kind"],
-                "lab.arm": call["arm"],
-                "lab.role": call["role"],
-            }
-        )
-        for histogram, value in (
-            (duration, call["total_ms"]),
-            (first, call["message_start_at_ms"]),
-            (between, call["gap_ms"]),
-        ):
-            if not pd.isna(value):
-                histogram.record(_seconds(value), labels)
+        labels = _present(_labels(call) | {"error.type": call["error_kind"]})
+        for column, histogram in times.items():
+            if not pd.isna(call[column]):
+                histogram.record(_seconds(call[column]), labels)
         for kind, count in (("input", call["prompt_tokens"]), ("output", call["output_tokens"])):
             if not pd.isna(count):
                 tokens.record(int(count), labels | {"gen_ai.token.type": kind})
-    with complaints() as said:
+    with complaints() as reasons:
         provider.force_flush()
         # A shutdown with everything exported again would count every call twice.
         place.metrics.shutdown()
     fault = place.of_metrics.fault if place.of_metrics else ""
-    return fault or (said[-1] if said else None)
+    return fault or (reasons[-1] if reasons else None)
 
 
 def _seconds(ms: Any) -> float | None:
@@ -426,11 +379,8 @@ def _instant(begin_ns: int, after_ms: Any) -> str | None:
     """An ISO time in quotes: Langfuse reads this attribute as JSON."""
     if pd.isna(after_ms):
         return None
-    return json.dumps(
-        (EPOCH + timedelta(microseconds=(begin_ns + float(after_ms) * 1e6) / 1000))
-        .isoformat()
-        .replace("+00:00", "Z")
-    )
+    instant = EPOCH + timedelta(microseconds=(begin_ns + float(after_ms) * 1e6) / 1000)
+    return json.dumps(instant.isoformat().replace("+00:00", "Z"))
 
 
 def _present(attributes: dict[str, Any]) -> dict[str, Any]:

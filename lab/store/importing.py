@@ -128,14 +128,14 @@ def take_in(connection: duckdb.DuckDBPyConnection, clean: Clean) -> Imported:
     so from then on."""
 
     def table_of(table: str) -> str:
-        return f"read_parquet({_quoted(clean.folder / f'{table}.parquet')})"
+        return f"read_parquet({quoted(clean.folder / f'{table}.parquet')})"
 
     def insert(table: str, where: str, replaced: str = "") -> int:
         return connection.execute(
             f"INSERT INTO {table} BY NAME SELECT *{replaced} FROM {table_of(table)} WHERE {where}"
         ).fetchall()[0][0]
 
-    marked = f" REPLACE ({_quoted(clean.name)} AS imported_from)" if clean.name else ""
+    marked = f" REPLACE ({quoted(clean.name)} AS imported_from)" if clean.name else ""
     runs = insert("runs", "run_id NOT IN (SELECT run_id FROM runs)", marked)
     insert("sessions", "session_id NOT IN (SELECT session_id FROM sessions)")
     for key, table in (("trial_id", "trials"), ("call_id", "calls")):
@@ -182,14 +182,14 @@ def _clean(order: dict[str, Any]) -> int:
             "TimeZone = 'UTC'",
             "threads = 2",
             f"memory_limit = '{MEMORY}'",
-            f"temp_directory = {_quoted(folder / 'spill')}",
+            f"temp_directory = {quoted(folder / 'spill')}",
             "max_temp_directory_size = '2GB'",
             "python_enable_replacements = false",
             "autoinstall_known_extensions = false",
             "autoload_known_extensions = false",
             "allow_community_extensions = false",
-            f"allowed_directories = [{_quoted(folder)}]",
-            f"allowed_paths = [{', '.join(map(_quoted, readable))}]",
+            f"allowed_directories = [{quoted(folder)}]",
+            f"allowed_paths = [{', '.join(map(quoted, readable))}]",
             "enable_external_access = false",
             "lock_configuration = true",
         ):
@@ -221,7 +221,7 @@ def _clean(order: dict[str, Any]) -> int:
         left_out, size = 0, 0
         for table in TABLES:
             place = (
-                f"read_parquet({_quoted(source / f'{table}.parquet')})"
+                f"read_parquet({quoted(source / f'{table}.parquet')})"
                 if is_folder
                 else f"source.main.{table}"
             )
@@ -248,7 +248,7 @@ def _attach(connection: duckdb.DuckDBPyConnection, source: Path, turns: ExitStac
     deadline = clock.now_ns() + int(PATIENCE_S * 1e9)
     while True:
         try:
-            connection.execute(f"ATTACH {_quoted(source)} AS source (READ_ONLY)")
+            connection.execute(f"ATTACH {quoted(source)} AS source (READ_ONLY)")
             return
         except duckdb.IOException as error:
             if "Could not set lock" not in str(error):
@@ -336,7 +336,7 @@ def _copy(
         f" {' AND '.join(wanted)} {once}"
     )
     ((copied,),) = connection.execute(
-        f"COPY ({sql}) TO {_quoted(folder / f'{table}.parquet')} (FORMAT parquet)"
+        f"COPY ({sql}) TO {quoted(folder / f'{table}.parquet')} (FORMAT parquet)"
     ).fetchall()
     ((there,),) = connection.execute(f"SELECT count(*) FROM {place}").fetchall()
     return there, copied
@@ -349,7 +349,7 @@ def _value(table: str, name: str, kind: str, present: bool) -> str:
     value = f'given."{name}"'
     text = f"TRY_CAST({value} AS VARCHAR)"
     if (table, name) in WORDS:
-        words = ", ".join(map(_quoted, WORDS[table, name]))
+        words = ", ".join(map(quoted, WORDS[table, name]))
         own = f"CASE WHEN {text} IN ({words}) THEN {text} END"
         # A run that was going on over there is over here.
         return f"replace({own}, 'running', 'interrupted')" if name == "status" else own
@@ -427,10 +427,10 @@ def iterations(text: str | None) -> str | None:
 
 
 def _at(folder: Path, table: str) -> str:
-    return f"read_parquet({_quoted(folder / f'{table}.parquet')})"
+    return f"read_parquet({quoted(folder / f'{table}.parquet')})"
 
 
-def _quoted(text: Path | str) -> str:
+def quoted(text: Path | str) -> str:
     return "'" + str(text).replace("'", "''") + "'"
 
 

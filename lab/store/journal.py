@@ -11,10 +11,12 @@ import fcntl
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
+from io import FileIO
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from lab import clock
 from lab.model import new_id
@@ -25,7 +27,7 @@ class Journal:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.file: IO[bytes] | None = None
+        self.file: FileIO | None = None
 
     def append(self, changes: list[dict[str, Any]], default: Any) -> None:
         """The lines are on disk when this returns. Raises OSError where the disk refuses, and then
@@ -69,53 +71,36 @@ class Journal:
         self.file.close()
         self.file = None
 
-    def _made(self) -> IO[bytes]:
+    def _made(self) -> FileIO:
         self.folder.mkdir(parents=True, exist_ok=True)
         while True:
             path = self.folder / f"{new_id()}.jsonl"
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            file = os.fdopen(descriptor, "r+b", buffering=0)
-            named = _Named(file, path)
+            file = FileIO(path, "a+", opener=partial(os.open, mode=0o600))
             # Somebody may have found it before it had its owner, and have taken it away as an empty
             # one.
-            if _ours(descriptor) and _is(path, descriptor):
-                _sync_folder(self.folder)
-                return named
+            if _ours(file.fileno()) and _is(path, file.fileno()):
+                # Its name is on disk only with its folder.
+                with suppress(OSError), _opened(self.folder, os.O_RDONLY) as folder:
+                    os.fsync(folder)
+                return file
             file.close()
             clock.pause_s(0.001)
-
-
-class _Named:
-    """A file with its path as name: closed, and so let go of, when nobody holds it any more."""
-
-    def __init__(self, file: IO[bytes], path: Path) -> None:
-        self.file, self.name = file, str(path)
-
-    def fileno(self) -> int:
-        return self.file.fileno()
-
-    def close(self) -> None:
-        self.file.close()
 
 
 def ownerless(folder: Path) -> list[Path]:
     """The files with lines in them whose owner has ended, oldest first."""
     abandoned = []
     for path in files(folder):
-        with suppress(OSError), _opened(path) as descriptor:
-            if (
-                os.fstat(descriptor).st_size
-                and _is(path, descriptor)
-                and _locked(descriptor, fcntl.LOCK_SH)
-            ):
+        with suppress(OSError), _opened(path) as file:
+            if os.fstat(file).st_size and _is(path, file) and _locked(file, fcntl.LOCK_SH):
                 abandoned.append(path)
     return abandoned
 
 
-def size(folder: Path) -> int:
-    """Bytes in all files, those with an owner too."""
+def size(paths: Iterable[Path]) -> int:
+    """Bytes in those of the files that are still there."""
     total = 0
-    for path in files(folder):
+    for path in paths:
         with suppress(OSError):
             total += path.stat().st_size
     return total
@@ -123,18 +108,16 @@ def size(folder: Path) -> int:
 
 def set_aside(file: Path, lines: list[str]) -> bool:
     """Write what does not fit into FILE.refused; whether that could be done."""
-    aside = file.with_suffix(".refused")
+    aside, log = file.with_suffix(".refused"), logging.getLogger(__name__)
     try:
         aside.parent.mkdir(parents=True, exist_ok=True)
         aside.write_text("".join(line + "\n" for line in lines))
     except OSError as error:
-        logging.getLogger(__name__).warning(
+        log.warning(
             "%s cannot be written (%s): what does not fit the database stays", aside, error.strerror
         )
         return False
-    logging.getLogger(__name__).warning(
-        "%s: %d lines do not fit the database and are set aside", aside, len(lines)
-    )
+    log.warning("%s: %d lines do not fit the database and are set aside", aside, len(lines))
     return True
 
 
@@ -188,8 +171,8 @@ def _locked(descriptor: int, how: int) -> bool:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+def _opened(path: Path, flags: int = os.O_RDWR) -> Iterator[int]:
+    descriptor = os.open(path, flags)
     try:
         yield descriptor
     finally:
@@ -201,13 +184,3 @@ def _is(path: Path, descriptor: int) -> bool:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
     except FileNotFoundError:
         return False
-
-
-def _sync_folder(folder: Path) -> None:
-    """A new file's name is on disk only with its folder."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

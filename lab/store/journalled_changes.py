@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from datetime import datetime
 from functools import cache
@@ -25,9 +25,7 @@ ROWS = {
     "spans": SpanRow,
     "events": EventRow,
 }
-COLUMNS = {table: [column.name for column in fields(row)] for table, row in ROWS.items()}
-# What a row can be wrong in. Whatever else a write fails with says nothing about the row: it could
-# not be written, and is kept.
+# What a row can be wrong in. Whatever else a write fails with says nothing about the row.
 UNFIT = (
     duckdb.DataError,
     duckdb.IntegrityError,
@@ -66,40 +64,35 @@ def plain(value: Any) -> str:
     raise TypeError(f"{type(value)} does not belong in a row")
 
 
-def applied(
-    changes: list[Any], connection: duckdb.DuckDBPyConnection, names: list[Any], begun: bool = False
-) -> list[Any]:
-    """Apply all in one transaction, or, where one does not fit, each in its own; answers with the
-    names of those that do not fit.
-
-    `begun`: the caller has begun the transaction and ends it.
-    """
+@contextmanager
+def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    connection.begin()
     try:
-        if not begun:
-            connection.begin()
-        for change in changes:
-            apply(connection, change)
-        if not begun:
-            connection.commit()
+        yield
+        connection.commit()
+    except BaseException:
+        with suppress(duckdb.Error):  # a commit that failed has ended the transaction
+            connection.rollback()
+        raise
+
+
+def applied(changes: list[Any], connection: duckdb.DuckDBPyConnection) -> list[int]:
+    """Apply all in one transaction, or, where one does not fit, each in its own; answers with the
+    places of those that do not fit."""
+    try:
+        with transaction(connection):
+            for change in changes:
+                apply(connection, change)
         return []
     except UNFIT:
-        connection.rollback()
-    except BaseException:
-        if not begun:
-            with suppress(duckdb.Error):
-                connection.rollback()
-        raise
+        pass
     unfit = []
-    for change, name in zip(changes, names, strict=True):
-        connection.begin()
+    for place, change in enumerate(changes):
         try:
-            apply(connection, change)
-            connection.commit()
+            with transaction(connection):
+                apply(connection, change)
         except UNFIT:
-            connection.rollback()
-            unfit.append(name)
-    if begun:
-        connection.begin()
+            unfit.append(place)
     return unfit
 
 
@@ -108,11 +101,11 @@ def apply(connection: duckdb.DuckDBPyConnection, change: Any) -> None:
     if not isinstance(change, dict):
         raise TypeError("no change")
     if run_id := change.get("orphans"):
-        sql = (
+        connection.execute(
             "UPDATE runs SET status = 'interrupted' WHERE status = 'running' AND run_id <> ?::UUID"
-            " AND started_utc < ?::TIMESTAMPTZ"
+            " AND started_utc < ?::TIMESTAMPTZ",
+            [run_id, change["ended_utc"]],
         )
-        connection.execute(sql, [run_id, change["ended_utc"]])
     elif run_id := change.get("update"):
         columns = [name for name in ("status", "ended_utc", "note", "name") if name in change]
         assignments = ", ".join(f"{name} = ?" for name in columns)
@@ -128,36 +121,24 @@ def _insert(connection: duckdb.DuckDBPyConnection, rows: dict[str, list[dict[str
     renewed = ", ".join(
         f"{name} = excluded.{name}" for name in ("models", "settings", "status", "ended_utc")
     )
-    for table, conflict in (
-        ("runs", f"(run_id) DO UPDATE SET {renewed}"),
-        ("sessions", "DO NOTHING"),
-    ):
-        columns = COLUMNS[table]
+    conflicts = {"runs": f"(run_id) DO UPDATE SET {renewed}", "sessions": "DO NOTHING"}
+    for table, conflict in conflicts.items():
+        columns = _types(table)
+        places = ", ".join("?" * len(columns))
+        sql = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places}) ON CONFLICT {conflict}"
         for row in rows.get(table, []):
-            places = ", ".join("?" * len(columns))
-            connection.execute(
-                f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places}) ON CONFLICT"
-                f" {conflict}",
-                _row(table, row),
-            )
+            connection.execute(sql, _row(table, row))
     if trials := rows.get("trials"):
         # A trial and all that belongs to it are written in one transaction: where the trial is, the
         # rest is.
         ids = [row["trial_id"] for row in trials]
-        known = {
-            found
-            for (found,) in connection.execute(
-                "SELECT trial_id::VARCHAR FROM trials WHERE trial_id IN (SELECT unnest(?)::UUID)",
-                [ids],
-            ).fetchall()
-        }
+        sql = "SELECT trial_id::VARCHAR FROM trials WHERE trial_id IN (SELECT unnest(?)::UUID)"
+        known = set(connection.execute(sql, [ids]).fetchall())
         for table in ("trials", "calls", "spans", "events"):
-            fresh = [
-                _row(table, row) for row in rows.get(table, []) if row["trial_id"] not in known
-            ]
+            fresh = [row for row in rows.get(table, []) if (row["trial_id"],) not in known]
             if fresh:
-                appender = connection.appender(table, columns=COLUMNS[table])
-                appender.append_rows(fresh)
+                appender = connection.appender(table, columns=list(_types(table)))
+                appender.append_rows([_row(table, row) for row in fresh])
                 appender.flush()
 
 
@@ -178,31 +159,23 @@ def _value(value: Any, kind: str) -> Any:
     emoji or a NUL character is a mark."""
     if value is None:
         return None
-    if kind in BITS:
-        try:
+    try:
+        if kind in LIMITS:
             number = int(value)
-        except (OverflowError, TypeError, ValueError):
-            return None
-        return number if -(2 ** (BITS[kind] - 1)) <= number < 2 ** (BITS[kind] - 1) else None
-    if kind == "DOUBLE":
-        try:
+            return number if -LIMITS[kind] <= number < LIMITS[kind] else None
+        if kind == "DOUBLE":
             number = float(value)
-        except (OverflowError, TypeError, ValueError):
-            return None
-        return number if math.isfinite(number) else None
+            return number if math.isfinite(number) else None
+    except (OverflowError, TypeError, ValueError):
+        return None
     if kind == "JSON":
         return json.dumps(_finite(value), allow_nan=False)
     if kind == "VARCHAR":
-        value = str(value)
-        return (
-            value
-            if value.isprintable() and value.isascii()
-            else value.replace("\0", "␀").encode("utf-8", "replace").decode()
-        )
+        return str(value).replace("\0", "␀").encode("utf-8", "replace").decode()
     return value
 
 
-BITS = {"INTEGER": 32, "BIGINT": 64}
+LIMITS = {"INTEGER": 2**31, "BIGINT": 2**63}
 
 
 def _finite(value: Any) -> Any:

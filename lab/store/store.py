@@ -69,15 +69,9 @@ class Store:
     readers see them, and the next write of any process takes them in.
     """
 
-    def __init__(
-        self,
-        path: Path | str | None = None,
-        patience_s: float = 10.0,
-        read_patience_s: float | None = None,
-    ) -> None:
+    def __init__(self, path: Path | str | None = None, patience_s: float = 10.0) -> None:
         self.path = Path(path or paths.database()).expanduser().absolute()
         self.patience_s = patience_s
-        self.read_patience_s = read_patience_s or READ_PATIENCE_S
         self._pending: list[dict[str, Any]] = []
         self._journal = Journal(self._spool)
         self._journalled = 0
@@ -130,10 +124,10 @@ class Store:
                 migrations.apply(connection)
                 yield connection
             return
-        deadline = clock.now_ns() + int(self.read_patience_s * 1e9)
+        deadline = clock.now_ns() + int(READ_PATIENCE_S * 1e9)
         renewed = False
         while True:
-            with turnstile.reading(self.path, self.read_patience_s):
+            with turnstile.reading(self.path, READ_PATIENCE_S):
                 connection = self._open(read_only=True, deadline_ns=deadline)
                 if connection is not None:
                     try:
@@ -159,7 +153,7 @@ class Store:
         if not journal.ownerless(self._spool):
             return True
         try:
-            with self._transaction(SHORT_PATIENCE_S):
+            with self._turn(SHORT_PATIENCE_S):
                 pass
         except (Busy, Full):
             return False
@@ -193,8 +187,7 @@ class Store:
                 shutil.copyfile(self.path, copy)
                 with suppress(FileNotFoundError):
                     shutil.copyfile(f"{self.path}.wal", f"{copy}.wal")
-                quoted = str(copy).replace("'", "''")
-                connection.execute(f"ATTACH '{quoted}' AS copied")
+                connection.execute(f"ATTACH {importing.quoted(copy)} AS copied")
                 for table in ROWS:
                     connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM copied.{table}")
                 connection.execute("DETACH copied")
@@ -207,10 +200,7 @@ class Store:
     def version(self) -> int:
         """A number that changes with every write by any process: what pages cache by. 0 where there
         is no database."""
-        waiting = 0
-        for path in journal.ownerless(self._spool):
-            with suppress(FileNotFoundError):
-                waiting += path.stat().st_size
+        waiting = journal.size(journal.ownerless(self._spool))
         return turnstile.changes(self.path) + (waiting << 32)
 
     # Writing
@@ -233,16 +223,17 @@ class Store:
             try:
                 self._append(journalled_changes.of_trials([trial]))
             except OSError as error:
-                raise LabError(_refused(self._spool, error)) from error
+                raise LabError(
+                    f"Cannot write {self._spool}: {error.strerror}. What was shown so far is kept;"
+                    " make room and go on with `resume`."
+                ) from error
             self._kept.add(trial.trial.trial_id)
 
     def write_trials(self, trials: Sequence[FinishedTrial]) -> bool:
         """Trials with their calls, spans and events in one transaction; a trial that is there
         already is left alone."""
         fresh = [trial for trial in trials if trial.trial.trial_id not in self._kept]
-        return self._write(
-            *([journalled_changes.of_trials(fresh)] if fresh or not self._pending else [])
-        )
+        return self._write(*([journalled_changes.of_trials(fresh)] if fresh else []))
 
     def finish_run(self, run_id: str, status: Status) -> bool:
         return self._write(
@@ -274,9 +265,9 @@ class Store:
             shutil.rmtree(self._trash, ignore_errors=True)
             self._trash.mkdir(parents=True)
             for table in ROWS:
-                file = str(self._trash / f"{table}.parquet").replace("'", "''")
+                file = importing.quoted(self._trash / f"{table}.parquet")
                 connection.execute(
-                    f"COPY (SELECT * FROM {table} WHERE run_id = '{run_id}') TO '{file}' (FORMAT"
+                    f"COPY (SELECT * FROM {table} WHERE run_id = '{run_id}') TO {file} (FORMAT"
                     " parquet)"
                 )
             for table in reversed(ROWS):
@@ -285,14 +276,11 @@ class Store:
     def undelete(self) -> str | None:
         """Bring back the run that was deleted last; its id, or None where there is nothing to bring
         back."""
-        if not (self._trash / "runs.parquet").exists():
+        file = self._trash / "runs.parquet"
+        if not file.exists():
             return None
         self._take_in(importing.Clean(self._trash, None))
-        with self._connected(":memory:") as connection:
-            file = str(self._trash / "runs.parquet")
-            ((run_id,),) = connection.execute(
-                "SELECT run_id::VARCHAR FROM read_parquet(?)", [file]
-            ).fetchall()
+        run_id = self.frame("SELECT run_id FROM read_parquet(?)", [str(file)])["run_id"][0]
         shutil.rmtree(self._trash, ignore_errors=True)
         return run_id
 
@@ -399,29 +387,30 @@ class Store:
         """Beside its place first: a disk that is full in the middle of it must not leave a file
         that is no database."""
         draft = self.path.with_name(self.path.name + ".new")
-        left = (draft, draft.with_name(draft.name + ".wal"))
-        try:
-            for file in left:
+
+        def clear() -> None:
+            for file in (draft, draft.with_name(draft.name + ".wal")):
                 file.unlink(missing_ok=True)
+
+        clear()
+        try:
             with self._explained(), self._connected(str(draft)) as connection:
                 migrations.apply(connection, str(self.path))
             draft.replace(self.path)
         finally:
-            for file in left:
-                file.unlink(missing_ok=True)
+            clear()
 
     def _is_current(self, connection: duckdb.DuckDBPyConnection) -> bool:
         status = self.path.stat()
-        if self._current != (status.st_dev, status.st_ino):
+        file = (status.st_dev, status.st_ino)
+        if self._current != file:
             with self._explained():
                 if not migrations.is_current(connection, str(self.path)):
                     return False
-                if (status.st_dev, status.st_ino) not in OURS and not migrations.is_ours(
-                    connection
-                ):
+                if file not in OURS and not migrations.is_ours(connection):
                     return False
-            self._current = (status.st_dev, status.st_ino)
-            OURS.add(self._current)
+            self._current = file
+            OURS.add(file)
         return True
 
     def _bring_up_to_date(self) -> None:
@@ -435,11 +424,10 @@ class Store:
     ) -> Iterator[tuple[duckdb.DuckDBPyConnection, turnstile.Turn]]:
         # While a foreign program keeps the file, what can wait in the spool should not lose its
         # patience at every block.
-        patience_s = (
-            self.patience_s
-            if patience_s is None
-            else min(patience_s, 0.2 if self.path in HELD else patience_s)
-        )
+        if patience_s is None:
+            patience_s = self.patience_s
+        elif self.path in HELD:
+            patience_s = min(patience_s, 0.2)
         deadline = clock.now_ns() + int(patience_s * 1e9)
         try:
             while True:
@@ -459,22 +447,20 @@ class Store:
             raise
 
     @contextmanager
-    def _transaction(self, patience_s: float | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-        """One transaction in one turn; what waits in the spool is taken in first. `patience_s`
-        where the spool will do as well."""
+    def _turn(self, patience_s: float | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The file to write in, with what waited in the spool. `patience_s` where the spool will do
+        as well."""
         with self._writes, self._writing(patience_s) as (connection, turn), self._explained():
             if not self._is_current(connection):
                 migrations.apply(connection, str(self.path))
             self._take_in_spool(connection, turn)
-            connection.begin()
-            try:
-                yield connection
-                connection.commit()
-            except BaseException:
-                with suppress(duckdb.Error):
-                    connection.rollback()
-                raise
+            yield connection
             turn.changed()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        with self._turn() as connection, journalled_changes.transaction(connection):
+            yield connection
 
     def _take_in_spool(self, connection: duckdb.DuckDBPyConnection, turn: turnstile.Turn) -> None:
         """In the order of the files, many in one transaction. A line that does not fit is set
@@ -490,11 +476,9 @@ class Store:
                         files.append(file)
                         size += file.stat().st_size
                         lines += ((file, text, change) for text, change in journal.lines(file))
-                unfit = journalled_changes.applied(
-                    [change for _, _, change in lines], connection, lines
-                )
+                unfit = journalled_changes.applied([line[-1] for line in lines], connection)
                 for file in files:
-                    wrong = [text for place, text, _ in unfit if place == file]
+                    wrong = [lines[place][1] for place in unfit if lines[place][0] == file]
                     # Only now: if the process ends before this, it is taken in again, which changes
                     # nothing.
                     if not wrong or journal.set_aside(file, wrong):
@@ -506,14 +490,13 @@ class Store:
         with self._writes:
             self._pending += added
             try:
-                if journal.size(self._spool) > self.patience_s * TAKEN_IN_BYTES_PER_S:
+                waiting = journal.size(journal.files(self._spool))
+                if waiting > self.patience_s * TAKEN_IN_BYTES_PER_S:
                     raise Busy(
                         f"Much waits beside {self.path}; the next who reads it takes that in."
                     )
-                with self._transaction(self.patience_s) as connection:
-                    unfit = journalled_changes.applied(
-                        self._pending, connection, self._pending, begun=True
-                    )
+                with self._turn(self.patience_s) as connection:
+                    unfit = journalled_changes.applied(self._pending, connection)
             except (Busy, Full) as error:
                 self._keep_in_spool()
                 if self._pending:
@@ -524,19 +507,20 @@ class Store:
             except LabError:
                 self._keep_in_spool()
                 raise
-            if unfit and not journal.set_aside(
-                self._spool / new_id(),
-                [json.dumps(change, default=journalled_changes.plain) for change in unfit],
-            ):
+            lines = [
+                json.dumps(self._pending[place], default=journalled_changes.plain)
+                for place in unfit
+            ]
+            if lines and not journal.set_aside(self._spool / new_id(), lines):
                 raise LabError(
-                    f"{len(unfit)} rows do not fit {self.path}, and {self._spool} cannot be written"
+                    f"{len(lines)} rows do not fit {self.path}, and {self._spool} cannot be written"
                     " to set them aside."
                 )
             self._forget()
             self._journal.clear()
-            if unfit:
+            if lines:
                 raise LabError(
-                    f"{len(unfit)} rows do not fit {self.path}, and are set aside in {self._spool}."
+                    f"{len(lines)} rows do not fit {self.path}, and are set aside in {self._spool}."
                 )
             return True
 
@@ -574,13 +558,6 @@ def fetch(
     """A result as pandas, by lab.store.frames."""
     relation = connection.sql(sql, params=params or None)
     return frames.read(relation) if relation is not None else pd.DataFrame()
-
-
-def _refused(folder: Path, error: OSError) -> str:
-    return (
-        f"Cannot write {folder}: {error.strerror}. What was shown so far is kept; make room and go"
-        " on with `resume`."
-    )
 
 
 def as_uuid(text: str) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from lab import clock
@@ -31,7 +31,7 @@ class Turn:
 
     def changed(self) -> None:
         with suppress(OSError):  # a full disk: pages may show what they had
-            os.pwrite(self.lock, b"%020d\n" % (_count(self.lock) + 1), 0)
+            os.pwrite(self.lock, b"%020d\n" % (_count(os.pread(self.lock, 20, 0)) + 1), 0)
 
 
 @contextmanager
@@ -50,41 +50,31 @@ def writing(database: Path, patience_s: float) -> Iterator[Turn]:
 def reading(database: Path, patience_s: float) -> Iterator[None]:
     """A turn shared with other readers; raises Busy after `patience_s`."""
     deadline = clock.now_ns() + int(patience_s * 1e9)
-    try:
-        lock = os.open(_beside(database, ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError:
-        yield  # a folder one may only read has no writer of ours either
-        return
-    try:
+    with ExitStack() as stack:
+        try:
+            lock = stack.enter_context(_opened(database, ".lock"))
+        except LabError:
+            yield  # a folder one may only read has no writer of ours either
+            return
         with _opened(database, ".gate") as gate:
             _take(gate, fcntl.LOCK_SH, deadline, database)
         _take(lock, fcntl.LOCK_SH, deadline, database)
         yield
-    finally:
-        os.close(lock)
 
 
 def changes(database: Path) -> int:
     """How many changes were ever written to this database; 0 where there is none."""
     if not database.exists():
         return 0
-    with suppress(OSError):
-        descriptor = os.open(_beside(database, ".lock"), os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return _count(descriptor)
-        finally:
-            os.close(descriptor)
-    return 0
+    try:
+        return _count(database.with_name(f"{database.name}.lock").read_bytes()[:20])
+    except OSError:
+        return 0
 
 
-def _count(descriptor: int) -> int:
+def _count(digits: bytes) -> int:
     """Garbage in the file counts as nothing: the next change writes a number over it."""
-    written = os.pread(descriptor, 20, 0)
-    return int(written) if written.isdigit() else 0
-
-
-def _beside(database: Path, suffix: str) -> Path:
-    return database.with_name(database.name + suffix)
+    return int(digits) if digits.isdigit() else 0
 
 
 @contextmanager
@@ -92,9 +82,8 @@ def _opened(database: Path, suffix: str) -> Iterator[int]:
     """A descriptor of its own, so that flock also keeps the threads of one process apart; closing
     it lets go of the lock."""
     try:
-        descriptor = os.open(
-            _beside(database, suffix), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644
-        )
+        path = database.with_name(database.name + suffix)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise LabError(
             f"Cannot write beside {database} ({error.strerror}). Choose a database in a folder of"
@@ -107,8 +96,7 @@ def _opened(database: Path, suffix: str) -> Iterator[int]:
 
 
 def _take(descriptor: int, how: int, deadline_ns: int, database: Path) -> None:
-    # Polled, since a blocking flock cannot be given a deadline: a suspended holder must not hang a
-    # page for ever.
+    # Polled, since a blocking flock has no deadline: a suspended holder must not hang a page.
     pause_s = 0.0005
     while True:
         try:

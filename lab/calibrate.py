@@ -14,7 +14,8 @@ import platform
 import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,13 +26,13 @@ from lab import clock, endpoint_kinds, paths, processes, units
 from lab.instrumentation import parsing
 from lab.instrumentation.stamps import OBSERVER, Exchange, transport_for
 from lab.local.control import Control
+from lab.metrics import QUANTILES, needed
 from lab.model import LabError
 
-QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
-CALLS = 368
+CALLS = needed(0.99)
 """At each number of streams: as many as a p99 needs for its interval."""
 PLAY = {"headers": 5, "text": [10 + 2.5 * piece for piece in range(8)], "done": 30}
-BLOCKS = (10, 20, 72)
+BLOCKS = (10, 20, needed(0.95))
 
 
 class Call(NamedTuple):
@@ -85,9 +86,8 @@ def of_session() -> dict[str, Any]:
     if calibration is None:
         return {}
     return {
-        "own_error_p95_ms": calibration["own_error_p95_ms"],
-        "detectable_ms": calibration["detectable_ms"],
         "calibrated_utc": calibration["taken_utc"],
+        **{name: calibration[name] for name in ("own_error_p95_ms", "detectable_ms")},
     }
 
 
@@ -117,9 +117,7 @@ def calibrate(streams: Sequence[int] = (1, 4, 16)) -> Calibration:
         server.terminate()
         server.wait(10)
         server.stdout.close()
-    draft = path().with_suffix(f".{os.getpid()}")
-    draft.write_text(json.dumps(asdict(calibration)))
-    draft.replace(path())
+    paths.write_private(path(), asdict(calibration))
     return calibration
 
 
@@ -151,7 +149,7 @@ async def _calibrate(control: Control, streams: Sequence[int]) -> Calibration:
         taken_utc=clock.utc_now().isoformat(),
         host=platform.node(),
         cores=os.cpu_count() or 1,
-        timer_ns=_timer_step(),
+        timer_ns=timer_step_ns(20_000),
         own_error_p95_ms=own,
         loop_lag_ms={name: float(np.quantile(lags, q)) for name, q in QUANTILES.items()},
         errors=errors,
@@ -223,34 +221,25 @@ def summary(calls: Sequence[Call]) -> list[dict[str, Any]]:
         ("ttft", [call.ttft_error_ms for call in calls]),
     ):
         sizes = np.abs(values)
-        rows += [
-            {
-                "clock": name,
-                "quantile": said,
-                "error_ms": float(np.quantile(sizes, q)),
-                "n": len(values),
-            }
-            for said, q in QUANTILES.items()
-        ]
+        for quantile, share in QUANTILES.items():
+            error_ms = float(np.quantile(sizes, share))
+            row = {"clock": name, "quantile": quantile, "error_ms": error_ms, "n": len(values)}
+            rows.append(row)
     return rows
 
 
 def detectable(ttft_ms: Sequence[float]) -> dict[str, float]:
     """Identical calls taken in pairs; the interval's half-width shrinks with √n beyond the pairs
     that were run."""
-    from lab import (
-        # half a second of imports, which a worker that only reads the last calibration need not
-        # wait for
-        stats,
-    )
+    # Half a second of imports, for which a worker that only reads the last calibration need not
+    # wait.
+    from lab import stats
 
     values = np.asarray(ttft_ms)[: len(ttft_ms) // 2 * 2]
-    found = stats.hodges_lehmann(values[1::2] - values[::2])
-    return (
-        {}
-        if found.half_width is None
-        else {str(n): float(found.half_width * np.sqrt(found.n / n)) for n in BLOCKS}
-    )
+    interval = stats.hodges_lehmann(values[1::2] - values[::2])
+    if interval.half_width is None:
+        return {}
+    return {str(n): float(interval.half_width * np.sqrt(interval.n / n)) for n in BLOCKS}
 
 
 async def _watch(lags: list[float], every_ms: float = 5.0) -> None:
@@ -260,9 +249,11 @@ async def _watch(lags: list[float], every_ms: float = 5.0) -> None:
         lags.append((clock.now_ns() - due) / 1e6)
 
 
-def _timer_step() -> int:
-    stamps = [clock.now_ns() for _ in range(20_000)]
-    return min(later - earlier for earlier, later in pairwise(stamps) if later > earlier)
+def timer_step_ns(readings: int) -> int:
+    """The smallest step that the clock was seen to take; 0 where it took none."""
+    stamps = [clock.now_ns() for _ in range(readings)]
+    steps = (later - earlier for earlier, later in pairwise(stamps))
+    return min(filter(None, steps), default=0)
 
 
 def start() -> subprocess.Popen:
@@ -279,17 +270,17 @@ def start() -> subprocess.Popen:
 
 def lines(calibration: Calibration) -> list[str]:
     """For a console."""
+    lag_ms = calibration.loop_lag_ms
     sentences = [
-        f"timer step {calibration.timer_ns} ns; 5 ms timers late by"
-        f" {calibration.loop_lag_ms['p50']:.2f} ms"
-        f" (p50), {calibration.loop_lag_ms['p95']:.2f} (p95)"
+        f"timer step {calibration.timer_ns} ns; 5 ms timers late by {lag_ms['p50']:.2f} ms (p50),"
+        f" {lag_ms['p95']:.2f} (p95)"
     ]
-    for key in dict.fromkeys((row["streams"], row["clock"]) for row in calibration.errors):
-        rows = [row for row in calibration.errors if (row["streams"], row["clock"]) == key]
+    for (streams, name), errors in groupby(calibration.errors, itemgetter("streams", "clock")):
+        rows = list(errors)
         shown = ", ".join(f"{row['quantile']} {row['error_ms']:.3f}" for row in rows)
         sentences.append(
-            f"{key[1]} error at {key[0]} stream{'s' if key[0] > 1 else ''}: {shown} ms (n ="
-            f" {rows[0]['n']})"
+            f"{name} error at {streams} stream{'s' if streams > 1 else ''}: {shown} ms"
+            f" (n = {rows[0]['n']})"
         )
     seen = ", ".join(f"{n} blocks: {ms:.3f} ms" for n, ms in calibration.detectable_ms.items())
     return [

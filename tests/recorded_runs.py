@@ -17,12 +17,15 @@ FIRST = {"uncached": 900, "cached": 300}
 
 def record(store: Store, **settings) -> str:
     """The id of a run that is recorded as `recorded` says."""
-    return recorded(store, **settings)[0].trial.run_id
+    run_id = new_id()
+    recorded(store, run_id=run_id, **settings)
+    return run_id
 
 
 def recorded(
     store: Store,
     *,
+    run_id: str | None = None,
     blocks: int = 8,
     kind: str = "local",
     text: str | None = "word ",
@@ -41,7 +44,7 @@ def recorded(
     `first_outcome`, and its answer was wrong.
     """
     began = started or datetime(2026, 11, 24, 6, 0, tzinfo=UTC)
-    run_id, session_id, earlier_id = new_id(), new_id(), new_id()
+    run_id, session_id, earlier_id = run_id or new_id(), new_id(), new_id()
     settings = {
         "config": {"technique": technique, "runs": blocks},
         "arms": [{"technique": technique, "arm": arm} for arm in FIRST],

@@ -80,19 +80,18 @@ class Comparison:
     technique: str
     arm: str
     baseline: str
-    estimate: float | None
-    low: float | None
-    high: float | None
-    ratio: float | None
-    n: int
-    verdict: Verdict
+    estimate: float | None = None
+    low: float | None = None
+    high: float | None = None
+    ratio: float | None = None
+    n: int = 0
+    verdict: Verdict = "not_enough_data"
     needed_blocks: int | None = None
     reasons: tuple[str, ...] = ()
     planned: bool = False
     p50: float | None = None
     baseline_p50: float | None = None
     favourable: int = 0
-    quality_change: float | None = None
     cost_change_usd: float | None = None
     ratio_low: float | None = None
     ratio_high: float | None = None
@@ -112,6 +111,10 @@ class Comparison:
     hopeless: str | None = None
     """Why no number of blocks would help: an arm of which no trial can be compared, or a metric
     that is not judged."""
+
+    @property
+    def quality_change(self) -> float | None:
+        return self.quality.change if self.quality else None
 
 
 def compare_run(
@@ -140,9 +143,10 @@ def compare_run(
     comparisons = []
     for arm in arms:
         rows = by_arm.get(arm)
-        seen = () if rows is None else filter(_is_judged, rows["metric"].unique())
+        seen = [] if rows is None else rows["metric"].unique()
+        judged = [metric for metric in seen if METRICS[metric].judged]
         facts = _facts(rows, arm, baseline, counts, rules)
-        for metric in dict.fromkeys([headline["metric"], *seen]):
+        for metric in dict.fromkeys([headline["metric"], *judged]):
             is_planned = (arm, metric) == (planned, headline["metric"])
             comparison = _judge(rows, arm, baseline[1], metric, levels[arm], rules, facts)
             comparisons.append(replace(comparison, planned=is_planned))
@@ -308,35 +312,27 @@ def _judge(
     rules: Rules,
     facts: _Facts,
 ) -> Comparison:
-    technique, name = arm
+    comparison = Comparison(
+        metric=metric,
+        technique=arm[0],
+        arm=arm[1],
+        baseline=baseline,
+        level=level,
+        is_shared=level > rules.level + 1e-9,
+    )
     part = _of(rows, metric)
     if part is None:
-        return Comparison(
-            metric=metric,
-            technique=technique,
-            arm=name,
-            baseline=baseline,
-            estimate=None,
-            low=None,
-            high=None,
-            ratio=None,
-            n=0,
-            verdict="not_enough_data",
+        fewest = f"no block has this metric in both arms; {FEWEST_BLOCKS} are the fewest"
+        return replace(
+            comparison,
             needed_blocks=None if facts.hopeless else FEWEST_BLOCKS,
-            reasons=(
-                f"no block has this metric in both arms; {FEWEST_BLOCKS} are the fewest",
-                *facts.reasons,
-            ),
-            level=level,
+            reasons=(fewest, *facts.reasons),
             hopeless=facts.hopeless,
         )
     values, base = part["value"].to_numpy(float), part["baseline_value"].to_numpy(float)
     interval = hodges_lehmann(values - base, level)
-    share = (
-        ratio(values, base, level)
-        if (values > 0).all() and (base > 0).all()
-        else Interval(float("nan"), None, None, 0)
-    )
+    is_positive = (values > 0).all() and (base > 0).all()
+    share = ratio(values, base, level) if is_positive else Interval(float("nan"), None, None, 0)
     sign = -1 if METRICS[metric].higher_is_better else 1
     middle = float(np.median(base))
     smallest = rules.smallest_effect(middle, METRICS[metric].is_time)
@@ -349,69 +345,53 @@ def _judge(
     reasons += [greyed] if greyed else []
     outcome, blocks = _decide(interval, sign, smallest)
     hopeless = doubt = None
-    if not _is_judged(metric):
+    if not METRICS[metric].judged:
         outcome, blocks = "not_enough_data", None
         hopeless = f"there is no faster or slower in {words(metric)}"
         reasons.insert(0, hopeless)
     elif outcome == "not_enough_data":
-        reasons.insert(
-            0,
-            f"{interval.n} blocks; {needed(0.5, level)} are the fewest"
-            if interval.low is None
-            else "the interval is too wide to decide",
-        )
+        few = f"{interval.n} blocks; {needed(0.5, level)} are the fewest"
+        wide = "the interval is too wide to decide"
+        reasons.insert(0, few if interval.low is None else wide)
     if outcome in ("faster", "slower") and max(abs(interval.low), abs(interval.high)) < smallest:
         effect = units.value(metric, smallest)
         reasons.append(f"less than the smallest effect that matters here, {effect}")
     if outcome == "faster":
+        quality = facts.quality
         if shorter_only(rows, metric, interval.estimate, level):
             outcome = "faster_only_shorter"
-        if facts.quality and facts.quality.shown == "worse":
+        if quality and quality.shown == "worse":
             outcome = "faster_but_worse"
-        if facts.quality and facts.quality.shown == "unclear":
-            change, low = two_decimals(facts.quality.change), two_decimals(facts.quality.low)
+        if quality and quality.shown == "unclear":
+            change, low = two_decimals(quality.change), two_decimals(quality.low)
             doubt = f"quality not shown to be kept: {change}, perhaps {low}"
             reasons.append(doubt)
-    estimate, low, high = (
-        None if value is None else float(value)
-        for value in (interval.estimate, interval.low, interval.high)
-    )
-    return Comparison(
-        metric=metric,
-        technique=technique,
-        arm=name,
-        baseline=baseline,
-        estimate=estimate,
-        low=low,
-        high=high,
+    return replace(
+        comparison,
+        estimate=interval.estimate,
+        low=interval.low,
+        high=interval.high,
         ratio=share.estimate if isfinite(share.estimate) else None,
+        ratio_low=share.low,
+        ratio_high=share.high,
         n=interval.n,
+        p=interval.p,
         verdict=outcome,
         needed_blocks=blocks,
         reasons=tuple(reasons),
+        hopeless=hopeless,
+        greyed=greyed,
+        quality_doubt=doubt,
         p50=float(np.median(values)),
         baseline_p50=middle,
         favourable=int(np.count_nonzero(sign * (values - base) < 0)),
-        quality_change=facts.quality.change if facts.quality else None,
-        cost_change_usd=facts.cost_change,
-        ratio_low=share.low,
-        ratio_high=share.high,
-        level=level,
-        is_shared=level > rules.level + 1e-9,
-        p=interval.p,
         smallest_effect=smallest,
-        greyed=greyed,
-        quality_doubt=doubt,
         quality=facts.quality,
+        cost_change_usd=facts.cost_change,
         cost_share=facts.cost_share,
         parts=facts.parts,
         drift=moved,
-        hopeless=hopeless,
     )
-
-
-def _is_judged(metric: str) -> bool:
-    return METRICS[metric].judged
 
 
 def _decide(interval: Interval, sign: int, smallest: float) -> tuple[Verdict, int | None]:

@@ -1,8 +1,6 @@
 """The command line. Each command is built only when it is asked for, so that --help needs no
 database, no HTTP client and no model."""
 
-from __future__ import annotations
-
 import difflib
 import os
 import sys

@@ -1,8 +1,6 @@
 """`endpoints test NAME`: a few tiny calls that tell what an endpoint supports, why not, and what
 they cost."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import json
@@ -134,19 +132,12 @@ class Probe:
                 except No as why:
                     seen = str(why)
                 except TimeoutError:
-                    seen = (
-                        f"It took longer than {CHECK_S} seconds. Try a faster model: --model NAME."
-                    )
+                    seen = f"It took longer than {CHECK_S} s. Try a faster model: --model NAME."
                 # Whatever an unknown server answers is what was asked for, not a fault of the lab.
                 except Exception as error:
                     seen = f"{type(error).__name__}: {error!s:.2000}"
-                rows.append(
-                    {
-                        "check": name,
-                        "supported": supported,
-                        "seen": scrub.text(" ".join(seen.split()), SEEN_CHARACTERS),
-                    }
-                )
+                seen = scrub.text(" ".join(seen.split()), SEEN_CHARACTERS)
+                rows.append({"check": name, "supported": supported, "seen": seen})
                 # Not even a plain answer: a wrong key or address fails everything else alike.
                 if not self.usages:
                     break
@@ -274,11 +265,9 @@ class Probe:
                     "first and then replayed as a stream. Turn streaming on there, or ask the "
                     "server directly."
                 )
-        return (
-            seen
-            if stream.held is False
-            else f"{seen}, too little to tell whether something buffers them"
-        )
+        if stream.held is None:
+            return f"{seen}, too little to tell whether something buffers them"
+        return seen
 
     async def _stream(
         self, max_tokens: int = LONG_TOKENS
@@ -323,11 +312,9 @@ class Probe:
                 "what is read is counted as input too, and so are costs. Compare them with the "
                 "server's bill."
             )
-        return (
-            seen
-            if first.written
-            else f"{seen}: it caches by itself, without a mark, and does not report what it writes"
-        )
+        if first.written:
+            return seen
+        return f"{seen}: it caches by itself, without a mark, and does not report what it writes"
 
     def _remember(self, mode: caching_modes.Caching) -> None:
         if self.is_priced:
@@ -341,7 +328,7 @@ class Probe:
             reply = json.loads(reading.text)
         except ValueError:
             reply = None
-        if not (isinstance(reply, dict) and isinstance(reply.get("ready"), bool)):
+        if not isinstance(reply, dict) or not isinstance(reply.get("ready"), bool):
             raise No(
                 "output_config.format was passed over without an error, and the answer was "
                 f"“{reading.text[:60]}”. Ask for JSON in the prompt, or of another model: "
@@ -353,15 +340,15 @@ class Probe:
         reading, _ = await self.ask(
             "Use the tool: what is the time in Oslo?", max_tokens=128, tools=[TOOL]
         )
-        used = [
+        names = [
             str(block.get("name")) for block in reading.content if block.get("type") == "tool_use"
         ]
-        if not used:
+        if not names:
             raise No(
                 f"no tool asked for (stop_reason {reading.stop_reason}). Name a model whose "
                 "template knows tools: --model NAME."
             )
-        return f"asked for {', '.join(used)}"
+        return f"asked for {', '.join(names)}"
 
 
 def _used(reading: parsing.Reading) -> Used:
@@ -372,8 +359,5 @@ def _used(reading: parsing.Reading) -> Used:
 def _other_paths(base_url: str) -> list[str]:
     """Where else on the same origin gateways keep the Messages API."""
     origin = "/".join(base_url.split("/")[:3])
-    return [
-        url
-        for url in dict.fromkeys((origin, f"{base_url}/anthropic", f"{base_url}/api"))
-        if url != base_url
-    ]
+    paths = [f"{base_url}/anthropic", f"{base_url}/api"]
+    return paths if origin == base_url else [origin, *paths]

@@ -4,8 +4,6 @@ Names, types, limits, defaults and help have one definition. An absent flag leav
 its default stays where it is defined. Below them the flags that several commands share.
 """
 
-from __future__ import annotations
-
 import json
 from argparse import SUPPRESS, ArgumentParser, BooleanOptionalAction, Namespace
 from collections.abc import Callable

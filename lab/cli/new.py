@@ -1,7 +1,5 @@
 """`new`: a technique to begin with, from the contract: module, page and test, all passing."""
 
-from __future__ import annotations
-
 import keyword
 import re
 from argparse import ArgumentParser, Namespace
@@ -59,9 +57,7 @@ experiment.page(TECHNIQUE)
 ''')
 TEST = Template('''"""$title: every arm is measured, and its trials end well."""
 
-from pathlib import Path
-
-from lab import Lab, techniques
+${imports}from lab import Lab, techniques
 
 
 def test_every_arm_is_measured(tmp_path, monkeypatch):
@@ -71,7 +67,11 @@ $own    technique = techniques.find("$slug")
     assert set(trials["arm"]) == {arm.name for arm in technique.arms}
     assert set(trials["outcome"]) == {"ok"}
 ''')
-OWN = '    monkeypatch.setenv("LAB_TECHNIQUES", str(Path(__file__).parent))\n'
+OWN = {
+    "imports": "from pathlib import Path\n\n",
+    "own": '    monkeypatch.setenv("LAB_TECHNIQUES", str(Path(__file__).parent))\n',
+}
+"""What the test of a technique in the user's own folder has besides."""
 
 
 def handlers(name: str):
@@ -91,30 +91,22 @@ def write(arguments: Namespace) -> int:
     slug = arguments.name
     module, title = slug.replace("-", "_"), arguments.title or slug.replace("-", " ").capitalize()
     _check(slug, module, title)
-    words = {
-        "slug": slug,
-        "module": module,
-        "title": title,
-        "name": "".join(part.capitalize() for part in slug.split("-")),
-        "page": "",
-        "own": "",
-    }
+    words = {"slug": slug, "module": module, "title": title, "page": "", "own": "", "imports": ""}
+    words["name"] = "".join(map(str.capitalize, slug.split("-")))
     folder = _own_folder()
     if folder:
         texts = {
             folder / f"{module}.py": MODULE.substitute(words),
-            folder / f"test_{module}.py": TEST.substitute({**words, "own": OWN}),
+            folder / f"test_{module}.py": TEST.substitute(words | OWN),
         }
     else:
         page = f"{_free_number()}_{re.sub(r'[^A-Za-z0-9]+', '_', title).strip('_')}.py"
         texts = {
             paths.ROOT / "lab" / "techniques" / f"{module}.py": MODULE.substitute(
-                {**words, "page": f'    page="{page}",\n'}
+                words | {"page": f'    page="{page}",\n'}
             ),
             paths.ROOT / "pages" / page: PAGE.substitute(words),
-            paths.ROOT / "tests" / f"test_{module}.py": (
-                TEST.substitute(words).replace("from pathlib import Path\n\n", "")
-            ),
+            paths.ROOT / "tests" / f"test_{module}.py": TEST.substitute(words),
         }
     for path in texts:
         if path.exists():
@@ -155,22 +147,19 @@ def _check(slug: str, module: str, title: str) -> None:
 
 def _own_folder() -> Path | None:
     """Where a technique of the user's own goes; None where it becomes a part of the checkout."""
-    folder = techniques.own_folder()
-    if folder is None and paths.INSTALLED:
-        return Path.cwd() / "techniques"
-    return folder
+    return techniques.own_folder() or (Path.cwd() / "techniques" if paths.INSTALLED else None)
 
 
 def _free_number() -> int:
     pages = (paths.ROOT / "pages").glob("[0-9]*_*.py")
     taken = {int(page.name.partition("_")[0]) for page in pages}
-    number = next((number for number in range(1, 19) if number not in taken), None)
-    if number is None:
-        raise LabError(
-            "There is no room for another page; set LAB_TECHNIQUES to a folder of your own, and"
-            " its techniques share one."
-        )
-    return number
+    for number in range(1, 19):
+        if number not in taken:
+            return number
+    raise LabError(
+        "There is no room for another page; set LAB_TECHNIQUES to a folder of your own, and its"
+        " techniques share one."
+    )
 
 
 def _add_row(row: str) -> None:

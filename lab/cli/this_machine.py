@@ -1,7 +1,5 @@
 """Commands about this machine: model files, endpoints, the local server, the instrument."""
 
-from __future__ import annotations
-
 import sys
 from argparse import ArgumentParser, Namespace
 from dataclasses import asdict

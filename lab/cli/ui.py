@@ -1,7 +1,5 @@
 """`ui`: the dashboard."""
 
-from __future__ import annotations
-
 import os
 from argparse import ArgumentParser, Namespace
 

@@ -18,11 +18,8 @@ def dark() -> bool:
 
 def drawn() -> dict[str, go.Figure]:
     """The figures that stand on the page so far, by their keys."""
-    return {
-        key: figure
-        for key, figure in st.session_state.get("drawn", {}).items()
-        if layout.title(figure)
-    }
+    figures = st.session_state.get("drawn", {})
+    return {key: figure for key, figure in figures.items() if layout.title(figure)}
 
 
 def show(figure: go.Figure, key: str, clicks: bool = False) -> list[dict[str, Any]]:

@@ -1,5 +1,5 @@
-"""The order of every technique's page: what goes on now, what was found, and how to find it out
-anew."""
+"""The order of every technique's page: what goes on now, what was found, and how to measure it
+again."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import streamlit as st
 from lab.endpoints.registry import Endpoint
 from lab.model import Technique
 from pages.parts import cached_queries, frame, run_panel, run_results, set_up, views
+from pages.parts.frame import escape
 
 GHOSTS = (
     (
@@ -44,34 +45,30 @@ def forget_other(technique: Technique) -> None:
 
 
 def _show(technique: Technique, endpoint: Endpoint, form: set_up.Form | None) -> None:
-    going = run_panel.current(technique)
+    going = run_panel.current(technique.slug)
     if going:
-        run_panel.show(technique, going)
-    chosen = _chosen(technique, endpoint)
-    if chosen and chosen["run_id"] != going:
+        run_panel.show(going, technique.headline, [arm.name for arm in technique.arms])
+    run = _chosen(technique, endpoint)
+    if run and run["run_id"] != going:
         if going is None:
             # The page's address, passed on, opens this run and not a later one.
-            st.query_params["run"] = chosen["run_id"]
-        run_results.show(technique, endpoint, chosen, views.of(technique))
-    elif going is None:
-        set_up.show(technique, endpoint, opened=True, form=form)
-        _ghosts()
-        return
+            st.query_params["run"] = run["run_id"]
+        run_results.show(endpoint, run, views.of(technique))
     if going is None:
-        set_up.show(technique, endpoint, opened=False, form=form)
+        set_up.show(technique, endpoint, opened=run is None, form=form)
+        if run is None:
+            _ghosts()
 
 
 def _chosen(technique: Technique, endpoint: Endpoint) -> dict[str, Any] | None:
     """The run in the URL, else the newest on the chosen endpoint, else the newest anywhere."""
-    asked = st.query_params.get("run")
-    if asked:
-        found = cached_queries.run_or_none(asked)
-        if found and found["technique"] == technique.slug:
-            return found
-        ended = run_panel.ending(asked)
-        if ended:
-            run_panel.show_ending(ended)
-        elif run_panel.current(technique) != asked:
+    if linked := st.query_params.get("run"):
+        run = cached_queries.run_or_none(linked)
+        if run and run["technique"] == technique.slug:
+            return run
+        if ended := run_panel.ending(linked):
+            st.error(escape(ended.get("text") or "The run ended before its first trial."))
+        elif run_panel.current(technique.slug) != linked:
             st.warning(
                 "The run in this link is not in this database; the newest one is shown instead."
             )

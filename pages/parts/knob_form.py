@@ -20,13 +20,12 @@ KEEP = {"usual": None, "yes": True, "no": False}
 
 def show(knobs: type[Knobs]) -> dict[str, Any]:
     """A widget for each knob, four in a row; returns the values as the user set them."""
-    every = list(settings.of(knobs).values())
     values: dict[str, Any] = {}
-    for start in range(0, len(every), COLUMNS):
-        row = every[start : start + COLUMNS]
-        for column, setting in zip(st.columns(COLUMNS), row, strict=False):
-            with column:
-                values[setting.name] = widget(setting)
+    for place, (name, setting) in enumerate(settings.of(knobs).items()):
+        if place % COLUMNS == 0:
+            columns = st.columns(COLUMNS)
+        with columns[place % COLUMNS]:
+            values[name] = widget(setting)
     return values
 
 
@@ -77,12 +76,10 @@ def widget(setting: Setting, key: str = "", **options: Any) -> Any:
         place = choices.index(default) if default in choices else 0
         return st.selectbox(options=choices, index=place, **shared)
     if kind in (int, float):
-        low, high, value = (
-            None if bound is None else kind(bound) for bound in (setting.low, setting.high, default)
-        )
-        limits = {"min_value": low, "max_value": high, "value": value}
-        bounded = None not in (low, high, value)
-        if kind is int and bounded and high - low <= SLIDER_STEPS:
+        limits = {"min_value": setting.low, "max_value": setting.high, "value": default}
+        limits = {name: None if value is None else kind(value) for name, value in limits.items()}
+        bounded = kind is int and None not in limits.values()
+        if bounded and setting.high - setting.low <= SLIDER_STEPS:
             return st.slider(**(limits | shared))
         return st.number_input(**(limits | shared))
     return st.text_input(value="" if default is None else str(default), **shared)

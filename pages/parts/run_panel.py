@@ -3,6 +3,7 @@ dashboard shows the same run."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -10,33 +11,34 @@ import streamlit as st
 
 from lab import processes, units
 from lab.figures import progress_dots
-from lab.model import Technique
 from pages.parts import chart
 from pages.parts.frame import escape, guard
 
 EVERY_S = 0.5
 
 
-def current(technique: Technique) -> str | None:
+def current(technique: str) -> str | None:
     """The id of this technique's run that is being measured now, whoever started it."""
     card = processes.running()
-    return card.run_id if card and card.technique == technique.slug else None
+    return card.run_id if card and card.technique == technique else None
 
 
-def show(technique: Technique, run_id: str) -> None:
+@st.fragment(run_every=EVERY_S)
+def show(run_id: str, headline: str, arms: Sequence[str] = ()) -> None:
     """Progress, a dot per finished trial, time and money left, and Stop; when the run ends the
-    whole page is drawn again, once."""
-    st.fragment(_panel, run_every=EVERY_S)(technique, run_id)
+    whole page is drawn again, once. `arms` are those expected until the run names its own."""
+    with guard():
+        entries = _entries(run_id)
+        ended = any(entry["kind"] == "ended" for entry in entries)
+        card = processes.running()
+        if ended or card is None or card.run_id != run_id:
+            st.rerun()
+        _draw(run_id, headline, arms, entries)
 
 
 def ending(run_id: str) -> dict[str, Any] | None:
     """How a run ended, {"status", "text"}, if its progress file is still there."""
     return next((entry for entry in reversed(_entries(run_id)) if entry["kind"] == "ended"), None)
-
-
-def show_ending(ended: dict[str, Any]) -> None:
-    """Why a run left no rows: one sentence."""
-    st.error(escape(ended.get("text") or "The run ended before its first trial."))
 
 
 def _entries(run_id: str) -> list[dict[str, Any]]:
@@ -48,17 +50,7 @@ def _entries(run_id: str) -> list[dict[str, Any]]:
     return seen
 
 
-def _panel(technique: Technique, run_id: str) -> None:
-    with guard():
-        entries = _entries(run_id)
-        ended = any(entry["kind"] == "ended" for entry in entries)
-        card = processes.running()
-        if ended or card is None or card.run_id != run_id:
-            st.rerun()
-        _draw(technique, run_id, entries)
-
-
-def _draw(technique: Technique, run_id: str, entries: list[dict[str, Any]]) -> None:
+def _draw(run_id: str, headline: str, arms: Sequence[str], entries: list[dict[str, Any]]) -> None:
     started = next((entry for entry in entries if entry["kind"] == "started"), None)
     trials = [entry for entry in entries if entry["kind"] == "trial"]
     notes = [entry["text"] for entry in entries if entry["kind"] == "note"]
@@ -69,13 +61,10 @@ def _draw(technique: Technique, run_id: str, entries: list[dict[str, Any]]) -> N
                 last = trials[-1]
                 share = last["done"] / max(1, last["total"])
                 st.progress(min(1.0, share), _state(last))
+            elif started:
+                st.progress(0.0, f"Trial 1 of {started['total']}")
             else:
-                st.progress(
-                    0.0,
-                    "Preparing: the endpoint starts and warms up"
-                    if started is None
-                    else f"Trial 1 of {started['total']}",
-                )
+                st.progress(0.0, "Preparing: the endpoint starts and warms up")
         with right:
             stopping = st.session_state.get(("stopping", run_id), False)
             if st.button(
@@ -84,11 +73,9 @@ def _draw(technique: Technique, run_id: str, entries: list[dict[str, Any]]) -> N
                 processes.stop(run_id)
                 st.session_state[("stopping", run_id)] = True
                 st.rerun(scope="fragment")
-        arms = started["arms"] if started else [arm.name for arm in technique.arms]
-        frame = pd.DataFrame(trials)
-        chart.show(
-            progress_dots.dots(frame, arms, technique.headline, chart.dark()), key="live-dots"
-        )
+        arms = started["arms"] if started else list(arms)
+        figure = progress_dots.dots(pd.DataFrame(trials), arms, headline, chart.dark())
+        chart.show(figure, key="live-dots")
         if notes:
             st.caption(escape(notes[-1]))
 

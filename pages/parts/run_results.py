@@ -11,7 +11,6 @@ import streamlit as st
 from lab import units
 from lab.endpoints.registry import Endpoint
 from lab.figures import waterfall
-from lab.model import Technique
 from lab.store import json_shapes
 from pages.parts import (
     cached_queries,
@@ -27,7 +26,6 @@ from pages.parts.frame import escape, guard
 
 
 def show(
-    technique: Technique,
     endpoint: Endpoint,
     run: dict[str, Any],
     views: Mapping[str, Callable[[dict[str, Any]], None]],
@@ -46,7 +44,7 @@ def show(
         views["Rows"](run)
         return
     with guard():
-        verdict_card.show(technique, endpoint, run)
+        verdict_card.show(run)
     with guard():
         _waterfall(run)
         drill.show(run)

@@ -10,7 +10,7 @@ import streamlit as st
 from lab import endpoint_kinds, processes
 from lab.endpoints.consent import ConsentNeeded
 from lab.endpoints.registry import Endpoint
-from lab.harness.runner import Estimate, estimate
+from lab.harness.runner import estimate
 from lab.model import LabError, Technique, Tier
 from lab.scenarios import definitions
 from lab.scenarios.definitions import Task
@@ -19,6 +19,12 @@ from pages.parts import frame, knob_form
 from pages.parts.frame import escape, guard
 
 PASTE, UPLOAD = "paste my own", "upload a JSONL file"
+MORE_OPTIONS = {
+    "seed": {},
+    "warmup": {},
+    "target_half_width_ms": {"key": "precision", "step": 1.0, "format": "%g"},
+    "keep_text": {},
+}
 Form = Callable[[], dict[str, Any]]
 """A page's own widgets in place of the knobs; answers with the knobs' values."""
 
@@ -29,11 +35,11 @@ def show(
     """The form of a technique; it stands open where there is no run yet, and folds away under the
     results of one."""
     if opened:
-        with st.container(border=True, key="set-up"):
-            st.subheader("Set up a run", anchor=False)
-            _form(technique, endpoint, form)
-        return
-    with st.expander("Set up a run", key="set-up-open", bind="query-params"):
+        place = st.container(border=True, key="set-up")
+        place.subheader("Set up a run", anchor=False)
+    else:
+        place = st.expander("Set up a run", key="set-up-open", bind="query-params")
+    with place:
         _form(technique, endpoint, form)
 
 
@@ -49,13 +55,12 @@ def _form(technique: Technique, endpoint: Endpoint, form: Form | None) -> None:
             technique.knobs, form() if form else knob_form.show(technique.knobs)
         )
         choices = _options(technique, endpoint, technique.tiers_for(knobs))
-        values = {
+        values = choices | {
             "technique": technique.slug,
             "endpoint": endpoint.name,
             "knobs": knobs.model_dump(exclude_defaults=True),
-            **choices,
         }
-        _start(knob_form.checked(BenchmarkConfig, values))
+        offer(knob_form.checked(BenchmarkConfig, values))
 
 
 def _options(technique: Technique, endpoint: Endpoint, tiers: tuple[Tier, ...]) -> dict[str, Any]:
@@ -95,19 +100,10 @@ def _options(technique: Technique, endpoint: Endpoint, tiers: tuple[Tier, ...]) 
             )
     more = st.expander("More options", key="more-options", on_change="rerun", bind="query-params")
     if more.open:
-        with more:
-            seed, warmup, precision, text = st.columns(4)
-        with seed:
-            choices["seed"] = knob_form.run_setting("seed")
-        with warmup:
-            choices["warmup"] = knob_form.run_setting("warmup")
-        with precision:
-            half_width_ms = knob_form.run_setting(
-                "target_half_width_ms", key="precision", step=1.0, format="%g"
-            )
-            choices["target_half_width_ms"] = half_width_ms or None
-        with text:
-            choices["keep_text"] = knob_form.run_setting("keep_text")
+        for column, (name, options) in zip(more.columns(4), MORE_OPTIONS.items(), strict=True):
+            with column:
+                choices[name] = knob_form.run_setting(name, **options)
+        choices["target_half_width_ms"] = choices["target_half_width_ms"] or None
     return choices
 
 
@@ -150,11 +146,14 @@ def _scenario(technique: Technique) -> tuple[str | None, list[Task] | None]:
     return (None if choice == technique.category else choice), None
 
 
-def _start(config: BenchmarkConfig) -> None:
+def offer(config: BenchmarkConfig) -> None:
     """Say what the run will take; refuse what cannot run; start it in a process of its own."""
     expected, blocks = estimate(config), config.blocks
     left, right = st.columns([2, 5], vertical_alignment="center")
-    refuse(expected)
+    for url in expected.asks:
+        frame.ask(ConsentNeeded(url))
+    for refusal in () if expected.asks else expected.refusals:
+        st.error(escape(refusal))
     busy, most = processes.running(), "up to " if config.target_half_width_ms else ""
     with left:
         pressed = st.button(
@@ -172,14 +171,6 @@ def _start(config: BenchmarkConfig) -> None:
         )
     if pressed:
         begin(config)
-
-
-def refuse(expected: Estimate) -> None:
-    """Why a run must not start: the consents that it lacks, as questions, and then the rest."""
-    for url in expected.asks:
-        frame.ask(ConsentNeeded(url))
-    for refusal in () if expected.asks else expected.refusals:
-        st.error(escape(refusal))
 
 
 def begin(config: BenchmarkConfig) -> None:

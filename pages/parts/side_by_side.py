@@ -3,19 +3,16 @@ blocks."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import pandas as pd
 import streamlit as st
 
-from lab import endpoint_kinds, metrics, processes, units
+from lab import endpoint_kinds, metrics, units
 from lab.endpoints.registry import Endpoint
 from lab.figures import distribution, pareto
 from lab.harness.plan import SIDE_BY_SIDE
-from lab.harness.runner import estimate
-from lab.model import Arm, Knobs, LabError, Technique
 from lab.settings import config_of
 from lab.techniques import all_techniques
+from lab.view_parts import Column
 from pages.parts import (
     cached_queries,
     chart,
@@ -47,25 +44,6 @@ SHOWN = (
     "started_utc",
     "imported_from",
 )
-
-
-def pseudo(arms: tuple[str, ...] = ("first", "second")) -> Technique:
-    """A paired run of any arms, as the parts that show a technique's run need it."""
-    return Technique(
-        slug=SIDE_BY_SIDE,
-        title="Side by side",
-        claim="",
-        published="",
-        arms=tuple(Arm(name) for name in arms),
-        headline="wait_ms",
-        headline_arm=arms[1],
-        knobs=Knobs,
-        trial=_never,
-    )
-
-
-async def _never(*_: Any) -> None:
-    raise LabError("A run side by side is planned by its arms.")
 
 
 def stored() -> None:
@@ -141,22 +119,21 @@ def _warn(chosen: list[str]) -> None:
 
 
 def _table(table: pd.DataFrame) -> None:
-    column = st.column_config
     tables.show(
         table,
         "beside-table",
         {
             "label": "arm",
             **{
-                name: column.NumberColumn(
-                    f"{metrics.words(name)}, {metrics.unit(name)}, p50", format="localized"
-                )
+                name: Column(f"{metrics.words(name)}, {metrics.unit(name)}, p50", "localized")
                 for name in ("ttft_ms", "wait_ms", "total_ms")
             },
-            "tokens_per_s": column.NumberColumn("tokens/s, p50", format="%.1f"),
-            "cost_usd": column.NumberColumn("cost per trial", format="$%.5f"),
-            "quality": column.NumberColumn("quality", format="percent"),
-            "started_utc": column.DatetimeColumn("started, UTC", format="D MMM YYYY, HH:mm"),
+            "tokens_per_s": Column("tokens/s, p50", "%.1f"),
+            "cost_usd": Column("cost per trial", "$%.5f"),
+            "quality": Column("quality", "percent"),
+            "started_utc": st.column_config.DatetimeColumn(
+                "started, UTC", format="D MMM YYYY, HH:mm"
+            ),
             "imported_from": "imported from",
         },
         column_order=SHOWN if table["imported_from"].notna().any() else SHOWN[:-1],
@@ -166,9 +143,8 @@ def _table(table: pd.DataFrame) -> None:
 def paired(endpoint: Endpoint) -> None:
     """Arms of any techniques in one run: the same tasks, the same blocks, so that every difference
     is paired."""
-    going = processes.running()
-    if going and going.technique == SIDE_BY_SIDE:
-        run_panel.show(pseudo(), going.run_id)
+    if going := run_panel.current(SIDE_BY_SIDE):
+        run_panel.show(going, "wait_ms")
         return
     refs = [
         f"{technique.slug}.{arm.name}"
@@ -189,26 +165,11 @@ def paired(endpoint: Endpoint) -> None:
     if len(arms) < 2:
         st.info("Choose two arms or more; the first is the baseline.")
         return
-    config = config_of(technique=SIDE_BY_SIDE, endpoint=endpoint.name, arms=arms, runs=blocks)
-    expected = estimate(config)
-    set_up.refuse(expected)
-    if st.button(
-        f"Run {blocks} blocks",
-        type="primary",
-        key="run-button",
-        disabled=bool(expected.refusals) or going is not None,
-    ):
-        set_up.begin(config)
-    st.caption(
-        "Another run is being measured; one at a time keeps both honest."
-        if going
-        else escape(expected.text)
-    )
+    set_up.offer(config_of(technique=SIDE_BY_SIDE, endpoint=endpoint.name, arms=arms, runs=blocks))
     newest = cached_queries.run_or_none(
         st.query_params.get("run") or cached_queries.ask("last_run_id", SIDE_BY_SIDE)
     )
     if newest and newest["technique"] == SIDE_BY_SIDE:
-        refs = tuple(f"{arm['technique']}.{arm['arm']}" for arm in newest["settings"]["arms"])
         st.subheader(escape(run_results.title(newest)), anchor=False)
         shown = {
             "Distribution": views.distribution,
@@ -216,4 +177,4 @@ def paired(endpoint: Endpoint) -> None:
             "Race": race_view.show,
             "Rows": views.table,
         }
-        run_results.show(pseudo(refs), endpoint, newest, shown)
+        run_results.show(endpoint, newest, shown)

@@ -22,11 +22,9 @@ class Unframed:
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         async def with_headers(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.start":
-                own = {name for name, _ in HEADERS}
-                kept = [
-                    header for header in message.get("headers", ()) if header[0].lower() not in own
-                ]
-                message = {**message, "headers": [*kept, *HEADERS]}
+                headers = message.get("headers", ())
+                others = [header for header in headers if header[0].lower() not in dict(HEADERS)]
+                message = {**message, "headers": [*others, *HEADERS]}
             await send(message)
 
         await self.app(scope, receive, with_headers if scope["type"] == "http" else send)

@@ -9,12 +9,11 @@ from typing import Any
 
 import streamlit as st
 
-from lab import endpoint_kinds, metrics, processes, resume, stats, units
+from lab import endpoint_kinds, metrics, processes, resume, stats, techniques, units
 from lab.endpoints import registry
-from lab.endpoints.registry import Endpoint
 from lab.figures import interval, palette
 from lab.harness.runner import estimate
-from lab.model import LabError, Technique
+from lab.model import LabError
 from lab.settings import LIVE_MAX_USD, BenchmarkConfig, config_of
 from pages.parts import cached_queries, chart, copy_button, set_up
 from pages.parts.frame import escape
@@ -22,7 +21,7 @@ from pages.parts.frame import escape
 MORE = 10
 
 
-def show(technique: Technique, endpoint: Endpoint, run: dict[str, Any]) -> None:
+def show(run: dict[str, Any]) -> None:
     result = cached_queries.judged(run["run_id"])
     if not result.comparisons:
         st.caption("This run has one arm: there is nothing to compare it with.")
@@ -33,16 +32,12 @@ def show(technique: Technique, endpoint: Endpoint, run: dict[str, Any]) -> None:
         st.markdown(f"**{escape(lead if rest else verdict.headline)}**")
         if planned.estimate is not None:
             left, right = st.columns([2, 3], vertical_alignment="center")
-            with left:
-                colour = palette.tone_colour(verdict.tone, chart.dark())
-                share = (
-                    ""
-                    if planned.ratio is None
-                    else f"<small>{units.percent(planned.ratio - 1, sign=True)}</small>"
-                )
-                number = html(units.value(planned.metric, planned.estimate, sign=True))
-                st.html(f'<div class="lab-number" style="color:{colour}">{number}{share}</div>')
-                st.caption(f"change in {metrics.words(planned.metric)}, n = {planned.n}")
+            colour = palette.tone_colour(verdict.tone, chart.dark())
+            text = html(units.value(planned.metric, planned.estimate, sign=True))
+            if planned.ratio is not None:
+                text += f"<small>{units.percent(planned.ratio - 1, sign=True)}</small>"
+            left.html(f'<div class="lab-number" style="color:{colour}">{text}</div>')
+            left.caption(f"change in {metrics.words(planned.metric)}, n = {planned.n}")
             with right:
                 figure = interval.interval_bar(
                     planned.estimate,
@@ -54,8 +49,8 @@ def show(technique: Technique, endpoint: Endpoint, run: dict[str, Any]) -> None:
                 )
                 chart.show(figure, key="interval")
         st.caption("  \n".join(escape(line) for line in (verdict.seen, verdict.detail) if line))
-        _where(technique, run, result.notes)
-        _next(technique, endpoint, run, planned, verdict)
+        _where(run, result.notes)
+        _next(run, planned, verdict)
 
 
 def doubt(run: dict[str, Any]) -> str | None:
@@ -65,33 +60,27 @@ def doubt(run: dict[str, Any]) -> str | None:
     return comparisons[0].greyed if comparisons else None
 
 
-def _where(technique: Technique, run: dict[str, Any], notes: Sequence[str]) -> None:
+def _where(run: dict[str, Any], notes: Sequence[str]) -> None:
     kind = endpoint_kinds.kind(run["endpoint_kind"])
-    models = ", ".join(dict.fromkeys(run["models"].values()))
-    published = f"Published: {technique.published}." if technique.published else ""
-    if published and not kind.priced:
-        published = f"Published, a claim to be tested on Claude: {technique.published}."
-    text = " ".join(filter(None, [*notes, published]))
+    lines = list(notes)
+    slug = techniques.slug_of(run["technique"])
+    if published := techniques.find(slug).published if slug else "":
+        claim = "" if kind.priced else ", a claim to be tested on Claude"
+        lines.append(f"Published{claim}: {published}.")
     about = [
-        *([] if run["endpoint"] == kind.name else [run["endpoint"]]),
-        models,
+        "" if run["endpoint"] == kind.name else run["endpoint"],
+        ", ".join(dict.fromkeys(run["models"].values())),
         units.when(run["started_utc"]),
+        units.origin(run),
     ]
-    about += [units.origin(run)] if units.origin(run) else []
     tag = f'<span class="lab-tag{" hatched" if kind.hatched else ""}">{html(kind.name)}</span>'
     st.html(
-        f'<div style="font-size:13px">{tag}&ensp;{html(" · ".join(about))}'
-        f"{'<br>' + html(text) if text else ''}</div>"
+        f'<div style="font-size:13px">{tag}&ensp;{html(" · ".join(filter(None, about)))}'
+        f"{'<br>' + html(' '.join(lines)) if lines else ''}</div>"
     )
 
 
-def _next(
-    technique: Technique,
-    endpoint: Endpoint,
-    run: dict[str, Any],
-    planned: stats.Comparison,
-    verdict: stats.VerdictText,
-) -> None:
+def _next(run: dict[str, Any], planned: stats.Comparison, verdict: stats.VerdictText) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         busy = processes.running() is not None
         unfinished = run["status"] != "finished"
@@ -104,12 +93,12 @@ def _next(
         ):
             set_up.begin(resume.more(run, run["settings"]["runs"] if unfinished else blocks))
         if not endpoint_kinds.kind(run["endpoint_kind"]).priced:
-            _try_on_claude(technique, run)
+            _try_on_claude(run)
         origin = f"  \n{units.in_markdown(units.origin(run))}" if units.origin(run) else ""
         copy_button.show("Copy as Markdown", verdict.markdown + origin, key="copy-verdict")
 
 
-def _try_on_claude(technique: Technique, run: dict[str, Any]) -> None:
+def _try_on_claude(run: dict[str, Any]) -> None:
     """With a key the same run on the Claude API, with its price; without one, how to give it."""
     if "anthropic" not in registry.names():
         with st.popover("Try on Claude"):
@@ -119,14 +108,8 @@ def _try_on_claude(technique: Technique, run: dict[str, Any]) -> None:
             )
         return
     try:
-        config = config_of(
-            **{
-                **resume.repeated(run),
-                "endpoint": "anthropic",
-                "models": {},
-                "max_usd": LIVE_MAX_USD,
-            }
-        )
+        live = {"endpoint": "anthropic", "models": {}, "max_usd": LIVE_MAX_USD}
+        config = config_of(**resume.repeated(run) | live)
         expected = estimate(config)
     except LabError:
         return

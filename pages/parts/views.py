@@ -241,15 +241,7 @@ def own(technique: Technique, view: View, run: dict[str, Any]) -> None:
             case Table(rows, columns, title):
                 if title:
                     st.markdown(f"**{escape(title)}**")
-                config = {
-                    column: (
-                        words
-                        if isinstance(words, str)
-                        else st.column_config.NumberColumn(words.words, format=words.format)
-                    )
-                    for column, words in columns.items()
-                }
-                tables.show(rows.dropna(axis="columns", how="all"), key, config)
+                tables.show(rows.dropna(axis="columns", how="all"), key, columns)
             case Note(text):
                 st.caption(escape(text))
             case Numbers(numbers):

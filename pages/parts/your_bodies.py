@@ -4,6 +4,7 @@ one, checked where they stand."""
 from __future__ import annotations
 
 import json
+from string import ascii_lowercase
 from typing import Any
 
 import streamlit as st
@@ -56,8 +57,8 @@ def form() -> dict[str, Any]:
 def _typed(count: int) -> list[tuple[str, str]]:
     """One text area a request: (the arm's name, what stands in it)."""
     texts, columns = [], st.columns(2)
-    for place in range(count):
-        name, label = chr(97 + place), f"Request {chr(97 + place)}"
+    for place, name in enumerate(ascii_lowercase[:count]):
+        label = f"Request {name}"
         own = {"system": "Be brief."} if place else {}
         text = columns[place % 2].text_area(
             label if place else f"{label}, the baseline",

@@ -20,24 +20,13 @@ Made = TypeVar("Made")
 Value = TypeVar("Value")
 
 LONGEST_TEXT = 24
-LONGEST_GIVEN = 2048  # what a schema may ask for in characters or items
+LARGEST_LIMIT = 2048  # what a schema may ask for in characters or items
 MOST_PARTS = 2000
 MOST_ITEMS = 3
 LARGEST_NUMBER = 999
 OPTIONAL_DEPTH = 4  # a schema that contains itself ends here
 DEEPEST = 40
-WORDS = (
-    "amber",
-    "birch",
-    "cedar",
-    "delta",
-    "ember",
-    "fjord",
-    "grove",
-    "harbor",
-    "inlet",
-    "juniper",
-)
+WORDS = "amber birch cedar delta ember fjord grove harbor inlet juniper".split()  # noqa: SIM905
 FORMATS = {
     "date-time": "2026-11-25T09:00:00Z",
     "date": "2026-11-25",
@@ -57,8 +46,7 @@ class Unsupported(ValueError):
 
 
 class Plain(random.Random):
-    """Stands in for chance where a value should always be the same: of several it takes the first,
-    or the last, of numbers the least."""
+    """In place of chance: of several the first, or the last; of numbers the least."""
 
     def __init__(self, place: int = 0) -> None:
         super().__init__(0)
@@ -98,36 +86,31 @@ def sample(schema: Any, strict: bool = False, rng: random.Random = FIRST) -> Any
     """A value that fits the schema, the same for the same generator state."""
     parts = itertools.count()
 
-    def filled(part: Any, depth: int) -> Any:
-        within(depth, next(parts))
-        part = resolve(part, schema)
-        if "const" in part:
-            return part["const"]
-        if "enum" in part:
-            return rng.choice(members(part))
-        kind = kind_of(part)
-        if kind == "object":
-            return {name: filled(value, depth + 1) for name, value in wanted(part, depth).items()}
-        if kind == "array":
-            return [
-                filled(part.get("items", {}), depth + 1) for _ in range(least_items(part, depth))
-            ]
-        if kind in ("integer", "number"):
-            return fitting(part, kind, rng)
-        if kind == "boolean":
-            return rng.random() < 0.5
-        if kind == "null":
-            return None
-        known(kind)
-        text = special(part, rng, strict)
-        if text is None:
-            word, least = rng.choice(WORDS), limited("minLength", part.get("minLength", 1))
-            text = (word * (least // len(word) + 1))[
-                : min(part.get("maxLength", LONGEST_TEXT), max(len(word), least))
-            ]
-        return text
+    def filled(part: dict[str, Any]) -> Any:
+        within(0, next(parts))
+        match part:
+            case {"const": value}:
+                return value
+            case {"enum": values}:
+                return rng.choice(values)
+            case {"properties": properties}:
+                return {name: filled(value) for name, value in properties.items()}
+            case {"type": "array", "minItems": count}:
+                return [filled(part["items"]) for _ in range(count)]
+            case {"minimum": low, "maximum": high}:
+                return rng.randint(low, high)
+            case {"type": "boolean"}:
+                return rng.random() < 0.5
+            case {"pattern": expression}:
+                return pattern.example(expression, rng)
+            case {"format": name}:
+                return FORMATS[name]
+            case {"minLength": least, "maxLength": most}:
+                word = rng.choice(WORDS)
+                return (word * (least // len(word) + 1))[: min(most, max(len(word), least))]
+        return None
 
-    return filled(schema, 0)
+    return filled(short(schema, strict))
 
 
 def short(schema: Any, strict: bool = False, longest: int = LONGEST_TEXT) -> dict[str, Any]:
@@ -155,45 +138,29 @@ def short(schema: Any, strict: bool = False, longest: int = LONGEST_TEXT) -> dic
             }
         if kind == "array":
             least = least_items(part, depth)
-            most = min(
-                part.get("maxItems", MOST_ITEMS),
-                max(least, MOST_ITEMS if depth <= OPTIONAL_DEPTH else 0),
-            )
+            usual = MOST_ITEMS if depth <= OPTIONAL_DEPTH else 0
+            most = min(part.get("maxItems", MOST_ITEMS), max(least, usual))
             items = {"items": shorter(part.get("items", {}), depth + 1)} if most else {}
             return {"type": "array", **items, "minItems": min(least, most), "maxItems": most}
         if kind in ("integer", "number"):
-            number = fitting(part, kind, FIRST)
+            number = least_number(part, kind)
             if isinstance(number, float) or "multipleOf" in part:
                 return {"const": number}
             low, high = bounds(part)
-            return {
-                "type": "integer",
-                "minimum": low,
-                "maximum": min(high, max(low, 0) + LARGEST_NUMBER),
-            }
+            most = min(high, max(low, 0) + LARGEST_NUMBER)
+            return {"type": "integer", "minimum": low, "maximum": most}
         if kind == "string":
-            text = special(part, FIRST, strict)
-            if text is not None:
-                named = "pattern" if "pattern" in part else "format"
-                return {
-                    "type": "string",
-                    named: part[named],
-                    **({"maxLength": max(len(text), longest)} if named == "pattern" else {}),
-                }
-            least = limited("minLength", part.get("minLength", 1))
-            return {
-                "type": "string",
-                "minLength": least,
-                "maxLength": min(part.get("maxLength", longest), max(least, longest)),
-            }
-        return {"type": known(kind)}
+            return {"type": "string", **text_limits(part, strict, longest)}
+        if kind not in ("boolean", "null"):
+            raise Unsupported(f"type: {kind} is not a type of JSON")
+        return {"type": kind}
 
     return shorter(schema, 0)
 
 
 def resolve(schema: Any, root: Any) -> dict[str, Any]:
-    """Follow `$ref` within the schema, join allOf, and take the first of anyOf or oneOf; a default
-    decides as a const does."""
+    """Follow `$ref`, join allOf, take the first of anyOf or oneOf; a default decides as a const
+    does."""
     for _ in range(DEEPEST):
         if schema is False:
             raise Unsupported("false: no value fits")
@@ -202,26 +169,16 @@ def resolve(schema: Any, root: Any) -> dict[str, Any]:
         if "$ref" in schema:
             schema = referred(schema["$ref"], root)
         elif parts := schema.get("allOf"):
-            schema = joined(
-                [
-                    {key: value for key, value in schema.items() if key != "allOf"},
-                    *(resolve(part, root) for part in parts),
-                ]
-            )
+            rest = {key: value for key, value in schema.items() if key != "allOf"}
+            schema = joined([rest, *(resolve(part, root) for part in parts)])
         elif choice := next((name for name in ("anyOf", "oneOf") if schema.get(name)), None):
             rest = {key: value for key, value in schema.items() if key != choice}
-            schema = {
-                **rest,
-                **resolve(
-                    next((part for part in schema[choice] if part is not False), False), root
-                ),
-            }
+            first = next((part for part in schema[choice] if part is not False), False)
+            schema = rest | resolve(first, root)
+        elif "default" in schema and "const" not in schema:
+            return {"const": schema["default"]}
         else:
-            return (
-                {"const": schema["default"]}
-                if "default" in schema and "const" not in schema
-                else schema
-            )
+            return schema
     raise Unsupported("$ref: endless")
 
 
@@ -240,11 +197,11 @@ def joined(schemas: list[dict[str, Any]]) -> dict[str, Any]:
     for schema in schemas:
         properties = {**whole.get("properties", {}), **schema.get("properties", {})}
         required = [*whole.get("required", []), *schema.get("required", [])]
-        whole |= {
-            **schema,
-            **({"properties": properties} if properties else {}),
-            **({"required": required} if required else {}),
-        }
+        whole |= schema
+        if properties:
+            whole["properties"] = properties
+        if required:
+            whole["required"] = required
     return whole
 
 
@@ -252,37 +209,33 @@ def kind_of(schema: dict[str, Any]) -> str:
     kind = schema.get("type")
     if isinstance(kind, list):
         kind = next((name for name in kind if name != "null"), "null")
-    return kind or (
-        "object" if "properties" in schema else "array" if "items" in schema else "string"
-    )
+    if kind:
+        return kind
+    return "object" if "properties" in schema else "array" if "items" in schema else "string"
 
 
 def wanted(schema: dict[str, Any], depth: int) -> dict[str, Any]:
-    """The properties to fill: the required ones and those with a set value; all of them where none
-    is required."""
+    """The properties to fill: the required ones, or else all, and those with a set value."""
     properties = schema.get("properties") or {}
     required = schema.get("required") or ([] if depth > OPTIONAL_DEPTH else list(properties))
-    fixed = [
-        name
-        for name, value in properties.items()
-        if isinstance(value, dict) and not value.keys().isdisjoint(("const", "default"))
-    ]
+
+    def fixed(value: Any) -> bool:
+        return isinstance(value, dict) and ("const" in value or "default" in value)
+
     return {
         name: value
         for name, value in properties.items()
-        if value is not False and (name in required or name in fixed)
+        if value is not False and (name in required or fixed(value))
     }
 
 
 def least_items(schema: dict[str, Any], depth: int) -> int:
-    return limited(
-        "minItems",
-        schema.get("minItems", min(schema.get("maxItems", 1), 1) if depth <= OPTIONAL_DEPTH else 0),
-    )
+    usual = min(schema.get("maxItems", 1), 1) if depth <= OPTIONAL_DEPTH else 0
+    return limited("minItems", schema.get("minItems", usual))
 
 
 def limited(keyword: str, value: Any) -> int:
-    if not 0 <= value <= LONGEST_GIVEN:
+    if not 0 <= value <= LARGEST_LIMIT:
         raise Unsupported(f"{keyword}: {value} is more than this server writes")
     return int(value)
 
@@ -299,28 +252,25 @@ def within(depth: int, part: int) -> None:
         raise Unsupported("nested too deeply, or without an end")
 
 
-def known(kind: Any) -> str:
-    if kind not in ("object", "array", "integer", "number", "string", "boolean", "null"):
-        raise Unsupported(f"type: {kind} is not a type of JSON")
-    return kind
+def text_limits(schema: dict[str, Any], strict: bool, longest: int) -> dict[str, Any]:
+    """`pattern` or `format`, unless a tool that is not strict asks for what cannot be made; else
+    lengths in characters."""
+    keyword = next((name for name in ("pattern", "format") if name in schema), None)
+    if keyword == "pattern":
+        text = pattern.example(schema["pattern"], FIRST)
+        if text is not None:
+            return {"pattern": schema["pattern"], "maxLength": max(len(text), longest)}
+    elif keyword and schema["format"] in FORMATS:
+        return {"format": schema["format"]}
+    if keyword and strict:
+        raise Unsupported(f"{keyword}: not supported here")
+    least = limited("minLength", schema.get("minLength", 1))
+    most = min(schema.get("maxLength", longest), max(least, longest))
+    return {"minLength": least, "maxLength": most}
 
 
-def special(schema: dict[str, Any], rng: random.Random, strict: bool) -> str | None:
-    """A text for `pattern` or `format`; None where there is neither, or where a tool that is not
-    strict asks for what cannot be made."""
-    if "pattern" in schema:
-        text = pattern.example(schema["pattern"], rng)
-    elif "format" in schema:
-        text = FORMATS.get(schema["format"])
-    else:
-        return None
-    if text is None and strict:
-        raise Unsupported(f"{'pattern' if 'pattern' in schema else 'format'}: not supported here")
-    return text
-
-
-def fitting(schema: dict[str, Any], kind: str, rng: random.Random) -> int | float:
-    """A number between the schema's bounds: a whole one where there is one."""
+def least_number(schema: dict[str, Any], kind: str) -> int | float:
+    """The least that the schema's bounds allow: a whole number where there is one."""
     low, high = bounds(schema)
     step = schema.get("multipleOf")
     if step is not None:
@@ -330,7 +280,7 @@ def fitting(schema: dict[str, Any], kind: str, rng: random.Random) -> int | floa
         if number <= high:
             return int(number) if number == int(number) else number
     elif low <= high:
-        return rng.randint(low, high)
+        return low
     edges = [
         schema[name]
         for name in ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
@@ -342,16 +292,15 @@ def fitting(schema: dict[str, Any], kind: str, rng: random.Random) -> int | floa
 
 
 def bounds(schema: dict[str, Any]) -> tuple[int, int]:
-    """Whole numbers that the schema allows; integers are numbers too. The first is above the second
-    where there is none."""
-    low = math.ceil(schema["minimum"]) if "minimum" in schema else None
+    """Whole numbers that the schema allows; the first is above the second where there is none."""
+    lows, highs = [], []
+    if "minimum" in schema:
+        lows.append(math.ceil(schema["minimum"]))
     if "exclusiveMinimum" in schema:
-        above = math.floor(schema["exclusiveMinimum"]) + 1
-        low = above if low is None else max(low, above)
-    high = math.floor(schema["maximum"]) if "maximum" in schema else None
+        lows.append(math.floor(schema["exclusiveMinimum"]) + 1)
+    if "maximum" in schema:
+        highs.append(math.floor(schema["maximum"]))
     if "exclusiveMaximum" in schema:
-        below = math.ceil(schema["exclusiveMaximum"]) - 1
-        high = below if high is None else min(high, below)
-    if low is None:
-        low = 0 if high is None else min(0, high)
-    return low, max(LARGEST_NUMBER, low) if high is None else high
+        highs.append(math.ceil(schema["exclusiveMaximum"]) - 1)
+    low = max(lows, default=min([0, *highs]))
+    return low, min(highs, default=max(LARGEST_NUMBER, low))

@@ -3,10 +3,12 @@ Variables are read at each call, so that tests can move everything."""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 NAME = "llm-latency-lab"
 ROOT = Path(__file__).resolve().parent.parent
@@ -84,6 +86,16 @@ def models() -> Path:
     if chosen := os.environ.get("LAB_MODELS"):
         return Path(chosen).expanduser()
     return _platform().user_cache_path / "models" if INSTALLED else ROOT / "data" / "models"
+
+
+def write_private(file: Path, values: dict[str, Any]) -> None:
+    """As JSON, in one step, readable by the user alone; OSError where the folder refuses it."""
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = file.with_name(f".{file.name}.{os.getpid()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as output:
+        json.dump(values, output, indent=1, sort_keys=True)
+    draft.replace(file)
 
 
 def _platform():

@@ -14,19 +14,18 @@ MOST_STEPS = 20_000
 PRINTABLE = [chr(code) for code in range(33, 127)]
 
 
-class TooHard(Exception):
+class TooHard(ValueError):
     """Look-around, back-references, anchors in the middle, or more text than a reply should
     have."""
 
 
 def example(pattern: Any, rng: random.Random) -> str | None:
-    """A match with as few repeats as are allowed, but one where that is allowed; None where there
-    is none to be had."""
+    """A match with as few repeats as allowed, but one where it may; None where it is too hard."""
     try:
         maker = Maker(rng)
         maker.add_all(parser.parse(pattern))
         return "".join(maker.text)
-    except (re.error, TooHard, TypeError, ValueError, OverflowError, RecursionError):
+    except (re.error, TypeError, ValueError, OverflowError, RecursionError):
         return None
 
 
@@ -42,30 +41,31 @@ class Maker:
             self.add_part(kind, value)
 
     def add_part(self, kind: Any, value: Any) -> None:
-        if kind is op.LITERAL:
-            self.add(chr(value))
-        elif kind is op.NOT_LITERAL:
-            self.add("a" if value != ord("a") else "b")
-        elif kind is op.ANY:
-            self.add(self.rng.choice("abcdefghij"))
-        elif kind is op.IN:
-            self.add(self.member(value))
-        elif kind in (op.MAX_REPEAT, op.MIN_REPEAT, op.POSSESSIVE_REPEAT):
-            least, most, inner = value
-            for _ in range(max(least, min(1, most))):
-                self.add_all(inner)
-        elif kind is op.SUBPATTERN:
-            self.add_all(value[-1])
-        elif kind is op.BRANCH:
-            self.add_all(value[1][0])
-        elif kind is op.ATOMIC_GROUP:
-            self.add_all(value)
-        elif kind is op.AT and value in (op.AT_END, op.AT_END_STRING):
-            self.ended = True
-        elif not (
-            kind is op.AT and value in (op.AT_BEGINNING, op.AT_BEGINNING_STRING) and not self.text
-        ):
-            raise TooHard
+        match kind:
+            case op.LITERAL:
+                self.add(chr(value))
+            case op.NOT_LITERAL:
+                self.add("a" if value != ord("a") else "b")
+            case op.ANY:
+                self.add(self.rng.choice("abcdefghij"))
+            case op.IN:
+                self.add(self.member(value))
+            case op.MAX_REPEAT | op.MIN_REPEAT | op.POSSESSIVE_REPEAT:
+                least, most, inner = value
+                for _ in range(max(least, min(1, most))):
+                    self.add_all(inner)
+            case op.SUBPATTERN:
+                self.add_all(value[-1])
+            case op.BRANCH:
+                self.add_all(value[1][0])
+            case op.ATOMIC_GROUP:
+                self.add_all(value)
+            case op.AT if value in (op.AT_END, op.AT_END_STRING):
+                self.ended = True
+            case op.AT if value in (op.AT_BEGINNING, op.AT_BEGINNING_STRING) and not self.text:
+                pass
+            case _:
+                raise TooHard
 
     def add(self, character: str) -> None:
         if self.ended or len(self.text) >= LONGEST or "\ud800" <= character <= "\udfff":
@@ -74,15 +74,14 @@ class Maker:
 
     def member(self, items: list[tuple[Any, Any]]) -> str:
         """A printable character of a set like [a-z_]; where it has none, its first."""
-        negated = items[0][0] is op.NEGATE
-        printable = [
-            c for c in PRINTABLE if any(holds(kind, value, c) for kind, value in items) != negated
-        ]
+        first, value = items[0]
+        negated = first is op.NEGATE
+        printable = [c for c in PRINTABLE if any(holds(*item, c) for item in items) != negated]
         if printable:
             return self.rng.choice(printable)
-        if negated or items[0][0] is op.CATEGORY:
+        if negated or first is op.CATEGORY:
             return " "
-        return chr(items[0][1][0] if items[0][0] is op.RANGE else items[0][1])
+        return chr(value[0] if first is op.RANGE else value)
 
 
 CATEGORIES = {

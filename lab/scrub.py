@@ -1,17 +1,18 @@
 """What a server, a file or a library says, made fit to be kept and shown: no key of this user in
 it, no control sequence, no endless text.
 
-A server may send back the key that it was sent, whole or in part and written in another way;
-whatever is kept or shown passes here once.
+A server may send back the key that it was sent, whole or in part and written in another way.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
+import io
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -33,40 +34,14 @@ ENOUGH = 16
 public beginning alone is not."""
 ERROR_TEXT, WORD, MESSAGE = 500, 200, 2_000
 TRIAL = {"error_kind": WORD, "error_text": ERROR_TEXT}
-CALL = dict.fromkeys(
-    (
-        "model",
-        "served_model",
-        "message_id",
-        "request_id",
-        "cache_miss_reason",
-        "diagnosis",
-        "stop_reason",
-        "speed",
-        "service_tier",
-        "inference_geo",
-        "error_kind",
-    ),
-    WORD,
-)
-CALL |= {
-    "error_text": ERROR_TEXT,
-    "usage_note": ERROR_TEXT,
-    "iterations": WORD,
-    "rate_limits": WORD,
-}
+CALL_WORDS = """model served_model message_id request_id cache_miss_reason diagnosis stop_reason
+speed service_tier inference_geo iterations rate_limits"""
+CALL = {**dict.fromkeys(CALL_WORDS.split(), WORD), **TRIAL, "usage_note": ERROR_TEXT}
 # C0 but tab and line feed, DEL, C1, marks that turn the reading direction, and halves of a
 # surrogate pair.
 UNSEEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
-
-_more: set[str] = set()
-
-
-def know(key: str) -> None:
-    """Another secret of this process, such as the key of a server that it has started."""
-    _more.add(key)
 
 
 def text(value: str, limit: int | None = None) -> str:
@@ -77,10 +52,12 @@ def text(value: str, limit: int | None = None) -> str:
 
 def _text(value: str, limit: int | None, secrets: Secrets) -> str:
     length = len(value)
-    if limit is not None and length > limit:
+    if limit is None:
+        limit = sys.maxsize
+    if length > limit:
         value = value[: limit + secrets.longest]  # a key across the cut is still met whole
     value = visible(secrets.replaced(value, lambda run: BLANK))
-    if limit is None or (length <= limit and len(value) <= limit):
+    if max(length, len(value)) <= limit:
         return value
     note = f"… ({length:,} characters)"
     return value[: max(limit - len(note), 0)] + note
@@ -126,10 +103,8 @@ def _fields(row: Any, limits: dict[str, int], secrets: Secrets) -> None:
 
 def _value(value: Any, limit: int, secrets: Secrets) -> Any:
     if isinstance(value, dict):
-        return {
-            _text(str(name), limit, secrets): _value(part, limit, secrets)
-            for name, part in value.items()
-        }
+        pairs = [(_text(str(name), limit, secrets), part) for name, part in value.items()]
+        return {name: _value(part, limit, secrets) for name, part in pairs}
     if isinstance(value, list):
         return [_value(part, limit, secrets) for part in value]
     return _text(value, limit, secrets) if isinstance(value, str) else value
@@ -137,14 +112,10 @@ def _value(value: Any, limit: int, secrets: Secrets) -> Any:
 
 def _pieces(events: Sequence[EventRow], secrets: Secrets) -> None:
     """Blank what is a key in these texts or across them; each stays as long as it was."""
-    joined, at = (
-        visible(
-            secrets.replaced("".join(event.text for event in events), lambda run: "•" * len(run))
-        ),
-        0,
-    )
+    joined = "".join(event.text for event in events)
+    rest = io.StringIO(visible(secrets.replaced(joined, lambda run: "•" * len(run))))
     for event in events:
-        event.text, at = joined[at : at + len(event.text)], at + len(event.text)
+        event.text = rest.read(len(event.text))
 
 
 @dataclass(frozen=True)
@@ -153,7 +124,7 @@ class Secrets:
 
     forms: tuple[tuple[str, int], ...]
     """A way of writing, and how many characters of it in a row are enough."""
-    places: dict[str, tuple[tuple[int, int], ...]]
+    places: dict[str, list[tuple[int, int]]]
     longest: int
 
     def replaced(self, value: str, blank: Callable[[str], str]) -> str:
@@ -166,21 +137,20 @@ class Secrets:
     def runs(self, value: str) -> list[tuple[int, int]]:
         """Begin and end of each stretch of `value` that is (a good part of) a secret, in order and
         apart."""
-        found: list[tuple[int, int]] = []
+        runs: list[tuple[int, int]] = []
         places = self.places
         at, last = 0, len(value) - GRAM
         while at <= last:
-            run = None
-            if (hits := places.get(value[at : at + GRAM])) and (run := self._run(value, at, hits)):
-                while found and run[0] <= found[-1][1]:
-                    run = (min(found[-1][0], run[0]), max(found.pop()[1], run[1]))
-                found.append(run)
-            at = max(run[1], at + GRAM) if run else at + GRAM
-        return found
+            end = at + GRAM
+            if (hits := places.get(value[at:end])) and (run := self._run(value, at, hits)):
+                while runs and run[0] <= runs[-1][1]:
+                    run = (min(runs[-1][0], run[0]), max(runs.pop()[1], run[1]))
+                runs.append(run)
+                end = max(run[1], end)
+            at = end
+        return runs
 
-    def _run(
-        self, value: str, at: int, hits: tuple[tuple[int, int], ...]
-    ) -> tuple[int, int] | None:
+    def _run(self, value: str, at: int, hits: list[tuple[int, int]]) -> tuple[int, int] | None:
         best = None
         for index, place in hits:
             form, enough = self.forms[index]
@@ -206,30 +176,25 @@ def _secrets() -> Secrets:
         "LAB_API_KEYS",
         "LAB_LOCAL_KEY",
     )
-    files = (keys.secrets_file(), *cards)
-    return _made(
-        tuple(map(os.environ.get, named)),
-        tuple((path, _stamp(path)) for path in files),
-        frozenset(_more),
-    )
+    values = tuple(map(os.environ.get, named))
+    return _made(cards, (*values, *map(_version, (keys.secrets_file(), *cards))))
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
+def _version(path: Path) -> tuple[Path, int, int] | None:
     try:
-        seen = path.stat()
+        stat = path.stat()
     except OSError:
         return None
-    return seen.st_mtime_ns, seen.st_size
+    return path, stat.st_mtime_ns, stat.st_size
 
 
 @lru_cache(4)
-def _made(
-    variables: tuple[str | None, ...], files: tuple[tuple[Path, Any], ...], more: frozenset[str]
-) -> Secrets:
+def _made(cards: tuple[Path, ...], versions: tuple[Any, ...]) -> Secrets:
+    """The same for the same versions of all that it is made from."""
     from lab.endpoints import keys
 
-    secrets = keys.known() | more
-    for path, _ in files[1:]:
+    secrets = keys.known()
+    for path in cards:
         with contextlib.suppress(OSError, ValueError, AttributeError):
             secrets.add(str(json.loads(path.read_text()).get("api_key") or ""))
     forms: dict[str, int] = {}
@@ -240,11 +205,7 @@ def _made(
     for index, form in enumerate(forms):
         for place in range(len(form) - GRAM + 1):
             places.setdefault(form[place : place + GRAM], []).append((index, place))
-    return Secrets(
-        tuple(forms.items()),
-        {gram: tuple(hits) for gram, hits in places.items()},
-        max(map(len, forms), default=0),
-    )
+    return Secrets(tuple(forms.items()), places, max(map(len, forms), default=0))
 
 
 def _forms(secret: str) -> Iterator[tuple[str, int]]:

@@ -373,10 +373,10 @@ def test_a_diagnosis_has_four_states_and_none_where_the_answer_has_no_word_of_it
     )
 
 
-def test_a_key_in_a_header_that_is_kept_is_blanked():
+def test_a_key_in_a_header_that_is_kept_is_blanked(monkeypatch):
     from lab.rows import CallRow
 
-    scrub.know("sk-ant-api03-planted-in-a-header")
+    monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", "sk-ant-api03-planted-in-a-header")
     row = CallRow(
         *[""] * 9,
         rate_limits={"ratelimit-x": "sk-ant-api03-planted-in-a-header"},

@@ -19,12 +19,11 @@ class BlockingClient(OwnHeaders, Anthropic): ...
 
 
 class ThreadTransport(httpx2.BaseTransport):
-    """The stamped transport as seen from another thread, until `leave`: what is asked for after
-    that does not come."""
+    """The stamped transport as seen from another thread, until `leave`; then all is an error."""
 
     def __init__(self, stamped: httpx2.AsyncBaseTransport, loop: asyncio.AbstractEventLoop) -> None:
         self.stamped, self.loop = stamped, loop
-        self.asked: set[Future] = set()
+        self.waiting: set[Future] = set()
         self.bodies: set[httpx2.AsyncByteStream] = set()
         self.over = False
 
@@ -35,13 +34,13 @@ class ThreadTransport(httpx2.BaseTransport):
             work.close()
             raise httpx2.ReadError("the trial is over")
         future = asyncio.run_coroutine_threadsafe(work, self.loop)
-        self.asked.add(future)
+        self.waiting.add(future)
         try:
             return future.result()
         except CancelledError as e:
             raise httpx2.ReadError("the trial is over") from e
         finally:
-            self.asked.discard(future)
+            self.waiting.discard(future)
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         request.read()
@@ -53,7 +52,7 @@ class ThreadTransport(httpx2.BaseTransport):
 
     async def leave(self) -> None:
         self.over = True
-        for future in tuple(self.asked):
+        for future in tuple(self.waiting):
             future.cancel()
         for body in tuple(self.bodies):
             await body.aclose()

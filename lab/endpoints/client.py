@@ -37,16 +37,13 @@ def open_client(
     # Compressed bytes would be stamped as they arrive but read as they were packed: several events
     # would share one instant.
     sent = {"Accept-Encoding": "identity", **(headers or {})}
-    # A redirect would take the key to a host that nobody agreed to; it is named as an error
-    # instead.
-    http = httpx2.AsyncClient(
-        transport=transport_for(endpoint.base_url), timeout=timeout, follow_redirects=False
-    )
+    # A redirect would take the key to a host that nobody agreed to; it is an error of its own.
+    transport = transport_for(endpoint.base_url)
+    http = httpx2.AsyncClient(transport=transport, timeout=timeout, follow_redirects=False)
     # Retries would hide a failed attempt inside the next one's latency; the bench makes its own,
-    # each a row.
+    # each a row. With any key the SDK looks for no token or profile of its own.
     return Client(
-        api_key=endpoint.api_key
-        or keys.PLACEHOLDER,  # given, the SDK looks for no token or profile of its own
+        api_key=endpoint.api_key or keys.PLACEHOLDER,
         base_url=endpoint.base_url,
         http_client=http,
         max_retries=0,

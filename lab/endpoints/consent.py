@@ -20,13 +20,9 @@ class ConsentNeeded(LabError):
     def __init__(self, url: str) -> None:
         self.url, self.origin = url, keys.origin(url)
         command = f"{COMMAND} endpoints allow {self.origin}"
+        how = f"`{command}` lets requests go there"
         if keys.anthropic_key():
-            how = (
-                f"`{command}` lets requests go there with your Anthropic API key, `{command}"
-                " --no-key` without it"
-            )
-        else:
-            how = f"`{command}` lets requests go there"
+            how += f" with your Anthropic API key, `{command} --no-key` without it"
         super().__init__(
             f"Nothing was sent to {self.origin}, which nobody here has agreed to."
             f" {how}.{warning(url)}"
@@ -34,11 +30,9 @@ class ConsentNeeded(LabError):
 
 
 def warning(url: str) -> str:
-    return (
-        " The address is http://: a key would cross the network readable by others."
-        if keys.readable_on_the_way(url)
-        else ""
-    )
+    if not keys.readable_on_the_way(url):
+        return ""
+    return " The address is http://: a key would cross the network readable by others."
 
 
 def key_for(url: str) -> str:
@@ -57,13 +51,9 @@ def key_for(url: str) -> str:
 def typed(name: str | None) -> None:
     """The user has typed this endpoint: requests may go there, and only a key is still to be asked
     about (ConsentNeeded)."""
-    if (
-        not name
-        or "://" not in name
-        or own_server.card_at(name)
-        or keys.named(name)
-        or keys.origin(name) in stored()
-    ):
+    if not name or "://" not in name or own_server.card_at(name):
+        return
+    if keys.named(name) or keys.origin(name) in stored():
         return
     if keys.anthropic_key():
         raise ConsentNeeded(name)
@@ -85,10 +75,11 @@ def allow(url: str, key: bool) -> None:
 
 def forget(url: str) -> bool:
     """Whether there was anything to forget."""
-    agreed, origin = stored(), keys.origin(url)
-    if origin in agreed:
-        _keep({other: key for other, key in agreed.items() if other != origin})
-    return origin in agreed
+    agreed = stored()
+    if agreed.pop(keys.origin(url), None) is None:
+        return False
+    _keep(agreed)
+    return True
 
 
 def _keep(agreed: dict[str, bool]) -> None:

@@ -12,15 +12,14 @@ from lab.instrumentation.parsing import Reading
 from lab.instrumentation.stamps import Exchange
 
 TITLE = re.compile(r"<title[^>]*>\s*(.{0,80}?)\s*</title>", re.IGNORECASE | re.DOTALL)
-CERTIFICATE = "CERTIFICATE_VERIFY_FAILED"
-NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUEST")
+NO_TLS = re.compile("WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE|HTTP_REQUEST")
+NO_HOST = re.compile("Name or service not known|nodename nor servname|name resolution|No address")
 
 
 def cause(
     endpoint: Endpoint, exchange: Exchange | None, reading: Reading, failure: BaseException | None
 ) -> str:
-    """Of one request that failed; the server's own words stand in it as they came, for
-    lab.scrub."""
+    """Of one request that failed; the server's own words stand in it unscrubbed."""
     status = exchange.status if exchange else None
     if status is None:
         return _unreached(endpoint, _chain(failure), reading)
@@ -35,11 +34,12 @@ def cause(
             f" one address{where}."
         )
     if start[:1] == b"<" and status not in (413, 502, 503, 504):
-        title = TITLE.search(start.decode("utf-8", "replace"))
+        match = TITLE.search(start.decode("utf-8", "replace"))
+        title = f", “{match[1]}”" if match and match[1] else ""
         return (
-            f"An HTML page came (status {status}{f', “{title[1]}”' if title and title[1] else ''})"
-            " where a message belongs: a login page, a proxy's notice or another server. Give the"
-            " address of the API itself, or sign in to what stands before it."
+            f"An HTML page came (status {status}{title}) where a message belongs: a login page, a"
+            " proxy's notice or another server. Give the address of the API itself, or sign in to"
+            " what stands before it."
         )
     if status in (401, 403, 407):
         return f"{_key(endpoint, status, place)} The server's words: {words or 'none'}"
@@ -55,8 +55,8 @@ def cause(
         )
     if status in (400, 404) and names_a_model(reading):
         return (
-            f"The server refused the model (status {status}): {words} Name one that it has: --model"
-            " NAME."
+            f"The server refused the model (status {status}): {words} Name one that it has:"
+            " --model NAME."
         )
     if status in (429, 529):
         return (
@@ -64,10 +64,7 @@ def cause(
             f" later. {words}"
         )
     if status >= 500:
-        return (
-            f"The server failed (status {status}); look into its own log. Its words:"
-            f" {words or 'none'}"
-        )
+        return f"The server failed (status {status}); see its own log. Its words: {words or 'none'}"
     if status >= 400:
         return f"The server refused the request (status {status}): {words or 'without words'}"
     return (
@@ -80,28 +77,21 @@ def _unreached(endpoint: Endpoint, chain: str, reading: Reading) -> str:
     parts = urlsplit(endpoint.base_url)
     host = f"{parts.hostname}:{parts.port}" if parts.port else parts.hostname
     proxy = _proxy(endpoint.base_url)
-    if CERTIFICATE in chain:
-        why = (
-            chain.partition("certificate verify failed: ")[2].partition(" (_ssl")[0]
-            or "it cannot be verified"
-        )
+    if "CERTIFICATE_VERIFY_FAILED" in chain:
+        why = chain.partition("certificate verify failed: ")[2].partition(" (_ssl")[0]
         if "expired" in why or "not yet valid" in why:
-            return (
-                f"The certificate of {host} is refused: {why}. Renew it, or set this machine's"
-                " clock."
+            advice = "Renew it, or set this machine's clock."
+        elif "ostname mismatch" in why or "IP address mismatch" in why:
+            advice = "Give the address by the name that the certificate has."
+        else:
+            advice = (
+                "Where a private authority signed it, name that authority's file:"
+                " SSL_CERT_FILE=/path/to/authority.pem."
             )
-        if "ostname mismatch" in why or "IP address mismatch" in why:
-            return (
-                f"The certificate of {host} is refused: {why}. Give the address by the name that"
-                " the certificate has."
-            )
+        return f"The certificate of {host} is refused: {why or 'it cannot be verified'}. {advice}"
+    if NO_TLS.search(chain):
         return (
-            f"The certificate of {host} is refused: {why}. Where a private authority signed it,"
-            " name that authority's file: SSL_CERT_FILE=/path/to/authority.pem."
-        )
-    if any(word in chain for word in NO_TLS):
-        return (
-            f"{host} speaks no TLS at this port. Try http:// in place of https://, or another port."
+            f"{host} speaks no TLS at this port. Try http:// instead of https://, or another port."
         )
     if proxy:
         return (
@@ -109,25 +99,14 @@ def _unreached(endpoint: Endpoint, chain: str, reading: Reading) -> str:
             f" ({reading.error_text}). Start or correct the proxy, or add {parts.hostname} to"
             " NO_PROXY."
         )
-    if any(
-        word in chain
-        for word in (
-            "Name or service not known",
-            "nodename nor servname",
-            "name resolution",
-            "No address associated",
-        )
-    ):
-        return (
-            f"There is no host {parts.hostname}. Check the address for a slip of the pen, and the"
-            " network."
-        )
+    if NO_HOST.search(chain):
+        return f"There is no host {parts.hostname}. Check the address for a typo, and the network."
     if "refused" in chain or "Connect call failed" in chain:
         return f"Nothing listens at {host}. Start the server, or check the port."
     if reading.error_kind in ("timeout", "cancelled") or "imeout" in chain:
         return (
             f"{host} did not answer in time. Check that the server is up, and that no firewall"
-            " drops the way to it."
+            " blocks the way to it."
         )
     return f"{host} was not reached or hung up: {reading.error_text}. Check the server's own log."
 

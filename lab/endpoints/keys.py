@@ -12,6 +12,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -44,31 +45,20 @@ def origin(url: str) -> str:
                 "A URL with a password in it would be stored; give the key in LAB_API_KEYS or"
                 " .streamlit/secrets.toml instead."
             )
-        port, host = (
-            parts.port,
-            (parts.hostname or "").encode("idna" if "[" not in parts.netloc else "ascii").decode(),
-        )
+        host = (parts.hostname or "").encode("ascii" if "[" in parts.netloc else "idna").decode()
+        port = f":{parts.port}" if parts.port not in (None, DEFAULT_PORTS.get(parts.scheme)) else ""
     except ValueError:
-        port, host, parts = None, "", urlsplit("")
+        host = ""
     # Only what every parser reads alike: the address that is shown must be the one that is
     # connected to.
-    if (
-        parts.scheme not in DEFAULT_PORTS
-        or not HOST.fullmatch(host)
-        or not url.isprintable()
-        or "\\" in url
-        or " " in url
-    ):
-        raise LabError(f"{url!r:.200} is no base URL of a Messages API, such as {CLAUDE_URL}.")
-    host = f"[{host}]" if ":" in host else host
-    return f"{parts.scheme}://{host}" + (
-        f":{port}" if port and port != DEFAULT_PORTS[parts.scheme] else ""
-    )
+    plain = url.isprintable() and "\\" not in url and " " not in url
+    if not (plain and HOST.fullmatch(host) and parts.scheme in DEFAULT_PORTS):
+        raise LabError(f"{url!r:.200} is not the base URL of a Messages API, such as {CLAUDE_URL}.")
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{port}"
 
 
 def base_url(url: str) -> str:
-    """What the SDK appends /v1/messages to; a URL that ends in that path already, or in /v1, means
-    the same server."""
+    """What the SDK appends /v1/messages to; with that path, or /v1, it is the same server."""
     return url.strip().rstrip("/").removesuffix("/v1/messages").removesuffix("/v1").rstrip("/")
 
 
@@ -77,9 +67,8 @@ def anthropic_key() -> str | None:
     LAB_IGNORE_KEYS=1."""
     if ignored():
         return None
-    return (
-        os.environ.get("ANTHROPIC_API_KEY") or _text(secrets().get("ANTHROPIC_API_KEY"))
-    ).strip() or None
+    key = os.environ.get("ANTHROPIC_API_KEY") or _text(secrets().get("ANTHROPIC_API_KEY"))
+    return key.strip() or None
 
 
 def anthropic_url() -> str:
@@ -89,19 +78,12 @@ def anthropic_url() -> str:
 def key_for(url: str) -> str | None:
     """The key that the user's own settings give to this address: LAB_API_KEYS and [keys], then
     [endpoints.*], then Anthropic's."""
-    if ignored():
-        return None
-    wanted = origin(url)
-    for address, key in _assigned():
-        if key and _same(address, wanted):
-            return key
-    return None
+    return None if ignored() else next((key for key in _assigned(url) if key), None)
 
 
 def named(url: str) -> bool:
     """Whether the user's own settings name this origin, with a key or without one."""
-    wanted = origin(url)
-    return not ignored() and any(_same(address, wanted) for address, _ in _assigned())
+    return not ignored() and any(True for _ in _assigned(url))
 
 
 def readable_on_the_way(url: str) -> bool:
@@ -110,16 +92,22 @@ def readable_on_the_way(url: str) -> bool:
     return parts.scheme == "http" and parts.hostname not in LOOPBACK
 
 
-def _assigned() -> Iterator[tuple[str, str | None]]:
-    yield from _per_url()
+def _assigned(url: str) -> Iterator[str]:
+    """The keys of an origin, empty where the settings name it without one."""
+    wanted = origin(url)
+    pairs = _per_url()
     for endpoint in _table(secrets(), "endpoints").values():
         if isinstance(endpoint, dict):
-            yield _text(endpoint.get("base_url")), _text(endpoint.get("api_key"))
+            pairs.append((_text(endpoint.get("base_url")), _text(endpoint.get("api_key"))))
     if key := anthropic_key():
-        yield anthropic_url(), key
+        pairs.append((anthropic_url(), key))
+    for address, key in pairs:
+        with suppress(LabError):
+            if origin(address) == wanted:
+                yield key
 
 
-def _per_url() -> Iterator[tuple[str, str]]:
+def _per_url() -> list[tuple[str, str]]:
     try:
         by_url = json.loads(os.environ.get("LAB_API_KEYS") or "{}")
     except (ValueError, RecursionError):
@@ -129,15 +117,8 @@ def _per_url() -> Iterator[tuple[str, str]]:
             "LAB_API_KEYS is not a JSON object of base URL to key, such as"
             ' {"https://gateway.example": "key"}.'
         )
-    for address, key in [*by_url.items(), *_table(secrets(), "keys").items()]:
-        yield address, _text(key)
-
-
-def _same(address: str, wanted: str) -> bool:
-    try:
-        return origin(address) == wanted
-    except LabError:
-        return False
+    pairs = [*by_url.items(), *_table(secrets(), "keys").items()]
+    return [(address, _text(key)) for address, key in pairs]
 
 
 def ignored() -> bool:
@@ -159,7 +140,7 @@ def _read(path: Path) -> dict[str, Any]:
         return {}
     except (OSError, ValueError, RecursionError) as error:
         raise LabError(
-            f"{path.name} cannot be read as TOML; mend or remove it ({type(error).__name__})."
+            f"{path.name} cannot be read as TOML; correct or remove it ({type(error).__name__})."
         ) from None
 
 
@@ -173,28 +154,21 @@ def _text(value: Any) -> str:
 
 
 def known() -> set[str]:
-    """Every secret of this user that the lab can see, the ignored ones too: what is never to be
-    kept or shown. It never raises."""
-    secret_values = {
+    """Every secret of this user, the ignored ones too: never to be kept or shown. Never raises."""
+    values = {
         os.environ.get(name, "")
         for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "LAB_LOCAL_KEY")
     }
     for line in os.environ.get("ANTHROPIC_CUSTOM_HEADERS", "").splitlines():
         header = line.partition(":")[2].strip()
-        secret_values |= {
-            header,
-            header.partition(" ")[2],
-        }  # also without its scheme, such as Bearer
+        values |= {header, header.partition(" ")[2]}  # also without its scheme, such as Bearer
+    with suppress(LabError):
+        values |= set(_leaves(_read(secrets_file()), False))
     try:
-        secrets_now = _read(secrets_file())
+        values |= {key for _, key in _per_url()}
     except LabError:
-        secrets_now = {}
-    try:
-        secret_values |= {key for _, key in _per_url()}
-    except LabError:
-        secret_values.add(os.environ.get("LAB_API_KEYS", ""))
-    secret_values |= set(_leaves(secrets_now, False))
-    return secret_values
+        values.add(os.environ.get("LAB_API_KEYS", ""))
+    return values
 
 
 def _leaves(value: Any, secret: bool) -> Iterator[str]:

@@ -6,8 +6,8 @@ from __future__ import annotations
 import json
 import socket
 from contextlib import suppress
-from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from typing import NamedTuple
+from urllib.parse import SplitResult, urlsplit
 
 from lab import endpoint_kinds, machine, paths
 from lab.clock import now_ns
@@ -27,15 +27,10 @@ def card_at(url: str) -> Card | None:
     base_url = keys.base_url(url)
     for kind in endpoint_kinds.own_servers():
         with suppress(OSError, ValueError, RecursionError):
-            card = json.loads((paths.runtime_folder() / f"{kind}.json").read_text())
-            if (
-                isinstance(card, dict)
-                and card.get("base_url") == base_url
-                and isinstance(card.get("api_key"), str)
-            ):
-                pid, born = card.get("pid"), card.get("born")
-                if isinstance(pid, int) and born and machine.born(pid) == born:
-                    return Card(kind, card["api_key"])
+            match json.loads((paths.runtime_folder() / f"{kind}.json").read_text()):
+                case {"base_url": address, "api_key": str(key), "pid": int(pid), "born": born}:
+                    if address == base_url and born and machine.born(pid) == born:
+                        return Card(kind, key)
     return None
 
 
@@ -46,32 +41,30 @@ def kind_at(base_url: str, within_s: float = 0.5) -> str | None:
         parts = urlsplit(base_url)
         if parts.scheme != "http" or parts.hostname not in keys.LOOPBACK:
             return None
-        reply = _ask(
-            parts.hostname, parts.port or 80, f"{parts.path}/health", parts.netloc, within_s
-        )
-        head, _, body = reply.partition(b"\r\n\r\n")
-        health: Any = json.loads(body) if head.split(b" ", 2)[1:2] == [b"200"] else None
-        kind = health.get("kind") if isinstance(health, dict) else None
+        head, _, body = _ask(parts, within_s).partition(b"\r\n\r\n")
+        if head.split(b" ", 2)[1:2] == [b"200"]:
+            match json.loads(body):
+                case {"kind": str(kind)} if kind in endpoint_kinds.own_servers():
+                    return kind
     except (OSError, ValueError, RecursionError):
-        return None
-    return kind if isinstance(kind, str) and kind in endpoint_kinds.own_servers() else None
+        pass
+    return None
 
 
-def _ask(host: str, port: int, path: str, name: str, within_s: float) -> bytes:
-    """The answer to a GET, as much of it as comes within the time and the limit: one deadline for
-    all, so that no drip prolongs it."""
+def _ask(parts: SplitResult, within_s: float) -> bytes:
+    """The answer to GET /health, as much of it as comes within the time and the limit: one deadline
+    for all, so that no drip prolongs it."""
     until_ns, reply = now_ns() + int(within_s * 1e9), b""
+    request = (
+        f"GET {parts.path}/health HTTP/1.0\r\nHost: {parts.netloc}\r\nConnection: close\r\n\r\n"
+    )
 
     def left_s() -> float:
         return max((until_ns - now_ns()) / 1e9, 0.001)
 
-    with socket.create_connection((host, port), left_s()) as connection:
+    with socket.create_connection((parts.hostname, parts.port or 80), left_s()) as connection:
         connection.settimeout(left_s())
-        connection.sendall(
-            f"GET {path} HTTP/1.0\r\nHost: {name}\r\nConnection: close\r\n\r\n".encode(
-                "latin-1", "replace"
-            )
-        )
+        connection.sendall(request.encode("latin-1", "replace"))
         while len(reply) <= LONGEST_REPLY and now_ns() < until_ns:
             connection.settimeout(left_s())
             with suppress(TimeoutError):

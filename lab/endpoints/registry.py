@@ -35,27 +35,25 @@ class Endpoint:
     generates: Tier = "large"
     capabilities: frozenset[str] = CAPABILITIES
     caching: caching_modes.Caching | None = None
-    """None where neither `endpoints test` nor the settings have told; the lab's own servers are
-    `marked`."""
+    """None where neither `endpoints test` nor the settings say it."""
+
+    @property
+    def traits(self) -> endpoint_kinds.Kind:
+        """What its kind brings with it."""
+        return endpoint_kinds.kind(self.kind)
 
     def model_for(self, tier: Tier | None) -> str:
         """The model of a tier, or of the tier that generates here; LabError where there is none."""
-        model = self.models.get(tier or self.generates)
-        if not model:
-            raise LabError(
-                f"{self.name} has no {tier or self.generates} model; name one with --model"
-                f" {tier or self.generates}=NAME."
-            )
-        return model
+        tier = tier or self.generates
+        if model := self.models.get(tier):
+            return model
+        raise LabError(f"{self.name} has no {tier} model; name one with --model {tier}=NAME.")
 
 
 def names() -> list[str]:
     """Every endpoint that has a name now; `anthropic` only where there is a key."""
-    return [
-        *endpoint_kinds.own_servers(),
-        *(["anthropic"] if keys.anthropic_key() else []),
-        *_configured(),
-    ]
+    anthropic = ["anthropic"] if keys.anthropic_key() else []
+    return [*endpoint_kinds.own_servers(), *anthropic, *_configured()]
 
 
 def default_name() -> str:
@@ -66,8 +64,7 @@ def find(name: str | None = None, models: Mapping[str, str] | None = None) -> En
     """An endpoint by name or base URL, its models replaced by `models` (tier to name; "any" is
     every tier). Starts nothing.
 
-    A URL that neither the settings name nor the user has agreed to is ConsentNeeded, and is not
-    asked anything before.
+    A URL that neither the settings name nor the user has agreed to is ConsentNeeded.
     """
     name = (name or default_name()).strip()
     if name in endpoint_kinds.own_servers():
@@ -83,20 +80,14 @@ def find(name: str | None = None, models: Mapping[str, str] | None = None) -> En
         settings = configured[name]
         if not settings.get("base_url"):
             raise LabError(f"The endpoint {name!r} of .streamlit/secrets.toml has no base_url.")
-        url, chosen = (
-            str(settings["base_url"]),
-            {tier: str(settings[tier]) for tier in ("small", "large") if settings.get(tier)},
-        )
+        url = str(settings["base_url"])
+        named = {tier: str(settings[tier]) for tier in LIVE_MODELS if settings.get(tier)}
         key = str(settings.get("api_key") or "") or consent.key_for(url)
-        endpoint = _at(name, url, key, chosen or LIVE_MODELS)
+        endpoint = _at(name, url, key, named or LIVE_MODELS)
     elif "://" in name:
         keys.origin(name)
-        endpoint = _at(
-            name.rstrip("/"),
-            name,
-            "" if own_server.card_at(name) else consent.key_for(name),
-            LIVE_MODELS,
-        )
+        key = "" if own_server.card_at(name) else consent.key_for(name)
+        endpoint = _at(name.rstrip("/"), name, key, LIVE_MODELS)
     else:
         raise LabError(
             f"No endpoint {name!r:.200}. There are: {', '.join(names())}; or give the base URL of"
@@ -106,8 +97,7 @@ def find(name: str | None = None, models: Mapping[str, str] | None = None) -> En
 
 
 def beside(name: str, endpoint: Endpoint) -> Endpoint:
-    """Another endpoint for a call of a run on `endpoint`: rows of different kinds never share a
-    chart, so it is of the same kind."""
+    """Another endpoint for a call of a run: of the same kind, as all that share a chart."""
     other = find(name)
     if other.kind != endpoint.kind:
         raise LabError(
@@ -122,21 +112,14 @@ def with_models(endpoint: Endpoint, models: Mapping[str, str]) -> Endpoint:
         raise LabError(
             f"No tier {sorted(unknown)[0]!r}: --model takes NAME, small=NAME or large=NAME."
         )
-    changed = dict(endpoint.models)
-    if models.get("any"):
-        changed = dict.fromkeys(("small", "large"), models["any"])
-    return replace(
-        endpoint,
-        models={
-            **changed,
-            **{tier: model for tier, model in models.items() if tier != "any" and model},
-        },
-    )
+    by_tier = {tier: model for tier, model in models.items() if model}
+    every = by_tier.pop("any", None)
+    others = dict.fromkeys(LIVE_MODELS, every) if every else endpoint.models
+    return replace(endpoint, models={**others, **by_tier})
 
 
 def connect(endpoint: Endpoint) -> Endpoint:
-    """The endpoint with an address and a key: starts, or finds, the lab's own server where it is
-    meant."""
+    """The endpoint with an address and a key: the lab's own server is found, or started."""
     if endpoint.base_url:
         return endpoint
     from lab import processes
@@ -146,8 +129,7 @@ def connect(endpoint: Endpoint) -> Endpoint:
 
 
 def _at(name: str, url: str, key: str, models: Mapping[Tier, str]) -> Endpoint:
-    """An endpoint that may be asked; the lab's own server is recognised at a loopback address: its
-    rows are never labelled live."""
+    """An endpoint that may be asked; rows of the lab's own server are never labelled live."""
     keys.origin(url)
     base_url = keys.base_url(url)
     if card := own_server.card_at(base_url):

@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import math
 import os
 import secrets
 import shlex
@@ -19,7 +20,7 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
-from lab import clock, machine
+from lab import clock, machine, paths
 from lab.local.server import Server
 from lab.local.simulated import Simulated
 from lab.model import LabError
@@ -45,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
         "--idle-s",
         type=float,
         default=600,
-        help="end after so many seconds without a request or lease; 0 is never",
+        help="end after this many seconds without a request or lease; 0 is never",
     )
     flags.add_argument(
         "--knobs", type=json.loads, default={}, help="JSON: knobs of the latency model"
@@ -64,14 +65,10 @@ def parser() -> argparse.ArgumentParser:
         "--minimum-tokens", type=int, default=256, help="the shortest prefix that is cached"
     )
     flags.add_argument(
-        "--play-spin",
+        "--no-spin",
         dest="spin",
-        action="store_true",
-        default=None,
-        help="hit instants within microseconds, at the price of a core",
-    )
-    flags.add_argument(
-        "--no-spin", dest="spin", action="store_false", help="sleep only (where cores are few)"
+        action="store_false",
+        help="sleep only: a core less, and instants hit within a fraction of a millisecond",
     )
     return flags
 
@@ -97,12 +94,7 @@ class Stamped(AutoHTTPProtocol):
 
 
 async def serve(
-    server: Server,
-    listener: socket.socket,
-    idle_s: float,
-    ready: dict[str, Any],
-    announce: Path | None,
-    exports: bool = False,
+    server: Server, listener: socket.socket, ready: dict[str, Any], flags: argparse.Namespace
 ) -> None:
     config = uvicorn.Config(
         server,
@@ -121,36 +113,23 @@ async def serve(
     serving = asyncio.create_task(quiet.serve(sockets=[listener]))
     while not quiet.started and not serving.done():
         await clock.sleep_s(0.005)
-    if announce:
-        write_private(
-            announce,
-            {
-                **ready,
-                "pid": os.getpid(),
-                "born": machine.born(os.getpid()),
-                "version": VERSION,
-            },
-        )
+    if flags.announce:
+        pid = os.getpid()
+        process = {"pid": pid, "born": machine.born(pid), "version": VERSION}
+        paths.write_private(flags.announce, {**ready, **process})
     print(json.dumps(ready), flush=True)
-    if exports:
+    if flags.exports:
         print(
             f"export ANTHROPIC_BASE_URL={ready['base_url']}\nexport"
             f" ANTHROPIC_API_KEY={shlex.quote(ready['api_key'])}",
             flush=True,
         )
+    longest_s = flags.idle_s or math.inf
     while not serving.done():
-        await asyncio.wait({serving}, timeout=min(5.0, max(idle_s / 4, 0.1)) if idle_s else 5.0)
-        if idle_s and server.idle_s() > idle_s:
+        await asyncio.wait({serving}, timeout=min(5.0, max(longest_s / 4, 0.1)))
+        if server.idle_s() > longest_s:
             quiet.should_exit = True
     await serving
-
-
-def write_private(path: Path, card: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        json.dump(card, file)
-    draft.replace(path)
 
 
 def withdraw(path: Path) -> None:
@@ -177,12 +156,8 @@ def engine_for(flags: argparse.Namespace) -> Any:
     if not flags.simulated:
         from lab.local.llama import Llama
 
-        return Llama(minimum_tokens=flags.minimum_tokens)
-    spare = machine.cores() > 1
-    engine = Simulated(
-        spin=spare if flags.spin is None else flags.spin and spare,
-        minimum_tokens=flags.minimum_tokens,
-    )
+        return Llama(flags.minimum_tokens)
+    engine = Simulated(flags.spin and machine.cores() > 1, flags.minimum_tokens)
     try:
         engine.turn(flags.knobs)
     except ValueError as error:
@@ -205,16 +180,7 @@ def main(arguments: list[str] | None = None) -> int:
         run = asyncio.run
         with contextlib.suppress(ImportError):
             from uvloop import run
-        run(
-            serve(
-                Server(engine, key, flags.alias),
-                listener,
-                flags.idle_s,
-                ready,
-                flags.announce,
-                flags.exports,
-            )
-        )
+        run(serve(Server(engine, key, flags.alias), listener, ready, flags))
     except LabError as error:
         print(error, file=sys.stderr)
         return 1

@@ -4,30 +4,47 @@ would have had alone."""
 from __future__ import annotations
 
 import asyncio
-import json
-import re
-from collections import OrderedDict
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from pydantic import Field, model_validator
+
 from lab.clock import utc_now
-from lab.local.messages_api import ApiError, new_id
+from lab.local.messages_api import ApiError, Strict, canonical, new_id, parse
 
 AT_ONCE = 4
-MOST_REQUESTS = 100_000
 KEPT = 100
-CUSTOM_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 OUTCOMES = ("succeeded", "errored", "canceled", "expired")
 
 Answer = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 """Params of a message in, the message out; ApiError where it fails."""
 
 
+class Request(Strict):
+    """What its params say is looked at when its turn comes, and is then its own result."""
+
+    custom_id: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
+    params: dict[str, Any]
+
+
+class NewBatch(Strict):
+    requests: list[Request] = Field(min_length=1, max_length=100_000)
+
+    @model_validator(mode="after")
+    def one_id_each(self):
+        counts = Counter(request.custom_id for request in self.requests)
+        custom_id, count = counts.most_common(1)[0]
+        if count > 1:
+            raise ValueError(f"requests: custom_id {custom_id} is there twice")
+        return self
+
+
 @dataclass
 class Batch:
-    requests: list[dict[str, Any]]
+    requests: list[Request]
     id: str = field(default_factory=lambda: new_id("msgbatch"))
     created: datetime = field(default_factory=utc_now)
     canceled: datetime | None = None
@@ -38,12 +55,12 @@ class Batch:
     def card(self, base_url: str) -> dict[str, Any]:
         """As the API counts: all are `processing` until the whole batch has ended."""
         kinds = [result["type"] for result in self.results.values()] if self.ended else []
+        state = "ended" if self.ended else "canceling" if self.canceled else "in_progress"
+        results = f"{base_url}/v1/messages/batches/{self.id}/results"
         return {
             "id": self.id,
             "type": "message_batch",
-            "processing_status": (
-                "ended" if self.ended else "canceling" if self.canceled else "in_progress"
-            ),
+            "processing_status": state,
             "request_counts": {
                 "processing": len(self.requests) - len(kinds),
                 **{kind: kinds.count(kind) for kind in OUTCOMES},
@@ -53,17 +70,13 @@ class Batch:
             "ended_at": stamp(self.ended),
             "cancel_initiated_at": stamp(self.canceled),
             "archived_at": None,
-            "results_url": (
-                f"{base_url}/v1/messages/batches/{self.id}/results" if self.ended else None
-            ),
+            "results_url": results if self.ended else None,
         }
 
     def lines(self) -> str:
         """The results as JSON lines."""
-        pairs = [
-            {"custom_id": custom_id, "result": result} for custom_id, result in self.results.items()
-        ]
-        return "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in pairs)
+        pairs = [{"custom_id": name, "result": result} for name, result in self.results.items()]
+        return "".join(canonical(pair) + "\n" for pair in pairs)
 
 
 class Batches:
@@ -72,18 +85,17 @@ class Batches:
 
     def __init__(self, answer: Answer, free: Callable[[], Awaitable[None]]):
         self.answer, self.free = answer, free
-        self.by_id: OrderedDict[str, Batch] = OrderedDict()
+        self.by_id: dict[str, Batch] = {}
 
     @property
     def busy(self) -> bool:
         return any(not batch.ended for batch in self.by_id.values())
 
-    def create(self, body: dict[str, Any]) -> Batch:
-        batch = Batch(checked(body))
+    def create(self, raw: bytes) -> Batch:
+        batch = Batch(parse(NewBatch, raw).requests)
         self.by_id[batch.id] = batch
-        for id in [id for id, other in self.by_id.items() if other.ended][
-            : max(len(self.by_id) - KEPT, 0)
-        ]:
+        ended = [id for id, other in self.by_id.items() if other.ended]
+        for id in ended[: max(len(self.by_id) - KEPT, 0)]:
             del self.by_id[id]
         batch.work = asyncio.create_task(self.process(batch))
         return batch
@@ -100,10 +112,8 @@ class Batches:
             for request in waiting:
                 if not batch.canceled:
                     await self.free()
-                batch.results[request["custom_id"]] = (
-                    {"type": "canceled"}
-                    if batch.canceled
-                    else await self.outcome(request["params"])
+                batch.results[request.custom_id] = (
+                    {"type": "canceled"} if batch.canceled else await self.outcome(request.params)
                 )
 
         try:
@@ -130,10 +140,8 @@ class Batches:
 
     def delete(self, id: str) -> dict[str, Any]:
         if not self.find(id).ended:
-            raise ApiError(
-                400,
-                f"Message batch {id} cannot be deleted while it is in progress; cancel it first.",
-            )
+            message = f"Message batch {id} cannot be deleted while in progress; cancel it first."
+            raise ApiError(400, message)
         del self.by_id[id]
         return {"id": id, "type": "message_batch_deleted"}
 
@@ -147,32 +155,6 @@ class Batches:
             if batch.work:
                 batch.work.cancel()
         self.by_id.clear()
-
-
-def checked(body: dict[str, Any]) -> list[dict[str, Any]]:
-    """The requests of a new batch. What their params say is looked at when their turn comes, and is
-    then their own result."""
-    requests, seen = body.get("requests"), set()
-    if unknown := [name for name in body if name != "requests"]:
-        raise ApiError(400, f"{unknown[0]}: Extra inputs are not permitted")
-    if not isinstance(requests, list) or not 1 <= len(requests) <= MOST_REQUESTS:
-        raise ApiError(400, f"requests: should be a list of 1 to {MOST_REQUESTS:,} requests")
-    for index, request in enumerate(requests):
-        if (
-            not isinstance(request, dict)
-            or set(request) != {"custom_id", "params"}
-            or not isinstance(request["params"], dict)
-        ):
-            raise ApiError(400, f"requests.{index}: should have custom_id and params")
-        custom_id = request["custom_id"]
-        if not isinstance(custom_id, str) or not CUSTOM_ID.fullmatch(custom_id):
-            raise ApiError(
-                400, f"requests.{index}.custom_id: should be 1 to 64 letters, digits, _ or -"
-            )
-        if custom_id in seen:
-            raise ApiError(400, f"requests.{index}.custom_id: {custom_id} is there twice")
-        seen.add(custom_id)
-    return requests
 
 
 def stamp(moment: datetime | None) -> str | None:

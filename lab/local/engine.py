@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 from lab.local.ledger import Ledger, Plan
-from lab.local.messages_api import Body, Prompt
+from lab.local.messages_api import Body, Prompt, new_id
 
 
 class Begun(NamedTuple):
-    """The prompt has been read: headers go out, and the ledger's writes become readable with these
-    (snapshot, size) pairs."""
+    """The prompt has been read: headers go out, and the ledger's writes become readable, each with
+    its (snapshot, size)."""
 
     snapshots: list[tuple[Any, int]]
     usage: dict[str, Any] = {}  # noqa: RUF012
@@ -24,15 +24,34 @@ class Started(NamedTuple):
     """message_start goes out."""
 
 
-class Opened(NamedTuple):
-    block: dict[str, Any]
-
-
 class Grew(NamedTuple):
     """One delta of the open block, as the API writes it (text_delta, input_json_delta,
     thinking_delta, signature_delta)."""
 
     delta: dict[str, str]
+
+
+class Opened(NamedTuple):
+    block: dict[str, Any]
+
+    def grown(self, text: str) -> Grew:
+        kind, field = DELTAS[self.block["type"]]
+        return Grew({"type": kind, field: text})
+
+
+DELTAS = {
+    "text": ("text_delta", "text"),
+    "thinking": ("thinking_delta", "thinking"),
+    "tool_use": ("input_json_delta", "partial_json"),
+}
+
+
+def text_block() -> Opened:
+    return Opened({"type": "text", "text": ""})
+
+
+def tool_block(name: str) -> Opened:
+    return Opened({"type": "tool_use", "id": new_id("toolu"), "name": name, "input": {}})
 
 
 class Closed(NamedTuple):
@@ -52,6 +71,18 @@ class Ended(NamedTuple):
 Piece = Begun | Started | Opened | Grew | Closed | Ended
 
 
+def timings(
+    queue_ms: float, prefill_ms: float, decode_ms: float, cached_tokens: int
+) -> dict[str, Any]:
+    """What the engine says of its own time: `lab` of Ended."""
+    return {
+        "queue_ms": queue_ms,
+        "prefill_ms": prefill_ms,
+        "decode_ms": decode_ms,
+        "cached_tokens": cached_tokens,
+    }
+
+
 class Cut(Exception):
     """The connection is to be dropped here: a fault that was asked for."""
 
@@ -68,8 +99,7 @@ class Counted(NamedTuple):
 
 @dataclass
 class Job:
-    """One request on its way; instants are lab.clock.now_ns(). `every_tool`: a reply uses all the
-    tools that it may."""
+    """One request on its way. `every_tool`: the reply uses all the tools that it may."""
 
     body: Body
     counted: Counted
@@ -80,8 +110,7 @@ class Job:
 
 
 class Abilities(NamedTuple):
-    """What the models of an engine can do: their cards say it, and a request for anything else is
-    refused."""
+    """What an engine's models can do; a request for anything else is refused."""
 
     input_tokens: int
     output_tokens: int

@@ -32,26 +32,26 @@ def decoded(raw: bytes, encoding: str) -> bytes:
     if encoding in ("", "identity"):
         return raw
     if encoding not in ("gzip", "x-gzip", "deflate"):
-        message = (
-            f"The Content-Encoding {encoding!r:.40} is not supported; send gzip, or no"
-            " Content-Encoding."
+        raise ApiError(
+            400,
+            f"The Content-Encoding {encoding!r:.40} is not supported; send gzip, or none.",
+            details={"error_code": "request_body_encoding_unsupported"},
         )
-        raise ApiError(400, message, details={"error_code": "request_body_encoding_unsupported"})
     unpacking = zlib.decompressobj(zlib.MAX_WBITS | 32)
     body = b""
     with suppress(zlib.error):
         # No more than a byte too much: a small body must not fill the memory.
         body = unpacking.decompress(raw, LARGEST_BODY + 1)
     if len(body) > LARGEST_BODY:
-        details = {"error_code": "request_body_too_large_after_decoding"}
         raise ApiError(
-            413, "Request exceeds the maximum size of 32 MB once decoded.", details=details
+            413,
+            "Request exceeds the maximum size of 32 MB once decoded.",
+            details={"error_code": "request_body_too_large_after_decoding"},
         )
     if not unpacking.eof:
-        details = {"error_code": "request_body_encoding_invalid"}
         raise ApiError(
             400,
             f"The request body is not valid for its Content-Encoding {encoding}.",
-            details=details,
+            details={"error_code": "request_body_encoding_invalid"},
         )
     return body

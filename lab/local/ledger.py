@@ -24,8 +24,7 @@ TTL_NS = {"5m": 300 * 10**9, "1h": 3600 * 10**9}
 
 @dataclass
 class Entry:
-    """One cached prefix; `snapshot` is what the engine needs to use it, `size` its weight in
-    bytes."""
+    """One cached prefix; `snapshot` is the engine's, `size` its weight in bytes."""
 
     tokens: int
     ttl: Ttl
@@ -55,8 +54,7 @@ class Plan:
         return self.read.tokens if self.read else 0
 
     def created(self, ttl: Ttl) -> int:
-        """Tokens written with this TTL: each breakpoint pays for what lies between it and the one
-        before."""
+        """Tokens written with this TTL: each breakpoint pays for what follows the one before."""
         starts = [self.read_tokens, *(write.tokens for write in self.writes)]
         return sum(
             write.tokens - start
@@ -71,24 +69,23 @@ def keys(prompt: Prompt, blocks: Sequence[Block]) -> list[str]:
     state a default changes nothing."""
     digest = hashlib.sha256(prompt.model.encode())
     choice, config = prompt.tool_choice or ToolChoice(type="auto"), prompt.output_config
+    thinks = prompt.thinking and prompt.thinking.on
     settings = {
         "system": [prompt.speed or "standard"],
         "messages": [
             choice.model_dump(),
-            prompt.thinking.model_dump() if prompt.thinking and prompt.thinking.on else None,
+            prompt.thinking.model_dump() if thinks else None,
             (config and config.effort) or "high",
-            config.format.schema_ if config and config.format else None,
+            prompt.json_schema,
         ],
     }
-    found = []
-    for block in blocks:
-        for section in [
-            name for name in settings if name == block.section or block.section == "messages"
-        ]:
-            digest.update(canonical(settings.pop(section)).encode())
-        digest.update(canonical([block.section, block.turn, block.role, block.value]).encode())
-        found.append(digest.hexdigest())
-    return found
+    prefixes = []
+    for section, turn, role, value, _ in blocks:
+        for name in [name for name in settings if section in (name, "messages")]:
+            digest.update(canonical(settings.pop(name)).encode())
+        digest.update(canonical([section, turn, role, value]).encode())
+        prefixes.append(digest.hexdigest())
+    return prefixes
 
 
 class Ledger:
@@ -104,8 +101,8 @@ class Ledger:
         self.entries: OrderedDict[str, Entry] = OrderedDict()
 
     def plan(self, prompt: Prompt, ends: Sequence[int], started_ns: int) -> Plan:
-        """Settle reads and writes; `ends` are the prompt's tokens up to the end of each block. Give
-        the plan back by release()."""
+        """Settle reads and writes; `ends` are the tokens up to the end of each block. Give the plan
+        back by release()."""
         blocks = prompt.blocks()
         marks = [i for i, block in enumerate(blocks) if block.ttl]
         plan = Plan(started_ns)
@@ -128,8 +125,8 @@ class Ledger:
         return plan
 
     def commit(self, plan: Plan, snapshots: Sequence[tuple[Any, int]]) -> None:
-        """Make the plan's writes readable, each with its (snapshot, size): the response has begun.
-        An equal entry stays as it is."""
+        """The response has begun: the plan's writes become readable, each with its (snapshot,
+        size). An equal entry stays as it is."""
         for write, (snapshot, size) in zip(plan.writes, snapshots, strict=False):
             if write.key in self.entries:
                 self.refresh(write.key, plan.started_ns)

@@ -36,9 +36,12 @@ from lab.local.engine import (
     Opened,
     Piece,
     Started,
+    text_block,
+    timings,
+    tool_block,
 )
 from lab.local.ledger import Ledger
-from lab.local.messages_api import ApiError, Prompt, new_id
+from lab.local.messages_api import ApiError, Prompt
 from lab.local.prompt import MARK, Stopper, begun_call, chat, tool_call
 
 SLOTS = 4
@@ -70,8 +73,7 @@ class Llama:
         return model_files.names()
 
     async def warm(self, model: str) -> None:
-        """Load the model and read a few tokens with it, so that nothing is left for the first
-        request to set up."""
+        """Load the model and read a few tokens with it: the first request sets nothing up."""
         loaded = await self.load(model)
         slot = await loaded.free.get()
         try:
@@ -93,8 +95,7 @@ class Llama:
         prompt.check_schemas(json_schema.short)
 
     async def count(self, prompt: Prompt) -> Counted:
-        """Tokens by segments between block ends, so that a prefix has the same tokens whatever
-        follows, and with or without breakpoints."""
+        """Tokens by segments between block ends: a prefix has the same ones whatever follows."""
         loaded = await self.load(prompt.model)
         try:
             segments = (await loaded.post("/apply-template", {"messages": chat(prompt)}))[
@@ -135,8 +136,7 @@ class Llama:
 
 
 def snapshot_folder() -> Path:
-    """A private folder, named after this process; those of processes that were killed, and could
-    not remove theirs, go."""
+    """A private folder, named after this process; those that killed processes left behind go."""
     for left in Path(tempfile.gettempdir()).glob(f"{SNAPSHOTS}*-*-*"):
         pid = left.name.removeprefix(SNAPSHOTS).partition("-")[0]
         with contextlib.suppress(OSError):
@@ -175,42 +175,31 @@ class Answer:
             return
         due = body.tools_due(self.job.every_tool)
         stop, stopper = "end_turn", Stopper(body.stop_sequences)
-        said = ""
+        calls = ""
         for tool in due:
-            opening = begun_call(tool.name)
-            prompt = tokens + await self.loaded.tokens(said + opening, False)
-            block = Opened(
-                {"type": "tool_use", "id": new_id("toolu"), "name": tool.name, "input": {}}
-            )
+            prompt = tokens + await self.loaded.tokens(calls + begun_call(tool.name), False)
+            form = json_schema.short(tool.input_schema, bool(tool.strict))
             arguments = ""
-            async with aclosing(
-                self.generate(
-                    prompt,
-                    block,
-                    json_schema.short(tool.input_schema, bool(tool.strict)),
-                    Stopper([]),
-                )
-            ) as grown:
-                async for piece in grown:
-                    arguments += (
-                        piece.delta.get("partial_json", "") if isinstance(piece, Grew) else ""
-                    )
+            generated = self.generate(prompt, tool_block(tool.name), form, Stopper([]))
+            async with aclosing(generated) as pieces:
+                async for piece in pieces:
+                    if isinstance(piece, Grew):
+                        arguments += piece.delta["partial_json"]
                     yield piece
-            said += tool_call(tool.name, arguments)
-            stop = self.finish if self.finish != "end_turn" else "tool_use"
-            if self.left <= 0 or stop != "tool_use":
-                stop = stop if stop != "tool_use" or tool is due[-1] else "max_tokens"
+            calls += tool_call(tool.name, arguments)
+            if self.finish != "end_turn":
+                stop = self.finish
+                break
+            stop = "tool_use"
+            if self.left <= 0 and tool is not due[-1]:
+                stop = "max_tokens"
                 break
         if not due:
-            form = (
-                json_schema.short(body.json_schema, True, ANSWER_TEXT)
-                if body.json_schema is not None
-                else None
-            )
-            async with aclosing(
-                self.generate(tokens, Opened({"type": "text", "text": ""}), form, stopper)
-            ) as grown:
-                async for piece in grown:
+            form = None
+            if body.json_schema is not None:
+                form = json_schema.short(body.json_schema, True, ANSWER_TEXT)
+            async with aclosing(self.generate(tokens, text_block(), form, stopper)) as pieces:
+                async for piece in pieces:
                     yield piece
             stop = "stop_sequence" if stopper.found else self.finish
         yield self.end(stop, stopper.found)
@@ -234,16 +223,10 @@ class Answer:
     ) -> AsyncIterator[Piece]:
         """Stream one content block; sets `finish` to the stop reason that its end means."""
         limit = self.left
-        request = self.request(
-            tokens, n_predict=limit, stream=True, seed=self.job.body.seed() & 0x7FFFFFFF
-        )
+        seed = self.job.body.seed() & 0x7FFFFFFF
+        request = self.request(tokens, n_predict=limit, stream=True, seed=seed)
         if form is not None:
             request["json_schema"] = form
-        kind, field = (
-            ("input_json_delta", "partial_json")
-            if block.block["type"] == "tool_use"
-            else ("text_delta", "text")
-        )
         opened, made, self.finish = False, 0, "end_turn"
         async with aclosing(self.loaded.stream(request)) as chunks:
             async for chunk in chunks:
@@ -257,7 +240,7 @@ class Answer:
                 choice = chunk["choices"][0] if chunk.get("choices") else {}
                 made += 1 if choice.get("finish_reason") is None else 0
                 if text := stopper.feed(choice.get("text") or ""):
-                    yield Grew({"type": kind, field: text})
+                    yield block.grown(text)
                 if stopper.found:
                     break
                 if choice.get("finish_reason") == "length":
@@ -269,7 +252,7 @@ class Answer:
                 if timings := chunk.get("timings"):
                     made = timings["predicted_n"]
         if rest := stopper.rest():
-            yield Grew({"type": kind, field: rest})
+            yield block.grown(rest)
         yield Closed()
         self.reuse = True  # the next tool call of this reply goes on from what this slot holds
         self.left -= made
@@ -277,23 +260,20 @@ class Answer:
 
     def request(self, tokens: list[int], **fields: Any) -> dict[str, Any]:
         body = self.job.body
-        sampling = {
-            # The values its makers advise: at the API's 1.0 a model of this size rambles.
-            "temperature": 0.2 if body.temperature is None else body.temperature,
-            "top_p": 0.9 if body.top_p is None else body.top_p,
-            **({"top_k": min(body.top_k, 2**31 - 1)} if body.top_k is not None else {}),
-        }
+        if body.top_k is not None:
+            fields["top_k"] = min(body.top_k, 2**31 - 1)
         return {
             "prompt": tokens,
             "id_slot": self.slot,
             "cache_prompt": self.reuse,
-            **sampling,
+            # The values its makers advise: at the API's 1.0 a model of this size rambles.
+            "temperature": 0.2 if body.temperature is None else body.temperature,
+            "top_p": 0.9 if body.top_p is None else body.top_p,
             **fields,
         }
 
     def note(self, chunk: dict[str, Any]) -> None:
-        """Keep what the first reading of this request found in the slot: everything later is its
-        own work."""
+        """What the first reading found in the slot counts: all later hits are its own work."""
         if self.physical is None and (timings := chunk.get("timings")):
             self.physical = timings["cache_n"]
 
@@ -302,18 +282,18 @@ class Answer:
         return Begun(self.snapshots)
 
     def end(self, stop: str, stop_sequence: str | None) -> Ended:
-        lab = {
-            "queue_ms": (self.granted_ns - self.job.received_ns) / 1e6,
-            "prefill_ms": (self.begun_ns - self.granted_ns) / 1e6,
-            "decode_ms": (clock.now_ns() - self.begun_ns) / 1e6,
-            "cached_tokens": self.physical or 0,
-        }
+        lab = timings(
+            (self.granted_ns - self.job.received_ns) / 1e6,
+            (self.begun_ns - self.granted_ns) / 1e6,
+            (clock.now_ns() - self.begun_ns) / 1e6,
+            self.physical or 0,
+        )
         return Ended(stop, self.output, lab, stop_sequence)
 
 
 class Loaded:
-    """One model in llama.cpp, and the little that only its own HTTP port can do: templates, tokens,
-    saving and restoring slots."""
+    """One model in llama.cpp; only its own HTTP port renders templates, makes tokens, and saves and
+    restores slots."""
 
     def __init__(self, path: Path, folder: Path):
         from xllamacpp import CommonParams, Server
@@ -348,8 +328,7 @@ class Loaded:
         return value
 
     async def tokens(self, text: str, first: bool) -> list[int]:
-        """Token ids of a piece of the rendered prompt; only the first may get the model's own
-        beginning."""
+        """Token ids of a piece of the prompt; only the first gets the model's own beginning."""
         if not text:
             return []
         if (text, first) not in self.segments:
@@ -370,11 +349,9 @@ class Loaded:
         return True
 
     async def final(self, request: dict[str, Any]) -> dict[str, Any]:
-        last: dict[str, Any] = {}
-        async with aclosing(self.stream({**request, "stream": False})) as chunks:
-            async for chunk in chunks:
-                last = chunk
-        return last
+        """The last chunk of a completion that does not stream."""
+        chunks = [chunk async for chunk in self.stream({**request, "stream": False})]
+        return chunks[-1] if chunks else {}
 
     async def stream(self, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
         """Run a completion on a thread and yield its chunks; leaving early ends it at its next

@@ -39,8 +39,7 @@ ERROR_TYPES = {
 
 
 class ApiError(Exception):
-    """An error reply of the API: HTTP status, message, extra headers (`retry-after`), and details
-    by which a program can act."""
+    """An error reply of the API; by its `details` a program can act."""
 
     def __init__(
         self,
@@ -51,13 +50,9 @@ class ApiError(Exception):
         details: dict[str, Any] | None = None,
     ):
         super().__init__(message)
-        self.status, self.message, self.headers, self.details = (
-            status,
-            message,
-            headers or {},
-            details,
-        )
+        self.status, self.message, self.details = status, message, details
         self.kind = kind or ERROR_TYPES.get(status, "api_error")
+        self.headers = headers or {}
 
     def body(self, request_id: str) -> dict[str, Any]:
         details = {"details": self.details} if self.details else {}
@@ -83,13 +78,9 @@ def new_id(prefix: str) -> str:
 
 def as_blocks(content: Any) -> Any:
     """A string is shorthand for one text block, null for none."""
-    return (
-        [{"type": "text", "text": content}]
-        if isinstance(content, str)
-        else []
-        if content is None
-        else content
-    )
+    if content is None:
+        return []
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
 class Strict(BaseModel):
@@ -101,39 +92,40 @@ class CacheControl(Strict):
     ttl: Ttl = "5m"
 
 
+class Cacheable(Strict):
+    cache_control: CacheControl | None = None
+
+
 class PlainText(Strict):
     type: Literal["text"]
     text: str
     citations: None = None
 
 
-class TextBlock(PlainText):
+class TextBlock(PlainText, Cacheable):
     text: str = Field(min_length=1)
-    cache_control: CacheControl | None = None
 
 
 class Caller(Strict):
     type: Literal["direct"]
 
 
-class ToolUseBlock(Strict):
+class ToolUseBlock(Cacheable):
     type: Literal["tool_use"]
     id: str = Field(pattern=r"^[a-zA-Z0-9_-]+$")
     name: str
     input: dict[str, Any]
     caller: Caller | None = None
-    cache_control: CacheControl | None = None
 
 
 class ToolReference(Strict):
-    """What a search for tools brings back: from here on the deferred tool of this name is
-    offered."""
+    """From here on the deferred tool of this name is offered."""
 
     type: Literal["tool_reference"]
     tool_name: str
 
 
-class ToolResultBlock(Strict):
+class ToolResultBlock(Cacheable):
     type: Literal["tool_result"]
     tool_use_id: str
     content: Annotated[
@@ -141,7 +133,6 @@ class ToolResultBlock(Strict):
         BeforeValidator(as_blocks),
     ] = []
     is_error: bool | None = False
-    cache_control: CacheControl | None = None
 
 
 class ThinkingBlock(Strict):
@@ -162,34 +153,32 @@ Content = Annotated[
 Effort = Literal["low", "medium", "high", "xhigh", "max"]
 
 
-class TurnConfig(Strict):
+class EffortConfig(Strict):
     effort: Effort | None = None
 
 
 class Turn(Strict):
-    """A `system` turn tells the model something in the midst of a conversation, without a change to
-    the prefix before it."""
+    """A `system` turn changes nothing of the prefix before it."""
 
     role: Literal["user", "assistant", "system"]
     content: Annotated[list[Content], BeforeValidator(as_blocks)]
     clear_at: Literal["next_user_message", "never"] | None = None
-    output_config: TurnConfig | None = None
+    output_config: EffortConfig | None = None
 
     @model_validator(mode="after")
     def by_role(self):
-        of_system = {"clear_at": self.clear_at, "output_config": self.output_config}
-        if self.role != "system" and (
-            wrong := [name for name, value in of_system.items() if value is not None]
-        ):
-            raise ValueError(f"{wrong[0]}: only permitted on system messages")
-        if self.role == "system" and any(block.type != "text" for block in self.content):
+        if self.role != "system":
+            for name in ("clear_at", "output_config"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name}: only permitted on system messages")
+        elif any(block.type != "text" for block in self.content):
             raise ValueError("content: a system message holds text blocks only")
         if not self.content and not (self.output_config and self.output_config.effort):
             raise ValueError("content: at least one content block is required")
         return self
 
 
-class Tool(Strict):
+class Tool(Cacheable):
     name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,128}$")
     description: str = ""
     input_schema: dict[str, Any]
@@ -199,7 +188,6 @@ class Tool(Strict):
     input_examples: list[dict[str, Any]] | None = None
     defer_loading: bool | None = None
     allowed_callers: list[Literal["direct"]] | None = None
-    cache_control: CacheControl | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -230,9 +218,8 @@ class JsonFormat(Strict):
     schema_: dict[str, Any] = Field(alias="schema")
 
 
-class OutputConfig(Strict):
+class OutputConfig(EffortConfig):
     format: JsonFormat | None = None
-    effort: Effort | None = None
 
 
 class Thinking(Strict):
@@ -291,8 +278,7 @@ class Diagnostics(Strict):
 
 
 class Block(NamedTuple):
-    """One cacheable piece of a prompt, in the order in which the API caches: tools, then system,
-    then messages."""
+    """One cacheable piece of a prompt."""
 
     section: Literal["tools", "system", "messages"]
     turn: int
@@ -301,7 +287,7 @@ class Block(NamedTuple):
     ttl: Ttl | None
 
 
-class Prompt(Strict):
+class Prompt(Cacheable):
     """The part of a request that is read by a model: all that /v1/messages/count_tokens takes."""
 
     model: str
@@ -312,7 +298,6 @@ class Prompt(Strict):
     thinking: Thinking | None = None
     output_config: OutputConfig | None = None
     context_management: ContextManagement | None = None
-    cache_control: CacheControl | None = None
     speed: Literal["standard", "fast"] | None = None
 
     @model_validator(mode="before")
@@ -330,19 +315,13 @@ class Prompt(Strict):
 
     @model_validator(mode="after")
     def rules(self):
-        names = [tool.name for tool in self.tools]
+        names, choice = [tool.name for tool in self.tools], self.tool_choice
         if len(set(names)) < len(names):
             raise ValueError("tools: Tool names must be unique.")
-        if self.tool_choice and self.tool_choice.type in ("any", "tool") and not names:
+        if choice and choice.type in ("any", "tool") and not names:
             raise ValueError("tool_choice: `tools` must be given where a tool is forced.")
-        if (
-            self.tool_choice
-            and self.tool_choice.type == "tool"
-            and self.tool_choice.name not in names
-        ):
-            raise ValueError(
-                f"tool_choice.name: Tool '{self.tool_choice.name}' not found in provided tools"
-            )
+        if choice and choice.type == "tool" and choice.name not in names:
+            raise ValueError(f"tool_choice.name: Tool '{choice.name}' not found in provided tools")
         if self.tools and all(tool.defer_loading for tool in self.tools):
             raise ValueError("tools: At least one tool must have defer_loading=false.")
         if self.messages[0].role != "user":
@@ -352,24 +331,22 @@ class Prompt(Strict):
                 "messages: This model does not support assistant message prefill. The conversation"
                 " must end with a user message."
             )
-        asked: set[str] = set()
+        calls: set[str] = set()
         for index, turn in enumerate(self.messages):
-            if turn.role == "system" and not asked:
+            if turn.role == "system" and not calls:
                 continue
             answered = {block.tool_use_id for block in turn.content if block.type == "tool_result"}
-            if missing := asked - answered:
-                found = ", ".join(sorted(missing))
+            if missing := calls - answered:
                 raise ValueError(
                     f"messages.{index}: `tool_use` ids were found without `tool_result` blocks"
-                    f" immediately after: {found}"
+                    f" immediately after: {', '.join(sorted(missing))}"
                 )
-            if unknown := answered - asked:
-                found = ", ".join(sorted(unknown))
+            if unknown := answered - calls:
                 raise ValueError(
                     f"messages.{index}: unexpected `tool_use_id` found in `tool_result` blocks:"
-                    f" {found}"
+                    f" {', '.join(sorted(unknown))}"
                 )
-            asked = {block.id for block in turn.content if block.type == "tool_use"}
+            calls = {block.id for block in turn.content if block.type == "tool_use"}
         self.blocks()
         return self
 
@@ -383,12 +360,15 @@ class Prompt(Strict):
     @property
     def effort(self) -> Effort | None:
         """The last system turn that sets it decides for all that follows."""
-        by_turn = [
-            turn.output_config.effort
-            for turn in self.messages
-            if turn.output_config and turn.output_config.effort
-        ]
-        return by_turn[-1] if by_turn else self.output_config.effort if self.output_config else None
+        configs = [self.output_config, *(turn.output_config for turn in self.messages)]
+        efforts = [config.effort for config in configs if config and config.effort]
+        return efforts[-1] if efforts else None
+
+    @property
+    def json_schema(self) -> dict[str, Any] | None:
+        """What a structured reply is to fit."""
+        config = self.output_config
+        return config.format.schema_ if config and config.format else None
 
     def turns(self) -> list[tuple[int, Turn]]:
         """The turns that the model sees: a system turn may have been for the next answer only."""
@@ -405,17 +385,15 @@ class Prompt(Strict):
         return [tool for tool in self.tools if not tool.defer_loading]
 
     def blocks(self) -> list[Block]:
-        """All pieces with their breakpoints; top-level cache_control marks the last one and takes
-        one of the four."""
+        """In the order in which the API caches, with their breakpoints; top-level cache_control
+        marks the last one and takes one of the four."""
         parts = [("tools", 0, "", tool) for tool in self.loaded()]
         parts += [("system", 0, "system", block) for block in self.system]
         parts += [
             ("messages", i, turn.role, block) for i, turn in self.turns() for block in turn.content
         ]
-        marks = [
-            part.cache_control.ttl if getattr(part, "cache_control", None) else None
-            for *_, part in parts
-        ]
+        controls = [getattr(part, "cache_control", None) for *_, part in parts]
+        marks = [control.ttl if control else None for control in controls]
         if self.cache_control:
             if marks[-1] not in (None, self.cache_control.ttl):
                 raise ValueError(
@@ -427,7 +405,7 @@ class Prompt(Strict):
             raise ValueError(
                 f"A maximum of 4 blocks with cache_control may be provided. Found {len(ttls)}."
             )
-        if "1h" in ttls[ttls.index("5m") :] if "5m" in ttls else False:
+        if ttls != sorted(ttls):
             raise ValueError(
                 "cache_control.ttl: A ttl='1h' cache_control block must not come after a ttl='5m'"
                 " cache_control block."
@@ -454,33 +432,30 @@ class Prompt(Strict):
         if choice.type == "none" or (choice.type == "auto" and answered):
             return []
         blocks = [block for turn in self.messages for block in turn.content]
-        found = {
+        referred = {
             part.tool_name
             for block in blocks
             if block.type == "tool_result"
             for part in block.content
             if part.type != "text"
         }
-        offered = [tool for tool in self.tools if not tool.defer_loading or tool.name in found]
+        offered = [tool for tool in self.tools if not tool.defer_loading or tool.name in referred]
         if every and not choice.disable_parallel_tool_use:
             return offered
         used = {block.name for block in blocks if block.type == "tool_use"}
-        words = set(
-            WORD.findall(
-                " ".join(block.text for block in self.last_turn.content if block.type == "text")
-            )
-        )
+        texts = [block.text for block in self.last_turn.content if block.type == "text"]
+        words = set(WORD.findall(" ".join(texts)))
         return sorted(offered, key=lambda tool: (tool.name not in words, tool.name in used))[:1]
 
     def check_schemas(self, work: Callable[[Any, bool], Any]) -> None:
-        """Raise a 400 that names the first schema which an engine's `work` makes nothing of. It is
-        told of each whether the API promises that it is kept to."""
+        """Raise a 400 that names the first schema of which an engine's `work(schema, strict)` makes
+        nothing."""
         schemas = [
             (f"tools.{i}.input_schema", tool.input_schema, bool(tool.strict))
             for i, tool in enumerate(self.tools)
         ]
-        if form := self.output_config and self.output_config.format:
-            schemas.append(("output_config.format.schema", form.schema_, True))
+        if self.json_schema is not None:
+            schemas.append(("output_config.format.schema", self.json_schema, True))
         for field, schema, strict in schemas:
             try:
                 json_schema.checked(work, schema, strict)
@@ -508,39 +483,23 @@ class Body(Prompt):
     def prewarm(self):
         refused = {
             "stream": self.stream,
-            "thinking": self.thinking is not None and self.thinking.type == "enabled",
-            "output_config.format": (
-                self.output_config is not None and self.output_config.format is not None
-            ),
-            "tool_choice": (
-                self.tool_choice is not None and self.tool_choice.type in ("any", "tool")
-            ),
+            "thinking": self.thinking and self.thinking.type == "enabled",
+            "output_config.format": self.json_schema is not None,
+            "tool_choice": self.tool_choice and self.tool_choice.type in ("any", "tool"),
         }
+        wrong = [name for name, value in refused.items() if value]
         if self.thinking and (self.thinking.budget_tokens or 0) >= self.max_tokens > 0:
             raise ValueError("max_tokens: must be greater than thinking.budget_tokens")
-        if self.max_tokens == 0 and any(refused.values()):
-            raise ValueError(
-                "max_tokens: 0 cannot be combined with"
-                f" {next(name for name, given in refused.items() if given)}."
-            )
+        if self.max_tokens == 0 and wrong:
+            raise ValueError(f"max_tokens: 0 cannot be combined with {wrong[0]}.")
         return self
 
-    @property
-    def json_schema(self) -> dict[str, Any] | None:
-        return (
-            self.output_config.format.schema_
-            if self.output_config and self.output_config.format
-            else None
-        )
-
     def seed(self) -> int:
-        """Equal for requests that differ only in their trial's nonce, in cache_control or in how
-        they are delivered."""
+        """Equal for requests that differ only in nonce, cache_control or delivery."""
         delivery = {"stream", "metadata", "diagnostics", "service_tier", "context_management"}
         value = self.model_dump(mode="json", by_alias=True, exclude_none=True, exclude=delivery)
-        return int.from_bytes(
-            hashlib.sha256(NONCE.sub("", canonical(bare(value))).encode()).digest()[:4]
-        )
+        text = NONCE.sub("", canonical(bare(value)))
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4])
 
 
 def bare(value: Any) -> Any:
@@ -590,25 +549,19 @@ def loaded(raw: bytes) -> dict[str, Any]:
     return value
 
 
-def parse(kind: type[BaseModel], raw: bytes | dict[str, Any]) -> Any:
-    """Read a JSON body; raises ApiError 400 naming the first field that is wrong. A known field
-    that is null was not given."""
-    value = raw if isinstance(raw, dict) else loaded(raw)
+def parse(kind: type[Strict], raw: bytes) -> Any:
+    """Read a JSON body; ApiError 400 names the first field that is wrong. A known field that is
+    null is absent."""
+    value = loaded(raw)
     if value.get("thread") is not None:
         # By this code the tool runners of the SDKs know to send the whole conversation instead.
         details = {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
-        raise ApiError(
-            400,
-            "thread: This server holds no threads; send the whole conversation without it.",
-            details=details,
-        )
+        message = "thread: This server holds no threads; send the whole conversation without it."
+        raise ApiError(400, message, details=details)
     try:
+        fields = kind.model_fields
         return kind.model_validate(
-            {
-                name: item
-                for name, item in value.items()
-                if item is not None or name not in kind.model_fields
-            }
+            {name: item for name, item in value.items() if item is not None or name not in fields}
         )
     except ValidationError as error:
         first, text = error.errors(include_url=False)[0], sentence(error, quoted=False)

@@ -13,8 +13,8 @@ MOST_A_PAGE = 1000
 ALIASED = "claude-"
 
 
-def card(name: str, abilities: Abilities, asked: str) -> dict[str, Any]:
-    """The card of a model; `asked` is the name that it was asked for by, which may be an alias."""
+def card(name: str, abilities: Abilities, alias: str) -> dict[str, Any]:
+    """The card of a model that a request calls `alias`, which may be its own name."""
 
     def can(supported: bool, **parts: bool) -> dict[str, Any]:
         return {
@@ -22,16 +22,16 @@ def card(name: str, abilities: Abilities, asked: str) -> dict[str, Any]:
             **{part: {"supported": able} for part, able in parts.items()},
         }
 
+    title = name
+    if alias != name:
+        title += f", which stands in for {alias}: no Claude answers here"
     thinks, effort = abilities.thinking, abilities.effort
     types = can(thinks, adaptive=thinks, enabled=thinks, between_tools=thinks, disabled=True)
+    del types["supported"]
     return {
         "type": "model",
         "id": name,
-        "display_name": (
-            name
-            if asked == name
-            else f"{name}, which stands in for {asked}: no Claude answers here"
-        ),
+        "display_name": title,
         "created_at": "1970-01-01T00:00:00Z",
         "lifecycle": "active",
         "deprecated_at": None,
@@ -54,10 +54,7 @@ def card(name: str, abilities: Abilities, asked: str) -> dict[str, Any]:
             "pdf_input": can(False),
             "server_tools": can(False, code_execution=False, web_search=False),
             "structured_outputs": can(True),
-            "thinking": {
-                "supported": thinks,
-                "types": {name: able for name, able in types.items() if name != "supported"},
-            },
+            "thinking": {**can(thinks), "types": types},
         },
     }
 
@@ -66,15 +63,13 @@ def refuse(prompt: Prompt, abilities: Abilities) -> None:
     """Raise the API's own 400 for what the card denies."""
     thinking = prompt.thinking.type if prompt.thinking else "disabled"
     if thinking != "disabled" and not abilities.thinking:
-        words = {"adaptive": "adaptive thinking is not supported on this model"}
-        raise unsupported(
-            "thinking",
-            words.get(thinking, f'"thinking.type.{thinking}" is not supported for this model.'),
-        )
+        message = f'"thinking.type.{thinking}" is not supported for this model.'
+        if thinking == "adaptive":
+            message = "adaptive thinking is not supported on this model"
+        raise unsupported("thinking", message)
     if prompt.effort and not abilities.effort:
-        raise unsupported(
-            "output_config.effort", "This model does not support the effort parameter."
-        )
+        message = "This model does not support the effort parameter."
+        raise unsupported("output_config.effort", message)
     if prompt.speed == "fast" and not abilities.fast:
         raise unsupported("speed", 'speed: "fast" is not supported for this model.')
 
@@ -89,24 +84,20 @@ def page(items: list[dict[str, Any]], query: Mapping[str, str]) -> dict[str, Any
         raise ApiError(400, f"limit: Input should be a whole number from 1 to {MOST_A_PAGE}")
     ids = [item["id"] for item in items]
     first, last = 0, len(ids)
+    backwards = "before_id" in query and "after_id" not in query
     for name in ("after_id", "before_id"):
-        if (cursor := query.get(name)) is None:
-            continue
-        if cursor not in ids:
-            raise ApiError(400, f"{name}: there is no {cursor!r:.80} in this list")
-        first, last = (
-            (ids.index(cursor) + 1, last) if name == "after_id" else (first, ids.index(cursor))
-        )
-    if "before_id" in query and "after_id" not in query:
-        shown = range(max(first, last - limit), last)
-        more = shown.start > first
-    else:
-        shown = range(first, min(first + limit, last))
-        more = shown.stop < last
-    chosen = [items[i] for i in shown]
+        if name in query and query[name] not in ids:
+            raise ApiError(400, f"{name}: there is no {query[name]!r:.80} in this list")
+    if "before_id" in query:
+        last = ids.index(query["before_id"])
+    if "after_id" in query:
+        first = ids.index(query["after_id"]) + 1
+    if backwards:
+        first = max(0, last - limit)
+    shown = items[first:last][:limit]
     return {
-        "data": chosen,
-        "has_more": more,
-        "first_id": ids[shown.start] if chosen else None,
-        "last_id": ids[shown.stop - 1] if chosen else None,
+        "data": shown,
+        "has_more": first > 0 if backwards else first + limit < last,
+        "first_id": shown[0]["id"] if shown else None,
+        "last_id": shown[-1]["id"] if shown else None,
     }

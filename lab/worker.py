@@ -65,7 +65,7 @@ def measure(
             processes.start_afresh(run_id)
         # Rows that cannot be written now are safe beside the database: nothing is won by waiting,
         # and Stop would wait too.
-        store = Store(config.db, PATIENCE_S, PATIENCE_S)
+        store = Store(config.db, PATIENCE_S)
         store.close_orphans(run_id)
         joined = None
         if config.join_run:
@@ -144,7 +144,7 @@ def _run(
     try:
         from uvloop import new_event_loop
     except ImportError:
-        from asyncio import new_event_loop
+        new_event_loop = asyncio.new_event_loop
     loop = new_event_loop()
     try:
         return loop.run_until_complete(main())

@@ -532,10 +532,10 @@ class Inputs:
             pricing._parsed.cache_clear()
             rows = pricing.prices()
             for model in {row.model for row in rows}:
-                cost = pricing.cost_usd(model, usage, TODAY, rows)
+                cost = pricing.cost_usd(model, usage, TODAY)
                 assert cost is None or 0 <= cost < float("inf")
-            assert pricing.ceiling_usd(usage, TODAY, rows) >= 0
-            pricing.remark([row.model for row in rows], TODAY, rows)
+            assert pricing.ceiling_usd(usage, TODAY) >= 0
+            pricing.remark([row.model for row in rows], TODAY)
 
 
 def refused(word: str) -> None:

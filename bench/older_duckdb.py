@@ -16,8 +16,8 @@ from pathlib import Path
 
 import duckdb
 
+from lab.rows import ROWS
 from lab.store import export
-from lab.store.journalled_changes import ROWS
 from lab.store.store import Store
 from tests.recorded_runs import record
 

@@ -118,7 +118,7 @@ def split(data: bytes, dice: random.Random) -> list[tuple[int, bytes]]:
 
 
 def reading(chunks: list[tuple[int, bytes]]) -> parsing.Reading:
-    exchange = Exchange("/v1/messages", b"{}", 0)
+    exchange = Exchange(b"{}", 0)
     exchange.status, exchange.headers, exchange.chunks = (
         200,
         {"content-type": "text/event-stream"},

@@ -84,14 +84,15 @@ class Arm:
 
 @dataclass(frozen=True)
 class View:
-    """A segment of a technique's page that is its own, drawn by a function without streamlit."""
+    """A segment of a technique's page that is its own."""
 
     name: str
     draw: str
     """"module:function", read beside the technique: (lab.view_parts.RunData, dark) -> figures,
-    tables, notes and numbers. A reference, so that a command's start loads no chart library."""
+    tables, notes and numbers, without streamlit. A name, so that no command loads a chart library
+    as it starts."""
     in_report: bool = False
-    """Whether its figures are drawn in the HTML report too."""
+    """Whether the HTML report shows its figures too."""
 
 
 @dataclass(frozen=True)
@@ -111,12 +112,12 @@ class Technique:
     headline_arm: str
     knobs: type[Knobs]
     trial: Callable[..., Awaitable[str | None]]
-    """async (bench, arm, knobs, task) -> the answer's text, checked once the clock has stopped."""
+    """(bench, arm, knobs, task) -> the answer's text, checked once the clock has stopped."""
     prepare: Callable[..., Awaitable[None]] | None = None
-    """async, same arguments, before the trial's clock: calls of role `prime` are made here."""
+    """The same arguments, before the trial's clock: calls of role `prime` are made here."""
     tiers: tuple[Tier, ...] | Callable[[Any], tuple[Tier, ...]] = ()
-    """The model tiers it needs, or a function of the knobs that says so; empty means one model,
-    whichever generates on the endpoint."""
+    """The model tiers it needs, or a function of the knobs that says so; empty means whichever
+    model the endpoint has."""
     aliases: tuple[str, ...] = ()
     category: str = "question-answering"
     """The scenario category used where the user names none."""
@@ -125,18 +126,17 @@ class Technique:
     select: Callable[[Any], tuple[Arm, ...]] | None = None
     """The arms for given knobs, where the knobs decide (a suite, the user's bodies)."""
     needs: tuple[str, ...] = ()
-    """Capabilities without which a run makes no sense on an endpoint, by their names in
-    lab.endpoints.registry.CAPABILITIES."""
+    """What an endpoint must be able to do, as lab.endpoints.registry.CAPABILITIES names it."""
     page: str = ""
-    """The file of its page in pages/, whose number is its place in every list; without one it is
-    shown on the page that the user's own techniques share."""
+    """The file of its page in pages/, whose number is its place in every list; without one, the
+    page that the user's own techniques share."""
     views: tuple[str | View, ...] = ("Distribution", "Pairs", "Race", "Clocks")
     """The segments of its page, in their order: shared ones by name, its own as a View."""
     code: str = ""
-    """The jinja2 template beside it that writes an arm as code to take away; empty is the plain
-    one: each request in turn."""
+    """The jinja2 template beside it that writes an arm as code to take away; empty: each request in
+    turn."""
     in_all: bool = True
-    """Whether its arms are known without the user: `all`, Home and side by side then offer it."""
+    """Whether its arms need nothing of the user: `all`, Home and side by side then offer it."""
     files: str = ""
     """The knob that the command line takes as a list of JSON files; empty where there is none."""
     own_text: bool = False
@@ -201,16 +201,16 @@ class Reply:
     @property
     def tool_uses(self) -> tuple[ToolUse, ...]:
         return tuple(
-            ToolUse(b["id"], b["name"], b.get("input") or {})
-            for b in self.content
-            if b.get("type") == "tool_use"
+            ToolUse(block["id"], block["name"], block.get("input") or {})
+            for block in self.content
+            if block.get("type") == "tool_use"
         )
 
 
 class Bench(Protocol):
     """What a trial calls through. In a run it measures each call; before one, and for the code
-    samples, the same trial is played on a bench that sends nothing and answers in the shape asked
-    for (lab/harness/rehearsal.py). A technique cannot tell them apart, and reads no clock itself.
+    samples, it sends nothing and answers in the shape asked for (lab/harness/rehearsal.py). A
+    technique cannot tell which, and reads no clock.
     """
 
     @property
@@ -223,12 +223,12 @@ class Bench(Protocol):
 
     @property
     def nonce(self) -> str:
-        """The text that begins every prompt of this trial and of no other; `call` adds it."""
+        """What begins every prompt of this trial and of no other; `call` adds it."""
 
     @property
     def client(self) -> Any:
-        """The stamped AsyncAnthropic, for code of the user's own. Its requests cannot be known
-        before the run: a rehearsal ends where this is asked for."""
+        """The stamped AsyncAnthropic, for code of the user's own. A rehearsal ends here: it cannot
+        know its requests."""
 
     async def call(
         self,
@@ -240,14 +240,14 @@ class Bench(Protocol):
         """Make one request, and where the API asks for it try again; each attempt is a row.
 
         A request that failed is a Reply with an `error_kind`, not an exception; it fails the trial,
-        except in the roles `prime` and `check`. `name` is what its span is called, the role where
-        there is none. `begun` is set when the response begins.
+        except in the roles `prime` and `check`. `name` is its span's, the role by default. `begun`
+        is set when the response begins.
         """
         ...
 
     async def tool(self, name: str, input: dict[str, Any]) -> str:
-        """Run one of the lab's tools in a span of its own: the text for its tool_result. `input`
-        may have `service_ms`, how long the tool takes."""
+        """Run one of the lab's tools in a span of its own, for the text of its tool_result; `input`
+        may say by `service_ms` how long it takes."""
         ...
 
     def span(self, kind: SpanKind, name: str) -> AbstractAsyncContextManager[Any]:

@@ -6,11 +6,11 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import date
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -19,8 +19,8 @@ from lab.model import LabError, sentence
 
 BATCH = 0.5
 US_ONLY = 1.1
-DEAREST = 1e6
-"""No rate in a price list is above it, so that no cost is infinite."""
+Rate = Annotated[float, Field(ge=0, le=1e6)]
+"""Bounded, so that no cost is infinite."""
 
 
 class Rates(BaseModel):
@@ -28,11 +28,11 @@ class Rates(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    input: float = Field(ge=0, le=DEAREST)
-    output: float = Field(ge=0, le=DEAREST)
-    write_5m: float = Field(ge=0, le=DEAREST)
-    write_1h: float = Field(ge=0, le=DEAREST)
-    read: float = Field(ge=0, le=DEAREST)
+    input: Rate
+    output: Rate
+    write_5m: Rate
+    write_1h: Rate
+    read: Rate
 
 
 class Tier(Rates):
@@ -47,7 +47,7 @@ class Price(Rates):
 
     model: str
     from_day: date = Field(alias="from")
-    fast: float | None = Field(None, ge=0, le=DEAREST)
+    fast: Rate | None = None
     above: tuple[Tier, ...] = ()
     unverified: bool = False
     source: str = ""
@@ -68,41 +68,30 @@ def prices() -> tuple[Price, ...]:
     return rows
 
 
-def price(model: str, day: date, rows: Sequence[Price] | None = None) -> Price | None:
+def price(model: str, day: date) -> Price | None:
     """The row that holds for a model on a day; None for a model that has no price, or had none
     yet."""
     names = (model, _family(model))
-    rows = prices() if rows is None else rows
-    begun = [row for row in rows if row.model in names and row.from_day <= day]
+    begun = [row for row in prices() if row.model in names and row.from_day <= day]
     # Of two rows of one day, the later in the list: max() would take the first.
     return max(reversed(begun), key=lambda row: row.from_day, default=None)
 
 
-def cost_usd(
-    model: str,
-    usage: Mapping[str, Any],
-    day: date,
-    rows: Sequence[Price] | None = None,
-) -> float | None:
+def cost_usd(model: str, usage: Mapping[str, Any], day: date) -> float | None:
     """Dollars for one call, from the usage that the API reported; None where the model, or its fast
     mode, has no known price.
 
     A call that sampled several times (`usage.iterations`: compaction, an advisor, a fallback) costs
     the sum of what each billed at its own model's price.
     """
-    rows = prices() if rows is None else rows
     mode = {name: usage.get(name) for name in ("service_tier", "inference_geo", "speed")}
-    costs = [_cost_usd(own or model, mode | counts, day, rows) for own, counts in billed(usage)]
+    costs = [_cost_usd(own or model, mode | counts, day) for own, counts in billed(usage)]
     return None if None in costs else sum(costs)
 
 
 def billed(usage: Mapping[str, Any]) -> list[tuple[str | None, dict[str, Any]]]:
-    """(model, or None for the call's own, and its counts) of each sampling that is paid for; the
-    usage itself where it tells of no more.
-
-    The counts at the top are those of the `message` and `fallback_message` iterations, and stand in
-    where none is listed.
-    """
+    """(model, or None for the call's own, and its counts) of each sampling that is paid for. The
+    counts at the top stand in where no `message` or `fallback_message` iteration is listed."""
     listed = usage.get("iterations") or ()
     parts = [
         (entry.get("model"), dict(entry)) for entry in listed if not is_declined(entry, listed)
@@ -113,29 +102,23 @@ def billed(usage: Mapping[str, Any]) -> list[tuple[str | None, dict[str, Any]]]:
 
 
 def is_declined(iteration: Mapping[str, Any], iterations: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether another model answered in its place: then it is not billed. The model that answered
-    has the entry `fallback_message`."""
+    """Whether another model answered in its place, in a `fallback_message`: then it is not
+    billed."""
     answered = {
         _family(entry.get("model"))
         for entry in iterations
         if entry.get("type") == "fallback_message"
     }
     own = _family(iteration.get("model"))
-    return (
-        bool(answered)
-        and iteration.get("type") == "message"
-        and own is not None
-        and own not in answered
-    )
+    is_message = iteration.get("type") == "message"
+    return bool(answered) and is_message and own is not None and own not in answered
 
 
 ANSWERING = ("message", "fallback_message")
 
 
-def _cost_usd(
-    model: str, usage: Mapping[str, Any], day: date, rows: Sequence[Price]
-) -> float | None:
-    row = price(model, day, rows)
+def _cost_usd(model: str, usage: Mapping[str, Any], day: date) -> float | None:
+    row = price(model, day)
     if row is None:
         return None
     fresh = int(usage.get("input_tokens") or 0)
@@ -179,35 +162,29 @@ def cache_writes(usage: Mapping[str, Any]) -> tuple[int | None, int | None]:
     return short if total is None else max(total - (long or 0), short or 0), long
 
 
-def ceiling_usd(usage: Mapping[str, Any], day: date, rows: Sequence[Price] | None = None) -> float:
+def ceiling_usd(usage: Mapping[str, Any], day: date) -> float:
     """Dollars for one call with each part that has no price at the dearest listed one: what a
     budget counts."""
-    rows = prices() if rows is None else rows
-    mode = {name: usage.get(name) for name in ("service_tier", "inference_geo")}
-    models = {row.model for row in rows}
-
-    def dearest(counts: dict[str, Any]) -> float:
-        plain = mode | counts | {"speed": None}
-        return max((_cost_usd(model, plain, day, rows) or 0.0 for model in models), default=0.0)
-
+    mode = {name: usage.get(name) for name in ("service_tier", "inference_geo", "speed")}
+    models = {row.model for row in prices()}
     total = 0.0
     for model, counts in billed(usage):
-        own = mode | {"speed": usage.get("speed")} | counts
-        known = _cost_usd(model, own, day, rows) if model else None
-        total += dearest(counts) if known is None else known
+        cost = _cost_usd(model, mode | counts, day) if model else None
+        if cost is None:
+            plain = mode | counts | {"speed": None}
+            cost = max((_cost_usd(model, plain, day) or 0.0 for model in models), default=0.0)
+        total += cost
     return total
 
 
-def remark(models: Iterable[str], day: date, rows: Sequence[Price] | None = None) -> str | None:
-    """A sentence on models without a price and on prices that are not verified; None when there is
-    nothing to say."""
-    rows = prices() if rows is None else rows
-    listed = {model: price(model, day, rows) for model in dict.fromkeys(models)}
+def remark(models: Iterable[str], day: date) -> str | None:
+    """On models without a price and prices that are not verified; None when there are none."""
+    listed = {model: price(model, day) for model in dict.fromkeys(models)}
     sentences = []
     if unknown := [model for model, row in listed.items() if row is None]:
         sentences.append(
             f"No price is known for {', '.join(unknown)}: its cost is not shown, and its budget"
-            " counts the dearest listed price; LAB_PRICES can name a file with one."
+            " counts the highest listed price; LAB_PRICES can name a file with one."
         )
     if unverified := [model for model, row in listed.items() if row and row.unverified]:
         sentences.append(

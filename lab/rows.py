@@ -157,3 +157,14 @@ class FinishedTrial:
     calls: list[CallRow] = field(default_factory=list)
     spans: list[SpanRow] = field(default_factory=list)
     events: list[EventRow] = field(default_factory=list)
+
+
+ROWS = {
+    "runs": RunRow,
+    "sessions": SessionRow,
+    "trials": TrialRow,
+    "calls": CallRow,
+    "spans": SpanRow,
+    "events": EventRow,
+}
+"""By their tables, what others belong to first."""

@@ -11,10 +11,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from lab.rows import ROWS
 from lab.store import queries
 from lab.store.export import VIEWS, export, frame_bytes
 from lab.store.importing import Imported
-from lab.store.journalled_changes import ROWS
 from lab.store.store import Store
 from tests.recorded_runs import record
 

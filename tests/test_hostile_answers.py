@@ -289,7 +289,7 @@ def exchanges(draw):
 
 
 def an_exchange(kind, data, status=200, request_id="req_1", step=1_000_000, failure=None):
-    exchange = stamps.Exchange("/v1/messages", b'{"model": "m"}', now_ns())
+    exchange = stamps.Exchange(b'{"model": "m"}', now_ns())
     exchange.status, exchange.headers = status, {"content-type": kind, "request-id": request_id}
     for at in range(0, len(data), step):
         exchange.take(now_ns(), data[at : at + step])

@@ -351,7 +351,7 @@ def test_an_event_happened_when_the_byte_that_completed_it_came():
 
 
 def an_exchange(data: bytes, size: int) -> stamps.Exchange:
-    exchange = stamps.Exchange("/v1/messages", b"{}", 0)
+    exchange = stamps.Exchange(b"{}", 0)
     exchange.status, exchange.headers = 200, {"content-type": "text/event-stream"}
     for at in range(0, len(data), size):
         exchange.chunks.append((at, data[at : at + size]))

@@ -16,10 +16,9 @@ import pytest
 
 from lab import clock, paths, processes
 from lab.model import LabError, new_id
-from lab.rows import CallRow, EventRow, FinishedTrial, RunRow, SessionRow, SpanRow, TrialRow
+from lab.rows import ROWS, CallRow, EventRow, FinishedTrial, RunRow, SessionRow, SpanRow, TrialRow
 from lab.store import migrations, queries
 from lab.store.export import FORMATS, export, frame_bytes
-from lab.store.journalled_changes import ROWS
 from lab.store.store import Imported, Store
 
 MS = 1_000_000

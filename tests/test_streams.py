@@ -126,7 +126,7 @@ def answered(
     *events: dict, kind: str = "text/event-stream", body: bytes | None = None
 ) -> parsing.Reading:
     """The reading of an answer whose event k arrived at k milliseconds."""
-    exchange = stamps.Exchange("/v1/messages", b"{}", 0)
+    exchange = stamps.Exchange(b"{}", 0)
     exchange.status, exchange.headers = 200, {"content-type": kind}
     exchange.chunks = [
         (k * 1_000_000, f"data: {json.dumps(event)}\n\n".encode())

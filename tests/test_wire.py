@@ -199,7 +199,7 @@ def test_an_error_that_is_only_a_word_is_kept():
 
 def exchange_of(*events: dict, at_once: bool = False) -> stamps.Exchange:
     """An answered exchange; event k arrived at k milliseconds."""
-    exchange = stamps.Exchange("/v1/messages", b"{}", 0)
+    exchange = stamps.Exchange(b"{}", 0)
     exchange.status, exchange.headers = 200, {"content-type": "text/event-stream"}
     exchange.chunks = [
         (k * 1_000_000, f"event: {e['type']}\ndata: {json.dumps(e)}\n\n".encode())

@@ -18,19 +18,16 @@ FEWEST = 8
 TOGETHER = 8
 """Pieces in a burst. Servers that guess ahead write some five tokens at a time, and do stream."""
 AT_ONCE_NS = 100_000
-"""From piece to piece within a burst: no model writes 10,000 tokens a second; packets of one buffer
-come as fast as that."""
+"""From piece to piece within a burst: no model writes 10,000 tokens a second."""
 PAUSE_NS = 1_000_000
 """What parts two bursts."""
 APART_NS = 20_000_000
-"""From burst to burst, on average. Nobody feels a shorter hold, and a client on a busy machine
-reads as late."""
+"""From burst to burst, on average: a client on a busy machine reads as late."""
 PLAIN = 20
-"""Pieces at once that a fast model and a machine that was late for a moment do not explain; fewer
-must repeat themselves."""
+"""Pieces at once that no machine which was late for a moment explains; fewer must repeat
+themselves."""
 WRITTEN_NS = 3_000_000
-"""What a piece takes a fast model: a client whose loop was late for as long as the whole answer may
-have missed it."""
+"""What a piece takes a fast model."""
 LONG_CHARACTERS = 400
 """So much text at one instant was not written then, in however few pieces."""
 EVENT_BYTES = 118
@@ -48,11 +45,10 @@ class Stream(NamedTuple):
     kib: int | None
     """4, 8 or 16 where the bursts are about as long as a buffer of that size."""
     held: bool | None
-    """Whether it was held back; None where the answer is too short, or the client's own lateness
-    would explain it."""
+    """None where the answer is too short, or the client's own lateness would explain it."""
     late: bool = False
-    """Whether the client was late enough to have missed all of a fast answer, so that this one
-    alone proves nothing."""
+    """Whether the client was late enough to have missed a fast answer: this one alone proves
+    nothing."""
 
     @property
     def words(self) -> str:
@@ -89,8 +85,7 @@ class Judged(NamedTuple):
 
 
 def judge(streams: Iterable[Stream]) -> Judged | None:
-    """None where the endpoint streams, or nothing can be told. At least half are held back, or
-    nearly all where none is so plainly."""
+    """None where the endpoint streams, or nothing can be told."""
     judged = [stream for stream in streams if stream.held is not None]
     delayed = sorted((stream for stream in judged if stream.held), key=lambda stream: stream.pieces)
     plain = [stream for stream in delayed if stream.plain]
@@ -103,10 +98,7 @@ def judge(streams: Iterable[Stream]) -> Judged | None:
 
 def stream(pieces: Iterable[tuple[int, int]], sent_ns: int | None, lag_ns: int = 0) -> Stream:
     """From (at_ns, characters) of each piece of text in order, when the request was sent, and the
-    client's own worst loop lag.
-
-    Only text counts: of a tool's input some servers hold a value back until it is whole, by design.
-    """
+    client's own worst loop lag. Of a tool's input some servers hold back a value by design."""
     texts = [(at_ns, characters) for at_ns, characters in pieces if characters]
     if not texts:
         return Stream(0, 0, 0, None, None)
@@ -145,8 +137,8 @@ def _bursts(texts: Sequence[tuple[int, int]]) -> list[list[tuple[int, int]]]:
 
 
 def _buffer(bursts: Sequence[Sequence[tuple[int, int]]]) -> int | None:
-    """The size of buffer that bursts look like; their bytes are known to about a third, since
-    servers write events differently."""
+    """The size of buffer that bursts look like; servers write events differently, so that their
+    bytes are known to about a third."""
     sizes = [sum(EVENT_BYTES + characters for _, characters in burst) for burst in bursts]
     kib = median(sizes) / 1024
     return next((size for size in BUFFERS_KIB if 0.7 <= kib / size < 1.4), None)

@@ -1,9 +1,8 @@
 """What the stamped bytes of a Messages API exchange mean: clocks, content, usage, error words. Runs
 after the last stamp.
 
-An event happened when the chunk that completed it arrived; a stream chunk is not a token, and an
-event may span chunks. Reading takes time in proportion to the bytes, and whatever they are, it ends
-in a Reading whose values fit the tables.
+An event happened when the chunk that completed it arrived. Reading takes time in proportion to the
+bytes, and whatever they are, it ends in a Reading whose values fit the tables.
 """
 
 from __future__ import annotations
@@ -67,8 +66,7 @@ class Arrival(NamedTuple):
 
 @dataclass(slots=True)
 class Reading:
-    """Clocks are lab.clock.now_ns() stamps, None where it did not happen; for an unstreamed answer
-    only the exchange's own exist."""
+    """Clocks are lab.clock.now_ns() stamps, None where it did not happen or nothing streamed."""
 
     content: list[dict[str, Any]] = field(default_factory=list)
     usage: dict[str, Any] = field(default_factory=dict)
@@ -81,16 +79,14 @@ class Reading:
     cache_miss_reason: str | None = None
     missed_cache_tokens: int | None = None
     diagnosis: str | None = None
-    """Where the answer has one: unchanged, changed, unknown (the API could not tell), pending (it
-    had not told yet)."""
+    """unchanged, changed, unknown (the API could not tell) or pending (not yet)."""
     usage_notes: list[str] = field(default_factory=list)
     """Contradictions in what was counted."""
     rate_limits: dict[str, str] = field(default_factory=dict)
     lab: dict[str, Any] = field(default_factory=dict)
     message_start_ns: int | None = None
     first_sign_ns: int | None = None
-    """The first sign of life of the model: a block that begins, a signature, an estimate; a token
-    is one too."""
+    """A block that begins, a signature, an estimate or a token."""
     first_token_ns: int | None = None
     """The first generated piece of any block, known or unknown."""
     thinking_started_ns: int | None = None
@@ -186,8 +182,8 @@ def _text_or(value: Any, default: str) -> str:
 
 
 def _integer(digits: str) -> int | float:
-    """Python refuses to read an integer of more than 4,300 digits, and no float holds 400; a tool's
-    input may well have twenty."""
+    """Python refuses to read an integer of more than 4,300 digits; a tool's input may well have
+    twenty."""
     return int(digits) if len(digits) < 300 else math.inf
 
 
@@ -218,11 +214,8 @@ def _loads(data: bytes) -> Any:
 
 
 def read(exchange: Exchange, gone: Callable[[], bool] = lambda: False) -> Reading:
-    """Everything the exchange says; a broken one gives what it did say, and error words. Whatever a
-    server sends, it never raises.
-
-    Where `gone()` becomes true, it raises GivenUp soon.
-    """
+    """Everything the exchange says; a broken one gives what it did say, and error words. Raises
+    GivenUp where `gone()` becomes true, and nothing else."""
     reading = Reading()
     if exchange.status is not None:
         reading.rate_limits = _rate_limits(exchange)
@@ -317,8 +310,7 @@ LIMITS = re.compile("anthropic-(ratelimit|priority|fast)-|retry-after")
 
 
 def _check(reading: Reading) -> None:
-    """Raises where a field that is used has another type or size than the API's; what is only extra
-    may be anything."""
+    """Raises where a field that is used has another type or size than the API's."""
     usage = reading.usage
     for name in ("message_id", "model", "stop_reason", "cache_miss_reason"):
         setattr(reading, name, _word(name, getattr(reading, name)))
@@ -363,8 +355,8 @@ GROUPS = ("cache_creation", "output_tokens_details")
 
 
 def _all_counts(usage: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The usage, each group of counts in it, and those of its iterations; raises Odd where one is
-    no object."""
+    """The usage, its groups of counts, and those of its iterations; raises Odd where one is no
+    object."""
     iterations = usage.get("iterations")
     if not isinstance(iterations, list | None):
         raise Odd(f"iterations is {iterations!r:.60}")
@@ -503,8 +495,7 @@ def _read_whole(exchange: Exchange, reading: Reading) -> None:
 
 
 def _no_json(exchange: Exchange, body: bytes, error: ValueError) -> tuple[str, str]:
-    """JSON that ends too early is an answer cut short; a login page or an empty answer never was
-    one."""
+    """JSON that ends too early is an answer cut short; a login page never was one."""
     start = body[:200].lstrip()
     if exchange.failure is not None or (
         start.startswith(b"{") and isinstance(error, json.JSONDecodeError) and _ends_early(error)
@@ -526,7 +517,7 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 def _begin(message: dict, reading: Reading) -> None:
     reading.message_id, reading.model = message.get("id"), message.get("model")
-    _count(message.get("usage"), reading)
+    _grow(reading.usage, message.get("usage") or {}, reading.usage_notes)
     if "diagnostics" not in message:
         return
     diagnostics = message["diagnostics"] or {}
@@ -542,13 +533,8 @@ def _begin(message: dict, reading: Reading) -> None:
         reading.diagnosis = "changed" if str(kind).endswith("_changed") else "unknown"
 
 
-def _count(usage: Any, reading: Reading) -> None:
-    """Take in a usage: its counts are cumulative, so that one which falls is a contradiction, and
-    the larger one holds."""
-    _grow(reading.usage, usage or {}, reading.usage_notes)
-
-
 def _grow(known: dict[str, Any], usage: Mapping[str, Any], notes: list[str]) -> None:
+    """Counts are cumulative: one that falls is a contradiction, and the larger one holds."""
     for name, value in usage.items():
         before = known.get(name)
         if value is None:
@@ -626,7 +612,7 @@ def _read_stream(exchange: Exchange, reading: Reading, gone: Callable[[], bool])
                 citations = blocks[index].get("citations") or ()
                 blocks[index]["citations"] = [*citations, delta.get("citation")]
         elif kind == "message_delta":
-            _count(data.get("usage"), reading)
+            _grow(reading.usage, data.get("usage") or {}, reading.usage_notes)
             delta = data.get("delta") or {}
             reading.stop_reason = delta.get("stop_reason") or reading.stop_reason
             reading.lab = _mapping(data.get("lab")) or reading.lab
@@ -679,8 +665,7 @@ def _assembled(block: dict[str, Any], parts: Mapping[str, str]) -> dict[str, Any
 
 
 def first_sentence(spoken: list[tuple[int, str]]) -> int | None:
-    """When the first full sentence could be read: the stamp of its last mark; an answer without one
-    is a sentence as a whole."""
+    """When the first full sentence could be read; an answer without a mark is one."""
     beginning = "".join(text for _, text in spoken)[: limits.SENTENCE_CHARACTERS]
     if match := SENTENCE_END.search(beginning):
         left = match.end()

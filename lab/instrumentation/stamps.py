@@ -4,9 +4,8 @@ HTTP, SSE or JSON is parsed.
     resolve ─ connect ─ TLS ─ write … sent │ headers │ chunk chunk chunk … │ ended
     └ only on a new connection ┘           └ stamped in data_received, the first Python to see it
 
-A caller is observed while OBSERVER holds a function in its context; every POST …/messages made
-there becomes an Exchange, whoever made it. What the bytes mean is read later, by
-lab.instrumentation.parsing. Observed or not, nothing comes in beyond lab.limits.
+Every POST …/messages made while OBSERVER holds a function becomes an Exchange, whoever made it;
+lab.instrumentation.parsing reads it later. Observed or not, nothing comes in beyond lab.limits.
 """
 
 from __future__ import annotations
@@ -45,13 +44,8 @@ class Unreadable(httpx2.TransportError):
 @dataclass(slots=True, eq=False)
 class Exchange:
     """One HTTP request and its response as bytes with stamps (ns of lab.clock.now_ns; None where it
-    did not happen).
+    did not happen). `failure` is what ended it, a cancellation too."""
 
-    `chunks` are (stamp, bytes) of the response's body. `failure` is the exception that ended it,
-    also a cancellation.
-    """
-
-    path: str
     request_body: bytes
     started_ns: int
     dns_ns: int | None = None
@@ -109,11 +103,8 @@ EXCHANGE: ContextVar[Exchange | None] = ContextVar("exchange", default=None)
 
 class StampedStream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
     """A socket that stamps in `data_received`: later, the event loop's queue would be part of the
-    figure.
-
-    Holds what has arrived until `read`; while too much waits, the server is held back, and its next
-    bytes are stamped once they are let in.
-    """
+    figure. While too much waits for `read`, the server is held back, and its next bytes are stamped
+    once they are let in."""
 
     def __init__(self) -> None:
         self.arrived: deque[tuple[int, bytes]] = deque()
@@ -123,8 +114,8 @@ class StampedStream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
         self.read_ns = 0
         self.requests = 0
         self.parser: Any = None
-        """h11's state of this connection: what a server sent beyond its answer waits there, and
-        would be the next request's answer."""
+        """h11's state: what a server sent beyond its answer waits there, and would be the next
+        one."""
         self.ended = False
         self.lost: Exception | None = None
         self.transport: asyncio.Transport | None = None
@@ -270,8 +261,7 @@ def _readable(transport: asyncio.Transport | None) -> bool:
 
 
 class StampedBackend(httpcore2.AsyncNetworkBackend):
-    """Resolves names itself, so that DNS and TCP have a stamp each; tries the addresses one after
-    the other."""
+    """Resolves names itself, so that DNS and TCP have a stamp each."""
 
     async def connect_tcp(
         self,
@@ -292,8 +282,7 @@ class StampedBackend(httpcore2.AsyncNetworkBackend):
                 for position, address in enumerate(addresses):
                     last = position == len(addresses) - 1
                     try:
-                        # An unreachable first address (IPv6, mostly) must not eat the whole
-                        # allowance.
+                        # An unreachable first address (IPv6, mostly) must not take all the time.
                         async with asyncio.timeout(None if last else NEXT_ADDRESS_S):
                             _, stream = await loop.create_connection(
                                 StampedStream, address, port, local_addr=local
@@ -317,8 +306,7 @@ class StampedBackend(httpcore2.AsyncNetworkBackend):
 
 
 class Unpacking:
-    """gzip and deflate in small steps: the SDK's own decoder, and httpx2's, would unpack a body of
-    any size."""
+    """gzip and deflate in small steps: httpx2's own decoder would unpack a body of any size."""
 
     def __init__(self, coding: str) -> None:
         self.coding = coding
@@ -358,8 +346,7 @@ def unpacking(headers: httpx2.Headers) -> Unpacking | None:
 
 @dataclass(eq=False)
 class StampedBody(httpx2.AsyncByteStream):
-    """The body of a response within its limit, each piece stamped for the exchange, if there is
-    one."""
+    """The body of a response within its limit, each piece stamped for its exchange."""
 
     inner: httpx2.AsyncByteStream
     exchange: Exchange | None
@@ -404,18 +391,18 @@ class StampedBody(httpx2.AsyncByteStream):
 
 
 class StampedTransport(httpx2.AsyncBaseTransport):
-    """Put under AsyncAnthropic by `http_client`; what nobody observes passes through unstamped,
-    within the same limits."""
+    """What AsyncAnthropic's `http_client` sends with."""
 
     def __init__(self, **options: Any) -> None:
         self.inner = httpx2.AsyncHTTPTransport(**options)
         self.inner._pool._network_backend = StampedBackend()  # httpx2 has no public argument for it
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        observe, path = OBSERVER.get(), request.url.path
-        if observe is None or request.method != "POST" or not path.endswith("/messages"):
+        observe = OBSERVER.get()
+        is_call = request.method == "POST" and request.url.path.endswith("/messages")
+        if observe is None or not is_call:
             return await self._answer(request, None)
-        exchange = Exchange(path, await request.aread(), now_ns())
+        exchange = Exchange(await request.aread(), now_ns())
         observe(exchange)
         token = EXCHANGE.set(exchange)
         try:
@@ -457,8 +444,7 @@ class StampedTransport(httpx2.AsyncBaseTransport):
 
 
 def _parser(response: httpx2.Response) -> Any:
-    """httpx2 and httpcore2 have no public way to it; None where the way has changed, which a test
-    tells."""
+    """There is no public way to it; None where the way has changed, which a test tells."""
     part: Any = response.stream
     for name in ("_httpcore_stream", "_stream", "_connection", "_h11_state"):
         part = getattr(part, name, None)

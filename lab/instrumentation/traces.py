@@ -1,9 +1,8 @@
 """A stored run as OpenTelemetry traces and metrics, and as Langfuse generations.
 
-They are made from the stamps after the run, so tracing cannot change a number. Trace and span ids
-are the lab's own UUIDs, so a run that is sent twice is the same traces again. Attributes and
-metrics follow the GenAI semantic conventions (status Development); what they do not name is under
-`lab.`.
+They are made from the stamps after the run, so tracing cannot change a number, and a run that is
+sent twice has the same ids. Names follow the GenAI semantic conventions (status Development); what
+those do not name is under `lab.`.
 """
 
 from __future__ import annotations
@@ -53,8 +52,7 @@ BUCKETS_TOKENS = tuple(4**power for power in range(14))
 
 
 class Sent(NamedTuple):
-    """How many traces and spans went to which destinations, and a sentence for each that refused
-    something."""
+    """What went to which destinations, and a sentence for each that refused something."""
 
     traces: int
     spans: int
@@ -71,8 +69,7 @@ class Sent(NamedTuple):
 def send(
     store: Store, run_id: str, to: Iterable[Destination], newest_session: bool = False
 ) -> Sent:
-    """Send every trial of a stored run, or of its newest session, as one trace: trial, then its
-    spans and calls."""
+    """Send every trial of a stored run, or of its newest session, as a trace."""
     from opentelemetry.sdk.trace import TracerProvider
 
     with store.snapshot():
@@ -130,8 +127,8 @@ def send_run(store: Store, run_id: str, to: str, file: Path | None = None) -> Se
 
 
 def send_if_configured(store: Store, run_id: str) -> str | None:
-    """What a worker does at a session's end: None where no variable asks for traces, else what to
-    tell the user. Never a failed run."""
+    """What a worker does at a session's end, and tells the user; None where no variable asks for
+    traces."""
     try:
         places = destinations()
         if not places:
@@ -140,8 +137,7 @@ def send_if_configured(store: Store, run_id: str) -> str | None:
         return sent.text if sent.traces else None
     except LabError as problem:
         return f"traces: not sent. {problem}"
-    # a variable that OpenTelemetry cannot read; its words may hold a header, so only its kind is
-    # told
+    # A variable that OpenTelemetry cannot read; its words may hold a header.
     except Exception as problem:
         return f"traces: not sent ({type(problem).__name__}). Check the OTEL_* variables."
 
@@ -175,8 +171,8 @@ def _batches(traces: list[list[Any]]) -> Iterator[list[Any]]:
 
 
 class _Ids:
-    """Hands OpenTelemetry the ids that the rows have: a trace id is the trial's UUID, a span id the
-    random half of the span's."""
+    """The ids that the rows have: a trace id is the trial's UUID, a span id the random half of the
+    span's."""
 
     def __init__(self) -> None:
         self.trace = self.span = 0
@@ -211,8 +207,8 @@ def _trace(
     spans: list[dict[str, Any]],
     calls_of: dict[str, dict[str, Any]],
 ) -> list[Any]:
-    """The SDK's finished spans of one trial, parents first; none where the trial was cut off before
-    its clock began, or is sampled out."""
+    """The SDK's finished spans, parents first; none where the trial was cut off before its clock
+    began, or is sampled out."""
     from opentelemetry.context import Context
     from opentelemetry.sdk.trace import ReadableSpan
     from opentelemetry.trace import SpanKind, set_span_in_context
@@ -265,15 +261,13 @@ def _trace(
 def _span_attributes(run: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
     shared = {"lab.kind": row["kind"], "session.id": run["run_id"]}
     if row["kind"] == "tool":
-        names = {
+        return shared | {
             "gen_ai.operation.name": "execute_tool",
             "gen_ai.tool.name": row["name"],
             "langfuse.observation.type": "tool",
         }
-    else:
-        # What is no call and no tool has no GenAI name; Phoenix knows it by OpenInference's.
-        names = {"openinference.span.kind": "CHAIN", "langfuse.observation.type": "span"}
-    return shared | names
+    # What is no call and no tool has no GenAI name; Phoenix knows it by OpenInference's.
+    return shared | {"openinference.span.kind": "CHAIN", "langfuse.observation.type": "span"}
 
 
 def _trial_attributes(run: dict[str, Any], trial: dict[str, Any]) -> dict[str, Any]:
@@ -336,8 +330,8 @@ def _labels(call: dict[str, Any]) -> dict[str, Any]:
 
 
 def _measure(place: Destination, run: dict[str, Any], calls: pd.DataFrame) -> str | None:
-    """The GenAI client metrics of the run's measured calls as histograms, sent once; None, or why
-    they were not taken."""
+    """The GenAI client metrics of the measured calls, sent once; None, or why they were not
+    taken."""
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 
@@ -385,12 +379,8 @@ def _instant(begin_ns: int, after_ms: Any) -> str | None:
 
 def _present(attributes: dict[str, Any]) -> dict[str, Any]:
     """Without what is null, and in plain Python numbers, which are all that OpenTelemetry takes."""
-    plain = {
+    return {
         name: value.item() if hasattr(value, "item") else value
         for name, value in attributes.items()
-    }
-    return {
-        name: value
-        for name, value in plain.items()
         if isinstance(value, tuple) or not pd.isna(value)
     }

@@ -10,8 +10,8 @@ import duckdb
 import pandas as pd
 
 from lab.model import LabError
+from lab.rows import ROWS
 from lab.store import migrations, turnstile
-from lab.store.journalled_changes import ROWS
 from lab.store.store import READ_PATIENCE_S, Store, as_uuid
 
 FORMATS = ("parquet", "csv", "json", "duckdb")

@@ -12,23 +12,13 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-WHOLE = frozenset(
-    {
-        "tinyint",
-        "smallint",
-        "integer",
-        "bigint",
-        "utinyint",
-        "usmallint",
-        "uinteger",
-        "ubigint",
-        "hugeint",
-    }
+PLAIN = (
+    *("tinyint", "smallint", "integer", "bigint", "hugeint"),
+    *("utinyint", "usmallint", "uinteger", "ubigint"),
+    *("date", "timestamp", "timestamp_s", "timestamp_ms", "timestamp_ns"),
+    "timestamp with time zone",
+    *("boolean", "decimal", "float", "double", "varchar", "uuid", "enum"),
 )
-INSTANTS = frozenset(
-    {"date", "timestamp", "timestamp_s", "timestamp_ms", "timestamp_ns", "timestamp with time zone"}
-)
-PLAIN = WHOLE | INSTANTS | {"boolean", "decimal", "float", "double", "varchar", "uuid", "enum"}
 FIRST_DAY, LAST_DAY = -719_162, 2_932_896
 """Python's years 1 to 9999, in days from 1970; DuckDB's go on to 294247, and end in two
 infinities."""
@@ -42,12 +32,7 @@ TICKS = {"s": 1, "ms": 1_000, "us": 1_000_000, "ns": 1_000_000_000}
 
 def read(relation: duckdb.DuckDBPyRelation) -> pd.DataFrame:
     """Rows of the lab's own: a UUID is a str, a missing integer makes a column of floats, an
-    instant
-    that no calendar has is missing.
-
-    Here every text becomes one that no terminal or page obeys, by lab.scrub: what reads rows need
-    not think of it.
-    """
+    instant that no calendar has is missing, and no terminal or page obeys a text (lab.scrub)."""
     import pyarrow as pa
     import pyarrow.compute as compute
 
@@ -55,42 +40,39 @@ def read(relation: duckdb.DuckDBPyRelation) -> pd.DataFrame:
     for place, field in enumerate(table.schema):
         column = table.column(place)
         if (odd := _beyond(column)) is not None:
-            table = table.set_column(
-                place, field, compute.if_else(odd, pa.scalar(None, field.type), column)
-            )
+            column = compute.if_else(odd, pa.scalar(None, field.type), column)
         elif (
             pa.types.is_string(field.type)
             and compute.any(compute.match_substring_regex(column, UNSEEN)).as_py()
         ):
             texts = [text and visible(text) for text in column.to_pylist()]
-            table = table.set_column(place, field, pa.chunked_array([texts], field.type))
+            column = pa.chunked_array([texts], field.type)
+        else:
+            continue
+        table = table.set_column(place, field, column)
     return table.to_pandas()
 
 
 def shown(connection: duckdb.DuckDBPyConnection, relation: duckdb.DuckDBPyRelation) -> pa.Table:
     """Rows of any query: what pandas has no column for (a union, a list, an interval, the year
-    20000)
-    is text, as DuckDB writes it."""
+    20000) is text, as DuckDB writes it."""
     import pyarrow as pa
 
     kinds = [str(kind.id).lower() for kind in relation.types]
-    table = relation.project(
-        _columns(relation.columns, [kind not in PLAIN for kind in kinds])
-    ).to_arrow_table()
+    columns = _columns(relation.columns, [kind not in PLAIN for kind in kinds])
+    table = relation.project(columns).to_arrow_table()
     as_text = [_beyond(column) is not None for column in table.columns]
     for place, kind in enumerate(kinds):
         if kind == "hugeint":  # every sum of whole numbers is one
             try:
-                table = table.set_column(
-                    place, table.schema.names[place], table.column(place).cast(pa.int64())
-                )
+                column = table.column(place).cast(pa.int64())
+                table = table.set_column(place, table.schema.names[place], column)
             except pa.ArrowInvalid:
                 as_text[place] = True
-    return (
-        connection.from_arrow(table).project(_columns(table.schema.names, as_text)).to_arrow_table()
-        if any(as_text)
-        else table
-    )
+    if not any(as_text):
+        return table
+    columns = _columns(table.schema.names, as_text)
+    return connection.from_arrow(table).project(columns).to_arrow_table()
 
 
 def _columns(names: list[str], as_text: list[bool]) -> str:

@@ -1,14 +1,9 @@
-"""A foreign database as data: its tables are read in a process of their own, which keeps of them
-what can be a lab's, and as Parquet.
-
-Nothing that the file defines is ever run: no view, macro, generated column or setting. The writer's
-turn is taken only for what is clean.
-"""
+"""A foreign database as data: a process of its own keeps of the tables what can be a lab's, as
+Parquet. Nothing that the file defines is ever run: no view, macro, generated column or setting."""
 
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import tempfile
 import zipfile
@@ -19,13 +14,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from lab import clock, endpoint_kinds, model
 from lab.model import LabError
-from lab.scrub import visible
+from lab.rows import ROWS
+from lab.scrub import UNSEEN, visible
 from lab.store import json_shapes, sandbox
 
 if TYPE_CHECKING:
     import duckdb
 
-TABLES = ("runs", "sessions", "trials", "calls", "spans", "events")
 LARGEST = 4 << 30
 TIMEOUT_S = 60.0
 BYTES_PER_S = 20_000_000
@@ -57,16 +52,12 @@ BELONGS = {
     "spans": ("trials", ("run_id", "session_id", "trial_id")),
     "events": ("calls", ("run_id", "call_id")),
 }
-SIGNED = ("block", "seed")
-"""Whole numbers that are no count: warm-up blocks lie below 1, and a seed out of range is no
-seed."""
 NOT_TAKEN_OVER = ("db", "join_run", "max_usd")
 """Parts of a run's config that say where this user's rows go and what this user spends."""
 
 
 class Imported(NamedTuple):
-    """How many rows an import added; all zero when it was all there already. `left_out` rows of the
-    file cannot be a lab's."""
+    """How many rows an import added; `left_out` rows of the file cannot be a lab's."""
 
     runs: int
     trials: int
@@ -87,13 +78,13 @@ class Clean(NamedTuple):
 @contextmanager
 def cleaned(source: Path, name: str | None = None) -> Iterator[Clean]:
     """The rows of a lab.duckdb, of a folder or of a zip of exported Parquet that can be a lab's.
-    Raises LabError in one sentence."""
+    Raises LabError."""
     if not source.exists():
         raise LabError(
             f"There is no {source}. Give another lab.duckdb or a folder of exported Parquet."
         )
     name = visible(name or source.name)[:WORD]
-    files = [source / f"{table}.parquet" for table in TABLES] if source.is_dir() else [source]
+    files = [source / f"{table}.parquet" for table in ROWS] if source.is_dir() else [source]
     if missing := [file.name for file in files if not file.is_file()]:
         raise LabError(f"There is no {', '.join(missing)} in {name}. An export has all six tables.")
     size = sum(file.stat().st_size for file in files)
@@ -106,51 +97,43 @@ def cleaned(source: Path, name: str | None = None) -> Iterator[Clean]:
         timeout_s = TIMEOUT_S + size / BYTES_PER_S
         order = {"source": str(source), "folder": folder, "cpu_s": int(timeout_s) * 2}
         try:
-            done = sandbox.alone("lab.store.importing", order, timeout_s)
-        except subprocess.TimeoutExpired:
+            left_out = sandbox.alone(
+                "lab.store.importing",
+                order,
+                timeout_s,
+                f"it took longer than {timeout_s:.0f} s to read and was stopped",
+                f"it takes more than {MEMORY} of memory or {LARGEST >> 30} GB of disk to read",
+            )
+        except LabError as error:
             raise LabError(
-                f"Reading {name} took longer than {timeout_s:.0f} s and was stopped; nothing was"
+                f"Cannot import {name}: {visible(str(error))[:ERROR].rstrip('.')}. Nothing was"
                 " changed."
             ) from None
-        if done.returncode:
-            limits = f"it takes more than {MEMORY} of memory or {LARGEST >> 30} GB of disk to read"
-            reason = (
-                done.stderr.decode(errors="replace").strip() if done.returncode == 3 else limits
-            )
-            raise LabError(
-                f"Cannot import {name}: {visible(reason)[:ERROR].rstrip('.')}. Nothing was changed."
-            )
-        yield Clean(Path(folder), name, json.loads(done.stdout))
+        yield Clean(Path(folder), name, json.loads(left_out))
 
 
 def take_in(connection: duckdb.DuckDBPyConnection, clean: Clean) -> Imported:
-    """Add what is not there yet, within the caller's transaction; a run that gets foreign rows says
-    so from then on."""
-
-    def table_of(table: str) -> str:
-        return f"read_parquet({quoted(clean.folder / f'{table}.parquet')})"
+    """Add what is not there yet; a run that gets foreign rows says so from then on."""
 
     def insert(table: str, where: str, replaced: str = "") -> int:
+        rows = _at(clean.folder, table)
         return connection.execute(
-            f"INSERT INTO {table} BY NAME SELECT *{replaced} FROM {table_of(table)} WHERE {where}"
+            f"INSERT INTO {table} BY NAME SELECT *{replaced} FROM {rows} WHERE {where}"
         ).fetchall()[0][0]
 
     marked = f" REPLACE ({quoted(clean.name)} AS imported_from)" if clean.name else ""
     runs = insert("runs", "run_id NOT IN (SELECT run_id FROM runs)", marked)
     insert("sessions", "session_id NOT IN (SELECT session_id FROM sessions)")
-    for key, table in (("trial_id", "trials"), ("call_id", "calls")):
-        known = (
-            "trial_id NOT IN (SELECT trial_id FROM trials)"
-            if table == "trials"
-            else "trial_id IN (SELECT trial_id FROM new_trials)"
-        )
+    of_new_trials = "trial_id IN (SELECT trial_id FROM new_trials)"
+    for table, new in (
+        ("trials", "trial_id NOT IN (SELECT trial_id FROM trials)"),
+        ("calls", of_new_trials),
+    ):
         connection.execute(
-            f"CREATE TEMP TABLE new_{table} AS SELECT {key}, run_id FROM {table_of(table)} WHERE"
-            f" {known}"
+            f"CREATE TEMP TABLE new_{table} AS SELECT {KEYS[table]}, run_id"
+            f" FROM {_at(clean.folder, table)} WHERE {new}"
         )
-    trials = insert("trials", "trial_id IN (SELECT trial_id FROM new_trials)")
-    calls = insert("calls", "trial_id IN (SELECT trial_id FROM new_trials)")
-    insert("spans", "trial_id IN (SELECT trial_id FROM new_trials)")
+    trials, calls, _ = (insert(table, of_new_trials) for table in ("trials", "calls", "spans"))
     events = insert("events", "call_id IN (SELECT call_id FROM new_calls)")
     if clean.name:
         joined = "imported_from IS NULL AND run_id IN (SELECT run_id FROM new_trials)"
@@ -163,7 +146,7 @@ def take_in(connection: duckdb.DuckDBPyConnection, clean: Clean) -> Imported:
 
 
 def _clean(order: dict[str, Any]) -> int:
-    """Write the clean tables into the order's folder; answers with the number of rows left out."""
+    """Write the clean tables into the order's folder; the number of rows left out."""
     import duckdb
 
     from lab.store import migrations
@@ -177,23 +160,16 @@ def _clean(order: dict[str, Any]) -> int:
         is_folder = source.is_dir()
         if not is_folder:
             _attach(connection, source, turns)
-        readable = [str(source / f"{table}.parquet") for table in TABLES] if is_folder else []
-        for setting in (
-            "TimeZone = 'UTC'",
-            "threads = 2",
-            f"memory_limit = '{MEMORY}'",
+        readable = [source / f"{table}.parquet" for table in ROWS] if is_folder else []
+        sandbox.confine(
+            connection,
+            2,
+            MEMORY,
             f"temp_directory = {quoted(folder / 'spill')}",
             "max_temp_directory_size = '2GB'",
-            "python_enable_replacements = false",
-            "autoinstall_known_extensions = false",
-            "autoload_known_extensions = false",
-            "allow_community_extensions = false",
             f"allowed_directories = [{quoted(folder)}]",
             f"allowed_paths = [{', '.join(map(quoted, readable))}]",
-            "enable_external_access = false",
-            "lock_configuration = true",
-        ):
-            connection.execute(f"SET {setting}")
+        )
         for function in (settings, models, facts, iterations):
             connection.create_function(
                 f"clean_{function.__name__}",
@@ -202,32 +178,17 @@ def _clean(order: dict[str, Any]) -> int:
                 "VARCHAR",
                 null_handling="special",
             )
-        unseen = [
-            chr(code)
-            for code in (
-                *range(1, 0xA0),
-                0x61C,
-                0x200E,
-                0x200F,
-                *range(0x202A, 0x202F),
-                *range(0x2066, 0x206A),
-            )
-        ]
-        unseen = "".join(character for character in unseen if visible(character) != character)
+        # No file has what comes next: half an emoji.
+        unseen = "".join(UNSEEN.findall("".join(map(chr, range(1, 0xD800)))))
         connection.execute(
             f"CREATE MACRO visible(words) AS translate(words, chr(0) || '{unseen}',"
             f" '{visible(chr(0))}{visible(unseen)}')"
         )
         left_out, size = 0, 0
-        for table in TABLES:
-            place = (
-                f"read_parquet({quoted(source / f'{table}.parquet')})"
-                if is_folder
-                else f"source.main.{table}"
-            )
-            there, copied = _copy(
-                connection, table, place, _columns(connection, table, place, is_folder), folder
-            )
+        for table in ROWS:
+            place = _at(source, table) if is_folder else f"source.main.{table}"
+            columns = _columns(connection, table, place, is_folder)
+            there, copied = _copy(connection, table, place, columns, folder)
             left_out += there - copied
             size += copied * 100
         size += connection.execute(
@@ -261,15 +222,14 @@ def _attach(connection: duckdb.DuckDBPyConnection, source: Path, turns: ExitStac
 
 
 def _unpacked(source: Path, folder: Path) -> Path:
-    """The six tables of a zip, by their names alone: no path inside it is followed, and no more is
-    written than may be read."""
+    """The six tables of a zip, by their names alone: no path inside it is followed."""
     folder.mkdir()
     room = LARGEST
     try:
         with zipfile.ZipFile(source) as packed:
             for item in packed.infolist():
                 file = folder / Path(item.filename).name
-                if file.name not in {f"{table}.parquet" for table in TABLES}:
+                if file.name not in {f"{table}.parquet" for table in ROWS}:
                     continue
                 with packed.open(item) as inside, file.open("wb") as out:
                     while part := inside.read(1 << 20):
@@ -279,9 +239,8 @@ def _unpacked(source: Path, folder: Path) -> Path:
                         out.write(part)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
         raise LabError(f"it is no zip file that can be read ({error})") from None
-    if missing := [
-        f"{table}.parquet" for table in TABLES if not (folder / f"{table}.parquet").exists()
-    ]:
+    files = [f"{table}.parquet" for table in ROWS]
+    if missing := [name for name in files if not (folder / name).exists()]:
         raise LabError(f"there is no {', '.join(missing)} in it. An export has all six tables")
     return folder
 
@@ -289,7 +248,7 @@ def _unpacked(source: Path, folder: Path) -> Path:
 def _columns(
     connection: duckdb.DuckDBPyConnection, table: str, place: str, is_folder: bool
 ) -> frozenset[str]:
-    """The stored columns of a source's table; one that is computed is a program, and not read."""
+    """Of a source's table; a column that is computed is a program, and not read."""
     if is_folder:
         return frozenset(
             name for name, *_ in connection.execute(f"DESCRIBE SELECT * FROM {place}").fetchall()
@@ -317,8 +276,7 @@ def _copy(
     present: frozenset[str],
     folder: Path,
 ) -> tuple[int, int]:
-    """Write the clean rows of one table; how many there are in the source, and how many of them are
-    clean."""
+    """Write the clean rows of one table; how many rows the source has, and how many are clean."""
     declared = connection.execute(f"DESCRIBE memory.main.{table}").fetchall()
     columns = [
         f"{_value(table, name, kind, name in present)} AS {name}" for name, kind, *_ in declared
@@ -332,12 +290,11 @@ def _copy(
         )
     once = f"QUALIFY row_number() OVER (PARTITION BY {KEYS[table]}) = 1" if table in KEYS else ""
     sql = (
-        f"SELECT * FROM (SELECT {', '.join(columns)} FROM {place} AS given) WHERE"
+        f"SELECT * FROM (SELECT {', '.join(columns)} FROM {place} AS theirs) WHERE"
         f" {' AND '.join(wanted)} {once}"
     )
-    ((copied,),) = connection.execute(
-        f"COPY ({sql}) TO {quoted(folder / f'{table}.parquet')} (FORMAT parquet)"
-    ).fetchall()
+    file = quoted(folder / f"{table}.parquet")
+    ((copied,),) = connection.execute(f"COPY ({sql}) TO {file} (FORMAT parquet)").fetchall()
     ((there,),) = connection.execute(f"SELECT count(*) FROM {place}").fetchall()
     return there, copied
 
@@ -346,7 +303,7 @@ def _value(table: str, name: str, kind: str, present: bool) -> str:
     """The SQL that makes of a source's column what the lab's own may hold, or NULL."""
     if not present or name == "imported_from":
         return f"NULL::{kind}"
-    value = f'given."{name}"'
+    value = f'theirs."{name}"'
     text = f"TRY_CAST({value} AS VARCHAR)"
     if (table, name) in WORDS:
         words = ", ".join(map(quoted, WORDS[table, name]))
@@ -372,19 +329,14 @@ def _value(table: str, name: str, kind: str, present: bool) -> str:
     cast = f"TRY_CAST({value} AS {kind})"
     if kind == "DOUBLE":
         return f"known({cast})"
+    within = ""
     if kind == "TIMESTAMP WITH TIME ZONE":
-        return (
-            f"CASE WHEN {cast} BETWEEN TIMESTAMPTZ '1970-01-01' AND TIMESTAMPTZ '9998-12-31' THEN"
-            f" {cast} END"
-        )
-    if kind == "BIGINT":
-        return (
-            f"CASE WHEN {cast} BETWEEN {0 if name == 'seed' else -(2**53)} AND {2**53 - 1} THEN"
-            f" {cast} END"
-        )
-    if kind == "INTEGER" and name != "block":
-        return f"CASE WHEN {cast} >= 0 THEN {cast} END"
-    return cast
+        within = "BETWEEN TIMESTAMPTZ '1970-01-01' AND TIMESTAMPTZ '9998-12-31'"
+    elif kind == "BIGINT":
+        within = f"BETWEEN {0 if name == 'seed' else -(2**53)} AND {2**53 - 1}"
+    elif kind == "INTEGER" and name != "block":  # warm-up blocks lie below 1
+        within = ">= 0"
+    return f"CASE WHEN {cast} {within} THEN {cast} END" if within else cast
 
 
 def settings(text: str | None) -> str | None:
@@ -399,20 +351,17 @@ def settings(text: str | None) -> str | None:
         name: part for name, part in value["config"].items() if name not in NOT_TAKEN_OVER
     }
     scenario = value["config"].get("scenario")
-    if scenario and ("/" in scenario or "." in scenario or "~" in scenario or "\\" in scenario):
-        # A path on another machine: here it would name another file, and send its lines to an
-        # endpoint.
+    if scenario and set("/.~\\") & set(scenario):
+        # A path on another machine: here another file's lines would go to an endpoint.
         value["config"]["scenario"] = f"imported: {Path(scenario).name}"
     return json.dumps(value)
 
 
 def models(text: str | None) -> str | None:
     value = json_shapes.parsed(text)
-    return (
-        json.dumps({tier: name[:WORD] for tier, name in json_shapes.models(value).items()})
-        if isinstance(value, dict)
-        else None
-    )
+    if not isinstance(value, dict):
+        return None
+    return json.dumps({tier: name[:WORD] for tier, name in json_shapes.models(value).items()})
 
 
 def facts(text: str | None) -> str | None:
@@ -452,8 +401,7 @@ def main() -> int:
         sentence = (
             str(error).splitlines()[0].removeprefix("IO Error: ").replace(order["source"], "it")
         )
-    print(" ".join(sentence.split()), file=sys.stderr)
-    return 3
+    return sandbox.refused(sentence)
 
 
 if __name__ == "__main__":

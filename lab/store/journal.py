@@ -1,8 +1,8 @@
 """What was acknowledged and is not in the database yet: lines in a folder beside it, each on disk
 before anybody is told.
 
-A file belongs to one Store, which holds a lock on it for as long as it lives. Whoever finds a file
-without an owner takes it in.
+A file belongs to the one Store that holds a lock on it. Whoever finds one without an owner takes it
+in.
 """
 
 from __future__ import annotations
@@ -48,8 +48,7 @@ class Journal:
             raise
 
     def is_lost(self) -> bool:
-        """Whether somebody has removed the file: what is appended to it would be nowhere. The next
-        append makes another."""
+        """Whether somebody has removed the file; the next append then makes another."""
         if self.file is not None and not os.fstat(self.file.fileno()).st_nlink:
             self.file.close()
             self.file = None
@@ -62,7 +61,7 @@ class Journal:
             os.ftruncate(self.file.fileno(), 0)
 
     def close(self) -> None:
-        """Let go of the file; an empty one is removed."""
+        """An empty file is removed."""
         if self.file is None:
             return
         with suppress(OSError):
@@ -129,8 +128,8 @@ def files(folder: Path) -> list[Path]:
 
 
 def lines(path: Path) -> Iterator[tuple[str, Any]]:
-    """Each whole line and what it says; None where that is no JSON. The last one may be torn: its
-    writer was killed, nobody was told."""
+    """Each whole line and what it says; None where that is no JSON. Of a torn last one nobody was
+    told."""
     data = path.read_bytes()
     for line in data[: data.rfind(b"\n") + 1].splitlines():
         if not line.strip(b"\0 "):
@@ -153,8 +152,7 @@ def taken(path: Path) -> Iterator[bool]:
 
 
 def _ours(descriptor: int) -> bool:
-    """Whoever only looks holds the file for a moment too; its owner holds it against those who
-    look."""
+    """Whoever only looks holds the file too, for a moment and shared."""
     while not _locked(descriptor, fcntl.LOCK_EX):
         if not _locked(descriptor, fcntl.LOCK_SH):
             return False

@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import fields
 from datetime import datetime
 from functools import cache
@@ -14,17 +13,9 @@ from typing import Any
 
 import duckdb
 
-from lab.rows import CallRow, EventRow, FinishedTrial, RunRow, SessionRow, SpanRow, TrialRow
+from lab.rows import FinishedTrial
 from lab.store import migrations
 
-ROWS = {
-    "runs": RunRow,
-    "sessions": SessionRow,
-    "trials": TrialRow,
-    "calls": CallRow,
-    "spans": SpanRow,
-    "events": EventRow,
-}
 # What a row can be wrong in. Whatever else a write fails with says nothing about the row.
 UNFIT = (
     duckdb.DataError,
@@ -64,23 +55,11 @@ def plain(value: Any) -> str:
     raise TypeError(f"{type(value)} does not belong in a row")
 
 
-@contextmanager
-def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    connection.begin()
-    try:
-        yield
-        connection.commit()
-    except BaseException:
-        with suppress(duckdb.Error):  # a commit that failed has ended the transaction
-            connection.rollback()
-        raise
-
-
 def applied(changes: list[Any], connection: duckdb.DuckDBPyConnection) -> list[int]:
     """Apply all in one transaction, or, where one does not fit, each in its own; answers with the
     places of those that do not fit."""
     try:
-        with transaction(connection):
+        with migrations.transaction(connection):
             for change in changes:
                 apply(connection, change)
         return []
@@ -89,7 +68,7 @@ def applied(changes: list[Any], connection: duckdb.DuckDBPyConnection) -> list[i
     unfit = []
     for place, change in enumerate(changes):
         try:
-            with transaction(connection):
+            with migrations.transaction(connection):
                 apply(connection, change)
         except UNFIT:
             unfit.append(place)

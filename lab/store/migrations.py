@@ -6,17 +6,18 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
 import duckdb
 
 from lab.model import LabError
+from lab.rows import ROWS
 
 SCHEMA = Path(__file__).parent / "schema"
 VIEWS = Path(__file__).parent / "metrics.sql"
-TABLES = ("runs", "sessions", "trials", "calls", "spans", "events")
 
 
 @cache
@@ -53,28 +54,34 @@ def apply(connection: duckdb.DuckDBPyConnection, where: str = "the database") ->
     if is_current(connection, where) and is_ours(connection):
         return
     applied = _applied(connection)
-    connection.begin()
     try:
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS migrations"
-            " (name VARCHAR NOT NULL, hash VARCHAR NOT NULL, applied_utc TIMESTAMPTZ NOT NULL)"
-        )
-        for name, digest in wanted().items():
-            if name == VIEWS.name:
-                _drop_definitions(connection)
-                _check_tables(connection)
-            elif name in applied:
-                continue
-            connection.execute(_text(name))
-            connection.execute("DELETE FROM migrations WHERE name = ?", [name])
-            connection.execute("INSERT INTO migrations VALUES (?, ?, now())", [name, digest])
-        connection.commit()
+        with transaction(connection):
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS migrations"
+                " (name VARCHAR NOT NULL, hash VARCHAR NOT NULL, applied_utc TIMESTAMPTZ NOT NULL)"
+            )
+            for name, digest in wanted().items():
+                if name == VIEWS.name:
+                    _drop_definitions(connection)
+                    _check_tables(connection)
+                elif name in applied:
+                    continue
+                connection.execute(_text(name))
+                connection.execute("DELETE FROM migrations WHERE name = ?", [name])
+                connection.execute("INSERT INTO migrations VALUES (?, ?, now())", [name, digest])
     except duckdb.CatalogException as error:
-        connection.rollback()
         raise LabError(
             f"{where} is not a database of the lab ({str(error).splitlines()[0]})."
             " Choose another file with --db."
         ) from error
+
+
+@contextmanager
+def transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    connection.begin()
+    try:
+        yield
+        connection.commit()
     except BaseException:
         with suppress(duckdb.Error):  # a commit that failed has ended the transaction
             connection.rollback()
@@ -152,5 +159,5 @@ def _check_tables(connection: duckdb.DuckDBPyConnection) -> None:
     tables = connection.execute(
         "SELECT table_name FROM system.main.duckdb_tables() WHERE NOT temporary"
     ).fetchall()
-    if missing := sorted(set(TABLES) - {name for (name,) in tables}):
+    if missing := sorted(set(ROWS) - {name for (name,) in tables}):
         raise duckdb.CatalogException(f"it has no table {missing[0]}")

@@ -14,22 +14,31 @@ from lab import paths
 from lab.model import LabError
 
 if TYPE_CHECKING:
+    import duckdb
     import pandas as pd
 
     from lab.store.store import Store
 
 MAX_BYTES = 64_000_000
+REFUSED = 3
+"""The exit code of a process that says why on stderr."""
+CONFINED = (
+    "TimeZone = 'UTC'",
+    "python_enable_replacements = false",
+    "autoinstall_known_extensions = false",
+    "autoload_known_extensions = false",
+    "allow_community_extensions = false",
+    "enable_external_access = false",
+    "lock_configuration = true",
+)
 
 
 def run_sql(
     store: Store, sql: str, timeout_s: float = 5, memory: str = "512MB", max_rows: int = 10_000
 ) -> pd.DataFrame:
     """The rows of one SELECT, WITH, DESCRIBE, SHOW or SUMMARIZE; at most `max_rows`, then
-    `frame.attrs["truncated"]` is True.
-
-    Everything else, and whatever passes a limit, is a LabError of one line. The reader's turn lasts
-    as long as the query, so a writer waits at most `timeout_s` for it.
-    """
+    `frame.attrs["truncated"]` is True. Everything else, and whatever passes a limit, is a LabError.
+    A writer waits at most `timeout_s` for it."""
     import pyarrow as pa
 
     store.frame("SELECT 1")  # an older file is brought up to date here, where writing is allowed
@@ -40,43 +49,41 @@ def run_sql(
         "max_rows": max_rows,
         "cpu_s": int(timeout_s) + 2,
     }
-    try:
-        done = alone("lab.store.sandbox", order, timeout_s + 1)  # the second is for starting Python
-    except subprocess.TimeoutExpired:
-        raise LabError(
-            f"The query took longer than {timeout_s:g} s and was stopped. Narrow it with WHERE"
-            " run_id = … or look at fewer rows."
-        ) from None
-    if done.returncode == 3:
-        raise LabError(done.stderr.decode(errors="replace").strip())
-    if done.returncode != 0:
-        raise LabError(
-            f"The query passed its limits ({memory}, {timeout_s:g} s) and was stopped. Narrow it"
-            " with WHERE run_id = … or LIMIT."
-        )
-    frame = pa.ipc.open_stream(done.stdout).read_all().to_pandas()
+    answer = alone(
+        "lab.store.sandbox",
+        order,
+        timeout_s + 1,  # for starting Python
+        f"The query took longer than {timeout_s:g} s and was stopped. Narrow it with WHERE"
+        " run_id = … or look at fewer rows.",
+        f"The query passed its limits ({memory}, {timeout_s:g} s) and was stopped. Narrow it"
+        " with WHERE run_id = … or LIMIT.",
+    )
+    frame = pa.ipc.open_stream(answer).read_all().to_pandas()
     frame.attrs["truncated"] = len(frame) > max_rows
     return frame.head(max_rows)
 
 
-def alone(module: str, order: dict, timeout_s: float) -> subprocess.CompletedProcess[bytes]:
-    """A module of the lab as a process that is given its order on stdin and nothing else, and is
-    killed when its time is over."""
-    # No variable but these: a key in the environment is out of reach even of a hole in the SQL
-    # engine.
-    environment = {
-        name: os.environ[name]
-        for name in ("PATH", "LANG", "LC_ALL", "TMPDIR")
-        if name in os.environ
-    }
-    return subprocess.run(
-        paths.module(module),
-        input=json.dumps(order).encode(),
-        capture_output=True,
-        timeout=timeout_s,
-        cwd=paths.ROOT,
-        env=environment,
-    )
+def alone(module: str, order: dict, timeout_s: float, too_slow: str, killed: str) -> bytes:
+    """What a module of the lab answers as a process that is given its order on stdin and nothing
+    else. LabError with its own sentence, or one of the two."""
+    # No other variable, such as a key, is within reach of a hole in the SQL engine.
+    names = os.environ.keys() & {"PATH", "LANG", "LC_ALL", "TMPDIR"}
+    try:
+        done = subprocess.run(
+            paths.module(module),
+            input=json.dumps(order).encode(),
+            capture_output=True,
+            timeout=timeout_s,
+            cwd=paths.ROOT,
+            env={name: os.environ[name] for name in names},
+        )
+    except subprocess.TimeoutExpired:
+        raise LabError(too_slow) from None
+    if done.returncode == REFUSED:
+        raise LabError(done.stderr.decode(errors="replace").strip())
+    if done.returncode:
+        raise LabError(killed)
+    return done.stdout
 
 
 def _answer(order: dict) -> bytes:
@@ -103,19 +110,7 @@ def _answer(order: dict) -> bytes:
         )
         if not path.exists():
             migrations.apply(connection)
-        for setting in (
-            "TimeZone = 'UTC'",
-            "threads = 1",
-            f"memory_limit = '{order['memory']}'",
-            "temp_directory = ''",
-            "python_enable_replacements = false",
-            "autoinstall_known_extensions = false",
-            "autoload_known_extensions = false",
-            "allow_community_extensions = false",
-            "enable_external_access = false",
-            "lock_configuration = true",
-        ):
-            connection.execute(f"SET {setting}")
+        confine(connection, 1, order["memory"], "temp_directory = ''")
         rows = frames.shown(connection, connection.sql(order["sql"]).limit(order["max_rows"] + 1))
     if rows.nbytes > MAX_BYTES:
         raise LabError(
@@ -127,6 +122,15 @@ def _answer(order: dict) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
+def confine(
+    connection: duckdb.DuckDBPyConnection, threads: int, memory: str, *settings: str
+) -> None:
+    """From here on it reads and writes nothing but what the settings allow, and none can change."""
+    own = (f"threads = {threads}", f"memory_limit = '{memory}'", *settings)
+    for setting in (*own, *CONFINED):
+        connection.execute(f"SET {setting}")
+
+
 def limit(cpu_s: int, file_bytes: int = 0) -> None:
     """Bound this process for good, and how large a file it may write."""
     import resource
@@ -134,9 +138,8 @@ def limit(cpu_s: int, file_bytes: int = 0) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if (
-        sys.platform == "linux"
-    ):  # DuckDB's own limit does not see every allocation; macOS does not honour this one
+    # DuckDB's own limit does not see every allocation; macOS does not honour this one.
+    if sys.platform == "linux":
         resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
 
 
@@ -146,35 +149,27 @@ def main() -> int:
     import duckdb
 
     try:
-        answer = _answer(order)
+        sys.stdout.buffer.write(_answer(order))
+        return 0
     except LabError as error:
         sentence = str(error)
-    except MemoryError:
-        sentence = (
-            f"The query needed more than {order['memory']}. Narrow it with WHERE run_id = … or look"
-            " at fewer columns."
-        )
-    except duckdb.OutOfMemoryException:
+    except (MemoryError, duckdb.OutOfMemoryException):
         sentence = (
             f"The query needed more than {order['memory']}. Narrow it with WHERE run_id = … or look"
             " at fewer columns."
         )
     except duckdb.PermissionException as error:
         sentence = f"Not here: {str(error).splitlines()[0].partition(': ')[2]}"
-    except duckdb.IOException as error:
-        locked = "Could not set lock" in str(error)
-        sentence = (
-            "Another program holds the database. Close it there and ask again."
-            if locked
-            else str(error).splitlines()[0]
-        )
     except duckdb.Error as error:
         sentence = str(error).splitlines()[0]
-    else:
-        sys.stdout.buffer.write(answer)
-        return 0
+        if "Could not set lock" in str(error):
+            sentence = "Another program holds the database. Close it there and ask again."
+    return refused(sentence)
+
+
+def refused(sentence: str) -> int:
     print(" ".join(sentence.split()), file=sys.stderr)
-    return 3
+    return REFUSED
 
 
 if __name__ == "__main__":

@@ -19,11 +19,10 @@ import pandas as pd
 from lab import clock, paths
 from lab.model import LabError, Status, new_id
 from lab.paths import COMMAND
-from lab.rows import FinishedTrial, RunRow, SessionRow
+from lab.rows import ROWS, FinishedTrial, RunRow, SessionRow
 from lab.store import frames, importing, journal, journalled_changes, migrations, turnstile
 from lab.store.importing import Imported
 from lab.store.journal import Journal
-from lab.store.journalled_changes import ROWS
 from lab.store.turnstile import Busy
 
 # What a program of the lab never needs; the same for all connections of a process, or DuckDB
@@ -37,22 +36,15 @@ READ_PATIENCE_S = 10.0
 SHORT_PATIENCE_S = 0.5
 """Of a reader for whom rows wait beside the database: they can be read there too."""
 LARGEST_COPY = 4 * 2**30
-AT_ONCE_BYTES, TAKEN_IN_BYTES_PER_S = 16_000_000, 10_000_000
-"""Of the spool: in one transaction; and as much as a write may take in before its own rows, by its
-patience."""
+AT_ONCE_BYTES = 16_000_000
+"""Of the spool, in one transaction."""
+TAKEN_IN_BYTES_PER_S = 10_000_000
+"""Of the spool, before a write's own rows, by its patience."""
 OURS: set[tuple[int, int]] = set()
-"""Files whose views this process has seen to be the lab's own: to compare them takes some
-milliseconds."""
+"""Files (device, inode) whose views are the lab's own; to compare them takes milliseconds."""
 RETRY_S = 0.05
 HELD: set[Path] = set()
-"""Databases that somebody else held when this process last asked to write: it then asks for a
-moment only."""
-BROKEN = (
-    duckdb.FatalException,
-    duckdb.InternalException,
-    duckdb.SerializationException,
-    duckdb.IOException,
-)
+"""Databases that somebody else held when this process last asked to write."""
 FULL = ("No space left", "Disk quota exceeded", "File too large", "Read-only file system")
 
 
@@ -77,9 +69,9 @@ class Store:
         self._journalled = 0
         """How many of the pending changes are on disk already, in the journal."""
         self._kept: set[str] = set()
-        """Trials among them."""
+        """Ids of the trials among them."""
         self._writes = threading.RLock()
-        self._held = threading.local()
+        self._thread = threading.local()
         self._current: tuple[int, int] | None = None
 
     # Reading
@@ -88,10 +80,9 @@ class Store:
         """The rows of one query, read under the turnstile. UUIDs are str, times are UTC, JSON is
         text; an absent database has no rows."""
         try:
-            if borrowed := getattr(self._held, "connection", None):
-                return fetch(borrowed, sql, params)
-            with self.reading() as connection, self._explained():
-                return fetch(connection, sql, params)
+            with self.snapshot():
+                relation = self._thread.connection.sql(sql, params=params or None)
+                return frames.read(relation) if relation is not None else pd.DataFrame()
         except duckdb.DataError as error:
             raise LabError(
                 f"A value in {self.path} cannot be read: {str(error).splitlines()[0]}."
@@ -99,17 +90,17 @@ class Store:
 
     @contextmanager
     def snapshot(self) -> Iterator[None]:
-        """Within it, this thread's `frame` calls share one opening (20–30 ms saved for each) and
-        see one state. Keep it short."""
-        if getattr(self._held, "connection", None):
+        """This thread's `frame` calls share one opening (each saves 20–30 ms) and see one state.
+        Keep it short."""
+        if getattr(self._thread, "connection", None):
             yield
             return
         with self.reading() as connection, self._explained():
-            self._held.connection = connection
+            self._thread.connection = connection
             try:
                 yield
             finally:
-                self._held.connection = None
+                self._thread.connection = None
 
     @contextmanager
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -124,32 +115,20 @@ class Store:
                 migrations.apply(connection)
                 yield connection
             return
-        deadline = clock.now_ns() + int(READ_PATIENCE_S * 1e9)
-        renewed = False
-        while True:
-            with turnstile.reading(self.path, READ_PATIENCE_S):
-                connection = self._open(read_only=True, deadline_ns=deadline)
-                if connection is not None:
-                    try:
-                        if self._is_current(connection):
-                            yield connection
-                            return
-                    finally:
-                        connection.close()
-            if connection is None:
-                clock.pause_s(RETRY_S)
-            elif renewed:
-                raise LabError(
-                    f"{self.path} cannot be brought up to date with this lab. Choose another file"
-                    " with --db."
-                )
-            else:
+        for attempt in range(2):
+            with self._opened(READ_PATIENCE_S, read_only=True) as (connection, _):
+                if self._is_current(connection):
+                    yield connection
+                    return
+            if attempt == 0:
                 self._bring_up_to_date()
-                renewed = True
+        raise LabError(
+            f"{self.path} cannot be brought up to date with this lab. Choose another file with"
+            " --db."
+        )
 
     def _settled(self) -> bool:
-        """Whether the database alone has everything: takes in what waits in the spool, if it can be
-        written now."""
+        """Whether the database has everything, once what waits in the spool is taken in."""
         if not journal.ownerless(self._spool):
             return True
         try:
@@ -161,8 +140,8 @@ class Store:
 
     @contextmanager
     def _overlaid(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """The database as it is on disk, and what waits beside it, together in memory: somebody
-        holds the file, or the disk is full."""
+        """The database and what waits beside it, together in memory: somebody holds the file, or
+        the disk is full."""
         with self._connected(":memory:") as connection:
             migrations.apply(connection)
             if self._exists():
@@ -174,8 +153,8 @@ class Store:
             yield connection
 
     def _copy_into(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Of a copy, since a file that somebody holds cannot be opened; what they have committed is
-        in it and its log."""
+        """By a copy, since a file that somebody holds cannot be opened; what is committed is in it
+        and its log."""
         try:
             if self.path.stat().st_size > LARGEST_COPY:
                 raise Busy(
@@ -213,12 +192,8 @@ class Store:
         return self._write({"rows": {"sessions": [journalled_changes.values(row)]}})
 
     def keep(self, trial: FinishedTrial) -> None:
-        """On disk, beside the database, before this returns: a trial that was told survives
-        whatever ends this process.
-
-        The next write takes it into the database. Raises LabError where the disk refuses: then
-        nobody must be told.
-        """
+        """On disk, beside the database, before this returns; the next write takes it into the
+        database. Raises LabError where the disk refuses: then nobody must be told of the trial."""
         with self._writes:
             try:
                 self._append(journalled_changes.of_trials([trial]))
@@ -230,8 +205,8 @@ class Store:
             self._kept.add(trial.trial.trial_id)
 
     def write_trials(self, trials: Sequence[FinishedTrial]) -> bool:
-        """Trials with their calls, spans and events in one transaction; a trial that is there
-        already is left alone."""
+        """Trials with all that belongs to them in one transaction; those that are there already are
+        left alone."""
         fresh = [trial for trial in trials if trial.trial.trial_id not in self._kept]
         return self._write(*([journalled_changes.of_trials(fresh)] if fresh else []))
 
@@ -241,8 +216,8 @@ class Store:
         )
 
     def close_orphans(self, run_id: str) -> bool:
-        """Runs that say they are running, begun before now, have lost their process: only `run_id`
-        is measured on this machine."""
+        """Other runs that say they are running have lost their process: only `run_id` is measured
+        on this machine."""
         return not self._exists() or self._write(
             {"orphans": as_uuid(run_id), "ended_utc": clock.utc_now().isoformat()}
         )
@@ -254,8 +229,7 @@ class Store:
         return self._write({"update": as_uuid(run_id), "name": name or None})
 
     def delete_run(self, run_id: str) -> None:
-        """Take a run out of every table; its rows stay in a trash folder until the next delete, for
-        `undelete`."""
+        """Take a run out of every table; `undelete` can bring it back until the next delete."""
         run_id = as_uuid(run_id)
         with self._transaction() as connection:
             if not connection.execute(
@@ -274,8 +248,7 @@ class Store:
                 connection.execute(f"DELETE FROM {table} WHERE run_id = ?::UUID", [run_id])
 
     def undelete(self) -> str | None:
-        """Bring back the run that was deleted last; its id, or None where there is nothing to bring
-        back."""
+        """Bring back the run that was deleted last; its id, or None where there is none."""
         file = self._trash / "runs.parquet"
         if not file.exists():
             return None
@@ -286,10 +259,7 @@ class Store:
 
     def import_from(self, source: Path | str, name: str | None = None) -> Imported:
         """Add what another lab.duckdb, or a folder or zip of exported Parquet, has and this one has
-        not; doing it twice adds nothing.
-
-        `name` is what the file was called, where that is not the name it has here.
-        """
+        not. `name` is what the file was called, where it has another name here."""
         source = Path(source).expanduser().absolute()
         if source == self.path:
             raise LabError("A database cannot be imported into itself. Choose another file.")
@@ -327,12 +297,9 @@ class Store:
 
     @contextmanager
     def _connected(self, name: str) -> Iterator[duckdb.DuckDBPyConnection]:
-        connection = duckdb.connect(name, config=CONFIG)
-        try:
+        with duckdb.connect(name, config=CONFIG) as connection:
             connection.execute("SET TimeZone = 'UTC'")
             yield connection
-        finally:
-            connection.close()
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -340,7 +307,7 @@ class Store:
             yield
         except journalled_changes.UNFIT:
             raise
-        except (*BROKEN, duckdb.Error) as error:
+        except duckdb.Error as error:
             raise self.unreadable(error) from error
 
     def unreadable(self, error: Exception) -> LabError:
@@ -362,8 +329,8 @@ class Store:
         )
 
     def _open(self, read_only: bool, deadline_ns: int) -> duckdb.DuckDBPyConnection | None:
-        """A connection, or None while a program that knows no turnstile holds the file and the
-        deadline is not over."""
+        """None while a program that knows no turnstile holds the file and the deadline is not
+        over."""
         if not read_only and not self.path.exists():
             self._create()
         try:
@@ -384,8 +351,7 @@ class Store:
         return connection
 
     def _create(self) -> None:
-        """Beside its place first: a disk that is full in the middle of it must not leave a file
-        that is no database."""
+        """Beside its place first: a full disk must not leave a file that is no database."""
         draft = self.path.with_name(self.path.name + ".new")
 
         def clear() -> None:
@@ -422,34 +388,39 @@ class Store:
     def _writing(
         self, patience_s: float | None = None
     ) -> Iterator[tuple[duckdb.DuckDBPyConnection, turnstile.Turn]]:
-        # While a foreign program keeps the file, what can wait in the spool should not lose its
-        # patience at every block.
+        # While a foreign program keeps the file, no block should wait for it in full again.
         if patience_s is None:
             patience_s = self.patience_s
         elif self.path in HELD:
             patience_s = min(patience_s, 0.2)
-        deadline = clock.now_ns() + int(patience_s * 1e9)
         try:
-            while True:
-                with turnstile.writing(self.path, patience_s) as turn:
-                    self._exists()
-                    connection = self._open(read_only=False, deadline_ns=deadline)
-                    if connection is not None:
-                        try:
-                            HELD.discard(self.path)
-                            yield connection, turn
-                        finally:
-                            connection.close()
-                        return
-                clock.pause_s(RETRY_S)
+            with self._opened(patience_s, read_only=False) as (connection, turn):
+                HELD.discard(self.path)
+                yield connection, turn
         except Busy:
             HELD.add(self.path)
             raise
 
     @contextmanager
+    def _opened(
+        self, patience_s: float, read_only: bool
+    ) -> Iterator[tuple[duckdb.DuckDBPyConnection, turnstile.Turn | None]]:
+        deadline = clock.now_ns() + int(patience_s * 1e9)
+        take_turn = turnstile.reading if read_only else turnstile.writing
+        while True:
+            with take_turn(self.path, patience_s) as turn:
+                self._exists()
+                connection = self._open(read_only, deadline)
+                if connection is not None:
+                    with connection:
+                        yield connection, turn
+                    return
+            clock.pause_s(RETRY_S)
+
+    @contextmanager
     def _turn(self, patience_s: float | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-        """The file to write in, with what waited in the spool. `patience_s` where the spool will do
-        as well."""
+        """To write in, once what waits in the spool is in. `patience_s` where the spool will do as
+        well."""
         with self._writes, self._writing(patience_s) as (connection, turn), self._explained():
             if not self._is_current(connection):
                 migrations.apply(connection, str(self.path))
@@ -459,7 +430,7 @@ class Store:
 
     @contextmanager
     def _transaction(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        with self._turn() as connection, journalled_changes.transaction(connection):
+        with self._turn() as connection, migrations.transaction(connection):
             yield connection
 
     def _take_in_spool(self, connection: duckdb.DuckDBPyConnection, turn: turnstile.Turn) -> None:
@@ -525,7 +496,7 @@ class Store:
             return True
 
     def _append(self, *added: dict[str, Any]) -> None:
-        """To the journal, with whatever is pending and not in it yet; OSError where the disk
+        """To the journal, with what is pending and not in it yet; OSError where the disk
         refuses."""
         if self._journal.is_lost():
             self._journalled = 0  # somebody has removed the folder
@@ -543,21 +514,13 @@ class Store:
         self._journalled = 0
 
     def _keep_in_spool(self) -> None:
-        """On disk at once, so that even a killed process loses nothing; in memory where the disk
+        """On disk at once, where a killed process loses nothing; in memory where the disk
         refuses."""
         with suppress(OSError):
             self._append()
             # Without an owner, so that whoever reads or writes next takes it in.
             self._journal.close()
             self._forget()
-
-
-def fetch(
-    connection: duckdb.DuckDBPyConnection, sql: str, params: Sequence[Any] | dict[str, Any] = ()
-) -> pd.DataFrame:
-    """A result as pandas, by lab.store.frames."""
-    relation = connection.sql(sql, params=params or None)
-    return frames.read(relation) if relation is not None else pd.DataFrame()
 
 
 def as_uuid(text: str) -> str:

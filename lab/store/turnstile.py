@@ -1,10 +1,9 @@
 """Who may open the database file now: DuckDB lets one process write and then nobody else even read,
 so all of the lab queues here.
 
-Two lock files beside the database. A writer takes `gate`, then `lock`, exclusively, and lets go of
-`gate`; a reader passes `gate`, then takes `lock` shared. While a writer waits at `lock` it holds
-`gate`, so readers cannot keep it out by taking turns. The lock file's content is the number of
-changes ever written.
+A writer takes the file `gate`, then `lock`, exclusively, and lets go of `gate`; a reader passes
+`gate`, then takes `lock` shared. While a writer waits at `lock` it holds `gate`, so readers cannot
+keep it out by taking turns. In `lock` stands the number of changes ever written.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from lab.model import LabError
 
 
 class Busy(LabError):
-    """Somebody else holds the database and kept holding it for as long as was worth waiting."""
+    """Somebody else holds the database, for longer than was worth waiting."""
 
 
 class Turn:
@@ -79,8 +78,7 @@ def _count(digits: bytes) -> int:
 
 @contextmanager
 def _opened(database: Path, suffix: str) -> Iterator[int]:
-    """A descriptor of its own, so that flock also keeps the threads of one process apart; closing
-    it lets go of the lock."""
+    """A descriptor of its own, so that flock also keeps the threads of one process apart."""
     try:
         path = database.with_name(database.name + suffix)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)

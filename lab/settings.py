@@ -4,8 +4,6 @@ The command line, the page's form, docs/settings.md and Python callers all read 
 technique's knobs are described the same way.
 """
 
-from __future__ import annotations
-
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -153,8 +151,8 @@ class BenchmarkConfig(BaseModel):
             None,
             gt=0,
             title="Stop once known to ± ms",
-            description="go on until the interval is at most ± so many ms wide; a p-value never "
-            "ends a run",
+            description="go on until the interval is within ± this many ms; a p-value never ends a "
+            "run",
         )
     )
     min_runs: Annotated[int, Flag("how much", "N")] = Field(

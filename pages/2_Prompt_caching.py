@@ -1,4 +1,4 @@
-"""Prompt caching: the same prefix read anew, written to the cache, and read from it."""
+"""Prompt caching: the same prefix read again, written to the cache, and read from it."""
 
 from lab.techniques.caching import TECHNIQUE
 from pages.parts import experiment

@@ -63,20 +63,22 @@ GROUPS = {
         Command("report", "Write a run as one HTML file that opens anywhere", "show"),
         Command("trace", "Send a stored run to OpenTelemetry or Langfuse", "show"),
         Command(
-            "check", "Hold a run to requirements: exit 0 met, 3 not met, 4 not enough data", "check"
+            "check",
+            "Judge a run by requirements: exit 0 met, 3 not met, 4 not enough data",
+            "check",
         ),
         Command(
             "compare",
-            "Hold a run against an earlier one: exit 0 fine, 3 worse, 4 not enough data",
+            "Compare a run with an earlier one: exit 0 fine, 3 worse, 4 not enough data",
             "check",
         ),
     ),
     "Set-up": (
         Command("list", "List the techniques, their arms and what each claims", "show"),
-        Command("new", "Write a technique to begin with: its module, page and test", "new"),
+        Command("new", "Write a technique to start from: its module, page and test", "new"),
         Command(
             "models",
-            "Say which model files are here; `models install` fetches what is missing",
+            "List the model files here; `models install` fetches what is missing",
             "this_machine",
         ),
         Command(

@@ -126,7 +126,7 @@ def outputs(parser: ArgumentParser) -> None:
         "--output",
         metavar="LIST",
         default="console",
-        help=f"how to tell the result: {', '.join(REPORTERS)}, or package.module:Class for your "
+        help=f"how to report the result: {', '.join(REPORTERS)}, or package.module:Class for your "
         "own, separated by commas (default console)",
     )
     parser.add_argument(

@@ -22,7 +22,7 @@ def flags(parser: ArgumentParser) -> None:
         help=f"the port on 127.0.0.1 (default {PORT})",
     )
     parser.add_argument(
-        "--headless", action="store_true", help="only serve it: open no browser window"
+        "--headless", action="store_true", help="serve it without opening a browser window"
     )
 
 

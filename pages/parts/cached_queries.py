@@ -1,7 +1,5 @@
 """What the pages read: each query is one short read, kept until the store's counter moves."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pandas as pd

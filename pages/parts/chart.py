@@ -1,8 +1,6 @@
 """A figure on a page: in the theme's colours, with its words for screen readers, its picture button
 and, where asked, its clicks."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import plotly.graph_objects as go

@@ -1,7 +1,5 @@
 """Controls that stand on several pages: segments, and a row of downloads."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 

@@ -1,8 +1,6 @@
 """A button that puts text on the clipboard, in the browser; where the browser refuses, the text is
 selected for the reader to copy."""
 
-from __future__ import annotations
-
 import streamlit as st
 
 _button = st.components.v2.component(

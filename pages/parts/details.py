@@ -1,8 +1,6 @@
 """What lies behind the verdict: where the difference comes from, what failed, and every other
 metric, described and not judged."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import streamlit as st

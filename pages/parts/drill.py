@@ -1,8 +1,6 @@
 """From an arm to its trials, from a trial to its calls, spans and events; where the reader is
 stands in the URL."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pandas as pd
@@ -27,6 +25,8 @@ CALL_COLUMNS = [
     "error_kind",
     "call_id",
 ]
+SPAN_COLUMNS = ["kind", "name", "started_ms", "ended_ms", "span_id", "parent_id"]
+EVENT_COLUMNS = ["at_ms", "role", "kind", "characters", "text", "call_id"]
 
 
 def follow(points: list[dict[str, Any]], calls: pd.DataFrame) -> None:
@@ -76,20 +76,12 @@ def show(run: dict[str, Any]) -> None:
 
 def _trial(trial: str) -> None:
     calls = cached_queries.ask("calls", None, trial)
-    st.dataframe(
-        calls[[name for name in CALL_COLUMNS if name in calls]], hide_index=True, key="trial-calls"
-    )
-    spans = cached_queries.ask("spans", trial)
+    st.dataframe(calls[CALL_COLUMNS], hide_index=True, key="trial-calls")
     if controls.segments("Within the trial", ["Spans", "Events"], "within") == "Spans":
-        st.dataframe(
-            spans[["kind", "name", "started_ms", "ended_ms", "span_id", "parent_id"]],
-            hide_index=True,
-        )
+        table, columns = cached_queries.ask("spans", trial), SPAN_COLUMNS
     else:
-        events = cached_queries.ask("trial_events", trial)
-        st.dataframe(
-            events[["at_ms", "role", "kind", "characters", "text", "call_id"]], hide_index=True
-        )
+        table, columns = cached_queries.ask("trial_events", trial), EVENT_COLUMNS
+    st.dataframe(table[columns], hide_index=True)
 
 
 def _trial_of(points: list[dict[str, Any]]) -> str | None:

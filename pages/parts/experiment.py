@@ -1,8 +1,6 @@
 """The order of every technique's page: what goes on now, what was found, and how to measure it
 again."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import streamlit as st

@@ -1,8 +1,6 @@
 """The tables as they are: their documentation, a query box that can only read, a quick chart, and
 files of any result."""
 
-from __future__ import annotations
-
 import re
 
 import pandas as pd
@@ -81,7 +79,7 @@ def tables() -> None:
     first = cached_queries.rows(f"SELECT * FROM {name} LIMIT 100")
     st.dataframe(first, hide_index=True, height=280, key="first-rows")
     st.caption("The first 100 rows.")
-    if st.button("Prepare the whole of it as files", key="prepare"):
+    if st.button("Prepare all of it as files", key="prepare"):
         st.session_state["prepared"] = name
     if st.session_state.get("prepared") == name:
         whole = sandbox.run_sql(Store(), f"SELECT * FROM {name}", timeout_s=30, max_rows=1_000_000)
@@ -89,7 +87,7 @@ def tables() -> None:
 
 
 def query() -> None:
-    """One read-only query, by the sandbox's limits: another process, 5 s, 512 MB, 10,000 rows."""
+    """One query that can only read; at most 10,000 of its rows are shown."""
     example = st.pills("Examples", list(EXAMPLES), key="example")
     if example and st.session_state.get("example-shown") != example:
         st.session_state["example-shown"] = example

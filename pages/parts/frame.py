@@ -1,8 +1,6 @@
 """What every page begins with: set-up, the grouped sidebar, the endpoint, and the one place where a
 user's mistake becomes a sentence."""
 
-from __future__ import annotations
-
 import functools
 import re
 from collections.abc import Iterator, Mapping

@@ -1,8 +1,6 @@
 """All runs: found by filters, seen as a trend, named, noted, deleted (and brought back), and
 brought in from elsewhere."""
 
-from __future__ import annotations
-
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ import streamlit as st
 from lab import metrics, processes, units
 from lab.figures import trends
 from lab.model import LabError
-from lab.store.importing import TABLES
+from lab.rows import ROWS
 from lab.store.queries import METRICS
 from lab.store.store import Store
 from pages.parts import cached_queries, chart, controls, frame
@@ -121,7 +119,9 @@ def edit(run: dict[str, Any]) -> None:
                 key="report",
             )
             with st.popover("Delete"):
-                st.markdown("All rows of this run go. The run deleted last can be brought back.")
+                st.markdown(
+                    "All rows of this run are deleted. The run deleted last can be brought back."
+                )
                 if st.button("Delete this run", type="primary", key="delete"):
                     going = processes.running()
                     if going and going.run_id == run_id:
@@ -184,7 +184,7 @@ def bring_in() -> None:
     with st.expander("Import runs", key="import-open"):
         st.markdown(
             "Another lab's `lab.duckdb`, a zip of its exported Parquet files, or those files"
-            " themselves. Twice adds nothing."
+            " themselves. Importing twice adds nothing."
         )
         files = st.file_uploader(
             "Files",
@@ -214,6 +214,6 @@ def _laid_out(files: list[Any], folder: Path) -> tuple[Path, str]:
             source = folder / f"uploaded{Path(file.name).suffix}"
             source.write_bytes(file.getbuffer())
             return source, file.name
-        if (table := Path(file.name).name.removesuffix(".parquet")) in TABLES:
+        if (table := Path(file.name).name.removesuffix(".parquet")) in ROWS:
             (folder / f"{table}.parquet").write_bytes(file.getbuffer())
     return folder, files[0].name

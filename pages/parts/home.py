@@ -1,7 +1,5 @@
 """Home: three steps for a newcomer, one picture of what was found, the latest runs."""
 
-from __future__ import annotations
-
 import pandas as pd
 import streamlit as st
 
@@ -40,12 +38,11 @@ def show_steps() -> None:
             f"{simplest.headline_arm.capitalize()} against {simplest.arms[0].name}, 6 blocks,"
             " about 15 s on two cores."
         )
-        busy = processes.running() is not None
         if st.button(
             "Run it",
             key="first-run",
             type="primary" if ready else "secondary",
-            disabled=not ready or busy,
+            disabled=not ready or processes.running() is not None,
         ):
             start(simplest.slug)
     with third, st.container(border=True, height="stretch"):
@@ -69,10 +66,8 @@ def show_finds() -> None:
     """One row a technique, one endpoint kind at a time; a technique not tried yet is a ghost row
     with a button below."""
     finds = cached_queries.ask("finds")
-    present = [kind for kind in endpoint_kinds.KINDS if kind in set(finds["endpoint_kind"])] or [
-        endpoint_kinds.LOCAL
-    ]
-    kind = present[0]
+    present = [kind for kind in endpoint_kinds.KINDS if kind in set(finds["endpoint_kind"])]
+    kind = present[0] if present else endpoint_kinds.LOCAL
     if len(present) > 1:
         kind = controls.segments("Endpoint", present, "kind")
     headlines = finds[finds["endpoint_kind"] == kind].set_index("technique")

@@ -1,8 +1,6 @@
 """Settings as widgets: what lab.settings says of them gives the CLI's flags too, so that page and
 command line cannot drift apart."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import streamlit as st

@@ -1,8 +1,6 @@
 """The race on a page: lanes of recorded arrivals, drawn by lab/figures/race.js in the browser
 alone."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import streamlit as st
@@ -23,7 +21,7 @@ _component = st.components.v2.component(
 
 
 def show(run: dict[str, Any]) -> None:
-    """The median pair of a run (never the best), by its headline metric; other arms run in their
+    """The median pair of a run, by its headline metric; other arms run in their
     own median trials."""
     pair = cached_queries.ask("median_pair", run["run_id"])
     trials = [] if pair.empty else [pair["baseline_trial_id"].iloc[0], pair["trial_id"].iloc[0]]

@@ -1,8 +1,6 @@
 """A run while it goes: tailed from the worker's progress file, so that any tab, reload or other
 dashboard shows the same run."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,8 +1,6 @@
 """What a run found: the verdict in words, the waterfall with its drill-down, and one chosen view
 below."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

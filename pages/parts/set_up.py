@@ -1,7 +1,5 @@
 """Set up a run: knobs and the usual options in rows, what it will cost, and one button."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 
@@ -127,8 +125,7 @@ def _scenario(technique: Technique) -> tuple[str | None, list[Task] | None]:
         if not lines:
             raise LabError("Paste at least one question under “Your tasks”, one a line.")
         return None, [
-            Task(task_id=f"own-{n}", category="user", prompt=line, system=system, origin="user")
-            for n, line in enumerate(lines, 1)
+            Task(task_id=f"own-{n}", prompt=line, system=system) for n, line in enumerate(lines, 1)
         ]
     if choice == UPLOAD:
         file = st.file_uploader(

@@ -1,8 +1,6 @@
 """What a reader passes on: the run's report, and any figure of the page as a picture or as a file
 that still answers to the mouse."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import streamlit as st

@@ -1,8 +1,6 @@
 """Stored runs beside each other, and a new run in which arms of any techniques share their
 blocks."""
 
-from __future__ import annotations
-
 import pandas as pd
 import streamlit as st
 
@@ -18,7 +16,6 @@ from pages.parts import (
     chart,
     controls,
     knob_form,
-    race_view,
     run_panel,
     run_results,
     set_up,
@@ -171,10 +168,5 @@ def paired(endpoint: Endpoint) -> None:
     )
     if newest and newest["technique"] == SIDE_BY_SIDE:
         st.subheader(escape(run_results.title(newest)), anchor=False)
-        shown = {
-            "Distribution": views.distribution,
-            "Pairs": views.pairs,
-            "Race": race_view.show,
-            "Rows": views.table,
-        }
-        run_results.show(endpoint, newest, shown)
+        shown = {name: views.SHARED[name] for name in ("Distribution", "Pairs", "Race")}
+        run_results.show(endpoint, newest, shown | {"Rows": views.table})

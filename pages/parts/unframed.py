@@ -1,8 +1,6 @@
 """No other site may show the dashboard inside a frame, where a press on one of its buttons could be
 had by a trick."""
 
-from __future__ import annotations
-
 from typing import Any
 
 HEADERS = (

@@ -1,8 +1,6 @@
 """The answer first: its number large, its interval drawn, then what was seen, quality and price,
 and what to do next."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from html import escape as html
 from typing import Any

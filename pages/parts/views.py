@@ -1,7 +1,5 @@
 """The segments under the waterfall; each is drawn only when it is chosen."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -93,8 +91,7 @@ def ladder(run: dict[str, Any]) -> None:
 def table(run: dict[str, Any]) -> None:
     """Every trial, whatever came of it, and the files of the whole frame."""
     frame = cached_queries.ask("trials", run["run_id"])
-    shown = [name for name in ROW_COLUMNS if name in frame]
-    st.dataframe(frame, column_order=shown, hide_index=True, key="rows", height=420)
+    st.dataframe(frame, column_order=ROW_COLUMNS, hide_index=True, key="rows", height=420)
     name = f"trials-{units.short_id(run['run_id'])}"
     controls.files(frame, name, ("csv", "parquet", "json"))
     st.caption(

@@ -1,8 +1,6 @@
 """The user's own requests as arms: pasted or uploaded, each a whole Messages body or a change to
 one, checked where they stand."""
 
-from __future__ import annotations
-
 import json
 from string import ascii_lowercase
 from typing import Any

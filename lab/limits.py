@@ -18,27 +18,23 @@ HEAD_BYTES = 256_000
 ERROR_BYTES = 1 * MB
 """The body of an error or a redirect: the SDK parses it whole, and the API's are below 1 KB."""
 CHUNKS = EVENTS = 200_000
-"""Of one answer: a model's longest has 128,000 tokens, and few servers send more than one event for
-each."""
+"""Of one answer: a model's longest has 128,000 tokens, mostly with one event each."""
 JSON_PARTS = 500_000
-"""Values in one document, and in all that is kept of an answer: 64 MB of empty lists would need 1.4
-GB as Python objects."""
+"""Values in one document, and in all that is kept of an answer: 64 MB of empty lists would be 1.4
+GB of Python objects."""
 EVENT_LINES = 10_000
 """The API's have two."""
 CHUNK_COST = 200
-"""Bytes that a chunk costs beside its own: its stamp, its tuple and what is read of it. One byte a
-chunk would fill the memory else."""
+"""Bytes that a chunk costs beside its own: one byte a chunk would fill the memory else."""
 WAITING_BYTES = 4 * MB
-"""What may wait at one socket before the server is held back; twenty times the longest answer that
-comes in one piece."""
+"""What may wait at one socket before the server is held back: twenty of the longest answers."""
 EAGER_BYTES, EAGER_CHUNKS = 64_000, 256
 """What is read at one go before the event loop's other tasks have their turn, Stop among them."""
 READ_AT_ONCE = 250_000
 """A longer answer, of some 1,500 tokens streamed, is read in a thread: the 20 ms that it takes
 would hold up other streams."""
 CUT_BYTES, CUT_CHUNKS = 4 * MB, 20_000
-"""What is kept of an answer that was stopped or is too large: enough to see how it began, and read
-in a moment."""
+"""What is kept of an answer that was stopped or is too large: enough to see how it began."""
 SENTENCE_CHARACTERS = 100_000
 """Where a first sentence is looked for."""
 ERROR_CHARACTERS, WORD_CHARACTERS = 500, 200

@@ -169,14 +169,8 @@ def _secrets() -> Secrets:
     from lab.endpoints import keys
 
     cards = tuple(paths.runtime_folder() / f"{name}.json" for name in endpoint_kinds.own_servers())
-    named = (
-        "ANTHROPIC_API_KEY",
-        "ANTHROPIC_AUTH_TOKEN",
-        "ANTHROPIC_CUSTOM_HEADERS",
-        "LAB_API_KEYS",
-        "LAB_LOCAL_KEY",
-    )
-    values = tuple(map(os.environ.get, named))
+    variables = (*keys.VARIABLES, "ANTHROPIC_CUSTOM_HEADERS", "LAB_API_KEYS")
+    values = tuple(map(os.environ.get, variables))
     return _made(cards, (*values, *map(_version, (keys.secrets_file(), *cards))))
 
 

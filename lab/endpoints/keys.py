@@ -23,6 +23,7 @@ from lab.model import LabError
 CLAUDE_URL = "https://api.anthropic.com"
 PLACEHOLDER = "placeholder"
 """What the SDK is given where no key goes: it refuses to make a request without any."""
+VARIABLES = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "LAB_LOCAL_KEY")
 SECRET_NAMES = ("key", "token", "secret", "password")
 HOST = re.compile(r"[a-z0-9_.-]+|[0-9a-f:.]+")
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -96,7 +97,7 @@ def _assigned(url: str) -> Iterator[str]:
     """The keys of an origin, empty where the settings name it without one."""
     wanted = origin(url)
     pairs = _per_url()
-    for endpoint in _table(secrets(), "endpoints").values():
+    for endpoint in table("endpoints").values():
         if isinstance(endpoint, dict):
             pairs.append((_text(endpoint.get("base_url")), _text(endpoint.get("api_key"))))
     if key := anthropic_key():
@@ -117,7 +118,7 @@ def _per_url() -> list[tuple[str, str]]:
             "LAB_API_KEYS is not a JSON object of base URL to key, such as"
             ' {"https://gateway.example": "key"}.'
         )
-    pairs = [*by_url.items(), *_table(secrets(), "keys").items()]
+    pairs = [*by_url.items(), *table("keys").items()]
     return [(address, _text(key)) for address, key in pairs]
 
 
@@ -144,9 +145,10 @@ def _read(path: Path) -> dict[str, Any]:
         ) from None
 
 
-def _table(values: dict[str, Any], name: str) -> dict[str, Any]:
-    table = values.get(name)
-    return table if isinstance(table, dict) else {}
+def table(name: str) -> dict[str, Any]:
+    """A table of the secrets file; empty where there is none."""
+    values = secrets().get(name)
+    return values if isinstance(values, dict) else {}
 
 
 def _text(value: Any) -> str:
@@ -155,10 +157,7 @@ def _text(value: Any) -> str:
 
 def known() -> set[str]:
     """Every secret of this user, the ignored ones too: never to be kept or shown. Never raises."""
-    values = {
-        os.environ.get(name, "")
-        for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "LAB_LOCAL_KEY")
-    }
+    values = {os.environ.get(name, "") for name in VARIABLES}
     for line in os.environ.get("ANTHROPIC_CUSTOM_HEADERS", "").splitlines():
         header = line.partition(":")[2].strip()
         values |= {header, header.partition(" ")[2]}  # also without its scheme, such as Bearer

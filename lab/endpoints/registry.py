@@ -163,10 +163,8 @@ def _caching_said(base_url: str) -> caching_modes.Caching | None:
 
 def _configured() -> dict[str, dict]:
     """[endpoints.NAME] tables: base_url, api_key, small, large, caching."""
-    tables = keys.secrets().get("endpoints")
-    tables = tables if isinstance(tables, dict) else {}
     return {
         name: table
-        for name, table in tables.items()
+        for name, table in keys.table("endpoints").items()
         if isinstance(table, dict) and name not in (*endpoint_kinds.own_servers(), "anthropic")
     }

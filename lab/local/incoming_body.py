@@ -35,7 +35,7 @@ def decoded(raw: bytes, encoding: str) -> bytes:
         raise ApiError(
             400,
             f"The Content-Encoding {encoding!r:.40} is not supported; send gzip, or none.",
-            details={"error_code": "request_body_encoding_unsupported"},
+            error_code="request_body_encoding_unsupported",
         )
     unpacking = zlib.decompressobj(zlib.MAX_WBITS | 32)
     body = b""
@@ -46,12 +46,12 @@ def decoded(raw: bytes, encoding: str) -> bytes:
         raise ApiError(
             413,
             "Request exceeds the maximum size of 32 MB once decoded.",
-            details={"error_code": "request_body_too_large_after_decoding"},
+            error_code="request_body_too_large_after_decoding",
         )
     if not unpacking.eof:
         raise ApiError(
             400,
             f"The request body is not valid for its Content-Encoding {encoding}.",
-            details={"error_code": "request_body_encoding_invalid"},
+            error_code="request_body_encoding_invalid",
         )
     return body

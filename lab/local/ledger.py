@@ -62,6 +62,19 @@ class Plan:
             if write.ttl == ttl
         )
 
+    def usage(self, total: int) -> dict[str, Any]:
+        """Input counts as the API splits them: `total` is input, cache read and cache write."""
+        created = {f"ephemeral_{ttl}_input_tokens": self.created(ttl) for ttl in TTL_NS}
+        written = sum(created.values())
+        return {
+            "input_tokens": total - self.read_tokens - written,
+            "cache_creation_input_tokens": written,
+            "cache_read_input_tokens": self.read_tokens,
+            "cache_creation": created,
+            "output_tokens": 0,
+            "service_tier": "standard",
+        }
+
 
 def keys(prompt: Prompt, blocks: Sequence[Block]) -> list[str]:
     """The key of the prefix that ends with each block: model and exact content; speed counts from

@@ -78,9 +78,8 @@ class Llama:
         slot = await loaded.free.get()
         try:
             tokens = await loaded.tokens("Hello", True)
-            await loaded.final(
-                {"prompt": tokens, "n_predict": 2, "id_slot": slot, "cache_prompt": False}
-            )
+            request = {"prompt": tokens, "n_predict": 2, "id_slot": slot, "cache_prompt": False}
+            await loaded.final(request)
         finally:
             loaded.free.put_nowait(slot)
 
@@ -97,20 +96,15 @@ class Llama:
     async def count(self, prompt: Prompt) -> Counted:
         """Tokens by segments between block ends: a prefix has the same ones whatever follows."""
         loaded = await self.load(prompt.model)
+        template = "messages: this model's chat template"
         try:
-            segments = (await loaded.post("/apply-template", {"messages": chat(prompt)}))[
-                "prompt"
-            ].split(MARK)
+            rendered = await loaded.post("/apply-template", {"messages": chat(prompt)})
         except ApiError as error:
-            raise ApiError(
-                400,
-                f"messages: this model's chat template refuses the conversation ({error.message})",
-            ) from None
-        blocks = len(prompt.blocks())
-        if len(segments) != blocks + 1:
-            raise ApiError(
-                400, "messages: this model's chat template leaves out part of the conversation"
-            )
+            message = f"{template} refuses the conversation ({error.message})"
+            raise ApiError(400, message) from None
+        segments = rendered["prompt"].split(MARK)
+        if len(segments) != len(prompt.blocks()) + 1:
+            raise ApiError(400, f"{template} leaves out part of the conversation")
         tokens, ends = [], []
         for index, segment in enumerate(segments):
             tokens += await loaded.tokens(segment, index == 0)
@@ -140,11 +134,8 @@ def snapshot_folder() -> Path:
     for left in Path(tempfile.gettempdir()).glob(f"{SNAPSHOTS}*-*-*"):
         pid = left.name.removeprefix(SNAPSHOTS).partition("-")[0]
         with contextlib.suppress(OSError):
-            if (
-                pid.isdigit()
-                and left.stat().st_uid == os.getuid()
-                and not left.name.startswith(_owned_by(int(pid)))
-            ):
+            own = pid.isdigit() and left.stat().st_uid == os.getuid()
+            if own and not left.name.startswith(_owned_by(int(pid))):
                 shutil.rmtree(left, ignore_errors=True)
     return Path(tempfile.mkdtemp(prefix=_owned_by(os.getpid())))
 
@@ -244,13 +235,11 @@ class Answer:
                 if stopper.found:
                     break
                 if choice.get("finish_reason") == "length":
-                    self.finish = (
-                        "max_tokens"
-                        if limit < CONTEXT - len(tokens) or limit == self.job.body.max_tokens
-                        else "model_context_window_exceeded"
-                    )
-                if timings := chunk.get("timings"):
-                    made = timings["predicted_n"]
+                    room = CONTEXT - len(tokens)
+                    ours = limit < room or limit == self.job.body.max_tokens
+                    self.finish = "max_tokens" if ours else "model_context_window_exceeded"
+                if times := chunk.get("timings"):
+                    made = times["predicted_n"]
         if rest := stopper.rest():
             yield block.grown(rest)
         yield Closed()
@@ -274,8 +263,8 @@ class Answer:
 
     def note(self, chunk: dict[str, Any]) -> None:
         """What the first reading found in the slot counts: all later hits are its own work."""
-        if self.physical is None and (timings := chunk.get("timings")):
-            self.physical = timings["cache_n"]
+        if self.physical is None and (times := chunk.get("timings")):
+            self.physical = times["cache_n"]
 
     def begin(self) -> Begun:
         self.begun_ns = clock.now_ns()
@@ -332,11 +321,9 @@ class Loaded:
         if not text:
             return []
         if (text, first) not in self.segments:
-            value = await self.post(
-                "/tokenize", {"content": text, "add_special": first, "parse_special": True}
-            )
-            self.segments[text, first] = value["tokens"]
-            while len(self.segments) > KEPT_SEGMENTS:
+            body = {"content": text, "add_special": first, "parse_special": True}
+            self.segments[text, first] = (await self.post("/tokenize", body))["tokens"]
+            if len(self.segments) > KEPT_SEGMENTS:
                 self.segments.popitem(last=False)
         return self.segments[text, first]
 

@@ -47,7 +47,7 @@ class ApiError(Exception):
         message: str,
         kind: str | None = None,
         headers: dict[str, str] | None = None,
-        details: dict[str, Any] | None = None,
+        **details: Any,
     ):
         super().__init__(message)
         self.status, self.message, self.details = status, message, details
@@ -65,9 +65,7 @@ class ApiError(Exception):
 
 def unsupported(field: str, message: str) -> ApiError:
     """A 400 whose `error.details` names what to leave out of the request."""
-    return ApiError(
-        400, message, details={"error_code": "unsupported_field", "unsupported": [field]}
-    )
+    return ApiError(400, message, error_code="unsupported_field", unsupported=[field])
 
 
 def new_id(prefix: str) -> str:
@@ -555,9 +553,12 @@ def parse(kind: type[Strict], raw: bytes) -> Any:
     value = loaded(raw)
     if value.get("thread") is not None:
         # By this code the tool runners of the SDKs know to send the whole conversation instead.
-        details = {"error_code": "thread_unsupported_request", "unsupported": ["thread"]}
-        message = "thread: This server holds no threads; send the whole conversation without it."
-        raise ApiError(400, message, details=details)
+        raise ApiError(
+            400,
+            "thread: This server holds no threads; send the whole conversation without it.",
+            error_code="thread_unsupported_request",
+            unsupported=["thread"],
+        )
     try:
         fields = kind.model_fields
         return kind.model_validate(
@@ -568,22 +569,7 @@ def parse(kind: type[Strict], raw: bytes) -> Any:
         field = ".".join(map(str, first["loc"])) or text.partition(":")[0]
         if first["type"] in ("extra_forbidden", "union_tag_invalid", "unsupported"):
             raise unsupported(field, text) from None
-        raise ApiError(400, text, details={"error_code": "invalid_field", "field": field}) from None
-
-
-def usage_of(total: int, read: int, created_5m: int, created_1h: int) -> dict[str, Any]:
-    """Input counts as the API splits them: total prompt = input + cache read + cache write."""
-    return {
-        "input_tokens": total - read - created_5m - created_1h,
-        "cache_creation_input_tokens": created_5m + created_1h,
-        "cache_read_input_tokens": read,
-        "cache_creation": {
-            "ephemeral_5m_input_tokens": created_5m,
-            "ephemeral_1h_input_tokens": created_1h,
-        },
-        "output_tokens": 0,
-        "service_tier": "standard",
-    }
+        raise ApiError(400, text, error_code="invalid_field", field=field) from None
 
 
 def message(

@@ -4,10 +4,10 @@ assumes a current Claude."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from lab.local.engine import Abilities
-from lab.local.messages_api import ApiError, Prompt, unsupported
+from lab.local.messages_api import ApiError, Effort, Prompt, unsupported
 
 MOST_A_PAGE = 1000
 ALIASED = "claude-"
@@ -17,10 +17,7 @@ def card(name: str, abilities: Abilities, alias: str) -> dict[str, Any]:
     """The card of a model that a request calls `alias`, which may be its own name."""
 
     def can(supported: bool, **parts: bool) -> dict[str, Any]:
-        return {
-            "supported": supported,
-            **{part: {"supported": able} for part, able in parts.items()},
-        }
+        return {"supported": supported, **{part: can(able) for part, able in parts.items()}}
 
     title = name
     if alias != name:
@@ -49,7 +46,7 @@ def card(name: str, abilities: Abilities, alias: str) -> dict[str, Any]:
                 clear_tool_uses_20250919=False,
                 compact_20260112=False,
             ),
-            "effort": can(effort, low=effort, medium=effort, high=effort, xhigh=effort, max=effort),
+            "effort": can(effort, **dict.fromkeys(get_args(Effort), effort)),
             "image_input": can(False),
             "pdf_input": can(False),
             "server_tools": can(False, code_execution=False, web_search=False),

@@ -171,9 +171,7 @@ class Server:
         if counted.total > (most := self.engine.abilities.input_tokens):
             raise ApiError(400, f"prompt is too long: {counted.total} tokens > {most} maximum")
         plan = self.engine.ledger.plan(body, counted.ends, received_ns)
-        usage = messages_api.usage_of(
-            counted.total, plan.read_tokens, plan.created("5m"), plan.created("1h")
-        )
+        usage = plan.usage(counted.total)
         if body.speed:
             usage["speed"] = body.speed
         start = messages_api.message(

@@ -113,7 +113,7 @@ class SimKnobs(Strict):
 
 
 DEFAULTS = {
-    "simulated-small": {"gap_ms": 4.0, "prefill_ms_per_token": 0.1},
+    "simulated-small": {"prefill_ms_per_token": 0.1},
     "simulated-large": {"gap_ms": 12.0, "prefill_ms_per_token": 0.3},
 }
 
@@ -154,14 +154,10 @@ class Simulated:
     def turn(self, knobs: dict[str, Any]) -> None:
         """Set knobs; `models` holds those of single models. Where one is wrong, pydantic's
         ValidationError, and nothing is changed."""
-        knobs = dict(knobs)
-        models = knobs.pop("models", {})
         before = self.overall, self.by_model
-        self.overall = {**self.overall, **knobs}
-        self.by_model = {
-            name: {**self.by_model.get(name, {}), **models.get(name, {})}
-            for name in {*self.by_model, *models}
-        }
+        self.overall, self.by_model = {**self.overall, **knobs}, dict(self.by_model)
+        for name, own in self.overall.pop("models", {}).items():
+            self.by_model[name] = {**self.by_model.get(name, {}), **own}
         try:
             for name in {*self.names(), *self.by_model}:
                 self.knobs(name)
@@ -244,12 +240,9 @@ class Simulated:
         effort, fast = EFFORT[body.effort or "high"], FAST if body.speed == "fast" else 1.0
 
         def gap() -> float:
-            long = (
-                knobs.tail_factor * min(rng.paretovariate(2.5), 20)
-                if rng.random() < knobs.tail
-                else 1.0
-            )
-            return spread(knobs.gap_ms) * long / fast
+            tail = rng.random() < knobs.tail
+            factor = knobs.tail_factor * min(rng.paretovariate(2.5), 20) if tail else 1.0
+            return spread(knobs.gap_ms) * factor / fast
 
         if knobs.fault and knobs.fault.kind == "http" and rng.random() < knobs.fault_rate:
             return timed(job, [(spread(knobs.network_ms), http_error(knobs.fault))])
@@ -260,9 +253,8 @@ class Simulated:
         steps: list[Step] = [(at, Begun([(None, 1)] * 4)), (at, Started())]
         left, thought, stop, stop_sequence = body.max_tokens, 0, "end_turn", None
         if body.thinking and body.thinking.on and left:
-            thought = min(
-                round(knobs.thinking_tokens * effort), body.thinking.budget_tokens or left, left
-            )
+            budget = body.thinking.budget_tokens or left
+            thought = min(round(knobs.thinking_tokens * effort), budget, left)
             left -= thought
             instants = [at := at + gap() for _ in range(thought)]
             steps += thinking(instants, body) if instants else []

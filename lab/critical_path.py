@@ -21,33 +21,27 @@ def critical_path(spans: pd.DataFrame) -> pd.DataFrame:
     """
     columns = ["span_id", "kind", "name", "started_ms", "ended_ms", "ms"]
     rows = spans.to_dict("records")
-    roots = [row for row in rows if pd.isna(row["parent_id"])]
-    if not roots or pd.isna(roots[0]["ended_ns"]):
+    root = next((row for row in rows if pd.isna(row["parent_id"])), None)
+    if root is None or pd.isna(root["ended_ns"]):
         return pd.DataFrame(columns=columns)
-    root = roots[0]
     children: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         if row is not root:
             # A span that was cut off lasted as long as its trial.
-            children[row["parent_id"]].append(
-                {
-                    **row,
-                    "ended_ns": root["ended_ns"] if pd.isna(row["ended_ns"]) else row["ended_ns"],
-                }
-            )
+            end = root["ended_ns"] if pd.isna(row["ended_ns"]) else row["ended_ns"]
+            children[row["parent_id"]].append({**row, "ended_ns": end})
     pieces: list[tuple[dict[str, Any], int, int]] = []
 
     def walk(span: dict[str, Any], begin: int, end: int) -> None:
         cursor = end
-        for child in sorted(
+        last_first = sorted(
             children[span["span_id"]],
             key=lambda child: (child["ended_ns"], child["started_ns"]),
             reverse=True,
-        ):
-            child_begin, child_end = (
-                max(int(child["started_ns"]), begin),
-                min(int(child["ended_ns"]), cursor),
-            )
+        )
+        for child in last_first:
+            child_begin = max(int(child["started_ns"]), begin)
+            child_end = min(int(child["ended_ns"]), cursor)
             if child_begin >= child_end:
                 continue
             if child_end < cursor:
@@ -76,7 +70,9 @@ def critical_path(spans: pd.DataFrame) -> pd.DataFrame:
 
 
 def waited_for(spans: pd.DataFrame) -> dict[str, float]:
-    """Milliseconds of the critical path by kind (model, tool, join, own); together the trial's wall
-    time."""
-    path = critical_path(spans)
+    """Milliseconds of the critical path by kind; together the trial's wall time."""
+    return by_kind(critical_path(spans))
+
+
+def by_kind(path: pd.DataFrame) -> dict[str, float]:
     return {kind: float(path.loc[path["kind"] == kind, "ms"].sum()) for kind in KINDS}

@@ -6,21 +6,18 @@ A requirement is met, not met, or not decided yet by the interval, never by two 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from functools import partial
+from typing import Literal, NamedTuple
 
-from lab import metrics, units
-from lab.metrics import FEWEST_BLOCKS
+import pandas as pd
+
+from lab import metrics, stats, units
 from lab.model import LabError
 from lab.paths import COMMAND
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import pandas as pd
-
-    from lab.results import RunResult
-    from lab.stats import Interval
+from lab.results import RunResult
+from lab.stats import Interval
 
 LARGEST = 1e15
 """What the views count as no number of this world."""
@@ -75,16 +72,12 @@ def judge(result: RunResult, text: str) -> Outcome:
 
 
 def _bound(result: RunResult, text: str, match: re.Match) -> Outcome:
-    from lab import stats
-
     quantile, limit, metric = _quantile(match), _limit(match), match["metric"]
     arm = find_arm(result, match["arm"])
     values = measured(result, arm, metric)
     interval = stats.quantile(values, quantile)
-    above = match["sign"].startswith(">")
-    verdict = _side(interval, limit, below="fail" if above else "pass")
-    seen = _seen(interval, lambda value: units.value(metric, value))
-    seen = f"{arm.arm} {metric} {seen}, n = {len(values)}"
+    verdict = _side(interval, limit, below="fail" if ">" in match["sign"] else "pass")
+    seen = f"{arm.arm} {metric} {_seen(interval, partial(units.value, metric))}, n = {len(values)}"
     needed = _more(interval, limit, len(values), metrics.needed(quantile))
     return _outcome(text, arm, verdict, seen, interval, limit, len(values), needed)
 
@@ -92,8 +85,6 @@ def _bound(result: RunResult, text: str, match: re.Match) -> Outcome:
 def _faster(result: RunResult, text: str, match: re.Match) -> Outcome:
     """Faster by 50 % means: value − 0.5 × baseline lies below zero, as a paired difference with its
     interval."""
-    from lab import stats
-
     metric = match["metric"] or result.headline
     if metrics.unit(metric) != "ms":
         raise LabError(
@@ -102,17 +93,15 @@ def _faster(result: RunResult, text: str, match: re.Match) -> Outcome:
     arm, other = find_arm(result, match["arm"]), find_arm(result, match["other"])
     values, others = (_by_block(result, which, metric) for which in (arm, other))
     both = values.to_frame("value").join(others.to_frame("baseline"), how="inner").dropna()
-    amount = _amount(match) * (-1 if match["claim"] == "faster" else 1)
-    share = amount / 100 if match["unit"] == "%" else 0.0
-    offset = 0.0 if match["unit"] == "%" else amount * (1000 if match["unit"] == "s" else 1)
+    limit = 0.0 - _limit(match) if match["claim"] == "faster" else _limit(match)
+    share, offset = (limit, 0.0) if match["unit"] == "%" else (0.0, limit)
     # What decides is what is left of the difference once the claim is taken off it.
     rest = stats.hodges_lehmann(both["value"] - (1 + share) * both["baseline"] - offset)
     change = stats.hodges_lehmann(both["value"] - both["baseline"])
-    verdict = _side(rest, 0.0, below="pass")
-    seen = _seen(change, lambda value: units.value(metric, value, sign=True))
-    seen, n = f"{arm.arm} {metric} {seen}, n = {len(both)}", len(both)
-    needed = _more(rest, 0.0, n, FEWEST_BLOCKS)
-    return _outcome(text, arm, verdict, seen, change, offset or share, n, needed)
+    n = len(both)
+    seen = f"{arm.arm} {metric} {_seen(change, partial(units.value, metric, sign=True))}, n = {n}"
+    needed = _more(rest, 0.0, n, metrics.FEWEST_BLOCKS)
+    return _outcome(text, arm, _side(rest, 0.0), seen, change, limit, n, needed)
 
 
 def regressions(base: RunResult, new: RunResult, text: str) -> list[Outcome]:
@@ -137,18 +126,16 @@ def regressions(base: RunResult, new: RunResult, text: str) -> list[Outcome]:
 
 
 def _worse(base: RunResult, new: RunResult, text: str, match: re.Match, arm: Which) -> Outcome:
-    from lab import stats
-
     quantile, metric = _quantile(match), match["metric"]
     old, now = measured(base, arm, metric), measured(new, arm, metric)
     changes, n = stats.unpaired(old, now, quantile), min(len(old), len(now))
     worse = -1 if metrics.METRICS[metric].higher_is_better else 1
     if match["unit"] == "%":
-        change, limit = changes.ratio, 1 + worse * _amount(match) / 100
+        change, limit = changes.ratio, 1 + worse * _limit(match)
         seen = _seen(change, lambda value: f"{value - 1:+.1%}".replace("-", "−"))
     else:
         change, limit = changes.difference, worse * _limit(match)
-        seen = _seen(change, lambda value: units.value(metric, value, sign=True))
+        seen = _seen(change, partial(units.value, metric, sign=True))
     verdict = _side(change, limit, below="pass" if worse > 0 else "fail")
     seen = f"{arm.arm} {match['quantile']} {metric} {seen}, n = {len(old)} and {len(now)}"
     # The interval speaks of other runs like these two; the very same values cannot be worse than
@@ -188,16 +175,11 @@ def _by_block(result: RunResult, arm: Which, metric: str) -> pd.Series:
     if metric not in metrics.METRICS:
         names = ", ".join(metrics.CLOCKS[:-1])
         raise LabError(f"There is no metric {metric!r}; try {names} or {metrics.CLOCKS[-1]}.")
-    trials = result.trials
-    own = trials[
-        trials["counts"].astype(bool)
-        & (trials["technique"] == arm.technique)
-        & (trials["arm"] == arm.arm)
-    ]
-    return own.set_index("block")[metric].astype(float)
+    trials = result.of_arm(result.trials, *arm)
+    return trials[trials["counts"]].set_index("block")[metric].astype(float)
 
 
-def _side(interval: Interval, limit: float, below: Verdict) -> Verdict:
+def _side(interval: Interval, limit: float, below: Verdict = "pass") -> Verdict:
     """Below the limit, above it, or around it."""
     above: Verdict = "fail" if below == "pass" else "pass"
     if interval.low is None or interval.high is None:
@@ -233,13 +215,14 @@ def _outcome(
     n: int,
     needed: int | None,
 ) -> Outcome:
-    ends = {name: getattr(interval, name) for name in ("estimate", "low", "high")}
     return Outcome(
         requirement=text,
         arm=arm.arm,
         verdict=verdict,
         seen=seen,
-        **{name: None if end is None or end != end else float(end) for name, end in ends.items()},
+        estimate=units.plain(interval.estimate),
+        low=units.plain(interval.low),
+        high=units.plain(interval.high),
         limit=limit,
         n=n,
         needed=needed if verdict == UNDECIDED else None,
@@ -255,13 +238,11 @@ def _quantile(match: re.Match) -> float:
 
 def _limit(match: re.Match) -> float:
     """In the metric's own unit: seconds become milliseconds, per cent a share."""
-    return _amount(match) * {"s": 1000.0, "%": 0.01}.get(match["unit"], 1.0)
-
-
-def _amount(match: re.Match) -> float:
     amount = float(match["amount"] or 0)
     if amount > LARGEST:
         raise LabError(
             f"No trial comes near a limit of {match['amount'][:20]}…; give one below 10^15."
         )
-    return amount
+    if match["unit"] == "%":
+        return amount / 100
+    return amount * 1000 if match["unit"] == "s" else amount

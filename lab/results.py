@@ -93,18 +93,20 @@ class RunResult:
         """An arm needs its technique's name only where a run mixes techniques."""
         return arm if technique == self.run["technique"] else f"{technique}.{arm}"
 
+    @staticmethod
+    def of_arm(frame: pd.DataFrame, technique: str, arm: str) -> pd.DataFrame:
+        return frame[(frame["technique"] == technique) & (frame["arm"] == arm)]
+
     def counted(self, technique: str, arm: str) -> dict[str, Any]:
         """The arm's row of `counts`, None where there is no value; empty where it has none."""
-        rows = self.counts[(self.counts.technique == technique) & (self.counts.arm == arm)]
-        row = {} if rows.empty else rows.iloc[0].items()
-        return {name: units.plain(value) for name, value in dict(row).items()}
+        rows = self.of_arm(self.counts, technique, arm).to_dict("records")
+        return {name: units.plain(value) for row in rows for name, value in row.items()}
 
     def metrics(self, technique: str, arm: str) -> dict[str, dict[str, Any]]:
         """Each metric's p50, p95, p99, mean and n, None where there is no value, and how far n
         carries each percentile."""
-        rows = self.summary[(self.summary.technique == technique) & (self.summary.arm == arm)]
         measured = {}
-        for row in rows.to_dict("records"):
+        for row in self.of_arm(self.summary, technique, arm).to_dict("records"):
             n = int(units.plain(row["n"]) or 0)
             values = {name: units.plain(row[name]) for name in (*QUANTILES, "mean")}
             supported = {name: metrics.supported(n, q) for name, q in QUANTILES.items()}
@@ -113,9 +115,8 @@ class RunResult:
 
     def failures(self, technique: str, arm: str) -> dict[str, int]:
         """How many measured trials of an arm did not end well, by kind of error."""
-        kinds = stats.failures(self.trials)
-        own = kinds[(kinds.technique == technique) & (kinds.arm == arm)]
-        return dict(zip(own["error_kind"], map(int, own["n"]), strict=True))
+        kinds = self.of_arm(stats.failures(self.trials), technique, arm)
+        return dict(zip(kinds["error_kind"], map(int, kinds["n"]), strict=True))
 
     def typical_calls(self) -> pd.DataFrame:
         """The calls of each arm's median trial."""
@@ -170,22 +171,19 @@ def _compared(result: RunResult, in_bursts: bool) -> list[Comparison]:
     # What a trial of several calls waited for is told by its spans; the time per token of one
     # answer says nothing about it.
     single = set(result.trials.loc[result.trials["calls"] == 1, "trial_id"])
-    told = []
+    explained = []
     for comparison in comparisons:
         parts = _parts(result, single, comparison.technique, comparison.arm)
         bursts = (NO_STREAM,) if in_bursts and comparison.metric in metrics.OF_A_STREAM else ()
-        told.append(replace(comparison, parts=parts, reasons=(*bursts, *comparison.reasons)))
-    return told
+        explained.append(replace(comparison, parts=parts, reasons=(*bursts, *comparison.reasons)))
+    return explained
 
 
 def instrument(sessions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The instrument of a run is that of its worst session; a run whose sessions were never
     calibrated has none."""
-    known = [
-        session["instrument"]
-        for session in sessions
-        if (session.get("instrument") or {}).get("own_error_p95_ms") is not None
-    ]
+    known = [session.get("instrument") or {} for session in sessions]
+    known = [calibrated for calibrated in known if calibrated.get("own_error_p95_ms") is not None]
     return max(known, key=lambda calibrated: calibrated["own_error_p95_ms"], default={})
 
 
@@ -217,7 +215,7 @@ def details(result: RunResult) -> Details:
     }
     trials, tails = result.trials, []
     for technique, arm in result.arms():
-        own = trials[(trials.technique == technique) & (trials.arm == arm)]
+        own = result.of_arm(trials, technique, arm)
         for name in OF_DETAILS:
             tail = stats.tail(own, result.headline, QUANTILES[name], deadline_ms)
             tails.append((technique, arm, name, *tail))
@@ -268,14 +266,12 @@ def _why(result: RunResult) -> list[str]:
         origin = stats.origin(stats.Parts(*row[2:]))
         lines.append(f"{result.name(row.technique, row.arm)}: {origin}")
     for technique, arm in result.arms():
-        failures, tails = (
-            frame[(frame.technique == technique) & (frame.arm == arm)]
-            for frame in (own.failures, own.tails)
-        )
+        failures = result.of_arm(own.failures, technique, arm)
         if failures.empty:
             continue
-        kinds = ", ".join(f"{row.n} {row.error_kind}" for row in failures.itertuples(index=False))
+        kinds = ", ".join(f"{row.n} {row.error_kind}" for row in failures.itertuples())
         line = f"{result.name(technique, arm)} did not end well: {kinds}"
+        tails = result.of_arm(own.tails, technique, arm)
         high = tails[tails.percentile == "p95"].iloc[0]
         tail = stats.Tail(*high[list(stats.Tail._fields)])
         if tail.failed and tail.n:
@@ -312,13 +308,8 @@ def streams(arrivals: pd.DataFrame) -> list[bursts.Stream]:
 def _parts(
     result: RunResult, single: Collection[str], technique: str, arm: str
 ) -> stats.Parts | None:
-    pairs = result.pairs
-    pairs = pairs[
-        (pairs.technique == technique)
-        & (pairs.arm == arm)
-        & pairs.trial_id.isin(single)
-        & pairs.baseline_trial_id.isin(single)
-    ]
+    pairs = result.of_arm(result.pairs, technique, arm)
+    pairs = pairs[pairs.trial_id.isin(single) & pairs.baseline_trial_id.isin(single)]
     return None if pairs.empty else stats.decompose(pairs, stats.connections(result.calls))
 
 

@@ -38,10 +38,10 @@ def number(value: float | None, figures: int = 3) -> str:
         return "0"
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
-    decimals = figures - 1 - math.floor(math.log10(abs(value)))
-    rounded = round(float(value), decimals)
-    decimals = max(0, figures - 1 - math.floor(math.log10(abs(rounded))))
-    return f"{rounded:,.{decimals}f}".replace("-", "−")
+    # Of the rounded value: what rounds up to 10.0 has a decimal less than 9.99.
+    exponent = int(f"{value:.{figures - 1}e}".partition("e")[2])
+    decimals = figures - 1 - exponent
+    return f"{round(float(value), decimals):,.{max(0, decimals)}f}".replace("-", "−")
 
 
 def ms(value: float | None, sign: bool = False) -> str:
@@ -64,8 +64,8 @@ def percent(share: float | None, sign: bool = False) -> str:
     if missing(share):
         return MISSING
     value = share * 100
-    text = f"{value:,.0f}" if abs(value) >= 9.95 or abs(value) < 0.05 else f"{value:.1f}"
-    text = text.replace("-0", "0") if text in {"-0", "-0.0"} else text.replace("-", "−")
+    decimals = 1 if 0.05 <= abs(value) < 9.95 else 0
+    text = f"{value:z,.{decimals}f}".replace("-", "−")
     return f"{'+' if sign and value >= 0.05 else ''}{text} %"
 
 

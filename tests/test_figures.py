@@ -19,6 +19,8 @@ from lab.figures import (
     trends,
     waterfall,
 )
+from lab.stats import Comparison
+from lab.stats.compare import Quality
 from lab.techniques.caching import figures as cache
 
 
@@ -331,6 +333,22 @@ def test_the_forests_dot_and_interval_are_on_the_scale_of_the_verdicts_words():
     assert "−14 % [−15 %, −12 %]" in dot.hovertext[0]
 
 
+def test_the_forest_says_what_a_gain_costs_in_dollars_and_quality():
+    quality = Quality(change=-0.5, low=-0.9, high=0.1, n=6, same=3, shown="unclear")
+    comparison = Comparison(
+        metric="wait_ms",
+        technique="caching",
+        arm="cached",
+        baseline="uncached",
+        estimate=-5.0,
+        baseline_p50=9.0,
+        cost_change_usd=0.5,
+        quality=quality,
+    )
+    notes = forest.forest(pd.DataFrame([vars(comparison)])).layout.annotations
+    assert "cost +$0.50 · quality −50.0 points" in [note.text for note in notes]
+
+
 def test_live_dots_count_what_failed():
     rows = pd.DataFrame(
         [
@@ -458,6 +476,9 @@ def test_names_of_points_never_cover_each_other_and_those_without_room_get_a_key
             "arm": list("abcdef"),
             "total_ms": [100.0] * 6,
             "quality": [0.0] * 6,
+            "cost_usd": None,
+            "n": 6,
+            "run_id": "r",
             "endpoint": "local",
             "endpoint_kind": "local",
         }

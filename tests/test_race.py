@@ -17,6 +17,7 @@ def recorded(lanes=2, arrivals=3, text="ab", gap=100.0):
                 "trial_id": f"trial-000{lane}",
                 "arm": f"arm {lane}",
                 "role": "answer",
+                "error_kind": None,
                 "started_ms": 0.0,
                 "total_ms": end,
             }

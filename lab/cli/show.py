@@ -202,10 +202,12 @@ def report_flags(parser: ArgumentParser) -> None:
 
 def report(arguments: Namespace) -> int:
     from lab import results
+    from lab.harness import reporters
     from lab.harness.reporters import html
 
     result = results.read(arguments.run)
-    print(html.write(result, Path(arguments.out or f"results/{result.run_id}.html")))
+    path = Path(arguments.out or f"results/{result.run_id}.html")
+    print(reporters.write(path, html.page(result)))
     return DONE
 
 

@@ -44,9 +44,9 @@ def forest(finds: pd.DataFrame, dark: bool = False) -> go.Figure:
     """One row a technique: the change of its headline median in %, with its interval; one without
     an estimate is a ghost row.
 
-    Columns: technique, title, and of its comparison ratio, ratio_low, ratio_high, estimate, low,
+    Columns: technique, title, and of its Comparison ratio, ratio_low, ratio_high, estimate, low,
     high, baseline_p50; where known arm, metric, n, verdict, tone, cost_change_usd,
-    quality_change, run_id, imported_from, endpoint, endpoint_kind, model.
+    quality, run_id, imported_from, endpoint, endpoint_kind, model.
     """
     if finds.empty:
         return layout.empty(NOTHING, dark, "What was found")
@@ -116,9 +116,9 @@ def _price(find: pd.Series) -> str:
     parts = ["imported"] if not missing(find.get("imported_from")) else []
     if not missing(cost := find.get("cost_change_usd")):
         parts.append(f"cost {usd(cost, sign=True) if cost else 'equal'}")
-    if not missing(quality := find.get("quality_change")):
-        points = f"{value('points', quality * 100, sign=True)} points"
-        parts.append(f"quality {'equal' if abs(quality) < 0.005 else points}")
+    if not missing(quality := find.get("quality")):
+        points = f"{value('points', quality.change * 100, sign=True)} points"
+        parts.append(f"quality {'equal' if abs(quality.change) < 0.005 else points}")
     return " · ".join(parts)
 
 

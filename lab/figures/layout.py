@@ -291,8 +291,7 @@ def finish(
     if hatched:
         figure.add_layout_image(
             source=palette.hatch(dark),
-            xref="paper",
-            yref="paper",
+            **PAPER,
             x=0,
             y=1 + 14 / plot_px,
             sizex=1,
@@ -303,7 +302,7 @@ def finish(
             layer="below",
         )
     if reason:
-        doubt(figure, reason, dark)
+        _doubt(figure, reason, colours)
     return figure
 
 
@@ -321,9 +320,8 @@ def _keys(legend: Mapping[str, str]) -> list[str]:
     return lines
 
 
-def doubt(figure: go.Figure, reason: str, dark: bool) -> go.Figure:
+def _doubt(figure: go.Figure, reason: str, colours: palette.Palette) -> None:
     """Grey what cannot be trusted and say why, on it."""
-    colours = palette.theme(dark)
     figure.update_traces(opacity=0.28)
     figure.update_shapes(opacity=0.4)
     write(
@@ -339,7 +337,6 @@ def doubt(figure: go.Figure, reason: str, dark: bool) -> go.Figure:
         font={"size": 13, "color": colours.warn},
         name="reason",
     )
-    return figure
 
 
 def _wrapped(text: str, width: int) -> str:
@@ -381,7 +378,7 @@ def config(name: str, picture: str = "png") -> dict:
 def alt(figure: go.Figure) -> str:
     """The figure in words, for those who cannot see it: its finding, and what was measured."""
     words = figure.layout.meta or {}
-    return ". ".join(part for part in (words.get("title"), words.get("subtitle")) if part)
+    return ". ".join(filter(None, (words.get("title"), words.get("subtitle"))))
 
 
 def title(figure: go.Figure) -> str:

@@ -74,7 +74,7 @@ def theme(dark: bool = False) -> Palette:
 
 def fade(colour: str, share: float) -> str:
     """`colour` (#RRGGBB) at an opacity of `share`, as rgba(): for areas and overlapping points."""
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    red, green, blue = bytes.fromhex(colour[1:])
     return f"rgba({red},{green},{blue},{share:g})"
 
 
@@ -93,18 +93,15 @@ def _step(colour: str, turn: int, dark: bool) -> str:
     if turn == 0:
         return colour
     share, towards = min(0.25 * turn, 0.5), theme(dark).muted
-    mixed = (
-        round(int(colour[i : i + 2], 16) * (1 - share) + int(towards[i : i + 2], 16) * share)
-        for i in (1, 3, 5)
-    )
-    return "#" + "".join(f"{part:02X}" for part in mixed)
+    parts = zip(bytes.fromhex(colour[1:]), bytes.fromhex(towards[1:]), strict=True)
+    mixed = bytes(round(own * (1 - share) + other * share) for own, other in parts)
+    return f"#{mixed.hex().upper()}"
 
 
 def tone_colour(tone: str, dark: bool = False) -> str:
     """The colour of a verdict's tone: good, bad, warn; anything else is said in ink."""
     colours = theme(dark)
-    tones = {"good": colours.good, "bad": colours.bad, "warn": colours.warn}
-    return tones.get(tone, colours.ink)
+    return getattr(colours, tone) if tone in ("good", "bad", "warn") else colours.ink
 
 
 def hatch(dark: bool = False) -> str:
@@ -124,43 +121,41 @@ def template(dark: bool = False) -> go.layout.Template:
     """Transparent ground, gridlines at 6 %, the page's own font; nothing dims when a point is
     selected."""
     colours = theme(dark)
+    clear, small = "rgba(0,0,0,0)", {"color": colours.muted, "size": 13}
+    ink = {"family": FONT, "size": 13, "color": colours.ink}
     axis = {
         "gridcolor": colours.grid,
         "zeroline": False,
         "linecolor": colours.grid,
-        "tickfont": {"color": colours.muted, "size": 13},
-        "title": {"font": {"color": colours.muted, "size": 13}, "standoff": 8},
+        "tickfont": small,
+        "title": {"font": small, "standoff": 8},
         "fixedrange": True,
     }
     layout = go.Layout(
-        font={"family": FONT, "size": 13, "color": colours.ink},
-        paper_bgcolor="rgba(0,0,0,0)",
-        plot_bgcolor="rgba(0,0,0,0)",
+        font=ink,
+        paper_bgcolor=clear,
+        plot_bgcolor=clear,
         colorway=list(colours.arms),
         xaxis=axis,
         yaxis=axis,
         legend={
-            "font": {"color": colours.muted, "size": 13},
-            "bgcolor": "rgba(0,0,0,0)",
+            "font": small,
+            "bgcolor": clear,
             "itemclick": False,
             "itemdoubleclick": False,
         },
         hoverlabel={
             "bgcolor": colours.surface,
             "bordercolor": colours.zero,
-            "font": {"family": FONT, "size": 13, "color": colours.ink},
+            "font": ink,
             "align": "left",
             "namelength": 0,
         },
-        modebar={"bgcolor": "rgba(0,0,0,0)", "color": colours.muted, "activecolor": colours.ink},
+        modebar={"bgcolor": clear, "color": colours.muted, "activecolor": colours.ink},
         dragmode=False,
     )
     whole = {"selected": {"marker": {"opacity": 1}}, "unselected": {"marker": {"opacity": 1}}}
     return go.layout.Template(
         layout=layout,
-        data={
-            "bar": [go.Bar(whole)],
-            "scatter": [go.Scatter(whole)],
-            "scattergl": [go.Scattergl(whole)],
-        },
+        data={kind: [whole] for kind in ("bar", "scatter", "scattergl")},
     )

@@ -75,14 +75,12 @@ def scatter_pareto(
     label: str = "arm",
 ) -> go.Figure:
     """One point an arm: speed across, cost up, quality as size; ringed where nothing beats it.
-    Columns: the metric, the label and, where known, cost_usd, quality, n, run_id."""
+    Columns: the metric, the label, cost_usd, quality, n, run_id, and endpoint columns."""
     known = summary[metric].notna() if metric in summary.columns else slice(0)
     summary = summary[known].reset_index(drop=True)
     if summary.empty:
         return layout.empty("Choose runs that share a metric.", dark, "Speed, cost and quality")
-    for name in ("cost_usd", "quality"):
-        column = summary.get(name, pd.Series(float("nan"), index=summary.index))
-        summary = summary.assign(**{name: column.astype(float)})
+    summary = summary.astype({"cost_usd": float, "quality": float})
     priced = summary["cost_usd"].notna().any()
     y = summary["cost_usd" if priced else "quality"].fillna(0)
     front = pareto(summary, metric, "cost_usd", "quality")
@@ -104,13 +102,12 @@ def scatter_pareto(
         title = f"Nothing beats {names[0]}: speed, cost and quality"
     up = "lower is cheaper" if priced else "higher is better"
     against = "dollars a trial, size is quality" if priced else "quality (nothing has a price)"
-    n = ""
-    if "n" in summary.columns and summary["n"].notna().any():
-        n = f" · n = {int(summary['n'].min()):,} or more each"
+    n = layout.count(int(summary["n"].min()))
     return layout.finish(
         figure,
         title,
-        f"median {metrics.words(metric)}, {unit}, against {against}; ringed: nothing beats it{n}",
+        f"median {metrics.words(metric)}, {unit}, against {against}; ringed: nothing beats it · {n}"
+        " or more each",
         280,
         dark=dark,
         frame=summary,
@@ -150,7 +147,7 @@ def _point(
             "line": {"width": 2 if front else 0, "color": palette.theme(dark).ink},
         },
         [hover if front else f"{hover}<br>beaten by another arm"],
-        [[str(arm.get("run_id", "")), str(name)]],
+        [[str(arm["run_id"]), str(name)]],
         mode="markers+text",
         text=[layout.bold(name, colours[name]) if place else ""],
         textposition=place or "top right",

@@ -11,7 +11,7 @@ import pandas as pd
 
 from lab import endpoint_kinds
 from lab.figures import layout
-from lab.units import missing, ms, short_id
+from lab.units import ms, short_id
 
 HERE = Path(__file__).parent
 HTML = '<section class="race" tabindex="-1"></section>'
@@ -28,14 +28,13 @@ def race_data(
     trials' call_metrics. Answers only: what a router's classifier writes is no text that a reader
     waits for.
     """
-    if "role" in calls.columns:
-        calls = calls[~calls["role"].isin(["prime", "check"])]
+    calls = calls[~calls["role"].isin(["prime", "check"])]
     events = events[events["kind"].isin(TEXT_KINDS) & (events["characters"] > 0)]
     lanes = []
     for arm, colour in layout.arm_colours(arms, calls["arm"], dark).items():
         mine = calls[calls["arm"] == arm]
         end = float((mine["started_ms"].fillna(0) + mine["total_ms"].fillna(0)).max())
-        shown = mine[mine["role"].isin(["answer", "join"])] if "role" in mine.columns else mine
+        shown = mine[mine["role"].isin(["answer", "join"])]
         rows = events[events["call_id"].isin(shown["call_id"])].sort_values("at_ms", kind="stable")
         arrivals = [
             [
@@ -44,7 +43,6 @@ def race_data(
             ]
             for row in rows.itertuples()
         ]
-        errors = mine["error_kind"] if "error_kind" in mine.columns else ()
         lanes.append(
             {
                 "arm": arm,
@@ -52,7 +50,7 @@ def race_data(
                 "end": end,
                 "arrivals": arrivals,
                 "trial": short_id(mine["trial_id"].iloc[0]),
-                "failed": next((str(kind) for kind in errors if not missing(kind)), None),
+                "failed": next(iter(mine["error_kind"].dropna()), None),
             }
         )
     return {
@@ -75,12 +73,7 @@ def style() -> str:
 
 def embedded(data: dict[str, Any]) -> str:
     """The race inside a page of one's own: model text travels as JSON in which no tag can begin."""
-    text = (
-        json.dumps(data)
-        .replace("<", "\\u003c")
-        .replace("\u2028", "\\u2028")
-        .replace("\u2029", "\\u2029")
-    )
+    text = json.dumps(data).replace("<", "\\u003c")
     return (
         f'<div>{HTML}<script type="application/json">{text}</script>'
         "<script>{const it=document.currentScript;race(it.parentElement.querySelector('.race'),"

@@ -3,15 +3,18 @@ for."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterator
+
 import pandas as pd
 import plotly.graph_objects as go
 
+from lab.critical_path import WAITS, by_kind
 from lab.figures import layout
 from lab.figures.stacked import waits_colours
 from lab.units import ms, percent
 
 KIND_WORDS = {"model": "the model", "tool": "tools", "join": "joins", "own": "its own work"}
-OF_SPAN = {"call": "model", "tool": "tool", "join": "join"}
 
 
 def span_waterfall(
@@ -27,12 +30,13 @@ def span_waterfall(
     spans = spans[spans["ended_ms"].notna()]
     if spans.empty:
         return layout.empty("Choose a trial to see its spans.", dark, "The spans of a trial")
-    shades, ordered, figure = waits_colours(dark), _tree(spans), go.Figure()
+    shades, tree, figure = waits_colours(dark), _tree(spans), go.Figure()
+    ordered = [span for span, _ in tree]
     rows = {span.span_id: row for row, span in enumerate(ordered)}
     _bars(
         figure,
         shades,
-        [(span, OF_SPAN.get(span.kind, "own"), _about(span)) for span in ordered],
+        [(span, WAITS.get(span.kind, "own"), _about(span)) for span in ordered],
         rows,
         opacity=0.35,
     )
@@ -47,8 +51,7 @@ def span_waterfall(
         rows,
         opacity=1,
     )
-    parents = dict(zip(spans["span_id"], spans["parent_id"], strict=True))
-    labels = [" " * _depth(span.span_id, parents) + layout.bold(span.name) for span in ordered]
+    labels = [" " * depth + layout.bold(span.name) for span, depth in tree]
     notes = [
         "chosen" if span.kind == "route" else ms(span.ended_ms - span.started_ms)
         for span in ordered
@@ -56,10 +59,10 @@ def span_waterfall(
     tabs = [colour if span.kind == "trial" else None for span in ordered]
     height = layout.rows(figure, labels, tabs, notes=notes)
     layout.from_zero(figure)
-    waits = {kind: float(path.loc[path["kind"] == kind, "ms"].sum()) for kind in KIND_WORDS}
+    waits = by_kind(path)
     total, most = sum(waits.values()) or 1.0, max(waits, key=waits.get)
     parts = " · ".join(f"{KIND_WORDS[kind]} {ms(wait)}" for kind, wait in waits.items() if wait > 0)
-    trial = layout.trial_words(spans["trial_id"].iloc[0]) if "trial_id" in spans.columns else ""
+    trial = layout.trial_words(spans["trial_id"].iloc[0])
     return layout.finish(
         figure,
         f"{arm or 'The trial'} waits {percent(waits[most] / total)} of its {ms(total)} for"
@@ -94,25 +97,16 @@ def _about(span) -> str:
     return f"{layout.bold(span.name)} {layout.safe(span.kind)}: {length}"
 
 
-def _depth(span_id: str, parents: dict[str, str | None]) -> int:
-    deep, parent = 0, parents.get(span_id)
-    while isinstance(parent, str) and deep < 20:
-        deep, parent = deep + 1, parents.get(parent)
-    return deep
-
-
 def _tree(spans: pd.DataFrame) -> list:
-    """Parents before their children, siblings in the order they began."""
+    """Spans with their depth: parents before their children, siblings in the order they began."""
     rows = sorted(spans.itertuples(), key=lambda span: (span.started_ms, -span.ended_ms))
-    known = {span.span_id for span in rows}
-    ordered: list = []
+    known, children = set(spans["span_id"]), defaultdict(list)
+    for span in rows:
+        children[span.parent_id if span.parent_id in known else None].append(span)
 
-    def add(parent: str | None) -> None:
-        for span in rows:
-            above = span.parent_id
-            if (above if isinstance(above, str) and above in known else None) == parent:
-                ordered.append(span)
-                add(span.span_id)
+    def below(parent: str | None, depth: int) -> Iterator:
+        for span in children[parent]:
+            yield span, depth
+            yield from below(span.span_id, depth + 1)
 
-    add(None)
-    return ordered
+    return list(below(None, 0))

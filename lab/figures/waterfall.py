@@ -3,6 +3,8 @@ hidden thinking, tokens to the end."""
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import pandas as pd
 import plotly.graph_objects as go
 
@@ -31,20 +33,17 @@ def phases(call: pd.Series) -> list[tuple[str, float, float]]:
 
     end = clock("ended_at_ms", "total_ms") or 0.0
     text = clock("first_text_at_ms", "first_tool_at_ms")
-    connecting = [(name, clock(f"{name}_ms") or 0.0) for name in ("dns", "connect", "tls")]
-    marks = [
-        *(
-            (name, sum(length for _, length in connecting[: n + 1]))
-            for n, (name, _) in enumerate(connecting)
-        ),
-        ("send", clock("sent_at_ms")),
-        ("headers", clock("headers_at_ms")),
-        ("prefill", clock("first_thinking_at_ms", "first_text_at_ms", "first_tool_at_ms")),
-        ("thinking", None if missing(call.get("first_thinking_at_ms")) else text or end),
-        ("tokens", end),
+    thought = clock("first_thinking_at_ms") is not None
+    stops = [
+        *accumulate(clock(name) or 0.0 for name in ("dns_ms", "connect_ms", "tls_ms")),
+        clock("sent_at_ms"),
+        clock("headers_at_ms"),
+        clock("first_thinking_at_ms", "first_text_at_ms", "first_tool_at_ms"),
+        text or end if thought else None,
+        end,
     ]
     bars, start = [], 0.0
-    for name, stop in marks:
+    for name, stop in zip(palette.PHASES, stops, strict=True):
         if stop is not None and stop > start:
             bars.append((name, start, stop - start))
             start = stop

@@ -44,8 +44,8 @@ def _in_the_house() -> dict[str, type[Reporter]]:
     for file in pkgutil.iter_modules(reporters.__path__):
         module = import_module(f"{reporters.__name__}.{file.name}")
         for value in vars(module).values():
-            if inspect.isclass(value) and value.__module__ == module.__name__:
-                known |= {value.name: value} if hasattr(value, "report") else {}
+            if inspect.isclass(value) and hasattr(value, "report"):
+                known[value.name] = value
     return known
 
 

@@ -81,14 +81,13 @@ def trend(result: RunResult) -> list[str]:
     """The headline metric block by block, all arms on one scale: drift and outliers show before any
     statistics."""
     metric, trials = result.headline, result.trials
-    if trials.empty or metric not in trials.columns:
+    if metric not in trials.columns:
         return []
     trials = trials[trials["counts"]]
     blocks = sorted(trials["block"].unique())[-MOST_BLOCKS:]
     series = {}
     for technique, arm in result.arms():
-        own = trials[(trials["technique"] == technique) & (trials["arm"] == arm)]
-        values = own.set_index("block")[metric]
+        values = result.of_arm(trials, technique, arm).set_index("block")[metric]
         series[result.name(technique, arm)] = [units.plain(values.get(block)) for block in blocks]
     known = [value for values in series.values() for value in values if value is not None]
     if len(blocks) < 2 or not known:

@@ -17,16 +17,8 @@ if TYPE_CHECKING:
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WIDTH_PX = 1120
-ABOUT = (
-    "run_id",
-    "endpoint",
-    "endpoint_kind",
-    "models",
-    "settings",
-    "name",
-    "started_utc",
-    "imported_from",
-)
+ABOUT = ("run_id", "endpoint", "endpoint_kind", "models", "settings", "name", "started_utc")
+ABOUT += ("imported_from",)
 
 
 class ChartReporter:
@@ -50,13 +42,9 @@ class ChartReporter:
             figure.write_html(
                 folder / f"{name}.html", include_plotlyjs="directory", config=layout.config(name)
             )
-            for kind in ("png", "svg") if chrome else ():
-                figure.write_image(
-                    folder / f"{name}.{kind}",
-                    width=WIDTH_PX,
-                    height=figure.layout.height,
-                    scale=2 if kind == "png" else 1,
-                )
+            for kind, scale in (("png", 2), ("svg", 1)) if chrome else ():
+                path, height = folder / f"{name}.{kind}", figure.layout.height
+                figure.write_image(path, width=WIDTH_PX, height=height, scale=scale)
         return folder
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab import endpoint_kinds, metrics, units
-from lab.harness.reporters import figure_files
+from lab.harness.reporters import figure_files, write
 
 if TYPE_CHECKING:
     from lab.results import RunResult
@@ -27,13 +27,7 @@ class HTMLReporter:
         self.folder = folder
 
     def report(self, result: RunResult) -> Path | None:
-        return write(result, self.folder / f"{result.run_id}.html")
-
-
-def write(result: RunResult, path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(page(result), encoding="utf-8")
-    return path
+        return write(self.folder / f"{result.run_id}.html", page(result))
 
 
 def page(result: RunResult) -> str:
@@ -103,17 +97,15 @@ def _arm(result: RunResult, technique: str, arm: str) -> list[Any]:
 def without_text(settings: dict[str, Any]) -> dict[str, Any]:
     """A report is made to be sent: the user's own questions and bodies are in it only where the run
     keeps text."""
-    kept = {}
+    shown = {}
     for name, value in settings.items():
         if name in HIDDEN and value:
             value = "not kept"
-        kept[name] = without_text(value) if isinstance(value, dict) else value
-    return kept
+        shown[name] = without_text(value) if isinstance(value, dict) else value
+    return shown
 
 
 def _figure(figure: Any) -> dict[str, str]:
-    """Two buttons beside each figure make its picture in the browser; hovering works as on the
-    page."""
     from lab.figures import layout
 
     # A tag inside a string of a script would end the script: plotly's JSON is escaped like the

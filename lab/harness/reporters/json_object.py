@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab import units
+from lab.harness.reporters import write
 from lab.scrub import UNSEEN
 
 if TYPE_CHECKING:
@@ -61,23 +62,20 @@ class JSONReporter:
         if self.folder is None:
             print(text)
             return None
-        path = self.folder / f"{result.run_id}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text + "\n", encoding="utf-8")
-        return path
+        return write(self.folder / f"{result.run_id}.json", text + "\n")
 
 
 def as_object(result: RunResult) -> dict[str, Any]:
     """A run as version 1 tells it."""
-    run, verdicts = result.run, result.verdicts
+    run, verdict = result.run, None
+    if result.verdicts:
+        verdict = {name: getattr(result.verdicts[0], name) for name in OF_A_VERDICT}
     return {
         "version": VERSION,
         **{name: run[name] for name in OF_A_RUN},
         "started_utc": units.iso(run["started_utc"]),
         "imported_from": run.get("imported_from"),
-        "verdict": {name: getattr(verdicts[0], name) for name in OF_A_VERDICT}
-        if verdicts
-        else None,
+        "verdict": verdict,
         "arms": [_arm(result, *arm) for arm in result.arms()],
         "why": list(result.why),
         "notes": list(result.notes),
@@ -104,10 +102,10 @@ def _arm(result: RunResult, technique: str, arm: str) -> dict[str, Any]:
     }
 
 
-def as_text(told: Mapping[str, Any]) -> str:
+def as_text(fields: Mapping[str, Any]) -> str:
     """One line of strict JSON: null for NaN and the infinities, and an escape for what a terminal
     would obey."""
-    text = json.dumps(_finite(told), ensure_ascii=False, allow_nan=False, default=str)
+    text = json.dumps(_finite(fields), ensure_ascii=False, allow_nan=False, default=str)
     return UNSEEN.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 

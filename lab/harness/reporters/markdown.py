@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.harness.reporters import summary
+from lab.harness.reporters import summary, write
 from lab.units import in_markdown
 
 if TYPE_CHECKING:
@@ -21,10 +21,7 @@ class MarkdownReporter:
         self.folder = folder
 
     def report(self, result: RunResult) -> Path | None:
-        path = self.folder / f"{result.run_id}.md"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(markdown(result), encoding="utf-8")
-        return path
+        return write(self.folder / f"{result.run_id}.md", markdown(result))
 
 
 def markdown(result: RunResult) -> str:

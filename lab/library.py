@@ -58,6 +58,7 @@ ARM_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _-]{0,39}")
 POLL_S = 0.1
 SUMMARY = (*CLOCKS, "output_tokens")
 """The metrics whose medians stand in a summary."""
+JUDGED = {"change": "estimate", "low": "low", "high": "high", "verdict": "verdict"}
 
 
 @dataclass(frozen=True)
@@ -90,15 +91,10 @@ class Result:
         for arm in run.arms():
             counted, measured, comparison = run.counted(*arm), run.metrics(*arm), judged.get(arm)
             rows[run.name(*arm)] = {
-                "n": int(counted.get("n") or 0),
-                "failed": int(counted.get("failed") or 0),
+                **{name: int(counted.get(name) or 0) for name in ("n", "failed")},
                 **{name: measured.get(name, {}).get("p50") for name in SUMMARY},
-                "quality": counted.get("quality"),
-                "cost_usd": counted.get("cost_usd"),
-                "change": comparison and comparison.estimate,
-                "low": comparison and comparison.low,
-                "high": comparison and comparison.high,
-                "verdict": comparison and comparison.verdict,
+                **{name: counted.get(name) for name in ("quality", "cost_usd")},
+                **{name: getattr(comparison, field, None) for name, field in JUDGED.items()},
             }
         table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("arm")
         numbers = table.columns.drop("verdict")
@@ -120,12 +116,9 @@ class Result:
         return figure_files.run_figures(self.run)
 
     def _repr_html_(self) -> str:
-        verdict, row = self.verdict(), self.run.run
-        lead = (
-            f"<p><strong>{escape(verdict.headline)}</strong><br>{escape(verdict.seen)}</p>"
-            if verdict
-            else ""
-        )
+        row, lead = self.run.run, ""
+        if verdict := self.verdict():
+            lead = f"<p><strong>{escape(verdict.headline)}</strong><br>{escape(verdict.seen)}</p>"
         table = self.summary().to_html(float_format="{:,.1f}".format, na_rep="")
         about = f"{row['technique']} · {row['endpoint']} ({row['endpoint_kind']})"
         return f"{lead}{table}<p><small>{escape(about)} · run {self.run_id}</small></p>"
@@ -217,14 +210,9 @@ class Lab:
         fields = BenchmarkConfig.model_fields
         chosen = {name: value for name, value in settings.items() if name in fields}
         knobs = {name: value for name, value in settings.items() if name not in fields}
-        own = {
-            "technique": slug,
-            "endpoint": self.endpoint,
-            "models": self.models,
-            "db": self.db,
-        }
         knobs = {**chosen.get("knobs", {}), **knobs}
-        config = config_of(**{**own, **chosen, "knobs": knobs})
+        own = {"technique": slug, "endpoint": self.endpoint, "models": self.models, "db": self.db}
+        config = config_of(**own | chosen | {"knobs": knobs})
         consent.typed(config.endpoint)
         return resume.resolved(config)
 
@@ -241,13 +229,8 @@ class Lab:
         with ThreadPoolExecutor(1, thread_name_prefix="lab") as pool:
             # A notebook's loop is running in this thread already, and its own work would delay
             # every stamp.
-            measured = pool.submit(
-                worker.measure,
-                config,
-                self._teller(),
-                None if config.join_run else run_id,
-                technique,
-            )
+            new = None if config.join_run else run_id
+            measured = pool.submit(worker.measure, config, self._teller(), new, technique)
             try:
                 ended = measured.result()
             except KeyboardInterrupt:
@@ -309,21 +292,16 @@ def technique_of(agents: Mapping[str, Agent], metric: str = "total_ms") -> Techn
         if past:
             bench.failed = bench.failed or ("unseen_call", _past_words(arm, past))
         # What was never awaited is not made text: the runner names it.
-        return (
-            answer
-            if answer is None or isinstance(answer, str) or inspect.isawaitable(answer)
-            else str(answer)
-        )
+        return answer if answer is None or inspect.isawaitable(answer) else str(answer)
 
-    names = list(agents)
     return Technique(
         slug=AGENTS,
         title="Your agents",
         claim="Functions of your own, compared as strictly as the lab's techniques.",
         published="yours to find",
-        arms=tuple(Arm(name) for name in names),
+        arms=tuple(map(Arm, agents)),
         headline=metric,
-        headline_arm=names[-1],
+        headline_arm=list(agents)[-1],
         knobs=Knobs,
         trial=trial,
     )

@@ -70,8 +70,7 @@ def path() -> Path:
 
 
 def last_calibration() -> dict[str, Any] | None:
-    """The last calibration of this machine as a dict; None where there is none, or where it is
-    another machine's (a shared home)."""
+    """None where there is none, or where it is another machine's (a shared home)."""
     try:
         calibration = json.loads(path().read_text())
     except (FileNotFoundError, ValueError):
@@ -80,8 +79,7 @@ def last_calibration() -> dict[str, Any] | None:
 
 
 def of_session() -> dict[str, Any]:
-    """What a session keeps of it: own_error_p95_ms, detectable_ms, calibrated_utc; nothing where
-    this machine was never calibrated."""
+    """What a session keeps of it; nothing where this machine was never calibrated."""
     calibration = last_calibration()
     if calibration is None:
         return {}

@@ -1,5 +1,4 @@
-"""The requests an arm makes, and Python that makes them outside the lab: what a reader takes away
-once a technique has shown its worth."""
+"""The requests an arm makes, and Python that makes them outside the lab."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def local_server(kind: str = endpoint_kinds.LOCAL) -> ServerCard:
 def _server(name: str) -> ServerCard | None:
     """The server whose card is in the runtime folder. While its process lives it is waited for: a
     busy machine makes it slow, not dead."""
-    card = _read(paths.runtime() / f"{name}.json") or {}
+    card = _read(paths.runtime() / f"{name}.json")
     if card.get("version") != VERSION or not isinstance(card.get("pid"), int):
         return None
     until_ns = clock.now_ns() + int(SLOW_ANSWER_S * 1e9)
@@ -203,7 +203,7 @@ def running() -> RunCard | None:
         # A holder that was killed leaves its card to the next one, which holds the lock before it
         # writes its own.
         with contextlib.suppress(TypeError):
-            card = RunCard(**(_read(path) or {}))
+            card = RunCard(**_read(path))
             return card if card.born and machine.born(card.pid) == card.born else None
         return None
 
@@ -234,10 +234,8 @@ def start_run(config: Any) -> str:
     start_afresh(run_id)
     order = {"run_id": run_id, "config": config.model_dump(mode="json")}
     try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            json.dump(order, file)
+        paths.write_private(path, order)
     except OSError as error:
-        path.unlink(missing_ok=True)
         raise LabError(
             f"Cannot write {path.parent}: {error.strerror}. Make room there, or set LAB_RUNTIME to"
             " another folder."
@@ -297,17 +295,10 @@ def read_progress(run_id: str, offset: int = 0) -> tuple[list[dict[str, Any]], i
     except FileNotFoundError:
         return [], offset
     complete = data[: data.rfind(b"\n") + 1]
-    entries = [entry for line in complete.splitlines() if (entry := _entry(line))]
+    # A torn or foreign line says nothing, and what comes after it still does.
+    entries = map(_object, complete.splitlines())
+    entries = [entry for entry in entries if isinstance(entry.get("kind"), str)]
     return entries, offset + len(complete)
-
-
-def _entry(line: bytes) -> dict[str, Any] | None:
-    """A torn or foreign line says nothing, and what comes after it still does."""
-    try:
-        entry = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    return entry if isinstance(entry, dict) and isinstance(entry.get("kind"), str) else None
 
 
 def _run_file(run_id: str, suffix: str) -> Path:
@@ -318,10 +309,17 @@ def _run_file(run_id: str, suffix: str) -> Path:
     return folder / f"{run_id}{suffix}"
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    """A card, or None where there is none, or anything else in its place."""
+def _read(path: Path) -> dict[str, Any]:
+    """A card; empty where there is none, or anything else in its place."""
     try:
-        card = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError):
-        return None
-    return card if isinstance(card, dict) else None
+        return _object(path.read_bytes())
+    except OSError:
+        return {}
+
+
+def _object(text: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -79,18 +79,15 @@ def _run_row(row: Mapping[str, Any], run_id: str) -> RunRow:
             f"Run {run_id} cannot go on: what is stored of its settings or its endpoint cannot be "
             "read. Start a new run."
         )
+    unchanged = ("technique", "endpoint", "endpoint_kind", "status", "imported_from")
     return RunRow(
+        **{name: row[name] for name in unchanged},
         run_id=run_id,
-        technique=row["technique"],
-        endpoint=row["endpoint"],
-        endpoint_kind=row["endpoint_kind"],
         models=json_shapes.models(json_shapes.parsed(row["models"])),
         settings=settings,
         seed=int(row["seed"]),
-        status=row["status"],
         keep_text=bool(row["keep_text"]),
         started_utc=datetime.fromisoformat(str(started)),
-        imported_from=row["imported_from"],
     )
 
 
@@ -121,10 +118,7 @@ def join(store: Store, config: BenchmarkConfig) -> tuple[BenchmarkConfig, Joined
     return config_of(**chosen), Joined(
         run=run,
         complete=stored.complete,
-        begun={
-            int(block): int(attempt)
-            for block, attempt in stored.trials.groupby("block")["attempt"].max().items()
-        },
+        begun=stored.trials.groupby("block")["attempt"].max().astype(int).to_dict(),
         spent_usd=spent_usd,
         sessions=len(queries.sessions(store, run.run_id)),
         differences=_differences(store, run),
@@ -136,13 +130,9 @@ def _spent_usd(store: Store, run: RunRow) -> float:
         f"SELECT {', '.join(COUNTED)} FROM calls WHERE run_id = ?::UUID", [run.run_id]
     )
     rows = calls.astype(object).where(calls.notna(), None).to_dict("records")
-    return stored_usd(
-        run.endpoint_kind,
-        [
-            row | {"iterations": json_shapes.iterations(json_shapes.parsed(row["iterations"]))}
-            for row in rows
-        ],
-    )
+    for row in rows:
+        row["iterations"] = json_shapes.iterations(json_shapes.parsed(row["iterations"]))
+    return stored_usd(run.endpoint_kind, rows)
 
 
 def _differences(store: Store, run: RunRow) -> tuple[float, ...]:
@@ -181,17 +171,8 @@ def more(run: Mapping[str, Any], blocks: int) -> BenchmarkConfig:
 
     The budget is the run's own, of which what it has cost so far is a part.
     """
-    return config_of(
-        **{
-            **repeated(run),
-            "runs": blocks,
-            "quick": False,
-            "target_half_width_ms": None,
-            "join_run": run["run_id"],
-            "seed": run["seed"],
-            "max_usd": None,
-        }
-    )
+    changes = {"runs": blocks, "quick": False, "target_half_width_ms": None, "max_usd": None}
+    return config_of(**repeated(run) | changes | {"join_run": run["run_id"], "seed": run["seed"]})
 
 
 def rest(store: Store, reference: str, max_usd: float | None = None) -> BenchmarkConfig:

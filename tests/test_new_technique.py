@@ -156,7 +156,7 @@ def test_without_any_the_shared_page_says_how_to_begin(db, monkeypatch):
 BROKEN = {
     "syntax": ("def f(:\n", "broken.py, line 1: SyntaxError"),
     "error": ("import os\n\n\nos.nothing\n", "broken.py, line 4: AttributeError"),
-    "no technique": ("TECHNIQUE = 7\n", "TECHNIQUE is no lab.model.Technique"),
+    "no technique": ("TECHNIQUE = 7\n", "TECHNIQUE is not a lab.model.Technique"),
     "taken slug": (
         "from lab.techniques.streaming import TECHNIQUE\n",
         "the slug 'streaming' is taken by lab.techniques.streaming",
@@ -200,7 +200,7 @@ def test_what_is_edited_is_loaded_again(own):
 
 def test_a_folder_that_is_none_is_a_sentence(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("LAB_TECHNIQUES", str(tmp_path / "nothing"))
-    assert cli.main(["list"]) == 0 and "which is no folder" in capsys.readouterr().err
+    assert cli.main(["list"]) == 0 and "which is not a folder" in capsys.readouterr().err
 
 
 CAPABILITIES = {"streaming", "caching"}

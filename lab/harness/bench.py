@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import anthropic
 import httpx2
 
-from lab import endpoint_kinds, limits, pricing
+from lab import limits, pricing
 from lab.clock import now_ns, sleep_s, today
 from lab.harness.bodies import asks_diagnosis, completed, marks_cache, with_nonce
 from lab.harness.budget import BudgetReached, billable, counted_usd
@@ -52,9 +52,9 @@ class Intent:
     request: Request
     model: str
     endpoint: str
-    attempt: int
     started_ns: int
-    begun: asyncio.Event | None
+    attempt: int = 1
+    begun: asyncio.Event | None = None
     own: bool = False
     """Made by the user's own code: nothing was meant about its cache."""
     call: Call | None = None
@@ -114,7 +114,7 @@ class Call:
 
 
 class TrialBench:
-    """The lab.model.Bench of one trial that is measured."""
+    """The lab.model.Bench of one trial that is measured; what its methods do is said there."""
 
     def __init__(self, session: Session, trial: TrialRow, nonce: str, brief: bool = False) -> None:
         self.session, self.trial, self.nonce, self.brief = session, trial, nonce, brief
@@ -139,15 +139,12 @@ class TrialBench:
 
     @property
     def client(self) -> anthropic.AsyncAnthropic:
-        """The stamped SDK client, for code of the user's own."""
         return self.session.client_of(self.session.endpoint)
 
     def mismatch(self, reason: str) -> None:
-        """The trial is shown and counted, but left out of comparisons."""
         self.mismatches.append(reason)
 
     def route(self, name: str) -> None:
-        """Record what a router chose, as a span of no length."""
         span = self._open_span("route", name)
         span.ended_ns = span.started_ns
 
@@ -164,7 +161,6 @@ class TrialBench:
                 self._read_ns = None
 
     async def tool(self, name: str, input: dict[str, Any]) -> str:
-        """Run a real tool; the text is what its tool_result says."""
         async with self.span("tool", name):
             return await tools.run(name, input, sleep_s)
 
@@ -175,11 +171,10 @@ class TrialBench:
         name: str | None = None,
         begun: asyncio.Event | None = None,
     ) -> Reply:
-        """As lab.model.Bench says; at most RETRIES further attempts."""
-        endpoint = self.session.endpoint
-        if request.endpoint:
-            endpoint = await self.session.other(request.endpoint)
-        client = self.session.client_of(endpoint)
+        """At most RETRIES further attempts."""
+        session = self.session
+        endpoint = await session.other(request.endpoint) if request.endpoint else session.endpoint
+        client = session.client_of(endpoint)
         body = with_nonce(completed(request, endpoint, self.brief), self.nonce)
         if request.stream:
             body["stream"] = True
@@ -204,8 +199,7 @@ class TrialBench:
         try:
             reading = await call.read(self._turn)
         finally:
-            if self.session.budget.usd is not None:
-                self._count(call)
+            self._count_if_limited(call)
         self._read_ns = (call.span.ended_ns, now_ns())
         if begun:
             begun.set()  # who waits for the first byte of a call that failed must not wait forever
@@ -253,13 +247,13 @@ class TrialBench:
             if call.exchange:
                 call.exchange.close(call.ended_ns, failure)
             call.span.ended_ns = call.exchange.ended_ns if call.exchange else call.ended_ns
-            if isinstance(failure, asyncio.CancelledError) and self.session.budget.usd is not None:
-                self._count(call)
+            if isinstance(failure, asyncio.CancelledError):
+                self._count_if_limited(call)
         return call
 
     def _headers(self, request: Request) -> dict[str, str]:
         """What is said to the lab's own servers alone is no other's business."""
-        own = endpoint_kinds.kind(self.session.endpoint.kind).own_server
+        own = self.session.endpoint.traits.own_server
         return {
             name: value
             for name, value in request.headers.items()
@@ -287,10 +281,9 @@ class TrialBench:
         if intent is not None and intent.call is None:
             exchange.begun = intent.begun
         else:
-            if self.session.budget.usd is not None:
-                for call in self.calls:
-                    if call.exchange and not call.exchange.open:
-                        self._count(call)
+            for call in self.calls:
+                if call.exchange and not call.exchange.open:
+                    self._count_if_limited(call)
             self._afford()
             body = _object(exchange.request_body)
             request = Request(body, stream=bool(body.get("stream")), intended_cache="any")
@@ -300,9 +293,7 @@ class TrialBench:
                 request=request,
                 model=str(body.get("model") or "?"),
                 endpoint=self.session.endpoint.name,
-                attempt=1,
                 started_ns=exchange.started_ns,
-                begun=None,
                 own=True,
             )
         self._begin(intent, exchange)
@@ -336,18 +327,19 @@ class TrialBench:
             self.give_up()
             raise BudgetReached(self.session.budget.text)
 
+    def _count_if_limited(self, call: Call) -> None:
+        """Before the clock has stopped an answer is read for its cost only where that decides."""
+        if self.session.budget.usd is not None:
+            self._count(call)
+
     def _count(self, call: Call) -> None:
         """What the budget counts of a call that has ended, once."""
         if call.counted_usd is not None:
             return
         exchange, usage = call.exchange, {}
         if exchange and not call.repeated:
-            usage = billable(
-                call.reading,
-                call.intent.request.body,
-                exchange.status,
-                exchange.sent_ns is not None,
-            )
+            body, sent = call.intent.request.body, exchange.sent_ns is not None
+            usage = billable(call.reading, body, exchange.status, sent)
         call.counted_usd = counted_usd(self.session.endpoint.kind, call.priced_as, usage)
         self.session.budget.spent_usd += call.counted_usd
 
@@ -374,21 +366,22 @@ class TrialBench:
             self._close(call)
             self._count(call)
             rows.append(self._row(call))
-            for seq, arrival in enumerate(call.reading.arrivals):
-                events.append(
-                    EventRow(
-                        call_id=call.id,
-                        run_id=self.trial.run_id,
-                        seq=seq,
-                        at_ns=arrival.at_ns - origin,
-                        kind=arrival.kind,
-                        characters=arrival.characters,
-                        text=(arrival.text or None) if self.session.keep_text else None,
-                    )
+            events += [
+                EventRow(
+                    call_id=call.id,
+                    run_id=self.trial.run_id,
+                    seq=seq,
+                    at_ns=arrival.at_ns - origin,
+                    kind=arrival.kind,
+                    characters=arrival.characters,
+                    text=(arrival.text or None) if self.session.keep_text else None,
                 )
+                for seq, arrival in enumerate(call.reading.arrivals)
+            ]
         for span in self.spans:
             span.started_ns -= origin
-            span.ended_ns = span.ended_ns - origin if span.ended_ns is not None else None
+            if span.ended_ns is not None:
+                span.ended_ns -= origin
         by_itself = self._caches_itself(rows)
         self.mismatches += [
             reason
@@ -408,18 +401,15 @@ class TrialBench:
     def _caches_itself(self, rows: Sequence[CallRow]) -> bool:
         """As the probe found; where nobody has tried it, from what it reports: reads that nothing
         marked, and never a write."""
-        caching = self.session.endpoint.caching
-        if caching is None:
-            for call, row in zip(self.calls, rows, strict=True):
-                self.session.writes_reported |= bool(
-                    row.cache_write_5m_tokens or row.cache_write_1h_tokens
-                )
-                self.session.reads_unmarked |= bool(row.cache_read_tokens) and not marks_cache(
-                    call.intent.request.body
-                )
-        return caching == "itself" or (
-            caching is None and self.session.reads_unmarked and not self.session.writes_reported
-        )
+        session = self.session
+        if session.endpoint.caching is not None:
+            return session.endpoint.caching == "itself"
+        for call, row in zip(self.calls, rows, strict=True):
+            if row.cache_write_5m_tokens or row.cache_write_1h_tokens:
+                session.writes_reported = True
+            if row.cache_read_tokens and not marks_cache(call.intent.request.body):
+                session.reads_unmarked = True
+        return session.reads_unmarked and not session.writes_reported
 
     def _row(self, call: Call) -> CallRow:
         intent, exchange, reading, trial = call.intent, call.exchange, call.reading, self.trial

@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from lab import endpoint_kinds
 from lab.endpoints import registry
 from lab.endpoints.registry import Endpoint
 from lab.model import Request, Technique
@@ -26,8 +25,7 @@ def completed(request: Request, endpoint: Endpoint, brief: bool) -> dict[str, An
 def is_brief(technique: Technique, task: Task, endpoint: Endpoint) -> bool:
     """Whether models are told not to think first: it would eat the few tokens that the lab's own
     short tasks allow. What the user wrote is sent as it is."""
-    priced = endpoint_kinds.kind(endpoint.kind).priced
-    return priced and task.origin == "built-in" and not technique.own_text
+    return endpoint.traits.priced and task.origin == "built-in" and not technique.own_text
 
 
 def nonce_for(run_id: str, block: int, arm: str, attempt: int) -> str:
@@ -60,8 +58,12 @@ def marks_cache(body: Mapping[str, Any]) -> bool:
     return '"cache_control"' in json.dumps(body, default=str)
 
 
+def object_in(value: Any) -> Mapping[str, Any]:
+    """Itself, or an empty one: a body of the user's own may hold anything."""
+    return value if isinstance(value, Mapping) else {}
+
+
 def asks_diagnosis(body: Mapping[str, Any]) -> bool:
     """Whether the request named an earlier message to be compared with: an answer's null then says
     that nothing has changed."""
-    diagnostics = body.get("diagnostics")
-    return isinstance(diagnostics, Mapping) and bool(diagnostics.get("previous_message_id"))
+    return bool(object_in(body.get("diagnostics")).get("previous_message_id"))

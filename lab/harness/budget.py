@@ -11,6 +11,7 @@ from typing import Any
 
 from lab import endpoint_kinds, pricing
 from lab.clock import today
+from lab.harness.bodies import object_in
 from lab.instrumentation.parsing import Reading
 from lab.model import EndpointKind
 
@@ -74,9 +75,9 @@ def counted_usd(kind: EndpointKind, model: str, usage: Mapping[str, Any]) -> flo
     if not traits.has_prices or not usage:
         return 0.0
     cost = pricing.cost_usd(model, usage, today())
-    if cost is None:
-        cost = pricing.ceiling_usd(usage, today()) if traits.priced else 0.0
-    return cost
+    if cost is None and traits.priced:
+        return pricing.ceiling_usd(usage, today())
+    return cost or 0.0
 
 
 def billable(
@@ -158,27 +159,17 @@ def unbounded(body: Mapping[str, Any]) -> list[str]:
         if str(tool.get("type") or "custom") != "custom"
         and not str(tool["type"]).startswith(CLIENT_TOOLS)
     ]
-    edits = _objects(_object(body.get("context_management")).get("edits"))
-    named += (
-        ["compaction"]
-        if body.get("compaction") or any("compact" in str(edit.get("type")) for edit in edits)
-        else []
-    )
-    named += [
-        word
-        for name, word in (
-            ("mcp_servers", "MCP servers"),
-            ("thread", "earlier turns of the thread"),
-        )
-        if body.get(name)
-    ]
-    named += ["a fallback model"] if isinstance(body.get("fallbacks"), str) else []
-    named += [
-        "documents"
-        for block in _blocks(body)
-        if block.get("type") in ("document", "container_upload")
-    ]
-    return list(dict.fromkeys(named))
+    edits = _objects(object_in(body.get("context_management")).get("edits"))
+    blocks = [block.get("type") for block in _blocks(body)]
+    others = {
+        "compaction": body.get("compaction")
+        or any("compact" in str(edit.get("type")) for edit in edits),
+        "MCP servers": body.get("mcp_servers"),
+        "earlier turns of the thread": body.get("thread"),
+        "a fallback model": isinstance(body.get("fallbacks"), str),
+        "documents": "document" in blocks or "container_upload" in blocks,
+    }
+    return list(dict.fromkeys([*named, *(word for word, holds in others.items() if holds)]))
 
 
 def prompt_tokens(body: Mapping[str, Any]) -> int:
@@ -195,14 +186,9 @@ def prompt_tokens(body: Mapping[str, Any]) -> int:
     }
     text = json.dumps(parts, ensure_ascii=False, default=str)
     plain = len(text.encode("ascii", "ignore"))
-    tokens = (
-        plain // 2
-        + len(text.encode("utf-8", "replace"))
-        - plain
-        + NONCE_TOKENS
-        + IMAGE_TOKENS * images
-    )
-    schema = _object(body.get("output_config")).get("format")
+    others = len(text.encode("utf-8", "replace")) - plain
+    tokens = plain // 2 + others + NONCE_TOKENS + IMAGE_TOKENS * images
+    schema = object_in(body.get("output_config")).get("format")
     return tokens + (TOOLS_TOKENS if body.get("tools") else 0) + (SCHEMA_TOKENS if schema else 0)
 
 
@@ -211,17 +197,10 @@ def _blocks(body: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         yield from _objects(message.get("content"))
 
 
-def _object(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
 def _objects(value: Any) -> list[Mapping[str, Any]]:
     """Those of a list: a body of the user's own may hold anything."""
-    return (
-        [entry for entry in value if isinstance(entry, Mapping)]
-        if isinstance(value, (list, tuple))
-        else []
-    )
+    entries = value if isinstance(value, (list, tuple)) else ()
+    return [entry for entry in entries if isinstance(entry, Mapping)]
 
 
 def most_tokens(body: Mapping[str, Any]) -> int:

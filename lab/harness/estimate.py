@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from lab import endpoint_kinds, pricing, units
+from lab import pricing, units
 from lab.clock import today
 from lab.endpoints import registry
 from lab.endpoints.consent import ConsentNeeded
@@ -38,12 +38,12 @@ class Estimate:
     refusals too. `others` are the endpoints that requests name beside the run's own.
     """
 
-    calls: int
-    input_tokens: int
-    output_tokens: int
-    usd: float | None
-    seconds: float
-    text: str
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    usd: float | None = None
+    seconds: float = 0.0
+    text: str = ""
     refusals: tuple[str, ...] = ()
     asks: tuple[str, ...] = ()
     likely_usd: float | None = None
@@ -107,10 +107,10 @@ def estimate(
         return _refused(error)
     except Unforeseen:
         text = f"What these trials ask of {endpoint.name} cannot be known before they run"
-        return Estimate(0, 0, 0, None, 0.0, text)
+        return Estimate(text=text)
     if refused:
         return _refused(*{str(error): error for error in refused.values()}.values())
-    priced = endpoint_kinds.kind(endpoint.kind).priced
+    priced = endpoint.traits.priced
     price = f"at most ${cost.most_usd:.4f}" if priced else "nothing to pay"
     if priced and costs.unbounded:
         price += f" plus what {', '.join(costs.unbounded)} may add"
@@ -146,7 +146,7 @@ def estimate(
 
 def _refused(*errors: LabError) -> Estimate:
     asks = tuple(error.url for error in errors if isinstance(error, ConsentNeeded))
-    return Estimate(0, 0, 0, None, 0.0, "", tuple(map(str, errors)), asks)
+    return Estimate(refusals=tuple(map(str, errors)), asks=asks)
 
 
 class Costs:
@@ -201,26 +201,27 @@ class Costs:
                     judged=True,
                 )
                 ways.append(Cost.sum(map(self._of_request, requests)))
-            most_output_tokens = max(way.most_output_tokens for way in ways)
-            most_usd = max(way.most_usd for way in ways)
-            trials.append(
-                ways[0]._replace(most_output_tokens=most_output_tokens, most_usd=most_usd)
-            )
+            dearest = {
+                name: max(getattr(way, name) for way in ways)
+                for name in ("most_output_tokens", "most_usd")
+            }
+            trials.append(ways[0]._replace(**dearest))
         return Cost.sum(trials)
 
     def _of_request(self, request: Asked) -> Cost:
-        kind, body, model = request.endpoint.kind, request.body, request.model
+        endpoint, body, model = request.endpoint, request.body, request.model
         prompt = json.dumps(
             {name: body.get(name) for name in ("tools", "system", "messages")}, ensure_ascii=False
         )
         tokens = round(len(prompt) / CHARACTERS_PER_TOKEN) + 12
         most = most_tokens(body)
-        begins_s, prompt_rate, answer_rate = endpoint_kinds.kind(kind).speed(request.tier)
+        begins_s, prompt_rate, answer_rate = endpoint.traits.speed(request.tier)
         seconds = begins_s + tokens / prompt_rate + most / answer_rate
         usd = most_usd = 0.0
-        if endpoint_kinds.kind(kind).priced:
-            usd = counted_usd(kind, model, {"input_tokens": tokens, "output_tokens": most})
-            most_usd = at_most_usd(kind, model, body)
+        if endpoint.traits.priced:
+            usage = {"input_tokens": tokens, "output_tokens": most}
+            usd = counted_usd(endpoint.kind, model, usage)
+            most_usd = at_most_usd(endpoint.kind, model, body)
             self.models[model] = None
             self.unbounded |= dict.fromkeys(unbounded(body))
         return Cost(1, tokens, most, seconds, usd, most_usd)

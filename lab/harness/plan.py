@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from lab.model import Arm, EndpointKind, Knobs, LabError, Phase, Technique, Tier
 from lab.scenarios import definitions
 from lab.scenarios.definitions import Task
 from lab.settings import QUICK_ANSWER_TOKENS, BenchmarkConfig, build
+from lab.version import VERSION
 
 SIDE_BY_SIDE = "side-by-side"
 AGENTS = "agents"
@@ -89,10 +89,6 @@ class Experiment:
 
     def _shuffled(self, seed: int, number: int) -> tuple[Variant, ...]:
         return tuple(random.Random(f"{seed}:{number}").sample(self.variants, k=len(self.variants)))
-
-
-def new_seed() -> int:
-    return secrets.randbelow(2**31)
 
 
 def experiment(
@@ -193,7 +189,7 @@ def _variant(technique: Technique, name: str, knobs: Knobs) -> Variant:
     return Variant(technique, arms[name], knobs)
 
 
-def stored_settings(config: BenchmarkConfig, plan: Experiment, version: str) -> dict[str, Any]:
+def stored_settings(config: BenchmarkConfig, plan: Experiment) -> dict[str, Any]:
     """What `runs.settings` keeps: enough to repeat, resume and judge the run."""
     knobs = {
         variant.technique.slug: variant.knobs.model_dump(mode="json") for variant in plan.variants
@@ -215,10 +211,5 @@ def stored_settings(config: BenchmarkConfig, plan: Experiment, version: str) -> 
         "runs": config.blocks,
         "warmup": config.warmup,
         "quick": config.quick,
-        "lab_version": version,
+        "lab_version": VERSION,
     }
-
-
-def private(tasks: Sequence[Task]) -> bool:
-    """Whether any task is the user's own: their text is then kept only by choice."""
-    return any(task.origin == "user" for task in tasks)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 from lab import json_schema
 from lab.clock import sleep_s
 from lab.endpoints.registry import Endpoint
-from lab.harness.bodies import completed, is_brief
+from lab.harness.bodies import completed, is_brief, object_in
 from lab.harness.budget import most_tokens
 from lab.model import Cache, Knobs, LabError, Reply, Request, Role, SpanKind, Technique, Tier
 from lab.scenarios import definitions, tools
@@ -139,10 +139,9 @@ class Rehearsal:
         )
 
     def _content(self, body: Mapping[str, Any]) -> list[dict[str, Any]]:
-        schema = (_object(_object(body.get("output_config")).get("format"))).get("schema")
         if uses := self._tool_uses(body):
             return uses
-        if schema:
+        if schema := object_in(object_in(body.get("output_config")).get("format")).get("schema"):
             text = json.dumps(self._value(schema))
         else:
             text = self.mood.text or "word " * max(1, most_tokens(body))
@@ -150,10 +149,10 @@ class Rehearsal:
 
     def _tool_uses(self, body: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Each tool on offer once; when they have answered, only a mood that insists asks again."""
-        choice, messages = _object(body.get("tool_choice")), body.get("messages") or [{}]
+        choice, messages = object_in(body.get("tool_choice")), body.get("messages") or [{}]
         content = messages[-1].get("content")
         blocks = content if isinstance(content, list) else []
-        answered = any(_object(block).get("type") == "tool_result" for block in blocks)
+        answered = any(object_in(block).get("type") == "tool_result" for block in blocks)
         if choice.get("type") == "none" or (answered and not self.mood.insists):
             return []
         # Tools without a schema are the server's own, which it uses by itself.
@@ -243,7 +242,3 @@ def _place(error: BaseException, technique: Technique) -> str:
     home = str(Path(code.co_filename).parent) if code else "?"
     own = [frame for frame in frames if frame.filename.startswith(home)] or frames
     return f"{Path(own[-1].filename).name}:{own[-1].lineno}"
-
-
-def _object(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}

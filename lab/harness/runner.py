@@ -7,6 +7,7 @@ import asyncio
 import gc
 import os
 import platform
+import secrets
 import socket
 import subprocess
 import threading
@@ -14,12 +15,11 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
+from statistics import fmean
 from typing import Any, Protocol
 
-from lab import calibrate, endpoint_kinds, machine, paths, scrub
+from lab import calibrate, machine, paths, scrub
 from lab.clock import now_ns, sleep_s, utc_now
-from lab.endpoint_kinds import Kind
 from lab.endpoints import registry
 from lab.endpoints.registry import Endpoint
 from lab.harness import plan as planning
@@ -54,6 +54,19 @@ UNSEEN = (
 IDLE_S = 0.3
 SLOW_S = 15.0
 REASON = 300
+TOLD = (
+    "trial_id",
+    "technique",
+    "arm",
+    "block",
+    "position",
+    "phase",
+    "outcome",
+    "error_kind",
+    "cost_usd",
+    "quality",
+)
+"""The columns of a trial that its entry in a progress file has."""
 BUSY_LOAD = 3.0
 """Processes that want a core, for each core there is, from which a run says at its start that the
 machine is busy."""
@@ -108,13 +121,8 @@ class BenchmarkRunner:
         self.stop = stop or (lambda: False)
         self.endpoint = endpoint or registry.find(config.endpoint, config.models)
         self.plan: Experiment = planning.experiment(config, self.endpoint.kind, technique)
-        self.seed = (
-            joined.run.seed
-            if joined
-            else config.seed
-            if config.seed is not None
-            else planning.new_seed()
-        )
+        seed = joined.run.seed if joined else config.seed
+        self.seed: int = secrets.randbelow(2**31) if seed is None else seed
         self.run_id = joined.run.run_id if joined else run_id or new_id()
         budget_usd = config.budget_usd(self.endpoint.kind)
         self.budget = Budget(budget_usd, joined.spent_usd if joined else 0.0)
@@ -130,10 +138,6 @@ class BenchmarkRunner:
         self.stopping, self.written = False, True
         self.outcomes: dict[tuple[str, str], Counter[str]] = {}
         """Of the measured trials of this session, by technique and arm."""
-
-    @property
-    def kind(self) -> Kind:
-        return endpoint_kinds.kind(self.endpoint.kind)
 
     @property
     def models(self) -> dict[str, str]:
@@ -168,11 +172,10 @@ class BenchmarkRunner:
         return self.run_id
 
     async def _run(self) -> None:
-        keep = (
-            self.config.keep_text
-            if self.config.keep_text is not None
-            else not planning.private(self.plan.tasks)
-        )
+        keep = self.config.keep_text
+        if keep is None:
+            # Text of the user's own is kept only by choice.
+            keep = not any(task.origin == "user" for task in self.plan.tasks)
         self.session = Session(
             self.run_id, self.endpoint, keep, self.config.deadline_s, self._note, self.budget
         )
@@ -181,17 +184,12 @@ class BenchmarkRunner:
             if self._has_agents and self.budget.usd is not None:
                 self._note(UNSEEN)
             connected = asyncio.to_thread(registry.connect, self.endpoint)
-            self.endpoint = await self._patiently(
-                connected, f"The {self.endpoint.name} server is slow to start; waiting for it."
-            )
+            self.endpoint = await self._patiently(connected, "start")
             self.session.endpoint = self.endpoint
             blocks = self._blocks()
             self.total = sum(len(block.order) for block in blocks)
             await self._store(self.sink.write_run, self._run_row(keep))
-            await self._patiently(
-                self.session.open(self.models, self.others),
-                f"The {self.endpoint.name} server is slow to get ready; waiting for it.",
-            )
+            await self._patiently(self.session.open(self.models, self.others), "get ready")
             await sleep_s(IDLE_S)  # the loop's own lag is measured while it has nothing to do
             await self._store(self.sink.write_session, self._session_row())
             self._announce()
@@ -231,9 +229,8 @@ class BenchmarkRunner:
         for key, outcomes in self.outcomes.items():
             failed, mismatched, total = outcomes["failed"], outcomes["mismatch"], outcomes.total()
             if failed + mismatched == total:
-                became = "failed" if failed else ""
-                became += " or " if failed and mismatched else ""
-                became += "was left out" if mismatched else ""
+                words = {"failed": failed, "was left out": mismatched}
+                became = " or ".join(word for word, count in words.items() if count)
                 text = f"Every trial of {self._name(key)} {became} ({total} of {total}): "
                 return "failed", text + self.because[key]
         return "finished", f"{self.done} trials"
@@ -254,12 +251,12 @@ class BenchmarkRunner:
                 "the run will be slow, and its times noisy."
             )
 
-    async def _patiently(self, work: Coroutine, text: str) -> Any:
+    async def _patiently(self, work: Coroutine, step: str) -> Any:
         """Wait for as long as it takes, and say so where that is long."""
         task = asyncio.create_task(work)
         try:
             if not (await asyncio.wait({task}, timeout=SLOW_S))[0]:
-                self._note(text)
+                self._note(f"The {self.endpoint.name} server is slow to {step}; waiting for it.")
             return await task
         finally:
             task.cancel()
@@ -298,17 +295,13 @@ class BenchmarkRunner:
                     "interrupted", f"Another block might pass the budget. {self.budget.left}"
                 )
             await self.session.renew()
-            finished = []
+            finished: list[FinishedTrial] = []
+            left_s = fmean(durations) * (len(blocks) - position) if durations else None
             try:
                 for place, variant in enumerate(block.order):
                     if self.budget.is_reached:
                         return self._end("interrupted", self.budget.text)
-                    left = (
-                        (sum(durations) / len(durations) * (len(blocks) - position))
-                        if durations
-                        else None
-                    )
-                    finished.append(await self._trial(block, place, variant, left))
+                    finished.append(await self._trial(block, place, variant, left_s))
                     if (end := self._end_after(finished[-1].trial)) is not None:
                         return self._end(*end)
             except Interrupted as cut:
@@ -342,7 +335,7 @@ class BenchmarkRunner:
             )
         if self.failures >= FAILURES_IN_A_ROW:
             text = f"{FAILURES_IN_A_ROW} trials in a row failed: {self.because[key]}"
-            if not self.kind.own_server and not self._has_agents:
+            if not self.endpoint.traits.own_server and not self._has_agents:
                 text += f" To see why: {COMMAND} endpoints test {self.endpoint.name}"
             return "failed", text
         if self.mismatches[key] >= MISMATCHES_IN_A_ROW:
@@ -440,19 +433,18 @@ class BenchmarkRunner:
             row.outcome, row.error_text = "mismatch", "; ".join(dict.fromkeys(bench.mismatches))
         if row.outcome == "failed":
             self.failures += 1
-            reason_text = row.error_text
-            if row.error_kind not in ("no_call", "not_awaited", "unseen_call"):
-                reason_text = f"{row.error_kind}: {row.error_text}"
-            self.because[variant.key] = scrub.text(reason_text, REASON)
+            spoken = row.error_kind in ("no_call", "not_awaited", "unseen_call")
+            text = row.error_text if spoken else f"{row.error_kind}: {row.error_text}"
+            self.because[variant.key] = scrub.text(text, REASON)
         elif row.outcome != "cancelled":
             self.failures = 0
         if row.phase == "measured":
             self.outcomes.setdefault(variant.key, Counter())[row.outcome] += 1
-            self.mismatches[variant.key] = (
-                self.mismatches[variant.key] + 1 if row.outcome == "mismatch" else 0
-            )
             if row.outcome == "mismatch":
+                self.mismatches[variant.key] += 1
                 self.because[variant.key] = scrub.text(row.error_text, REASON)
+            else:
+                self.mismatches[variant.key] = 0
         scrub.trial(finished)
         self.done += 1
         try:
@@ -511,24 +503,10 @@ class BenchmarkRunner:
     # What to say
 
     def _progress(self, finished: FinishedTrial, left_s: float | None) -> dict[str, Any]:
-        row = finished.trial
-        names = (
-            "trial_id",
-            "technique",
-            "arm",
-            "block",
-            "position",
-            "phase",
-            "outcome",
-            "error_kind",
-            "cost_usd",
-            "quality",
-        )
-        shown = {name: getattr(row, name) for name in names}
         spent = round(self.budget.spent_usd, 6) if self.budget.usd is not None else None
         return {
             "kind": "trial",
-            **shown,
+            **{name: getattr(finished.trial, name) for name in TOLD},
             **clocks(finished),
             "done": self.done,
             "total": self.total,
@@ -558,19 +536,16 @@ class BenchmarkRunner:
         return self._slug == planning.AGENTS
 
     def _name(self, key: tuple[str, str]) -> str:
-        return ".".join(key) if self.config.technique == planning.SIDE_BY_SIDE else key[1]
+        return ".".join(key) if self._slug == planning.SIDE_BY_SIDE else key[1]
 
     @property
     def _slug(self) -> str:
-        return (
-            planning.SIDE_BY_SIDE
-            if self.config.technique == planning.SIDE_BY_SIDE
-            else self.plan.baseline.technique.slug
-        )
+        side_by_side = self.config.technique == planning.SIDE_BY_SIDE
+        return planning.SIDE_BY_SIDE if side_by_side else self.plan.baseline.technique.slug
 
     def _run_row(self, keep: bool) -> RunRow:
         config, endpoint = self.config, self.endpoint
-        settings = planning.stored_settings(config, self.plan, VERSION)
+        settings = planning.stored_settings(config, self.plan)
         settings["config"] |= {
             "seed": self.seed,
             "models": dict(endpoint.models),
@@ -604,7 +579,7 @@ class BenchmarkRunner:
             **calibrate.of_session(),
             **self.session.lag.summary(),
             "loop": type(asyncio.get_running_loop()).__module__.partition(".")[0],
-            "timer_step_ns": timer_step_ns(),
+            "timer_step_ns": calibrate.timer_step_ns(2_000),
         }
         return SessionRow(
             session_id=self.session.id,
@@ -661,12 +636,6 @@ class Unwaited(ThreadPoolExecutor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """There is nothing to shut down."""
-
-
-def timer_step_ns() -> int:
-    """The smallest step that the clock was seen to take."""
-    stamps = [now_ns() for _ in range(2000)]
-    return min((b - a for a, b in pairwise(stamps) if b > a), default=0)
 
 
 def commit() -> str | None:

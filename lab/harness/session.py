@@ -15,7 +15,7 @@ from typing import Any
 import httpx2
 from anthropic import AsyncAnthropic
 
-from lab import endpoint_kinds, heartbeat, pricing
+from lab import heartbeat, pricing
 from lab.clock import now_ns, sleep_s, today
 from lab.endpoints import registry
 from lab.endpoints.client import open_client
@@ -107,7 +107,7 @@ class Session:
         LabError where the server refuses.
         """
         self.lag.start()
-        if endpoint_kinds.kind(self.endpoint.kind).own_server:
+        if self.endpoint.traits.own_server:
             await self._take_lease()
             for model in dict.fromkeys(models.values()):
                 await self._own("POST", "/warm", {"model": model}, WARM_S)
@@ -136,34 +136,26 @@ class Session:
                 waiting = True
                 await sleep_s(HELD_POLL_S)
         if self._heart is None:
-            self._heart = heartbeat.start(
-                {
-                    **self._terms(),
-                    "base_url": self.endpoint.base_url,
-                    "api_key": self.endpoint.api_key,
-                }
-            )
+            server = {"base_url": self.endpoint.base_url, "api_key": self.endpoint.api_key}
+            self._heart = heartbeat.start(self._terms() | server)
 
     async def close(self) -> None:
         self.lag.stop()
         heartbeat.stop(self._heart)
-        await self._close_clients()
+        for client in self._clients.values():
+            await client.close()
+        self._clients.clear()
         if self.lease:
             with contextlib.suppress(LabError):
                 await self._own("DELETE", "/lease", {}, GOODBYE_S)
             self.lease = None
 
-    async def _close_clients(self) -> None:
-        for client in self._clients.values():
-            await client.close()
-        self._clients.clear()
-
     def client_of(self, endpoint: Endpoint) -> AsyncAnthropic:
         """One client per endpoint, so that connections are kept from trial to trial, as an
         application would."""
         if endpoint.base_url not in self._clients:
-            leased = self.lease and endpoint.base_url == self.endpoint.base_url
-            headers = {"x-lab-lease": self.lease} if leased else {}
+            leased = endpoint.base_url == self.endpoint.base_url
+            headers = self._lease_header() if leased else {}
             self._clients[endpoint.base_url] = open_client(endpoint, self.timeout_s, headers)
         return self._clients[endpoint.base_url]
 
@@ -181,9 +173,11 @@ class Session:
     def cost_usd(self, model: str, usage: Mapping[str, Any]) -> float | None:
         """None where there is no price: on the embedded model always, on the simulated one unless
         the user sets it."""
-        if not endpoint_kinds.kind(self.endpoint.kind).has_prices:
-            return None
-        return pricing.cost_usd(model, usage, today())
+        has_prices = self.endpoint.traits.has_prices
+        return pricing.cost_usd(model, usage, today()) if has_prices else None
+
+    def _lease_header(self) -> dict[str, str]:
+        return {"x-lab-lease": self.lease} if self.lease else {}
 
     def _terms(self) -> dict[str, Any]:
         return {
@@ -196,10 +190,8 @@ class Session:
     async def _own(
         self, method: str, path: str, body: dict[str, Any], timeout_s: float = ANSWER_S
     ) -> dict[str, Any]:
-        headers = {
-            "x-api-key": self.endpoint.api_key,
-            **({"x-lab-lease": self.lease} if self.lease else {}),
-        }
+        server = f"The {self.endpoint.kind} server"
+        headers = {"x-api-key": self.endpoint.api_key, **self._lease_header()}
         try:
             async with httpx2.AsyncClient(trust_env=False, timeout=timeout_s) as http:
                 reply = await http.request(
@@ -208,8 +200,7 @@ class Session:
             answer = reply.json()
         except (httpx2.TransportError, ValueError) as error:
             raise LabError(
-                f"The {self.endpoint.kind} server at {self.endpoint.base_url} does not answer "
-                f"({type(error).__name__})."
+                f"{server} at {self.endpoint.base_url} does not answer ({type(error).__name__})."
             ) from error
         if reply.status_code == 409:
             raise Held(
@@ -217,5 +208,5 @@ class Session:
                 f"{answer['error']['message']}"
             )
         if reply.status_code >= 400:
-            raise LabError(f"The {self.endpoint.kind} server refused: {answer['error']['message']}")
+            raise LabError(f"{server} refused: {answer['error']['message']}")
         return answer

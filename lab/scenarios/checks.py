@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -34,15 +35,10 @@ class Number(Frozen):
     tolerance: float = Field(0.0, ge=0)
 
     def score(self, answer: str) -> float:
-        marked = re.split(r"answer\s*(?:is|:)", answer, flags=re.IGNORECASE)
-        value = (
-            _numbers(marked[-1])[:1]
-            if len(marked) > 1 and _numbers(marked[-1])
-            else _numbers(answer)[-1:]
-        )
-        return float(
-            bool(value) and math.isclose(value[0], self.value, rel_tol=1e-9, abs_tol=self.tolerance)
-        )
+        _, *marked = re.split(r"answer\s*(?:is|:)", answer, flags=re.IGNORECASE)
+        numbers = (_numbers(marked[-1])[:1] if marked else []) or _numbers(answer)[-1:]
+        near = {"rel_tol": 1e-9, "abs_tol": self.tolerance}
+        return float(any(math.isclose(number, self.value, **near) for number in numbers))
 
 
 class Regex(Frozen):
@@ -72,12 +68,8 @@ class JsonFields(Frozen):
 
     def score(self, answer: str) -> float:
         value = first_object(answer)
-        right = [
-            name
-            for name, wanted in self.fields.items()
-            if name in value and _same(value[name], wanted)
-        ]
-        return len(right) / len(self.fields)
+        right = [name in value and _same(value[name], self.fields[name]) for name in self.fields]
+        return sum(right) / len(right)
 
 
 class Facts(Frozen):
@@ -89,11 +81,9 @@ class Facts(Frozen):
     @field_validator("facts", mode="before")
     @classmethod
     def wordings(cls, facts: Any) -> Any:
-        return (
-            [[fact] if isinstance(fact, str) else fact for fact in facts]
-            if isinstance(facts, list | tuple)
-            else facts
-        )
+        if not isinstance(facts, list | tuple):
+            return facts
+        return [[fact] if isinstance(fact, str) else fact for fact in facts]
 
     def score(self, answer: str) -> float:
         stated = [any(_states(answer, wording) for wording in fact) for fact in self.facts]
@@ -115,6 +105,7 @@ Check = Annotated[Exact | Number | Regex | JsonFields | Facts | Judge, Field(dis
 
 
 LARGEST = 1e300
+AS_PYTHON_WRITES = str.maketrans("−–", "--", ",")
 
 
 def _plain(text: str) -> str:
@@ -122,40 +113,33 @@ def _plain(text: str) -> str:
 
 
 def _numbers(text: str) -> list[float]:
-    value = re.findall(r"(?<![\w.])[-−–]?\d[\d,]*(?:\.\d+)?", text)
-    return [float(number.replace(",", "").replace("−", "-").replace("–", "-")) for number in value]
+    numbers = re.findall(r"(?<![\w.])[-−–]?\d[\d,]*(?:\.\d+)?", text)
+    return [float(number.translate(AS_PYTHON_WRITES)) for number in numbers]
 
 
 def _states(answer: str, wording: str) -> bool:
-    return (
-        re.search(
-            rf"(?<!\w){re.escape(wording.casefold())}(?!\w)", " ".join(answer.casefold().split())
-        )
-        is not None
-    )
+    text = " ".join(answer.casefold().split())
+    return re.search(rf"(?<!\w){re.escape(wording.casefold())}(?!\w)", text) is not None
 
 
 def _same(value: Any, wanted: Any) -> bool:
     if isinstance(wanted, str):
         return isinstance(value, str) and _plain(value) == _plain(wanted)
-    if isinstance(wanted, int | float) and not isinstance(wanted, bool):
-        number = (
-            isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
+    if _is_number(wanted):
+        return (
+            _is_number(value) and abs(value) < LARGEST and math.isclose(value, wanted, rel_tol=1e-6)
         )
-        return number and math.isclose(value, wanted, rel_tol=1e-6)
     return value == wanted
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def first_object(text: str) -> dict[str, Any]:
     decoder = json.JSONDecoder()
-    for start in (match.start() for match in re.finditer(r"\{", text)):
-        try:
-            value, _ = decoder.raw_decode(text, start)
-        except (
-            ValueError,
-            RecursionError,
-        ):  # also a number of more digits than Python reads, or a thousand levels
-            continue
-        if isinstance(value, dict):
-            return value
+    for match in re.finditer(r"\{", text):
+        # Also a number of more digits than Python reads, or a thousand levels.
+        with suppress(ValueError, RecursionError):
+            return decoder.raw_decode(text, match.start())[0]
     return {}

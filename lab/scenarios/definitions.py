@@ -119,19 +119,12 @@ class Task(Frozen):
     def without_tools(self, most_tokens: int, /, **changes: Any) -> dict[str, Any]:
         """A body for the same question that offers no tools: what the lab's tools would have said
         stands in the prompt."""
-        if not self.tools:
-            return self.body_for(most_tokens, **{"tools": None, "tool_choice": None, **changes})
-        text = f"{tools.records(self.tools, self.prompt)}\n\n{self.prompt}"
-        system = "Answer from these records in one or two sentences."
-        return self.body_for(
-            most_tokens,
-            **{
-                "tools": None,
-                "system": system,
-                "messages": [{"role": "user", "content": text}],
-                **changes,
-            },
-        )
+        fields: dict[str, Any] = {"tools": None, "tool_choice": None}
+        if self.tools:
+            text = f"{tools.records(self.tools, self.prompt)}\n\n{self.prompt}"
+            fields["system"] = "Answer from these records in one or two sentences."
+            fields["messages"] = [{"role": "user", "content": text}]
+        return self.body_for(most_tokens, **fields | changes)
 
     def body_for(self, most_tokens: int, /, **changes: Any) -> dict[str, Any]:
         """A Messages body without `model` and `stream`; `changes` replace top-level fields, and
@@ -140,24 +133,17 @@ class Task(Frozen):
         A user's own body keeps its own max_tokens.
         """
         if self.body is not None:
+            body = {"max_tokens": most_tokens, **self.body, "model": None, "stream": None}
+        else:
+            texts = (*self.documents, self.prompt)
+            blocks = [{"type": "text", "text": text} for text in texts]
+            content = blocks if self.documents else self.prompt
             body = {
                 "max_tokens": most_tokens,
-                **{
-                    key: value for key, value in self.body.items() if key not in ("model", "stream")
-                },
+                "messages": [{"role": "user", "content": content}],
+                "system": self.system or None,
+                "tools": tools.specs(self.tools) or None,
             }
-        else:
-            content: Any = self.prompt
-            if self.documents:
-                content = [
-                    *({"type": "text", "text": text} for text in self.documents),
-                    {"type": "text", "text": self.prompt},
-                ]
-            body = {"max_tokens": most_tokens, "messages": [{"role": "user", "content": content}]}
-            if self.system:
-                body["system"] = self.system
-            if self.tools:
-                body["tools"] = tools.specs(self.tools)
         body |= changes
         return {key: value for key, value in body.items() if value is not None}
 
@@ -217,8 +203,7 @@ def parse_lines(text: str, system: str = "") -> list[Task]:
     if wrong:
         raise LabError(
             "; ".join(wrong[:5])
-            + (f"; and {len(wrong) - 5} more lines" if len(wrong) > 5 else "")
-            + "."
+            + (f"; and {len(wrong) - 5} more lines." if len(wrong) > 5 else ".")
         )
     if len({task.task_id for task in tasks}) < len(tasks):
         tasks = [
@@ -289,22 +274,18 @@ def team_for(task: Task) -> Topology:
 def prefix_text(task: Task, tokens: int) -> str:
     """About so many tokens of text before the question: the task's own documents, then the library,
     over and over where it takes more."""
-    own = "\n\n".join(task.documents)
-    others = "\n\n".join(text for text in library() if text not in task.documents)
-    wanted = round(tokens * CHARACTERS_PER_TOKEN)
-    text = f"{own}\n\n{others}" if own else others
-    while len(text) < wanted:
+    text = "\n\n".join(dict.fromkeys([*task.documents, *library()]))
+    characters = round(tokens * CHARACTERS_PER_TOKEN)
+    while len(text) < characters:
         text += "\n\n" + "\n\n".join(library())
-    return text[:wanted].rsplit(" ", 1)[0]
+    return text[:characters].rsplit(" ", 1)[0]
 
 
 def score(task: Task, answer: str | None) -> float | None:
     """1, 0 or a share; None where nothing checks the answer or there is none."""
-    return (
-        task.check.score(answer[:LONGEST_ANSWER])
-        if task.check is not None and answer is not None
-        else None
-    )
+    if task.check is None or answer is None:
+        return None
+    return task.check.score(answer[:LONGEST_ANSWER])
 
 
 def judge_body(task: Task, answer: str) -> dict[str, Any] | None:
@@ -360,7 +341,7 @@ def read_json(text: str) -> Any:
 def _finite(word: str) -> float:
     number = float(word)
     if not math.isfinite(number):
-        raise ValueError(f"not JSON ({word} is no number there)")
+        raise ValueError(f"not JSON ({word} is not a number there)")
     return number
 
 
@@ -370,17 +351,9 @@ def _task_of(line: str, number: int, system: str) -> Task:
         raise ValueError("not a JSON object")
     if "messages" in value:
         return Task(task_id=f"line-{number}", body=value)
-    for given in ("origin", "document_tokens"):
-        value.pop(given, None)
-    return Task(
-        **{
-            "task_id": f"line-{number}",
-            "system": system,
-            "category": "user",
-            **value,
-            "origin": "user",
-        }
-    )
+    value.pop("document_tokens", None)
+    fields = {"task_id": f"line-{number}", "system": system, **value, "origin": "user"}
+    return Task(**fields)
 
 
 def _checked_body(body: dict) -> dict:
@@ -388,11 +361,8 @@ def _checked_body(body: dict) -> dict:
     if not isinstance(messages, list) or not messages:
         raise ValueError("messages must be a list with at least one turn")
     for place, message in enumerate(messages):
-        if not isinstance(message, dict) or message.get("role") not in (
-            "user",
-            "assistant",
-            "system",
-        ):
+        roles = ("user", "assistant", "system")
+        if not isinstance(message, dict) or message.get("role") not in roles:
             raise ValueError(f"messages.{place} needs a role, user or assistant")
         content = message.get("content")
         blocks = isinstance(content, list) and all(
@@ -416,21 +386,16 @@ def _checked_body(body: dict) -> dict:
 def _fitted(task: Task, kind: EndpointKind) -> Task:
     """The documents a task sends on this kind of endpoint: those it needs first, then the others
     while they fit."""
-    limit = endpoint_kinds.kind(kind).document_tokens
-    if not task.documents:
-        return task.model_copy(update={"document_tokens": limit})
-    everything = library()
-    if sum(map(len, everything)) <= limit * CHARACTERS_PER_TOKEN:
-        return task.model_copy(update={"documents": everything, "document_tokens": limit})
-    chosen, left = (
-        list(task.documents),
-        limit * CHARACTERS_PER_TOKEN - sum(map(len, task.documents)),
-    )
-    for text in everything:
-        if text not in chosen and len(text) <= left:
-            chosen.append(text)
-            left -= len(text)
-    return task.model_copy(update={"documents": tuple(chosen), "document_tokens": limit})
+    tokens = endpoint_kinds.kind(kind).document_tokens
+    characters = tokens * CHARACTERS_PER_TOKEN
+    documents = task.documents
+    if documents and sum(map(len, library())) <= characters:
+        documents = library()
+    elif documents:
+        for text in library():
+            if text not in documents and sum(map(len, (*documents, text))) <= characters:
+                documents += (text,)
+    return task.model_copy(update={"documents": documents, "document_tokens": tokens})
 
 
 @cache
@@ -438,8 +403,8 @@ def _built_in(category: str) -> tuple[Task, ...]:
     data = tomllib.loads((FOLDER / f"{category}.toml").read_text(encoding="utf-8"))
     shared = {key: value for key, value in data.items() if key != "tasks"}
     tasks = []
-    for number, given in enumerate(data["tasks"], 1):
-        values = {"task_id": f"{category}-{number:02d}", "origin": "built-in", **shared, **given}
+    for number, task in enumerate(data["tasks"], 1):
+        values = {"task_id": f"{category}-{number:02d}", "origin": "built-in", **shared, **task}
         values["documents"] = tuple(_documents()[name] for name in values.get("documents", ()))
         tasks.append(Task(**values))
     return tuple(tasks)

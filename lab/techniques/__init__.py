@@ -27,11 +27,10 @@ state of the folder has one of its own."""
 
 
 class Shelf(NamedTuple):
-    """Techniques by slug in the order of their pages, and what could not be loaded."""
+    """The techniques in the order of their pages, and what could not be loaded."""
 
-    techniques: dict[str, Technique]
-    modules: dict[str, str]
-    """The module of each by slug."""
+    modules: dict[str, ModuleType]
+    """That of each by slug; its TECHNIQUE is one."""
     names: dict[str, str]
     """Every accepted spelling to its slug: slugs, aliases, module names, with dashes."""
     problems: dict[str, str]
@@ -58,7 +57,7 @@ def _filled(folder: Path | None, files: tuple[tuple[str, int], ...]) -> Shelf:
     here = Path(__file__).parent
     modules = [import_module(f"{__name__}.{name}") for name in _names_in(here)]
     modules.sort(key=lambda module: _place(module.TECHNIQUE))
-    shelf = Shelf({}, {}, {}, {})
+    shelf = Shelf({}, {}, {})
     for module in modules:
         _add(shelf, module)
     if folder is None:
@@ -67,7 +66,7 @@ def _filled(folder: Path | None, files: tuple[tuple[str, int], ...]) -> Shelf:
     package = sys.modules[own] = ModuleType(own)
     package.__path__ = [str(folder)]
     if not folder.is_dir():
-        shelf.problems[""] = f"LAB_TECHNIQUES names {folder}, which is no folder."
+        shelf.problems[""] = f"LAB_TECHNIQUES names {folder}, which is not a folder."
         return shelf
     invalidate_caches()  # a module may be newer than what the finder remembers of its folder
     for name in _names_in(folder):
@@ -99,8 +98,7 @@ def _place(technique: Technique) -> tuple[int, str]:
 
 def _add(shelf: Shelf, module: ModuleType) -> None:
     technique = module.TECHNIQUE
-    shelf.techniques[technique.slug] = technique
-    shelf.modules[technique.slug] = module.__name__
+    shelf.modules[technique.slug] = module
     for name in (technique.slug, *technique.aliases, module.__name__.rpartition(".")[2]):
         shelf.names.setdefault(_spelled(name), technique.slug)
 
@@ -108,9 +106,9 @@ def _add(shelf: Shelf, module: ModuleType) -> None:
 def _wrong(technique: Any, shelf: Shelf) -> str | None:
     """What keeps a technique of the user's own from being offered."""
     if not isinstance(technique, Technique):
-        return "TECHNIQUE is no lab.model.Technique."
+        return "TECHNIQUE is not a lab.model.Technique."
     if technique.slug in shelf.names:
-        taken = shelf.modules[shelf.names[technique.slug]]
+        taken = shelf.modules[shelf.names[technique.slug]].__name__
         return f"the slug {technique.slug!r} is taken by {taken}."
     if technique.slug != _spelled(technique.slug) or not technique.slug:
         return f"the slug {technique.slug!r} needs small letters, digits and dashes."
@@ -125,7 +123,7 @@ def _wrong(technique: Any, shelf: Shelf) -> str | None:
     if len(set(names)) < max(2, len(names)):
         return "it needs two arms or more, each with a name of its own."
     if technique.headline_arm not in names[1:]:
-        return f"headline_arm {technique.headline_arm!r} is none of its arms after the baseline."
+        return f"headline_arm {technique.headline_arm!r} is not one of its arms after the baseline."
     return None
 
 
@@ -151,12 +149,12 @@ def problems() -> tuple[str, ...]:
 
 
 def slugs() -> tuple[str, ...]:
-    return tuple(_shelf().techniques)
+    return tuple(_shelf().modules)
 
 
 def all_techniques() -> tuple[Technique, ...]:
     """In the order of their pages; the user's own come last."""
-    return tuple(_shelf().techniques.values())
+    return tuple(module.TECHNIQUE for module in _shelf().modules.values())
 
 
 def own_techniques() -> tuple[Technique, ...]:
@@ -173,12 +171,12 @@ def find(name: str) -> Technique:
     """A technique by slug, alias or module; LabError with the nearest name where there is none."""
     shelf, slug = _shelf(), slug_of(name)
     if slug is not None:
-        return shelf.techniques[slug]
+        return shelf.modules[slug].TECHNIQUE
     if _spelled(name) in shelf.problems:
         raise LabError(shelf.problems[_spelled(name)])
     near = difflib.get_close_matches(_spelled(name), shelf.names, n=1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    raise LabError(f"No technique {name!r}.{hint} There are: {', '.join(shelf.techniques)}.")
+    raise LabError(f"No technique {name!r}.{hint} There are: {', '.join(shelf.modules)}.")
 
 
 def control() -> Technique:
@@ -188,16 +186,16 @@ def control() -> Technique:
 
 def folder_of(technique: Technique) -> Path:
     """Where the files of a technique stand: its folder, or the one that holds its module."""
-    return Path(sys.modules[_shelf().modules[technique.slug]].__file__ or "").parent
+    return Path(_shelf().modules[technique.slug].__file__).parent
 
 
 def draw(data: RunData, view: View, dark: bool = False) -> list[Any]:
     """The parts of a technique's own view: figures, and tables, notes and numbers of
     lab.view_parts."""
     home = _shelf().modules[data.technique.slug]
-    package = home if hasattr(sys.modules[home], "__path__") else home.rpartition(".")[0]
-    module, _, name = view.draw.partition(":")
-    return getattr(import_module(f"{package}.{module}" if module else home), name)(data, dark)
+    name, _, function = view.draw.partition(":")
+    module = import_module(f"{home.__package__}.{name}") if name else home
+    return getattr(module, function)(data, dark)
 
 
 def figures_of(

@@ -23,15 +23,13 @@ class Side(BaseModel):
     messages: list[dict[str, Any]] | None = Field(None, min_length=1)
 
     def request(self, task, answer_tokens):
-        fields = {
-            name: value for name, value in (self.model_extra or {}).items() if name != "stream"
-        }
+        fields = dict(self.model_extra or {})
+        stream = fields.pop("stream", True) is not False
         if self.messages:
             body = {"max_tokens": answer_tokens, **fields, "messages": self.messages}
             body = {name: value for name, value in body.items() if value is not None}
         else:
             body = task.body_for(answer_tokens, **fields)
-        stream = (self.model_extra or {}).get("stream", True) is not False
         return Request(body, model=self.model, endpoint=self.endpoint, stream=stream)
 
 

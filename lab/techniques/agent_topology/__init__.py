@@ -1,5 +1,3 @@
 """One agent, or a team of several."""
 
-from lab.techniques.agent_topology.technique import TECHNIQUE
-
-__all__ = ["TECHNIQUE"]
+from lab.techniques.agent_topology.technique import TECHNIQUE as TECHNIQUE

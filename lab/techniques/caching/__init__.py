@@ -1,5 +1,3 @@
 """A remembered beginning of the prompt."""
 
-from lab.techniques.caching.technique import TECHNIQUE
-
-__all__ = ["TECHNIQUE"]
+from lab.techniques.caching.technique import TECHNIQUE as TECHNIQUE

@@ -29,7 +29,8 @@ class CachingKnobs(Knobs):
         ),
     )
     ttl: Literal["5m", "1h"] = Field(
-        "5m", description="how long an entry lives; equal in latency, dearer to write for an hour"
+        "5m",
+        description="how long an entry lives; equally fast, but an hour costs more to write",
     )
     turns: int = Field(
         1, ge=1, le=8, description="questions asked one after the other on the same shared part"
@@ -37,7 +38,7 @@ class CachingKnobs(Knobs):
     answer_tokens: int = Field(48, ge=1, le=2000, description="the most tokens an answer may have")
 
 
-def body(arm, knobs, task, asked, history=(), **last):
+def body(arm, knobs, task, question, history=(), **changes):
     """Shared part, earlier turns, question, in one order for all arms: only cache_control tells
     them apart."""
     mark = {} if arm == "uncached" else {"cache_control": {"type": "ephemeral", "ttl": knobs.ttl}}
@@ -51,8 +52,8 @@ def body(arm, knobs, task, asked, history=(), **last):
     earlier, offered = list(own.get("messages", ()))[:-1], own.get("tools")
     system = task.instructed("Keep the answer short.")
     system = system if isinstance(system, list) else [{"type": "text", "text": system}]
-    asked = [*asked[:-1], {**asked[-1], **on_question}]
-    turns = [*earlier, *history, {"role": "user", "content": asked}]
+    question = [*question[:-1], {**question[-1], **on_question}]
+    turns = [*earlier, *history, {"role": "user", "content": question}]
     if knobs.part == "tools":
         offered = tools.specs(tools.names()[:2])
         offered[-1] |= {
@@ -71,25 +72,17 @@ def body(arm, knobs, task, asked, history=(), **last):
     else:
         turns[0] = {"role": "user", "content": [shared, *turns[0]["content"]]}
     choice = {"type": "none"} if offered else None  # tools are there to be read, not to be used
-    changes = {"system": system, "messages": turns, "tools": offered, "tool_choice": choice, **last}
-    return task.body_for(knobs.answer_tokens, **changes)
+    fields = {"system": system, "messages": turns, "tools": offered, "tool_choice": choice}
+    return task.body_for(knobs.answer_tokens, **fields | changes)
 
 
 async def prepare(bench: Bench, arm, knobs, task):
-    if arm == "cached":
-        other = [*task.last_turn, {"type": "text", "text": "Answer with one word."}]
-        await bench.call(
-            Request(body(arm, knobs, task, other, max_tokens=1), intended_cache="write"),
-            role="prime",
-        )
-    elif arm == "pre-warmed":
-        ready = [*task.last_turn, {"type": "text", "text": "Ready?"}]
-        await bench.call(
-            Request(
-                body(arm, knobs, task, ready, max_tokens=0), stream=False, intended_cache="write"
-            ),
-            role="prime",
-        )
+    if arm not in ("cached", "pre-warmed"):
+        return
+    text, most = ("Answer with one word.", 1) if arm == "cached" else ("Ready?", 0)
+    question = [*task.last_turn, {"type": "text", "text": text}]
+    prime = body(arm, knobs, task, question, max_tokens=most)
+    await bench.call(Request(prime, stream=most > 0, intended_cache="write"), role="prime")
 
 
 async def trial(bench: Bench, arm, knobs, task):
@@ -97,16 +90,18 @@ async def trial(bench: Bench, arm, knobs, task):
     history, answers = [], []
     for turn in range(knobs.turns):
         again = [{"type": "text", "text": "Say that again in other words."}]
-        asked = again if turn else task.last_turn
+        question = again if turn else task.last_turn
         intended = "none" if arm == "uncached" else "read" if warm or turn else "write"
-        reply = await bench.call(
-            Request(body(arm, knobs, task, asked, history), intended_cache=intended)
-        )
+        request = body(arm, knobs, task, question, history)
+        reply = await bench.call(Request(request, intended_cache=intended))
         if not reply.ok:
             return None
         answers.append(reply.text)
         answer = [{"type": "text", "text": reply.text.strip() or "(no answer)"}]
-        history += [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
+        history += [
+            {"role": "user", "content": question},
+            {"role": "assistant", "content": answer},
+        ]
     return answers[0]
 
 

@@ -1,5 +1,3 @@
 """A small model that decides who answers."""
 
-from lab.techniques.model_routing.technique import TECHNIQUE
-
-__all__ = ["TECHNIQUE"]
+from lab.techniques.model_routing.technique import TECHNIQUE as TECHNIQUE

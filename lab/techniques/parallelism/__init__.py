@@ -1,5 +1,3 @@
 """Independent work at the same time."""
 
-from lab.techniques.parallelism.technique import TECHNIQUE
-
-__all__ = ["TECHNIQUE"]
+from lab.techniques.parallelism.technique import TECHNIQUE as TECHNIQUE

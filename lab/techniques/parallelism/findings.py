@@ -35,8 +35,5 @@ def per_request(calls: pd.DataFrame) -> pd.DataFrame:
     """What concurrency costs each single request: by arm the median and longest total_ms of its
     answer calls, and their n."""
     answers = calls[(calls["role"] == "answer") & calls["error_kind"].isna()]
-    return (
-        answers.groupby("arm", sort=False)["total_ms"]
-        .agg(n="count", median_ms="median", longest_ms="max")
-        .reset_index()
-    )
+    times = answers.groupby("arm", sort=False)["total_ms"]
+    return times.agg(n="count", median_ms="median", longest_ms="max").reset_index()

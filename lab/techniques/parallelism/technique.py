@@ -72,12 +72,12 @@ async def at_once(works, most):
     one after the other."""
     gate = asyncio.Semaphore(most)
 
-    async def one(work):
+    async def in_turn(work):
         async with gate:
             return await work()
 
     async with asyncio.TaskGroup() as group:
-        running = [group.create_task(one(work)) for work in works]
+        running = [group.create_task(in_turn(work)) for work in works]
     return [task.result() for task in running]
 
 
@@ -89,20 +89,20 @@ async def run_tools(bench: Bench, arm, knobs, task):
         f"{place}."
     )
     body = task.body_for(64 * knobs.n, system=system, tools=offered, tool_choice={"type": "auto"})
-    asked = await bench.call(Request(body, headers=tools.EVERY_TOOL), role="tool_turn")
-    if not asked.ok:
+    turn = await bench.call(Request(body, headers=tools.EVERY_TOOL), role="tool_turn")
+    if not turn.ok:
         return None
-    uses = asked.tool_uses
+    uses = turn.tool_uses
     if len(uses) != knobs.n:
         bench.mismatch(f"the model asked for {len(uses)} tools, not {knobs.n}")
         if not uses:
-            return asked.text
+            return turn.text
     works = [
         lambda use=use: bench.tool(use.name, {**use.input, "service_ms": knobs.service_ms})
         for use in uses
     ]
     results = await at_once(works, knobs.concurrency if arm == "parallel tools" else 1)
-    turns = [*body["messages"], *tools.turns_after(asked, results)]
+    turns = [*body["messages"], *tools.turns_after(turn, results)]
     final = await bench.call(
         Request({**body, "messages": turns, "max_tokens": knobs.answer_tokens})
     )
@@ -113,9 +113,9 @@ async def run_requests(bench: Bench, arm, knobs, task):
     tier = "small" if arm.endswith(", small") or knobs.tier == "small" else "large"
     together, begun = arm.startswith("together"), asyncio.Event()
 
-    def request(number, one):
+    def request(number, piece):
         if not knobs.shared_prefix:
-            return Request(one.without_tools(knobs.answer_tokens), tier=tier)
+            return Request(piece.without_tools(knobs.answer_tokens), tier=tier)
         shared = {
             "type": "text",
             "text": definitions.prefix_text(task, task.document_tokens),
@@ -124,13 +124,11 @@ async def run_requests(bench: Bench, arm, knobs, task):
         # Requests that start at once all write: an entry can be read only when the response that
         # wrote it has begun.
         cache = "write" if number == 0 or (together and number < knobs.concurrency) else "read"
-        return Request(
-            one.without_tools(knobs.answer_tokens, system=[shared]), tier=tier, intended_cache=cache
-        )
+        body = piece.without_tools(knobs.answer_tokens, system=[shared])
+        return Request(body, tier=tier, intended_cache=cache)
 
-    requests = [
-        request(number, one) for number, one in enumerate(definitions.neighbours(task, knobs.n))
-    ]
+    pieces = definitions.neighbours(task, knobs.n)
+    requests = [request(number, piece) for number, piece in enumerate(pieces)]
     works = [lambda r=r: bench.call(r, begun=begun if r is requests[0] else None) for r in requests]
     if arm == FAN_OUT.name:
         async with asyncio.TaskGroup() as group:

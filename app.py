@@ -9,7 +9,7 @@ if __name__ == "app":
     import streamlit as st
     from starlette.middleware import Middleware
 
-    from pages.parts.unframed import Unframed
+    from pages.parts.no_framing import Unframed
 
     app = st.App(__file__, middleware=[Middleware(Unframed)])
 else:

@@ -1,7 +1,7 @@
 """Noise floor: what the instrument can see on this machine, and what two identical arms look
 like."""
 
-from pages.parts import frame, noise_floor
+from pages.parts import frame, own_error
 
 CLAIM = (
     "A difference smaller than the instrument's own error is no finding. Calibration holds the"
@@ -9,5 +9,5 @@ CLAIM = (
 )
 
 with frame.open_page("Noise floor", CLAIM):
-    noise_floor.calibration()
-    noise_floor.control()
+    own_error.calibration()
+    own_error.control()

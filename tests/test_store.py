@@ -418,9 +418,10 @@ def test_a_reader_waits_for_a_foreign_program_to_let_go(db):
     assert len(queries.trials(store, run_id)) == 4
 
 
-def test_a_foreign_program_that_never_lets_go_is_named(db, monkeypatch):
-    store, _ = filled(db)
-    monkeypatch.setattr("lab.store.store.READ_PATIENCE_S", 0.3)
+def test_a_foreign_program_that_never_lets_go_is_named_within_the_stores_patience(db):
+    """A worker's store waits half a second, also for a read: a Stop must not wait for it."""
+    filled(db)
+    store = Store(db, patience_s=0.3)
     program = held_by_a_foreign_program(db)
     try:
         with pytest.raises(LabError, match="Another program holds"):

@@ -12,7 +12,7 @@ import pandas as pd
 from lab.model import LabError
 from lab.rows import ROWS
 from lab.store import migrations, turnstile
-from lab.store.store import READ_PATIENCE_S, Store, as_uuid
+from lab.store.store import Store, as_uuid
 
 FORMATS = ("parquet", "csv", "json", "duckdb")
 VIEWS = {"trial_metrics": "started_utc, trial_id", "call_metrics": "trial_id, started_ms"}
@@ -114,7 +114,7 @@ def _to_database(store: Store, file: Path, where: str) -> Path:
         pass
     with (
         duckdb.connect(str(file), config=STORAGE) as exported,
-        turnstile.reading(store.path, READ_PATIENCE_S),
+        turnstile.reading(store.path, store.patience_s),
     ):
         migrations.apply(exported, str(file))
         if store.path.exists():

@@ -85,13 +85,12 @@ class Latency:
         if undecided not in ("fail", "skip"):
             raise ValueError('undecided is "fail" or "skip"')
         try:
-            asked, result, told = [task] if task is not None else tasks, None, []
+            tasks, result, progress = [task] if task is not None else tasks, None, []
             while result is None:
                 await_turn(self._say)
                 with contextlib.suppress(Busy):
-                    result = Lab(self.endpoint, db=self.db, progress=told.append).measure(
-                        agent, asked, runs, metric=metric, **settings
-                    )
+                    lab = Lab(self.endpoint, db=self.db, progress=progress.append)
+                    result = lab.measure(agent, tasks, runs, metric=metric, **settings)
             outcome = judge(result.run, f"p{percentile:g} {metric} < {budget_ms:g} ms")
         except LabError as error:
             pytest.fail(str(error), pytrace=False)
@@ -104,20 +103,16 @@ class Latency:
                 f"{first['error_text']}",
                 pytrace=False,
             )
-        if forgotten := [
-            entry["text"]
-            for entry in told
-            if entry["kind"] == "note" and "never awaited" in entry["text"]
-        ]:
-            pytest.fail(forgotten[0], pytrace=False)
+        notes = [entry["text"] for entry in progress if entry["kind"] == "note"]
+        if forgotten := next((note for note in notes if "never awaited" in note), None):
+            pytest.fail(forgotten, pytrace=False)
         self.item.user_properties.append(("latency", outcome.seen))
         if outcome.verdict == "fail":
             pytest.fail(f"Over the budget of {budget_ms:g} ms: {outcome.seen}.", pytrace=False)
         if outcome.verdict == "not_enough_data":
             more = f" About {outcome.needed} more runs would tell." if outcome.needed else ""
-            getattr(pytest, undecided)(
-                f"Not enough data for {budget_ms:g} ms: {outcome.seen}.{more}"
-            )
+            stop = getattr(pytest, undecided)
+            stop(f"Not enough data for {budget_ms:g} ms: {outcome.seen}.{more}")
         return result
 
     def _say(self, text: str) -> None:
@@ -139,10 +134,8 @@ def lab_client(request: pytest.FixtureRequest) -> Iterator[None]:
     """The SDK's client on the lab's stamped transport, for a test marked `latency`: AsyncAnthropic
     in an async one, else Anthropic."""
     if request.node.get_closest_marker("latency") is None:
-        pytest.fail(
-            "lab_client is for tests that are marked: @pytest.mark.latency(budget_ms=800)",
-            pytrace=False,
-        )
+        usage = "lab_client is for tests that are marked: @pytest.mark.latency(budget_ms=800)"
+        pytest.fail(usage, pytrace=False)
     yield None  # the real one exists only while a trial runs; pytest_pyfunc_call hands it over
 
 
@@ -155,20 +148,18 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     test = inspect.unwrap(pyfuncitem.obj, stop=inspect.iscoroutinefunction)
     test = test if inspect.iscoroutinefunction(test) else pyfuncitem.obj
     if marker.args:
-        pytest.fail(
-            "latency takes its settings by name: @pytest.mark.latency(budget_ms=800).",
-            pytrace=False,
-        )
+        usage = "latency takes its settings by name: @pytest.mark.latency(budget_ms=800)."
+        pytest.fail(usage, pytrace=False)
     names = inspect.signature(test).parameters
     fixtures = {name: value for name, value in pyfuncitem.funcargs.items() if name in names}
 
-    async def asking(client: Any, task: Any) -> Any:
+    async def awaiting(client: Any, task: Any) -> Any:
         return await test(**{**fixtures, "lab_client": client})
 
     def blocking(client: Any, task: Any) -> Any:
         return test(**{**fixtures, "lab_client": client})
 
-    trial = asking if inspect.iscoroutinefunction(test) else blocking
+    trial = awaiting if inspect.iscoroutinefunction(test) else blocking
     trial.__name__ = pyfuncitem.originalname or pyfuncitem.name
     _latency(pyfuncitem).check(trial, **marker.kwargs)
     return True

@@ -52,10 +52,10 @@ class RunResult:
     """View pair_differences."""
     calls: pd.DataFrame
     """View call_metrics, every call of the run."""
-    typical: Collection[str]
-    """The trial_id of each arm's median trial."""
     database: Path
     """Where its other rows are."""
+    typical: Collection[str] = ()
+    """The trial_id of each arm's median trial."""
     comparisons: Sequence[Comparison] = ()
     """The planned one first."""
     verdicts: Sequence[VerdictText] = ()
@@ -135,9 +135,7 @@ def read(reference: str, store: Store | None = None) -> RunResult:
     store = store or Store()
     with store.snapshot():
         run = queries.run(store, queries.resolve(store, reference))
-        run_id, settings = run["run_id"], run["settings"]
-        headline = settings.get("headline") or {}
-        typical = queries.median_trials(store, run_id, headline.get("metric", metrics.CLOCKS[0]))
+        run_id = run["run_id"]
         result = RunResult(
             run=run,
             summary=queries.arm_summary(store, run_id),
@@ -145,25 +143,30 @@ def read(reference: str, store: Store | None = None) -> RunResult:
             trials=queries.trials(store, run_id),
             pairs=queries.pairs(store, run_id),
             calls=queries.calls(store, run_id),
-            typical=frozenset(typical["trial_id"]),
             database=store.path,
         )
+        typical = queries.median_trials(store, run_id, result.headline)["trial_id"]
         bursts_seen = held_back(queries.text_arrivals(store, run_id))
-    comparisons = _compared(result, bool(bursts_seen)) if headline else []
+    comparisons = _compared(result, bool(bursts_seen))
     price, seconds = _per_block(result.trials)
     verdicts = [
         stats.verdict(comparison, seconds_per_block=seconds, usd_per_block=price)
         for comparison in comparisons
         if comparison.metric == result.headline
     ]
-    notes = [*bursts_seen, *_notes(result)]
-    return replace(result, comparisons=comparisons, verdicts=verdicts, notes=notes)
+    return replace(
+        result,
+        typical=frozenset(typical),
+        comparisons=comparisons,
+        verdicts=verdicts,
+        notes=[*bursts_seen, *_notes(result)],
+    )
 
 
 def _compared(result: RunResult, in_bursts: bool) -> list[Comparison]:
     """Each arm against the baseline, with where the difference comes from."""
     settings = {**result.run["settings"], "instrument": instrument(result.run["sessions"])}
-    if len(settings.get("arms", ())) < 2:
+    if not settings.get("headline") or len(settings.get("arms", ())) < 2:
         return []
     comparisons = stats.compare_run(
         result.pairs, result.counts, settings["headline"], settings=settings
@@ -209,22 +212,19 @@ def details(result: RunResult) -> Details:
     config = result.run["settings"].get("config", {})
     deadline_ms = 1000 * float(config.get("deadline_s", default_s))
     parts = {
-        (comparison.technique, comparison.arm): comparison.parts
+        (comparison.technique, comparison.arm, *comparison.parts): None
         for comparison in result.comparisons
         if comparison.parts is not None
     }
-    trials, tails = result.trials, []
-    for technique, arm in result.arms():
-        own = result.of_arm(trials, technique, arm)
+    tails = []
+    for arm in result.arms():
+        own = result.of_arm(result.trials, *arm)
         for name in OF_DETAILS:
             tail = stats.tail(own, result.headline, QUANTILES[name], deadline_ms)
-            tails.append((technique, arm, name, *tail))
+            tails.append((*arm, name, *tail))
     return Details(
-        parts=pd.DataFrame(
-            [(*arm, *own) for arm, own in parts.items()],
-            columns=["technique", "arm", *stats.Parts._fields],
-        ),
-        failures=stats.failures(trials),
+        parts=pd.DataFrame(list(parts), columns=["technique", "arm", *stats.Parts._fields]),
+        failures=stats.failures(result.trials),
         tails=pd.DataFrame(tails, columns=["technique", "arm", "percentile", *stats.Tail._fields]),
         metric=result.headline,
     )

@@ -80,6 +80,11 @@ def one_kind(frame: pd.DataFrame) -> str | None:
     return kinds[0] if kinds else None
 
 
+def waited_for(calls: pd.DataFrame) -> pd.DataFrame:
+    """What a trial's clock saw: neither primes nor a judge's calls."""
+    return calls[~calls["role"].isin(["prime", "check"])]
+
+
 def where(frame: pd.DataFrame) -> str:
     """The endpoint and model of a frame's rows in words, with the kind where it must be marked."""
     parts = []

@@ -5,11 +5,11 @@ function race(root, data) {
   root.dataset.key = data.key;
   root.replaceChildren();
   const make = (parent, tag, name, text) => {
-    const it = document.createElement(tag);
-    if (name) it.className = name;
-    if (text !== undefined) it.textContent = text;
-    parent.append(it);
-    return it;
+    const element = document.createElement(tag);
+    if (name) element.className = name;
+    if (text !== undefined) element.textContent = text;
+    parent.append(element);
+    return element;
   };
   const seconds = (ms) => (ms < 10000 ? (ms / 1000).toFixed(2) : (ms / 1000).toFixed(1)) + " s";
   const behind = (ms) => "+" + (ms < 995 ? Math.max(1, Math.round(ms)) + " ms" : (ms / 1000).toFixed(1) + " s");
@@ -36,7 +36,7 @@ function race(root, data) {
       ends.push(whole.length);
     }
     const at = lane.arrivals.map(([ms]) => ms);
-    return { box, clock, note, node, at, ends, whole, end: lane.end, seen: 0, index: 0, done: null, trial: lane.trial, failed: lane.failed, said: "" };
+    return { box, clock, note, node, at, ends, whole, end: lane.end, seen: 0, done: null, trial: lane.trial, failed: lane.failed };
   });
   const count = (lane, now) => {                       // arrivals up to `now`
     let low = 0, high = lane.at.length;
@@ -56,12 +56,12 @@ function race(root, data) {
   speeds.setAttribute("aria-label", "Speed");
   let now = 0, speed = 1, playing = false, last = 0, frame = 0;
   const chosen = [0.25, 0.5, 1, 2, 4].map((factor) => {
-    const one = make(speeds, "button", "", "×" + factor);
-    one.type = "button";
-    one.onclick = () => { speed = factor; press(); };
-    return [factor, one];
+    const key = make(speeds, "button", "", "×" + factor);
+    key.type = "button";
+    key.onclick = () => { speed = factor; press(); };
+    return [factor, key];
   });
-  const press = () => chosen.forEach(([factor, one]) => one.setAttribute("aria-pressed", String(factor === speed)));
+  const press = () => chosen.forEach(([factor, key]) => key.setAttribute("aria-pressed", String(factor === speed)));
   press();
 
   const step = slowest <= 5000 ? slowest / 10 : Math.max(500, slowest / 20);
@@ -91,8 +91,8 @@ function race(root, data) {
       lane.clock.textContent = !done ? seconds(now) : late > 0 ? behind(late) : seconds(lane.end);
       if (done !== lane.done) { lane.done = done; lane.box.classList.toggle("done", done); }
       const first = lane.at.length && now >= lane.at[0] ? "first text " + seconds(lane.at[0]) : "waiting";
-      const said = (done && !lane.at.length ? "no text to show" : first) + (done ? ", end " + seconds(lane.end) : "") + (done && lane.failed ? ", " + lane.failed : "") + " · trial " + lane.trial;
-      if (said !== lane.said) lane.note.textContent = lane.said = said;
+      const words = (done && !lane.at.length ? "no text to show" : first) + (done ? ", end " + seconds(lane.end) : "") + (done && lane.failed ? ", " + lane.failed : "") + " · trial " + lane.trial;
+      if (lane.note.textContent !== words) lane.note.textContent = words;
     }
     scrub.value = now;
   };

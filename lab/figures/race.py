@@ -28,7 +28,7 @@ def race_data(
     trials' call_metrics. Answers only: what a router's classifier writes is no text that a reader
     waits for.
     """
-    calls = calls[~calls["role"].isin(["prime", "check"])]
+    calls = layout.waited_for(calls)
     events = events[events["kind"].isin(TEXT_KINDS) & (events["characters"] > 0)]
     lanes = []
     for arm, colour in layout.arm_colours(arms, calls["arm"], dark).items():

@@ -52,12 +52,12 @@ def phases(call: pd.Series) -> list[tuple[str, float, float]]:
 
 def _hover(call: pd.Series) -> str:
     lines = [f"{PHASE_WORDS[name]}: {ms(length)}" for name, _, length in phases(call)]
-    if not missing(call.get("connection_reused")) and bool(call["connection_reused"]):
+    if not missing(call["connection_reused"]) and call["connection_reused"]:
         lines.insert(0, "connection reused")
     for part in ("queue", "prefill", "decode"):
         if not missing(call.get(f"server_{part}_ms")):
             lines.append(f"server's own {part}: {ms(call[f'server_{part}_ms'])}")
-    if not missing(call.get("error_kind")):
+    if not missing(call["error_kind"]):
         lines.append(f"error: {layout.safe(call['error_kind'])}")
     return "<br>".join(lines)
 
@@ -102,13 +102,8 @@ def _draw(
 
 
 def _note(call: pd.Series) -> str:
-    first, end = call.get("ttft_ms"), ms(call.get("total_ms", call.get("ended_at_ms")))
+    first, end = call["ttft_ms"], ms(call["total_ms"])
     return f"whole answer {end}" if missing(first) else f"first token {ms(first)} · end {end}"
-
-
-def _waited_for(calls: pd.DataFrame) -> pd.DataFrame:
-    """What a trial's clock saw: neither primes nor a judge's calls."""
-    return calls[~calls["role"].isin(["prime", "check"])]
 
 
 def waterfall(
@@ -122,7 +117,7 @@ def waterfall(
 ) -> go.Figure:
     """The median trial of each arm, call by call, from that trial's start (call_metrics' columns);
     n trials lie behind each median."""
-    calls = _waited_for(calls)
+    calls = layout.waited_for(calls)
     if calls.empty:
         words = "When a run has a finished trial, its phases stand here."
         return layout.empty(words, dark, "Where the time goes")
@@ -171,7 +166,7 @@ def trial_rows(
 ) -> go.Figure:
     """Every trial of one arm as a waterfall row, in the order they ran; past `limit` trials an even
     spread from fastest to slowest."""
-    calls = _waited_for(calls)
+    calls = layout.waited_for(calls)
     if calls.empty:
         return layout.empty("Choose an arm with finished trials.", dark, "The trials of one arm")
     ends = calls["started_ms"].fillna(0) + calls["total_ms"].fillna(0)

@@ -63,7 +63,7 @@ def find(name: str) -> type[Reporter]:
     module, _, attribute = name.partition(":")
     if not attribute:
         raise LabError(
-            f"There is no output {name!r}; there are {', '.join(REPORTERS)}, and your own as "
+            f"There is no output {name!r}. Choose {', '.join(REPORTERS)}, or your own as "
             "package.module:Class."
         )
     if (here := str(Path.cwd())) not in sys.path:
@@ -77,7 +77,7 @@ def find(name: str) -> type[Reporter]:
 
 def _checked(name: str, reporter: Any) -> type[Reporter]:
     if not callable(reporter) or not hasattr(reporter, "report"):
-        raise LabError(f"The output {name!r} is no class with a method report(result).")
+        raise LabError(f"The output {name!r} is not a class with a method report(result).")
     return reporter
 
 

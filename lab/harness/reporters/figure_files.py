@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WIDTH_PX = 1120
-ABOUT = ("run_id", "endpoint", "endpoint_kind", "models", "settings", "name", "started_utc")
-ABOUT += ("imported_from",)
 
 
 class ChartReporter:
@@ -69,9 +67,7 @@ def run_figures(result: RunResult, dark: bool = False) -> dict[str, go.Figure]:
     steady = result.ask("drift", result.run_id, metric).assign(
         endpoint=result.run["endpoint"], endpoint_kind=result.run["endpoint_kind"]
     )
-    table = pareto.summary_table(
-        result.summary, counts, pd.DataFrame([{name: result.run[name] for name in ABOUT}])
-    )
+    table = pareto.summary_table(result.summary, counts, pd.DataFrame([result.run]))
     return {
         "waterfall": waterfall.waterfall(
             calls,

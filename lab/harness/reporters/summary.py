@@ -25,10 +25,12 @@ class Cell:
 def title(result: RunResult) -> str:
     run = result.run
     models = ", ".join(dict.fromkeys(run["models"].values()))
-    state = "" if run["status"] == "finished" else f" · {run['status']}"
-    origin = f" · {units.origin(run)}" if run.get("imported_from") else ""
-    about = " · ".join(units.short(text) for text in (run["technique"], run["endpoint"], models))
-    return f"{about} · run {run['run_id']}{state}{origin}"
+    about = [*map(units.short, (run["technique"], run["endpoint"], models)), f"run {run['run_id']}"]
+    if run["status"] != "finished":
+        about.append(run["status"])
+    if origin := units.origin(run):
+        about.append(origin)
+    return " · ".join(about)
 
 
 def table(result: RunResult) -> list[list[Cell]]:

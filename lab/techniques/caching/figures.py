@@ -53,14 +53,14 @@ def _when_it_pays(data: RunData) -> str:
     """
     started = data.run["started_utc"]
     if missing(started):
-        return "Nobody knows when this run was made, so no price is known for it."
+        return "It is not known when this run was made, so it has no price."
     day, ttl = started.date(), data.knobs.ttl
     models = data.run["models"].values()
     own = next((model for model in models if pricing.price(model, day)), None)
     model = own or data.priced_as
     price = pricing.price(model, day)
     if price is None:
-        return "No price is known for this model, so nothing is said about when caching pays."
+        return "No price is known for this model, so nothing can be said about when caching pays."
     write = price.write_1h if ttl == "1h" else price.write_5m
     uses = findings.break_even_uses(price.input, write, price.read)
     pays = "caching never costs less"
@@ -68,7 +68,7 @@ def _when_it_pays(data: RunData) -> str:
         pays = f"with a {ttl} entry, caching costs less from {uses} uses of one prefix on"
     if own:
         return f"At the price of {model}, {pays}."
-    return f"These calls have no price. At that of {model}, {pays}."
+    return f"These calls have no price. At the price of {model}, {pays}."
 
 
 def state_colours(dark: bool = False) -> dict[str, str]:

@@ -183,7 +183,6 @@ def main() -> None:
             ("finds", lambda: queries.finds(store)),
             ("history", lambda: queries.history(store, "ttft_ms")),
             ("arm_summary", lambda: store.frame("SELECT * FROM arm_summary")),
-            ("cache_points", lambda: queries.cache_points(store)),
             ("row_counts", lambda: queries.row_counts(store)),
             (
                 "sandbox: count events",

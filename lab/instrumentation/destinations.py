@@ -97,7 +97,7 @@ def _file(path: Path | None) -> Destination:
     except OSError as error:
         raise LabError(f"{path} cannot be written: {error.strerror}.") from None
     exporter = ConsoleSpanExporter(
-        out=stream, formatter=lambda span: span.to_json(indent=None) + "\n"
+        out=stream, formatter=lambda span: f"{span.to_json(indent=None)}\n"
     )
     exporter.shutdown = stream.close
     return Destination(str(path), exporter)
@@ -112,9 +112,9 @@ def _langfuse() -> Destination:
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
     base = "https://cloud.langfuse.com"
-    for variable in ("LANGFUSE_HOST", "LANGFUSE_BASE_URL"):  # the later one is stronger
-        if url := os.environ.get(variable):
-            base = otlp.with_scheme(url.rstrip("/"), variable)
+    variable = "LANGFUSE_BASE_URL" if os.environ.get("LANGFUSE_BASE_URL") else "LANGFUSE_HOST"
+    if url := os.environ.get(variable):
+        base = otlp.with_scheme(url.rstrip("/"), variable)
     headers = {
         "Authorization": f"Basic {base64.b64encode(':'.join(keys).encode()).decode()}",
         "x-langfuse-ingestion-version": "4",

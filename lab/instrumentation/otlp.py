@@ -26,8 +26,7 @@ REJECTED = {"TRACES": "rejected_spans", "METRICS": "rejected_data_points"}
 
 @dataclass
 class Answers:
-    """What a receiver said to the requests that it answered with success: success has degrees in
-    OTLP."""
+    """What a receiver said with its success: that has degrees in OTLP."""
 
     signal: Signal
     rejected: int = 0
@@ -69,8 +68,7 @@ class Answers:
 
 
 def exporter(signal: Signal, answers: Answers) -> tuple[Any, str]:
-    """The SDK's exporter for a signal, and its endpoint. LabError where the variables cannot be
-    followed."""
+    """The SDK's exporter for a signal, and its endpoint. Raises LabError."""
     variable, protocol = setting(signal, "PROTOCOL")
     protocol = protocol or HTTP
     if protocol not in DEFAULTS:
@@ -88,15 +86,14 @@ def exporter(signal: Signal, answers: Answers) -> tuple[Any, str]:
             f"{variable}={protocol} needs `pip install"
             f" opentelemetry-exporter-otlp-proto-{package}`; or set {variable}={HTTP}."
         ) from None
-    made = getattr(exporters, name)
+    kind = getattr(exporters, name)
     if protocol == GRPC:
-        return _listening(made, answers)(endpoint=url, timeout=patience(signal)), url
-    return made(endpoint=url, timeout=patience(signal), session=session(answers)), url
+        return _listening(kind, answers)(endpoint=url, timeout=patience(signal)), url
+    return kind(endpoint=url, timeout=patience(signal), session=session(answers)), url
 
 
 def metrics_asked() -> bool:
-    """Metrics go where the user named a place for them too, or for nothing at all: to no place that
-    only traces were sent to."""
+    """Metrics go to no place that was named for traces alone."""
     if "otlp" not in os.environ.get("OTEL_METRICS_EXPORTER", "otlp"):
         return False
     if setting("METRICS", "ENDPOINT")[1]:
@@ -111,9 +108,9 @@ def session(answers: Answers) -> Any:
 
     if any(name.startswith("OTEL_PYTHON_EXPORTER_OTLP_HTTP_") for name in os.environ):
         return None
-    made = requests.Session()
-    made.hooks["response"].append(lambda reply, **_: answers.read(reply))
-    return made
+    session = requests.Session()
+    session.hooks["response"].append(lambda reply, **_: answers.read(reply))
+    return session
 
 
 def patience(signal: Signal) -> float | None:
@@ -127,7 +124,7 @@ def host(url: str) -> str:
 
 
 def setting(signal: Signal, name: str) -> tuple[str, str]:
-    """The variable that holds, the signal's own before the shared one, and its value."""
+    """The variable, the signal's own before the shared one, and its value."""
     own, shared = f"OTEL_EXPORTER_OTLP_{signal}_{name}", f"OTEL_EXPORTER_OTLP_{name}"
     variable = own if os.environ.get(own) else shared
     return variable, os.environ.get(variable, "").strip()
@@ -164,10 +161,10 @@ def with_scheme(url: str, variable: str, protocol: str = HTTP) -> str:
     raise LabError(f"{variable} has no scheme: write http:// or https:// before {host(url)}.")
 
 
-def _listening(made: type, answers: Answers) -> type:
+def _listening(kind: type, answers: Answers) -> type:
     """A gRPC exporter whose replies are read; its own throws them away."""
 
-    class Listening(made):
+    class Listening(kind):
         def _initialize_channel_and_stub(self) -> None:
             super()._initialize_channel_and_stub()
             ask = self._client.Export

@@ -598,14 +598,14 @@ def _read_stream(exchange: Exchange, reading: Reading, gone: Callable[[], bool])
             names = [name for name in delta if name not in NO_PIECES]
             if kind in PIECES:
                 names = [PIECES[kind]]
-            seen = kind in ("text_delta", "thinking_delta")
+            is_read = kind in ("text_delta", "thinking_delta")
             for name in names:
                 value = delta.get(name)
                 if kind in PIECES and not isinstance(value, str | None):
                     raise Odd(f"the text of a delta is {value!r:.60}")
                 if value and isinstance(value, str):
                     text += value
-                    piece(index, name, value, at_ns, name if seen else None)
+                    piece(index, name, value, at_ns, name if is_read else None)
             if seals := {name: delta[name] for name in SEALS if isinstance(delta.get(name), str)}:
                 blocks.setdefault(index, {"type": "thinking"}).update(seals)
             if kind == "citations_delta" and index in blocks:

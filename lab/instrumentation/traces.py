@@ -227,7 +227,7 @@ def _trace(
         [int(row["ended_ns"]) for row in spans if not pd.isna(row["ended_ns"])],
         default=int(root["started_ns"]),
     )
-    made: list[Any] = []
+    finished: list[Any] = []
 
     def make(row: dict[str, Any], parent: Any) -> None:
         call, begin = calls_of.get(row["span_id"]), to_wall_ns + int(row["started_ns"])
@@ -250,12 +250,12 @@ def _trace(
             span.set_attribute("error.type", failed)
             span.set_status(Status(StatusCode.ERROR, failed))
         span.end(max(begin, end))
-        made.append(span)
+        finished.append(span)
         for child in sorted(children[row["span_id"]], key=lambda row: int(row["started_ns"])):
             make(child, span)
 
     make(root, None)
-    return [span for span in made if isinstance(span, ReadableSpan)]
+    return [span for span in finished if isinstance(span, ReadableSpan)]
 
 
 def _span_attributes(run: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:

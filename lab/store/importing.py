@@ -370,7 +370,6 @@ def facts(text: str | None) -> str | None:
 
 
 def iterations(text: str | None) -> str | None:
-    """What was counted of each; nothing that is no count or word."""
     value = json_shapes.parsed(text)
     return json.dumps(json_shapes.iterations(value)) if isinstance(value, list) else None
 

@@ -13,6 +13,7 @@ import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from functools import partial
 from io import FileIO
 from pathlib import Path
@@ -29,10 +30,10 @@ class Journal:
         self.folder = folder
         self.file: FileIO | None = None
 
-    def append(self, changes: list[dict[str, Any]], default: Any) -> None:
+    def append(self, changes: list[dict[str, Any]]) -> None:
         """The lines are on disk when this returns. Raises OSError where the disk refuses, and then
         none of them is there."""
-        lines = "".join(json.dumps(change, default=default) + "\n" for change in changes).encode()
+        lines = "".join(line(change) + "\n" for change in changes).encode()
         if self.file is None:
             self.file = self._made()
         descriptor = self.file.fileno()
@@ -84,6 +85,10 @@ class Journal:
                 return file
             file.close()
             clock.pause_s(0.001)
+
+
+def line(change: dict[str, Any]) -> str:
+    return json.dumps(change, default=datetime.isoformat)
 
 
 def ownerless(folder: Path) -> list[Path]:

@@ -7,7 +7,6 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import fields
-from datetime import datetime
 from functools import cache
 from typing import Any
 
@@ -31,28 +30,18 @@ UNFIT = (
 
 
 def of_trials(trials: Sequence[FinishedTrial]) -> dict[str, Any]:
-    return {
-        "rows": {
-            "trials": [values(finished.trial) for finished in trials],
-            "calls": [values(row) for finished in trials for row in finished.calls],
-            "spans": [values(row) for finished in trials for row in finished.spans],
-            "events": [
-                {**values(row), "trial_id": finished.trial.trial_id}
-                for finished in trials
-                for row in finished.events
-            ],
-        }
-    }
+    rows: dict[str, list[dict[str, Any]]] = {"trials": [], "calls": [], "spans": [], "events": []}
+    for finished in trials:
+        rows["trials"].append(values(finished.trial))
+        rows["calls"] += map(values, finished.calls)
+        rows["spans"] += map(values, finished.spans)
+        of_trial = {"trial_id": finished.trial.trial_id}
+        rows["events"] += [values(event) | of_trial for event in finished.events]
+    return {"rows": rows}
 
 
 def values(row: Any) -> dict[str, Any]:
     return {column.name: getattr(row, column.name) for column in fields(row)}
-
-
-def plain(value: Any) -> str:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    raise TypeError(f"{type(value)} does not belong in a row")
 
 
 def applied(changes: list[Any], connection: duckdb.DuckDBPyConnection) -> list[int]:

@@ -8,7 +8,6 @@ shape that lab.store.json_shapes gives them. Metric names are those of lab.metri
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
 from typing import Any
 
 import pandas as pd
@@ -17,6 +16,7 @@ from lab import processes
 from lab.metrics import METRICS
 from lab.model import LabError
 from lab.paths import COMMAND
+from lab.rows import ROWS
 from lab.store import json_shapes
 from lab.store.store import Store, as_uuid
 
@@ -35,10 +35,8 @@ def runs(
     store: Store,
     *,
     technique: str | None = None,
-    endpoint: str | None = None,
     endpoint_kind: str | None = None,
     model: str | None = None,
-    since: datetime | None = None,
     text: str | None = None,
     limit: int = 1000,
 ) -> pd.DataFrame:
@@ -53,10 +51,8 @@ def runs(
             SELECT *
             FROM runs
             WHERE ($technique IS NULL OR technique = $technique)
-                AND ($endpoint IS NULL OR endpoint = $endpoint)
                 AND ($endpoint_kind IS NULL OR endpoint_kind = $endpoint_kind)
                 AND ($model IS NULL OR contains(models::VARCHAR, '"' || $model || '"'))
-                AND ($since::TIMESTAMPTZ IS NULL OR started_utc >= $since::TIMESTAMPTZ)
                 AND ($text IS NULL
                     OR contains(lower(concat_ws(' ', technique, name, note)), lower($text)))
             ORDER BY started_utc DESC, run_id DESC
@@ -81,10 +77,8 @@ def runs(
         """,
         {
             "technique": technique,
-            "endpoint": endpoint,
             "endpoint_kind": endpoint_kind,
             "model": model,
-            "since": since,
             "text": text,
             "limit": limit,
         },
@@ -231,15 +225,27 @@ def spans(store: Store, trial_id: str | None = None, run_id: str | None = None) 
     )
 
 
-def events(store: Store, call_id: str) -> pd.DataFrame:
-    """The arrivals of a call with `at_ms` from the start of the call's trial."""
-    return _events(store, "call.call_id", call_id)
-
-
 def trial_events(store: Store, trial_id: str) -> pd.DataFrame:
     """The arrivals of all calls of a trial, with `role` and with `at_ms` from the trial's start:
     what the race replays."""
-    return _events(store, "call.trial_id", trial_id)
+    return store.frame(
+        """
+        SELECT
+            event.*,
+            call.trial_id,
+            call.role,
+            ms(trial.started_ns, event.at_ns) AS at_ms
+        FROM events AS event
+        JOIN calls AS call ON call.call_id = event.call_id AND call.run_id = event.run_id
+        JOIN trials AS trial
+            ON  trial.trial_id = call.trial_id
+            AND trial.run_id = call.run_id
+            AND trial.session_id = call.session_id
+        WHERE call.trial_id = ?::UUID
+        ORDER BY event.at_ns, event.seq
+        """,
+        [as_uuid(trial_id)],
+    )
 
 
 def arm_summary(store: Store, run_id: str | Iterable[str]) -> pd.DataFrame:
@@ -294,101 +300,64 @@ def median_trials(store: Store, run_id: str, metric: str) -> pd.DataFrame:
     )
 
 
-def median_pair(
-    store: Store,
-    run_id: str,
-    metric: str | None = None,
-    arm: str | None = None,
-    technique: str | None = None,
-) -> pd.DataFrame:
-    """The typical block: one row of pair_differences whose difference is nearest to the median
-    difference (never the best).
-
-    Without `metric` and `arm` those of the run's headline. Empty where nothing is paired.
-    """
+def median_pair(store: Store, run_id: str) -> pd.DataFrame:
+    """The typical block: the row of pair_differences whose difference in the headline is nearest to
+    the median (never the best). Empty where nothing is paired."""
     return store.frame(
         """
-        WITH asked AS (
+        WITH headline AS (
             SELECT
-                coalesce($metric, TRY(settings ->> '$.headline.metric')) AS metric,
-                coalesce($arm, TRY(settings ->> '$.headline.arm'))       AS arm,
-                coalesce(
-                    $technique,
-                    CASE WHEN $arm IS NULL THEN TRY(settings ->> '$.headline.technique') END
-                )                                                        AS technique
+                TRY(settings ->> '$.headline.metric')    AS metric,
+                TRY(settings ->> '$.headline.arm')       AS arm,
+                TRY(settings ->> '$.headline.technique') AS technique
             FROM runs
             WHERE run_id = $run_id::UUID
         ),
         near AS (
             SELECT pair.*, abs(difference - median(difference) OVER ()) AS distance
             FROM pair_differences AS pair
-            JOIN asked ON pair.metric = asked.metric AND pair.arm = asked.arm
+            JOIN headline ON pair.metric = headline.metric AND pair.arm = headline.arm
             WHERE pair.run_id = $run_id::UUID
-                AND (asked.technique IS NULL OR asked.technique = pair.technique)
+                AND (headline.technique IS NULL OR headline.technique = pair.technique)
         )
         SELECT * EXCLUDE (distance) FROM near ORDER BY distance, started_utc LIMIT 1
         """,
-        {
-            "run_id": as_uuid(run_id),
-            "metric": metric and _metric(metric),
-            "arm": arm,
-            "technique": technique,
-        },
+        {"run_id": as_uuid(run_id)},
     )
 
 
 # Across runs
 
 
-def cache_points(
-    store: Store,
-    run_id: str | Iterable[str] | None = None,
-    *,
-    endpoint_kind: str | None = None,
-    model: str | None = None,
-    technique: str | None = None,
-    limit: int = 20_000,
-) -> pd.DataFrame:
-    """One row per answered measured call: ttft_ms, cached_share, observed and intended state,
-    tokens read and written, why it missed."""
+def cache_points(store: Store, run_id: str) -> pd.DataFrame:
+    """One row per answered measured call: ttft_ms, cached_share, observed state, tokens read and
+    written, why it missed."""
     return store.frame(
-        f"""
+        """
         SELECT
-            run_id,
             trial_id,
             call_id,
-            technique,
             arm,
-            block,
-            outcome,
             endpoint,
             endpoint_kind,
             model,
-            task_id,
             ttft_ms,
-            total_ms,
             cached_share,
-            intended_cache,
             observed_cache,
             cache_miss_reason,
-            input_tokens,
             cache_read_tokens,
             cache_write_tokens,
-            prompt_tokens,
-            cost_usd
+            prompt_tokens
         FROM call_metrics
-        WHERE {"TRUE" if run_id is None else _of(run_id)}
+        WHERE run_id = ?::UUID
             AND phase = 'measured'
             AND role = 'answer'
             AND error_kind IS NULL
             AND observed_cache IS NOT NULL
-            AND ($kind IS NULL OR endpoint_kind = $kind)
-            AND ($model IS NULL OR model = $model)
-            AND ($technique IS NULL OR technique = $technique)
         ORDER BY call_id DESC
-        LIMIT $limit
+        LIMIT 20_000
         """,
-        {"kind": endpoint_kind, "model": model, "technique": technique, "limit": limit},
+        [as_uuid(run_id)],
     )
 
 
@@ -399,7 +368,6 @@ def history(
     technique: str | None = None,
     endpoint_kind: str | None = None,
     model: str | None = None,
-    since: datetime | None = None,
 ) -> pd.DataFrame:
     """The trend of a metric: per run, arm and model its n, p50 and mean, with `started_utc` and
     `is_baseline`, oldest first."""
@@ -426,7 +394,6 @@ def history(
             AND ($technique IS NULL OR runs.technique = $technique)
             AND ($kind IS NULL OR runs.endpoint_kind = $kind)
             AND ($model IS NULL OR trial.model = $model)
-            AND ($since::TIMESTAMPTZ IS NULL OR runs.started_utc >= $since::TIMESTAMPTZ)
         GROUP BY
             runs.run_id,
             trial.technique,
@@ -436,7 +403,7 @@ def history(
             runs.endpoint_kind
         ORDER BY started_utc, run_id, technique, arm
         """,
-        {"technique": technique, "kind": endpoint_kind, "model": model, "since": since},
+        {"technique": technique, "kind": endpoint_kind, "model": model},
     )
 
 
@@ -509,18 +476,13 @@ def setting_differences(store: Store, run_ids: Iterable[str]) -> dict[str, list[
 def row_counts(store: Store, run_id: str | None = None) -> dict[str, int]:
     """How many rows each table has, in all or of one run."""
     where = "" if run_id is None else f" WHERE {_of(run_id)}"
-    tables = ("runs", "sessions", "trials", "calls", "spans", "events")
-    return _record(
-        store.frame(
-            "SELECT "
-            + ", ".join(f"(SELECT count(*) FROM {table}{where}) AS {table}" for table in tables)
-        )
-    )
+    counts = ", ".join(f"(SELECT count(*) FROM {table}{where}) AS {table}" for table in ROWS)
+    return _record(store.frame(f"SELECT {counts}"))
 
 
-def text_arrivals(store: Store, run_id: str, calls: int = 100) -> pd.DataFrame:
-    """When the text of streamed answers arrived, piece by piece, in as many of a run's calls:
-    enough to tell whether they streamed."""
+def text_arrivals(store: Store, run_id: str) -> pd.DataFrame:
+    """When the text of streamed answers arrived, piece by piece, in 100 of a run's calls: enough to
+    tell whether they streamed."""
     return store.frame(
         f"""
         SELECT
@@ -536,7 +498,7 @@ def text_arrivals(store: Store, run_id: str, calls: int = 100) -> pd.DataFrame:
             FROM calls
             WHERE {_of(run_id)} AND error_kind IS NULL AND first_text_ns IS NOT NULL
             ORDER BY hash(call_id)
-            LIMIT {int(calls)}
+            LIMIT 100
         ) AS chosen USING (call_id, run_id)
         WHERE {_of(run_id, "event.run_id")}
             AND event.kind = 'text_delta'
@@ -548,27 +510,6 @@ def text_arrivals(store: Store, run_id: str, calls: int = 100) -> pd.DataFrame:
 
 
 # Within
-
-
-def _events(store: Store, key: str, value: str) -> pd.DataFrame:
-    return store.frame(
-        f"""
-        SELECT
-            event.*,
-            call.trial_id,
-            call.role,
-            ms(trial.started_ns, event.at_ns) AS at_ms
-        FROM events AS event
-        JOIN calls AS call ON call.call_id = event.call_id AND call.run_id = event.run_id
-        JOIN trials AS trial
-            ON  trial.trial_id = call.trial_id
-            AND trial.run_id = call.run_id
-            AND trial.session_id = call.session_id
-        WHERE {key} = ?::UUID
-        ORDER BY event.at_ns, event.seq
-        """,
-        [as_uuid(value)],
-    )
 
 
 def _of(run_ids: str | Iterable[str], column: str = "run_id") -> str:

@@ -3,7 +3,6 @@ spool beside it."""
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 import threading
@@ -32,7 +31,7 @@ CONFIG = {
     "autoload_known_extensions": "false",
     "python_enable_replacements": "false",
 }
-READ_PATIENCE_S = 10.0
+PATIENCE_S = 10.0
 SHORT_PATIENCE_S = 0.5
 """Of a reader for whom rows wait beside the database: they can be read there too."""
 LARGEST_COPY = 4 * 2**30
@@ -61,7 +60,7 @@ class Store:
     readers see them, and the next write of any process takes them in.
     """
 
-    def __init__(self, path: Path | str | None = None, patience_s: float = 10.0) -> None:
+    def __init__(self, path: Path | str | None = None, patience_s: float = PATIENCE_S) -> None:
         self.path = Path(path or paths.database()).expanduser().absolute()
         self.patience_s = patience_s
         self._pending: list[dict[str, Any]] = []
@@ -116,7 +115,7 @@ class Store:
                 yield connection
             return
         for attempt in range(2):
-            with self._opened(READ_PATIENCE_S, read_only=True) as (connection, _):
+            with self._opened(self.patience_s, read_only=True) as (connection, _):
                 if self._is_current(connection):
                     yield connection
                     return
@@ -478,10 +477,7 @@ class Store:
             except LabError:
                 self._keep_in_spool()
                 raise
-            lines = [
-                json.dumps(self._pending[place], default=journalled_changes.plain)
-                for place in unfit
-            ]
+            lines = [journal.line(self._pending[place]) for place in unfit]
             if lines and not journal.set_aside(self._spool / new_id(), lines):
                 raise LabError(
                     f"{len(lines)} rows do not fit {self.path}, and {self._spool} cannot be written"
@@ -502,7 +498,7 @@ class Store:
             self._journalled = 0  # somebody has removed the folder
         self._pending += added
         try:
-            self._journal.append(self._pending[self._journalled :], journalled_changes.plain)
+            self._journal.append(self._pending[self._journalled :])
         except OSError:
             del self._pending[len(self._pending) - len(added) :]
             raise

@@ -33,12 +33,8 @@ from unittest import mock
 
 from lab import results
 from lab.cli import main
+from lab.rows import CallRow, EventRow, FinishedTrial, RunRow, SessionRow, SpanRow, TrialRow
 from lab.store.store import Store
-
-try:
-    from lab.rows import CallRow, EventRow, FinishedTrial, RunRow, SessionRow, SpanRow, TrialRow
-except ImportError:
-    from lab.model import CallRow, EventRow, FinishedTrial, RunRow, SessionRow, SpanRow, TrialRow
 
 GOLDEN = Path(__file__).parent / "golden"
 BEGAN = datetime(2026, 11, 24, 6, 0, tzinfo=UTC)

@@ -139,6 +139,27 @@ def test_with_a_key_trying_on_claude_starts_a_run_there(stored, simulated, tmp_p
     assert queries.run(Store(), run_id)["endpoint"] == "anthropic"
 
 
+def test_a_run_that_goes_on_is_watched_anew(monkeypatch):
+    def panel():
+        from pages.parts import run_panel
+
+        run_panel.show("0-0", "wait_ms", ["whole", "streamed"])
+
+    app = AppTest.from_function(panel)
+    for pid, kinds in ((1, ("started", "ended")), (2, ("started",))):
+        card = processes.RunCard("0-0", "streaming", pid=pid, born=None, since_utc="")
+        monkeypatch.setattr(processes, "running", lambda card=card: card)
+        processes.start_afresh("0-0")
+        for kind in kinds:
+            processes.add_progress("0-0", {"kind": kind, "arms": ["whole", "streamed"], "total": 9})
+        well(app.run())
+        stop = app.button(key="stop")
+        assert (stop.label, stop.disabled) == ("Stop", False)
+        processes.stop("0-0")  # a press draws the fragment alone, which an AppTest cannot
+        well(app.run())
+        assert app.button(key="stop").disabled
+
+
 def test_a_run_is_shared_as_one_file(stored):
     app = opened(frame.page_of("streaming").path, run=stored["streaming"])
     assert {"report", "save-distribution"} <= {button.key for button in app.get("download_button")}

@@ -9,6 +9,7 @@ import streamlit as st
 
 from lab import processes, units
 from lab.figures import progress_dots
+from lab.processes import RunCard
 from pages.parts import chart
 from pages.parts.frame import escape, guard
 
@@ -26,29 +27,30 @@ def show(run_id: str, headline: str, arms: Sequence[str] = ()) -> None:
     """Progress, a dot per finished trial, time and money left, and Stop; when the run ends the
     whole page is drawn again, once. `arms` are those expected until the run names its own."""
     with guard():
-        entries = _entries(run_id)
-        ended = any(entry["kind"] == "ended" for entry in entries)
         card = processes.running()
-        if ended or card is None or card.run_id != run_id:
+        if card is None or card.run_id != run_id:
             st.rerun()
-        _draw(run_id, headline, arms, entries)
+        _draw(card, headline, arms)
 
 
 def ending(run_id: str) -> dict[str, Any] | None:
     """How a run ended, {"status", "text"}, if its progress file is still there."""
-    return next((entry for entry in reversed(_entries(run_id)) if entry["kind"] == "ended"), None)
+    entries, _ = processes.read_progress(run_id)
+    return next((entry for entry in reversed(entries) if entry["kind"] == "ended"), None)
 
 
-def _entries(run_id: str) -> list[dict[str, Any]]:
-    """All of a run's progress so far; each look reads only what was added since the last."""
-    seen, offset = st.session_state.get(("progress", run_id), ([], 0))
-    added, offset = processes.read_progress(run_id, offset)
-    seen = seen + added
-    st.session_state[("progress", run_id)] = (seen, offset)
-    return seen
+def _entries(card: RunCard) -> list[dict[str, Any]]:
+    """All that a run's process has said so far; each look reads only what was added since the
+    last. A process that goes on with a run begins its file anew."""
+    key = ("progress", card.run_id, card.pid)
+    seen, offset = st.session_state.get(key, ([], 0))
+    added, offset = processes.read_progress(card.run_id, offset)
+    st.session_state[key] = (seen + added, offset)
+    return seen + added
 
 
-def _draw(run_id: str, headline: str, arms: Sequence[str], entries: list[dict[str, Any]]) -> None:
+def _draw(card: RunCard, headline: str, arms: Sequence[str]) -> None:
+    entries = _entries(card)
     started = next((entry for entry in entries if entry["kind"] == "started"), None)
     trials = [entry for entry in entries if entry["kind"] == "trial"]
     notes = [entry["text"] for entry in entries if entry["kind"] == "note"]
@@ -64,12 +66,11 @@ def _draw(run_id: str, headline: str, arms: Sequence[str], entries: list[dict[st
             else:
                 st.progress(0.0, "Preparing: the endpoint starts and warms up")
         with right:
-            stopping = st.session_state.get(("stopping", run_id), False)
+            stopping = processes.stop_asked(card.run_id)
             if st.button(
                 "Stopping" if stopping else "Stop", disabled=stopping, key="stop", width="stretch"
             ):
-                processes.stop(run_id)
-                st.session_state[("stopping", run_id)] = True
+                processes.stop(card.run_id)
                 st.rerun(scope="fragment")
         arms = started["arms"] if started else list(arms)
         figure = progress_dots.dots(pd.DataFrame(trials), arms, headline, chart.dark())

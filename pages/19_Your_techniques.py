@@ -13,8 +13,8 @@ slug = st.query_params.get("technique") or next(iter(own), None)
 if slug not in own:
     with frame.open_page("Your techniques", CLAIM):
         st.info(
-            f"There is no such technique here. `{COMMAND} new my-technique` writes one to "
-            "begin with; start the dashboard with LAB_TECHNIQUES set to its folder."
+            "There is no such technique here. Set LAB_TECHNIQUES to a folder of your own: "
+            f"`{COMMAND} new my-technique` then writes one there, and the dashboard shows it."
         )
     st.stop()
 st.query_params["technique"] = slug

@@ -35,7 +35,7 @@ def show_steps() -> None:
         st.markdown("**2 · The first experiment**")
         simplest = all_techniques()[0]
         st.caption(
-            f"{simplest.headline_arm.capitalize()} against {simplest.arms[0].name}, 6 blocks,"
+            f"{simplest.title}: {simplest.headline_arm} against {simplest.arms[0].name}, 6 blocks,"
             " about 15 s on two cores."
         )
         if st.button(

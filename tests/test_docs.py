@@ -7,6 +7,7 @@ import shlex
 import pytest
 
 from lab import cli, paths, results, techniques
+from lab.harness import reporters
 from lab.harness.reporters import json_object
 from lab.store.store import Store
 from tests.recorded_runs import record
@@ -64,11 +65,13 @@ def test_the_design_names_every_file_of_the_house_and_none_that_is_not_there():
     """A stranger finds a file by the map; a file that moves takes its line along."""
     design = (paths.ROOT / "docs" / "design.md").read_text()
     tree = design[design.index("## The tree") : design.index("## Where to go")]
+    # What is found by lying there is named by README's and docs/reporters.md's tables.
+    found = (techniques.__path__[0], reporters.__path__[0])
     files = [
         path
         for folder in ("lab", "pages/parts")
         for path in (paths.ROOT / folder).rglob("*.py")
-        if not path.name.startswith("__")
+        if not path.name.startswith("__") and str(path.parent) not in found
     ]
     words = set(re.findall(r"\w+", tree))
     assert [path for path in files if path.stem not in words] == []

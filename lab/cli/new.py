@@ -39,7 +39,7 @@ TECHNIQUE = Technique(
     claim="An answer asked for in one short sentence ends sooner.",
     published="nothing yet",
     arms=(
-        Arm("usual", "the task as it is"),
+        Arm("plain", "the task as it is"),
         Arm("brief", "the task, with one short sentence asked for"),
     ),
     headline="total_ms",
@@ -117,7 +117,7 @@ def write(arguments: Namespace) -> int:
         print(f"wrote {shown(path)}")
     if not folder:
         _add_row(
-            f"| [`{slug}`](pages/{page}) | does a short answer end sooner? | usual → brief"
+            f"| [`{slug}`](pages/{page}) | does a short answer end sooner? | plain → brief"
             " | nothing yet |"
         )
         print("wrote its row in README.md")

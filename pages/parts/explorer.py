@@ -28,8 +28,7 @@ NAMES = (
 EXAMPLES = {
     "Medians by arm": (
         "SELECT technique, arm, count(*) AS n, median(wait_ms) AS wait_ms, median(total_ms) AS"
-        " total_ms\nFROM trial_metrics\nWHERE phase = 'measured' AND outcome = 'ok'\nGROUP BY"
-        " ALL\nORDER BY technique, arm"
+        " total_ms\nFROM trial_metrics\nWHERE counts\nGROUP BY ALL\nORDER BY technique, arm"
     ),
     "Slowest calls": (
         "SELECT arm, model, role, ttft_ms, total_ms, loop_lag_ms, error_kind\n"

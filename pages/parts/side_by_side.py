@@ -101,7 +101,7 @@ def stored() -> None:
             label="label",
         )
         chart.show(figure, key=f"distribution-{kind}")
-        speed = metric if metric.endswith("_ms") else "total_ms"
+        speed = metric if metrics.find(metric).is_time else "total_ms"
         figure = pareto.scatter_pareto(mine, chart.dark(), metric=speed, label="label")
         chart.show(figure, key=f"pareto-{kind}")
 

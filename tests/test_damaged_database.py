@@ -4,11 +4,11 @@ else goes on."""
 from __future__ import annotations
 
 import pytest
-from recorded_runs import record
 from streamlit.testing.v1 import AppTest
 
 from lab import cli, paths
 from lab.store.store import Store
+from tests.recorded_runs import record
 
 HEADERS, BLOCK = 3 * 4096, 262_144
 

@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 
 import pytest
-from recorded_runs import record
 from streamlit.testing.v1 import AppTest
 
 from lab import endpoint_kinds
@@ -15,6 +14,7 @@ from lab.cli import main
 from lab.endpoint_kinds import KINDS, Kind
 from lab.store import importing
 from lab.store.store import Store
+from tests.recorded_runs import record
 
 ROOT = Path(__file__).resolve().parent.parent
 OBSERVED = Kind(

@@ -15,7 +15,6 @@ import zipfile
 import duckdb
 import pandas as pd
 import pytest
-from recorded_runs import record
 from streamlit.testing.v1 import AppTest
 
 from lab import cli, paths, results
@@ -24,6 +23,7 @@ from lab.store import importing, queries
 from lab.store.export import export
 from lab.store.store import Store
 from pages.parts import history
+from tests.recorded_runs import record
 
 SECRET = "sk-ant-of-somebody"
 
@@ -273,7 +273,7 @@ def test_values_that_no_clock_price_or_server_has_are_empty_and_the_rest_of_the_
         """
         UPDATE calls SET output_tokens = -5, ended_ns = 9223372036854775807, cost_usd = 'nan',
             error_text = repeat('x', 9000),
-            server_ms = '{"queue": 1.5, "prefill": "x", "other": [1]}', 
+            server_ms = '{"queue": 1.5, "prefill": "x", "other": [1]}',
             model = 'a' || chr(27) || '[31m' || chr(8238);
         UPDATE trials SET quality = 'inf', ended_ns = -9223372036854775808;
         UPDATE runs SET ended_utc = 'infinity', note = repeat('n', 9000), status = 'running';

@@ -12,7 +12,6 @@ from html.parser import HTMLParser
 import duckdb
 import pandas as pd
 import pytest
-from recorded_runs import record
 
 from lab import results, units
 from lab.critical_path import critical_path
@@ -37,6 +36,7 @@ from lab.harness.reporters import html as html_report
 from lab.store import queries
 from lab.store.store import Store
 from lab.techniques.caching import figures as cache
+from tests.recorded_runs import record
 
 LINK = "<a href='http://evil.example/a'>cached</a>"
 BOLD = "<b onclick=x>un\x1b[31mcached</b>\u202e"

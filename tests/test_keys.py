@@ -17,7 +17,6 @@ from pathlib import Path
 
 import duckdb
 import pytest
-from recorded_runs import record
 from streamlit.testing.v1 import AppTest
 
 from bench.raw_server import Connection, RawServer, events, message, sse
@@ -27,9 +26,10 @@ from lab.clock import now_ns, pause_s
 from lab.endpoints import consent, keys, own_server, registry
 from lab.endpoints.client import open_client
 from lab.harness.estimate import estimate
-from lab.settings import config_of
 from lab.model import LabError
+from lab.settings import config_of
 from lab.store.store import Store
+from tests.recorded_runs import record
 
 KEY = "sk-ant-planted-7Qm2xR9vT4wLz8KpYb3N"  # 35 characters
 OTHER_KEY = "gateway-5dJ1hG6fS0aPoIuZtReW"

@@ -6,7 +6,6 @@ import json
 import re
 
 import pytest
-from recorded_runs import record
 from streamlit.testing.v1 import AppTest
 
 from lab import metrics, paths, requirements, results, stats
@@ -15,6 +14,7 @@ from lab.figures.pairs import pairs
 from lab.metrics import METRICS, Metric
 from lab.store import migrations, queries
 from lab.store.store import Store
+from tests.recorded_runs import record
 
 KEYS = ("run_id", "session_id", "block", "technique", "arm", "trial_id", "task_id", "started_utc")
 READABLE = Metric(
@@ -57,7 +57,7 @@ def added(db, monkeypatch, tmp_path) -> str:
     )
     for before, more in (
         ("    gap_of(answer) ", f"    {formulas},\n"),
-        ("    quality\nFROM trial_metrics", "    readable_ms,\n    spaces,\n"),
+        ("\nFROM trial_metrics\nWHERE counts;", ",\n    readable_ms,\n    spaces"),
     ):
         assert views.count(before) == 1
         views = views.replace(before, more + before)

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from recorded_runs import record, recorded
 
 from lab import clock, metrics, results, stats
 from lab.cli import main
@@ -18,6 +17,7 @@ from lab.model import new_id
 from lab.rows import CallRow, FinishedTrial, RunRow, SessionRow, SpanRow, TrialRow
 from lab.store import queries
 from lab.store.store import Store
+from tests.recorded_runs import record, recorded
 
 RUN, SESSION = new_id(), new_id()
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 import duckdb
 import pytest
-from recorded_runs import record
 from streamlit.testing.v1 import AppTest
 
 from lab import cli, paths
@@ -17,6 +16,7 @@ from lab.store import queries
 from lab.store.store import Store
 from lab.techniques import all_techniques
 from pages.parts import frame
+from tests.recorded_runs import record
 
 INT, BIG = 2**31 - 1, 2**63 - 1
 TERMINAL = "'a' || chr(27) || '[2J' || chr(155) || '2J' || chr(8238) || 'b' || chr(7)"

@@ -1,11 +1,11 @@
 """A run's report is one file that opens anywhere."""
 
 import pytest
-from recorded_runs import record
 
 from lab import results
 from lab.harness.reporters import html as html_report
 from lab.store.store import Store
+from tests.recorded_runs import record
 
 HOSTILE = "</script><img src=x onerror=window.bad=1>"
 

@@ -4,11 +4,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from recorded_runs import record
 from streamlit.testing.v1 import AppTest
 
 from lab.store import queries
 from lab.store.store import Store
+from tests.recorded_runs import record
 
 ROOT = Path(__file__).parent.parent
 

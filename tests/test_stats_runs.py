@@ -52,11 +52,7 @@ def test_a_run_stops_on_its_precision_and_more_blocks_join_it(measure, simulated
     run_id = measure(60, 30, target_half_width_ms=15, min_runs=8, max_runs=150)
     found = results.read(run_id)
     one = found.comparisons[0]
-    assert (
-        8 <= one.n < 150
-        and (one.high - one.low) / 2 <= 15
-        and found.run["status"] == "finished"
-    )
+    assert 8 <= one.n < 150 and (one.high - one.low) / 2 <= 15 and found.run["status"] == "finished"
     assert main(["ab", "--more", run_id, "--runs", "3", "--endpoint", simulated.base_url]) == 0
     assert blocks(run_id) == one.n + 3 and len(results.read(run_id).run["sessions"]) == 2
 

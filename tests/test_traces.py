@@ -15,9 +15,9 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from lab import cli, worker
-from lab.settings import config_of
 from lab.instrumentation import traces
 from lab.model import LabError
+from lab.settings import config_of
 from lab.store import queries
 from lab.store.store import Store
 from tests.measured import FAST, measure

@@ -10,9 +10,9 @@ from bench.raw_server import Connection, RawServer, sse
 from lab import pricing
 from lab.endpoints import consent
 from lab.harness.bench import SLACK_TOKENS, cache_mismatch
-from lab.settings import config_of
 from lab.harness.runner import BenchmarkRunner
 from lab.rows import CallRow
+from lab.settings import config_of
 from lab.store import queries
 from lab.store.store import Store
 

@@ -52,8 +52,6 @@ class Kind:
     """How much of the documents a task sends: the embedded model reads some 280 tokens a second
     on two cores."""
     speeds: Mapping[Tier, Speed] = field(default_factory=dict)
-    measured: bool = True
-    """Whether runs of this kind come from trials; what is not is never judged."""
 
     def speed(self, tier: Tier) -> Speed:
         return self.speeds.get(tier, Speed(0.5, 10_000, 70))

@@ -118,7 +118,7 @@ def edit(run: dict[str, Any]) -> None:
                 "text/html",
                 key="report",
             )
-            with st.popover("Delete"):
+            with st.popover("Delete", key=f"delete-{run_id}"):  # shut again for the next run
                 st.markdown(
                     "All rows of this run are deleted. The run deleted last can be brought back."
                 )

@@ -59,7 +59,7 @@ def cell(text, names):
 @pytest.mark.parametrize(
     "example",
     blocks("library.md", "python"),
-    ids=lambda text: re.search(r"\.(run|compare)\(\{?(\S+)", text)[2][:12],
+    ids=lambda text: re.search(r"\.(run|compare)\(\s*\{?(\S+)", text)[2][:12],
 )
 def test_library_examples(here, example):
     if framework := re.search(

@@ -78,6 +78,7 @@ def test_short_long_and_underscore_names_are_one_technique(word):
         (["compare-arms", "streaming.streamed", "caching.nothing"], "no arm 'nothing'"),
         (["streaming", "--output", "telegram"], "There is no output 'telegram'"),
         (["ab", "missing.json"], "missing.json cannot be read"),
+        (["calibrate", "--streams", "0"], "--streams takes whole numbers from 1 on"),
         (["show", "feedbeef"], "feedbeef"),
         (["check", "--require", "quick enough"], "Cannot read the requirement"),
     ],
@@ -168,6 +169,11 @@ def test_export_writes_every_table(db, tmp_path):
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         f"{table}.csv" for table in tables
     }
+
+
+def test_a_port_that_no_machine_has_is_a_sentence(capsys):
+    assert cli.main(["serve", "--simulated", "--port", "65536"]) == 1
+    assert capsys.readouterr().err == "There is no port 65536: ports go from 0 to 65535.\n"
 
 
 def test_serve_says_where_for_programs_and_for_shells_and_ends_on_sigterm():

@@ -116,9 +116,24 @@ def test_an_installed_package_gives_a_reporter_its_name(db, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    "name", ["nothing", "no_such_module:Class", "json:Nothing", "pathlib:Path"]
+    "name",
+    [
+        "nothing",
+        "no_such_module:Class",
+        "json:Nothing",
+        "pathlib:Path",
+        "unclosed:Class",
+        "wants_more:Teller",
+    ],
 )
-def test_an_output_that_is_none_is_a_sentence_before_anything_is_measured(name, db, capsys):
+def test_an_output_that_is_none_is_a_sentence_before_anything_is_measured(
+    name, db, capsys, tmp_path, monkeypatch
+):
+    (tmp_path / "unclosed.py").write_text("(")
+    (tmp_path / "wants_more.py").write_text(
+        "class Teller:\n    def __init__(self, more): ...\n    def report(self, result): ...\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
     assert main(["streaming", "--quick", "--endpoint", "simulated", "--output", name]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert queries.runs(Store()).empty

@@ -231,9 +231,12 @@ def calibrate(arguments: Namespace) -> int:
 
     try:
         streams = [int(count) for count in arguments.streams.split(",")]
+        if min(streams) < 1:
+            raise ValueError
     except ValueError:
         raise LabError(
-            f"--streams takes whole numbers separated by commas, not {arguments.streams!r}."
+            "--streams takes whole numbers from 1 on, separated by commas, not "
+            f"{arguments.streams!r}."
         ) from None
     calibration = instrument.calibrate(streams)
     if arguments.json:

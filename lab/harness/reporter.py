@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import pkgutil
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -59,7 +60,7 @@ def find(name: str) -> type[Reporter]:
     if name in REPORTERS:
         return REPORTERS[name]
     for entry in entry_points(group=GROUP, name=name):
-        return _checked(name, entry.load())
+        return _checked(name, entry.load)
     module, _, attribute = name.partition(":")
     if not attribute:
         raise LabError(
@@ -68,16 +69,23 @@ def find(name: str) -> type[Reporter]:
         )
     if (here := str(Path.cwd())) not in sys.path:
         sys.path.append(here)
+    return _checked(name, lambda: getattr(import_module(module), attribute, None))
+
+
+def _checked(name: str, load: Callable[[], Any]) -> type[Reporter]:
+    """What `load` answers with; a LabError, before anything is measured, where it cannot report."""
     try:
-        loaded = import_module(module)
-    except ImportError as error:
+        reporter = load()
+    except Exception as error:  # a module of the user's own can raise anything
         raise LabError(f"The output {name!r} cannot be imported: {error}.") from None
-    return _checked(name, getattr(loaded, attribute, None))
-
-
-def _checked(name: str, reporter: Any) -> type[Reporter]:
     if not callable(reporter) or not hasattr(reporter, "report"):
         raise LabError(f"The output {name!r} is not a class with a method report(result).")
+    try:
+        inspect.signature(reporter).bind(**_taken(reporter, folder=None, console=None))
+    except TypeError as error:
+        raise LabError(
+            f"The output {name!r} gets only `folder` and `console` in its __init__: {error}."
+        ) from None
     return reporter
 
 
@@ -89,6 +97,9 @@ def named(text: str) -> dict[str, type[Reporter]]:
 
 def build(reporter: type[Reporter], folder: Path, console: Console) -> Reporter:
     """One with as much of the two as its __init__ takes."""
-    offered = {"folder": folder, "console": console}
-    taken = inspect.signature(reporter).parameters
-    return reporter(**{name: value for name, value in offered.items() if name in taken})
+    return reporter(**_taken(reporter, folder=folder, console=console))
+
+
+def _taken(reporter: type[Reporter], **offered: Any) -> dict[str, Any]:
+    names = inspect.signature(reporter).parameters
+    return {name: value for name, value in offered.items() if name in names}

@@ -149,6 +149,8 @@ def bind(port: int) -> socket.socket:
             f"Port {port} of 127.0.0.1 cannot be taken ({error.strerror}). Choose another with"
             " --port, or --port 0 for any free one."
         ) from error
+    except OverflowError:
+        raise LabError(f"There is no port {port}: ports go from 0 to 65535.") from None
     return listener
 
 

@@ -336,7 +336,8 @@ class BenchmarkRunner:
         if self.failures >= FAILURES_IN_A_ROW:
             text = f"{FAILURES_IN_A_ROW} trials in a row failed: {self.because[key]}"
             if not self.endpoint.traits.own_server and not self._has_agents:
-                text += f" To see why: {COMMAND} endpoints test {self.endpoint.name}"
+                command = f"{COMMAND} endpoints test {self.endpoint.name}"
+                text = f"{text.rstrip('.')}. To see why: {command}"
             return "failed", text
         if self.mismatches[key] >= MISMATCHES_IN_A_ROW:
             return (

@@ -106,7 +106,7 @@ def cleaned(source: Path, name: str | None = None) -> Iterator[Clean]:
             )
         except LabError as error:
             raise LabError(
-                f"Cannot import {name}: {visible(str(error))[:ERROR].rstrip('.')}. Nothing was"
+                f"Cannot import {name}: {visible(str(error))[:ERROR].rstrip('.!')}. Nothing was"
                 " changed."
             ) from None
         yield Clean(Path(folder), name, json.loads(left_out))

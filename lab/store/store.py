@@ -310,7 +310,7 @@ class Store:
             raise self.unreadable(error) from error
 
     def unreadable(self, error: Exception) -> LabError:
-        reason = str(error).splitlines()[0].removeprefix("IO Error: ")
+        reason = str(error).splitlines()[0].removeprefix("IO Error: ").rstrip(".!")
         if "Corrupt database file" in reason:
             return LabError(
                 f"A part of {self.path} is damaged on disk, and this cannot be read from it. Save"

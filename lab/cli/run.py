@@ -191,7 +191,7 @@ def _measure(configs: list[BenchmarkConfig], arguments: Namespace) -> int:
 def _announce(config: BenchmarkConfig, console: Console) -> None:
     from lab import endpoint_kinds
     from lab.endpoints import registry
-    from lab.harness.plan import experiment
+    from lab.harness.plan import SIDE_BY_SIDE, experiment
     from lab.local import model_files
 
     complete: frozenset[int] = frozenset()
@@ -199,7 +199,13 @@ def _announce(config: BenchmarkConfig, console: Console) -> None:
         from lab import resume
         from lab.store.store import Store
 
+        asked = config.technique
         config, joined = resume.join(Store(config.db), config)
+        if config.technique not in (asked, SIDE_BY_SIDE):
+            raise LabError(
+                f"Run {config.join_run} measures {config.technique}, not {asked}: {COMMAND} "
+                f"{config.technique} --more {config.join_run}"
+            )
         complete = joined.complete
     endpoint = registry.find(config.endpoint, config.models)
     plan = experiment(config, endpoint.kind)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lab import techniques
 from lab.cli import DONE, FAILED, flags, print_json
+from lab.model import LabError
 from lab.paths import COMMAND
 
 if TYPE_CHECKING:
@@ -84,8 +85,10 @@ def runs(arguments: Namespace) -> int:
     from lab.store import queries
     from lab.store.store import Store
 
+    if arguments.limit < 1:
+        raise LabError("--limit takes a whole number from 1 on.")
     slug = techniques.find(arguments.technique).slug if arguments.technique else None
-    listed = queries.runs(Store(), technique=slug, limit=max(arguments.limit, 0)).to_dict("records")
+    listed = queries.runs(Store(), technique=slug, limit=arguments.limit).to_dict("records")
     if arguments.json:
         rows = [
             {name: run[name] for name in LISTED} | {"started_utc": units.iso(run["started_utc"])}
@@ -94,7 +97,7 @@ def runs(arguments: Namespace) -> int:
         print_json(runs=rows)
         return DONE
     if not listed:
-        print(f"No run yet. Start one: {COMMAND} {techniques.slugs()[0]} --quick")
+        print(f"No run yet. Start one: {COMMAND} {slug or techniques.slugs()[0]} --quick")
     for run in listed:
         name = "" if units.missing(run["name"]) else f"  {units.short(run['name'])}"
         origin = f"  ({units.origin(run)})" if units.origin(run) else ""

@@ -350,7 +350,8 @@ def _judge(
         hopeless = f"there is no faster or slower in {words(metric)}"
         reasons.insert(0, hopeless)
     elif outcome == "not_enough_data":
-        few = f"{interval.n} blocks; {needed(0.5, level)} are the fewest"
+        blocks_seen = f"{interval.n} block{'s' if interval.n != 1 else ''}"
+        few = f"{blocks_seen}; {needed(0.5, level)} are the fewest"
         wide = "the interval is too wide to decide"
         reasons.insert(0, few if interval.low is None else wide)
     if outcome in ("faster", "slower") and max(abs(interval.low), abs(interval.high)) < smallest:

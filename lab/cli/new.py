@@ -125,7 +125,8 @@ def write(arguments: Namespace) -> int:
         print(f"\nSay where it is: export LAB_TECHNIQUES={folder}")
     *_, test = texts
     print(
-        f"\nTry it:  {COMMAND} {slug} --quick --endpoint simulated\nTest it: python -m pytest {shown(test)}"
+        f"\nTry it:  {COMMAND} {slug} --quick --endpoint simulated"
+        f"\nTest it: python -m pytest {shown(test)}"
     )
     print(f"Then write down what it claims: {shown(next(iter(texts)))}")
     return DONE

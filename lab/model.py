@@ -106,6 +106,7 @@ class Technique:
     title: str
     claim: str
     published: str
+    """What others have measured, in words; empty where nobody has."""
     arms: tuple[Arm, ...]
     headline: str
     """The one metric on which its verdict is planned, as lab.metrics names it."""

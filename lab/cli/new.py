@@ -37,7 +37,7 @@ TECHNIQUE = Technique(
     slug="$slug",
     title="$title",
     claim="An answer asked for in one short sentence ends sooner.",
-    published="nothing yet",
+    published="",
     arms=(
         Arm("plain", "the task as it is"),
         Arm("brief", "the task, with one short sentence asked for"),

@@ -35,7 +35,7 @@ def technique_flags(technique: Technique, parser: ArgumentParser) -> None:
     parser.description = (
         f"{technique.title}. {technique.claim} "
         f"Arms: {', '.join(arm.name for arm in technique.arms)}. "
-        f"Published: {technique.published}."
+        f"Published: {technique.published or 'nothing'}."
     )
     if technique.files:
         option = settings.of(technique.knobs)[technique.files].option

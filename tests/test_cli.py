@@ -79,6 +79,7 @@ def test_short_long_and_underscore_names_are_one_technique(word):
         (["streaming", "--output", "telegram"], "There is no output 'telegram'"),
         (["ab", "missing.json"], "missing.json cannot be read"),
         (["runs", "--limit", "0"], "--limit takes a whole number from 1 on."),
+        (["runs", "--limit", "-1"], "--limit takes a whole number from 1 on."),
         (["calibrate", "--streams", "0"], "--streams takes whole numbers from 1 on"),
         (["show", "feedbeef"], "feedbeef"),
         (["check", "--require", "quick enough"], "Cannot read the requirement"),

@@ -26,6 +26,10 @@ SCRATCH = Path(tempfile.mkdtemp(prefix="lab-tests-"))
 os.environ["LAB_RUNTIME"] = str(SCRATCH / "runtime")
 os.environ["LAB_DB"] = str(SCRATCH / "lab.duckdb")
 os.environ["LAB_SETTINGS"] = str(SCRATCH / "settings")
+# Under nohup, or in the background of a script, both would be ignored by every child too, and no
+# test could hang up or interrupt one.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def end_servers(runtime: Path) -> None:

@@ -12,9 +12,11 @@ own = {technique.slug: technique for technique in techniques.own_techniques()}
 slug = st.query_params.get("technique") or next(iter(own), None)
 if slug not in own:
     with frame.open_page("Your techniques", CLAIM):
+        gone = f"There is no technique {frame.escape(slug)} here. " if slug else "None yet. "
         st.info(
-            "There is no such technique here. Set LAB_TECHNIQUES to a folder of your own: "
-            f"`{COMMAND} new my-technique` then writes one there, and the dashboard shows it."
+            f"{gone}Start the dashboard with LAB_TECHNIQUES set to a folder of your own; with the "
+            f"same setting `{COMMAND} new my-technique` writes a technique there, and its page "
+            "stands here."
         )
     st.stop()
 st.query_params["technique"] = slug

@@ -3,6 +3,7 @@ the database."""
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 
@@ -15,6 +16,18 @@ from lab.store.store import Store
 
 FAST = {"network_ms": 0, "queue_ms": 0, "gap_ms": 1, "jitter": 0, "tail": 0, "answer_tokens": 4}
 """Knobs of the simulated server for tests: 1,000 tokens a second, and nothing left to chance."""
+
+QUIET = FAST | {
+    "prefill_ms_per_token": 0,
+    "read_ms_per_token": 0,
+    "jitter": 0.05,
+    "answer_tokens": 3,
+}
+"""A wait that is its queue alone, with a little noise, as a planted difference wants it."""
+PLANTED_ARMS = json.dumps(
+    [{"name": "a", "model": "simulated-large"}, {"name": "b", "model": "simulated-small"}]
+)
+"""Bodies of a and b, each on a model of its own, whose waits can be set apart."""
 
 
 def only_measured(bench) -> None:

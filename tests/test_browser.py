@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import re
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from conftest import end_servers
+from dashboards import IDLE, Dashboard, settle, started
 
 from lab import endpoint_kinds, processes
-from lab.clock import now_ns, pause_s
 from lab.local.control import Control
 from lab.store.store import Store
 from pages.parts import frame
 from tests.measured import FAST
 
 pytestmark = pytest.mark.browser
-ROOT = Path(__file__).resolve().parent.parent
 URLS = [
     "",
     *(
@@ -30,84 +24,16 @@ URLS = [
         for page in frame.page_files()
     ),
 ]
-IDLE = '[data-testid=stApp][data-test-script-state="notRunning"]'
 WATERFALL = '[class*="st-key-waterfall-"] .js-plotly-plot'
 WRONG = "[data-testid=stException], [data-testid=stAlertContentError]"
 # Streamlit's own client first looks for its server below the page's path, and finds it at the root.
 STREAMLITS_OWN = re.compile(r"/[^/]+/_stcore/(health|host-config)$")
 
 
-class Dashboard:
-    """A dashboard of this module's own, with its database and its runtime folder."""
-
-    def __init__(self, url: str, database: Path, browser: Any):
-        self.url, self.database, self.browser = url, database, browser
-
-    def goto(self, page: Any, path: str) -> Any:
-        page.goto(f"{self.url}/{path}", wait_until="domcontentloaded", timeout=120_000)
-        page.locator(IDLE).wait_for(timeout=120_000)
-        return page
-
-    def opened(self, path: str, **context: Any) -> Any:
-        """A page in a fresh browser context: no cookie, no session, nothing but the URL."""
-        return self.goto(
-            self.browser.new_context(viewport={"width": 1440, "height": 900}, **context).new_page(),
-            path,
-        )
-
-    def rows(self, sql: str, *params: Any) -> list[tuple]:
-        return list(Store(self.database).frame(sql, params).itertuples(index=False, name=None))
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
-def answers(port: int) -> bool:
-    with socket.socket() as one:
-        return one.connect_ex(("127.0.0.1", port)) == 0
-
-
 @pytest.fixture(scope="module")
 def dashboard(browser, tmp_path_factory) -> Iterator[Dashboard]:
-    folder = tmp_path_factory.mktemp("browser")
-    port = free_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LAB_DB", str(folder / "lab.duckdb"))
-        patch.setenv("LAB_RUNTIME", str(folder / "runtime"))
-        command = [
-            sys.executable,
-            "-m",
-            "streamlit",
-            "run",
-            "app.py",
-            "--server.port",
-            str(port),
-            "--server.headless",
-            "true",
-        ]
-        with (folder / "dashboard.log").open("w") as log:
-            process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
-        try:
-            while not answers(port):
-                assert process.poll() is None, (folder / "dashboard.log").read_text()
-                pause_s(0.05)
-            yield Dashboard(f"http://127.0.0.1:{port}", folder / "lab.duckdb", browser)
-        finally:
-            if going := processes.running():
-                processes.stop(going.run_id)
-                settle(going.run_id)
-            process.terminate()
-            process.wait(20)
-            end_servers(folder / "runtime")
-
-
-def settle(run_id: str) -> None:
-    until = now_ns() + 60e9
-    while (card := processes.running()) and card.run_id == run_id and now_ns() < until:
-        pause_s(0.05)
+    with started(tmp_path_factory.mktemp("browser"), browser) as dashboard:
+        yield dashboard
 
 
 @pytest.fixture(scope="module")

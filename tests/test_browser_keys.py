@@ -3,19 +3,16 @@ planted key."""
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from test_browser import IDLE, Dashboard, answers, free_port
+from dashboards import IDLE, Dashboard, started
 
 from bench.raw_server import Connection, RawServer
-from lab import paths, processes
+from lab import processes
 from lab.clock import pause_s
 from lab.endpoints.keys import PLACEHOLDER
 
@@ -28,44 +25,14 @@ QUESTION = ".st-key-consent-1"
 def dashboard(browser, tmp_path_factory) -> Iterator[Dashboard]:
     """Started as a user starts it, with a key in its environment whose own address is port 9, where
     nobody listens."""
-    folder, port = tmp_path_factory.mktemp("keys"), free_port()
-    here = {
-        "LAB_DB": "lab.duckdb",
-        "LAB_RUNTIME": "runtime",
-        "LAB_SETTINGS": "settings",
-        "LAB_SECRETS": "none.toml",
+    folder = tmp_path_factory.mktemp("keys")
+    own = {
+        "LAB_SECRETS": str(folder / "none.toml"),
+        "ANTHROPIC_API_KEY": KEY,
+        "ANTHROPIC_BASE_URL": "http://127.0.0.1:9",
     }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, path in here.items():
-            patch.setenv(name, str(folder / path))
-        patch.setenv("ANTHROPIC_API_KEY", KEY)
-        patch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")
-        environment = {
-            name: value for name, value in os.environ.items() if name != "LAB_IGNORE_KEYS"
-        }
-        command = [
-            sys.executable,
-            "-m",
-            "streamlit",
-            "run",
-            "app.py",
-            "--server.port",
-            str(port),
-            "--server.headless",
-            "true",
-        ]
-        with (folder / "dashboard.log").open("w") as log:
-            process = subprocess.Popen(
-                command, cwd=paths.ROOT, stdout=log, stderr=log, env=environment
-            )
-        try:
-            while not answers(port):
-                assert process.poll() is None, (folder / "dashboard.log").read_text()
-                pause_s(0.05)
-            yield Dashboard(f"http://127.0.0.1:{port}", folder / "lab.duckdb", browser)
-        finally:
-            process.terminate()
-            process.wait(20)
+    with started(folder, browser, without=["LAB_IGNORE_KEYS"], **own) as dashboard:
+        yield dashboard
 
 
 def endpoint_of(page) -> str:

@@ -3,17 +3,15 @@ run, and in its report."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from test_browser import IDLE, WATERFALL, answers, free_port
+from dashboards import Dashboard, started
+from test_browser import WATERFALL
 from test_inert_text import LINK, named
 
-from lab import paths, results
-from lab.clock import pause_s
+from lab import results
 from lab.harness.reporters import html
 from lab.store.store import Store
 
@@ -24,35 +22,13 @@ FOREIGN = (
 
 
 @pytest.fixture(scope="module")
-def dashboard(tmp_path_factory) -> Iterator[tuple[str, Store, str]]:
-    """(URL, store, run) of a dashboard whose one database holds the hostile run."""
-    folder, port = tmp_path_factory.mktemp("text"), free_port()
+def dashboard(browser, tmp_path_factory) -> Iterator[tuple[Dashboard, Store, str]]:
+    """(itself, store, run) of a dashboard whose one database holds the hostile run."""
+    folder = tmp_path_factory.mktemp("text")
     store = Store(folder / "lab.duckdb")
     run_id = named(store)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LAB_DB", str(store.path))
-        patch.setenv("LAB_RUNTIME", str(folder / "runtime"))
-        command = [
-            sys.executable,
-            "-m",
-            "streamlit",
-            "run",
-            "app.py",
-            "--server.port",
-            str(port),
-            "--server.headless",
-            "true",
-        ]
-        with (folder / "dashboard.log").open("w") as log:
-            process = subprocess.Popen(command, cwd=paths.ROOT, stdout=log, stderr=log)
-        try:
-            while not answers(port):
-                assert process.poll() is None, (folder / "dashboard.log").read_text()
-                pause_s(0.05)
-            yield f"http://127.0.0.1:{port}", store, run_id
-        finally:
-            process.terminate()
-            process.wait(20)
+    with started(folder, browser) as dashboard:
+        yield dashboard, store, run_id
 
 
 def links(page: Any) -> list[str]:
@@ -69,11 +45,9 @@ def links(page: Any) -> list[str]:
         "History?run={run}",
     ],
 )
-def test_no_page_makes_a_link_of_a_name(dashboard, browser, path):
-    url, _, run_id = dashboard
-    page = browser.new_context(viewport={"width": 1440, "height": 900}).new_page()
-    page.goto(f"{url}/{path.format(run=run_id)}", wait_until="domcontentloaded", timeout=120_000)
-    page.locator(IDLE).wait_for(timeout=120_000)
+def test_no_page_makes_a_link_of_a_name(dashboard, path):
+    shown, _, run_id = dashboard
+    page = shown.opened(path.format(run=run_id))
     page.locator(".js-plotly-plot .main-svg, [data-testid=stDataFrame]").first.wait_for(
         timeout=60_000
     )

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import end_servers
+from dashboards import free_port
 
 from lab import clock, paths
 
@@ -109,9 +109,7 @@ def test_the_dashboard_is_served_from_any_folder(stand, browser):
 
 @contextlib.contextmanager
 def dashboard(folder: Path, variables: dict[str, str]):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen(
         ["latency-lab", "ui", "--port", str(port), "--headless"],
         cwd=folder,

@@ -1,6 +1,5 @@
 """Planted differences, through worker, wire and store: ten runs on the simulated server."""
 
-import json
 import os
 import signal
 
@@ -10,21 +9,10 @@ import pytest
 from lab import clock, endpoint_kinds, processes, results, stats
 from lab.local.control import Control
 from lab.settings import config_of
+from tests.measured import PLANTED_ARMS, QUIET
 
 BLOCKS = 12
 STRICT = 0.999
-QUIET = {
-    "network_ms": 0,
-    "prefill_ms_per_token": 0,
-    "read_ms_per_token": 0,
-    "gap_ms": 1,
-    "jitter": 0.05,
-    "tail": 0,
-    "answer_tokens": 3,
-}
-ARMS = json.dumps(
-    [{"name": "a", "model": "simulated-large"}, {"name": "b", "model": "simulated-small"}]
-)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +30,7 @@ def measure(seed: int):
             runs=BLOCKS,
             warmup=1,
             seed=seed,
-            knobs={"bodies": ARMS, "answer_tokens": 16},
+            knobs={"bodies": PLANTED_ARMS, "answer_tokens": 16},
         )
     )
     offset, give_up = 0, clock.now_ns() + 180_000_000_000

@@ -9,19 +9,7 @@ import pytest
 from lab import calibrate, results, worker
 from lab.cli import main
 from lab.settings import config_of
-
-QUIET = {
-    "network_ms": 0,
-    "prefill_ms_per_token": 0,
-    "read_ms_per_token": 0,
-    "gap_ms": 1,
-    "jitter": 0.05,
-    "tail": 0,
-    "answer_tokens": 3,
-}
-ARMS = json.dumps(
-    [{"name": "a", "model": "simulated-large"}, {"name": "b", "model": "simulated-small"}]
-)
+from tests.measured import PLANTED_ARMS, QUIET
 
 
 @pytest.fixture
@@ -36,7 +24,7 @@ def measure(simulated, db, monkeypatch):
             "simulated-small": {"queue_ms": b_ms, **(knobs or {})},
         }
         simulated.knobs(**QUIET, models=models)
-        given = {"warmup": 0, "knobs": {"bodies": ARMS, "answer_tokens": 16}, **settings}
+        given = {"warmup": 0, "knobs": {"bodies": PLANTED_ARMS, "answer_tokens": 16}, **settings}
         return worker.measure(
             config_of(technique="ab", endpoint=simulated.base_url, **given)
         ).run_id

@@ -22,6 +22,8 @@ EndpointKind = str
 """A name in lab.endpoint_kinds.KINDS."""
 Tier = Literal["small", "large"]
 Role = Literal["answer", "prime", "classify", "plan", "worker", "tool_turn", "join", "check"]
+NOT_TIMED: tuple[Role, ...] = ("prime", "check")
+"""Roles of calls that a trial's clock does not wait for; is_timed in metrics.sql is the rest."""
 Cache = Literal["none", "write", "read", "any"]
 Outcome = Literal["ok", "failed", "cancelled", "mismatch"]
 Phase = Literal["warmup", "measured"]

@@ -41,7 +41,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--latency-db",
         metavar="FILE",
-        help="where the rows go (default: latency.duckdb in pytest's cache folder)",
+        help="where the rows go (default: d/latency/lab.duckdb in pytest's cache folder)",
     )
 
 

@@ -93,6 +93,16 @@ class RunResult:
         """An arm needs its technique's name only where a run mixes techniques."""
         return arm if technique == self.run["technique"] else f"{technique}.{arm}"
 
+    def named(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The frame with each arm, and the baseline, as a reader of this run calls it."""
+        if frame.empty:
+            return frame
+        frame = frame.assign(arm=list(map(self.name, frame["technique"], frame["arm"])))
+        if "baseline" in frame:
+            names = list(map(self.name, frame["baseline_technique"], frame["baseline"]))
+            frame = frame.assign(baseline=names)
+        return frame
+
     @staticmethod
     def of_arm(frame: pd.DataFrame, technique: str, arm: str) -> pd.DataFrame:
         return frame[(frame["technique"] == technique) & (frame["arm"] == arm)]

@@ -98,6 +98,9 @@ def join(store: Store, config: BenchmarkConfig) -> tuple[BenchmarkConfig, Joined
     """
     stored = progress(store, config.join_run)
     run, settings = stored.run, stored.run.settings
+    own, asked = (techniques.slug_of(n) or n for n in (run.technique, config.technique))
+    if own not in (asked, SIDE_BY_SIDE):
+        raise LabError(f"Run {run.run_id} measures {own}, not {asked}. {_hint(run)}")
     row = {name: getattr(run, name) for name in ("settings", "endpoint", "imported_from")}
     chosen = {**repeated(row), "join_run": run.run_id, "db": config.db}
     if not stored.missing:
@@ -183,16 +186,17 @@ def rest(store: Store, reference: str, max_usd: float | None = None) -> Benchmar
     stored = progress(store, queries.resolve(store, reference))
     run = stored.run
     if run.status == "finished" or not stored.missing:
-        slug = techniques.slug_of(run.technique)
-        hint = (
-            f"For more: {COMMAND} {slug} --more {run.run_id}"
-            if slug
-            else "For more, press the button beside its verdict."
-        )
         count = len(stored.complete)
         blocks = f"{count} block{'' if count == 1 else 's'}"
-        raise LabError(f"Run {run.run_id} has all its {blocks}. {hint}")
+        raise LabError(f"Run {run.run_id} has all its {blocks}. {_hint(run)}")
     return config_of(technique=run.technique, join_run=run.run_id, max_usd=max_usd)
+
+
+def _hint(run: RunRow) -> str:
+    slug = techniques.slug_of(run.technique)
+    if slug is None or techniques.find(slug).files:
+        return "For more, press the button beside its verdict."
+    return f"For more: {COMMAND} {slug} --more {run.run_id}"
 
 
 def resolved(config: BenchmarkConfig) -> BenchmarkConfig:

@@ -53,6 +53,8 @@ class Setting:
     optional: bool
     low: float | None
     high: float | None
+    is_above: bool
+    """Whether `low` itself is not allowed."""
     default: Any
     help: str
     title: str
@@ -65,10 +67,10 @@ class Setting:
 
     @property
     def limits(self) -> str:
-        """What is allowed, in words: "1 to 10,000"."""
+        """What is allowed, in words: "1 to 10,000", "above 0 to 3,600"."""
         if self.low is None or self.high is None:
             return ""
-        return f"{self.low:,} to {self.high:,}"
+        return f"{'above ' * self.is_above}{self.low:,} to {self.high:,}"
 
     @property
     def usual(self) -> str:
@@ -96,6 +98,7 @@ def _setting(name: str, field: FieldInfo) -> Setting:
         optional=optional,
         low=_bound(field, Ge, Gt),
         high=_bound(field, Le, Lt),
+        is_above=_bound(field, Gt) is not None,
         default=None if field.is_required() else field.get_default(call_default_factory=True),
         help=(field.description or "").rstrip("."),
         title=field.title or "",

@@ -90,7 +90,7 @@ def test_more_blocks_join_a_finished_run(simulated, db):
     assert code == 0
     assert [arm["n"] for arm in json.loads(out)["arms"]] == [5, 5]
     code, _, err = run(simulated, "caching", "--runs", "3", "--more", first["run_id"])
-    assert code == 2 and "measures streaming, not caching: " in err
+    assert code == 2 and "measures streaming, not caching. For more: " in err
 
 
 def test_a_run_goes_on_by_whatever_name_its_help_offers(simulated, db):

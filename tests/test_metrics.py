@@ -591,7 +591,7 @@ def test_a_block_that_was_begun_twice_counts_once_wherever_it_is_told(db, capsys
     assert counts[["n", "failed", "cancelled", "quality"]].values.tolist() == [[6, 0, 0, 1.0]] * 2
     assert queries.runs(store)["trials"].tolist() == [12]
     assert queries.history(store, "ttft_ms")["n"].tolist() == [6, 6]
-    assert queries.compared_trials(store, run_id)["block"].tolist() == [
+    assert queries.counted_trials(store, run_id)["block"].tolist() == [
         1,
         1,
         2,

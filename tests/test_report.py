@@ -1,5 +1,8 @@
 """A run's report is one file that opens anywhere."""
 
+import json
+
+import duckdb
 import pytest
 
 from lab import results
@@ -31,9 +34,24 @@ def test_questions_of_the_users_own_are_in_a_report_only_where_the_run_keeps_tex
         "config": {"tasks": [{"prompt": "secret"}], "runs": 6},
         "knobs": {"bodies": "secret"},
     }
-    assert html_report.without_text(settings) == {
+    assert html_report.without_text(settings, {"tasks", "bodies"}) == {
         "config": {"tasks": "not kept", "runs": 6}, "knobs": {"bodies": "not kept"},
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("technique", "knob"), [("ab", "bodies"), ("mine, not known here", "requests")]
+)
+def test_words_of_the_users_own_leave_by_no_knob(db, technique, knob):
+    """Only the knob `bodies` was known, by its name."""
+    run_id = record(Store(), technique=technique)
+    with duckdb.connect(str(db)) as connection:
+        connection.execute(
+            "UPDATE runs SET keep_text = FALSE, settings = json_merge_patch(settings, ?)",
+            [json.dumps({"knobs": {knob: "a secret"}, "config": {"knobs": {knob: "a secret"}}})],
+        )
+    page = html_report.page(results.read(run_id))
+    assert "a secret" not in page and "not kept" in page
 
 
 @pytest.mark.browser

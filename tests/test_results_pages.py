@@ -3,7 +3,9 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
+import duckdb
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from lab.store import queries
@@ -35,6 +37,32 @@ def test_a_page_opens_on_recorded_runs(db, page):
     app = opened(page)
     assert not app.exception and not app.error
     assert len(app.dataframe) >= 1
+
+
+def test_a_run_of_several_techniques_names_each_arm_with_its_technique(db):
+    """Two arms of one name were drawn as one."""
+    run_id = record(Store())
+    with duckdb.connect(str(db)) as connection:
+        connection.execute("UPDATE runs SET technique = 'side-by-side'")
+    app = opened("20_Side_by_side", run=run_id, what="One paired run")
+    assert not app.exception and not app.error
+    drawn = "".join(chart.proto.spec for chart in app.get("plotly_chart"))
+    assert "caching.cached starts" in drawn
+    assert r"\u003ecaching.uncached" in drawn and r"\u003euncached" not in drawn
+
+
+def test_resume_is_offered_where_a_block_is_missing(db):
+    """A run that failed with all its blocks there offered to resume, and measured as many more."""
+    run_id = record(Store())
+    labels = {}
+    for missing in ("none", "one"):
+        with duckdb.connect(str(db)) as connection:
+            connection.execute("UPDATE runs SET status = 'failed'")
+            if missing == "one":
+                connection.execute("DELETE FROM trials WHERE block = 8")
+        st.cache_data.clear()
+        labels[missing] = opened("2_Prompt_caching", run=run_id).button("more-blocks").label
+    assert labels == {"none": "10 more blocks", "one": "Resume"}
 
 
 def test_kinds_stand_apart_with_a_warning(db):

@@ -54,6 +54,15 @@ def test_a_complete_run_has_no_rest_and_takes_more(db):
     assert (config.blocks, len(joined.complete), config.arms) == (11, 8, ["uncached", "cached"])
 
 
+def test_a_run_goes_on_with_its_own_technique_alone(db):
+    """From Python, `run("streaming", join_run=…)` measured more of what the run was of."""
+    run_id = record(Store(), blocks=8)
+    with pytest.raises(
+        LabError, match=r"measures caching, not streaming\. For more: .* caching --"
+    ):
+        resume.join(Store(), config_of(technique="streaming", join_run=run_id))
+
+
 def test_the_run_to_join_goes_by_any_of_its_names(db):
     first, last = record(Store(), blocks=1), record(Store(), blocks=1)
     with duckdb.connect(str(db)) as connection:

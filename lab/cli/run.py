@@ -143,7 +143,7 @@ def _measure(configs: list[BenchmarkConfig], arguments: Namespace) -> int:
     from lab.harness.reporters.console import runs_table
 
     this_machine.typed(getattr(arguments, "endpoint", None))
-    reporter.named(arguments.output)
+    outputs = reporter.named(arguments.output)
     console = Console(stderr=arguments.json, highlight=False)
     codes, runs, several = [], [], len(configs) > 1
     for config in configs:
@@ -183,7 +183,7 @@ def _measure(configs: list[BenchmarkConfig], arguments: Namespace) -> int:
             break
     if arguments.json and runs:
         show.report_all(runs, arguments, several)
-    elif several and runs and "console" in arguments.output:
+    elif several and runs and "console" in outputs:
         console.print(runs_table(runs))
     return max(codes)
 
@@ -191,7 +191,7 @@ def _measure(configs: list[BenchmarkConfig], arguments: Namespace) -> int:
 def _announce(config: BenchmarkConfig, console: Console) -> None:
     from lab import endpoint_kinds
     from lab.endpoints import registry
-    from lab.harness.plan import SIDE_BY_SIDE, experiment
+    from lab.harness.plan import experiment
     from lab.local import model_files
 
     complete: frozenset[int] = frozenset()
@@ -199,13 +199,7 @@ def _announce(config: BenchmarkConfig, console: Console) -> None:
         from lab import resume
         from lab.store.store import Store
 
-        asked = config.technique
         config, joined = resume.join(Store(config.db), config)
-        if config.technique not in (asked, SIDE_BY_SIDE):
-            raise LabError(
-                f"Run {config.join_run} measures {config.technique}, not {asked}: {COMMAND} "
-                f"{config.technique} --more {config.join_run}"
-            )
         complete = joined.complete
     endpoint = registry.find(config.endpoint, config.models)
     plan = experiment(config, endpoint.kind)

@@ -15,6 +15,7 @@ import plotly.graph_objects as go
 
 from lab import endpoint_kinds, metrics
 from lab.figures import palette
+from lab.model import NOT_TIMED
 from lab.scrub import visible
 from lab.units import short_id
 
@@ -82,7 +83,7 @@ def one_kind(frame: pd.DataFrame) -> str | None:
 
 def waited_for(calls: pd.DataFrame) -> pd.DataFrame:
     """What a trial's clock saw: neither primes nor a judge's calls."""
-    return calls[~calls["role"].isin(["prime", "check"])]
+    return calls[~calls["role"].isin(NOT_TIMED)]
 
 
 def where(frame: pd.DataFrame) -> str:

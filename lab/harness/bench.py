@@ -26,7 +26,7 @@ from lab.harness.budget import BudgetReached, billable, counted_usd
 from lab.instrumentation import parsing
 from lab.instrumentation.parsing import Reading
 from lab.instrumentation.stamps import Exchange
-from lab.model import Reply, Request, Role, SpanKind, Tier, new_id
+from lab.model import NOT_TIMED, Reply, Request, Role, SpanKind, Tier, new_id
 from lab.rows import CallRow, EventRow, FinishedTrial, SpanRow, TrialRow
 from lab.scenarios import tools
 
@@ -203,7 +203,7 @@ class TrialBench:
         self._read_ns = (call.span.ended_ns, now_ns())
         if begun:
             begun.set()  # who waits for the first byte of a call that failed must not wait forever
-        if reading.error_kind and role not in ("prime", "check"):
+        if reading.error_kind and role not in NOT_TIMED:
             self.failed = self.failed or (reading.error_kind, reading.error_text or "")
         return Reply(
             call_id=call.id,

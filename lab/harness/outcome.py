@@ -12,12 +12,8 @@ from typing import Any
 
 from lab.harness.bench import TrialBench
 from lab.instrumentation import parsing
-from lab.model import LabError
+from lab.model import NOT_TIMED, LabError
 from lab.rows import TrialRow
-
-NOT_MEASURED = ("prime", "check")
-"""Roles of calls that a trial's clock does not wait for: one that makes no other has measured
-nothing."""
 
 
 def settle(
@@ -78,7 +74,7 @@ def settle(
 
 def _fail_unless_measured(bench: TrialBench, forgotten: str) -> None:
     row = bench.trial
-    readings = [call.reading for call in bench.calls if call.intent.role not in NOT_MEASURED]
+    readings = [call.reading for call in bench.calls if call.intent.role not in NOT_TIMED]
     # One that the caller stopped reading has been measured up to there.
     if any(reading.error_kind is None or reading.message_start_ns for reading in readings):
         return

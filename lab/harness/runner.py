@@ -26,7 +26,7 @@ from lab.harness import plan as planning
 from lab.harness.bench import SPAN, TrialBench
 from lab.harness.bodies import is_brief, nonce_for
 from lab.harness.budget import Budget, BudgetReached
-from lab.harness.estimate import Estimate, estimate
+from lab.harness.estimate import estimate
 from lab.harness.outcome import settle
 from lab.harness.plan import Block, Experiment, Variant
 from lab.harness.session import Session
@@ -41,7 +41,7 @@ from lab.scenarios.definitions import Task
 from lab.settings import BenchmarkConfig
 from lab.version import VERSION
 
-__all__ = ["BenchmarkConfig", "BenchmarkRunner", "Estimate", "Joined", "Sink", "estimate"]
+__all__ = ["BenchmarkConfig", "BenchmarkRunner", "Joined", "Sink"]
 
 STOP_POLL_S = 0.1
 LET_GO_S = 1.0

@@ -112,10 +112,6 @@ class Comparison:
     """Why no number of blocks would help: an arm of which no trial can be compared, or a metric
     that is not judged."""
 
-    @property
-    def quality_change(self) -> float | None:
-        return self.quality.change if self.quality else None
-
 
 def compare_run(
     pairs: pd.DataFrame, counts: pd.DataFrame | None, headline: Mapping[str, str], *, settings=None

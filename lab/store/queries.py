@@ -167,15 +167,10 @@ def resolve(store: Store, words: str) -> str:
 
 def finds(store: Store) -> pd.DataFrame:
     """For Home: the newest run with measured trials of each technique on each endpoint kind, newest
-    first, with its headline columns."""
+    first."""
     rows = store.frame(
         """
-        SELECT
-            runs.*,
-            TRY(settings ->> '$.headline.metric')    AS metric,
-            TRY(settings ->> '$.headline.technique') AS headline_technique,
-            TRY(settings ->> '$.headline.arm')       AS arm,
-            TRY(settings ->> '$.baseline.arm')       AS baseline
+        SELECT *
         FROM runs
         WHERE run_id IN (SELECT run_id FROM trials WHERE phase = 'measured' AND outcome = 'ok')
         QUALIFY row_number() OVER (
@@ -431,7 +426,7 @@ def drift(store: Store, run_id: str, metric: str) -> pd.DataFrame:
     )
 
 
-def compared_trials(store: Store, run_id: str | Iterable[str]) -> pd.DataFrame:
+def counted_trials(store: Store, run_id: str | Iterable[str]) -> pd.DataFrame:
     """The trials that count, of one or several runs, with the run's endpoint, kind and model: for
     distributions beside each other."""
     return store.frame(

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from lab import paths, processes, results
+from lab import paths, processes, results, resume
 from lab.harness.reporters import html
 from lab.model import LabError
 from lab.results import RunResult
@@ -51,6 +51,19 @@ def rows(sql: str) -> pd.DataFrame:
     return _rows(sql, _state())
 
 
+@st.cache_data(max_entries=64, show_spinner=False)
+def _missing(run_id: str, state: tuple) -> int:
+    try:
+        return len(resume.progress(Store(), run_id).missing)
+    except LabError:  # not one that can go on
+        return 0
+
+
+def missing_blocks(run_id: str) -> int:
+    """How many blocks were planned and are not there; 0 where the run cannot go on."""
+    return _missing(run_id, _state())
+
+
 def run_or_none(run_id: str | None) -> dict[str, Any] | None:
     """The row of a run; None where it has none, as before the worker's first write."""
     try:
@@ -62,7 +75,13 @@ def run_or_none(run_id: str | None) -> dict[str, Any] | None:
 def arms(run: dict[str, Any]) -> list[str]:
     """The run's arms in their own order, the baseline first; technique.arm where a run mixes
     techniques."""
-    return [arm["arm"] for arm in run["settings"]["arms"]]
+    result = judged(run["run_id"])
+    return [result.name(arm["technique"], arm["arm"]) for arm in run["settings"]["arms"]]
+
+
+def by_arm(run: dict[str, Any], query: str, *arguments: Any) -> pd.DataFrame:
+    """ask(query, run_id, …), with each arm named as in arms()."""
+    return judged(run["run_id"]).named(ask(query, run["run_id"], *arguments))
 
 
 def headline(run: dict[str, Any]) -> str:

@@ -60,7 +60,7 @@ def show(run: dict[str, Any]) -> None:
         if trial:
             _trial(trial)
         else:
-            calls = cached_queries.ask("calls", run["run_id"])
+            calls = cached_queries.by_arm(run, "calls")
             calls = calls[(calls["arm"] == arm) & (calls["phase"] == "measured")]
             colour = palette.arm_colours(names, chart.dark())[arm]
             # A chart that comes back with the same key brings its old selection, which would open

@@ -51,8 +51,8 @@ EXAMPLES = {
 
 
 def tables() -> None:
-    """Every table and view with its columns, its rows' number, and what data/README.md says of
-    it."""
+    """The tables, and the views worth asking: columns, number of rows, and what data/README.md says
+    of each."""
     name = st.selectbox(
         "Table or view",
         NAMES,

@@ -23,15 +23,15 @@ _component = st.components.v2.component(
 def show(run: dict[str, Any]) -> None:
     """The median pair of a run, by its headline metric; other arms run in their
     own median trials."""
-    pair = cached_queries.ask("median_pair", run["run_id"])
+    pair = cached_queries.by_arm(run, "median_pair")
     trials = [] if pair.empty else [pair["baseline_trial_id"].iloc[0], pair["trial_id"].iloc[0]]
-    typical = cached_queries.ask("median_trials", run["run_id"], cached_queries.headline(run))
+    typical = cached_queries.by_arm(run, "median_trials", cached_queries.headline(run))
     paired = set() if pair.empty else {pair["baseline"].iloc[0], pair["arm"].iloc[0]}
     trials += list(typical.loc[~typical["arm"].isin(paired), "trial_id"])[: max(0, 4 - len(trials))]
     if not trials:
         st.info("The race replays a recorded pair. Run at least one block that ends well.")
         return
-    calls = cached_queries.ask("calls", run["run_id"])
+    calls = cached_queries.by_arm(run, "calls")
     events = drawn.joined([cached_queries.ask("trial_events", trial) for trial in trials])
     calls = calls[calls["trial_id"].isin(trials)]
     data = race.race_data(events, calls, chart.dark(), arms=cached_queries.arms(run))

@@ -78,7 +78,7 @@ def _state(run: dict[str, Any], endpoint: Endpoint) -> None:
 
 def _waterfall(run: dict[str, Any]) -> None:
     result = cached_queries.judged(run["run_id"])
-    calls = result.typical_calls()
+    calls = result.named(result.typical_calls())
     if calls.empty:
         st.info(
             "No trial of this run finished well, so there is no typical one to draw. The rows below"

@@ -8,7 +8,7 @@ import streamlit as st
 from lab import endpoint_kinds, processes
 from lab.endpoints.consent import ConsentNeeded
 from lab.endpoints.registry import Endpoint
-from lab.harness.runner import estimate
+from lab.harness.estimate import estimate
 from lab.model import LabError, Technique, Tier
 from lab.scenarios import definitions
 from lab.scenarios.definitions import Task

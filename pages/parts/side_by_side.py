@@ -83,7 +83,7 @@ def stored() -> None:
     _warn(chosen)
     summary, counts, trials = (
         cached_queries.ask(query, tuple(chosen))
-        for query in ("arm_summary", "arm_counts", "compared_trials")
+        for query in ("arm_summary", "arm_counts", "counted_trials")
     )
     table = pareto.summary_table(summary, counts, runs)
     _table(table)

@@ -10,7 +10,7 @@ import streamlit as st
 from lab import endpoint_kinds, metrics, processes, resume, stats, techniques, units
 from lab.endpoints import registry
 from lab.figures import interval, palette
-from lab.harness.runner import estimate
+from lab.harness.estimate import estimate
 from lab.model import LabError
 from lab.settings import LIVE_MAX_USD, BenchmarkConfig, config_of
 from pages.parts import cached_queries, chart, copy_button, set_up
@@ -81,7 +81,7 @@ def _where(run: dict[str, Any], notes: Sequence[str]) -> None:
 def _next(run: dict[str, Any], planned: stats.Comparison, verdict: stats.VerdictText) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         busy = processes.running() is not None
-        unfinished = run["status"] != "finished"
+        unfinished = run["status"] != "finished" and cached_queries.missing_blocks(run["run_id"])
         blocks = planned.needed_blocks or MORE
         if st.button(
             "Resume" if unfinished else f"{blocks} more blocks",
@@ -109,7 +109,8 @@ def _try_on_claude(run: dict[str, Any]) -> None:
         live = {"endpoint": "anthropic", "models": {}, "max_usd": LIVE_MAX_USD}
         config = config_of(**resume.repeated(run) | live)
         expected = estimate(config)
-    except LabError:
+    except LabError as error:
+        st.button("Try on Claude", key="try-live", disabled=True, help=escape(str(error)))
         return
     price = f", at most {units.usd(expected.usd)}" if expected.usd is not None else ""
     st.button(

@@ -55,7 +55,7 @@ def distribution(run: dict[str, Any]) -> None:
         metric = _metric(run)
         log = st.toggle("Logarithmic axis", key="log", bind="query-params")
     figure = distribution_figures.distribution(
-        cached_queries.ask("trials", run["run_id"]),
+        cached_queries.by_arm(run, "trials"),
         metric,
         chart.dark(),
         arms=arms(run),
@@ -69,7 +69,7 @@ def distribution(run: dict[str, Any]) -> None:
 def pairs(run: dict[str, Any]) -> None:
     metric = _metric(run)
     figure = pair_figures.pairs(
-        cached_queries.ask("pairs", run["run_id"]),
+        cached_queries.by_arm(run, "pairs"),
         metric,
         chart.dark(),
         arms=arms(run),
@@ -80,7 +80,7 @@ def pairs(run: dict[str, Any]) -> None:
 
 def ladder(run: dict[str, Any]) -> None:
     typical = cached_queries.ask("median_trials", run["run_id"], headline(run))
-    calls = cached_queries.ask("calls", run["run_id"])
+    calls = cached_queries.by_arm(run, "calls")
     calls = calls[calls["trial_id"].isin(typical["trial_id"]) & (calls["role"] == "answer")]
     chart.show(
         clocks.clock_ladder(calls, chart.dark(), arms=arms(run), headline=headline(run)),
@@ -159,7 +159,12 @@ def _task(run: dict[str, Any], technique: Technique) -> Task:
     except (LabError, TypeError, ValueError):
         tasks = definitions.load(technique.category, run["endpoint_kind"])
     typical = cached_queries.ask("median_trials", run["run_id"], headline(run))
-    wanted = set(typical.loc[typical["arm"] == run["settings"]["headline"]["arm"], "task_id"])
+    first = run["settings"]["headline"]
+    wanted = set(
+        cached_queries.judged(run["run_id"]).of_arm(typical, first["technique"], first["arm"])[
+            "task_id"
+        ]
+    )
     return next((task for task in tasks if task.task_id in wanted), tasks[0])
 
 
@@ -214,7 +219,7 @@ def _summary(run: dict[str, Any], metric: str) -> None:
 
 def span_tree(run: dict[str, Any]) -> None:
     """The spans of an arm's median trial, with its critical path solid."""
-    trials = cached_queries.ask("median_trials", run["run_id"], headline(run)).set_index("arm")
+    trials = cached_queries.by_arm(run, "median_trials", headline(run)).set_index("arm")
     typical = [arm for arm in arms(run) if arm in trials.index]
     if not typical:
         st.info("No trial finished well, so there is no typical one to draw.")

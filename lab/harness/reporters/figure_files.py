@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from lab import metrics, techniques
 
 if TYPE_CHECKING:
-    import pandas as pd
     import plotly.graph_objects as go
 
     from lab.results import RunResult
@@ -62,7 +61,7 @@ def run_figures(result: RunResult, dark: bool = False) -> dict[str, go.Figure]:
 
     metric, counts = result.headline, result.counts
     arms = [result.name(*arm) for arm in result.arms()]
-    calls = _named(result, result.typical_calls())
+    calls = result.named(result.typical_calls())
     own = techniques.figures_of(result.run, result.ask, dark)
     steady = result.ask("drift", result.run_id, metric).assign(
         endpoint=result.run["endpoint"], endpoint_kind=result.run["endpoint_kind"]
@@ -77,28 +76,17 @@ def run_figures(result: RunResult, dark: bool = False) -> dict[str, go.Figure]:
             metric=metric,
         ),
         "distribution": distribution.distribution(
-            _named(result, result.trials), metric, dark, arms=arms
+            result.named(result.trials), metric, dark, arms=arms
         ),
-        "pairs": pairs.pairs(_named(result, result.pairs), metric, dark, arms=arms),
+        "pairs": pairs.pairs(result.named(result.pairs), metric, dark, arms=arms),
         "clocks": clocks.clock_ladder(
             calls[calls["role"] == "answer"], dark, arms=arms, headline=metric
         ),
         **{f"{result.run['technique']}-{n}": figure for n, figure in enumerate(own, 1)},
         "pareto": pareto.scatter_pareto(
-            _named(result, table),
+            result.named(table),
             dark,
             metric=metric if metrics.unit(metric) == "ms" else metrics.CLOCKS[-1],
         ),
         "drift": trends.drift(steady, dark, metric=metric),
     }
-
-
-def _named(result: RunResult, frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with each arm, and the baseline, as a reader of this run calls it."""
-    if frame.empty:
-        return frame
-    frame = frame.assign(arm=list(map(result.name, frame["technique"], frame["arm"])))
-    if "baseline" in frame:
-        names = list(map(result.name, frame["baseline_technique"], frame["baseline"]))
-        frame = frame.assign(baseline=names)
-    return frame

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +13,6 @@ from lab.harness.reporters import figure_files, write
 if TYPE_CHECKING:
     from lab.results import RunResult
 
-HIDDEN = ("tasks", "bodies")
-"""Settings that hold words of the user's own."""
 ALSO = ("cost", "quality")
 
 
@@ -40,7 +38,7 @@ def page(result: RunResult) -> str:
 
     run, verdict = result.run, result.verdicts[0] if result.verdicts else None
     row_counts = result.ask("row_counts", result.run_id)
-    settings = run["settings"] if run["keep_text"] else without_text(run["settings"])
+    settings = run["settings"] if run["keep_text"] else without_text(run["settings"], _own(result))
     template = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -94,14 +92,22 @@ def _arm(result: RunResult, technique: str, arm: str) -> list[Any]:
     ]
 
 
-def without_text(settings: dict[str, Any]) -> dict[str, Any]:
-    """A report is made to be sent: the user's own questions and bodies are in it only where the run
-    keeps text."""
+def _own(result: RunResult) -> set[str]:
+    """Settings that hold words of the user's own; all knobs where a technique is not known here."""
+    known = result.techniques()
+    asked = {arm["technique"] for arm in result.run["settings"].get("arms", [])}
+    unknown = ["knobs"] if len(known) < len(asked) else []
+    return {"tasks", *(technique.files for technique in known), *unknown}
+
+
+def without_text(settings: dict[str, Any], hidden: Collection[str]) -> dict[str, Any]:
+    """A report is made to be sent: the user's own questions and bodies, which are the settings
+    named in `hidden`, are in it only where the run keeps text."""
     shown = {}
     for name, value in settings.items():
-        if name in HIDDEN and value:
+        if name in hidden and value:
             value = "not kept"
-        shown[name] = without_text(value) if isinstance(value, dict) else value
+        shown[name] = without_text(value, hidden) if isinstance(value, dict) else value
     return shown
 
 
@@ -126,6 +132,6 @@ def _lanes(result: RunResult) -> dict[str, Any] | None:
     pair = pairs[["baseline_trial_id", "trial_id"]].iloc[0].tolist()
     return race.race_data(
         layout.joined([result.ask("trial_events", trial) for trial in pair]),
-        result.calls[result.calls["trial_id"].isin(pair)],
-        arms=[arm for _, arm in result.arms()],
+        result.named(result.calls[result.calls["trial_id"].isin(pair)]),
+        arms=[result.name(*arm) for arm in result.arms()],
     )

@@ -6,7 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from lab.critical_path import waited_for
-from lab.figures import stacked
+from lab.figures import layout, stacked
 from lab.techniques.agent_topology import findings
 from lab.units import times
 from lab.view_parts import COLUMNS, Column, Note, Part, RunData, Table
@@ -22,7 +22,8 @@ def view(data: RunData, dark: bool) -> list[Part | go.Figure]:
         ],
         columns=["arm", *WAITS],
     )
-    means = data.in_order(findings.coordination(data.trials(), data.calls()))
+    calls = layout.waited_for(data.calls())
+    means = data.in_order(findings.coordination(data.trials(), calls))
     figure = stacked.stacked(
         waits.melt("arm", var_name="part", value_name="amount").assign(**data.endpoint),
         stacked.waits_colours(dark),

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import pandas as pd
 
-from lab.model import NOT_TIMED
-
 
 def coordination(trials: pd.DataFrame, calls: pd.DataFrame) -> pd.DataFrame:
     """By arm of a topology: mean calls, tokens, cost and quality, and median total_ms: what working
-    as a team takes. `trials` are those that count."""
-    measured = calls[~calls["role"].isin(NOT_TIMED)]
-    tokens = measured.groupby("trial_id")[["prompt_tokens", "output_tokens"]].sum()
+    as a team takes. `trials` are those that count, `calls` those that they waited for."""
+    tokens = calls.groupby("trial_id")[["prompt_tokens", "output_tokens"]].sum()
     merged = trials[["trial_id", "arm", "total_ms", "calls", "cost_usd", "quality"]].merge(
         tokens, left_on="trial_id", right_index=True, how="left"
     )

@@ -50,12 +50,14 @@ class RunResult:
     """View trial_metrics, every trial of the run; `counts` is true of those that are compared."""
     pairs: pd.DataFrame
     """View pair_differences."""
+    losses: pd.DataFrame
+    """View pair_losses."""
     calls: pd.DataFrame
     """View call_metrics, every call of the run."""
     database: Path
     """Where its other rows are."""
     typical: Collection[str] = ()
-    """The trial_id of each arm's median trial."""
+    """The trial_id of each arm's trial in the block of the median pair."""
     comparisons: Sequence[Comparison] = ()
     """The planned one first."""
     verdicts: Sequence[VerdictText] = ()
@@ -129,7 +131,7 @@ class RunResult:
         return dict(zip(kinds["error_kind"], map(int, kinds["n"]), strict=True))
 
     def typical_calls(self) -> pd.DataFrame:
-        """The calls of each arm's median trial."""
+        """The calls of each arm's typical trial."""
         return self.calls[self.calls["trial_id"].isin(self.typical)]
 
     def ask(self, query: str, *arguments: Any, **named: Any) -> Any:
@@ -152,10 +154,11 @@ def read(reference: str, store: Store | None = None) -> RunResult:
             counts=queries.arm_counts(store, run_id),
             trials=queries.trials(store, run_id),
             pairs=queries.pairs(store, run_id),
+            losses=queries.losses(store, run_id),
             calls=queries.calls(store, run_id),
             database=store.path,
         )
-        typical = queries.median_trials(store, run_id, result.headline)["trial_id"]
+        typical = queries.typical_trials(store, run_id, result.headline)["trial_id"]
         bursts_seen = held_back(queries.text_arrivals(store, run_id))
     comparisons = _compared(result, bool(bursts_seen))
     price, seconds = _per_block(result.trials)
@@ -179,7 +182,11 @@ def _compared(result: RunResult, in_bursts: bool) -> list[Comparison]:
     if not settings.get("headline") or len(settings.get("arms", ())) < 2:
         return []
     comparisons = stats.compare_run(
-        result.pairs, result.counts, settings["headline"], settings=settings
+        result.pairs,
+        result.counts,
+        settings["headline"],
+        settings=settings,
+        losses=result.losses,
     )
     # What a trial of several calls waited for is told by its spans; the time per token of one
     # answer says nothing about it.
@@ -188,7 +195,11 @@ def _compared(result: RunResult, in_bursts: bool) -> list[Comparison]:
     for comparison in comparisons:
         parts = _parts(result, single, comparison.technique, comparison.arm)
         bursts = (NO_STREAM,) if in_bursts and comparison.metric in metrics.OF_A_STREAM else ()
-        explained.append(replace(comparison, parts=parts, reasons=(*bursts, *comparison.reasons)))
+        told = {
+            "doubts": (*bursts, *comparison.doubts),
+            "reasons": (*bursts, *comparison.reasons),
+        }
+        explained.append(replace(comparison, parts=parts, **told))
     return explained
 
 

@@ -24,7 +24,13 @@ Verdict = Literal[
     "not_enough_data",
     "faster_but_worse",
     "faster_only_shorter",
+    "faster_when_it_answers",
+    "fails_more",
 ]
+
+
+HELD_UP = 0.1
+"""The share of trials from which on this machine's own delays are a doubt, not a remark."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,25 @@ class Rules:
         return min(max(share, self.effect_ms), self.effect_cap * baseline) if is_time else share
 
 
+class Losses(NamedTuple):
+    """Blocks in which a trial was lost: it failed, or missed the cache that its arm is about."""
+
+    arm: int = 0
+    """The arm's only."""
+    baseline: int = 0
+    """The baseline's only."""
+    both: int = 0
+    missed: int = 0
+    """Of the arm's, those that answered and missed the cache."""
+
+    @property
+    def excess(self) -> int:
+        return self.arm - self.baseline
+
+
+NO_LOSSES = Losses()
+
+
 class Quality(NamedTuple):
     change: float
     low: float
@@ -69,6 +94,8 @@ class Quality(NamedTuple):
     same: int
     """Blocks in which both arms scored alike."""
     shown: Literal["not worse", "worse", "unclear"]
+    best: float = 1.0
+    """The best single score of either arm."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +119,9 @@ class Comparison:
     p50: float | None = None
     baseline_p50: float | None = None
     favourable: int = 0
+    losses: Losses = NO_LOSSES
+    doubts: tuple[str, ...] = ()
+    """Those of the reasons for which the number is not to be taken at its word."""
     cost_change_usd: float | None = None
     ratio_low: float | None = None
     ratio_high: float | None = None
@@ -112,12 +142,22 @@ class Comparison:
     """Why no number of blocks would help: an arm of which no trial can be compared, or a metric
     that is not judged."""
 
+    @property
+    def blocks(self) -> int:
+        """Those that can be compared: both ended well, or one of them was lost."""
+        return self.n + self.losses.arm + self.losses.baseline + self.losses.both
+
 
 def compare_run(
-    pairs: pd.DataFrame, counts: pd.DataFrame | None, headline: Mapping[str, str], *, settings=None
+    pairs: pd.DataFrame,
+    counts: pd.DataFrame | None,
+    headline: Mapping[str, str],
+    *,
+    settings=None,
+    losses: pd.DataFrame | None = None,
 ) -> list[Comparison]:
-    """Every arm on the headline metric and on each that is judged, from the views pair_differences
-    and arm_counts; the planned comparison comes first.
+    """Every arm on the headline metric and on each that is judged, from the views pair_differences,
+    arm_counts and pair_losses; the planned comparison comes first.
 
     The planned one has its own 95 %; the other arms share theirs by Holm (1979) on the headline
     metric, and an arm's other metrics have the arm's level. `settings` is a Rules or a run's
@@ -130,8 +170,9 @@ def compare_run(
         dict.fromkeys([planned, *by_arm, *_counted(counts, baseline)]),
         key=lambda arm: arm != planned,
     )
+    lost = {arm: _losses(losses, arm) for arm in arms}
     p = {
-        arm: _difference(by_arm.get(arm), headline["metric"], rules.level).p
+        arm: _p(by_arm.get(arm), headline["metric"], lost[arm], rules.level)
         for arm in arms
         if arm != planned
     }
@@ -141,7 +182,7 @@ def compare_run(
         rows = by_arm.get(arm)
         seen = [] if rows is None else rows["metric"].unique()
         judged = [metric for metric in seen if METRICS[metric].judged]
-        facts = _facts(rows, arm, baseline, counts, rules)
+        facts = _facts(rows, arm, baseline, counts, lost[arm], rules)
         for metric in dict.fromkeys([headline["metric"], *judged]):
             is_planned = (arm, metric) == (planned, headline["metric"])
             comparison = _judge(rows, arm, baseline[1], metric, levels[arm], rules, facts)
@@ -209,7 +250,9 @@ def quality_gate(rows: pd.DataFrame | None, margin: float) -> Quality | None:
         if mean < -margin and mean + spread < 0
         else "unclear"
     )
-    return Quality(mean, mean - spread, mean + spread, n, int(np.count_nonzero(values == 0)), shown)
+    same = int(np.count_nonzero(values == 0))
+    best = float(changes[["value", "baseline_value"]].to_numpy(float).max())
+    return Quality(mean, mean - spread, mean + spread, n, same, shown, best)
 
 
 class _Facts(NamedTuple):
@@ -217,8 +260,10 @@ class _Facts(NamedTuple):
     cost_change: float | None
     cost_share: float | None
     parts: Parts | None
+    doubts: tuple[str, ...]
     reasons: tuple[str, ...]
     hopeless: str | None
+    losses: Losses
 
 
 def _facts(
@@ -226,6 +271,7 @@ def _facts(
     arm: tuple[str, str],
     baseline: tuple[str, str],
     counts: pd.DataFrame | None,
+    losses: Losses,
     rules: Rules,
 ) -> _Facts:
     """What holds for an arm whatever the metric."""
@@ -235,14 +281,29 @@ def _facts(
         change = float(cost["difference"].mean())
         if before := cost["baseline_value"].sum():
             share = float(cost["value"].sum() / before - 1)
+    quality = quality_gate(rows, rules.quality_margin)
+    doubts, reasons = _left_out(counts, (arm, baseline))
+    if quality and quality.best == 0:
+        doubts.append("no answer of either arm passed its check (quality 0 % in both)")
     return _Facts(
-        quality=quality_gate(rows, rules.quality_margin),
+        quality=quality,
         cost_change=change,
         cost_share=share,
         parts=None if rows is None else decompose(rows),
-        reasons=tuple(_left_out(counts, (arm, baseline))),
+        doubts=tuple(doubts),
+        reasons=tuple(reasons),
         hopeless=_hopeless(counts, (arm, baseline)),
+        losses=losses,
     )
+
+
+def _losses(rows: pd.DataFrame | None, arm: tuple[str, str]) -> Losses:
+    if rows is None or rows.empty:
+        return NO_LOSSES
+    mine = rows[(rows["technique"] == arm[0]) & (rows["arm"] == arm[1])]
+    lost, base = mine["lost"].astype(bool), mine["baseline_lost"].astype(bool)
+    missed = lost & (mine["outcome"] == "mismatch")
+    return Losses(*(int(rows.sum()) for rows in (lost & ~base, base & ~lost, lost & base, missed)))
 
 
 def _rows_of(counts: pd.DataFrame | None, arms: Sequence[tuple[str, str]]) -> Iterator[dict]:
@@ -278,25 +339,41 @@ def _hopeless(counts: pd.DataFrame | None, arms: Sequence[tuple[str, str]]) -> s
     return None
 
 
-def _left_out(counts: pd.DataFrame | None, arms: Sequence[tuple[str, str]]) -> list[str]:
-    """What became of the trials that are not compared, and how many of those that are this machine
-    itself held up."""
-    rows, reasons = list(_rows_of(counts, arms)), []
+def _left_out(
+    counts: pd.DataFrame | None, arms: Sequence[tuple[str, str]]
+) -> tuple[list[str], list[str]]:
+    """(doubts, other reasons): what became of the trials that have no time to compare, and how many
+    of those that have one this machine itself held up."""
+    rows, doubts, reasons = list(_rows_of(counts, arms)), [], []
     is_told = _hopeless(counts, arms) is not None  # it says of the last one why
     for row in rows:
         last = f" (the last: {row['cause']})" if row["cause"] and not is_told else ""
         if row["failed"]:
-            reasons.append(f"{row['arm']}: {row['failed']} failed, left out{last}")
+            doubts.append(f"{row['arm']}: {row['failed']} failed{last}")
         if row["mismatched"]:
             trials = f"{row['mismatched']} in the wrong cache state"
-            reasons.append(f"{row['arm']}: {trials}, left out{last}")
-    if held_up := sum(row["client_caused"] for row in rows):
-        trials = f"{held_up} of {sum(row['n'] for row in rows)} trials"
-        reasons.append(
-            f"{trials} {'was' if held_up == 1 else 'were'} held up by this machine (late event loop"
-            " or unexpected reconnect), kept in"
+            doubts.append(f"{row['arm']}: {trials}, left out{last}")
+    held_up, n = (sum(row[name] for row in rows) for name in ("client_caused", "n"))
+    if held_up:
+        was = "was" if held_up == 1 else "were"
+        text = f"{held_up} of {n} trials {was} held up by this machine and kept in"
+        (doubts if held_up > HELD_UP * n else reasons).append(
+            f"{text} (late event loop or unexpected reconnect)"
         )
-    return reasons
+    return doubts, reasons
+
+
+def worst_ranked(differences: np.ndarray, losses: Losses, sign: int, level: float) -> Interval:
+    """The same interval with each lost trial as the worst outcome of its pair: beyond every
+    difference that was seen; none where both were lost (worst ranks, Lachin 1999, in the
+    signed-rank form of Matsouaka & Betensky 2015). Its ends say which side of zero, not how far.
+
+    A trial that fails because it would have been slow makes the rest look fast; as a worst rank it
+    counts for what it is. `sign` is 1 where less is better, else −1.
+    """
+    beyond = sign * (1 + 4 * float(np.abs(differences).max(initial=0.0)))
+    lost = [beyond] * losses.arm + [-beyond] * losses.baseline + [0.0] * losses.both
+    return hodges_lehmann(np.concatenate([differences, lost]), level)
 
 
 def _judge(
@@ -315,6 +392,7 @@ def _judge(
         baseline=baseline,
         level=level,
         is_shared=level > rules.level + 1e-9,
+        losses=facts.losses,
     )
     part = _of(rows, metric)
     if part is None:
@@ -322,7 +400,8 @@ def _judge(
         return replace(
             comparison,
             needed_blocks=None if facts.hopeless else FEWEST_BLOCKS,
-            reasons=(fewest, *facts.reasons),
+            doubts=facts.doubts,
+            reasons=(fewest, *facts.doubts, *facts.reasons),
             hopeless=facts.hopeless,
         )
     values, base = part["value"].to_numpy(float), part["baseline_value"].to_numpy(float)
@@ -330,15 +409,16 @@ def _judge(
     is_positive = (values > 0).all() and (base > 0).all()
     share = ratio(values, base, level) if is_positive else Interval(float("nan"), None, None, 0)
     sign = -1 if METRICS[metric].higher_is_better else 1
+    ranked = worst_ranked(values - base, facts.losses, sign, level)
     middle = float(np.median(base))
     smallest = rules.smallest_effect(middle, METRICS[metric].is_time)
     moved = drift(base, part["started_utc"]) if "started_utc" in part else None
-    reasons = list(facts.reasons)
+    doubts, reasons = list(facts.doubts), list(facts.reasons)
     if moved is not None and moved.rivals(interval.estimate):
         change = units.value(metric, moved.change, sign=True)
-        reasons.append(f"{baseline} itself drifted by {change} between the run's halves")
+        doubts.append(f"{baseline} itself drifted by {change} between the run's halves")
     greyed = _within_instrument(metric, interval.estimate, rules.instrument_ms)
-    reasons += [greyed] if greyed else []
+    doubts += [greyed] if greyed else []
     outcome, blocks = _decide(interval, sign, smallest)
     hopeless = doubt = None
     if not METRICS[metric].judged:
@@ -350,12 +430,17 @@ def _judge(
         few = f"{blocks_seen}; {needed(0.5, level)} are the fewest"
         wide = "the interval is too wide to decide"
         reasons.insert(0, few if interval.low is None else wide)
+    else:
+        outcome = _with_losses(outcome, ranked, facts.losses, sign)
+        if outcome == "not_enough_data":
+            blocks = _more(ranked, smallest)
+            reasons.insert(0, "with each failure as the worst of its pair nothing is shown")
     if outcome in ("faster", "slower") and max(abs(interval.low), abs(interval.high)) < smallest:
         effect = units.value(metric, smallest)
         reasons.append(f"less than the smallest effect that matters here, {effect}")
-    if outcome == "faster":
+    if outcome in ("faster", "faster_when_it_answers"):
         quality = facts.quality
-        if shorter_only(rows, metric, interval.estimate, level):
+        if outcome == "faster" and shorter_only(rows, metric, interval.estimate, level):
             outcome = "faster_only_shorter"
         if quality and quality.shown == "worse":
             outcome = "faster_but_worse"
@@ -372,10 +457,11 @@ def _judge(
         ratio_low=share.low,
         ratio_high=share.high,
         n=interval.n,
-        p=interval.p,
+        p=max(interval.p, ranked.p),
         verdict=outcome,
         needed_blocks=blocks,
-        reasons=tuple(reasons),
+        doubts=tuple(doubts),
+        reasons=(*doubts, *reasons),
         hopeless=hopeless,
         greyed=greyed,
         quality_doubt=doubt,
@@ -389,6 +475,22 @@ def _judge(
         parts=facts.parts,
         drift=moved,
     )
+
+
+def _with_losses(outcome: Verdict, ranked: Interval, losses: Losses, sign: int) -> Verdict:
+    """What the answered pairs say, as far as the lost ones bear it: both intervals must lie on the
+    same side, and one that fails more than its baseline is never simply faster."""
+    is_better = ranked.high < 0 if sign > 0 else ranked.low > 0
+    is_worse = ranked.low > 0 if sign > 0 else ranked.high < 0
+    if losses.excess > 0:
+        if outcome == "faster":
+            return "faster_when_it_answers" if is_better else "fails_more"
+        return "fails_more" if outcome == "no_difference" and is_worse else outcome
+    if outcome == "faster":
+        return outcome if is_better else "not_enough_data"
+    if outcome == "slower":
+        return outcome if is_worse else "not_enough_data"
+    return outcome
 
 
 def _decide(interval: Interval, sign: int, smallest: float) -> tuple[Verdict, int | None]:
@@ -428,13 +530,14 @@ def _of(rows: pd.DataFrame | None, metric: str) -> pd.DataFrame | None:
     return None if part is None or part.empty else part
 
 
-def _difference(rows: pd.DataFrame | None, metric: str, level: float) -> Interval:
+def _p(rows: pd.DataFrame | None, metric: str, losses: Losses, level: float) -> float:
     part = _of(rows, metric)
-    return (
-        Interval(float("nan"), None, None, 0)
-        if part is None
-        else hodges_lehmann(part["difference"], level)
-    )
+    if part is None:
+        return 1.0
+    sign = -1 if METRICS[metric].higher_is_better else 1
+    values = part["difference"].to_numpy(float)
+    answered = hodges_lehmann(values, level)
+    return max(answered.p, worst_ranked(values, losses, sign, level).p)
 
 
 def _baseline(pairs: pd.DataFrame, settings) -> tuple[str, str]:

@@ -13,15 +13,22 @@ from lab.stats.decompose import Parts
 from lab.stats.drift import Tail
 
 Tone = Literal["good", "bad", "warn", "neutral", "unsure"]
+REFUSALS = ("not_enough_data", "fails_more")
 
 
 class VerdictText(NamedTuple):
     headline: str
-    """The answer in one line, with the number and its interval."""
+    """The answer in one line, with the number and its interval; failures first."""
+    doubts: tuple[str, ...]
+    """What spoils the number, to be said before it."""
     seen: str
     """What was seen, before any judgement."""
     detail: str
-    """Quality, price, and what spoils the comparison."""
+    """Quality, price, and what else there is to know."""
+    title: str
+    """The same finding as a figure's title: arm, sign and metric are the headline's."""
+    reason: str | None
+    """Why a figure of it is greyed, to stand on it; None where nothing spoils it."""
     markdown: str
     """All of it for a chat or a pull request."""
     tone: Tone
@@ -37,35 +44,104 @@ def verdict(
     """`seconds_per_block` and `usd_per_block` price the blocks that are still needed."""
     headline = _headline(comparison, seconds_per_block, usd_per_block)
     # The line on quality says with its interval what that reason says without.
-    reasons = [reason for reason in comparison.reasons if reason != comparison.quality_doubt]
+    told = (comparison.quality_doubt, *comparison.doubts)
     details = [
         *_quality(comparison),
         *_price(comparison),
         *_only_shorter(comparison),
-        *reasons,
+        *(reason for reason in comparison.reasons if reason not in told),
     ]
     if comparison.is_shared and comparison.low is not None:
         level = f"{100 * comparison.level:.3g} % interval"
         details.append(f"{level}, since several arms are compared (Holm)")
     # A refusal says in its headline what was seen; twice would be once too often.
-    seen = "" if comparison.verdict == "not_enough_data" else _seen(comparison)
-    detail = _capital("; ".join(details))
+    seen = "" if comparison.verdict in REFUSALS else _seen(comparison)
+    detail, doubts = _capital("; ".join(details)), tuple(map(_capital, comparison.doubts))
     return VerdictText(
         headline=headline,
+        doubts=doubts,
         seen=seen,
         detail=detail,
-        markdown=_markdown(headline, seen, detail),
+        title=title(comparison),
+        reason=_reason(comparison),
+        markdown=_markdown(headline, "; ".join(doubts), seen, detail),
         tone=_tone(comparison),
     )
 
 
-def _markdown(headline: str, *lines: str) -> str:
-    return f"**{units.in_markdown(headline)}**" + "".join(
+def _markdown(headline: str, doubt: str, *lines: str) -> str:
+    first = f"Doubtful: {units.in_markdown(doubt)}  \n" if doubt else ""
+    return f"{first}**{units.in_markdown(headline)}**" + "".join(
         f"  \n{units.in_markdown(line)}" for line in lines if line
     )
 
 
+def title(comparison: Comparison) -> str:
+    """ "cached starts 95 % sooner than uncached"; where the verdict refuses, so does this."""
+    arm, baseline, metric = comparison.arm, comparison.baseline, METRICS[comparison.metric]
+    if comparison.verdict == "fails_more":
+        return f"{_failing(comparison)}: no time is claimed"
+    if comparison.hopeless or comparison.n == 0:
+        return f"{_capital(metric.words)} of each trial: nothing to compare"
+    if comparison.verdict == "not_enough_data":
+        return (
+            f"Not enough data: {arm} faster in {comparison.favourable} of {_blocks(comparison.n)}"
+        )
+    if comparison.verdict == "no_difference":
+        return f"No difference shown between {arm} and {baseline} in {metric.words}"
+    ratio = comparison.ratio
+    if ratio is None:
+        amount = units.value(metric.name, abs(comparison.estimate))
+    else:
+        amount = units.percent(abs(ratio - 1))
+    change = metric.less if comparison.estimate < 0 else metric.more
+    return f"{arm} {metric.verb} {amount} {change} than {baseline}" + {
+        "faster_but_worse": ", but its answers are worse",
+        "faster_only_shorter": ", only because its answers are shorter",
+        "faster_when_it_answers": f" when it answers; {_lost(comparison)}",
+    }.get(comparison.verdict, "")
+
+
+def _reason(comparison: Comparison) -> str | None:
+    if comparison.hopeless:
+        return f"Nothing to compare: {comparison.hopeless.removesuffix('.')}"
+    if comparison.verdict == "not_enough_data":
+        blocks = more_blocks(comparison.needed_blocks)
+        return f"Not enough data: {blocks}"
+    if comparison.verdict == "fails_more":
+        return f"No time is claimed: {_failing(comparison)}"
+    return _capital(comparison.doubts[0]) if comparison.doubts else None
+
+
+def _lost(comparison: Comparison) -> str:
+    """ "6 of 12 failed"."""
+    losses = comparison.losses
+    lost, missed = losses.arm + losses.both, losses.missed
+    what = "failed" if not missed else "missed the cache"
+    what = "failed or missed the cache" if 0 < missed < lost else what
+    return f"{lost} of {comparison.blocks} {what}"
+
+
+def _failing(comparison: Comparison) -> str:
+    """ "cached: 6 of 12 failed, uncached: 1"; empty where the arm loses no more than the
+    baseline."""
+    losses = comparison.losses
+    if losses.excess <= 0:
+        return ""
+    base = losses.baseline + losses.both
+    return f"{comparison.arm}: {_lost(comparison)}, {comparison.baseline}: {base or 'none'}"
+
+
 def _headline(comparison: Comparison, seconds: float | None, usd: float | None) -> str:
+    failing, rest = _capital(_failing(comparison)), _answer(comparison, seconds, usd)
+    if not failing or comparison.hopeless:
+        return rest
+    if comparison.verdict in ("faster_when_it_answers", "fails_more"):
+        return f"{failing}; {rest}"
+    return f"{failing}. {rest}"
+
+
+def _answer(comparison: Comparison, seconds: float | None, usd: float | None) -> str:
     arm, metric = _capital(comparison.arm), METRICS[comparison.metric]
     quality = comparison.quality
     if comparison.hopeless:
@@ -74,6 +150,9 @@ def _headline(comparison: Comparison, seconds: float | None, usd: float | None) 
     if comparison.verdict == "not_enough_data":
         blocks = more_blocks(comparison.needed_blocks, seconds, usd)
         return f"{_seen(comparison).removesuffix('.')}. Not enough data: {blocks}."
+    if comparison.verdict == "fails_more":
+        seen = _seen(comparison).removesuffix(".")
+        return f"no time is claimed. Where both answered: {seen[:1].lower()}{seen[1:]}."
     change = f"{metric.short or metric.words} {interval(comparison)}{_share(comparison)}"
     change += f", n = {comparison.n}"
     if comparison.verdict == "no_difference":
@@ -84,6 +163,8 @@ def _headline(comparison: Comparison, seconds: float | None, usd: float | None) 
         return f"{arm} is faster but worse: {change}, quality {two_decimals(quality.change)}"
     if comparison.verdict == "faster_only_shorter":
         return f"{arm} is faster only because its answers are shorter: {change}"
+    if comparison.verdict == "faster_when_it_answers":
+        return f"faster when it answers: {change}"
     is_lost = quality is not None and quality.shown == "unclear" and quality.change < 0
     unclear = f"; quality unclear, {two_decimals(quality.change)}" if is_lost else ""
     is_faster = comparison.verdict == "faster"
@@ -94,8 +175,11 @@ def _seen(comparison: Comparison) -> str:
     better, n, arm = comparison.favourable, comparison.n, comparison.arm
     if n == 0:
         return f"No block has {arm} and {comparison.baseline} both finished."
-    blocks = f"{_capital(arm)} faster in {better} of {n} block{'s' if n != 1 else ''}"
-    return f"{blocks}, {_pair(comparison)} at the median."
+    return f"{_capital(arm)} faster in {better} of {_blocks(n)}, {_pair(comparison)} at the median."
+
+
+def _blocks(n: int) -> str:
+    return f"{n} block{'' if n == 1 else 's'}"
 
 
 def _pair(comparison: Comparison) -> str:
@@ -198,7 +282,7 @@ def tail_said(metric: str, percentile: str, tail: Tail) -> str:
 
 
 def _tone(comparison: Comparison) -> Tone:
-    if comparison.greyed or comparison.verdict == "not_enough_data":
+    if comparison.doubts or comparison.verdict in REFUSALS:
         return "unsure"
     if comparison.verdict == "slower":
         return "bad"

@@ -288,7 +288,17 @@ SELECT
     )                                                                 AS client_caused,
     superseded(trial)                                                 AS superseded,
     -- In the comparison: measured, ended well in the cache state it should have, not superseded.
-    trial.phase = 'measured' AND trial.outcome = 'ok' AND NOT superseded(trial) AS counts
+    trial.phase = 'measured' AND trial.outcome = 'ok' AND NOT superseded(trial) AS counts,
+    -- The worst outcome of its pair, never left out silently: it failed, or it was to read from the
+    -- cache and did not, which is its arm's own doing.
+    trial.phase = 'measured' AND NOT superseded(trial) AND (
+        trial.outcome = 'failed'
+        OR (
+            trial.outcome = 'mismatch'
+            AND answer.intended_cache = 'read'
+            AND coalesce(cache_seen(answer) <> 'read', FALSE)
+        )
+    )                                                                 AS lost
 FROM trials AS trial
 JOIN runs AS run ON run.run_id = trial.run_id
 LEFT JOIN trial_totals AS total
@@ -371,6 +381,7 @@ SELECT
     count(*) FILTER (outcome = 'failed')    AS failed,
     count(*) FILTER (outcome = 'cancelled') AS cancelled,
     count(*) FILTER (outcome = 'mismatch')  AS mismatched,
+    count(*) FILTER (lost)                  AS lost,
     arg_max(error_text, started_utc) FILTER (outcome IN ('failed', 'mismatch'))
                                             AS left_out_because,
     count(*) FILTER (counts AND client_caused) AS client_caused,
@@ -439,3 +450,32 @@ FROM (
     INTO NAME metric VALUE pair
 )
 WHERE NOT is_baseline AND pair.value IS NOT NULL AND pair.baseline_value IS NOT NULL;
+
+
+-- Blocks in which an arm or the baseline lost its trial, and the other one did not say nothing: with
+-- the blocks of pair_differences they are all that can be compared.
+CREATE OR REPLACE VIEW pair_losses AS
+SELECT
+    run_id,
+    session_id,
+    block,
+    task_id,
+    technique,
+    arm,
+    outcome,
+    lost,
+    baseline_lost
+FROM (
+    SELECT
+        trial.*,
+        (trial.technique, trial.arm) = (
+            TRY(run.settings ->> '$.baseline.technique'), TRY(run.settings ->> '$.baseline.arm')
+        ) AS is_baseline,
+        any_value(trial.lost) FILTER (is_baseline) OVER block_of_session AS baseline_lost
+    FROM trial_metrics AS trial JOIN runs AS run ON run.run_id = trial.run_id
+    WHERE trial.counts OR trial.lost
+    WINDOW block_of_session AS (
+        PARTITION BY trial.run_id, trial.session_id, trial.block, trial.task_id
+    )
+)
+WHERE NOT is_baseline AND baseline_lost IS NOT NULL AND (lost OR baseline_lost);

@@ -270,6 +270,36 @@ def pairs(store: Store, run_id: str | Iterable[str], metric: str | None = None) 
     )
 
 
+def losses(store: Store, run_id: str) -> pd.DataFrame:
+    """A row for each arm and block in which it or the baseline lost its trial."""
+    return store.frame(
+        f"SELECT * FROM pair_losses WHERE {_of(run_id)} ORDER BY block, technique, arm"
+    )
+
+
+def typical_trials(store: Store, run_id: str, metric: str) -> pd.DataFrame:
+    """The median pair with the other arms of its block: one block, one task, one clock. Where
+    nothing is paired, median_trials(). Rows of trial_metrics."""
+    pair = median_pair(store, run_id)
+    if len(pair):
+        return store.frame(
+            """
+            SELECT *
+            FROM trial_metrics
+            WHERE counts AND run_id = $run_id::UUID AND session_id = $session_id::UUID
+                AND block = $block AND task_id IS NOT DISTINCT FROM $task_id
+            ORDER BY technique, arm
+            """,
+            {
+                "run_id": as_uuid(run_id),
+                "session_id": as_uuid(pair["session_id"].iloc[0]),
+                "block": int(pair["block"].iloc[0]),
+                "task_id": pair["task_id"].iloc[0],
+            },
+        )
+    return median_trials(store, run_id, metric)
+
+
 def median_trials(store: Store, run_id: str, metric: str) -> pd.DataFrame:
     """For each arm its typical trial: of the trials compared, the one nearest to the arm's median;
     ties go to the earlier."""
@@ -297,7 +327,8 @@ def median_trials(store: Store, run_id: str, metric: str) -> pd.DataFrame:
 
 def median_pair(store: Store, run_id: str) -> pd.DataFrame:
     """The typical block: the row of pair_differences whose difference in the headline is nearest to
-    the median (never the best). Empty where nothing is paired."""
+    the median (never the best), of the blocks in which most arms ended well. Empty where nothing is
+    paired."""
     return store.frame(
         """
         WITH headline AS (
@@ -308,14 +339,30 @@ def median_pair(store: Store, run_id: str) -> pd.DataFrame:
             FROM runs
             WHERE run_id = $run_id::UUID
         ),
+        present AS (
+            SELECT session_id, block, task_id, count(*) AS arms
+            FROM compared_trials
+            WHERE run_id = $run_id::UUID
+            GROUP BY ALL
+        ),
         near AS (
-            SELECT pair.*, abs(difference - median(difference) OVER ()) AS distance
+            SELECT
+                pair.*,
+                present.arms,
+                abs(difference - median(difference) OVER ()) AS distance
             FROM pair_differences AS pair
             JOIN headline ON pair.metric = headline.metric AND pair.arm = headline.arm
+            JOIN present
+                ON  present.session_id = pair.session_id
+                AND present.block = pair.block
+                AND present.task_id IS NOT DISTINCT FROM pair.task_id
             WHERE pair.run_id = $run_id::UUID
                 AND (headline.technique IS NULL OR headline.technique = pair.technique)
         )
-        SELECT * EXCLUDE (distance) FROM near ORDER BY distance, started_utc LIMIT 1
+        SELECT * EXCLUDE (arms, distance)
+        FROM near
+        ORDER BY arms DESC, distance, started_utc
+        LIMIT 1
         """,
         {"run_id": as_uuid(run_id)},
     )

@@ -25,7 +25,7 @@ def show(run: dict[str, Any]) -> None:
     own median trials."""
     pair = cached_queries.by_arm(run, "median_pair")
     trials = [] if pair.empty else [pair["baseline_trial_id"].iloc[0], pair["trial_id"].iloc[0]]
-    typical = cached_queries.by_arm(run, "median_trials", cached_queries.headline(run))
+    typical = cached_queries.by_arm(run, "typical_trials", cached_queries.headline(run))
     paired = set() if pair.empty else {pair["baseline"].iloc[0], pair["arm"].iloc[0]}
     trials += list(typical.loc[~typical["arm"].isin(paired), "trial_id"])[: max(0, 4 - len(trials))]
     if not trials:

@@ -79,7 +79,7 @@ def pairs(run: dict[str, Any]) -> None:
 
 
 def ladder(run: dict[str, Any]) -> None:
-    typical = cached_queries.ask("median_trials", run["run_id"], headline(run))
+    typical = cached_queries.ask("typical_trials", run["run_id"], headline(run))
     calls = cached_queries.by_arm(run, "calls")
     calls = calls[calls["trial_id"].isin(typical["trial_id"]) & (calls["role"] == "answer")]
     chart.show(
@@ -158,7 +158,7 @@ def _task(run: dict[str, Any], technique: Technique) -> Task:
         )
     except (LabError, TypeError, ValueError):
         tasks = definitions.load(technique.category, run["endpoint_kind"])
-    typical = cached_queries.ask("median_trials", run["run_id"], headline(run))
+    typical = cached_queries.ask("typical_trials", run["run_id"], headline(run))
     first = run["settings"]["headline"]
     wanted = set(
         cached_queries.judged(run["run_id"]).of_arm(typical, first["technique"], first["arm"])[
@@ -219,7 +219,7 @@ def _summary(run: dict[str, Any], metric: str) -> None:
 
 def span_tree(run: dict[str, Any]) -> None:
     """The spans of an arm's median trial, with its critical path solid."""
-    trials = cached_queries.by_arm(run, "median_trials", headline(run)).set_index("arm")
+    trials = cached_queries.by_arm(run, "typical_trials", headline(run)).set_index("arm")
     typical = [arm for arm in arms(run) if arm in trials.index]
     if not typical:
         st.info("No trial finished well, so there is no typical one to draw.")

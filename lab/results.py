@@ -18,7 +18,7 @@ from lab.instrumentation import bursts
 from lab.metrics import QUANTILES
 from lab.model import LabError, Technique
 from lab.settings import BenchmarkConfig
-from lab.stats import Comparison, VerdictText
+from lab.stats import Comparison, Finding, VerdictText
 from lab.store import queries
 from lab.store.store import Store
 
@@ -34,6 +34,23 @@ UNWRITTEN = (
     "itself. An arm that is to write is a prompt that nobody has sent before, which a nonce makes "
     "sure of; what its write took, or cost, cannot be told."
 )
+
+
+class MedianPair(NamedTuple):
+    """The block whose difference in the headline is nearest to the median: what waterfall, race,
+    spans and clocks draw, with all arms that ended well in it."""
+
+    block: int
+    task_id: str
+    trial_id: str
+    baseline_trial_id: str
+    value: float
+    baseline_value: float
+
+    @property
+    def words(self) -> str:
+        """ "the median pair: block 7, task tides"."""
+        return f"the median pair: block {self.block}, task {self.task_id}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,12 +75,16 @@ class RunResult:
     """Where its other rows are."""
     typical: Collection[str] = ()
     """The trial_id of each arm's trial in the block of the median pair."""
+    pair: MedianPair | None = None
+    """None where nothing is paired; then the typical trials are each arm's own median."""
     comparisons: Sequence[Comparison] = ()
     """The planned one first."""
     verdicts: Sequence[VerdictText] = ()
     """For each comparison on the headline metric, the planned one first."""
     notes: Sequence[str] = ()
     """What this endpoint cannot show, and what it did to the figures."""
+    block_cost: tuple[float | None, float | None] = (None, None)
+    """Dollars and seconds that one measured block took."""
 
     @property
     def run_id(self) -> str:
@@ -108,6 +129,25 @@ class RunResult:
     @staticmethod
     def of_arm(frame: pd.DataFrame, technique: str, arm: str) -> pd.DataFrame:
         return frame[(frame["technique"] == technique) & (frame["arm"] == arm)]
+
+    def comparison(self, metric: str | None = None, arm: Arm | None = None) -> Comparison | None:
+        """Of an arm with the baseline on a metric; of the planned arm, on the headline metric,
+        where none is named. None where there is none, as for a metric that is not judged."""
+        planned = self.run["settings"].get("headline") or {}
+        wanted = (*(arm or (planned.get("technique"), planned.get("arm"))), metric or self.headline)
+        for comparison in self.comparisons:
+            if (comparison.technique, comparison.arm, comparison.metric) == wanted:
+                return comparison
+        return None
+
+    def finding(self, metric: str | None = None, arm: Arm | None = None) -> Finding:
+        """What a figure of a metric may say: its title, and why it is greyed."""
+        return stats.finding(self.comparison(metric, arm), metric or self.headline)
+
+    def told(self, comparison: Comparison) -> VerdictText:
+        """A comparison in words, more blocks with their price."""
+        usd, seconds = self.block_cost
+        return stats.verdict(comparison, seconds_per_block=seconds, usd_per_block=usd)
 
     def counted(self, technique: str, arm: str) -> dict[str, Any]:
         """The arm's row of `counts`, None where there is no value; empty where it has none."""
@@ -159,21 +199,23 @@ def read(reference: str, store: Store | None = None) -> RunResult:
             database=store.path,
         )
         typical = queries.typical_trials(store, run_id, result.headline)["trial_id"]
+        pair = _median_pair(queries.median_pair(store, run_id))
         bursts_seen = held_back(queries.text_arrivals(store, run_id))
-    comparisons = _compared(result, bool(bursts_seen))
-    price, seconds = _per_block(result.trials)
-    verdicts = [
-        stats.verdict(comparison, seconds_per_block=seconds, usd_per_block=price)
-        for comparison in comparisons
-        if comparison.metric == result.headline
-    ]
-    return replace(
+    result = replace(
         result,
         typical=frozenset(typical),
-        comparisons=comparisons,
-        verdicts=verdicts,
+        pair=pair,
+        comparisons=_compared(result, bool(bursts_seen)),
         notes=[*bursts_seen, *_notes(result)],
+        block_cost=_per_block(result.trials),
     )
+    verdicts = [result.told(c) for c in result.comparisons if c.metric == result.headline]
+    return replace(result, verdicts=verdicts)
+
+
+def _median_pair(rows: pd.DataFrame) -> MedianPair | None:
+    names = MedianPair._fields
+    return None if rows.empty else MedianPair(*(units.plain(rows[name].iloc[0]) for name in names))
 
 
 def _compared(result: RunResult, in_bursts: bool) -> list[Comparison]:
@@ -195,9 +237,12 @@ def _compared(result: RunResult, in_bursts: bool) -> list[Comparison]:
     for comparison in comparisons:
         parts = _parts(result, single, comparison.technique, comparison.arm)
         bursts = (NO_STREAM,) if in_bursts and comparison.metric in metrics.OF_A_STREAM else ()
+        baseline = settings["baseline"]["technique"], comparison.baseline
+        arm = comparison.technique, comparison.arm
         told = {
             "doubts": (*bursts, *comparison.doubts),
             "reasons": (*bursts, *comparison.reasons),
+            "names": (result.name(*arm), result.name(*baseline)),
         }
         explained.append(replace(comparison, parts=parts, **told))
     return explained

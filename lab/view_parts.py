@@ -114,9 +114,9 @@ class RunData:
         return self.ask("spans", trial_id, None if trial_id else self.run_id)
 
     def typical(self) -> dict[str, pd.Series]:
-        """Each arm's median trial, in the order of the arms."""
+        """Each arm's trial in the block of the median pair, in the order of the arms."""
         metric = self.run["settings"]["headline"]["metric"]
-        trials = self.ask("median_trials", self.run_id, metric).set_index("arm", drop=False)
+        trials = self.ask("typical_trials", self.run_id, metric).set_index("arm", drop=False)
         return {arm: trials.loc[arm] for arm in self.arms if arm in trials.index}
 
     def in_order(self, rows: pd.DataFrame) -> pd.DataFrame:

@@ -4,6 +4,7 @@ intervals, verdicts that can refuse."""
 from lab.metrics import needed, supported
 from lab.stats.compare import (
     Comparison,
+    Losses,
     Quality,
     Rules,
     Verdict,
@@ -17,13 +18,24 @@ from lab.stats.drift import Drift, Tail, drift, failures, tail
 from lab.stats.intervals import Interval, hodges_lehmann, quantile, ratio, shift
 from lab.stats.quantiles import paired_quantile, quantile_difference
 from lab.stats.unpaired import Change, unpaired
-from lab.stats.verdict import Tone, VerdictText, more_blocks, origin, tail_said, verdict
+from lab.stats.verdict import (
+    Finding,
+    Tone,
+    VerdictText,
+    finding,
+    more_blocks,
+    origin,
+    tail_said,
+    verdict,
+)
 
 __all__ = [
     "Change",
     "Comparison",
     "Drift",
+    "Finding",
     "Interval",
+    "Losses",
     "Parts",
     "Quality",
     "Rules",
@@ -37,6 +49,7 @@ __all__ = [
     "differences",
     "drift",
     "failures",
+    "finding",
     "hodges_lehmann",
     "holm",
     "more_blocks",

@@ -141,6 +141,17 @@ class Comparison:
     hopeless: str | None = None
     """Why no number of blocks would help: an arm of which no trial can be compared, or a metric
     that is not judged."""
+    names: tuple[str, str] | None = None
+    """Arm and baseline as a reader of the run calls them, where that is more than `arm` and
+    `baseline`."""
+
+    @property
+    def name(self) -> str:
+        return self.names[0] if self.names else self.arm
+
+    @property
+    def baseline_name(self) -> str:
+        return self.names[1] if self.names else self.baseline
 
     @property
     def blocks(self) -> int:

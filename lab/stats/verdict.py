@@ -35,6 +35,25 @@ class VerdictText(NamedTuple):
     """good only where the gain is certain, quality is not worse and nothing greys it."""
 
 
+class Finding(NamedTuple):
+    """What a figure of some metric may say."""
+
+    title: str
+    """In a sentence: arm, sign and words are the verdict's."""
+    reason: str | None = None
+    """Why the figure is greyed, to stand on it; None where nothing spoils it."""
+    is_planned: bool = True
+    """Whether it is of the comparison that was planned; any other is exploratory."""
+
+
+def finding(comparison: Comparison | None, metric: str) -> Finding:
+    """Of the comparison on this metric; a metric that is not judged is named and claims nothing."""
+    if comparison is None or not METRICS[metric].judged:
+        words = METRICS[metric].words if metric in METRICS else metric
+        return Finding(f"{_capital(words)} of each trial", is_planned=False)
+    return Finding(title(comparison), _reason(comparison), comparison.planned)
+
+
 def verdict(
     comparison: Comparison,
     *,
@@ -78,7 +97,7 @@ def _markdown(headline: str, doubt: str, *lines: str) -> str:
 
 def title(comparison: Comparison) -> str:
     """ "cached starts 95 % sooner than uncached"; where the verdict refuses, so does this."""
-    arm, baseline, metric = comparison.arm, comparison.baseline, METRICS[comparison.metric]
+    arm, baseline, metric = comparison.name, comparison.baseline_name, METRICS[comparison.metric]
     if comparison.verdict == "fails_more":
         return f"{_failing(comparison)}: no time is claimed"
     if comparison.hopeless or comparison.n == 0:
@@ -129,7 +148,7 @@ def _failing(comparison: Comparison) -> str:
     if losses.excess <= 0:
         return ""
     base = losses.baseline + losses.both
-    return f"{comparison.arm}: {_lost(comparison)}, {comparison.baseline}: {base or 'none'}"
+    return f"{comparison.name}: {_lost(comparison)}, {comparison.baseline_name}: {base or 'none'}"
 
 
 def _headline(comparison: Comparison, seconds: float | None, usd: float | None) -> str:
@@ -142,7 +161,7 @@ def _headline(comparison: Comparison, seconds: float | None, usd: float | None) 
 
 
 def _answer(comparison: Comparison, seconds: float | None, usd: float | None) -> str:
-    arm, metric = _capital(comparison.arm), METRICS[comparison.metric]
+    arm, metric = _capital(comparison.name), METRICS[comparison.metric]
     quality = comparison.quality
     if comparison.hopeless:
         cause = comparison.hopeless.removesuffix(".")
@@ -172,9 +191,9 @@ def _answer(comparison: Comparison, seconds: float | None, usd: float | None) ->
 
 
 def _seen(comparison: Comparison) -> str:
-    better, n, arm = comparison.favourable, comparison.n, comparison.arm
+    better, n, arm = comparison.favourable, comparison.n, comparison.name
     if n == 0:
-        return f"No block has {arm} and {comparison.baseline} both finished."
+        return f"No block has {arm} and {comparison.baseline_name} both finished."
     return f"{_capital(arm)} faster in {better} of {_blocks(n)}, {_pair(comparison)} at the median."
 
 

@@ -10,12 +10,13 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.stats import norm, t
 
 from lab import units
 from lab.metrics import FEWEST_BLOCKS, METRICS, needed, words
 from lab.stats.decompose import Parts, decompose, shorter_only
 from lab.stats.drift import Drift, drift
-from lab.stats.intervals import Interval, hodges_lehmann, ratio
+from lab.stats.intervals import Interval, hodges_lehmann, nonpositive, ratio, signed_rank_p
 
 Verdict = Literal[
     "faster",
@@ -31,6 +32,10 @@ Verdict = Literal[
 
 HELD_UP = 0.1
 """The share of trials from which on this machine's own delays are a doubt, not a remark."""
+
+
+OPPOSED = "times and failures point to different arms"
+UNBORNE = "with each failure as the worst of its pair nothing is shown"
 
 
 @dataclass(frozen=True)
@@ -246,14 +251,12 @@ def quality_gate(rows: pd.DataFrame | None, margin: float) -> Quality | None:
     zero: a few blocks that went wrong by chance accuse nobody. What is neither worse nor not worse
     is unclear, which withholds green; where a loss was seen, the headline says so.
     """
-    from scipy import stats
-
     changes = _of(rows, "quality")
     if changes is None or changes.empty:
         return None
     values = changes["difference"].to_numpy(float)
     mean, n = float(values.mean()), values.size
-    spread = float(values.std(ddof=1) / np.sqrt(n) * stats.t.ppf(0.975, n - 1)) if n > 1 else 0.0
+    spread = float(values.std(ddof=1) / np.sqrt(n) * t.ppf(0.975, n - 1)) if n > 1 else 0.0
     shown = (
         "not worse"
         if mean - spread >= -margin
@@ -374,17 +377,35 @@ def _left_out(
     return doubts, reasons
 
 
-def worst_ranked(differences: np.ndarray, losses: Losses, sign: int, level: float) -> Interval:
-    """The same interval with each lost trial as the worst outcome of its pair: beyond every
-    difference that was seen; none where both were lost (worst ranks, Lachin 1999, in the
-    signed-rank form of Matsouaka & Betensky 2015). Its ends say which side of zero, not how far.
+class Ranked(NamedTuple):
+    side: Literal["faster", "slower"]
+    """To which the ranks lean."""
+    p: float
+    """Two-sided."""
+    n: int
+
+    def shown(self, level: float) -> Literal["faster", "slower"] | None:
+        return self.side if self.p <= (1 - level) * (1 + 1e-9) else None
+
+
+def worst_ranked(differences: np.ndarray, losses: Losses, sign: int) -> Ranked:
+    """The signed-rank test with each lost trial as the worst outcome of its pair, beyond every
+    difference that was seen (worst ranks, Lachin 1999, in the signed-rank form of Matsouaka &
+    Betensky 2015).
 
     A trial that fails because it would have been slow makes the rest look fast; as a worst rank it
-    counts for what it is. `sign` is 1 where less is better, else −1.
+    counts for what it is. Worst ranks of the two arms tie and share their ranks. A block that both
+    arms lost prefers neither and is left out, as a zero difference is by Wilcoxon (1945).
+    `sign` is 1 where less is better, else −1. Without losses p is the interval's own.
     """
-    beyond = sign * (1 + 4 * float(np.abs(differences).max(initial=0.0)))
-    lost = [beyond] * losses.arm + [-beyond] * losses.baseline + [0.0] * losses.both
-    return hodges_lehmann(np.concatenate([differences, lost]), level)
+    worse = sign * differences
+    beyond = 1 + 4 * float(np.abs(worse).max(initial=0.0))
+    lost = [beyond] * losses.arm + [-beyond] * losses.baseline
+    ranked = np.concatenate([worse, lost])
+    tied = losses.arm * losses.baseline / 2
+    faster, slower = nonpositive(-ranked) - tied, nonpositive(ranked) - tied
+    p = signed_rank_p(ceil(min(faster, slower)), ranked.size)
+    return Ranked("faster" if faster < slower else "slower", p, ranked.size)
 
 
 def _judge(
@@ -405,12 +426,17 @@ def _judge(
         is_shared=level > rules.level + 1e-9,
         losses=facts.losses,
     )
+    sign, losses = -1 if METRICS[metric].higher_is_better else 1, facts.losses
     part = _of(rows, metric)
     if part is None:
         fewest = f"no block has this metric in both arms; {FEWEST_BLOCKS} are the fewest"
+        ranked = worst_ranked(np.empty(0), losses, sign)
+        is_failing = losses.excess > 0 and ranked.shown(level) == "slower"
+        blocks = None if facts.hopeless or is_failing else _of_all(FEWEST_BLOCKS, 0, losses)
         return replace(
             comparison,
-            needed_blocks=None if facts.hopeless else FEWEST_BLOCKS,
+            verdict="fails_more" if is_failing and not facts.hopeless else "not_enough_data",
+            needed_blocks=blocks,
             doubts=facts.doubts,
             reasons=(fewest, *facts.doubts, *facts.reasons),
             hopeless=facts.hopeless,
@@ -419,8 +445,7 @@ def _judge(
     interval = hodges_lehmann(values - base, level)
     is_positive = (values > 0).all() and (base > 0).all()
     share = ratio(values, base, level) if is_positive else Interval(float("nan"), None, None, 0)
-    sign = -1 if METRICS[metric].higher_is_better else 1
-    ranked = worst_ranked(values - base, facts.losses, sign, level)
+    ranked = worst_ranked(values - base, losses, sign)
     middle = float(np.median(base))
     smallest = rules.smallest_effect(middle, METRICS[metric].is_time)
     moved = drift(base, part["started_utc"]) if "started_utc" in part else None
@@ -430,22 +455,25 @@ def _judge(
         doubts.append(f"{baseline} itself drifted by {change} between the run's halves")
     greyed = _within_instrument(metric, interval.estimate, rules.instrument_ms)
     doubts += [greyed] if greyed else []
-    outcome, blocks = _decide(interval, sign, smallest)
+    outcome, blocks = _decide(interval, sign, smallest, level)
     hopeless = doubt = None
     if not METRICS[metric].judged:
         outcome, blocks = "not_enough_data", None
         hopeless = f"there is no faster or slower in {words(metric)}"
         reasons.insert(0, hopeless)
-    elif outcome == "not_enough_data":
-        blocks_seen = f"{interval.n} block{'s' if interval.n != 1 else ''}"
-        few = f"{blocks_seen}; {needed(0.5, level)} are the fewest"
-        wide = "the interval is too wide to decide"
-        reasons.insert(0, few if interval.low is None else wide)
     else:
-        outcome = _with_losses(outcome, ranked, facts.losses, sign)
-        if outcome == "not_enough_data":
-            blocks = _more(ranked, smallest)
-            reasons.insert(0, "with each failure as the worst of its pair nothing is shown")
+        answered, outcome = outcome, _with_losses(outcome, ranked.shown(level), losses)
+        if outcome != "not_enough_data":
+            blocks = None
+        elif answered != outcome:
+            blocks = _ranked_more(ranked, answered, losses, level)
+            reasons.insert(0, OPPOSED if blocks is None else UNBORNE)
+        else:
+            blocks = _of_all(blocks, interval.n, losses)
+            seen = f"{interval.n} block{'s' if interval.n != 1 else ''}"
+            few = f"{seen}; {needed(0.5, level)} are the fewest"
+            wide = "the interval is too wide to decide"
+            reasons.insert(0, few if interval.low is None else wide)
     if outcome in ("faster", "slower") and max(abs(interval.low), abs(interval.high)) < smallest:
         effect = units.value(metric, smallest)
         reasons.append(f"less than the smallest effect that matters here, {effect}")
@@ -488,42 +516,66 @@ def _judge(
     )
 
 
-def _with_losses(outcome: Verdict, ranked: Interval, losses: Losses, sign: int) -> Verdict:
-    """What the answered pairs say, as far as the lost ones bear it: both intervals must lie on the
-    same side, and one that fails more than its baseline is never simply faster."""
-    is_better = ranked.high < 0 if sign > 0 else ranked.low > 0
-    is_worse = ranked.low > 0 if sign > 0 else ranked.high < 0
+def _with_losses(
+    outcome: Verdict, shown: Literal["faster", "slower"] | None, losses: Losses
+) -> Verdict:
+    """What the answered pairs say, as far as the worst ranks bear it: faster and slower must be
+    shown by both, and an arm that fails more than its baseline is never simply faster."""
     if losses.excess > 0:
         if outcome == "faster":
-            return "faster_when_it_answers" if is_better else "fails_more"
-        return "fails_more" if outcome == "no_difference" and is_worse else outcome
-    if outcome == "faster":
-        return outcome if is_better else "not_enough_data"
-    if outcome == "slower":
-        return outcome if is_worse else "not_enough_data"
-    return outcome
+            return "faster_when_it_answers" if shown == "faster" else "fails_more"
+        return "fails_more" if outcome != "slower" and shown == "slower" else outcome
+    return "not_enough_data" if outcome in ("faster", "slower") and shown != outcome else outcome
 
 
-def _decide(interval: Interval, sign: int, smallest: float) -> tuple[Verdict, int | None]:
+def _beside(interval: Interval, sign: int) -> Literal["faster", "slower"] | None:
+    """Which of the two an interval that lies beside zero says."""
+    if interval.low is None or interval.low <= 0 <= interval.high:
+        return None
+    return "faster" if sign * interval.high < 0 else "slower"
+
+
+def _decide(
+    interval: Interval, sign: int, smallest: float, level: float
+) -> tuple[Verdict, int | None]:
     """The interval alone decides: beside zero, or within ± the smallest effect (two one-sided
     tests, Schuirmann 1987), or too wide."""
     if interval.low is None or interval.n < FEWEST_BLOCKS:
-        return "not_enough_data", _more(interval, smallest)
-    if interval.low > 0 or interval.high < 0:
-        return ("faster" if sign * interval.estimate < 0 else "slower"), None
+        return "not_enough_data", _more(interval, smallest, level)
+    if side := _beside(interval, sign):
+        return side, None
     if max(-interval.low, interval.high) <= smallest:
         return "no_difference", None
-    return "not_enough_data", _more(interval, smallest)
+    return "not_enough_data", _more(interval, smallest, level)
 
 
-def _more(interval: Interval, smallest: float) -> int:
-    """Blocks still to run: the half-width shrinks with √n until it is under the effect seen, or
-    fits within the smallest that matters."""
+def _more(interval: Interval, smallest: float, level: float) -> int:
+    """Answered blocks still to run: the half-width shrinks with √n until it is under the effect
+    seen, or fits within the smallest that matters."""
     n = interval.n
     if interval.low is None or n < FEWEST_BLOCKS:
-        return max(FEWEST_BLOCKS - n, 1)
+        return max(needed(0.5, level) - n, 1)
     target = max(abs(interval.estimate), smallest - abs(interval.estimate))
     return max(ceil(n * (interval.half_width / target) ** 2) - n, 1) if target > 0 else n
+
+
+def _of_all(answered: int | None, n: int, losses: Losses) -> int | None:
+    """Blocks that it takes until so many more are answered in both arms, where only n of those run
+    so far were."""
+    if answered is None:
+        return None
+    lost = losses.arm + losses.baseline + losses.both
+    return ceil(answered * (n + lost) / max(n, 1)) if lost else answered
+
+
+def _ranked_more(ranked: Ranked, answered: Verdict, losses: Losses, level: float) -> int | None:
+    """Blocks until the worst ranks bear out what the answered pairs say, if more are like these:
+    the z of a signed-rank sum grows with √n. None where they lean the other way."""
+    z, wanted = norm.isf([ranked.p / 2, (1 - level) / 2])
+    if ranked.side != answered or z <= 0:
+        return None
+    blocks = ranked.n + losses.both
+    return max(ceil(blocks * (wanted / z) ** 2) - blocks, 1)
 
 
 def _within_instrument(metric: str, estimate: float, error_ms: float | None) -> str | None:
@@ -548,7 +600,7 @@ def _p(rows: pd.DataFrame | None, metric: str, losses: Losses, level: float) -> 
     sign = -1 if METRICS[metric].higher_is_better else 1
     values = part["difference"].to_numpy(float)
     answered = hodges_lehmann(values, level)
-    return max(answered.p, worst_ranked(values, losses, sign, level).p)
+    return max(answered.p, worst_ranked(values, losses, sign).p)
 
 
 def _baseline(pairs: pd.DataFrame, settings) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from lab import units
 from lab.metrics import METRICS
-from lab.stats.compare import Comparison, two_decimals
+from lab.stats.compare import OPPOSED, Comparison, two_decimals
 from lab.stats.decompose import Parts
 from lab.stats.drift import Tail
 
@@ -74,7 +74,7 @@ def verdict(
         level = f"{100 * comparison.level:.3g} % interval"
         details.append(f"{level}, since several arms are compared (Holm)")
     # A refusal says in its headline what was seen; twice would be once too often.
-    seen = "" if comparison.verdict in REFUSALS else _seen(comparison)
+    seen = "" if comparison.verdict in REFUSALS else _capital(_seen(comparison))
     detail, doubts = _capital("; ".join(details)), tuple(map(_capital, comparison.doubts))
     return VerdictText(
         headline=headline,
@@ -99,7 +99,7 @@ def title(comparison: Comparison) -> str:
     """ "cached starts 95 % sooner than uncached"; where the verdict refuses, so does this."""
     arm, baseline, metric = comparison.name, comparison.baseline_name, METRICS[comparison.metric]
     if comparison.verdict == "fails_more":
-        return f"{_failing(comparison)}: no time is claimed"
+        return f"{_failing(comparison)}; no time is claimed"
     if comparison.hopeless or comparison.n == 0:
         return f"{_capital(metric.words)} of each trial: nothing to compare"
     if comparison.verdict == "not_enough_data":
@@ -125,10 +125,9 @@ def _reason(comparison: Comparison) -> str | None:
     if comparison.hopeless:
         return f"Nothing to compare: {comparison.hopeless.removesuffix('.')}"
     if comparison.verdict == "not_enough_data":
-        blocks = more_blocks(comparison.needed_blocks)
-        return f"Not enough data: {blocks}"
+        return f"Not enough data: {_missing(comparison)}"
     if comparison.verdict == "fails_more":
-        return f"No time is claimed: {_failing(comparison)}"
+        return f"No time is claimed; {_failing(comparison)}"
     return _capital(comparison.doubts[0]) if comparison.doubts else None
 
 
@@ -167,11 +166,11 @@ def _answer(comparison: Comparison, seconds: float | None, usd: float | None) ->
         cause = comparison.hopeless.removesuffix(".")
         return f"Not enough data, and more blocks would not help: {cause}."
     if comparison.verdict == "not_enough_data":
-        blocks = more_blocks(comparison.needed_blocks, seconds, usd)
-        return f"{_seen(comparison).removesuffix('.')}. Not enough data: {blocks}."
+        missing = _missing(comparison, seconds, usd)
+        return f"{_capital(_seen(comparison))} Not enough data: {missing}."
     if comparison.verdict == "fails_more":
-        seen = _seen(comparison).removesuffix(".")
-        return f"no time is claimed. Where both answered: {seen[:1].lower()}{seen[1:]}."
+        seen = _seen(comparison)
+        return f"no time is claimed. {f'Where both answered: {seen}' if comparison.n else seen}"
     change = f"{metric.short or metric.words} {interval(comparison)}{_share(comparison)}"
     change += f", n = {comparison.n}"
     if comparison.verdict == "no_difference":
@@ -194,7 +193,7 @@ def _seen(comparison: Comparison) -> str:
     better, n, arm = comparison.favourable, comparison.n, comparison.name
     if n == 0:
         return f"No block has {arm} and {comparison.baseline_name} both finished."
-    return f"{_capital(arm)} faster in {better} of {_blocks(n)}, {_pair(comparison)} at the median."
+    return f"{arm} faster in {better} of {_blocks(n)}, {_pair(comparison)} at the median."
 
 
 def _blocks(n: int) -> str:
@@ -208,6 +207,12 @@ def _pair(comparison: Comparison) -> str:
     number, _, unit = new.partition(" ")
     is_shared = unit and old.endswith(f" {unit}")
     return f"{number if is_shared else new} against {old}"
+
+
+def _missing(comparison: Comparison, seconds: float | None = None, usd: float | None = None) -> str:
+    if comparison.needed_blocks is None:
+        return OPPOSED if OPPOSED in comparison.reasons else "more blocks"
+    return more_blocks(comparison.needed_blocks, seconds, usd)
 
 
 def more_blocks(blocks: int | None, seconds: float | None = None, usd: float | None = None) -> str:

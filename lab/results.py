@@ -144,10 +144,24 @@ class RunResult:
         """What a figure of a metric may say: its title, and why it is greyed."""
         return stats.finding(self.comparison(metric, arm), metric or self.headline)
 
+    @property
+    def provenance(self) -> str:
+        """ "simulated: no model ran · simulated-small · 2026-11-25": what must go with a sentence
+        that leaves the lab."""
+        run, kind = self.run, endpoint_kinds.kind(self.run["endpoint_kind"])
+        own = "" if kind.caveat and run["endpoint"] == kind.name else run["endpoint"]
+        models = ", ".join(dict.fromkeys(run["models"].values()))
+        date = (units.iso(run["started_utc"]) or "")[:10]
+        parts = (kind.caveat, own, models, date, units.origin(run))
+        return " · ".join(map(units.short, filter(None, parts)))
+
     def told(self, comparison: Comparison) -> VerdictText:
-        """A comparison in words, more blocks with their price."""
+        """A comparison in words, more blocks with their price; its Markdown begins with where the
+        numbers are from, for it will stand where nobody sees the run."""
         usd, seconds = self.block_cost
-        return stats.verdict(comparison, seconds_per_block=seconds, usd_per_block=usd)
+        text = stats.verdict(comparison, seconds_per_block=seconds, usd_per_block=usd)
+        first = units.in_markdown(f"{self.provenance} · n = {comparison.n}")
+        return text._replace(markdown=f"{first}  \n{text.markdown}")
 
     def counted(self, technique: str, arm: str) -> dict[str, Any]:
         """The arm's row of `counts`, None where there is no value; empty where it has none."""

@@ -11,6 +11,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from lab import results
+from lab.harness.reporters import markdown
 from lab.rows import ROWS
 from lab.store import queries
 from lab.store.export import VIEWS, export, frame_bytes
@@ -114,3 +116,22 @@ def test_a_duckdb_file_is_written_for_older_duckdbs(measured, tmp_path):
     with duckdb.connect(str(file), read_only=True) as connection:
         rows = connection.execute("SELECT ttft_ms FROM trial_metrics ORDER BY ALL").fetchall()
     assert rows == [(301,), (302,), (901,), (902,)]
+
+
+def test_a_sentence_that_leaves_the_lab_begins_with_where_its_numbers_are_from(tmp_path):
+    """A simulated "cached is faster" was pasted as a fact about a model."""
+    store = Store(tmp_path / "lab.duckdb")
+    began = datetime(2026, 11, 25, 6, 0, tzinfo=UTC)
+    begins = {}
+    for kind in ("simulated", "local", "live"):
+        result = results.read(record(store, kind=kind, started=began), store)
+        first, second = result.verdicts[0].markdown.splitlines()[:2]
+        begins[kind] = first.strip()
+        assert second.startswith("**Cached is faster")
+        assert f"{first}\n{second}" in markdown.markdown(result)
+        assert result.told(result.comparison("total_ms")).markdown.startswith(first)
+    assert begins == {
+        "simulated": "simulated: no model ran · smollm2-135m · 2026-11-25 · n = 8",
+        "local": "local: the mechanism, not Claude's size · smollm2-135m · 2026-11-25 · n = 8",
+        "live": "live · smollm2-135m · 2026-11-25 · n = 8",
+    }

@@ -92,8 +92,7 @@ def _next(run: dict[str, Any], planned: stats.Comparison, verdict: stats.Verdict
             set_up.begin(resume.more(run, run["settings"]["runs"] if unfinished else blocks))
         if not endpoint_kinds.kind(run["endpoint_kind"]).priced:
             _try_on_claude(run)
-        origin = f"  \n{units.in_markdown(units.origin(run))}" if units.origin(run) else ""
-        copy_button.show("Copy as Markdown", verdict.markdown + origin, key="copy-verdict")
+        copy_button.show("Copy as Markdown", verdict.markdown, key="copy-verdict")
 
 
 def _try_on_claude(run: dict[str, Any]) -> None:

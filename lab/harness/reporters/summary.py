@@ -24,12 +24,9 @@ class Cell:
 
 def title(result: RunResult) -> str:
     run = result.run
-    models = ", ".join(dict.fromkeys(run["models"].values()))
-    about = [*map(units.short, (run["technique"], run["endpoint"], models)), f"run {run['run_id']}"]
+    about = [units.short(run["technique"]), result.provenance, f"run {run['run_id']}"]
     if run["status"] != "finished":
         about.append(run["status"])
-    if origin := units.origin(run):
-        about.append(origin)
     return " · ".join(about)
 
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from lab import endpoint_kinds
-from lab.metrics import FEWEST_BLOCKS
+from lab.metrics import CLOCKS, FEWEST_BLOCKS
 from lab.model import LabError, sentence
 from lab.scenarios.definitions import CATEGORIES, Task
 
@@ -217,6 +217,13 @@ class BenchmarkConfig(BaseModel):
         None,
         description='arms by name, or "technique.arm" side by side, the baseline first; without '
         "any, all that the technique has",
+    )
+    metric: Literal[CLOCKS] | None = Field(
+        None,
+        title="Judged on",
+        description="side by side: the clock on which the verdict is planned; without one the "
+        "headline that the techniques share, else the perceived wait or, where a trial is more "
+        "than one answer, the total time",
     )
     knobs: dict[str, Any] = Field({}, description="the technique's own knobs by name")
     deadline_s: float = Field(

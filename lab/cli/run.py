@@ -63,6 +63,8 @@ def arms_flags(parser: ArgumentParser) -> None:
         metavar="TECHNIQUE.ARM",
         help=f"two or more arms, the baseline first: {' '.join(example_arms())}",
     )
+    metric = settings.of(BenchmarkConfig)["metric"]
+    flags.add(parser, metric, dest=metric.name, help=metric.help.removeprefix("side by side: "))
     _run_flags(parser)
 
 
@@ -120,7 +122,8 @@ def run_side_by_side(arguments: Namespace) -> int:
 
     members = [techniques.find(arm.partition(".")[0]) for arm in arguments.arms]
     tiers = tuple(tier for each in members for tier in each.tiers_for(each.knobs()))
-    return _measure([_config(SIDE_BY_SIDE, arguments, tiers, arms=arguments.arms)], arguments)
+    chosen = {"arms": arguments.arms, "metric": getattr(arguments, "metric", None)}
+    return _measure([_config(SIDE_BY_SIDE, arguments, tiers, **chosen)], arguments)
 
 
 def run_rest(arguments: Namespace) -> int:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lab import techniques
+from lab.metrics import OF_A_STREAM
 from lab.model import Arm, EndpointKind, Knobs, LabError, Phase, Technique, Tier
 from lab.scenarios import definitions
 from lab.scenarios.definitions import Task
 from lab.settings import QUICK_ANSWER_TOKENS, BenchmarkConfig, build
+from lab.settings import of as settings_of
 from lab.version import VERSION
 
 SIDE_BY_SIDE = "side-by-side"
@@ -116,7 +118,10 @@ def experiment(
     headline = variants[1] if side_by_side else _headline(variants)
     if config.quick and not side_by_side:
         variants = [variants[0], headline]
-    metrics = {variant.technique.headline for variant in variants}
+    if config.metric and not side_by_side:
+        raise LabError(
+            f"{first.title} is judged on its own headline; a metric is chosen only side by side."
+        )
     tasks = config.tasks or definitions.load(config.scenario or first.category, kind)
     definitions.check_characters(
         config.name,
@@ -129,11 +134,20 @@ def experiment(
         title="Side by side" if side_by_side else first.title,
         variants=tuple(variants),
         tasks=tuple(tasks),
-        metric=metrics.pop() if len(metrics) == 1 else "total_ms",
+        metric=config.metric or shared_metric(variant.technique for variant in variants),
         headline=headline,
         tiers=tuple(tier for tier in TIERS if tier in needed),
         needs=frozenset(need for variant in variants for need in variant.technique.needs),
     )
+
+
+def shared_metric(members: Iterable[Technique]) -> str:
+    """What arms of several techniques are judged on: the headline that these share; where each is
+    about how an answer begins, the perceived wait; else the total time."""
+    headlines = {technique.headline for technique in members}
+    if len(headlines) == 1:
+        return headlines.pop()
+    return "wait_ms" if headlines <= set(OF_A_STREAM) else "total_ms"
 
 
 def _headline(variants: Sequence[Variant]) -> Variant:
@@ -163,7 +177,7 @@ def _of_technique(config: BenchmarkConfig, technique: Technique) -> list[Variant
 
 
 def _side_by_side(config: BenchmarkConfig) -> list[Variant]:
-    variants = []
+    arms = []
     for ref in dict.fromkeys(config.arms or ()):
         slug, dot, name = ref.partition(".")
         if not dot:
@@ -171,10 +185,25 @@ def _side_by_side(config: BenchmarkConfig) -> list[Variant]:
                 f"{ref!r} is not an arm: side by side they are named TECHNIQUE.ARM, "
                 f"for example {example_arms()[0]}."
             )
-        technique = techniques.find(slug)
-        knobs = knobs_of(technique, config.knobs.get(technique.slug, {}), config.quick)
-        variants.append(_variant(technique, name, knobs))
+        arms.append((techniques.find(slug), name))
+    tokens = answer_tokens(technique for technique, _ in arms)
+    variants = []
+    for technique, name in arms:
+        values = config.knobs.get(technique.slug, {})
+        if "answer_tokens" in technique.knobs.model_fields:
+            values = {"answer_tokens": tokens} | values
+        variants.append(_variant(technique, name, knobs_of(technique, values, config.quick)))
     return variants
+
+
+def answer_tokens(members: Iterable[Technique]) -> int | None:
+    """How long every arm's answers may be side by side: as long as the shortest that one of the
+    techniques has by itself, as far as each allows it; None where none has any. A longer answer
+    would be a difference that no technique makes."""
+    settings = [settings_of(technique.knobs).get("answer_tokens") for technique in members]
+    known = [setting for setting in settings if setting and setting.default]
+    shortest = min((setting.default for setting in known), default=None)
+    return max([shortest, *(int(setting.low or 1) for setting in known)]) if known else None
 
 
 def example_arms() -> list[str]:

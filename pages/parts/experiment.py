@@ -46,7 +46,7 @@ def _show(technique: Technique, endpoint: Endpoint, form: set_up.Form | None) ->
     going = run_panel.current(technique.slug)
     if going:
         run_panel.show(going, technique.headline, [arm.name for arm in technique.arms])
-    run = _chosen(technique, endpoint)
+    run = chosen(technique.slug, endpoint)
     if run and run["run_id"] != going:
         if going is None:
             # The page's address, passed on, opens this run and not a later one.
@@ -58,20 +58,21 @@ def _show(technique: Technique, endpoint: Endpoint, form: set_up.Form | None) ->
             _ghosts()
 
 
-def _chosen(technique: Technique, endpoint: Endpoint) -> dict[str, Any] | None:
-    """The run in the URL, else the newest on the chosen endpoint, else the newest anywhere."""
+def chosen(slug: str, endpoint: Endpoint) -> dict[str, Any] | None:
+    """Of a technique, or of the paired runs: the run in the URL, else the newest on the chosen
+    endpoint, else the newest anywhere."""
     if linked := st.query_params.get("run"):
         run = cached_queries.run_or_none(linked)
-        if run and run["technique"] == technique.slug:
+        if run and run["technique"] == slug:
             return run
         if ended := run_panel.ending(linked):
             st.error(escape(ended.get("text") or "The run ended before its first trial."))
-        elif run_panel.current(technique.slug) != linked:
+        elif run_panel.current(slug) != linked:
             st.warning(
                 "The run in this link is not in this database; the newest one is shown instead."
             )
-    newest = cached_queries.ask("last_run_id", technique.slug, endpoint.kind) or cached_queries.ask(
-        "last_run_id", technique.slug
+    newest = cached_queries.ask("last_run_id", slug, endpoint.kind) or cached_queries.ask(
+        "last_run_id", slug
     )
     return cached_queries.run_or_none(newest)
 

@@ -15,6 +15,7 @@ from lab import endpoint_kinds, paths, processes, scrub, techniques
 from lab.endpoints import consent, keys, registry
 from lab.endpoints.consent import ConsentNeeded
 from lab.endpoints.registry import Endpoint
+from lab.harness.plan import SIDE_BY_SIDE
 from lab.local import model_files
 from lab.model import LabError
 from lab.paths import COMMAND
@@ -25,6 +26,8 @@ GROUPS = {"Techniques": range(1, 20), "Results": range(20, 30), "Instrument": ra
 LOOK = Path(__file__).with_name("style.css")
 SHARED = "pages/19_Your_techniques.py"
 """The page of every technique that declares none of its own."""
+PAIRED = "pages/20_Side_by_side.py"
+"""The page of every run that mixes techniques."""
 
 
 class PageFile(NamedTuple):
@@ -48,8 +51,10 @@ def page_files() -> tuple[PageFile, ...]:
 
 
 def page_of(technique: str) -> PageFile | None:
-    """The page of a technique's slug: the one that it declares, else the shared one; None where
-    there is no such technique."""
+    """The page of a technique's slug, or of the paired runs: the one that it declares, else the
+    shared one; None where there is no such technique."""
+    if technique == SIDE_BY_SIDE:
+        return next(page for page in page_files() if page.path == PAIRED)
     if technique not in techniques.slugs():
         return None
     known = techniques.find(technique)

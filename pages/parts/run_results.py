@@ -27,8 +27,10 @@ def show(
     endpoint: Endpoint,
     run: dict[str, Any],
     views: Mapping[str, Callable[[dict[str, Any]], None]],
+    beneath: Callable[[dict[str, Any]], None] | None = None,
 ) -> None:
-    """Only what is chosen is computed; run, view, arm and trial are in the URL."""
+    """Only what is chosen is computed; run, view, arm and trial are in the URL. `beneath` draws
+    what stands directly under the verdict."""
     _state(run, endpoint)
     trials = cached_queries.ask("trials", run["run_id"])
     if trials.empty:
@@ -43,6 +45,8 @@ def show(
         return
     with guard():
         verdict_card.show(run)
+        if beneath:
+            beneath(run)
     with guard():
         _waterfall(run)
         drill.show(run)

@@ -52,7 +52,7 @@ def _form(technique: Technique, endpoint: Endpoint, form: Form | None) -> None:
         knobs = knob_form.checked(
             technique.knobs, form() if form else knob_form.show(technique.knobs)
         )
-        choices = _options(technique, endpoint, technique.tiers_for(knobs))
+        choices = options(technique, endpoint, technique.tiers_for(knobs))
         values = choices | {
             "technique": technique.slug,
             "endpoint": endpoint.name,
@@ -61,7 +61,7 @@ def _form(technique: Technique, endpoint: Endpoint, form: Form | None) -> None:
         offer(knob_form.checked(BenchmarkConfig, values))
 
 
-def _options(technique: Technique, endpoint: Endpoint, tiers: tuple[Tier, ...]) -> dict[str, Any]:
+def options(technique: Technique, endpoint: Endpoint, tiers: tuple[Tier, ...]) -> dict[str, Any]:
     """What every technique asks: how many blocks, which models, which tasks, and where requests
     cost money how much of it."""
     columns = st.columns(4)

@@ -9,15 +9,18 @@ drifts by a quarter during the run.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy import stats as scipy_stats
 
 from lab import stats
 from lab.stats.intervals import signed_rank_cut
 
 RUNS, BLOCKS, TAIL_BLOCKS = 1000, 20, 72
+FAILING_RUNS, FAILING_BLOCKS = 200, (12, 20, 40)
 LEVEL = 0.95
 EFFECTS = (-0.05, -0.20, -0.60)
 MANY = 400_000
@@ -137,6 +140,88 @@ def tail_coverage(random: np.random.Generator, effect: float, q: float = 0.95) -
     return hits, plain
 
 
+class Failing(NamedTuple):
+    """What an arm does to its trials: its effect, and which of its trials get no answer."""
+
+    words: str
+    effect: float
+    slowest: float = 0.0
+    """The share of the arm's trials, those that would have taken longest, that fail."""
+    at_random: float = 0.0
+    baseline_slowest: float = 0.0
+    baseline_at_random: float = 0.0
+
+
+FAILING = (
+    Failing("equal, none fails", 0.0),
+    Failing("equal, the arm's slow half fails", 0.0, slowest=0.5),
+    Failing("equal, the arm's slow quarter fails", 0.0, slowest=0.25),
+    Failing("equal, the slow quarter of both fails", 0.0, slowest=0.25, baseline_slowest=0.25),
+    Failing("equal, 20 % of both at random", 0.0, at_random=0.2, baseline_at_random=0.2),
+    Failing("equal, the baseline's slow half fails", 0.0, baseline_slowest=0.5),
+    Failing("−50 %, 10 % of the arm at random", -0.5, at_random=0.1),
+    Failing("−50 %, 10 % of both at random", -0.5, at_random=0.1, baseline_at_random=0.1),
+    Failing("−50 %, none fails", -0.5),
+    Failing("−10 %, none fails", -0.1),
+)
+WORDS = {
+    "faster": "faster",
+    "faster_when_it_answers": "when it answers",
+    "fails_more": "fails more",
+    "slower": "slower",
+    "no_difference": "no difference",
+    "not_enough_data": "not enough",
+}
+
+
+def lost(random: np.random.Generator, took: np.ndarray, slowest: float, share: float) -> np.ndarray:
+    """Which trials of each run fail: the slowest of the run, and others by chance."""
+    ranks = took.argsort(axis=1).argsort(axis=1)
+    return (ranks >= round((1 - slowest) * took.shape[1])) | (random.random(took.shape) < share)
+
+
+def judged(run: Run, number: int, arm_lost: np.ndarray, base_lost: np.ndarray) -> str:
+    """The verdict of one run, as compare_run gives it."""
+    base, new = run.base[number], run.new[number]
+    names = {"technique": "t", "arm": "new"}
+    good = np.flatnonzero(~(arm_lost | base_lost))
+    pairs = pd.DataFrame(
+        {"block": good, "value": new[good], "baseline_value": base[good], "trial_id": good}
+    ).assign(**names, baseline_technique="t", baseline="base", metric="total_ms", session_id="s")
+    pairs = pairs.assign(
+        baseline_trial_id=-1 - pairs["trial_id"],
+        difference=pairs["value"] - pairs["baseline_value"],
+        task_id=run.tasks[good],
+    )
+    bad = arm_lost | base_lost
+    losses = pd.DataFrame({"lost": arm_lost[bad], "baseline_lost": base_lost[bad]})
+    return stats.compare_run(
+        pairs,
+        None,
+        {"metric": "total_ms", **names},
+        settings={"baseline": {"technique": "t", "arm": "base"}},
+        losses=losses.assign(**names, outcome="failed"),
+    )[0].verdict
+
+
+def failing_arms(random: np.random.Generator, case: Failing, blocks: int) -> Counter[str]:
+    """Verdicts of runs in which trials fail."""
+    many = runs(random, FAILING_RUNS, blocks, case.effect)
+    arm = lost(random, many.new, case.slowest, case.at_random)
+    base = lost(random, many.base, case.baseline_slowest, case.baseline_at_random)
+    return Counter(judged(many, run, arm[run], base[run]) for run in range(FAILING_RUNS))
+
+
+def print_failing(random: np.random.Generator) -> None:
+    print(f"\n{FAILING_RUNS} runs each: share of each verdict where trials fail")
+    print(f"{'':40}{'blocks':>7}" + "".join(f"{word:>17}" for word in WORDS.values()))
+    for case in FAILING:
+        for blocks in FAILING_BLOCKS:
+            seen = failing_arms(random, case, blocks)
+            shares = "".join(f"{seen[word] / FAILING_RUNS:>17.1%}" for word in WORDS)
+            print(f"{case.words:40}{blocks:>7}{shares}", flush=True)
+
+
 def main() -> None:
     began = time.monotonic()
     random = np.random.default_rng(SEED)
@@ -162,6 +247,7 @@ def main() -> None:
             f"{effect:+6.0%}  {share(difference)}  {share(ratio)}  {share(tail)}  {share(plain)}",
             flush=True,
         )
+    print_failing(np.random.default_rng(SEED))
     print(f"\ntook {time.monotonic() - began:.0f} s (seed {SEED})")
 
 

@@ -128,6 +128,8 @@ class Technique:
     """What an endpoint of this kind cannot show; printed with the verdict."""
     select: Callable[[Any], tuple[Arm, ...]] | None = None
     """The arms for given knobs, where the knobs decide (a suite, the user's bodies)."""
+    suites: tuple[tuple[Arm, ...], ...] = ()
+    """Where the knobs decide: all arms that they may choose from, those of one run together."""
     needs: tuple[str, ...] = ()
     """What an endpoint must be able to do, as lab.endpoints.registry.CAPABILITIES names it."""
     page: str = ""
@@ -149,6 +151,15 @@ class Technique:
 
     def arms_for(self, knobs: Knobs) -> tuple[Arm, ...]:
         return self.select(knobs) if self.select else self.arms
+
+    def place_of(self, arm: str) -> int | None:
+        """Where an arm stands among all that are declared, whichever of them a run has: its colour,
+        for ever. None for one that the user named."""
+        for suite in self.suites or (self.arms,):
+            names = [declared.name for declared in suite]
+            if arm in names:
+                return names.index(arm)
+        return None
 
     def tiers_for(self, knobs: Knobs) -> tuple[Tier, ...]:
         return self.tiers(knobs) if callable(self.tiers) else self.tiers

@@ -107,6 +107,13 @@ class RunResult:
         counted = list(self.counts[["technique", "arm"]].itertuples(index=False, name=None))
         return planned + [arm for arm in counted if arm not in planned]
 
+    @property
+    def places(self) -> dict[str, int]:
+        """The arms by name, in the run's order, each with its place among its technique's: what
+        figures colour by."""
+        arms = self.arms()
+        return dict(zip((self.name(*arm) for arm in arms), techniques.places(arms), strict=True))
+
     def techniques(self) -> list[Technique]:
         """Those of its arms, each once; one that this lab does not know is left out."""
         slugs = dict.fromkeys(arm["technique"] for arm in self.run["settings"].get("arms", []))

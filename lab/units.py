@@ -1,17 +1,21 @@
-"""How the lab writes numbers, in one place: milliseconds under 10 s, three significant figures,
-thousands separated, minus is "−"."""
+"""How the lab writes numbers, in one place: milliseconds under 10 s, seconds above, one unit in a
+sentence; three significant figures, thousands separated; minus is "−", none is "—"; a share in per
+cent, its change in points."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from lab import metrics
 
 MISSING = "—"
+LONG_MS = 9_995
+"""What three figures round up to 10,000 ms is 10.0 s; from here on a duration is told in
+seconds."""
 
 
 def missing(value: object) -> bool:
@@ -44,13 +48,13 @@ def number(value: float | None, figures: int = 3) -> str:
     return f"{round(float(value), decimals):,.{max(0, decimals)}f}".replace("-", "−")
 
 
-def ms(value: float | None, sign: bool = False) -> str:
-    """A duration given in ms: "110 ms", from 10 s on "12.3 s"; with `sign` a gain or loss:
-    "+85.0 ms"."""
+def ms(value: float | None, sign: bool = False, *, seconds: bool | None = None) -> str:
+    """A duration given in ms: "110 ms", from 10 s on "12.3 s", or as `seconds` says; with `sign` a
+    gain or loss: "+85.0 ms"."""
     if missing(value):
         return MISSING
-    # What three figures round up to 10,000 ms is 10.0 s.
-    text = f"{number(value / 1000)} s" if abs(value) >= 9_995 else f"{number(value)} ms"
+    seconds = abs(value) >= LONG_MS if seconds is None else seconds
+    text = f"{number(value / 1000)} s" if seconds else f"{number(value)} ms"
     return f"+{text}" if sign and value > 0 else text
 
 
@@ -67,6 +71,11 @@ def percent(share: float | None, sign: bool = False) -> str:
     decimals = 1 if 0.05 <= abs(value) < 9.95 else 0
     text = f"{value:z,.{decimals}f}".replace("-", "−")
     return f"{'+' if sign and value >= 0.05 else ''}{text} %"
+
+
+def points(change: float | None, sign: bool = True) -> str:
+    """A change of a share in points, as percent() writes a share: "+8.3 points", "−50 points"."""
+    return percent(change, sign).replace("%", "points")
 
 
 def usd(value: float | None, sign: bool = False) -> str:
@@ -90,16 +99,34 @@ def whole(value: float | None) -> str:
     return MISSING if missing(value) else f"{int(value):,}"
 
 
-WRITERS = {"ms": ms, "$": usd, "share": percent, "share right": percent}
+SHARES = ("share", "share right")
 
 
 def value(metric: str, amount: float | None, sign: bool = False) -> str:
-    """An amount of a metric, or of any column, in its unit."""
-    write = WRITERS.get(metrics.unit(metric))
-    if write:
-        return write(amount, sign)
+    """An amount of a metric, or of any column, in its unit; with `sign`, a change of it."""
+    unit = metrics.unit(metric)
+    if unit in SHARES:
+        return points(amount) if sign else percent(amount)
+    if unit in ("ms", "$"):
+        return (ms if unit == "ms" else usd)(amount, sign)
     text = number(amount)
     return f"+{text}" if sign and not missing(amount) and amount > 0 else text
+
+
+def values(metric: str, *amounts: float | None, sign: bool = False) -> list[str]:
+    """Amounts that are read beside each other, in the unit of the largest: "2.75 s", "16.1 s"."""
+    known = [abs(amount) for amount in amounts if not missing(amount)]
+    if metrics.unit(metric) != "ms" or max(known, default=0) < LONG_MS:
+        return [value(metric, amount, sign) for amount in amounts]
+    return [ms(amount, sign, seconds=True) for amount in amounts]
+
+
+def once(written: Sequence[str]) -> list[str]:
+    """Values of values(), the unit only behind the last where all have the same."""
+    units = {text.partition(" ")[2] for text in written}
+    if len(units) != 1 or units == {""}:
+        return list(written)
+    return [*(text.partition(" ")[0] for text in written[:-1]), written[-1]]
 
 
 def when(instant: datetime | None) -> str:

@@ -124,7 +124,7 @@ def test_faster_at_the_cost_of_quality_is_not_green():
     assert (
         one.verdict == "faster_but_worse"
         and said.tone == "warn"
-        and "quality −0.50" in said.headline
+        and "quality −50 points" in said.headline
     )
 
 
@@ -135,7 +135,7 @@ def test_a_few_wrong_answers_in_a_few_blocks_accuse_nobody_and_are_not_green():
     assert (
         one.verdict == "faster"
         and said.tone == "warn"
-        and said.headline.endswith("n = 10; quality unclear, −0.30")
+        and said.headline.endswith("n = 10; quality unclear, −30 points")
     )
     assert said.detail.count("−0.30") == 1 and any(
         "not shown to be kept" in reason for reason in one.reasons

@@ -377,15 +377,26 @@ def _left_out(
     return doubts, reasons
 
 
+Side = Literal["faster", "slower"]
+
+
 class Ranked(NamedTuple):
-    side: Literal["faster", "slower"]
+    side: Side
     """To which the ranks lean."""
     p: float
     """Two-sided."""
-    n: int
+    blocks: int
 
-    def shown(self, level: float) -> Literal["faster", "slower"] | None:
+    def shown(self, level: float) -> Side | None:
         return self.side if self.p <= (1 - level) * (1 + 1e-9) else None
+
+    def more(self, side: Side, level: float) -> int | None:
+        """Blocks until this side is shown, if more are like these: the z of a signed-rank sum grows
+        with √n. None where the ranks lean the other way."""
+        z, wanted = norm.isf([self.p / 2, (1 - level) / 2])
+        if self.side != side or z <= 0:
+            return None
+        return max(ceil(self.blocks * (wanted / z) ** 2) - self.blocks, 1)
 
 
 def worst_ranked(differences: np.ndarray, losses: Losses, sign: int) -> Ranked:
@@ -405,7 +416,7 @@ def worst_ranked(differences: np.ndarray, losses: Losses, sign: int) -> Ranked:
     tied = losses.arm * losses.baseline / 2
     faster, slower = nonpositive(-ranked) - tied, nonpositive(ranked) - tied
     p = signed_rank_p(ceil(min(faster, slower)), ranked.size)
-    return Ranked("faster" if faster < slower else "slower", p, ranked.size)
+    return Ranked("faster" if faster < slower else "slower", p, ranked.size + losses.both)
 
 
 def _judge(
@@ -466,7 +477,7 @@ def _judge(
         if outcome != "not_enough_data":
             blocks = None
         elif answered != outcome:
-            blocks = _ranked_more(ranked, answered, losses, level)
+            blocks = ranked.more(answered, level)
             reasons.insert(0, OPPOSED if blocks is None else UNBORNE)
         else:
             blocks = _of_all(blocks, interval.n, losses)
@@ -484,7 +495,7 @@ def _judge(
         if quality and quality.shown == "worse":
             outcome = "faster_but_worse"
         if quality and quality.shown == "unclear":
-            change, low = two_decimals(quality.change), two_decimals(quality.low)
+            change, low = units.points(quality.change), units.points(quality.low)
             doubt = f"quality not shown to be kept: {change}, perhaps {low}"
             reasons.append(doubt)
     return replace(
@@ -516,9 +527,7 @@ def _judge(
     )
 
 
-def _with_losses(
-    outcome: Verdict, shown: Literal["faster", "slower"] | None, losses: Losses
-) -> Verdict:
+def _with_losses(outcome: Verdict, shown: Side | None, losses: Losses) -> Verdict:
     """What the answered pairs say, as far as the worst ranks bear it: faster and slower must be
     shown by both, and an arm that fails more than its baseline is never simply faster."""
     if losses.excess > 0:
@@ -528,7 +537,7 @@ def _with_losses(
     return "not_enough_data" if outcome in ("faster", "slower") and shown != outcome else outcome
 
 
-def _beside(interval: Interval, sign: int) -> Literal["faster", "slower"] | None:
+def _beside(interval: Interval, sign: int) -> Side | None:
     """Which of the two an interval that lies beside zero says."""
     if interval.low is None or interval.low <= 0 <= interval.high:
         return None
@@ -566,16 +575,6 @@ def _of_all(answered: int | None, n: int, losses: Losses) -> int | None:
         return None
     lost = losses.arm + losses.baseline + losses.both
     return ceil(answered * (n + lost) / max(n, 1)) if lost else answered
-
-
-def _ranked_more(ranked: Ranked, answered: Verdict, losses: Losses, level: float) -> int | None:
-    """Blocks until the worst ranks bear out what the answered pairs say, if more are like these:
-    the z of a signed-rank sum grows with √n. None where they lean the other way."""
-    z, wanted = norm.isf([ranked.p / 2, (1 - level) / 2])
-    if ranked.side != answered or z <= 0:
-        return None
-    blocks = ranked.n + losses.both
-    return max(ceil(blocks * (wanted / z) ** 2) - blocks, 1)
 
 
 def _within_instrument(metric: str, estimate: float, error_ms: float | None) -> str | None:
@@ -622,7 +621,3 @@ def _counted(counts: pd.DataFrame | None, baseline: tuple[str, str]) -> list[tup
         for arm in counts[["technique", "arm"]].itertuples(index=False, name=None)
         if arm != baseline
     ]
-
-
-def two_decimals(value: float) -> str:
-    return "0" if abs(value) < 0.005 else f"{value:+.2f}".replace("-", "−")

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from lab import units
 from lab.metrics import METRICS
-from lab.stats.compare import OPPOSED, Comparison, two_decimals
+from lab.stats.compare import OPPOSED, Comparison
 from lab.stats.decompose import Parts
 from lab.stats.drift import Tail
 
@@ -131,13 +131,16 @@ def _reason(comparison: Comparison) -> str | None:
     return _capital(comparison.doubts[0]) if comparison.doubts else None
 
 
-def _lost(comparison: Comparison) -> str:
-    """ "6 of 12 failed"."""
-    losses = comparison.losses
-    lost, missed = losses.arm + losses.both, losses.missed
+def lost(losses: int, trials: int, missed: int = 0) -> str:
+    """ "6 of 12 failed"; `missed` of the losses answered and missed the cache."""
     what = "failed" if not missed else "missed the cache"
-    what = "failed or missed the cache" if 0 < missed < lost else what
-    return f"{lost} of {comparison.blocks} {what}"
+    what = "failed or missed the cache" if 0 < missed < losses else what
+    return f"{losses} of {trials} {what}"
+
+
+def _lost(comparison: Comparison) -> str:
+    losses = comparison.losses
+    return lost(losses.arm + losses.both, comparison.blocks, losses.missed)
 
 
 def _failing(comparison: Comparison) -> str:
@@ -178,13 +181,13 @@ def _answer(comparison: Comparison, seconds: float | None, usd: float | None) ->
         seeable = units.value(metric.name, largest)
         return f"No difference shown; anything above {seeable} would have been seen ({change})"
     if comparison.verdict == "faster_but_worse":
-        return f"{arm} is faster but worse: {change}, quality {two_decimals(quality.change)}"
+        return f"{arm} is faster but worse: {change}, quality {units.points(quality.change)}"
     if comparison.verdict == "faster_only_shorter":
         return f"{arm} is faster only because its answers are shorter: {change}"
     if comparison.verdict == "faster_when_it_answers":
         return f"faster when it answers: {change}"
     is_lost = quality is not None and quality.shown == "unclear" and quality.change < 0
-    unclear = f"; quality unclear, {two_decimals(quality.change)}" if is_lost else ""
+    unclear = f"; quality unclear, {units.points(quality.change)}" if is_lost else ""
     is_faster = comparison.verdict == "faster"
     return f"{arm} is {comparison.verdict}: {change}{unclear if is_faster else ''}"
 
@@ -202,11 +205,8 @@ def _blocks(n: int) -> str:
 
 def _pair(comparison: Comparison) -> str:
     """ "110 against 2,260 ms": the unit once, where both sides have the same."""
-    new = units.value(comparison.metric, comparison.p50)
-    old = units.value(comparison.metric, comparison.baseline_p50)
-    number, _, unit = new.partition(" ")
-    is_shared = unit and old.endswith(f" {unit}")
-    return f"{number if is_shared else new} against {old}"
+    medians = comparison.p50, comparison.baseline_p50
+    return " against ".join(units.once(units.values(comparison.metric, *medians)))
 
 
 def _missing(comparison: Comparison, seconds: float | None = None, usd: float | None = None) -> str:
@@ -227,13 +227,16 @@ def more_blocks(blocks: int | None, seconds: float | None = None, usd: float | N
 
 
 def interval(comparison: Comparison) -> str:
-    """ "−2,130 ms [−2,180, −2,090]": the estimate signed, the unit once; seconds from 10 s on."""
+    """ "−2,130 ms [−2,180, −2,090]": the estimate signed, the unit once; seconds where one of
+    the three passes 10 s."""
     metric, middle = METRICS[comparison.metric], comparison.estimate
     estimate = units.value(metric.name, middle, sign=True)
     if comparison.low is None:
         return estimate
-    scale = 1000 if metric.is_time and abs(middle) >= 9_999.5 else 1
-    ends = [end / scale for end in (middle, comparison.low, comparison.high)]
+    ends = [middle, comparison.low, comparison.high]
+    estimate = units.values(metric.name, *ends, sign=True)[0]
+    if metric.is_time and max(map(abs, ends)) >= units.LONG_MS:
+        ends = [end / 1000 for end in ends]
     # All three carry the decimals of the widest, or "[−283, −52.8]" would claim more of one end
     # than of the other.
     decimals = max(0, 2 - floor(log10(max(map(abs, ends)) or 1)))
@@ -256,7 +259,8 @@ def _quality(comparison: Comparison) -> list[str]:
         return ["quality not checked"]
     if quality.same == quality.n:
         return [f"quality equal in {quality.n} of {quality.n} blocks"]
-    change, low, high = map(two_decimals, (quality.change, quality.low, quality.high))
+    change = units.points(quality.change)
+    low, high = (units.points(end).partition(" ")[0] for end in (quality.low, quality.high))
     return [f"quality {change} [{low}, {high}], {quality.shown}"]
 
 
@@ -279,17 +283,19 @@ def origin(parts: Parts) -> str:
     """ "mean change in total time −600 ms = wait −20.0 ms, number of tokens −570 ms, time per token
     −10.0 ms"."""
     known = {
+        "mean change in total time": parts.total,
         "connection": parts.connection,
         "wait": parts.wait,
         "number of tokens": parts.tokens,
         "time per token": parts.gap,
     }
-    shown = [
-        f"{name} {units.ms(ms, sign=True)}"
-        for name, ms in known.items()
+    written = units.values("total_ms", *known.values(), sign=True)
+    total, *shown = [
+        f"{name} {text}"
+        for (name, ms), text in zip(known.items(), written, strict=True)
         if name != "connection" or round(ms, 1)
     ]
-    return f"mean change in total time {units.ms(parts.total, sign=True)} = {', '.join(shown)}"
+    return f"{total} = {', '.join(shown)}"
 
 
 def tail_said(metric: str, percentile: str, tail: Tail) -> str:

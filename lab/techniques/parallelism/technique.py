@@ -157,6 +157,7 @@ TECHNIQUE = Technique(
     trial=trial,
     code="code.jinja",
     select=arms,
+    suites=(TOOL_ARMS, (*REQUEST_ARMS, FAN_OUT, *SMALL_ARMS)),
     tiers=tiers,
     aliases=("parallel",),
     category="tools",

@@ -20,6 +20,8 @@ from lab.scenarios.definitions import Task
 if TYPE_CHECKING:
     import pandas as pd
 
+    from lab.stats import Finding
+
 
 class Column(NamedTuple):
     words: str
@@ -61,6 +63,8 @@ class RunData:
     """Its row, as lab.store.queries.run gives it."""
     ask: Callable[..., Any]
     """One query of lab.store.queries by name, less its store: ask("calls", run_id) is a frame."""
+    judged: Callable[[str | None, tuple[str, str] | None], Finding]
+    """RunResult.finding."""
     priced_as: str = ""
     """The model at whose price something is said where the run's own models have none."""
 
@@ -74,12 +78,24 @@ class RunData:
         return [arm["arm"] for arm in self.run["settings"]["arms"]]
 
     @property
+    def places(self) -> dict[str, int]:
+        """The same arms, each with its place among the technique's, by which it is coloured."""
+        declared = [None if self.technique.files else self.technique.place_of(a) for a in self.arms]
+        own = [at if place is None else place for at, place in enumerate(declared)]
+        return dict(zip(self.arms, own, strict=True))
+
+    @property
     def baseline(self) -> str:
         return self.run["settings"]["baseline"]["arm"]
 
     @property
     def headline_arm(self) -> str:
         return self.run["settings"]["headline"]["arm"]
+
+    def finding(self, metric: str | None = None, arm: str | None = None) -> Finding:
+        """What a figure of arms may say, and why it is greyed: of the planned arm on the headline
+        metric where none is named. A title that compares arms is this one's and no other."""
+        return self.judged(metric, (self.run["technique"], arm) if arm else None)
 
     @property
     def endpoint(self) -> dict[str, str]:

@@ -6,7 +6,9 @@ import numpy as np
 import plotly.graph_objects as go
 
 from lab.figures import layout, palette
-from lab.units import missing, value
+from lab.units import missing, values
+
+ABOVE, BELOW = 0.95, -0.95
 
 
 def interval_bar(
@@ -17,14 +19,16 @@ def interval_bar(
     tone: str = "neutral",
     metric: str = "wait_ms",
 ) -> go.Figure:
-    """The interval with zero in sight: 56 px high, no title of its own."""
+    """The interval with zero in sight: 72 px high, no title of its own. What zero is called stands
+    above the line and the interval's ends below it, so that they never meet."""
     colours, colour = palette.theme(dark), palette.tone_colour(tone, dark)
-    figure, ends = go.Figure(), [value(metric, end, sign=True) for end in (low, high)]
+    figure, written = go.Figure(), values(metric, estimate, low, high, sign=True)
     known = [float(end) for end in (estimate, low, high) if not missing(end) and np.isfinite(end)]
     left, right = min([*known, 0.0]), max([*known, 0.0])
     width = (right - left) or 1.0
     layout.zero(figure, dark)
-    layout.write(figure, "0", 0, -0.9, colours.muted)
+    place = {"xanchor": "left", "xshift": 3} if left > -0.2 * width else {"xanchor": "right"}
+    layout.write(figure, "0", 0, ABOVE, colours.muted, **({"xshift": -3} | place))
     if len(known) == 3:
         caps = {"symbol": "line-ns", "size": 12, "line": {"color": colour, "width": 3}}
         layout.line(figure, [low, high], [0, 0], colour, marker=caps)
@@ -35,17 +39,17 @@ def interval_bar(
             x, anchor, shift = low, "left", -4
         elif place > 0.7:
             x, anchor, shift = high, "right", 4
-        text = " … ".join(ends)
-        layout.write(figure, text, x, -0.9, colours.muted, xanchor=anchor, xshift=shift)
+        text = " … ".join(written[1:])
+        layout.write(figure, text, x, BELOW, colours.muted, xanchor=anchor, xshift=shift)
     if not missing(estimate):
-        hover = f"{value(metric, estimate, sign=True)}<extra></extra>"
+        hover = f"{written[0]}<extra></extra>"
         layout.points(figure, [estimate], [0], {"color": colour, "size": 14}, hovertemplate=hover)
     figure.update_xaxes(visible=False, range=[left - 0.06 * width, right + 0.06 * width])
-    figure.update_yaxes(visible=False, range=[-1.5, 0.7])
-    words = f"{value(metric, estimate, sign=True)}, 95 % interval {' to '.join(ends)}"
+    figure.update_yaxes(visible=False, range=[-1.5, 1.3])
+    words = f"{written[0]}, 95 % interval {' to '.join(written[1:])}"
     return figure.update_layout(
         template=palette.template(dark),
-        height=56,
+        height=72,
         margin={"l": 4, "r": 4, "t": 0, "b": 0},
         showlegend=False,
         meta={"alt": words},

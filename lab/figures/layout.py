@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,10 +17,13 @@ from lab import endpoint_kinds, metrics
 from lab.figures import palette
 from lab.model import NOT_TIMED
 from lab.scrub import visible
-from lab.units import short_id
+from lab.units import LONG_MS, number, short_id
 
 ROW_PX = 36
-TITLE_CHARS, SUBTITLE_CHARS = 50, 62  # what a 420 px wide window holds at 15 and 13 px
+WIDTH_PX = 1120
+"""What a picture is wide; a page's words break where its own lines end."""
+TITLE_CHARS, SUBTITLE_CHARS = 130, 160  # what WIDTH_PX hold at 15 and 13 px
+TITLE_PX, SUBTITLE_PX, KEY_PX = 20, 17, 20  # heights of their lines
 DENSE = 2_000
 MANY = 400
 """Points from which on a trace is drawn by the graphics card."""
@@ -46,7 +49,7 @@ def safe(text: object) -> str:
 
 
 def tint(markup: str, colour: str) -> str:
-    return f'<span style="color:{colour}">{markup}</span>'
+    return f'<span style="color:{palette.as_text(colour)}">{markup}</span>'
 
 
 def bold(text: object, colour: str | None = None) -> str:
@@ -54,20 +57,27 @@ def bold(text: object, colour: str | None = None) -> str:
     return tint(inner, colour) if colour else inner
 
 
-def order(planned: Sequence[str] | None, present: Iterable[str]) -> list[str]:
+def order(planned: Iterable[str] | None, present: Iterable[str]) -> list[str]:
     """The planned arms that have rows, in the plan's order; where it names none of them, those that
     have rows."""
     seen = list(dict.fromkeys(map(str, present)))
     return [arm for arm in planned or () if arm in seen] or seen
 
 
-def arm_colours(
-    planned: Sequence[str] | None, present: Iterable[str], dark: bool
-) -> dict[str, str]:
+Arms = Mapping[str, int] | Sequence[str]
+"""A run's arms in its order, the baseline first: RunResult.places, so that each has its own colour
+in whatever run; or names alone, coloured by their order."""
+
+
+def arm_colours(planned: Arms | None, present: Iterable[str], dark: bool) -> dict[str, str]:
     """The arms of order(), each with its colour: the planned ones keep theirs where some have no
     rows."""
     shown = order(planned, present)
-    colours = palette.arm_colours([*(planned or ()), *shown], dark)
+    named = {arm: place for place, arm in enumerate(dict.fromkeys(planned or ()))}
+    known = dict(planned) if isinstance(planned, Mapping) else named
+    for arm in shown:
+        known.setdefault(arm, len(known))
+    colours = palette.arm_colours(known, dark)
     return {arm: colours[arm] for arm in shown}
 
 
@@ -81,7 +91,7 @@ def one_kind(frame: pd.DataFrame) -> str | None:
     return kinds[0] if kinds else None
 
 
-def waited_for(calls: pd.DataFrame) -> pd.DataFrame:
+def timed(calls: pd.DataFrame) -> pd.DataFrame:
     """What a trial's clock saw: neither primes nor a judge's calls."""
     return calls[~calls["role"].isin(NOT_TIMED)]
 
@@ -117,21 +127,28 @@ def rows(
         if notes and notes[row]:
             write(figure, notes[row], 1, xanchor="right", **place)
         if colours and colours[row]:
-            figure.add_shape(
-                type="rect",
-                xref="paper",
-                x0=-7,
-                x1=-3,
-                xanchor=0,
-                xsizemode="pixel",
-                y0=-row + 17 / row_px,
-                y1=-row - 15 / row_px,
-                yref="y",
-                fillcolor=colours[row],
-                line_width=0,
-            )
+            _tab(figure, row, colours[row], row_px)
     figure.update_yaxes(range=[-(count - 1) - 0.5, 0.5], visible=False)
     return count * row_px
+
+
+def _tab(figure: go.Figure, row: int, colour: str, row_px: int) -> None:
+    """Left of a row, in its arm's colour; broken where that colour is another arm's too."""
+    pieces = [(17, 8), (5, -4), (-7, -15)] if palette.is_again(colour) else [(17, -15)]
+    for top, bottom in pieces:
+        figure.add_shape(
+            type="rect",
+            xref="paper",
+            x0=-7,
+            x1=-3,
+            xanchor=0,
+            xsizemode="pixel",
+            y0=-row + top / row_px,
+            y1=-row + bottom / row_px,
+            yref="y",
+            fillcolor=colour,
+            line_width=0,
+        )
 
 
 def arm_rows(figure: go.Figure, colours: Mapping[str, str], notes: Sequence[str]) -> int:
@@ -169,8 +186,10 @@ def points(
 
 
 def crowd(colour: str, n: int) -> dict[str, Any]:
-    """The marker of n points that may cover each other."""
-    return {"color": palette.fade(colour, 0.55 if n > 12 else 0.9), "size": 8 if n < 200 else 5}
+    """The marker of n points that may cover each other; hollow where another arm has their colour
+    too."""
+    look = {"color": palette.fade(colour, 0.55 if n > 12 else 0.9), "size": 8 if n < 200 else 5}
+    return look | ({"symbol": "circle-open"} if palette.is_again(colour) else {})
 
 
 def jitter(n: int, spread: float) -> np.ndarray:
@@ -219,14 +238,15 @@ def bars(
     lengths: Sequence[float],
     colour: str | Sequence[str],
     hover: Sequence[str],
+    pattern: str = "",
     **more: Any,
 ) -> None:
-    """A bar below the label of each row, from its start."""
+    """A bar below the label of each row, from its start; `pattern` as in palette.HATCHED."""
     figure.add_bar(
         x=lengths,
         base=starts,
         y=[-row for row in rows],
-        marker={"color": colour, "line": {"width": 0}},
+        marker={"color": colour, "line": {"width": 0}, "pattern": {"shape": pattern}},
         hovertext=hover,
         hovertemplate=HOVER,
         **BAR,
@@ -263,28 +283,33 @@ def finish(
 ) -> go.Figure:
     """Margins, height and words. Where a `frame` is given, the subtitle ends with its endpoint, and
     its kind is the figure's `kind`. `legend` maps names to colours; `reason` greys the chart and
-    stands on it."""
+    stands on it. An axis of ms that passes 10 s is told in seconds.
+
+    Title, subtitle and legend are the figure's first annotations, for its pictures; where it stands
+    on a page, head() and key() say the same as text that breaks where the page's lines end.
+    """
     colours = palette.theme(dark)
+    x_title, subtitle = _in_seconds(figure, x_title, subtitle, up=left == AXIS_PX)
     if frame is not None:
         kind = one_kind(frame)
         subtitle = " · ".join(filter(None, (subtitle, where(frame))))
-    head = textwrap.wrap(title, TITLE_CHARS) or [""]
-    sub = textwrap.wrap(subtitle, SUBTITLE_CHARS)
-    keys = _keys(legend or {})
+    subtitle = subtitle.strip(" ·")
     hatched = endpoint_kinds.kind(kind).hatched
-    top = 4 + 20 * len(head) + 17 * len(sub) + 16 + (14 if hatched else 0)
+    words = _words(title, subtitle, colours.muted)
+    keys = _keys(legend or {})
+    top = words.height + 16 + (14 if hatched else 0)
     axis_px = (28 if figure.layout.xaxis.visible is not False else 4) + (22 if x_title else 0)
-    bottom = axis_px + (19 * len(keys) + 6 if keys else 4)
-    lines = [f'<b style="font-size:15px">{safe(line)}</b>' for line in head]
-    small = f"font-size:13px;color:{colours.muted}"
-    lines += [f'<span style="{small}">{safe(line)}</span>' for line in sub]
+    bottom = axis_px + (keys.height if legend else 4)
     corner = TOP_LEFT | {"xshift": -left}
+    drawn = figure.layout.annotations
+    figure.layout.annotations = ()
     # A title of plotly's own is cut off at the top once it has several lines; an annotation is not.
-    text = "<br>".join(lines)
-    write(figure, text, 0, 1, yshift=top - 2, font={"size": 15}, name="title", **corner)
-    if keys:
-        text, down = "<br>".join(keys), -axis_px - 4
-        write(figure, text, 0, 0, colours.muted, yshift=down, name="legend", **corner)
+    place = {"yshift": top - 2, "font": {"size": 15}, "name": "title"}
+    write(figure, words.markup, 0, 1, **place, **corner)
+    place = {"yshift": -axis_px - 4, "name": "legend", "visible": bool(legend)}
+    write(figure, keys.markup, 0, 0, colours.muted, **place, **corner)
+    for annotation in drawn:
+        figure.add_annotation(annotation)
     figure.update_layout(
         template=palette.template(dark),
         height=top + plot_px + bottom,
@@ -292,7 +317,14 @@ def finish(
         xaxis_title_text=safe(x_title) or None,
         yaxis_automargin=False,
         showlegend=False,
-        meta={"title": title, "subtitle": subtitle},
+        meta={
+            "title": title,
+            "subtitle": subtitle,
+            "legend": dict(legend or {}),
+            "muted": colours.muted,
+            "head_px": words.height,
+            "key_px": keys.height if legend else 0,
+        },
     )
     if hatched:
         figure.add_layout_image(
@@ -312,18 +344,128 @@ def finish(
     return figure
 
 
-def _keys(legend: Mapping[str, str]) -> list[str]:
-    """Lines of coloured squares with their names, broken where a 420 px window ends: plotly's own
-    legend would be a tall list."""
+class _Words(NamedTuple):
+    markup: str
+    height: int
+    """In px."""
+
+
+def _words(title: str, subtitle: str, muted: str) -> _Words:
+    """Title and subtitle as a picture has them."""
+    head = textwrap.wrap(title, TITLE_CHARS) or [""]
+    sub = textwrap.wrap(subtitle, SUBTITLE_CHARS)
+    lines = [f'<b style="font-size:15px">{safe(line)}</b>' for line in head]
+    small = f"font-size:13px;color:{muted}"
+    lines += [f'<span style="{small}">{safe(line)}</span>' for line in sub]
+    return _Words("<br>".join(lines), 4 + TITLE_PX * len(head) + SUBTITLE_PX * len(sub))
+
+
+def _keys(legend: Mapping[str, str]) -> _Words:
+    """Coloured squares with their names, in as few lines as a picture needs: plotly's own legend
+    would be a tall list."""
     lines, room = [], 0
     for name, colour in legend.items():
-        key = f"{tint('■', colour)} {safe(name)}"
+        square = f'<span style="font-size:18px;color:{colour}">■</span>'
+        key = f"{square} {safe(name)}"
         if not lines or room < len(name) + 4:
             lines, room = [*lines, key], SUBTITLE_CHARS - len(name)
         else:
             lines[-1] += f"   {key}"
             room -= len(name) + 4
-    return lines
+    return _Words("<br>".join(lines), KEY_PX * len(lines) + 6)
+
+
+def head(figure: go.Figure) -> str:
+    """Title and subtitle as HTML, to stand right above the figure. They cover the room that its
+    picture has for them, and are never lower than it."""
+    words = figure.layout.meta or {}
+    if not words.get("title"):
+        return ""
+    px = words["head_px"]
+    subtitle = words["subtitle"]
+    small = f'<p style="color:{words["muted"]}">{safe(subtitle)}</p>' if subtitle else ""
+    return (
+        f'<div class="lab-head" style="min-height:{px}px;margin-bottom:{-px}px">'
+        f'<div role="heading" aria-level="3">{safe(words["title"])}</div>{small}</div>'
+    )
+
+
+def key(figure: go.Figure) -> str:
+    """The legend as HTML, to stand right below the figure; empty where it has none."""
+    words = figure.layout.meta or {}
+    if not words.get("legend"):
+        return ""
+    px = words["key_px"]
+    names = "".join(
+        f'<li><span class="lab-swatch" style="background:{colour}"></span>{safe(name)}</li>'
+        for name, colour in words["legend"].items()
+    )
+    return (
+        f'<ul class="lab-legend" style="color:{words["muted"]};min-height:{px}px;'
+        f'margin-top:{-px}px">{names}</ul>'
+    )
+
+
+STYLE = """
+.lab-head { padding-top: 4px; box-sizing: border-box; }
+.lab-head [role=heading] { font-size: 15px; font-weight: 600; line-height: 20px;
+  text-wrap: balance; }
+.lab-head p { font-size: 13px; line-height: 17px; margin: 0; max-width: none; text-wrap: pretty; }
+.lab-legend { display: flex; flex-wrap: wrap; gap: 0 20px; list-style: none; padding: 0;
+  margin-bottom: 0; margin-left: 0; font-size: 13px; line-height: 20px; box-sizing: border-box; }
+.lab-legend li { display: flex; align-items: center; margin: 0; padding: 0; font-size: 13px; }
+.lab-swatch { width: 12px; height: 12px; border-radius: 2px; margin-right: 8px; flex: none; }
+.lab-figure .annotation[data-index="0"], .lab-figure .annotation[data-index="1"],
+[class*="st-key-figure-"] .annotation[data-index="0"],
+[class*="st-key-figure-"] .annotation[data-index="1"] { visibility: hidden; }
+"""
+"""Where head() and key() stand, the figure's own title and legend are only seen in its pictures."""
+
+
+def _in_seconds(figure: go.Figure, x_title: str, subtitle: str, up: bool) -> tuple[str, str]:
+    """The axis of ms, across or `up`, told in seconds where it passes 10 s; so are the words that
+    name its unit."""
+    unit = re.compile(r"(^|, )ms\b")
+    across = unit.match(x_title) is not None
+    if not across and not (up and unit.search(subtitle)):
+        return x_title, subtitle
+    side = "x" if across else "y"
+    low, high = _reach(figure, side)
+    if max(abs(low), abs(high)) < LONG_MS:
+        return x_title, subtitle
+    axis = figure.layout[f"{side}axis"]
+    if axis.type == "log":
+        at = [10.0**power for power in range(-1, 8)]
+    else:
+        step = next(step for step in _steps() if (high - low) / step <= 6)
+        at = [step * n for n in range(int(low // step), int(high // step) + 2)]
+    axis.update(tickvals=at, ticktext=[number(round(ms / 1000, 6)) for ms in at])
+    return unit.sub(r"\1s", x_title), unit.sub(r"\1s", subtitle)
+
+
+def _steps() -> Iterator[float]:
+    return (base * 10.0**power for power in range(3, 12) for base in (1, 2, 5))
+
+
+def _reach(figure: go.Figure, side: str) -> tuple[float, float]:
+    """The ends of what stands along an axis: its range where one was set, else from zero on."""
+    axis = figure.layout[f"{side}axis"]
+    if axis.range and axis.type != "log":
+        return float(min(axis.range)), float(max(axis.range))
+    ends = [0.0]
+    for trace in figure.data:
+        along = getattr(trace, side)
+        if along is None or not len(along):
+            continue
+        along = pd.to_numeric(pd.Series(list(along)), errors="coerce").to_numpy(float)
+        if trace.type == "bar" and side == "x" and trace.base is not None:
+            along = along + np.asarray(trace.base, dtype=float)
+        known = along[np.isfinite(along)]
+        ends += [float(known.min()), float(known.max())] if len(known) else []
+    return min(ends), max(ends)
+
+
+REASON_CHARS = 44  # what a 420 px wide window holds beside its margins
 
 
 def _doubt(figure: go.Figure, reason: str, colours: palette.Palette) -> None:
@@ -332,7 +474,7 @@ def _doubt(figure: go.Figure, reason: str, colours: palette.Palette) -> None:
     figure.update_shapes(opacity=0.4)
     write(
         figure,
-        _wrapped(reason, 44),
+        _wrapped(reason, REASON_CHARS),
         0.5,
         0.5,
         **PAPER,
@@ -376,6 +518,7 @@ def config(name: str, picture: str = "png") -> dict:
             "format": picture,
             "filename": re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-"),
             "scale": 2,
+            "width": WIDTH_PX,
         },
         "responsive": True,
     }
@@ -391,9 +534,22 @@ def title(figure: go.Figure) -> str:
     return (figure.layout.meta or {}).get("title", "")
 
 
-def interactive(figure: go.Figure) -> str:
-    """One HTML file that works offline: plotly.js is inside."""
-    return figure.to_html(include_plotlyjs=True, full_html=True, config=config(title(figure)))
+def block(figure: go.Figure, plotlyjs: bool | str = False) -> str:
+    """The figure with its words, for an HTML page that has STYLE."""
+    drawn = figure.to_html(full_html=False, include_plotlyjs=plotlyjs, config=config(title(figure)))
+    return f'<div class="lab-figure">{head(figure)}{drawn}{key(figure)}</div>'
+
+
+def interactive(figure: go.Figure, plotlyjs: bool | str = True) -> str:
+    """One HTML file that works offline: plotly.js is inside, or beside it ("directory")."""
+    font, paint = figure.layout.template.layout.font, palette.painted(figure.layout.template)
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{safe(title(figure))}'
+        '</title><meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<style>body {{ max-width: {WIDTH_PX}px; margin: 24px auto; padding: 0 24px;"
+        f" font-family: {font.family}; color: {font.color}; background: {paint}; }}{STYLE}</style>"
+        f"</head><body>{block(figure, plotlyjs)}</body></html>"
+    )
 
 
 def joined(frames: list[pd.DataFrame]) -> pd.DataFrame:

@@ -7,7 +7,7 @@ import difflib
 import os
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
 from importlib import import_module, invalidate_caches
 from pathlib import Path
@@ -20,6 +20,8 @@ from lab.view_parts import Part, RunData
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+
+    from lab.stats import Finding
 
 OWN = "lab_own_techniques"
 """The package that modules of the user's folder are loaded into, apart from all on the path; each
@@ -148,6 +150,11 @@ def problems() -> tuple[str, ...]:
     return tuple(_shelf().problems.values())
 
 
+def broken() -> Mapping[str, str]:
+    """The same by the module's name; under an empty one that of the folder itself."""
+    return _shelf().problems
+
+
 def slugs() -> tuple[str, ...]:
     return tuple(_shelf().modules)
 
@@ -179,6 +186,21 @@ def find(name: str) -> Technique:
     raise LabError(f"No technique {name!r}.{hint} There are: {', '.join(shelf.modules)}.")
 
 
+def places(arms: Iterable[tuple[str, str]]) -> list[int]:
+    """Each arm's place among those that its technique declares; one that the user named, or of a
+    technique that this lab does not know, has its place among those given."""
+    listed: dict[str, list[str]] = {}
+    found = []
+    for technique, arm in arms:
+        own = listed.setdefault(technique, [])
+        own.append(arm)
+        slug = slug_of(technique)
+        # The user's bodies may be called like an arm that stands there for all of them.
+        declared = None if slug is None or find(slug).files else find(slug).place_of(arm)
+        found.append(len(own) - 1 if declared is None else declared)
+    return found
+
+
 def control() -> Technique:
     """The technique whose arms are the same."""
     return next(technique for technique in all_techniques() if technique.control)
@@ -199,13 +221,16 @@ def draw(data: RunData, view: View, dark: bool = False) -> list[Any]:
 
 
 def figures_of(
-    run: Mapping[str, Any], ask: Callable[..., Any], dark: bool = False
+    run: Mapping[str, Any],
+    ask: Callable[..., Any],
+    judged: Callable[..., Finding],
+    dark: bool = False,
 ) -> list[go.Figure]:
-    """The figures that the run's technique adds to its report; `ask` as in
+    """The figures that the run's technique adds to its report; `ask` and `judged` as in
     lab.view_parts.RunData."""
     if slug_of(run["technique"]) is None:
         return []
-    data = RunData(find(run["technique"]), run, ask)
+    data = RunData(find(run["technique"]), run, ask, judged)
     views = [view for view in data.technique.views if isinstance(view, View) and view.in_report]
     parts = [part for view in views for part in draw(data, view, dark)]
     return [part for part in parts if not isinstance(part, Part)]

@@ -79,6 +79,12 @@ def arms(run: dict[str, Any]) -> list[str]:
     return [result.name(arm["technique"], arm["arm"]) for arm in run["settings"]["arms"]]
 
 
+def places(run: dict[str, Any]) -> dict[str, int]:
+    """arms(), each with its place among its technique's arms: what figures are given, so that an
+    arm has one colour everywhere."""
+    return judged(run["run_id"]).places
+
+
 def by_arm(run: dict[str, Any], query: str, *arguments: Any) -> pd.DataFrame:
     """ask(query, run_id, …), with each arm named as in arms()."""
     return judged(run["run_id"]).named(ask(query, run["run_id"], *arguments))

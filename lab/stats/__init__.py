@@ -12,6 +12,7 @@ from lab.stats.compare import (
     differences,
     holm,
     quality_gate,
+    worst_ranked,
 )
 from lab.stats.decompose import Parts, connections, decompose
 from lab.stats.drift import Drift, Tail, drift, failures, tail
@@ -23,6 +24,7 @@ from lab.stats.verdict import (
     Tone,
     VerdictText,
     finding,
+    lost,
     more_blocks,
     origin,
     tail_said,
@@ -52,6 +54,7 @@ __all__ = [
     "finding",
     "hodges_lehmann",
     "holm",
+    "lost",
     "more_blocks",
     "needed",
     "origin",
@@ -66,4 +69,5 @@ __all__ = [
     "tail_said",
     "unpaired",
     "verdict",
+    "worst_ranked",
 ]

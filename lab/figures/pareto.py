@@ -1,4 +1,4 @@
-"""Speed, cost and quality beside each other: a table, and the front that nothing beats."""
+"""Speed, cost and quality beside each other, as far as they are known: a table and a picture."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 
 from lab import metrics
 from lab.figures import layout, palette
-from lab.units import percent, short_id, usd, value
+from lab.units import short_id, value
 
 COLUMNS = (
     *("label", "run_id", "technique", "arm", "endpoint", "endpoint_kind", "model", "n", "failed"),
@@ -73,41 +73,38 @@ def scatter_pareto(
     *,
     metric: str = "total_ms",
     label: str = "arm",
+    arms: layout.Arms | None = None,
 ) -> go.Figure:
-    """One point an arm: speed across, cost up, quality as size; ringed where nothing beats it.
-    Columns: the metric, the label, cost_usd, quality, n, run_id, and endpoint columns."""
+    """One point an arm: speed across; cost up and quality as size, or quality up where nothing has
+    a price. What nobody knows has no axis and is not spoken of; nothing is claimed, since medians
+    beside each other are no comparison. Ringed: no other point is better. Columns: the metric, the
+    label, cost_usd, quality, n, run_id, and endpoint columns."""
     known = summary[metric].notna() if metric in summary.columns else slice(0)
-    summary = summary[known].reset_index(drop=True)
-    if summary.empty:
-        return layout.empty("Choose runs that share a metric.", dark, "Speed, cost and quality")
-    summary = summary.astype({"cost_usd": float, "quality": float})
-    priced = summary["cost_usd"].notna().any()
-    y = summary["cost_usd" if priced else "quality"].fillna(0)
+    summary = summary[known].astype({"cost_usd": float, "quality": float})
+    others = [name for name in ("cost_usd", "quality") if summary[name].notna().any()]
+    if summary.empty or not others:
+        why = "no arm has a price or a checked answer" if len(summary) else "no trial ended well"
+        words = f"Nothing to draw beside each other: {why}."
+        return layout.empty(words, dark, "Speed, cost and quality")
+    up, count = others[0], len(summary)
+    summary = summary[summary[up].notna()].reset_index(drop=True)
     front = pareto(summary, metric, "cost_usd", "quality")
-    colours, figure = palette.arm_colours(summary[label], dark), go.Figure()
-    edge = summary[front].assign(up=y[front]).sort_values(metric)
+    colours, figure = layout.arm_colours(arms, summary[label], dark), go.Figure()
+    edge = summary[front].sort_values(metric)
     if len(edge) > 1:
-        layout.line(figure, edge[metric], edge["up"], palette.theme(dark).zero, 1, "dot")
-    top = float(y.max()) or 1.0
-    across = summary[metric] / float(summary[metric].max() or 1)
-    places = label_places(across, (y / top + 0.1) / 1.4, summary[label])
+        layout.line(figure, edge[metric], edge[up], palette.theme(dark).zero, 1, "dot")
+    top = (float(summary[up].max()) or 1.0) if up == "cost_usd" else 1.0
+    across = summary[metric] / (float(summary[metric].max()) or 1)
+    places = label_places(across, (summary[up] / top + 0.1) / 1.4, summary[label])
     for row, arm in summary.iterrows():
-        _point(figure, arm, arm[label], metric, y[row], front[row], places[row], colours, dark)
+        _point(figure, arm, arm[label], metric, up, front[row], places[row], colours, dark)
     layout.from_zero(figure)
-    ticks = {"tickprefix": "$" if priced else "", "tickformat": "" if priced else ".0%"}
+    ticks = {"tickprefix": "$"} if up == "cost_usd" else {"tickformat": ".0%", "dtick": 0.5}
     figure.update_yaxes(range=[-0.1 * top, 1.3 * top], nticks=5, **ticks)
-    names, unit = list(summary.loc[front, label]), metrics.unit(metric)
-    title = f"{len(names)} of {len(summary)} arms are on the front"
-    if len(names) == 1:
-        title = f"Nothing beats {names[0]}: speed, cost and quality"
-    up = "lower is cheaper" if priced else "higher is better"
-    against = "dollars a trial, size is quality" if priced else "quality (nothing has a price)"
-    n = layout.count(int(summary["n"].min()))
     return layout.finish(
         figure,
-        title,
-        f"median {metrics.words(metric)}, {unit}, against {against}; ringed: nothing beats it · {n}"
-        " or more each",
+        _title(metric, others, len(summary)),
+        _subtitle(metric, others, summary, count - len(summary)),
         280,
         dark=dark,
         frame=summary,
@@ -117,8 +114,32 @@ def scatter_pareto(
             for name, place in zip(summary[label], places, strict=True)
             if not place
         },
-        x_title=f"{unit} · {_better(metric)}, {up}",
+        x_title=f"{metrics.unit(metric)} · {_better(metric)}, "
+        + ("lower is cheaper" if up == "cost_usd" else "higher is better"),
     )
+
+
+AXES = {"cost_usd": "cost", "quality": "quality"}
+
+
+def _title(metric: str, others: list[str], count: int) -> str:
+    """ "Total time, cost and quality of 3 arms": only of what is there."""
+    first, last = [metrics.words(metric).capitalize(), *map(AXES.get, others[:-1])], others[-1]
+    return f"{', '.join(first)} and {AXES[last]} of {count} arm{'s' if count > 1 else ''}"
+
+
+def _subtitle(metric: str, others: list[str], summary: pd.DataFrame, left_out: int) -> str:
+    up = {"cost_usd": "mean dollars a trial", "quality": "share of checks passed"}
+    parts = [f"median {metrics.axis(metric)}, against {up[others[0]]}"]
+    if len(others) > 1:
+        parts.append("a larger point scores higher")
+    if len(summary) > 1:
+        parts.append("ringed: none is better in all of these")
+    if left_out:
+        parts.append(f"{left_out} without {'a price' if others[0] == 'cost_usd' else 'a check'}")
+    fewest, most = int(summary["n"].min()), int(summary["n"].max())
+    parts.append(layout.count(fewest) + (f" to {most:,}" if most > fewest else ""))
+    return " · ".join(parts)
 
 
 def _point(
@@ -126,27 +147,29 @@ def _point(
     arm: pd.Series,
     name: str,
     metric: str,
-    y: float,
+    up: str,
     front: bool,
     place: str | None,
     colours: dict[str, str],
     dark: bool,
 ) -> None:
     quality = 0.3 if arm["quality"] != arm["quality"] else arm["quality"]
-    hover = (
-        f"{layout.bold(name)}<br>{metrics.words(metric)} {value(metric, arm[metric])}<br>"
-        f"cost {usd(arm['cost_usd'])}, quality {percent(arm['quality'])}"
-    )
+    told = [f"{metrics.words(metric)} {value(metric, arm[metric])}"]
+    told += [
+        f"{words} {value(column, arm[column])}"
+        for column, words in AXES.items()
+        if arm[column] == arm[column]
+    ]
     layout.points(
         figure,
         [arm[metric]],
-        [y],
+        [arm[up]],
         {
-            "color": palette.fade(colours[name], 0.9 if front else 0.4),
-            "size": 10 + 14 * quality,
+            "color": palette.fade(colours[name], 0.9),
+            "size": 10 + (14 * quality if up == "cost_usd" else 4),
             "line": {"width": 2 if front else 0, "color": palette.theme(dark).ink},
         },
-        [hover if front else f"{hover}<br>beaten by another arm"],
+        [f"{layout.bold(name)}<br>{'<br>'.join(told)}"],
         [[str(arm["run_id"]), str(name)]],
         mode="markers+text",
         text=[layout.bold(name, colours[name]) if place else ""],
@@ -154,14 +177,14 @@ def _point(
     )
 
 
-WIDTH_PX, HEIGHT_PX, CHARACTER_PX, LINE_PX, GAP_PX = 480, 240, 7.5, 17, 12
+WIDTH_PX, HEIGHT_PX, CHARACTER_PX, LINE_PX, GAP_PX = 300, 240, 7.5, 17, 12
 
 
 def label_places(x: pd.Series, y: pd.Series, labels: pd.Series) -> list[str | None]:
     """Where each point's name stands so that none covers another or a point; None where there is no
     room, and a key must tell it.
 
-    x and y are shares of the plot, which is taken as wide as on a small window; on a wider one
+    x and y are shares of the plot, which is taken as wide as in a window of 420 px; in a wider one
     there is more room.
     """
     centres = [(a * WIDTH_PX, b * HEIGHT_PX) for a, b in zip(x, y, strict=True)]

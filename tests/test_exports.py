@@ -4,6 +4,7 @@ import csv
 import json
 import struct
 import uuid
+import zipfile
 from datetime import UTC, datetime
 
 import duckdb
@@ -13,9 +14,10 @@ import pytest
 
 from lab import results
 from lab.harness.reporters import markdown
+from lab.model import LabError
 from lab.rows import ROWS
-from lab.store import queries
-from lab.store.export import VIEWS, export, frame_bytes
+from lab.store import queries, sandbox
+from lab.store.export import FORMATS, VIEWS, export, frame_bytes, packed, table_bytes
 from lab.store.importing import Imported
 from lab.store.store import Store
 from tests.recorded_runs import record
@@ -135,3 +137,69 @@ def test_a_sentence_that_leaves_the_lab_begins_with_where_its_numbers_are_from(t
         "local": "local: the mechanism, not Claude's size · smollm2-135m · 2026-11-25 · n = 8",
         "live": "live · smollm2-135m · 2026-11-25 · n = 8",
     }
+
+
+def rows_of(store):
+    """All that a lab has measured, JSON as values, less the note where a run came from."""
+    columns = {"runs": "* EXCLUDE imported_from"}
+    rows = {}
+    with store.reading() as connection:
+        for table in ROWS:
+            asked = f"SELECT COLUMNS({columns.get(table, '*')})::VARCHAR FROM {table} ORDER BY ALL"
+            rows[table] = [
+                [json.loads(value) if value and value[0] in "{[" else value for value in row]
+                for row in connection.execute(asked).fetchall()
+            ]
+    return rows
+
+
+@pytest.fixture
+def noted(tmp_path):
+    """A run with a text that a file could spoil: commas, quotes, lines, nothing at all."""
+    store = Store(tmp_path / "lab.duckdb")
+    run_id = record(store, blocks=2, started=STARTED, lost={2: "failed"})
+    store.set_note(run_id, 'Monday, "late"\nsecond line; 08:00')
+    with duckdb.connect(str(store.path)) as connection:
+        connection.execute("UPDATE events SET text = '' WHERE seq = 1")
+        connection.execute("UPDATE events SET text = NULL WHERE seq = 2")
+        connection.execute("""UPDATE calls SET server_ms = '{"decode": 3.5}'""")
+    return store
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_everything_goes_out_as_one_file_and_in_again(noted, tmp_path, format):
+    """What the dashboard made could not be imported: that wanted six Parquet files in a zip."""
+    shares = []
+    file = packed(noted, tmp_path, format, lambda text, share: shares.append(share))
+    assert shares[0] == 0 and shares == sorted(shares) and len(set(shares)) >= len(ROWS)
+    mine = Store(tmp_path / "mine" / "lab.duckdb")
+    mine.path.parent.mkdir()
+    assert mine.import_from(file) == Imported(runs=1, trials=4, calls=4, events=12)
+    assert rows_of(mine) == rows_of(noted)
+    assert mine.import_from(file) == Imported(runs=0, trials=0, calls=0, events=0)
+
+
+@pytest.mark.parametrize("name", ["runs", "calls", "trial_metrics"])
+def test_a_table_that_is_taken_away_keeps_its_types(noted, tmp_path, name):
+    """UUID and JSON became VARCHAR, and whole numbers that may be missing DOUBLE."""
+    with noted.reading() as connection:
+        own = dict(row[:2] for row in connection.execute(f"DESCRIBE {name}").fetchall())
+    (tmp_path / "table.duckdb").write_bytes(table_bytes(noted, name, "duckdb"))
+    (tmp_path / "query.duckdb").write_bytes(
+        frame_bytes(sandbox.run_sql(noted, f"SELECT * FROM {name}"), "duckdb", name)
+    )
+    for file in ("table.duckdb", "query.duckdb"):
+        with duckdb.connect(str(tmp_path / file), read_only=True) as connection:
+            rows = connection.execute(f"DESCRIBE {name}").fetchall()
+        assert dict(row[:2] for row in rows) == own
+    assert {"UUID"} < set(own.values())
+
+
+def test_a_zip_that_lacks_a_table_says_which(noted, tmp_path):
+    whole, part = packed(noted, tmp_path, "csv"), tmp_path / "part.zip"
+    with zipfile.ZipFile(whole) as source, zipfile.ZipFile(part, "w") as lacking:
+        for name in source.namelist():
+            if name != "spans.csv":
+                lacking.writestr(name, source.read(name))
+    with pytest.raises(LabError, match=r"there is no spans.csv in it"):
+        Store(tmp_path / "mine.duckdb").import_from(part)

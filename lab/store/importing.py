@@ -7,7 +7,7 @@ import json
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
@@ -21,6 +21,13 @@ from lab.store import json_shapes, sandbox
 if TYPE_CHECKING:
     import duckdb
 
+FORMS = {
+    "parquet": "read_parquet({file})",
+    "csv": """read_csv({file}, all_varchar = true, header = true, delim = ',', quote = '"',
+        escape = '"', allow_quoted_nulls = false, parallel = false)""",
+    "json": "read_json({file}, format = 'array', columns = {{{columns}}})",
+}
+"""How an export's files are read; what is text in them is cast to the tables' own types."""
 LARGEST = 4 << 30
 TIMEOUT_S = 60.0
 BYTES_PER_S = 20_000_000
@@ -77,16 +84,16 @@ class Clean(NamedTuple):
 
 @contextmanager
 def cleaned(source: Path, name: str | None = None) -> Iterator[Clean]:
-    """The rows of a lab.duckdb, of a folder or of a zip of exported Parquet that can be a lab's.
-    Raises LabError."""
+    """The rows of a lab.duckdb, of a folder or of a zip of exported files (Parquet, CSV or JSON)
+    that can be a lab's. Raises LabError."""
     if not source.exists():
-        raise LabError(
-            f"There is no {source}. Give another lab.duckdb or a folder of exported Parquet."
-        )
-    name = visible(name or source.name)[:WORD]
-    files = [source / f"{table}.parquet" for table in ROWS] if source.is_dir() else [source]
-    if missing := [file.name for file in files if not file.is_file()]:
-        raise LabError(f"There is no {', '.join(missing)} in {name}. An export has all six tables.")
+        raise LabError(f"There is no {source}. Give another lab.duckdb or a folder of an export.")
+    name, files = visible(name or source.name)[:WORD], [source]
+    if source.is_dir():
+        present = {file.name for file in source.iterdir()}
+        if missing := _missing(present):
+            raise LabError(f"There is no {missing} in {name}. An export has all six tables.")
+        files = [source / file for file in _files(present).values()]
     size = sum(file.stat().st_size for file in files)
     if size > LARGEST:
         raise LabError(
@@ -160,7 +167,8 @@ def _clean(order: dict[str, Any]) -> int:
         is_folder = source.is_dir()
         if not is_folder:
             _attach(connection, source, turns)
-        readable = [source / f"{table}.parquet" for table in ROWS] if is_folder else []
+        files = _files({file.name for file in source.iterdir()}) if is_folder else {}
+        readable = [source / file for file in files.values()]
         sandbox.confine(
             connection,
             2,
@@ -186,7 +194,9 @@ def _clean(order: dict[str, Any]) -> int:
         )
         left_out, size = 0, 0
         for table in ROWS:
-            place = _at(source, table) if is_folder else f"source.main.{table}"
+            place = f"source.main.{table}"
+            if is_folder:
+                place = _read(connection, source / files[table], table)
             columns = _columns(connection, table, place, is_folder)
             there, copied = _copy(connection, table, place, columns, folder)
             left_out += there - copied
@@ -229,7 +239,7 @@ def _unpacked(source: Path, folder: Path) -> Path:
         with zipfile.ZipFile(source) as packed:
             for item in packed.infolist():
                 file = folder / Path(item.filename).name
-                if file.name not in {f"{table}.parquet" for table in ROWS}:
+                if file.stem not in ROWS or file.suffix[1:] not in FORMS:
                     continue
                 with packed.open(item) as inside, file.open("wb") as out:
                     while part := inside.read(1 << 20):
@@ -239,10 +249,26 @@ def _unpacked(source: Path, folder: Path) -> Path:
                         out.write(part)
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
         raise LabError(f"it is no zip file that can be read ({error})") from None
-    files = [f"{table}.parquet" for table in ROWS]
-    if missing := [name for name in files if not (folder / name).exists()]:
-        raise LabError(f"there is no {', '.join(missing)} in it. An export has all six tables")
+    if missing := _missing({file.name for file in folder.iterdir()}):
+        raise LabError(f"there is no {missing} in it. An export has all six tables")
     return folder
+
+
+def _files(present: Collection[str]) -> dict[str, str]:
+    """By their tables, the files of the first form in which any table is there."""
+    forms = (form for form in FORMS if any(f"{table}.{form}" in present for table in ROWS))
+    form = next(forms, next(iter(FORMS)))
+    return {table: f"{table}.{form}" for table in ROWS}
+
+
+def _missing(present: Collection[str]) -> str:
+    return ", ".join(name for name in _files(present).values() if name not in present)
+
+
+def _read(connection: duckdb.DuckDBPyConnection, file: Path, table: str) -> str:
+    declared = connection.execute(f"DESCRIBE memory.main.{table}").fetchall()
+    columns = ", ".join(f"{name}: 'VARCHAR'" for name, *_ in declared)
+    return FORMS[file.suffix[1:]].format(file=quoted(file), columns=columns)
 
 
 def _columns(

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from lab.store.store import Store
 
 MAX_BYTES = 64_000_000
+TYPES = b"types"
+"""Under which key the answer's schema has the types that Arrow has not."""
 REFUSED = 3
 """The exit code of a process that says why on stderr."""
 CONFINED = (
@@ -38,7 +40,11 @@ def run_sql(
 ) -> pd.DataFrame:
     """The rows of one SELECT, WITH, DESCRIBE, SHOW or SUMMARIZE; at most `max_rows`, then
     `frame.attrs["truncated"]` is True. Everything else, and whatever passes a limit, is a LabError.
-    A writer waits at most `timeout_s` for it."""
+    A writer waits at most `timeout_s` for it.
+
+    Whole numbers stay whole where some are missing; `frame.attrs["types"]` has the DuckDB type of
+    each column that is text to pandas and more to DuckDB."""
+    import pandas as pd
     import pyarrow as pa
 
     store.frame("SELECT 1")  # an older file is brought up to date here, where writing is allowed
@@ -58,7 +64,10 @@ def run_sql(
         f"The query passed its limits ({memory}, {timeout_s:g} s) and was stopped. Narrow it"
         " with WHERE run_id = … or LIMIT.",
     )
-    frame = pa.ipc.open_stream(answer).read_all().to_pandas()
+    table = pa.ipc.open_stream(answer).read_all()
+    whole = {pa.int32(): pd.Int32Dtype(), pa.int64(): pd.Int64Dtype()}
+    frame = table.to_pandas(types_mapper=whole.get)
+    frame.attrs["types"] = json.loads(table.schema.metadata[TYPES])
     frame.attrs["truncated"] = len(frame) > max_rows
     return frame.head(max_rows)
 
@@ -111,7 +120,11 @@ def _answer(order: dict) -> bytes:
         if not path.exists():
             migrations.apply(connection)
         confine(connection, 1, order["memory"], "temp_directory = ''")
-        rows = frames.shown(connection, connection.sql(order["sql"]).limit(order["max_rows"] + 1))
+        asked = connection.sql(order["sql"]).limit(order["max_rows"] + 1)
+        rows = frames.shown(connection, asked)
+        kinds = dict(zip(asked.columns, map(str, asked.types), strict=True))
+        types = {name: kind for name, kind in kinds.items() if kind in ("UUID", "JSON")}
+        rows = rows.replace_schema_metadata({TYPES: json.dumps(types)})
     if rows.nbytes > MAX_BYTES:
         raise LabError(
             f"The result is larger than {MAX_BYTES // 1_000_000} MB. Look at fewer columns or rows."

@@ -6,7 +6,7 @@ from datetime import date
 import pandas as pd
 import pytest
 
-from lab import pricing, techniques
+from lab import pricing, results, techniques
 from lab.store import queries
 from lab.techniques.caching import findings
 from tests.measured import FAST, measure
@@ -89,10 +89,11 @@ async def test_the_report_of_a_run_has_the_figures_that_its_technique_adds(simul
         def ask(query, *arguments, **named):
             return getattr(queries, query)(run.store, *arguments, **named)
 
-        return techniques.figures_of(ask("run", run.run_id), ask)
+        judged = results.read(run.run_id, run.store).finding
+        return techniques.figures_of(ask("run", run.run_id), ask, judged)
 
     assert len(await figures("caching")) == 2 and await figures("aa") == []
-    assert techniques.figures_of({"technique": "side-by-side"}, None) == []
+    assert techniques.figures_of({"technique": "side-by-side"}, None, None) == []
 
 
 @pytest.mark.model

@@ -19,7 +19,7 @@ from lab.figures import (
     trends,
     waterfall,
 )
-from lab.stats import Comparison
+from lab.stats import Comparison, Finding
 from lab.stats.compare import Quality
 from lab.techniques.caching import figures as cache
 
@@ -196,7 +196,8 @@ def test_kinds_never_share_a_chart():
 
 
 def test_doubt_greys_the_chart_and_stands_on_it():
-    figure = distribution.distribution(TRIALS, "ttft_ms", reason="Only 6 trials")
+    finding = Finding("Not enough data", "Only 6 trials")
+    figure = distribution.distribution(TRIALS, "ttft_ms", finding=finding)
     assert {trace.opacity for trace in figure.data} == {0.28}
     assert "Only 6 trials" in [note.text for note in figure.layout.annotations]
 
@@ -217,38 +218,16 @@ def test_a_percentile_that_n_cannot_carry_stands_in_brackets():
     )
 
 
-def test_pairs_count_the_blocks_in_favour():
-    differences = pd.DataFrame(
-        [
-            {
-                "metric": "ttft_ms",
-                "arm": "cached",
-                "baseline": "uncached",
-                "block": n,
-                "value": 1,
-                "baseline_value": 2,
-                "difference": d,
-                "trial_id": "t",
-                "baseline_trial_id": "u",
-            }
-            for n, d in enumerate([-5.0, -4.0, 1.0])
-        ]
-    )
-    assert (
-        layout.title(pairs.pairs(differences, "ttft_ms"))
-        == "cached was sooner than uncached in 2 of 3 blocks"
-    )
-
-
 @pytest.mark.parametrize(
-    ("metric", "title"),
+    ("metric", "note"),
     [
-        ("tokens_per_s", "b was faster than a in 1 of 3 blocks"),
-        ("cost_usd", "b costs less than a in 2 of 3 blocks"),
-        ("cached_share", "b reads more from the cache than a in 1 of 3 blocks"),
+        ("ttft_ms", "median −4.00 ms · sooner in 2 of 3 blocks"),
+        ("tokens_per_s", "median −4.00 · faster in 1 of 3 blocks"),
+        ("cost_usd", "median −$4.00 · less in 2 of 3 blocks"),
+        ("cached_share", "median −400 % · more from the cache in 1 of 3 blocks"),
     ],
 )
-def test_which_blocks_count_in_favour_is_the_metrics_own(metric, title):
+def test_pairs_count_the_blocks_in_favour_and_which_those_are_is_the_metrics_own(metric, note):
     differences = pd.DataFrame(
         {
             "metric": metric,
@@ -262,7 +241,8 @@ def test_which_blocks_count_in_favour_is_the_metrics_own(metric, title):
             "baseline_trial_id": "u",
         }
     )
-    assert layout.title(pairs.pairs(differences, metric)) == title
+    figure = pairs.pairs(differences, metric)
+    assert note in [drawn.text for drawn in figure.layout.annotations]
 
 
 def test_only_trials_that_count_are_drawn():
@@ -270,11 +250,18 @@ def test_only_trials_that_count_are_drawn():
     assert [len(trace.x) for trace in figure.data] == [5, 5]
 
 
-def test_a_clock_that_is_not_the_headlines_is_exploratory():
-    notes = [
-        note.text for note in clocks.clock_ladder(CALLS, headline="ttft_ms").layout.annotations
-    ]
-    assert any("exploratory" in note for note in notes)
+@pytest.mark.parametrize(
+    ("headline", "label"),
+    [("ttft_ms", "first visible text"), ("wait_ms", "first visible text"), ("total_ms", "end")],
+)
+def test_one_clock_carries_the_verdict_and_the_rest_are_exploratory_which_is_said_once(
+    headline, label
+):
+    figure = clocks.clock_ladder(CALLS, headline=headline)
+    labels = [note.text for note in figure.layout.annotations]
+    assert [text for text in labels if "the verdict's clock" in text][0].startswith(f"<b>{label}<")
+    assert layout.alt(figure).count("exploratory") == 1
+    assert sum("exploratory" in text for text in labels) <= 1
 
 
 def test_markup_in_names_is_text():
@@ -312,13 +299,16 @@ FIND = {
     "high": -1800.0,
     "baseline_p50": 2000.0,
     "verdict": "faster",
+    "tone": "good",
+    "finding": Finding("cached starts 95 % sooner than uncached"),
     "endpoint_kind": "local",
 }
 
 
 def test_the_forest_has_ghosts_and_one_zero_line():
     figure = forest.forest(pd.DataFrame([FIND, {"technique": "routing", "title": "Routing"}]))
-    assert layout.title(figure) == "Prompt caching cuts its wait most, by 95 %"
+    title = "Prompt caching: cached starts 95 % sooner than uncached"
+    assert layout.title(figure) == title
     assert any("not tried yet" in note.text for note in figure.layout.annotations)
     interval, dot = figure.data
     assert (list(interval.x), list(dot.x)) == ([-0.975, -0.9], [-0.95])
@@ -379,18 +369,23 @@ def test_more_tokens_a_second_are_the_faster_ones():
     assert pareto.pareto(points, "tokens_per_s", "cost_usd", "quality").tolist() == [False, True]
 
 
-def test_cache_hits_say_what_a_hit_is_worth():
+def test_cache_hits_are_in_the_arms_colours_and_tokens_in_no_arms():
     points = pd.DataFrame(
         {"arm": ["u", "c"], "trial_id": ["1", "2"], "call_id": ["1", "2"],
          "ttft_ms": [2000.0, 100.0], "cached_share": [0.0, 0.9],
          "observed_cache": ["none", "read"], "cache_miss_reason": [None, None],
          "cache_read_tokens": [0, 90], "cache_write_tokens": [0, 0], "prompt_tokens": [100, 100]}
     )  # fmt: skip
-    assert layout.title(cache.cache_hits(points)) == "A hit starts 20× sooner than a miss"
-    assert (
-        layout.title(cache.cache_tokens(points, arms=["u", "c"]))
-        == "c reads 90 % of its prompt from the cache"
-    )
+    figure = cache.cache_hits(points, arms=["u", "c"])
+    assert layout.title(figure) == "Time to first token against the cached share of the prompt"
+    colours = palette.arm_colours(["u", "c"])
+    assert [trace.marker.color for trace in figure.data] == [
+        palette.fade(colours[arm], 0.9) for arm in ("u", "c")
+    ]
+    figure = cache.cache_tokens(points, arms=["u", "c"], arm="c")
+    assert layout.title(figure) == "c reads 90 % of its prompt from the cache"
+    drawn = {trace.marker.color for trace in figure.data}
+    assert not drawn & set(palette.theme().arms), "an arm's colour is an arm's only"
 
 
 def test_spans_show_what_the_trial_waited_for():

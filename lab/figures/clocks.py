@@ -7,21 +7,26 @@ import plotly.graph_objects as go
 
 from lab import metrics
 from lab.figures import layout, palette
-from lab.units import missing, ms, short_id
+from lab.stats import Finding
+from lab.units import missing, ms
 
 SENT = "sent_at_ms"
 CLOCKS = {SENT: "request sent", **metrics.CALL_CLOCKS}
+FIRST_TOKENS = ("first_thinking_at_ms", "first_text_at_ms", "first_tool_at_ms")
 
 
 def clock_ladder(
     calls: pd.DataFrame,
     dark: bool = False,
     *,
+    finding: Finding | None = None,
     arms: list[str] | None = None,
     headline: str | None = None,
+    pair: str = "one recorded call of each arm",
 ) -> go.Figure:
-    """One rung a clock, one dot an arm; the headline's clock alone carries the planned verdict, the
-    others say "exploratory". Columns of call_metrics; the first call of an arm is drawn."""
+    """One rung a clock, one dot an arm; the headline's clock alone carries the planned verdict,
+    whose `finding` is the title. Columns of call_metrics; the first call of an arm is drawn.
+    `pair` says in words which calls they are."""
     if calls.empty:
         words = "When a run has a finished trial, its clocks stand here."
         return layout.empty(words, dark, "The clocks of one stream")
@@ -43,14 +48,18 @@ def clock_ladder(
     labels = _labels(present, headline, theme.muted)
     height = layout.rows(figure, labels, notes=notes)
     layout.from_zero(figure)
-    trials = ", ".join(f"{arm} {short_id(calls.at[arm, 'trial_id'])}" for arm in colours)
+    title, reason = "Every clock of one stream", None
+    if finding:
+        title, reason = finding.title, finding.reason
+    others = "" if headline is None else " · all but the verdict's clock are exploratory"
     return layout.finish(
         figure,
-        _title(calls, present),
-        f"ms from the call's start, one recorded call of each arm ({trials})",
+        title,
+        f"ms from the call's start, {pair}{others}",
         height,
         dark=dark,
         frame=calls,
+        reason=reason,
         x_title="ms from the call's start",
         legend=colours,
     )
@@ -70,21 +79,12 @@ def _rungs(figure: go.Figure, arm: str, call: pd.Series, present: list[str], col
 
 
 def _labels(present: list[str], headline: str | None, muted: str) -> list[str]:
-    planned = metrics.find(headline or "").call_clock
-    labels = []
-    for clock in present:
-        name, note = CLOCKS[clock], "" if headline is None else " exploratory"
-        if clock == planned:
-            name, note = layout.bold(name), " planned verdict"
-        labels.append(name + layout.tint(note, muted))
-    return labels
-
-
-def _title(calls: pd.DataFrame, present: list[str]) -> str:
-    arm = calls[present].notna().sum(axis=1).idxmax()
-    instants = calls.loc[arm, present].dropna().astype(float).drop(SENT, errors="ignore")
-    if len(instants) < 2 or instants.iloc[-1] <= instants.iloc[0]:
-        return "Every clock of one stream"
-    apart = ms(instants.iloc[-1] - instants.iloc[0])
-    first, last = CLOCKS[instants.index[0]], CLOCKS[instants.index[-1]]
-    return f"{arm}: {apart} lie between {first} and {last}"
+    metric = metrics.find(headline or "")
+    planned = metric.call_clock
+    if metric.is_time and planned is None:  # first token: of whatever came first
+        planned = next((clock for clock in FIRST_TOKENS if clock in present), None)
+    verdict = layout.tint(" the verdict's clock", muted)
+    return [
+        layout.bold(CLOCKS[clock]) + verdict if clock == planned else CLOCKS[clock]
+        for clock in present
+    ]

@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 
 from lab import metrics
 from lab.figures import layout, palette, titles
+from lab.stats import Finding
 from lab.units import value
 
 ROW_PX = 44
@@ -18,20 +19,21 @@ def distribution(
     metric: str,
     dark: bool = False,
     *,
+    finding: Finding | None = None,
     arms: list[str] | None = None,
     label: str = "arm",
     log: bool = False,
-    reason: str | None = None,
 ) -> go.Figure:
     """Every trial that counts as a point with its p50, p95, p99 (in brackets where n cannot carry
-    it); past 2,000 points a density. Columns of trial_metrics; without `counts`, all of them do."""
+    it); past 2,000 points a density. Columns of trial_metrics; without `counts`, all of them do.
+    `finding` is the run's on this metric; without one, nothing is claimed."""
     if "counts" in trials.columns:
         trials = trials[trials["counts"]]
     trials = trials[trials[metric].notna()]
     if trials.empty:
         return layout.empty(f"No trial of this run has a {metrics.words(metric)}.", dark)
     colours = layout.arm_colours(arms, trials[label], dark)
-    figure, labels, notes, medians, fewest = go.Figure(), [], [], {}, len(trials)
+    figure, labels, notes, fewest = go.Figure(), [], [], len(trials)
     for row, (arm, colour) in enumerate(colours.items()):
         mine = trials[trials[label] == arm]
         x = mine[metric].astype(float).to_numpy()
@@ -39,20 +41,21 @@ def distribution(
             _density(figure, x, row, colour, log)
         else:
             _points(figure, mine, x, row, arm, colour, metric)
-        medians[arm], fewest = float(np.median(x)), min(fewest, len(x))
+        fewest = min(fewest, len(x))
         labels.append(f"{layout.bold(arm, colour)} n = {len(x):,}")
         notes.append(_quantiles(figure, x, row, colour, metric, palette.theme(dark).muted))
     height = layout.rows(figure, labels, list(colours.values()), notes=notes, row_px=ROW_PX)
     few = f"; p95 in brackets needs {metrics.needed(0.95)} trials"
+    few *= not metrics.supported(fewest, 0.95)
+    finding = titles.finding(finding, metric)
     return layout.finish(
         figure,
-        _headed(metric, medians),
-        f"{metrics.axis(metric)} · every measured trial"
-        + few * (not metrics.supported(fewest, 0.95)),
+        finding.title,
+        titles.subtitle(finding, metric, metrics.axis(metric), f"every measured trial{few}"),
         height,
         dark=dark,
         frame=trials,
-        reason=reason,
+        reason=finding.reason,
         x_title=layout.metric_axis(figure, metric, log=log),
     )
 
@@ -81,13 +84,6 @@ def _quantiles(figure, x: np.ndarray, row: int, colour: str, metric: str, muted:
         elif name == "p95":
             parts.append(layout.tint(f"{name} ({value(metric, at)})", muted))
     return " · ".join(parts)
-
-
-def _headed(metric: str, medians: dict[str, float]) -> str:
-    if len(medians) == 1:
-        arm, median = next(iter(medians.items()))
-        return f"Half of {arm}'s trials stay below {value(metric, median)}"
-    return f"At the median, {titles.widest(metric, medians)}"
 
 
 def _density(figure: go.Figure, x: np.ndarray, row: int, colour: str, log: bool) -> None:

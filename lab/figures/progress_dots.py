@@ -2,54 +2,117 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
 from lab import metrics
-from lab.figures import layout, palette, titles
-from lab.units import value
+from lab.figures import layout, palette
+from lab.metrics import FEWEST_BLOCKS
+from lab.stats import hodges_lehmann, ratio
+from lab.units import percent, value
+
+COLUMNS = ["arm", "block", "phase", "outcome", "endpoint_kind"]
 
 
-def dots(trials: pd.DataFrame, arms: list[str], metric: str, dark: bool = False) -> go.Figure:
-    """A dot for each finished trial and a tick at each arm's running median; rows are a progress
-    file's `trial` lines."""
+def dots(
+    trials: pd.DataFrame,
+    arms: layout.Arms,
+    metric: str,
+    dark: bool = False,
+    *,
+    headline: str | None = None,
+) -> go.Figure:
+    """A dot for each finished trial, hollow in the warm-up, and a tick at each arm's running
+    median; rows are a progress file's `trial` lines. `arms` begin with the baseline. Only the
+    planned arm, `headline`, is spoken of, and not before it has as many blocks as an interval
+    takes."""
     if not arms:
         words = "Each finished trial appears here as a dot."
         return layout.empty(words, dark, "Waiting for the first trial")
     colours = palette.arm_colours(arms, dark)
-    figure, notes, medians = go.Figure(), [], {}
-    trials = trials.reindex(columns=["arm", "phase", "outcome", "endpoint_kind", metric])
+    figure, notes = go.Figure(), []
+    trials = trials.reindex(columns=[*COLUMNS, metric])
+    ended_well = trials["outcome"].eq("ok")
+    is_measured = trials["phase"].eq("measured")
     for row, arm in enumerate(arms):
-        mine = trials[(trials["arm"] == arm) & (trials["phase"] == "measured")]
-        x = mine.loc[mine["outcome"] == "ok", metric].dropna().astype(float).to_numpy()
-        layout.points(
-            figure,
-            x,
-            -row + layout.MIDDLE + layout.jitter(len(x), 0.22),
-            layout.crowd(colours[arm], len(x)),
-            [f"{layout.bold(arm)} {value(metric, amount)}" for amount in x],
-        )
-        note = "no trial yet"
-        if len(x):
-            medians[arm] = float(np.median(x))
-            layout.tick(figure, medians[arm], row, colours[arm])
-            note = f"median {value(metric, medians[arm])} · n = {len(x)}"
-        lost = len(mine) - len(x)
+        mine = trials["arm"].eq(arm)
+        for rows, hollow in ((mine & ~is_measured, True), (mine & is_measured, False)):
+            x = trials.loc[rows & ended_well, metric].dropna()
+            _row(figure, x, row, arm, colours[arm], metric, hollow)
+        counted = trials.loc[mine & is_measured & ended_well, metric].dropna().astype(float)
+        note = "warming up" if mine.any() else "no trial yet"
+        if len(counted):
+            layout.tick(figure, float(counted.median()), row, colours[arm])
+            note = f"median {value(metric, counted.median())} · n = {len(counted)}"
+        lost = int((mine & is_measured & ~ended_well).sum())
         notes.append(f"{note} · {lost} not counted" if lost else note)
     height = layout.arm_rows(figure, colours, notes)
     x_title = layout.metric_axis(figure, metric)
-    title = "The first trials come in"
-    if len(medians) > 1:
-        title = f"So far, {titles.widest(metric, medians)}"
-    if not medians:
+    if not ended_well.any():
         figure.update_xaxes(range=[0, 1], showticklabels=False)
+    measured = trials[is_measured].assign(is_well=ended_well[is_measured])
+    is_warming = bool((~is_measured & trials["arm"].isin(arms)).any())
+    baseline = next(iter(arms))
     return layout.finish(
         figure,
-        title,
-        f"{metrics.axis(metric)} · a dot a trial, a tick at the running median",
+        _so_far(measured, headline or list(arms)[-1], baseline, metric),
+        f"{metrics.axis(metric)} · a dot a trial, a tick at the running median"
+        + "; hollow: warm-up, which counts for nothing" * is_warming,
         height,
         dark=dark,
         kind=layout.one_kind(trials),
         x_title=x_title,
     ).update_layout(uirevision="dots")
+
+
+def _row(
+    figure: go.Figure,
+    x: pd.Series,
+    row: int,
+    arm: str,
+    colour: str,
+    metric: str,
+    hollow: bool,
+) -> None:
+    look = layout.crowd(colour, len(x))
+    if hollow:
+        look |= {"symbol": "circle-open", "color": colour, "line": {"width": 1.5}}
+    layout.points(
+        figure,
+        x.astype(float).to_numpy(),
+        -row + layout.MIDDLE + layout.jitter(len(x), 0.22),
+        look,
+        [
+            f"{layout.bold(arm)} {value(metric, amount)}{', warm-up' if hollow else ''}"
+            for amount in x
+        ],
+    )
+
+
+def _so_far(measured: pd.DataFrame, arm: str, baseline: str, metric: str) -> str:
+    """Nothing before the fewest blocks, nothing where the arm fails more than its baseline; then
+    what the pairs say so far, by the verdict's own estimate and at its level."""
+    if measured.empty:
+        return "The first trials come in"
+    if arm == baseline:
+        return f"So far, {layout.count(len(measured), 'trials')}"
+    lost = (~measured["is_well"]).groupby(measured["arm"]).sum()
+    if lost.get(arm, 0) > lost.get(baseline, 0):
+        n = int(measured["arm"].eq(arm).sum())
+        return f"So far, {lost[arm]} of {n} trials of {arm} do not count: no time is claimed"
+    blocks = measured[measured["is_well"]].pivot_table(
+        index="block", columns="arm", values=metric, aggfunc="first"
+    )
+    pairs = blocks.reindex(columns=[baseline, arm]).dropna().astype(float)
+    if len(pairs) < FEWEST_BLOCKS:
+        few = f"{len(pairs)} of {FEWEST_BLOCKS} blocks"
+        return f"{few}: nothing is claimed before {FEWEST_BLOCKS}"
+    known, new, old = metrics.find(metric), pairs[arm].to_numpy(), pairs[baseline].to_numpy()
+    interval = hodges_lehmann(new - old)
+    if interval.low <= 0 <= interval.high:
+        return f"So far, no clear difference between {arm} and {baseline} in {known.words}"
+    amount, is_positive = value(metric, abs(interval.estimate)), (pairs > 0).all(axis=None)
+    if is_positive:
+        amount = percent(abs(ratio(new, old).estimate - 1))
+    change = known.less if interval.estimate < 0 else known.more
+    return f"So far, at the median, {arm} {known.verb} {amount} {change} than {baseline}"

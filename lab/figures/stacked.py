@@ -4,11 +4,13 @@ against how much ran at once."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 
-from lab.figures import layout, palette
+from lab.figures import layout, palette, titles
+from lab.stats import Finding
 from lab.units import times, value
 
 
@@ -35,9 +37,10 @@ def stacked(
     arms: list[str] | None = None,
     words: Mapping[str, str] | None = None,
     notes: Mapping[str, str] | None = None,
+    reason: str | None = None,
 ) -> go.Figure:
     """One bar an arm, its parts side by side: `parts` has arm, part, amount (in the metric's unit)
-    and, for the label, endpoint columns."""
+    and, for the label, endpoint columns. `reason` is why its times cannot be trusted."""
     if parts.empty:
         return layout.empty("Run the experiment: the parts of each arm stand here.", dark, title)
     colours, words = layout.arm_colours(arms, parts["arm"], dark), words or {}
@@ -61,45 +64,60 @@ def stacked(
         height,
         dark=dark,
         frame=parts,
+        reason=reason,
         x_title=layout.metric_axis(figure, metric),
         legend={words.get(name, name): shades[name] for name in present},
     )
 
 
-def speed_up(points: pd.DataFrame, dark: bool = False, *, run_id: str | None = None) -> go.Figure:
-    """Speed-up against n, a dot a run; the line is n times. Columns: run_id, arm, n, speed_up and,
-    for the label, endpoint columns."""
+def speed_up(
+    points: pd.DataFrame,
+    dark: bool = False,
+    *,
+    finding: Finding | None = None,
+    arms: list[str] | None = None,
+    run_id: str | None = None,
+) -> go.Figure:
+    """Speed-up against n, a dot for each arm of a run, in the arm's colour where the run is this
+    one; the line is n times. Columns: run_id, arm, n, speed_up and, for the label, endpoint
+    columns. `finding` is this run's on the total time."""
     if points.empty:
         words = "Run the experiment: its speed-up stands here against n."
         return layout.empty(words, dark, "Speed-up")
-    colours = palette.theme(dark)
-    shown = points[points["run_id"] == run_id] if run_id else points
-    figure = go.Figure()
+    colours, figure = palette.theme(dark), go.Figure()
     edge = max(float(points["n"].max()), float(points["speed_up"].max()), 2.0) + 0.5
     layout.line(figure, [1, edge], [1, edge], colours.zero, 1, "dot")
-    for frame, colour, size in ((points, colours.ghost, 9), (shown, colours.arms[1], 13)):
-        hover = [
-            f"{layout.bold(run.arm)}: {times(run.speed_up)} with n = {run.n}<br>"
-            f"{layout.safe(run.endpoint)}"
-            for run in frame.itertuples()
-        ]
-        marker = {"color": colour, "size": size}
-        layout.points(figure, frame["n"], frame["speed_up"], marker, hover)
+    _dots(figure, points, {"color": colours.ghost, "size": 9})
+    shown = points[points["run_id"] == run_id] if run_id else points
+    names = layout.arm_colours(arms, points["arm"], dark)
+    for arm, rows in shown.groupby("arm", sort=False):
+        _dots(figure, rows, {"color": names[str(arm)], "size": 13})
     place = {"xanchor": "right", "yanchor": "top", "yshift": -10}
     layout.write(figure, "n times", edge, edge, colours.muted, **place)
     figure.update_xaxes(range=[0.5, edge + 0.2], dtick=1)
     figure.update_yaxes(range=[0, edge + 0.2], ticksuffix="×", nticks=6)
-    runs = shown if len(shown) else points
-    best = runs.loc[runs["speed_up"].idxmax()]
-    faster = f"{times(best['speed_up'])} as fast with {int(best['n'])} at once"
+    metric, runs = "total_ms", points["run_id"].nunique()
+    finding = finding or Finding("Speed-up against how much runs at once")
+    drawn = "median total of the baseline ÷ that of the arm"
+    counted = f"{runs} run{'s' * (runs != 1)}{', this one in colour' if run_id else ''}"
     return layout.finish(
         figure,
-        f"{best['arm']}: the whole trial is {faster}",
-        "median total of the baseline ÷ that of the arm ·"
-        f" {layout.count(len(points), 'runs')}, this one in colour",
+        finding.title,
+        titles.subtitle(finding, metric, drawn, counted),
         220,
         dark=dark,
         frame=points,
+        reason=finding.reason,
         x_title="how many tools or requests (n)",
         left=layout.AXIS_PX,
+        legend={arm: names[arm] for arm in names if arm in set(shown["arm"])},
     )
+
+
+def _dots(figure: go.Figure, runs: pd.DataFrame, marker: Mapping[str, Any]) -> None:
+    hover = [
+        f"{layout.bold(run.arm)}: {times(run.speed_up)} with n = {run.n}<br>"
+        f"{layout.safe(run.endpoint)}"
+        for run in runs.itertuples()
+    ]
+    layout.points(figure, runs["n"], runs["speed_up"], marker, hover)

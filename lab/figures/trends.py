@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from lab import metrics
 from lab.figures import layout, palette
-from lab.units import percent, value, when
+from lab.units import value, when
 
 
 def history_trend(frame: pd.DataFrame, dark: bool = False, *, metric: str = "wait_ms") -> go.Figure:
@@ -43,16 +43,13 @@ def history_trend(frame: pd.DataFrame, dark: bool = False, *, metric: str = "wai
     first, last = frame["started_utc"].min(), frame["started_utc"].max()
     pad = max((last - first) * 0.04, pd.Timedelta(hours=6 if first == last else 0))
     figure.update_xaxes(range=[first - pad, last + pad], nticks=5)
-    medians = frame[line == names[0]].sort_values("started_utc")["p50"]
     runs = frame["run_id"].nunique()
-    title = f"{runs} run so far"
-    if len(medians) > 1 and medians.iloc[0]:
-        change = percent(medians.iloc[-1] / medians.iloc[0] - 1, sign=True)
-        title = f"{names[0]}: {change} from the first run to the last"
     return layout.finish(
         figure,
-        title,
-        f"median {metrics.axis(metric)}, of each run · {layout.count(runs, 'runs')}",
+        # Runs are not paired: what lies between two of them may be the hour's, or the machine's.
+        f"Median {metrics.words(metric)}, run by run",
+        f"{metrics.unit(metric)} · runs are not paired, so nothing is judged here · "
+        f"{runs} run{'s' * (runs != 1)}",
         260,
         dark=dark,
         frame=frame,

@@ -78,7 +78,8 @@ def show_finds() -> None:
             result = cached_queries.judged(headlines.at[technique.slug, "run_id"])
             row |= {name: result.run[name] for name in OF_A_RUN}
             if result.comparisons:
-                row |= vars(result.comparisons[0]) | {"tone": result.verdicts[0].tone}
+                row |= vars(result.comparisons[0])
+                row |= {"tone": result.verdicts[0].tone, "finding": result.finding()}
         rows.append(row)
     table = pd.DataFrame(rows)
     points = chart.show(forest.forest(table, chart.dark()), key=f"forest-{kind}", clicks=True)

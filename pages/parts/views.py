@@ -21,8 +21,8 @@ from lab.paths import COMMAND
 from lab.scenarios import definitions
 from lab.scenarios.definitions import Task
 from lab.view_parts import Note, Numbers, RunData, Table
-from pages.parts import cached_queries, chart, controls, race_view, tables, verdict_card
-from pages.parts.cached_queries import arms, headline
+from pages.parts import cached_queries, chart, controls, tables
+from pages.parts.cached_queries import arms, headline, places
 from pages.parts.frame import escape
 
 ROW_COLUMNS = (
@@ -58,9 +58,9 @@ def distribution(run: dict[str, Any]) -> None:
         cached_queries.by_arm(run, "trials"),
         metric,
         chart.dark(),
-        arms=arms(run),
+        finding=cached_queries.judged(run["run_id"]).finding(metric),
+        arms=places(run),
         log=log,
-        reason=_doubt(run, metric),
     )
     chart.show(figure, key="distribution")
     _summary(run, metric)
@@ -72,20 +72,24 @@ def pairs(run: dict[str, Any]) -> None:
         cached_queries.by_arm(run, "pairs"),
         metric,
         chart.dark(),
-        arms=arms(run),
-        reason=_doubt(run, metric),
+        finding=cached_queries.judged(run["run_id"]).finding(metric),
+        arms=places(run),
     )
     chart.show(figure, key="pairs")
 
 
 def ladder(run: dict[str, Any]) -> None:
-    typical = cached_queries.ask("typical_trials", run["run_id"], headline(run))
-    calls = cached_queries.by_arm(run, "calls")
-    calls = calls[calls["trial_id"].isin(typical["trial_id"]) & (calls["role"] == "answer")]
-    chart.show(
-        clocks.clock_ladder(calls, chart.dark(), arms=arms(run), headline=headline(run)),
-        key="clocks",
+    result = cached_queries.judged(run["run_id"])
+    calls = result.named(result.typical_calls())
+    figure = clocks.clock_ladder(
+        calls[calls["role"] == "answer"],
+        chart.dark(),
+        finding=result.finding(),
+        arms=places(run),
+        headline=result.headline,
+        **({"pair": result.pair.words} if result.pair else {}),
     )
+    chart.show(figure, key="clocks")
 
 
 def table(run: dict[str, Any]) -> None:
@@ -182,10 +186,6 @@ def _metric(run: dict[str, Any]) -> str:
     )
 
 
-def _doubt(run: dict[str, Any], metric: str) -> str | None:
-    return verdict_card.doubt(run) if metric == headline(run) else None
-
-
 def _summary(run: dict[str, Any], metric: str) -> None:
     """p50, p95, p99 by arm; a percentile that n cannot carry is in brackets."""
     result = cached_queries.judged(run["run_id"])
@@ -208,6 +208,8 @@ def _summary(run: dict[str, Any], metric: str) -> None:
             "cost per trial": units.usd(counted.get("cost_usd")),
         }
         rows.append(row)
+    if not rows:
+        return
     st.dataframe(rows, hide_index=True, key="summary")
     floors = ", ".join(
         f"{name} from {metrics.needed(q)}" for name, q in metrics.QUANTILES.items() if q > 0.5
@@ -218,24 +220,31 @@ def _summary(run: dict[str, Any], metric: str) -> None:
 
 
 def span_tree(run: dict[str, Any]) -> None:
-    """The spans of an arm's median trial, with its critical path solid."""
-    trials = cached_queries.by_arm(run, "typical_trials", headline(run)).set_index("arm")
-    typical = [arm for arm in arms(run) if arm in trials.index]
+    """The spans of an arm's trial in the median pair's block, with its critical path solid."""
+    result = cached_queries.judged(run["run_id"])
+    calls = result.named(result.typical_calls())
+    trials = dict(zip(calls["arm"], calls["trial_id"], strict=True)) if len(calls) else {}
+    typical = [arm for arm in result.places if arm in trials]
     if not typical:
         st.info("No trial finished well, so there is no typical one to draw.")
         return
     arm = controls.segments("Arm", typical, "span-arm", typical[-1], format_func=escape)
-    spans = cached_queries.ask("spans", trials.at[arm, "trial_id"])
-    colour = palette.arm_colours(arms(run), chart.dark())[arm]
+    spans = cached_queries.ask("spans", trials[arm])
     figure = span_figures.span_waterfall(
-        spans, critical_path(spans), chart.dark(), arm=arm, colour=colour
+        spans,
+        critical_path(spans),
+        chart.dark(),
+        arm=arm,
+        colour=palette.arm_colours(result.places, chart.dark())[arm],
+        pair=result.pair.words if result.pair else "",
     )
     chart.show(figure, key="spans")
 
 
 def own(technique: Technique, view: View, run: dict[str, Any]) -> None:
     """A view of the technique's own: figures, tables, notes and numbers, in the order it gives."""
-    data = RunData(technique, run, cached_queries.ask, registry.LIVE_MODELS["large"])
+    judged = cached_queries.judged(run["run_id"]).finding
+    data = RunData(technique, run, cached_queries.ask, judged, registry.LIVE_MODELS["large"])
     name = view.name.lower().replace(" ", "-")
     for place, part in enumerate(techniques.draw(data, view, chart.dark())):
         key = f"{name}-{place}"
@@ -256,7 +265,6 @@ def own(technique: Technique, view: View, run: dict[str, Any]) -> None:
 SHARED = {
     "Distribution": distribution,
     "Pairs": pairs,
-    "Race": race_view.show,
     "Clocks": ladder,
     "Spans": span_tree,
 }

@@ -57,12 +57,14 @@ def run_figures(result: RunResult, dark: bool = False) -> dict[str, go.Figure]:
     are told apart by "technique.arm"."""
     import pandas as pd
 
-    from lab.figures import clocks, distribution, pairs, pareto, trends, waterfall
+    from lab.figures import clocks, distribution, layout, pairs, pareto, trends, waterfall
 
-    metric, counts = result.headline, result.counts
-    arms = [result.name(*arm) for arm in result.arms()]
-    calls = result.named(result.typical_calls())
-    own = techniques.figures_of(result.run, result.ask, dark)
+    metric, counts, finding = result.headline, result.counts, result.finding()
+    arms = result.places
+    calls, pair = result.named(result.typical_calls()), {}
+    if result.pair:
+        pair = {"pair": result.pair.words}
+    own = techniques.figures_of(result.run, result.ask, result.finding, dark)
     steady = result.ask("drift", result.run_id, metric).assign(
         endpoint=result.run["endpoint"], endpoint_kind=result.run["endpoint_kind"]
     )
@@ -71,16 +73,22 @@ def run_figures(result: RunResult, dark: bool = False) -> dict[str, go.Figure]:
         "waterfall": waterfall.waterfall(
             calls,
             dark,
+            spans=layout.joined([result.ask("spans", trial) for trial in result.typical]),
             arms=arms,
-            n=None if counts.empty else int(counts["n"].max()),
-            metric=metric,
+            finding=finding,
+            **pair,
         ),
         "distribution": distribution.distribution(
-            result.named(result.trials), metric, dark, arms=arms
+            result.named(result.trials), metric, dark, finding=finding, arms=arms
         ),
-        "pairs": pairs.pairs(result.named(result.pairs), metric, dark, arms=arms),
+        "pairs": pairs.pairs(result.named(result.pairs), metric, dark, finding=finding, arms=arms),
         "clocks": clocks.clock_ladder(
-            calls[calls["role"] == "answer"], dark, arms=arms, headline=metric
+            calls[calls["role"] == "answer"],
+            dark,
+            finding=finding,
+            arms=arms,
+            headline=metric,
+            **pair,
         ),
         **{f"{result.run['technique']}-{n}": figure for n, figure in enumerate(own, 1)},
         "pareto": pareto.scatter_pareto(

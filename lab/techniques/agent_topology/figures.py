@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from lab.critical_path import waited_for
 from lab.figures import layout, stacked
 from lab.techniques.agent_topology import findings
-from lab.units import times
+from lab.units import number, whole
 from lab.view_parts import COLUMNS, Column, Note, Part, RunData, Table
 
 WAITS = {"model": "the model", "tool": "tools", "join": "joins", "own": "own work"}
@@ -22,16 +22,18 @@ def view(data: RunData, dark: bool) -> list[Part | go.Figure]:
         ],
         columns=["arm", *WAITS],
     )
-    calls = layout.waited_for(data.calls())
+    calls = layout.timed(data.calls())
     means = data.in_order(findings.coordination(data.trials(), calls))
     figure = stacked.stacked(
         waits.melt("arm", var_name="part", value_name="amount").assign(**data.endpoint),
         stacked.waits_colours(dark),
         dark,
         title=_tax(data, means),
-        subtitle="ms on the critical path of each arm's median trial, by what it waited for",
-        arms=data.arms,
+        subtitle="ms on the critical path of each arm's trial in the median pair, by what it waited"
+        " for",
+        arms=data.places,
         words=WAITS,
+        reason=data.finding().reason,
     )
     columns = {kind: Column(f"{words}, ms", "localized") for kind, words in WAITS.items()}
     return [
@@ -39,7 +41,7 @@ def view(data: RunData, dark: bool) -> list[Part | go.Figure]:
         Table(means.merge(waits, on="arm", how="left"), {**COLUMNS, **columns}),
         Note(
             "Calls, tokens, quality and cost are means of all trials. The waits are those of the "
-            "median trial and add up to its total."
+            "arm's trial in the median pair and add up to its total."
         ),
     ]
 
@@ -49,7 +51,8 @@ def _tax(data: RunData, means: pd.DataFrame) -> str:
     base, team = data.baseline, data.headline_arm
     if base not in by_arm.index or team not in by_arm.index:
         return "What each arm waited for"
-    calls = by_arm.at[team, "calls"] - by_arm.at[base, "calls"]
-    tokens = by_arm[["prompt_tokens", "output_tokens"]].sum(axis=1)
-    more = times(tokens[team] / tokens[base])
-    return f"{team} makes {calls:.0f} calls more than {base} and uses {more} its tokens"
+    calls, tokens = by_arm["calls"], by_arm[["prompt_tokens", "output_tokens"]].sum(axis=1)
+    return (
+        f"A trial of {team} takes {number(calls[team], 2)} calls and {whole(tokens[team])} tokens, "
+        f"one of {base} {number(calls[base], 2)} and {whole(tokens[base])}"
+    )

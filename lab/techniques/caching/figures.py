@@ -3,13 +3,16 @@ read and written."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pandas as pd
 import plotly.graph_objects as go
 
 from lab import pricing
-from lab.figures import layout, palette
+from lab.figures import layout, palette, titles
+from lab.stats import Finding
 from lab.techniques.caching import findings
-from lab.units import missing, ms, percent, times, whole
+from lab.units import missing, ms, percent, whole
 from lab.view_parts import Column, Note, Part, RunData, Table
 
 STATE_WORDS = {
@@ -26,8 +29,8 @@ def view(data: RunData, dark: bool) -> list[Part | go.Figure]:
     states = data.in_order(findings.cache_states(data.calls()))
     states["observed_cache"] = states["observed_cache"].map(STATE_WORDS)
     parts: list[Part | go.Figure] = [
-        cache_hits(points, dark),
-        cache_tokens(points, dark, arms=data.arms),
+        cache_hits(points, dark, finding=data.finding("ttft_ms"), arms=data.places),
+        cache_tokens(points, dark, arms=data.places, arm=data.headline_arm),
         Table(
             states.drop(columns="prompt_tokens"),
             {
@@ -71,17 +74,15 @@ def _when_it_pays(data: RunData) -> str:
     return f"These calls have no price. At the price of {model}, {pays}."
 
 
-def state_colours(dark: bool = False) -> dict[str, str]:
-    """States are not arms: they have their own steps, and what is read from the cache stands
-    out."""
-    colours = palette.theme(dark)
-    none, read, partial, *_ = colours.arms
-    return {"none": none, "write": colours.phases["headers"], "partial": partial, "read": read}
-
-
-def cache_hits(points: pd.DataFrame, dark: bool = False) -> go.Figure:
+def cache_hits(
+    points: pd.DataFrame,
+    dark: bool = False,
+    *,
+    finding: Finding | None = None,
+    arms: Mapping[str, int] | None = None,
+) -> go.Figure:
     """Each call's time to first token against the share of its prompt that came from the cache, in
-    the colour of its observed state."""
+    the arm's colour; hollow where it wrote to the cache. `finding` is the run's on that time."""
     points = points.dropna(subset=["ttft_ms", "cached_share"])
     if points.empty:
         return layout.empty(
@@ -90,44 +91,43 @@ def cache_hits(points: pd.DataFrame, dark: bool = False) -> go.Figure:
             dark,
             "Cache hits",
         )
-    colours, figure = state_colours(dark), go.Figure()
-    medians: dict[str, float] = {}
-    counts = []
-    for state, words in STATE_WORDS.items():
-        rows = points[points["observed_cache"] == state]
-        if rows.empty:
-            continue
-        medians[state] = float(rows["ttft_ms"].median())
-        counts.append(f"{words} {len(rows):,}")
+    colours, figure = layout.arm_colours(arms, points["arm"], dark), go.Figure()
+    points = points[points["observed_cache"].isin(STATE_WORDS)]
+    for (arm, state), rows in points.groupby(["arm", "observed_cache"], sort=False):
         hover = [
-            f"{layout.bold(call.arm)} {ms(call.ttft_ms)}<br>"
-            f"{percent(call.cached_share)} from the cache, {words}{_missed(call.cache_miss_reason)}"
+            f"{layout.bold(arm)} {ms(call.ttft_ms)}<br>{percent(call.cached_share)} from the cache,"
+            f" {STATE_WORDS[state]}{_missed(call.cache_miss_reason)}"
             for call in rows.itertuples()
         ]
+        look = layout.crowd(colours[str(arm)], len(points))
+        if state == "write":
+            look |= {"symbol": "circle-open", "line": {"width": 1.5}}
         layout.points(
             figure,
             rows["cached_share"].astype(float),
             rows["ttft_ms"].astype(float),
-            {"color": palette.fade(colours[state], 0.6), "size": 9 if len(rows) < 200 else 5},
+            look,
             hover,
             rows[["trial_id", "call_id"]].astype(str).values,
         )
-    missed = medians.get("none", medians.get("write"))
-    title = "Time to first token against the cached share"
-    if missed and medians.get("read"):
-        title = f"A hit starts {times(missed / medians['read'])} sooner than a miss"
+    seen = points["observed_cache"].value_counts()
+    counts = [f"{words} {seen[state]:,}" for state, words in STATE_WORDS.items() if state in seen]
     figure.update_xaxes(range=[-0.04, 1.04], tickformat=".0%")
     layout.from_zero(figure, "y", ticksuffix=" ms")
+    finding = finding or Finding("Time to first token against the cached share of the prompt")
+    hollow = "; hollow: written" * ("write" in seen)
+    drawn = "time to first token, ms, against cache_read ÷ total prompt"
     return layout.finish(
         figure,
-        title,
-        f"time to first token, ms, against cache_read ÷ total prompt · {', '.join(counts)}",
+        finding.title,
+        titles.subtitle(finding, "ttft_ms", drawn, f"{', '.join(counts)}{hollow}"),
         260,
         dark=dark,
         frame=points,
+        reason=finding.reason,
         x_title="share of the prompt read from the cache",
         left=layout.AXIS_PX,
-        legend={STATE_WORDS[state]: colours[state] for state in medians},
+        legend=colours,
     )
 
 
@@ -136,9 +136,14 @@ def _missed(reason: object) -> str:
 
 
 def cache_tokens(
-    points: pd.DataFrame, dark: bool = False, *, arms: list[str] | None = None
+    points: pd.DataFrame,
+    dark: bool = False,
+    *,
+    arms: Mapping[str, int] | None = None,
+    arm: str | None = None,
 ) -> go.Figure:
-    """Mean prompt tokens of a call by arm: read from the cache, written to it, and neither."""
+    """Mean prompt tokens of a call by arm: read from the cache, written to it, and neither. `arm`
+    is the one that the title speaks of."""
     if points.empty:
         words = "Tokens read and written stand here after a run."
         return layout.empty(words, dark, "Tokens in the cache")
@@ -147,12 +152,10 @@ def cache_tokens(
     arm_colours = layout.arm_colours(arms, points["arm"], dark)
     means = means.loc[list(arm_colours)]
     read, written, prompt = (means[name] for name in names)
-    colours = state_colours(dark)
-    shades = {
-        "read": colours["read"],
-        "written": colours["write"],
-        "neither": palette.theme(dark).ghost,
-    }
+    # States are not arms: they have the steps of a phase.
+    steps = palette.theme(dark).phases
+    ghost = palette.theme(dark).ghost
+    shades = {"read": steps["tokens"], "written": steps["headers"], "neither": ghost}
     figure, starts = go.Figure(), pd.Series(0.0, index=means.index)
     rest = (prompt - read - written).clip(lower=0)
     for (name, shade), lengths in zip(shades.items(), (read, written, rest), strict=True):
@@ -164,10 +167,12 @@ def cache_tokens(
     share = (read / prompt.where(prompt > 0)).fillna(0)
     height = layout.arm_rows(figure, arm_colours, [f"{percent(part)} read" for part in share])
     layout.from_zero(figure)
-    best = share.idxmax()
+    title = "Tokens in the cache"
+    if arm in share.index:
+        title = f"{arm} reads {percent(share[arm])} of its prompt from the cache"
     return layout.finish(
         figure,
-        f"{best} reads {percent(share[best])} of its prompt from the cache",
+        title,
         f"prompt tokens as the API reported them, mean per call · {layout.count(len(points))}",
         height,
         dark=dark,

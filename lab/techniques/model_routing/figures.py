@@ -46,7 +46,7 @@ def view(data: RunData, dark: bool) -> list[Part | go.Figure]:
         title=f"{router} sends {small[router]} of its trials to the small model",
         subtitle="trials by the model that answered",
         metric="trials",
-        arms=data.arms,
+        arms=data.places,
         words={"small": "small model", "large": "large model"},
         notes={arm: f"{small[arm]} small" for arm in data.arms},
     )

@@ -23,7 +23,7 @@ def view(data: RunData, dark: bool) -> list[Part | go.Figure]:
             own = {"gained": gained, "most": most, "total_ms": trial["total_ms"]}
             pieces.append({"arm": arm, **counted, **own})
     return [
-        stacked.speed_up(speed_ups(data), dark, run_id=data.run_id),
+        *_against_n(data, dark),
         Table(
             pd.DataFrame(pieces),
             {
@@ -37,8 +37,8 @@ def view(data: RunData, dark: bool) -> list[Part | go.Figure]:
             },
         ),
         Note(
-            "Each arm's median trial: its tools, or its requests where it has no tools. "
-            "The slowest piece is the critical path."
+            "Each arm's trial in the median pair: its tools, or its requests where it has no "
+            "tools. The slowest piece is the critical path."
         ),
         Table(
             data.in_order(findings.per_request(data.calls())),
@@ -50,6 +50,15 @@ def view(data: RunData, dark: bool) -> list[Part | go.Figure]:
             title="What each single request takes",
         ),
     ]
+
+
+def _against_n(data: RunData, dark: bool) -> list[Part | go.Figure]:
+    """One n says nothing of how the speed-up grows with it."""
+    points = speed_ups(data)
+    if points["n"].nunique() < 2:
+        return [Note("Run it with another n, and the speed-up stands here against n.")]
+    finding = data.finding("total_ms")
+    return [stacked.speed_up(points, dark, finding=finding, arms=data.places, run_id=data.run_id)]
 
 
 def speed_ups(data: RunData) -> pd.DataFrame:

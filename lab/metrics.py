@@ -39,6 +39,11 @@ class Metric:
     def is_time(self) -> bool:
         return self.unit == "ms"
 
+    @property
+    def is_instant(self) -> bool:
+        """Whether it is a moment of the trial, such as its first text: a race can end at it."""
+        return self.less == "sooner"
+
 
 def _time(name: str, words: str, verb: str, call_clock: str | None, short: str = "") -> Metric:
     return Metric(

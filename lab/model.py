@@ -135,7 +135,7 @@ class Technique:
     page: str = ""
     """The file of its page in pages/, whose number is its place in every list; without one, the
     page that the user's own techniques share."""
-    views: tuple[str | View, ...] = ("Distribution", "Pairs", "Race", "Clocks")
+    views: tuple[str | View, ...] = ("Distribution", "Pairs", "Clocks")
     """The segments of its page, in their order: shared ones by name, its own as a View."""
     code: str = ""
     """The jinja2 template beside it that writes an arm as code to take away; empty: each request in

@@ -19,6 +19,7 @@ from lab.metrics import QUANTILES
 from lab.model import LabError, Technique
 from lab.settings import BenchmarkConfig
 from lab.stats import Comparison, Finding, VerdictText
+from lab.stats.verdict import DOUBTFUL, REFUSALS
 from lab.store import queries
 from lab.store.store import Store
 
@@ -51,6 +52,11 @@ class MedianPair(NamedTuple):
     def words(self) -> str:
         """ "the median pair: block 7, task tides"."""
         return f"the median pair: block {self.block}, task {self.task_id}"
+
+    @property
+    def lead(self) -> str:
+        """The same at the beginning of a sentence."""
+        return f"T{self.words[1:]}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,6 +175,16 @@ class RunResult:
         text = stats.verdict(comparison, seconds_per_block=seconds, usd_per_block=usd)
         first = units.in_markdown(f"{self.provenance} · n = {comparison.n}")
         return text._replace(markdown=f"{first}  \n{text.markdown}")
+
+    @property
+    def in_short(self) -> str:
+        """The verdict for a list of runs: "cached starts 95 % sooner than uncached"; that there are
+        doubts is said, not which. Empty where nothing was compared."""
+        if not self.comparisons:
+            return ""
+        verdict = self.verdicts[0]
+        is_doubtful = verdict.doubts and self.comparisons[0].verdict not in REFUSALS
+        return f"{DOUBTFUL if is_doubtful else ''}{verdict.title}"
 
     def counted(self, technique: str, arm: str) -> dict[str, Any]:
         """The arm's row of `counts`, None where there is no value; empty where it has none."""

@@ -1,4 +1,5 @@
-/* race(root, data): lanes of recorded arrivals, replayed at true speed. Model text only ever becomes text nodes. */
+/* race(root, data): lanes of recorded arrivals, replayed at true speed to the headline's finish line; figures on the same clock carry its moment.
+   Model text only ever becomes text nodes. */
 function race(root, data) {
   if (root.dataset.key === data.key && root.stop) { root.recolour(data); return root.stop; }
   if (root.stop) root.stop();
@@ -11,10 +12,17 @@ function race(root, data) {
     parent.append(element);
     return element;
   };
-  const seconds = (ms) => (ms < 10000 ? (ms / 1000).toFixed(2) : (ms / 1000).toFixed(1)) + " s";
   const behind = (ms) => "+" + (ms < 995 ? Math.max(1, Math.round(ms)) + " ms" : (ms / 1000).toFixed(1) + " s");
+  const figures = (value) => {                          // three of them, as the lab writes numbers
+    const rounded = Number(value.toPrecision(3));
+    const decimals = rounded > 0 ? Math.max(0, 2 - Math.floor(Math.log10(rounded))) : 0;
+    return rounded.toLocaleString("en-US", { minimumFractionDigits: decimals, maximumFractionDigits: decimals });
+  };
+  const written = (ms) => (ms < 9995 ? figures(ms) + " ms" : figures(ms / 1000) + " s");
   const slowest = Math.max(1, ...data.lanes.map((lane) => lane.end));
-  const fastest = Math.min(...data.lanes.map((lane) => lane.end));
+  const finishes = data.lanes.map((lane) => lane.finish);
+  const fastest = Math.min(...finishes), last = Math.max(...finishes), isShort = last < 2000;
+  const going = (ms) => (isShort ? Math.round(ms) + " ms" : (ms / 1000).toFixed(ms < 10000 ? 2 : 1) + " s");
   if (race.hatched.includes(data.kind)) make(root, "div", "hatched").title = data.kind;
   const board = make(root, "div", "lanes");
   const lanes = data.lanes.map((lane) => {
@@ -22,12 +30,20 @@ function race(root, data) {
     box.style.setProperty("--arm", lane.colour);
     const head = make(box, "div", "head");
     make(head, "span", "name", lane.arm);
-    const clock = make(head, "span", "clock", "0.00 s");
+    const clock = make(head, "span", "clock", going(0));
     const note = make(box, "div", "note");
+    const track = make(box, "div", "track");
+    const run = make(track, "div", "run"), after = make(track, "div", "after");
+    const at = lane.arrivals.map(([ms]) => ms);
+    const flag = at.length ? make(track, "div", "flag") : null, post = make(track, "div", "post");
+    if (flag) Object.assign(flag, { title: "first text" }).style.left = (100 * at[0]) / slowest + "%";
+    post.title = data.line;
+    post.style.left = (100 * lane.finish) / slowest + "%";
     const paper = make(box, "div", "paper");
     const text = make(paper, "p", "text");
-    const node = document.createTextNode("");
+    const node = document.createTextNode(""), rest = document.createTextNode("");
     text.append(node);
+    make(text, "span", "rest").append(rest);
     make(text, "span", "caret");
     const ends = [];
     let whole = "";
@@ -35,15 +51,18 @@ function race(root, data) {
       whole += typeof part === "number" ? "\u2588".repeat(part) : part;
       ends.push(whole.length);
     }
-    const at = lane.arrivals.map(([ms]) => ms);
-    return { box, clock, note, node, at, ends, whole, end: lane.end, seen: 0, done: null, trial: lane.trial, failed: lane.failed };
+    const until = at.filter((ms) => ms <= lane.finish).length;   // arrivals that the finish line counts
+    return { ...lane, box, clock, note, run, after, flag, node, rest, at, ends, whole, seen: 0, line: until ? ends[until - 1] : 0 };
   });
-  const count = (lane, now) => {                       // arrivals up to `now`
+  const length = (lane, now) => {                      // characters that had arrived by `now`
     let low = 0, high = lane.at.length;
     while (low < high) { const mid = (low + high) >> 1; if (lane.at[mid] <= now) low = mid + 1; else high = mid; }
-    return low;
+    return low ? lane.ends[low - 1] : 0;
   };
-  const length = (lane, now) => { const n = count(lane, now); return n ? lane.ends[n - 1] : 0; };
+  const put = (node, text) => {
+    if (text.length > node.length && text.startsWith(node.data)) node.appendData(text.slice(node.length));
+    else if (node.data !== text) node.data = text;
+  };
 
   const controls = make(root, "div", "controls");
   const button = make(controls, "button", "play", "Play");
@@ -54,14 +73,14 @@ function race(root, data) {
   const speeds = make(controls, "div", "speeds");
   speeds.setAttribute("role", "group");
   speeds.setAttribute("aria-label", "Speed");
-  let now = 0, speed = 1, playing = false, last = 0, frame = 0;
-  const chosen = [0.25, 0.5, 1, 2, 4].map((factor) => {
+  let now = 0, speed = isShort ? 0.25 : 1, isChosen = false, playing = false, before = 0, frame = 0;
+  const choices = [0.25, 0.5, 1, 2, 4].map((factor) => {
     const key = make(speeds, "button", "", "×" + factor);
     key.type = "button";
-    key.onclick = () => { speed = factor; press(); };
+    key.onclick = () => { isChosen = true; speed = factor; press(); };
     return [factor, key];
   });
-  const press = () => chosen.forEach(([factor, key]) => key.setAttribute("aria-pressed", String(factor === speed)));
+  const press = () => choices.forEach(([factor, key]) => key.setAttribute("aria-pressed", String(factor === speed)));
   press();
 
   const step = slowest <= 5000 ? slowest / 10 : Math.max(500, slowest / 20);
@@ -71,52 +90,107 @@ function race(root, data) {
     strip.style.setProperty("--arm", lane.colour);
     for (let stop = step; stop < slowest + step * 0.5; stop += step) {
       const moment = Math.min(stop, slowest);
-      const cell = make(strip, "button", "frame" + (moment >= lane.end ? " whole" : ""));
+      const cell = make(strip, "button", "frame" + (moment >= lane.finish ? " whole" : ""));
       cell.type = "button";
-      cell.setAttribute("aria-label", lane.arm + " at " + seconds(moment));
+      cell.setAttribute("aria-label", lane.arm + " at " + written(moment));
       make(cell, "i", "", lanes[row].whole.slice(0, Math.min(length(lanes[row], moment), 400)));
-      if (row === data.lanes.length - 1) make(cell, "span", "at", seconds(moment));
+      if (row === data.lanes.length - 1) make(cell, "span", "at", written(moment));
       cell.onclick = () => { pause(); seek(moment); };
     }
   });
 
+  const said = (lane) => {
+    const moments = [[lane.finish, data.line]];
+    if (lane.at.length && Math.abs(lane.at[0] - lane.finish) > 0.5) moments.push([lane.at[0], "first text"]);
+    if (Math.abs(lane.end - lane.finish) > 0.5) moments.push([lane.end, "end"]);
+    const parts = moments.filter(([ms]) => now >= ms).sort(([one], [other]) => one - other).map(([ms, name]) => name + " " + written(ms));
+    if (now >= lane.end && !lane.at.length) parts.push("no text to show");
+    if (now >= lane.end && lane.failed) parts.push(lane.failed);
+    return (parts.join(", ") || "waiting") + " · trial " + lane.trial;
+  };
   const draw = () => {
     for (const lane of lanes) {
-      const n = length(lane, now);
-      if (n > lane.seen) lane.node.appendData(lane.whole.slice(lane.seen, n));
-      else if (n < lane.seen) lane.node.data = lane.whole.slice(0, n);
-      lane.seen = n;
-      const done = now >= lane.end;
-      const late = lane.end - fastest;
-      lane.clock.textContent = !done ? seconds(now) : late > 0 ? behind(late) : seconds(lane.end);
-      if (done !== lane.done) { lane.done = done; lane.box.classList.toggle("done", done); }
-      const first = lane.at.length && now >= lane.at[0] ? "first text " + seconds(lane.at[0]) : "waiting";
-      const words = (done && !lane.at.length ? "no text to show" : first) + (done ? ", end " + seconds(lane.end) : "") + (done && lane.failed ? ", " + lane.failed : "") + " · trial " + lane.trial;
+      const n = length(lane, now), late = lane.finish - fastest, finished = now >= lane.finish;
+      if (n !== lane.seen) {
+        put(lane.node, lane.whole.slice(0, Math.min(n, lane.line)));
+        put(lane.rest, lane.whole.slice(lane.line, n));
+        lane.seen = n;
+      }
+      lane.clock.textContent = !finished ? going(now) : late > 0 ? behind(late) : isShort ? written(lane.finish) : going(lane.finish);
+      lane.box.classList.toggle("finished", finished);
+      lane.box.classList.toggle("done", now >= lane.end);
+      if (lane.flag) lane.flag.classList.toggle("up", now >= lane.at[0]);
+      lane.run.style.width = (100 * Math.min(now, lane.finish)) / slowest + "%";
+      lane.after.style.left = (100 * lane.finish) / slowest + "%";
+      lane.after.style.width = (100 * Math.max(0, Math.min(now, lane.end) - lane.finish)) / slowest + "%";
+      const words = said(lane);
       if (lane.note.textContent !== words) lane.note.textContent = words;
     }
     scrub.value = now;
+    scrub.setAttribute("aria-valuetext", written(now) + " from the start");
+    point();
   };
+
+  /* The same clock on the figures beside it: a line at this moment, and a drag across them that moves it. */
+  const plots = () => [...document.querySelectorAll(".js-plotly-plot")].filter((plot) => plot.layout?.meta?.clock === "trial" && plot._fullLayout?.xaxis?.d2p);
+  const point = () => {
+    for (const plot of plots()) {
+      const { xaxis: across, yaxis: up } = plot._fullLayout;
+      let line = plot.querySelector(":scope > .race-cursor");
+      if (!line) {
+        line = make(plot, "div", "race-cursor");
+        line.style.cssText = "position:absolute;width:0;border-left:1px solid currentColor;opacity:.7;pointer-events:none;z-index:2";
+        plot.style.position = "relative";
+        plot.style.touchAction = "pan-y";
+      }
+      const x = across.d2p(now);
+      line.style.display = now > 0 && now < slowest && x >= 0 && x <= across._length ? "" : "none";
+      Object.assign(line.style, { left: across._offset + x + "px", top: up._offset + "px", height: up._length + "px" });
+    }
+  };
+  let drag = null;
+  const listeners = {
+    pointerdown: (event) => {
+      const plot = event.button === 0 && event.target.closest?.(".js-plotly-plot");
+      drag = plot && plots().includes(plot) ? { plot, from: event.clientX, moved: false } : null;
+    },
+    pointermove: (event) => {
+      if (!drag || (!drag.moved && Math.abs(event.clientX - drag.from) < 8)) return;   // a click stays a click
+      if (!drag.moved) pause();
+      drag.moved = true;
+      const across = drag.plot._fullLayout.xaxis;
+      seek(across.p2d(event.clientX - drag.plot.getBoundingClientRect().left - across._offset));
+    },
+    pointerup: () => { drag = null; },
+    pointercancel: () => { drag = null; },
+  };
+  const listen = (change) => Object.entries(listeners).forEach(([name, hear]) => document[change](name, hear, true));
+  for (const [name, hear] of Object.entries(listeners)) {
+    listeners[name] = (event) => (root.isConnected ? hear(event) : root.stop?.());         // a page that went away leaves none behind
+  }
+  listen("addEventListener");
+
   const seek = (ms) => { now = Math.max(0, Math.min(ms, slowest)); draw(); label(); };
   const label = () => { const words = playing ? "Pause" : now >= slowest ? "Replay" : "Play"; if (button.textContent !== words) button.textContent = words; };
   const tick = (time) => {
     if (!playing) return;
-    now = Math.min(slowest, now + (time - last) * speed);
-    last = time;
+    now = Math.min(slowest, now + (time - before) * speed);
+    before = time;
+    if (now >= last && speed < 1 && !isChosen) { speed = 1; press(); }                     // decided: the rest at its own pace
     draw();
     if (now >= slowest) playing = false; else frame = requestAnimationFrame(tick);
     label();
   };
   const play = () => {
-    if (now >= slowest) now = 0;
+    if (now >= slowest) { now = 0; if (!isChosen) { speed = isShort ? 0.25 : 1; press(); } }
     playing = true;
     cancelAnimationFrame(frame);
-    frame = requestAnimationFrame((time) => { last = time; tick(time); });
+    frame = requestAnimationFrame((time) => { before = time; tick(time); });
     label();
   };
   const pause = () => { playing = false; cancelAnimationFrame(frame); label(); };
   button.onclick = () => (playing ? pause() : play());
   scrub.oninput = () => { pause(); seek(Number(scrub.value)); };
-  scrub.setAttribute("aria-valuetext", "milliseconds from the start");
 
   let seen = null;
   if (matchMedia("(prefers-reduced-motion: reduce)").matches) seek(slowest);
@@ -125,10 +199,21 @@ function race(root, data) {
     seen = new IntersectionObserver((entries) => { if (entries.some((entry) => entry.isIntersecting)) { seen.disconnect(); play(); } }, { threshold: 0.4 });
     seen.observe(board);
   }
+  if (data.arrived && !race.arrived.has(data.key)) {     // the run was watched to its end: what its dots become comes into view, once
+    race.arrived.add(data.key);
+    setTimeout(() => controls.scrollIntoView({ block: "nearest" }), 50);
+  }
   root.recolour = (fresh) => fresh.lanes.forEach((lane, row) => {
     lanes[row].box.style.setProperty("--arm", lane.colour);
     film.children[row].style.setProperty("--arm", lane.colour);
   });
-  root.stop = () => { pause(); if (seen) seen.disconnect(); root.stop = null; };
+  root.stop = () => {
+    pause();
+    if (seen) seen.disconnect();
+    listen("removeEventListener");
+    document.querySelectorAll(".race-cursor").forEach((line) => line.remove());
+    root.stop = null;
+  };
   return root.stop;
 }
+race.arrived = new Set();

@@ -4,36 +4,50 @@ for race.js, which draws them."""
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import plotly.graph_objects as go
 
-from lab import endpoint_kinds
+from lab import endpoint_kinds, metrics
 from lab.figures import layout
-from lab.units import ms, short_id
+from lab.stats import Comparison
+from lab.units import missing, percent, plain, short_id, value
 
 HERE = Path(__file__).parent
 HTML = '<section class="race" tabindex="-1"></section>'
 TEXT_KINDS = ("text_delta", "message")
+TOTAL = metrics.CLOCKS[-1]
+SILENT = ("not_enough_data", "no_difference", "fails_more")
+"""Verdicts that claim no time."""
 
 
 def race_data(
-    events: pd.DataFrame, calls: pd.DataFrame, dark: bool = False, *, arms: list[str] | None = None
+    events: pd.DataFrame,
+    calls: pd.DataFrame,
+    trials: pd.DataFrame,
+    dark: bool = False,
+    *,
+    metric: str = TOTAL,
+    arms: layout.Arms | None = None,
 ) -> dict[str, Any]:
-    """JSON lanes in the arms' order: `arrivals` are [ms from the trial's start, text]; text not
-    kept is its length.
+    """JSON lanes in the arms' order. `arrivals` are [ms from the trial's start, text]; text not
+    kept is its length. `finish` is the metric's instant of the trial, its end where the metric has
+    none.
 
     `events` has at_ms (from the trial's start), call_id, kind, characters, text; `calls` the same
-    trials' call_metrics. Answers only: what a router's classifier writes is no text that a reader
-    waits for.
+    trials' call_metrics, `trials` their trial_metrics. Answers only: what a router's classifier
+    writes is no text that a reader waits for.
     """
-    calls = layout.waited_for(calls)
+    calls = layout.timed(calls)
     events = events[events["kind"].isin(TEXT_KINDS) & (events["characters"] > 0)]
-    lanes = []
+    by_id, lanes = trials.set_index("trial_id"), []
+    clock = metric if metrics.find(metric).is_instant else TOTAL
     for arm, colour in layout.arm_colours(arms, calls["arm"], dark).items():
         mine = calls[calls["arm"] == arm]
-        end = float((mine["started_ms"].fillna(0) + mine["total_ms"].fillna(0)).max())
+        trial = by_id.loc[mine["trial_id"].iloc[0]]
         shown = mine[mine["role"].isin(["answer", "join"])]
         rows = events[events["call_id"].isin(shown["call_id"])].sort_values("at_ms", kind="stable")
         arrivals = [
@@ -43,21 +57,63 @@ def race_data(
             ]
             for row in rows.itertuples()
         ]
+        end = round(float(trial[TOTAL]), 3)
+        finish = end if missing(trial[clock]) else round(float(trial[clock]), 3)
         lanes.append(
             {
                 "arm": arm,
                 "colour": colour,
-                "end": end,
+                "finish": finish,
+                "end": max(end, finish),
                 "arrivals": arrivals,
-                "trial": short_id(mine["trial_id"].iloc[0]),
-                "failed": next(iter(mine["error_kind"].dropna()), None),
+                "trial": short_id(trial.name),
+                "failed": plain(next(iter(mine["error_kind"].dropna()), None)),
             }
         )
     return {
         "lanes": lanes,
+        "line": metrics.words(clock),
         "kind": layout.one_kind(calls),
-        "key": " ".join(lane["trial"] for lane in lanes),
+        "key": " ".join([clock, *(lane["trial"] for lane in lanes)]),
     }
+
+
+def words(comparison: Comparison | None, arm_value: float, baseline_value: float) -> str:
+    """What the pair did by the comparison's metric, never more than "in this pair". Where the run's
+    verdict does not say the same, only its two values: one pair alone proves nothing."""
+    if comparison is None:
+        return ""
+    arm, baseline, metric = comparison.name, comparison.baseline_name, comparison.metric
+    known, difference = metrics.find(metric), arm_value - baseline_value
+    agrees = comparison.estimate is not None and difference * comparison.estimate > 0
+    if comparison.verdict in SILENT or not agrees:
+        values = f"{arm} {value(metric, arm_value)}, {baseline} {value(metric, baseline_value)}"
+        return f"In this pair, {known.words}: {values}. One pair alone proves nothing."
+    amount = value(metric, abs(difference))
+    if not known.is_time and baseline_value:
+        amount = percent(abs(difference / baseline_value))
+    change = known.less if difference < 0 else known.more
+    return f"{arm} {known.verb} {amount} {change} in this pair."
+
+
+def about(data: dict[str, Any], arms: Iterable[str]) -> str:
+    """What the lanes show, to stand below them; `arms` are all of the run."""
+    lanes = [lane["arm"] for lane in data["lanes"]]
+    absent = [arm for arm in arms if arm not in lanes]
+    sentences = [
+        "Never the best pair: the block whose difference is nearest the median.",
+        f"Finish: {data['line']}; the flag is first text, and what follows the finish is grey.",
+        "Text that was not kept shows as blocks of its length.",
+    ]
+    if absent:
+        sentences.insert(0, f"No trial of {', '.join(absent)} ended well in this block.")
+    return " ".join(sentences)
+
+
+def on_its_clock(figure: go.Figure) -> go.Figure:
+    """A figure whose axis is the trial's time: the race's moment stands on it as a line, and a drag
+    across it moves the race."""
+    return figure.update_layout(meta={**(figure.layout.meta or {}), "clock": "trial"})
 
 
 def script() -> str:
@@ -79,12 +135,3 @@ def embedded(data: dict[str, Any]) -> str:
         "<script>{const it=document.currentScript;race(it.parentElement.querySelector('.race'),"
         "JSON.parse(it.previousElementSibling.textContent))}</script></div>"
     )
-
-
-def words(data: dict[str, Any]) -> str:
-    """Who ended first, and by how much, for those who do not see the lanes."""
-    lanes = sorted(data["lanes"], key=lambda lane: lane["end"])
-    if len(lanes) < 2:
-        return ""
-    arm = lanes[0]["arm"].replace("*", "").replace("_", " ")
-    return f"{arm} ends {ms(lanes[-1]['end'] - lanes[0]['end'])} before the last."

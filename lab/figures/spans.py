@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from lab.critical_path import WAITS, by_kind
-from lab.figures import layout
+from lab.figures import layout, race
 from lab.figures.stacked import waits_colours
 from lab.units import ms, percent
 
@@ -24,14 +24,15 @@ def span_waterfall(
     *,
     arm: str = "",
     colour: str | None = None,
+    pair: str = "",
 ) -> go.Figure:
     """Every span of a trial, indented by depth: solid where it lies on the critical path
-    (lab.critical_path), pale where it does not."""
+    (lab.critical_path), pale where it does not. `pair` says in words which trial it is."""
     spans = spans[spans["ended_ms"].notna()]
     if spans.empty:
         return layout.empty("Choose a trial to see its spans.", dark, "The spans of a trial")
-    shades, tree, figure = waits_colours(dark), _tree(spans), go.Figure()
-    ordered = [span for span, _ in tree]
+    shades, placed, figure = waits_colours(dark), tree(spans), go.Figure()
+    ordered = [span for span, _ in placed]
     rows = {span.span_id: row for row, span in enumerate(ordered)}
     _bars(
         figure,
@@ -51,7 +52,7 @@ def span_waterfall(
         rows,
         opacity=1,
     )
-    labels = [" " * depth + layout.bold(span.name) for span, depth in tree]
+    labels = [" " * depth + layout.bold(span.name) for span, depth in placed]
     notes = [
         "chosen" if span.kind == "route" else ms(span.ended_ms - span.started_ms)
         for span in ordered
@@ -62,8 +63,8 @@ def span_waterfall(
     waits = by_kind(path)
     total, most = sum(waits.values()) or 1.0, max(waits, key=waits.get)
     parts = " · ".join(f"{KIND_WORDS[kind]} {ms(wait)}" for kind, wait in waits.items() if wait > 0)
-    trial = layout.trial_words(spans["trial_id"].iloc[0])
-    return layout.finish(
+    trial = ", ".join(filter(None, (pair, layout.trial_words(spans["trial_id"].iloc[0]))))
+    layout.finish(
         figure,
         f"{arm or 'The trial'} waits {percent(waits[most] / total)} of its {ms(total)} for"
         f" {KIND_WORDS[most]}",
@@ -74,6 +75,7 @@ def span_waterfall(
         x_title="ms from the trial's start",
         legend={KIND_WORDS[kind]: shades[kind] for kind in KIND_WORDS},
     )
+    return race.on_its_clock(figure)
 
 
 def _bars(
@@ -97,7 +99,7 @@ def _about(span) -> str:
     return f"{layout.bold(span.name)} {layout.safe(span.kind)}: {length}"
 
 
-def _tree(spans: pd.DataFrame) -> list:
+def tree(spans: pd.DataFrame) -> list:
     """Spans with their depth: parents before their children, siblings in the order they began."""
     rows = sorted(spans.itertuples(), key=lambda span: (span.started_ms, -span.ended_ms))
     known, children = set(spans["span_id"]), defaultdict(list)

@@ -1,15 +1,20 @@
-"""Where the time of a call goes: connection, sending, waiting for headers, to the first token,
-hidden thinking, tokens to the end."""
+"""Where the time of a trial goes, from its start on: each call by its phases (connection, sending,
+waiting for headers, to the first token, hidden thinking, tokens to the end), and beside the calls
+its tools, joins and routes, and what lies between them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from itertools import accumulate
+from typing import Any, NamedTuple
 
 import pandas as pd
 import plotly.graph_objects as go
 
-from lab.figures import layout, palette, titles
-from lab.units import missing, ms, short_id
+from lab.figures import layout, palette, race
+from lab.figures.spans import tree
+from lab.stats import Finding
+from lab.units import missing, ms
 
 PHASE_WORDS = {
     "dns": "DNS",
@@ -21,6 +26,10 @@ PHASE_WORDS = {
     "thinking": "hidden thinking",
     "tokens": "tokens to the end",
 }
+GAP = "between calls"
+SEEN = 0.004
+"""Of the whole axis: what is shorter would be no wider than its own line."""
+WHERE = "Where the time of each arm goes"
 
 
 def phases(call: pd.Series) -> list[tuple[str, float, float]]:
@@ -50,6 +59,168 @@ def phases(call: pd.Series) -> list[tuple[str, float, float]]:
     return bars
 
 
+class Row(NamedTuple):
+    """One line of the picture; instants are ms from its trial's start."""
+
+    arm: str
+    trial_id: str
+    label: str
+    """Markup."""
+    note: str
+    kind: str
+    """trial, call, tool, join or route."""
+    start: float
+    end: float
+    call: pd.Series | None = None
+    gaps: tuple[tuple[float, float], ...] = ()
+    """Of a trial: (start, end) of each time in which nothing else of it ran."""
+
+
+def waterfall(
+    calls: pd.DataFrame,
+    dark: bool = False,
+    *,
+    spans: pd.DataFrame | None = None,
+    arms: layout.Arms | None = None,
+    finding: Finding | None = None,
+    pair: str = "the typical trial of each arm",
+) -> go.Figure:
+    """One trial of each arm, every span of it, all from the trial's start.
+
+    `calls` has the columns of call_metrics, `spans` those of queries.spans; trials without spans
+    are drawn from their calls. `pair` says in words which trials they are, and `finding` what the
+    run found.
+    """
+    calls = layout.timed(calls)
+    if calls.empty:
+        words = "When a run has a finished trial, its phases stand here."
+        return layout.empty(words, dark, WHERE)
+    colours = layout.arm_colours(arms, calls["arm"], dark)
+    rows = [
+        row
+        for arm in colours
+        for trial_id, mine in calls[calls["arm"] == arm].groupby("trial_id", sort=False)
+        for row in _rows_of(str(arm), str(trial_id), mine, spans, colours[arm], dark)
+    ]
+    figure = go.Figure()
+    height, legend = _draw(figure, rows, colours, dark)
+    absent = [arm for arm in arms or () if arm not in colours]
+    about = [f"ms, {pair}"]
+    if absent:
+        about.append(f"no trial of {', '.join(absent)} ended well in it")
+    layout.finish(
+        figure,
+        finding.title if finding else WHERE,
+        " · ".join(about),
+        height,
+        dark=dark,
+        frame=calls,
+        reason=finding.reason if finding else None,
+        x_title="ms from the trial's start",
+        legend=legend,
+    )
+    return race.on_its_clock(figure)
+
+
+def _rows_of(
+    arm: str,
+    trial_id: str,
+    calls: pd.DataFrame,
+    spans: pd.DataFrame | None,
+    colour: str,
+    dark: bool,
+) -> Iterator[Row]:
+    """A trial of one call is one row; of several spans, a row of its own with what lies between
+    them, and a row for each."""
+    muted = palette.theme(dark).muted
+    head = f"{layout.bold(arm, colour)} {layout.tint(layout.trial_words(trial_id), muted)}"
+    calls = calls.sort_values("started_ms", kind="stable")
+    parts, end = _parts(calls, spans, trial_id)
+    if len(parts) == 1:
+        _, _, name, start, stop, call = parts[0]
+        gaps = _gaps([(start, stop)], end)
+        yield Row(arm, trial_id, head, _note(call), "call", start, stop, call, gaps)
+        return
+    gaps = _gaps([(start, stop) for *_, start, stop, _ in parts], end)
+    yield Row(arm, trial_id, head, f"end {ms(end)}", "trial", 0.0, end, gaps=gaps)
+    for depth, kind, name, start, stop, call in parts:
+        words = layout.safe(name if call is None else str(name).replace("_", " "))
+        if call is not None:
+            several = calls["model"].nunique() > 1 if "model" in calls else False
+            words += f" {layout.tint(layout.safe(call['model']), muted)}" if several else ""
+        else:
+            words = f"{layout.tint(kind, muted)} {words}"
+        note = f"at {ms(round(start, 1))}" if kind == "route" else f"end {ms(stop)}"
+        yield Row(
+            arm,
+            trial_id,
+            " " * (4 * depth) + words,
+            note if call is None else _note(call),
+            kind,
+            start,
+            stop,
+            call,
+        )
+
+
+def _parts(
+    calls: pd.DataFrame, spans: pd.DataFrame | None, trial_id: str
+) -> tuple[list[tuple[int, str, str, float, float, pd.Series | None]], float]:
+    """What a trial is made of, parents first, as (depth, kind, name, start, end, its call), and the
+    trial's end."""
+    own = pd.DataFrame() if spans is None else spans[spans["trial_id"].astype(str) == trial_id]
+    own = own if own.empty else own[own["ended_ms"].notna()]
+    trial = own if own.empty else own[own["kind"] == "trial"]
+    ends = [_started(call) + _length(call) for _, call in calls.iterrows()]
+    end = float(trial["ended_ms"].iloc[0]) if len(trial) else max(ends)
+    if own.empty:
+        rows = [
+            (1, "call", call["role"], _started(call), stop, call)
+            for (_, call), stop in zip(calls.iterrows(), ends, strict=True)
+        ]
+        return rows, end
+    by_span = {str(call["span_id"]): call for _, call in calls.iterrows()}
+    parts = []
+    for span, depth in tree(own):
+        call = by_span.get(str(span.span_id))
+        # A prime's and a judge's calls lie outside the trial's clock.
+        if span.kind == "trial" or (span.kind == "call" and call is None):
+            continue
+        start, stop = float(span.started_ms), float(span.ended_ms)
+        if call is not None:
+            start, stop = _started(call), _started(call) + _length(call)
+        parts.append((depth, span.kind, span.name, start, stop, call))
+    return parts, end
+
+
+def _started(call: pd.Series) -> float:
+    return 0.0 if missing(call.get("started_ms")) else float(call["started_ms"])
+
+
+def _length(call: pd.Series) -> float:
+    return 0.0 if missing(call.get("total_ms")) else float(call["total_ms"])
+
+
+def _gaps(parts: Iterable[tuple[float, float]], end: float) -> tuple[tuple[float, float], ...]:
+    gaps, cursor = [], 0.0
+    for start, stop in sorted(parts):
+        if start > cursor:
+            gaps.append((cursor, start))
+        cursor = max(cursor, stop)
+    return (*gaps, (cursor, end)) if end > cursor else tuple(gaps)
+
+
+def _note(call: pd.Series) -> str:
+    """Both instants from the trial's start, like the axis below them."""
+    start, first = _started(call), call["ttft_ms"]
+    end = ms(start + _length(call))
+    if not missing(call["error_kind"]):
+        return f"{layout.safe(call['error_kind'])} {end}"
+    return (
+        f"whole answer {end}" if missing(first) else f"first token {ms(start + first)} · end {end}"
+    )
+
+
 def _hover(call: pd.Series) -> str:
     lines = [f"{PHASE_WORDS[name]}: {ms(length)}" for name, _, length in phases(call)]
     if not missing(call["connection_reused"]) and call["connection_reused"]:
@@ -63,98 +234,88 @@ def _hover(call: pd.Series) -> str:
 
 
 def _draw(
-    figure: go.Figure,
-    calls: pd.DataFrame,
-    colours: dict[str, str],
-    labels: list[str],
-    dark: bool,
+    figure: go.Figure, rows: list[Row], colours: dict[str, str], dark: bool
 ) -> tuple[int, dict[str, str]]:
-    """One row a call; a trace for each phase, so that the legend names each once. Returns (plot
-    height in px, the legend)."""
-    rows = [call for _, call in calls.iterrows()]
-    parts = [
-        (row, 0.0 if missing(call.get("started_ms")) else float(call["started_ms"]), *part)
-        for row, call in enumerate(rows)
-        for part in phases(call)
-    ]
-    hover = [f"{label}<br>{_hover(call)}" for label, call in zip(labels, rows, strict=True)]
-    ids = calls[["trial_id", "call_id"]].astype(str).values.tolist()
-    legend = {}
+    """A trace for each phase, so that the legend names each once. Returns (plot height in px, the
+    legend)."""
+    theme, legend = palette.theme(dark), {}
+    seen = SEEN * max((row.end for row in rows), default=0.0)
+    by_phase: dict[str, list[tuple[int, float, float]]] = {}
+    for place, row in enumerate(rows):
+        for phase, start, length in phases(row.call) if row.call is not None else ():
+            by_phase.setdefault(phase, []).append((place, row.start + start, length))
+    hovers = {
+        place: f"{row.label}<br>{_hover(row.call)}"
+        for place, row in enumerate(rows)
+        if row.call is not None
+    }
     for phase in palette.PHASES:
-        mine = [part for part in parts if part[2] == phase]
-        if not mine:
-            continue
-        colour = legend[PHASE_WORDS[phase]] = palette.theme(dark).phases[phase]
-        layout.bars(
-            figure,
-            [row for row, *_ in mine],
-            [begun + start for _, begun, _, start, _ in mine],
-            [length for *_, length in mine],
-            colour,
-            [hover[row] for row, *_ in mine],
-            name=PHASE_WORDS[phase],
-            customdata=[ids[row] for row, *_ in mine],
-        )
-    tabs = [colours.get(arm) for arm in calls["arm"]]
-    height = layout.rows(figure, labels, tabs, notes=[_note(call) for call in rows])
+        if phase in by_phase:
+            colour = legend[PHASE_WORDS[phase]] = theme.phases[phase]
+            _bars(figure, rows, by_phase[phase], colour, PHASE_WORDS[phase], hovers)
+    work = [
+        (place, row.start, max(row.end - row.start, seen))
+        for place, row in enumerate(rows)
+        if row.kind not in ("trial", "call")
+    ]
+    if work:
+        hovers = {
+            place: f"{rows[place].label}<br>from {ms(rows[place].start)} to {ms(rows[place].end)}"
+            for place, *_ in work
+        }
+        kinds = dict.fromkeys(f"{rows[place].kind}s" for place, *_ in work)
+        name = " and ".join(filter(None, (", ".join([*kinds][:-1]), [*kinds][-1])))
+        legend[name] = theme.ghost
+        _bars(figure, rows, work, theme.ghost, name, hovers, line=theme.muted)
+    trials = [(place, row) for place, row in enumerate(rows) if row.kind == "trial"]
+    for place, row in trials:
+        layout.line(figure, [0, row.end], [layout.MIDDLE - place] * 2, theme.ghost, 2)
+    gaps = [
+        (place, start, stop - start)
+        for place, row in enumerate(rows)
+        for start, stop in row.gaps
+        if stop - start >= seen
+    ]
+    if gaps:
+        legend[GAP] = theme.zero
+        hovers = [f"{GAP}: {ms(length)}, from {ms(start)}" for _, start, length in gaps]
+        _bars(figure, rows, gaps, theme.zero, GAP, hovers)
+    height = layout.rows(
+        figure,
+        [row.label for row in rows],
+        [colours.get(row.arm) for row in rows],
+        notes=[row.note for row in rows],
+    )
     layout.from_zero(figure)
     return height, legend
 
 
-def _note(call: pd.Series) -> str:
-    first, end = call["ttft_ms"], ms(call["total_ms"])
-    return f"whole answer {end}" if missing(first) else f"first token {ms(first)} · end {end}"
-
-
-def waterfall(
-    calls: pd.DataFrame,
-    dark: bool = False,
-    *,
-    arms: list[str] | None = None,
-    n: int | None = None,
-    metric: str = "ttft_ms",
-    reason: str | None = None,
-) -> go.Figure:
-    """The median trial of each arm, call by call, from that trial's start (call_metrics' columns);
-    n trials lie behind each median."""
-    calls = layout.waited_for(calls)
-    if calls.empty:
-        words = "When a run has a finished trial, its phases stand here."
-        return layout.empty(words, dark, "Where the time goes")
-    colours = layout.arm_colours(arms, calls["arm"], dark)
-    calls = calls[calls["arm"].isin(colours)]
-    calls = calls.assign(place=calls["arm"].map(list(colours).index))
-    calls = calls.sort_values(["place", "started_ms"], kind="stable").reset_index(drop=True)
-    several = calls.groupby("arm")["call_id"].transform("size") > 1
-    muted, figure = palette.theme(dark).muted, go.Figure()
-    labels = []
-    for row, call in calls.iterrows():
-        name = layout.safe(call["role"]) if several[row] else short_id(call["trial_id"])
-        label = layout.bold(call["arm"], colours[call["arm"]])
-        labels.append(f"{label} {layout.tint(name, muted)}")
-    height, legend = _draw(figure, calls, colours, labels, dark)
-    values = {arm: _clock(rows, metric) for arm, rows in calls.groupby("arm", sort=False)}
-    n_words = f" · {layout.count(n)}" if n else ""
-    return layout.finish(
+def _bars(
+    figure: go.Figure,
+    rows: list[Row],
+    parts: list[tuple[int, float, float]],
+    colour: str,
+    name: str,
+    hovers: Any,
+    line: str | None = None,
+) -> None:
+    """Parts are (row, start, length); a click on one gives its trial and, where it is of one, its
+    call. `hovers` are by row, or a list with one a part."""
+    owners = [rows[place] for place, *_ in parts]
+    layout.bars(
         figure,
-        f"In the median trials, {titles.widest(metric, values)}",
-        f"ms, the median trial of each arm and its id{n_words}",
-        height,
-        dark=dark,
-        frame=calls,
-        reason=reason,
-        x_title="ms from the trial's start",
-        legend=legend,
+        [place for place, *_ in parts],
+        [start for _, start, _ in parts],
+        [length for *_, length in parts],
+        colour,
+        hovers if isinstance(hovers, list) else [hovers[place] for place, *_ in parts],
+        name=name,
+        customdata=[
+            [row.trial_id, "" if row.call is None else str(row.call["call_id"])] for row in owners
+        ],
     )
-
-
-def _clock(calls: pd.DataFrame, metric: str) -> float:
-    """What a trial took by the headline's clock; an answer that did not stream, until its end."""
-    column = {"ttft_ms": "ttft_ms", "wait_ms": "first_text_at_ms"}.get(metric)
-    if column is None:
-        return (calls["started_ms"] + calls["total_ms"]).max()
-    first = calls.iloc[0]
-    return first["total_ms"] if missing(first.get(column)) else first[column]
+    if line:
+        figure.update_traces(marker_line={"color": line, "width": 1}, selector={"name": name})
 
 
 def trial_rows(
@@ -164,9 +325,9 @@ def trial_rows(
     colour: str | None = None,
     limit: int = 60,
 ) -> go.Figure:
-    """Every trial of one arm as a waterfall row, in the order they ran; past `limit` trials an even
+    """Every trial of one arm, a row a call, in the order they ran; past `limit` trials an even
     spread from fastest to slowest."""
-    calls = layout.waited_for(calls)
+    calls = layout.timed(calls)
     if calls.empty:
         return layout.empty("Choose an arm with finished trials.", dark, "The trials of one arm")
     ends = calls["started_ms"].fillna(0) + calls["total_ms"].fillna(0)
@@ -177,13 +338,21 @@ def trial_rows(
         part = f"{limit} of {len(ends)} trials, spread from fastest to slowest"
     shown = calls[calls["trial_id"].isin(chosen)]
     shown = shown.sort_values(["block", "trial_id", "started_ms"], kind="stable")
-    shown = shown.reset_index(drop=True)
     arm, figure = str(shown["arm"].iloc[0]), go.Figure()
-    labels = [
-        f"block {call.block} {layout.trial_words(call.trial_id)}" for call in shown.itertuples()
+    rows = [
+        Row(
+            arm,
+            str(call["trial_id"]),
+            f"block {call['block']} {layout.trial_words(call['trial_id'])}",
+            _note(call),
+            "call",
+            _started(call),
+            _started(call) + _length(call),
+            call,
+        )
+        for _, call in shown.iterrows()
     ]
-    colours = {arm: colour or palette.theme(dark).arms[0]}
-    height, legend = _draw(figure, shown, colours, labels, dark)
+    height, legend = _draw(figure, rows, {arm: colour or palette.theme(dark).arms[0]}, dark)
     return layout.finish(
         figure,
         f"{arm}: trials end between {ms(ends.min())} and {ms(ends.max())}",

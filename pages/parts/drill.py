@@ -41,11 +41,16 @@ def follow(points: list[dict[str, Any]], calls: pd.DataFrame) -> None:
         st.query_params.pop("trial", None)
 
 
-def show(run: dict[str, Any]) -> None:
+def show(run: dict[str, Any], has_bars: bool = True) -> None:
+    """The arm and trial in the URL; where there is none, how to come to one, if bars are there."""
     names = cached_queries.arms(run)
     arm, trial = st.query_params.get("arm"), st.query_params.get("trial")
     if arm not in names:
-        st.caption("Click a bar to open the trials of its arm.")
+        if has_bars:
+            st.caption(
+                "Drag across the picture to move the race to that moment. Click a bar to open the"
+                " trials of its arm."
+            )
         return
     with st.container(border=True, key="drill"):
         left, right = st.columns([5, 1], vertical_alignment="center")
@@ -76,12 +81,18 @@ def show(run: dict[str, Any]) -> None:
 
 def _trial(trial: str) -> None:
     calls = cached_queries.ask("calls", None, trial)
-    st.dataframe(calls[CALL_COLUMNS], hide_index=True, key="trial-calls")
+    if calls.empty:
+        st.caption("This trial made no call.")
+    else:
+        st.dataframe(calls[CALL_COLUMNS], hide_index=True, key="trial-calls")
     if controls.segments("Within the trial", ["Spans", "Events"], "within") == "Spans":
         table, columns = cached_queries.ask("spans", trial), SPAN_COLUMNS
     else:
         table, columns = cached_queries.ask("trial_events", trial), EVENT_COLUMNS
-    st.dataframe(table[columns], hide_index=True)
+    if table.empty:
+        st.caption("Nothing arrived in this trial.")
+    else:
+        st.dataframe(table[columns], hide_index=True)
 
 
 def _trial_of(points: list[dict[str, Any]]) -> str | None:

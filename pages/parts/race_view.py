@@ -5,8 +5,7 @@ from typing import Any
 
 import streamlit as st
 
-from lab.figures import layout as drawn
-from lab.figures import race
+from lab.figures import layout, race
 from pages.parts import cached_queries, chart
 from pages.parts.frame import escape
 
@@ -21,25 +20,22 @@ _component = st.components.v2.component(
 
 
 def show(run: dict[str, Any]) -> None:
-    """The median pair of a run, by its headline metric; other arms run in their
-    own median trials."""
-    pair = cached_queries.by_arm(run, "median_pair")
-    trials = [] if pair.empty else [pair["baseline_trial_id"].iloc[0], pair["trial_id"].iloc[0]]
-    typical = cached_queries.by_arm(run, "typical_trials", cached_queries.headline(run))
-    paired = set() if pair.empty else {pair["baseline"].iloc[0], pair["arm"].iloc[0]}
-    trials += list(typical.loc[~typical["arm"].isin(paired), "trial_id"])[: max(0, 4 - len(trials))]
-    if not trials:
-        st.info("The race replays a recorded pair. Run at least one block that ends well.")
+    """The median pair with the other arms of its block, to the headline's finish line; nothing
+    where the run has no pair."""
+    result = cached_queries.judged(run["run_id"])
+    if result.pair is None:
         return
-    calls = cached_queries.by_arm(run, "calls")
-    events = drawn.joined([cached_queries.ask("trial_events", trial) for trial in trials])
-    calls = calls[calls["trial_id"].isin(trials)]
-    data = race.race_data(events, calls, chart.dark(), arms=cached_queries.arms(run))
-    st.markdown(
-        f"**The median pair, replayed at the speed it was recorded.** {escape(race.words(data))}"
+    data = race.race_data(
+        layout.joined([cached_queries.ask("trial_events", trial) for trial in result.typical]),
+        result.named(result.typical_calls()),
+        result.trials,
+        chart.dark(),
+        metric=result.headline,
+        arms=result.places,
     )
+    # Who watched the run sees its dots become the race.
+    data["arrived"] = st.session_state.get("watched") == run["run_id"]
+    words = race.words(result.comparison(), result.pair.value, result.pair.baseline_value)
+    st.markdown(f"**{escape(result.pair.lead)}, replayed as it was recorded.** {escape(words)}")
     _component(data=data, key=f"race-{run['run_id']}")
-    st.caption(
-        "Never the best pair: the block whose difference is nearest the median. Text that was not"
-        " kept shows as blocks of its length."
-    )
+    st.caption(escape(race.about(data, result.places)))

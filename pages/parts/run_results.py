@@ -1,5 +1,5 @@
-"""What a run found: the verdict in words, the waterfall with its drill-down, and one chosen view
-below."""
+"""What a run found: the verdict in words, the race of its median pair, the waterfall of the same
+trials with its drill-down, and one chosen view below."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -8,7 +8,7 @@ import streamlit as st
 
 from lab import units
 from lab.endpoints.registry import Endpoint
-from lab.figures import waterfall
+from lab.figures import layout, waterfall
 from lab.store import json_shapes
 from pages.parts import (
     cached_queries,
@@ -16,6 +16,7 @@ from pages.parts import (
     controls,
     details,
     drill,
+    race_view,
     run_panel,
     share,
     verdict_card,
@@ -48,8 +49,9 @@ def show(
         if beneath:
             beneath(run)
     with guard():
-        _waterfall(run)
-        drill.show(run)
+        race_view.show(run)
+    with guard():
+        drill.show(run, has_bars=_waterfall(run))
     with guard():
         details.show(run)
     chosen = controls.segments("View", views, "view")
@@ -80,7 +82,8 @@ def _state(run: dict[str, Any], endpoint: Endpoint) -> None:
         )
 
 
-def _waterfall(run: dict[str, Any]) -> None:
+def _waterfall(run: dict[str, Any]) -> bool:
+    """Whether there was a trial to draw."""
     result = cached_queries.judged(run["run_id"])
     calls = result.named(result.typical_calls())
     if calls.empty:
@@ -88,17 +91,18 @@ def _waterfall(run: dict[str, Any]) -> None:
             "No trial of this run finished well, so there is no typical one to draw. The rows below"
             " say what happened."
         )
-        return
+        return False
     figure = waterfall.waterfall(
         calls,
         chart.dark(),
-        arms=cached_queries.arms(run),
-        n=int(result.counts["n"].max()),
-        metric=result.headline,
-        reason=verdict_card.doubt(run),
+        spans=layout.joined([cached_queries.ask("spans", trial) for trial in result.typical]),
+        arms=result.places,
+        finding=result.finding(),
+        **({"pair": result.pair.words} if result.pair else {}),
     )
     points = chart.show(figure, key=f"waterfall-{run['run_id']}", clicks=True)
     drill.follow(points, calls)
+    return True
 
 
 def title(run: dict[str, Any]) -> str:

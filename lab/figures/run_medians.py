@@ -26,7 +26,7 @@ def run_medians(
     runs of an arm under each other in its colour. Columns: arm, run (as in `runs`), the metric, and
     endpoint columns."""
     colours, figure = palette.arm_colours(arms, dark), go.Figure()
-    labels, notes, tabs = [], [], []
+    labels, notes, tabs, ends = [], [], [], []
     for arm in arms:
         for run in runs:
             mine = trials[(trials["arm"] == arm) & (trials["run"] == run)]
@@ -40,12 +40,15 @@ def run_medians(
             hover = f"{layout.bold(arm)} {words}<br>{layout.safe(run)}, n = {median.n}"
             marker = {"color": colours[arm], "size": 11}
             layout.points(figure, [median.estimate], [y], marker, [hover])
+            ends.append(median.estimate if median.high is None else median.high)
             labels.append(f"{layout.bold(arm, colours[arm])} {layout.safe(run)}")
             notes.append(words if median.low is not None else f"{words} (n = {median.n})")
             tabs.append(colours[arm])
     if not labels:
         return layout.empty(f"No trial of these runs has a {metrics.words(metric)}.", dark)
     height = layout.rows(figure, labels, tabs, notes=notes)
+    x_title = layout.metric_axis(figure, metric)
+    figure.update_xaxes(range=[0, 1.04 * max(ends)])
     return layout.finish(
         figure,
         f"{metrics.words(metric).capitalize()} of each arm, run by run",
@@ -53,5 +56,5 @@ def run_medians(
         height,
         dark=dark,
         frame=trials,
-        x_title=layout.metric_axis(figure, metric),
+        x_title=x_title,
     )

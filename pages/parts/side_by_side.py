@@ -1,172 +1,211 @@
-"""Stored runs beside each other, and a new run in which arms of any techniques share their
-blocks."""
+"""One paired run: arms of any techniques share their blocks, so that every difference between them
+is one of the same task at the same minute."""
 
-import pandas as pd
+from typing import Any
+
 import streamlit as st
 
-from lab import endpoint_kinds, metrics, units
+from lab import metrics, settings, techniques, units
 from lab.endpoints.registry import Endpoint
-from lab.figures import distribution, pareto
+from lab.figures import pareto
+from lab.harness import plan
 from lab.harness.plan import SIDE_BY_SIDE
-from lab.settings import config_of
-from lab.techniques import all_techniques
-from lab.view_parts import Column
+from lab.model import Technique
+from lab.settings import BenchmarkConfig
 from pages.parts import (
+    arm_rows,
     cached_queries,
     chart,
-    controls,
+    experiment,
+    frame,
     knob_form,
     run_panel,
     run_results,
     set_up,
-    tables,
     views,
 )
 from pages.parts.frame import escape
 
-METRICS = ("wait_ms", "ttft_ms", "total_ms", "tokens_per_s", "output_tokens", "cost_usd")
-WARNINGS = {"machine": "machines", "endpoint_kind": "endpoint kinds", "tasks": "prompts"}
-SHOWN = (
-    "label",
-    "n",
-    "failed",
-    "ttft_ms",
-    "wait_ms",
-    "total_ms",
-    "tokens_per_s",
-    "cost_usd",
-    "quality",
-    "endpoint",
-    "model",
-    "started_utc",
-    "imported_from",
-)
-
-
-def stored() -> None:
-    """Choose runs; see them in one table, and of each endpoint kind on one chart."""
-    runs = cached_queries.ask("runs", limit=200)
-    runs = runs[runs["trials"] > 0]
-    if runs.empty:
-        st.info(
-            "No run has a finished trial yet. Run an experiment from the sidebar; any two can then"
-            " stand beside each other."
-        )
-        return
-    by_id = runs.set_index("run_id")
-
-    def title(run_id: str) -> str:
-        run = by_id.loc[run_id]
-        about = (
-            units.short(run["technique"] if units.missing(run["name"]) else run["name"]),
-            units.short(run["endpoint"]),
-            units.when(run["started_utc"]),
-            units.origin(run),
-        )
-        return " · ".join(filter(None, about))
-
-    first = runs.drop_duplicates(["technique", "endpoint_kind"])
-    first = first[first["endpoint_kind"] == runs["endpoint_kind"].iloc[0]]
-    linked = [run_id for run_id in st.query_params.get_all("runs") if run_id in by_id.index]
-    chosen = st.multiselect(
-        "Runs",
-        list(by_id.index),
-        default=linked or list(first["run_id"])[:6],
-        format_func=title,
-        max_selections=12,
-    )
-    if chosen and chosen != linked:
-        st.query_params["runs"] = chosen
-    if not chosen:
-        st.info("Choose at least one run above.")
-        return
-    _warn(chosen)
-    summary, counts, trials = (
-        cached_queries.ask(query, tuple(chosen))
-        for query in ("arm_summary", "arm_counts", "counted_trials")
-    )
-    table = pareto.summary_table(summary, counts, runs)
-    _table(table)
-    metric = controls.segments("Metric", METRICS, "metric", "total_ms", format_func=metrics.words)
-    arm = ["run_id", "technique", "arm"]
-    trials = trials.merge(table[[*arm, "label"]], on=arm)
-    for kind, mine in table.groupby("endpoint_kind", sort=False):
-        if table["endpoint_kind"].nunique() > 1:
-            st.subheader(escape(endpoint_kinds.kind(kind).words.capitalize()), anchor=False)
-        figure = distribution.distribution(
-            trials[trials["endpoint_kind"] == kind],
-            metric,
-            chart.dark(),
-            arms=list(mine["label"]),
-            label="label",
-        )
-        chart.show(figure, key=f"distribution-{kind}")
-        speed = metric if metrics.find(metric).is_time else "total_ms"
-        figure = pareto.scatter_pareto(mine, chart.dark(), metric=speed, label="label")
-        chart.show(figure, key=f"pareto-{kind}")
-
-
-def _warn(chosen: list[str]) -> None:
-    if different := cached_queries.ask("setting_differences", tuple(chosen)):
-        what = ", ".join(WARNINGS[name] for name in different)
-        st.warning(
-            f"These runs differ in {what}: a difference between them may not be the technique's. A"
-            " paired run keeps all of it equal."
-        )
-
-
-def _table(table: pd.DataFrame) -> None:
-    tables.show(
-        table,
-        "beside-table",
-        {
-            "label": "arm",
-            **{
-                name: Column(f"{metrics.words(name)}, {metrics.unit(name)}, p50", "localized")
-                for name in ("ttft_ms", "wait_ms", "total_ms")
-            },
-            "tokens_per_s": Column("tokens/s, p50", "%.1f"),
-            "cost_usd": Column("cost per trial", "$%.5f"),
-            "quality": Column("quality", "percent"),
-            "started_utc": st.column_config.DatetimeColumn(
-                "started, UTC", format="D MMM YYYY, HH:mm"
-            ),
-            "imported_from": "imported from",
-        },
-        column_order=SHOWN if table["imported_from"].notna().any() else SHOWN[:-1],
-    )
+MOST_ARMS = 8
+EARLIER = 6
+FIRST = 3
+"""Arms that stand in the form at first: the plainest request, and what two techniques make of
+it."""
+SHARED = ("Distribution", "Pairs", "Clocks", "Spans")
 
 
 def paired(endpoint: Endpoint) -> None:
-    """Arms of any techniques in one run: the same tasks, the same blocks, so that every difference
-    is paired."""
-    if going := run_panel.current(SIDE_BY_SIDE):
-        run_panel.show(going, "wait_ms")
-        return
-    refs = [
-        f"{technique.slug}.{arm.name}"
-        for technique in all_techniques()
-        for arm in technique.arms
-        if technique.in_all
-    ]
-    arms = st.multiselect(
-        "Arms, the baseline first",
-        refs,
-        default=refs[:2],
-        key="arms",
-        bind="query-params",
-        max_selections=8,
-        help="Each block runs every arm once, in random order.",
+    """A run that goes on, or what the chosen one found; then the form of a new one."""
+    going = run_panel.current(SIDE_BY_SIDE)
+    if going:
+        row = cached_queries.run_or_none(going)
+        run_panel.show(going, cached_queries.headline(row) if row else metrics.CLOCKS[0])
+    run = experiment.chosen(SIDE_BY_SIDE, endpoint)
+    if run and run["run_id"] != going:
+        if going is None:
+            st.query_params["run"] = run["run_id"]
+        st.subheader(escape(run_results.title(run)), anchor=False)
+        run_results.show(endpoint, run, _views(), _arms)
+    if going is None:
+        place = (
+            st.expander("Set up another run", key="set-up-open", bind="query-params")
+            if run
+            else st.container(border=True, key="set-up")
+        )
+        with place, frame.guard():
+            _form(endpoint)
+    earlier(run)
+
+
+def _arms(run: dict[str, Any]) -> None:
+    arm_rows.verdicts(run)
+    arm_rows.table(run)
+
+
+def _views() -> dict[str, Any]:
+    shared = {name: views.SHARED[name] for name in SHARED if name in views.SHARED}
+    return {"Speed and cost": _pareto} | shared | views.LAST
+
+
+def _pareto(run: dict[str, Any]) -> None:
+    result = cached_queries.judged(run["run_id"])
+    runs = cached_queries.ask("runs", limit=5000)
+    runs = runs[runs["run_id"] == run["run_id"]]
+    table = result.named(pareto.summary_table(result.summary, result.counts, runs))
+    figure = pareto.scatter_pareto(
+        table, chart.dark(), metric=result.headline, arms=cached_queries.places(run)
     )
-    blocks = knob_form.run_setting("runs", key="blocks")
+    chart.show(figure, key="pareto")
+
+
+# The form
+
+
+def _form(endpoint: Endpoint) -> None:
+    st.markdown("**Arms**")
+    arms = _chosen_arms(endpoint)
     if len(arms) < 2:
-        st.info("Choose two arms or more; the first is the baseline.")
+        st.info("Choose two arms or more. One is the baseline that the others are held against.")
         return
-    set_up.offer(config_of(technique=SIDE_BY_SIDE, endpoint=endpoint.name, arms=arms, runs=blocks))
-    newest = cached_queries.run_or_none(
-        st.query_params.get("run") or cached_queries.ask("last_run_id", SIDE_BY_SIDE)
+    members = [techniques.find(ref.partition(".")[0]) for ref in arms]
+    tiers = tuple(
+        tier
+        for tier in plan.TIERS
+        if any(tier in member.tiers_for(member.knobs()) for member in members)
     )
-    if newest and newest["technique"] == SIDE_BY_SIDE:
-        st.subheader(escape(run_results.title(newest)), anchor=False)
-        shown = {name: views.SHARED[name] for name in ("Distribution", "Pairs", "Race")}
-        run_results.show(endpoint, newest, shown | {"Rows": views.table})
+    left, middle, right = st.columns(3)
+    with left:
+        baseline = st.selectbox(
+            "Baseline",
+            arms,
+            format_func=_title,
+            key=f"baseline-{'-'.join(sorted(arms))}",
+            help="Every other arm is held against this one, block by block.",
+        )
+    arms = [baseline, *(ref for ref in arms if ref != baseline)]
+    st.query_params["arms"] = arms
+    with middle:
+        metric = _metric(members)
+    with right:
+        tokens = st.number_input(
+            "Answer tokens",
+            min_value=16,
+            max_value=2000,
+            value=plan.answer_tokens(members) or 48,
+            key=f"tokens-{'-'.join(sorted({member.slug for member in members}))}",
+            help="The most tokens an answer may have, the same in every arm.",
+        )
+    choices = set_up.options(techniques.find(baseline.partition(".")[0]), endpoint, tiers)
+    knobs = {
+        member.slug: {"answer_tokens": tokens}
+        for member in members
+        if "answer_tokens" in member.knobs.model_fields
+    }
+    chosen = {"technique": SIDE_BY_SIDE, "endpoint": endpoint.name, "arms": arms, "knobs": knobs}
+    set_up.offer(knob_form.checked(BenchmarkConfig, choices | chosen | {"metric": metric}))
+
+
+def _chosen_arms(endpoint: Endpoint) -> list[str]:
+    """A row of arms for each technique, by its title; in the URL they stand by name, the baseline
+    first."""
+    offered = [
+        technique
+        for technique in techniques.all_techniques()
+        if technique.in_all and endpoint.capabilities.issuperset(technique.needs)
+    ]
+    linked = st.query_params.get_all("arms") or _usual(offered)
+    chosen: list[str] = []
+    for place, technique in enumerate(offered):
+        if place % 3 == 0:
+            columns = st.columns(3)
+        refs = [f"{technique.slug}.{arm.name}" for arm in technique.arms_for(technique.knobs())]
+        with columns[place % 3]:
+            chosen += st.pills(
+                technique.title,
+                refs,
+                selection_mode="multi",
+                default=[ref for ref in refs if ref in linked],
+                format_func=lambda ref: escape(ref.partition(".")[2]),
+                key=f"arms-{technique.slug}",
+            )
+    if len(chosen) > MOST_ARMS:
+        st.warning(f"At most {MOST_ARMS} arms share a block; the last ones are left out.")
+    # The linked baseline stays first.
+    return sorted(chosen[:MOST_ARMS], key=lambda ref: ref != linked[0])
+
+
+def _usual(offered: list[Technique]) -> list[str]:
+    """The first technique's baseline, and the headline arms of the first two."""
+    first = offered[: FIRST - 1]
+    return [
+        f"{first[0].slug}.{first[0].arms[0].name}",
+        *(f"{technique.slug}.{technique.headline_arm}" for technique in first),
+    ]
+
+
+def _title(ref: str) -> str:
+    slug, _, arm = ref.partition(".")
+    return f"{techniques.find(slug).title}: {arm}"
+
+
+def _metric(members: list[Technique]) -> str | None:
+    """The clock that the verdict is planned on; None is the one that suits these arms."""
+    setting = settings.of(BenchmarkConfig)["metric"]
+    usual = plan.shared_metric(members)
+    return st.selectbox(
+        setting.title,
+        [None, *setting.choices],
+        format_func=lambda name: metrics.words(name) if name else f"usual: {metrics.words(usual)}",
+        key="judged-on",
+        help="What the verdict is planned on. Each arm is judged on its own headline too.",
+    )
+
+
+# Those before
+
+
+def earlier(shown: dict[str, Any] | None) -> None:
+    """Paired runs but the one that is shown, each a link with what it found."""
+    runs = cached_queries.ask("runs", technique=SIDE_BY_SIDE, limit=EARLIER + 1)
+    others = [
+        run
+        for run in runs.to_dict("records")
+        if run["trials"] and not (shown and run["run_id"] == shown["run_id"])
+    ][:EARLIER]
+    if not others:
+        return
+    st.subheader("Earlier paired runs", anchor=False)
+    with st.container(key="earlier-runs"):
+        for run in others:
+            left, right = st.columns([3, 7], vertical_alignment="center")
+            with left:
+                label = escape(run_results.title(run))
+                frame.link(frame.page_of(SIDE_BY_SIDE), label, run=run["run_id"])
+            right.caption(escape(_found(run)))
+
+
+def _found(run: dict[str, Any]) -> str:
+    result = cached_queries.judged(run["run_id"])
+    arms = ", ".join(result.name(*arm) for arm in result.arms())
+    told = [*result.verdicts[0].doubts, result.verdicts[0].headline] if result.verdicts else []
+    return " · ".join([arms, units.short(". ".join(told), 240)]) if told else arms

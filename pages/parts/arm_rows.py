@@ -1,0 +1,180 @@
+"""All arms of a run: each one's verdicts in words, and a table of what was measured."""
+
+from collections.abc import Iterable
+from html import escape as html
+from typing import Any, NamedTuple
+
+import streamlit as st
+
+from lab import metrics, techniques, units
+from lab.figures import palette
+from lab.results import RunResult
+from lab.stats import Comparison, Interval
+from lab.stats.arms import arm_row
+from pages.parts import cached_queries, chart
+
+REACH = 1.0
+"""How much more than the baseline an interval is drawn to; less ends at nothing, which is −1."""
+
+
+def verdicts(run: dict[str, Any]) -> None:
+    """Under the card of the planned comparison: every arm against the baseline on its own
+    technique's headline and on the metric chosen for all."""
+    result = cached_queries.judged(run["run_id"])
+    colours = palette.arm_colours(result.places, chart.dark())
+    rows = []
+    for arm in result.arms()[1:]:
+        if lines := list(_lines(result, arm)):
+            name = result.name(*arm)
+            rows.append(
+                f"<section><h4>{_swatch(colours[name])}{html(name)}</h4>{_told(result, lines)}"
+                "</section>"
+            )
+    if rows:
+        st.html(f'<div class="lab-arms">{"".join(rows)}</div>')
+
+
+def _lines(result: RunResult, arm: tuple[str, str]) -> list[tuple[str, Comparison | None]]:
+    """An arm's comparisons, its own technique's headline first; the card has the planned one."""
+    own = [techniques.find(arm[0]).headline] if techniques.slug_of(arm[0]) else []
+    lines = [
+        (metric, result.comparison(metric, arm))
+        for metric in dict.fromkeys([*own, result.headline])
+    ]
+    return [line for line in lines if not (line[1] and line[1].planned)]
+
+
+def _told(result: RunResult, lines: list[tuple[str, Comparison | None]]) -> str:
+    """The doubts first, those of every line once for all of them."""
+    told = [result.told(comparison) for _, comparison in lines if comparison]
+    shared = [
+        doubt
+        for doubt in (told[0].doubts if told else ())
+        if all(doubt in text.doubts for text in told)
+    ]
+    body = "".join(_line(result, metric, comparison, shared) for metric, comparison in lines)
+    return f"{_doubts(shared)}<dl>{body}</dl>"
+
+
+def _doubts(doubts: list[str]) -> str:
+    if not doubts:
+        return ""
+    colour = palette.tone_colour("warn", chart.dark())
+    return f'<p style="color:{colour}">{html(". ".join(doubts))}.</p>'
+
+
+def _line(result: RunResult, metric: str, comparison: Comparison | None, shared: list[str]) -> str:
+    words = html(metrics.words(metric))
+    if comparison is None:
+        baseline = html(result.name(*result.arms()[0]))
+        return f"<dt>{words}</dt><dd></dd><dd>Nothing to compare: {baseline} has none.</dd>"
+    told = result.told(comparison)
+    lead, colon, rest = told.headline.partition(": ")
+    is_plain = told.tone not in ("good", "bad", "warn")
+    colour = (
+        palette.theme(chart.dark()).muted
+        if is_plain
+        else palette.tone_colour(told.tone, chart.dark())
+    )
+    answer = html(told.headline)
+    if colon and not is_plain:
+        answer = f'<b style="color:{colour}">{html(lead)}</b>{html(colon + rest)}'
+    own = _doubts([doubt for doubt in told.doubts if doubt not in shared])
+    return f"<dt>{words}</dt><dd>{_drawn(comparison, colour)}</dd><dd>{own}{answer}</dd>"
+
+
+def _drawn(comparison: Comparison, colour: str) -> str:
+    """The interval of the change, on one scale for all arms: from nothing left, by no change in the
+    middle, to twice the baseline."""
+    if None in (comparison.ratio, comparison.ratio_low, comparison.ratio_high):
+        return ""
+    ends = (comparison.ratio_low, comparison.ratio, comparison.ratio_high)
+    low, middle, high = (50 * min(end, 1 + REACH) for end in ends)
+    return (
+        '<span class="lab-change" aria-hidden="true">'
+        f'<i style="left:{low:.1f}%;width:{max(high - low, 1):.1f}%;background:{colour}"></i>'
+        f'<i style="left:{middle:.1f}%;background:{colour}"></i></span>'
+    )
+
+
+def table(run: dict[str, Any]) -> None:
+    """The arms of a run beside each other, each described by itself."""
+    result = cached_queries.judged(run["run_id"])
+    draw(Row(result, arm) for arm in result.arms())
+    st.caption(
+        "Medians with their 95 % intervals, each arm by itself; whether two arms differ is told by"
+        " their pairs, above."
+    )
+
+
+class Row(NamedTuple):
+    """A row of the table: an arm of a run, and what is said of it beside its n."""
+
+    result: RunResult
+    arm: tuple[str, str]
+    about: str = ""
+
+
+def draw(rows: Iterable[Row], metric: str = "") -> None:
+    """Arms × clocks, tail, cost, quality and cache; the tail is the metric's, the headline's where
+    none is named."""
+    rows = list(rows)
+    metric = metric or rows[0].result.headline
+    heads = [
+        "Arm",
+        *(metrics.words(name).capitalize() for name in metrics.CLOCKS),
+        f"p95 of the {metrics.words(metric)}",
+        "Cost a trial",
+        "Quality",
+        "Read from cache",
+    ]
+    head = "".join(f'<th scope="col">{html(words)}</th>' for words in heads)
+    body = "".join(_row(row, metric) for row in rows)
+    st.html(
+        '<div class="lab-scroll" tabindex="0" role="region" aria-label="Arms beside each other">'
+        f'<table class="lab-table"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+    if "<td>(" in body:
+        floor = metrics.needed(metrics.QUANTILES["p95"])
+        st.caption(f"In brackets: a p95 that can be relied on takes {floor} trials.")
+
+
+def _row(row: Row, metric: str) -> str:
+    result, arm, about = row
+    trials = result.of_arm(result.trials[result.trials["counts"]], *arm)
+    seen, name = arm_row(*arm, trials, metric), result.name(*arm)
+    colour = palette.arm_colours(result.places, chart.dark())[name]
+    lost = int(result.counted(*arm).get("failed") or 0)
+    p95 = units.value(metric, seen.p95.estimate)
+    hits = units.MISSING if seen.hits is None else f"{seen.hits} of {seen.n}"
+    medians = seen.medians.items()
+    cells = [
+        *((units.value(clock, median.estimate), _ends(clock, median)) for clock, median in medians),
+        (p95 if seen.carries_p95 or not seen.p95.n else f"({p95})", _ends(metric, seen.p95)),
+        (units.usd(seen.cost_usd), ""),
+        (units.percent(seen.quality and seen.quality.estimate), _ends("quality", seen.quality)),
+        (hits, f"{units.percent(seen.cached_share)} of the prompt" if seen.hits else ""),
+    ]
+    n = f"n = {seen.n:,}" + (f", {lost:,} failed" if lost else "")
+    small = html(" · ".join(filter(None, (about, n))))
+    first = f'<th scope="row">{_swatch(colour)}{html(name)}<small>{small}</small></th>'
+    return f"<tr>{first}{''.join(map(_cell, cells))}</tr>"
+
+
+def _cell(texts: tuple[str, str]) -> str:
+    text, small = map(html, texts)
+    return f"<td>{text}{f'<small>{small}</small>' if small else ''}</td>"
+
+
+def _ends(metric: str, interval: Interval | None) -> str:
+    """ "282 … 304 ms": the unit once, where both ends have the same; empty where n carries none."""
+    if interval is None or interval.low is None:
+        return ""
+    low, high = units.value(metric, interval.low), units.value(metric, interval.high)
+    number, _, unit = low.rpartition(" ")
+    return f"{number if unit and high.endswith(f' {unit}') else low} … {high}"
+
+
+def _swatch(colour: str) -> str:
+    return f'<span class="lab-key" style="background:{colour}"></span>'

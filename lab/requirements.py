@@ -1,6 +1,7 @@
 """The language of requirements: what a run has to show to pass, and whether it does.
 
-A requirement is met, not met, or not decided yet by the interval, never by two bare numbers.
+A requirement is met, not met, or not decided yet by the interval, never by two bare numbers; and
+failed is not fast: a lost trial counts as the worst there is.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from typing import Literal, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from lab import metrics, stats, units
@@ -20,7 +23,8 @@ from lab.results import RunResult
 from lab.stats import Interval
 
 LARGEST = 1e15
-"""What the views count as no number of this world."""
+"""What the views count as no number of this world; a lost trial is as bad as this."""
+LEVEL = 0.95
 NUMBER, UNIT = r"(?P<amount>\d+(?:\.\d+)?)", r"\s*(?P<unit>ms|s|%|\$)?"
 WHICH = r"(?:(?P<arm>.+?)\s+)?(?P<quantile>p\d{1,2}(?:\.\d+)?|median)\s+(?P<metric>\w+)"
 BOUND = re.compile(rf"{WHICH}\s*(?P<sign><=|>=|<|>)\s*{NUMBER}{UNIT}")
@@ -49,6 +53,9 @@ class Outcome:
     limit: float
     """In the unit of the estimate; a share where the requirement is one."""
     n: int
+    """Trials of the arm, or blocks, that answered; of a percentile the lost ones too."""
+    lost: int = 0
+    """Trials of the arm that failed, or missed the cache that it is about."""
     needed: int | None = None
     """About how many more blocks a decision takes."""
 
@@ -72,19 +79,22 @@ def judge(result: RunResult, text: str) -> Outcome:
 
 
 def _bound(result: RunResult, text: str, match: re.Match) -> Outcome:
+    """Lost trials are in the percentile, each beyond every limit."""
     quantile, limit, metric = _quantile(match), _limit(match), match["metric"]
     arm = find_arm(result, match["arm"])
-    values = measured(result, arm, metric)
-    interval = stats.quantile(values, quantile)
+    answered, losses = measured(result, arm, metric), _lost(result, arm, metric)
+    values = _with_worst(answered, losses, metric)
+    interval = _beyond(stats.quantile(values, quantile, LEVEL), answered, metric)
     verdict = _side(interval, limit, below="fail" if ">" in match["sign"] else "pass")
-    seen = f"{arm.arm} {metric} {_seen(interval, partial(units.value, metric))}, n = {len(values)}"
-    needed = _more(interval, limit, len(values), metrics.needed(quantile))
-    return _outcome(text, arm, verdict, seen, interval, limit, len(values), needed)
+    written, n = partial(units.value, metric), len(values)
+    seen = f"{arm.arm} {metric} {_seen(interval, written)}, n = {n}{losses.words}"
+    needed = _more(interval, limit, n, metrics.needed(quantile))
+    return _outcome(text, arm, verdict, seen, interval, limit, n, needed, losses)
 
 
 def _faster(result: RunResult, text: str, match: re.Match) -> Outcome:
     """Faster by 50 % means: value − 0.5 × baseline lies below zero, as a paired difference with its
-    interval."""
+    interval, and with each lost trial as the worst of its block."""
     metric = match["metric"] or result.headline
     if metrics.unit(metric) != "ms":
         raise LabError(
@@ -96,12 +106,44 @@ def _faster(result: RunResult, text: str, match: re.Match) -> Outcome:
     limit = 0.0 - _limit(match) if match["claim"] == "faster" else _limit(match)
     share, offset = (limit, 0.0) if match["unit"] == "%" else (0.0, limit)
     # What decides is what is left of the difference once the claim is taken off it.
-    rest = stats.hodges_lehmann(both["value"] - (1 + share) * both["baseline"] - offset)
-    change = stats.hodges_lehmann(both["value"] - both["baseline"])
-    n = len(both)
+    left = (both["value"] - (1 + share) * both["baseline"] - offset).to_numpy()
+    rest = stats.hodges_lehmann(left, LEVEL)
+    change = stats.hodges_lehmann(both["value"] - both["baseline"], LEVEL)
+    losses = _losses(result, arm, other)
+    ranked = stats.worst_ranked(left, losses, sign=1)
+    answered, n = _side(rest, 0.0), len(both)
+    verdict = _ranked_side(answered, ranked.shown(LEVEL), losses)
     seen = f"{arm.arm} {metric} {_seen(change, partial(units.value, metric, sign=True))}, n = {n}"
+    for which in (arm, other):
+        if words := _lost(result, which, metric).words:
+            seen += f"; {which.arm}: {words.removeprefix(', ')}"
     needed = _more(rest, 0.0, n, metrics.FEWEST_BLOCKS)
-    return _outcome(text, arm, _side(rest, 0.0), seen, change, limit, n, needed)
+    if answered == "pass" != verdict:
+        needed = ranked.more("faster", LEVEL)
+    lost = _lost(result, arm, metric)
+    return _outcome(text, arm, verdict, seen, change, limit, n, needed, lost)
+
+
+def _ranked_side(answered: Verdict, shown: str | None, losses: stats.Losses) -> Verdict:
+    """What the blocks that both arms answered say, as far as the worst ranks bear it: an arm that
+    fails more than the other can lose by that alone, and gain nothing."""
+    if shown == "slower" and (losses.excess > 0 or answered == "fail"):
+        return "fail"
+    return "pass" if answered == "pass" and shown == "faster" else UNDECIDED
+
+
+def _losses(result: RunResult, arm: Which, other: Which) -> stats.Losses:
+    """Blocks of the two that one of them, or both, lost."""
+    lost, counts = {}, {}
+    for which in (arm, other):
+        trials = result.of_arm(result.trials, *which)
+        lost[which] = set(trials.loc[trials["lost"], "block"])
+        counts[which] = set(trials.loc[trials["counts"], "block"])
+    return stats.Losses(
+        arm=len(lost[arm] & counts[other]),
+        baseline=len(counts[arm] & lost[other]),
+        both=len(lost[arm] & lost[other]),
+    )
 
 
 def regressions(base: RunResult, new: RunResult, text: str) -> list[Outcome]:
@@ -126,24 +168,84 @@ def regressions(base: RunResult, new: RunResult, text: str) -> list[Outcome]:
 
 
 def _worse(base: RunResult, new: RunResult, text: str, match: re.Match, arm: Which) -> Outcome:
-    quantile, metric = _quantile(match), match["metric"]
+    quantile, metric, limit = _quantile(match), match["metric"], _limit(match)
     old, now = measured(base, arm, metric), measured(new, arm, metric)
-    changes, n = stats.unpaired(old, now, quantile), min(len(old), len(now))
+    lost_before, lost = _lost(base, arm, metric), _lost(new, arm, metric)
     worse = -1 if metrics.METRICS[metric].higher_is_better else 1
+    limit = 1 + worse * limit if match["unit"] == "%" else worse * limit
+    below: Verdict = "pass" if worse > 0 else "fail"
+
+    def change(old: pd.Series, now: pd.Series) -> Interval:
+        changes = stats.unpaired(old, now, quantile, LEVEL)
+        return changes.ratio if match["unit"] == "%" else changes.difference
+
+    answered, n = change(old, now), min(len(old), len(now))
+    verdict = _side(answered, limit, below)
+    if lost_before.n or lost.n:
+        both = (_with_worst(old, lost_before, metric), _with_worst(now, lost, metric))
+        ranked = _side(change(*both), limit, below)
+        is_failing = lost.share > lost_before.share
+        if ranked != verdict:
+            verdict = "fail" if ranked == "fail" and is_failing else UNDECIDED
+    written = partial(units.value, metric, sign=True)
     if match["unit"] == "%":
-        change, limit = changes.ratio, 1 + worse * _limit(match)
-        seen = _seen(change, lambda value: f"{value - 1:+.1%}".replace("-", "−"))
-    else:
-        change, limit = changes.difference, worse * _limit(match)
-        seen = _seen(change, partial(units.value, metric, sign=True))
-    verdict = _side(change, limit, below="pass" if worse > 0 else "fail")
-    seen = f"{arm.arm} {match['quantile']} {metric} {seen}, n = {len(old)} and {len(now)}"
+        written = _change_written
+    seen = f"{arm.arm} {match['quantile']} {metric} {_seen(answered, written)}"
+    seen += f", n = {len(old)}{lost_before.words} and {len(now)}{lost.words}"
     # The interval speaks of other runs like these two; the very same values cannot be worse than
     # themselves.
-    if n >= metrics.needed(quantile) and sorted(old) == sorted(now):
+    is_same = sorted(old) == sorted(now) and lost.share == lost_before.share
+    if n >= metrics.needed(quantile) and is_same:
         verdict, seen = "pass", f"{seen}: the same values in both"
-    needed = _more(change, limit, n, metrics.needed(quantile))
-    return _outcome(text, arm, verdict, seen, change, limit, n, needed)
+    needed = _more(answered, limit, n, metrics.needed(quantile))
+    return _outcome(text, arm, verdict, seen, answered, limit, n, needed, lost)
+
+
+def _change_written(ratio: float) -> str:
+    return f"{ratio - 1:+.1%}".replace("-", "−")
+
+
+class Lost(NamedTuple):
+    """What an arm lost of a run's trials: they failed, or missed the cache that it is about."""
+
+    n: int
+    trials: int
+    """With those that answered."""
+    missed: int
+
+    @property
+    def share(self) -> float:
+        return self.n / self.trials if self.trials else 0.0
+
+    @property
+    def words(self) -> str:
+        """ ", 3 of 15 failed", to follow what was measured; empty where none was lost."""
+        return f", {stats.lost(self.n, self.trials, self.missed)}" if self.n else ""
+
+
+def _lost(result: RunResult, arm: Which, metric: str) -> Lost:
+    """Of a metric that is not judged, such as cost, no trial is lost: there is no worst of it."""
+    trials = result.of_arm(result.trials, *arm)
+    lost = trials[trials["lost"]]
+    if not metrics.METRICS[metric].judged:
+        lost = lost.head(0)
+    missed = int((lost["outcome"] == "mismatch").sum())
+    return Lost(len(lost), int(trials["counts"].sum()) + len(lost), missed)
+
+
+def _with_worst(values: pd.Series, lost: Lost, metric: str) -> np.ndarray:
+    """The values, and for each lost trial the worst there is."""
+    worst = 1 / LARGEST if metrics.METRICS[metric].higher_is_better else LARGEST
+    return np.concatenate([values.to_numpy(float), np.full(lost.n, worst)])
+
+
+def _beyond(interval: Interval, answered: pd.Series, metric: str) -> Interval:
+    """An end that lies beyond all that answered lies among the lost: it has no number."""
+    if metrics.METRICS[metric].higher_is_better:
+        return interval
+    most = answered.max() if len(answered) else -inf
+    ends = (inf if end is not None and end > most else end for end in interval[:3])
+    return Interval(*ends, *interval[3:])
 
 
 def find_arm(result: RunResult, name: str | None) -> Which:
@@ -193,16 +295,18 @@ def _more(interval: Interval, limit: float, n: int, fewest: int) -> int | None:
     if n < fewest or interval.low is None or interval.high is None:
         return max(fewest - n, 1)
     distance = abs(interval.estimate - limit)
-    if not distance:
+    if not distance or interval.high == inf:
         return None
     return max(round(n * ((interval.high - interval.low) / 2 / distance) ** 2) - n, 1)
 
 
 def _seen(interval: Interval, written: Callable[[float], str]) -> str:
-    estimate = written(interval.estimate)
-    if interval.low is None or interval.high is None:
-        return f"{estimate} (no interval yet)" if interval.n else "nothing measured"
-    return f"{estimate} [{written(interval.low)}, {written(interval.high)}]"
+    if not interval.n:
+        return "nothing measured"
+    estimate, low, high = (
+        "never" if end == inf else end is not None and written(end) for end in interval[:3]
+    )
+    return f"{estimate} [{low}, {high}]" if low and high else f"{estimate} (no interval yet)"
 
 
 def _outcome(
@@ -214,6 +318,7 @@ def _outcome(
     limit: float,
     n: int,
     needed: int | None,
+    lost: Lost,
 ) -> Outcome:
     return Outcome(
         requirement=text,
@@ -225,6 +330,7 @@ def _outcome(
         high=units.plain(interval.high),
         limit=limit,
         n=n,
+        lost=lost.n,
         needed=needed if verdict == UNDECIDED else None,
     )
 

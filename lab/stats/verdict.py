@@ -14,6 +14,9 @@ from lab.stats.drift import Tail
 
 Tone = Literal["good", "bad", "warn", "neutral", "unsure"]
 REFUSALS = ("not_enough_data", "fails_more")
+MOST_MORE = 1_000
+LONGEST_S = 3_600
+"""More blocks, or a longer wait, than these are not advised."""
 
 
 class VerdictText(NamedTuple):
@@ -33,6 +36,10 @@ class VerdictText(NamedTuple):
     """All of it for a chat or a pull request."""
     tone: Tone
     """good only where the gain is certain, quality is not worse and nothing greys it."""
+
+
+DOUBTFUL = "Doubtful: "
+"""What leads the doubts wherever they stand as one line before the headline."""
 
 
 class Finding(NamedTuple):
@@ -89,7 +96,7 @@ def verdict(
 
 
 def _markdown(headline: str, doubt: str, *lines: str) -> str:
-    first = f"Doubtful: {units.in_markdown(doubt)}  \n" if doubt else ""
+    first = f"{DOUBTFUL}{units.in_markdown(doubt)}  \n" if doubt else ""
     return f"{first}**{units.in_markdown(headline)}**" + "".join(
         f"  \n{units.in_markdown(line)}" for line in lines if line
     )
@@ -215,14 +222,23 @@ def _missing(comparison: Comparison, seconds: float | None = None, usd: float | 
     return more_blocks(comparison.needed_blocks, seconds, usd)
 
 
+def worthwhile(blocks: int | None, seconds: float | None = None) -> bool:
+    """Whether somebody would wait for so many blocks; `seconds` is what one takes."""
+    return blocks is not None and blocks <= MOST_MORE and blocks * (seconds or 0) <= LONGEST_S
+
+
 def more_blocks(blocks: int | None, seconds: float | None = None, usd: float | None = None) -> str:
-    """ "about 14 more blocks (≈ $0.08, 3 min)"."""
+    """ "about 14 more blocks (≈ $0.08, 3 min)"; what nobody would wait for is called so."""
     if blocks is None:
         return "more blocks"
+    if blocks > MOST_MORE:
+        return f"it would take more than {MOST_MORE:,} more blocks, which is hardly worth it"
     cost = [] if not usd else [units.usd(usd * blocks)]
     cost += [] if not seconds else [units.duration(seconds * blocks)]
-    return f"about {blocks:,} more block{'s' if blocks != 1 else ''}" + (
-        f" (≈ {', '.join(cost)})" if cost else ""
+    return (
+        f"about {blocks:,} more block{'s' if blocks != 1 else ''}"
+        + (f" (≈ {', '.join(cost)})" if cost else "")
+        + ("" if worthwhile(blocks, seconds) else ", which is hardly worth it")
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lab import metrics, units
 from lab.harness.reporters import summary
+from lab.stats.verdict import DOUBTFUL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +40,12 @@ class ConsoleReporter:
         say = self.console.print
         say(Text(summary.title(result), style="bold"), soft_wrap=True)
         say()
+        told: set[str] = set()
         for place, verdict in enumerate(result.verdicts):
+            # Arms share their baseline's doubts: each is said once, before the first it spoils.
+            if doubts := [doubt for doubt in verdict.doubts if doubt not in told]:
+                self._indented(f"{DOUBTFUL}{'; '.join(doubts)}", TONES["unsure"])
+            told.update(doubts)
             self._indented(verdict.headline, TONES.get(verdict.tone, "bold") if place == 0 else "")
             for line in (verdict.seen, verdict.detail) if place == 0 else ():
                 if line:

@@ -13,9 +13,12 @@ from lab.scrub import UNSEEN
 
 if TYPE_CHECKING:
     from lab.results import RunResult
+    from lab.stats import Comparison
 
 VERSION = 1
 """It grows when a field changes its meaning or goes, not when one is added."""
+VERDICT_WORDS = 2
+"""It grows when the list of a verdict's words does."""
 
 OF_A_RUN = (
     "run_id",
@@ -27,8 +30,8 @@ OF_A_RUN = (
     "seed",
     "settings",
 )
-OF_A_VERDICT = ("headline", "seen", "detail", "tone")
-OUTCOMES = ("n", "failed", "cancelled", "mismatched")
+OF_A_VERDICT = ("headline", "doubts", "seen", "detail", "title", "tone")
+OUTCOMES = ("n", "failed", "cancelled", "mismatched", "lost")
 OF_A_COMPARISON = (
     "metric",
     "technique",
@@ -43,6 +46,7 @@ OF_A_COMPARISON = (
     "n",
     "verdict",
     "needed_blocks",
+    "doubts",
     "reasons",
 )
 """Fields of a Comparison; `_ms` is version 1's, though the value is in the metric's own unit."""
@@ -72,6 +76,7 @@ def as_object(result: RunResult) -> dict[str, Any]:
         verdict = {name: getattr(result.verdicts[0], name) for name in OF_A_VERDICT}
     return {
         "version": VERSION,
+        "verdict_words": VERDICT_WORDS,
         **{name: run[name] for name in OF_A_RUN},
         "started_utc": units.iso(run["started_utc"]),
         "imported_from": run.get("imported_from"),
@@ -79,13 +84,20 @@ def as_object(result: RunResult) -> dict[str, Any]:
         "arms": [_arm(result, *arm) for arm in result.arms()],
         "why": list(result.why),
         "notes": list(result.notes),
-        "comparisons": [
-            {
-                name: units.plain(getattr(comparison, name.removesuffix("_ms")))
-                for name in OF_A_COMPARISON
-            }
-            for comparison in result.comparisons
-        ],
+        "comparisons": [_comparison(result, comparison) for comparison in result.comparisons],
+    }
+
+
+def _comparison(result: RunResult, comparison: Comparison) -> dict[str, Any]:
+    losses = comparison.losses
+    return {
+        **{
+            name: units.plain(getattr(comparison, name.removesuffix("_ms")))
+            for name in OF_A_COMPARISON
+        },
+        "lost": losses.arm + losses.both,
+        "baseline_lost": losses.baseline + losses.both,
+        "title": result.told(comparison).title,
     }
 
 

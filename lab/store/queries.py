@@ -182,6 +182,26 @@ def finds(store: Store) -> pd.DataFrame:
     return _parsed(rows, "models", "settings")
 
 
+def quick_runs(store: Store, endpoint: str) -> pd.DataFrame:
+    """The quick runs that this lab finished on an endpoint in one go, newest first: technique and
+    the seconds that it took."""
+    return store.frame(
+        """
+        SELECT technique, epoch_ms(ended_utc - started_utc) / 1e3 AS seconds
+        FROM runs
+        WHERE endpoint = $endpoint
+            AND status = 'finished'
+            AND imported_from IS NULL
+            AND TRY(settings ->> '$.quick') = 'true'
+            AND ended_utc > started_utc
+            AND (SELECT count(*) FROM sessions WHERE sessions.run_id = runs.run_id) = 1
+        ORDER BY started_utc DESC, run_id DESC
+        LIMIT 50
+        """,
+        {"endpoint": endpoint},
+    )
+
+
 # What happened in a run
 
 

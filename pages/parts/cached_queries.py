@@ -1,11 +1,13 @@
 """What the pages read: each query is one short read, kept until the store's counter moves."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
 from lab import paths, processes, results, resume
+from lab.harness import expected
 from lab.harness.reporters import html
 from lab.model import LabError
 from lab.results import RunResult
@@ -57,6 +59,16 @@ def _missing(run_id: str, state: tuple) -> int:
         return len(resume.progress(Store(), run_id).missing)
     except LabError:  # not one that can go on
         return 0
+
+
+@st.cache_data(max_entries=16, ttl=60, show_spinner=False)
+def _quick_s(endpoint: str, techniques: tuple[str, ...], state: tuple) -> Mapping[str, float]:
+    return expected.quick_s(Store(), endpoint, techniques)
+
+
+def quick_s(endpoint: str, techniques: tuple[str, ...]) -> Mapping[str, float]:
+    """How long a quick run of each technique will take on this machine, in seconds."""
+    return _quick_s(endpoint, techniques, _state())
 
 
 def missing_blocks(run_id: str) -> int:

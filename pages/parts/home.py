@@ -1,16 +1,22 @@
-"""Home: three steps for a newcomer, one picture of what was found, the latest runs."""
+"""Home: three steps for a newcomer, one picture of what was found, what was not tried yet, the
+latest runs."""
+
+from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from lab import endpoint_kinds, paths, processes, units
+from lab import endpoint_kinds, paths, units
 from lab.endpoints import registry
 from lab.figures import forest
 from lab.local import model_files
+from lab.metrics import FEWEST_BLOCKS
+from lab.model import Technique
 from lab.paths import COMMAND
 from lab.settings import config_of
 from lab.techniques import all_techniques
-from pages.parts import cached_queries, chart, controls, frame
+from pages.parts import cached_queries, chart, controls, frame, run_panel
+from pages.parts.frame import escape
 
 LATEST = 8
 OF_A_RUN = ("run_id", "endpoint", "endpoint_kind", "imported_from")
@@ -35,36 +41,20 @@ def show_steps() -> None:
         st.markdown("**2 · The first experiment**")
         simplest = all_techniques()[0]
         st.caption(
-            f"{simplest.title}: {simplest.headline_arm} against {simplest.arms[0].name}, 6 blocks,"
-            " about 15 s on two cores."
+            f"Press **{_label(simplest)}** below: {simplest.headline_arm} against"
+            f" {simplest.arms[0].name}, {FEWEST_BLOCKS} short blocks, each with both."
         )
-        if st.button(
-            "Run it",
-            key="first-run",
-            type="primary" if ready else "secondary",
-            disabled=not ready or processes.running() is not None,
-        ):
-            start(simplest.slug)
     with third, st.container(border=True, height="stretch"):
         st.markdown("**3 · What you see**")
         st.caption(
-            "A verdict in words with its interval, a waterfall of where the time went, and every"
-            " row behind it."
+            "A verdict in words with its interval, a race and a waterfall of where the time went,"
+            " and every row behind it."
         )
 
 
-def start(technique: str) -> None:
-    """A quick run on the endpoint chosen last, watched on the technique's own page."""
-    chosen = st.query_params.get("endpoint")
-    # Home does not show an address, so it sends nothing to one.
-    endpoint = chosen if chosen in registry.names() else registry.default_name()
-    run_id = processes.start_run(config_of(technique=technique, endpoint=endpoint, quick=True))
-    frame.go(frame.page_of(technique), run=run_id, endpoint=endpoint)
-
-
 def show_finds() -> None:
-    """One row a technique, one endpoint kind at a time; a technique not tried yet is a ghost row
-    with a button below."""
+    """One row a technique, one endpoint kind at a time; one not tried yet has its Run button in its
+    row."""
     finds = cached_queries.ask("finds")
     present = [kind for kind in endpoint_kinds.KINDS if kind in set(finds["endpoint_kind"])]
     kind = present[0] if present else endpoint_kinds.LOCAL
@@ -73,35 +63,75 @@ def show_finds() -> None:
     headlines = finds[finds["endpoint_kind"] == kind].set_index("technique")
     rows = []
     for technique in all_techniques():
-        row = {"technique": technique.slug, "title": technique.title}
-        if technique.slug in headlines.index:
-            result = cached_queries.judged(headlines.at[technique.slug, "run_id"])
-            row |= {name: result.run[name] for name in OF_A_RUN}
-            if result.comparisons:
-                row |= vars(result.comparisons[0])
-                row |= {"tone": result.verdicts[0].tone, "finding": result.finding()}
+        if technique.slug not in headlines.index:
+            continue
+        result = cached_queries.judged(headlines.at[technique.slug, "run_id"])
+        row = {"technique": technique.slug, "title": technique.title, "finding": result.finding()}
+        row |= {name: result.run[name] for name in OF_A_RUN}
+        if result.comparisons:
+            row |= vars(result.comparisons[0]) | {"tone": result.verdicts[0].tone}
         rows.append(row)
-    table = pd.DataFrame(rows)
-    points = chart.show(forest.forest(table, chart.dark()), key=f"forest-{kind}", clicks=True)
-    if points and points[0].get("customdata"):
-        run_id, technique = points[0]["customdata"][:2]
-        frame.go(frame.page_of(technique), run=run_id)
-    untried = [
-        technique
-        for technique in all_techniques()
-        if technique.in_all and technique.slug not in headlines.index
-    ]
+    if rows:
+        figure = forest.forest(pd.DataFrame(rows), chart.dark())
+        points = chart.show(figure, key=f"forest-{kind}", clicks=True)
+        if points and points[0].get("customdata"):
+            run_id, technique = points[0]["customdata"][:2]
+            frame.go(frame.page_of(technique), run=run_id)
+    untried = [known for known in all_techniques() if known.slug not in headlines.index]
     if untried:
-        st.caption(
-            "Not tried yet. Each button runs six short blocks and shows them as they come in."
-        )
-        busy = processes.running() is not None
-        with st.container(horizontal=True):
-            for technique in untried:
-                if st.button(
-                    f"Run {technique.title.lower()}", key=f"run-{technique.slug}", disabled=busy
+        _show_untried(untried, is_first=not rows)
+
+
+def _show_untried(untried: list[Technique], is_first: bool) -> None:
+    endpoint = _endpoint()
+    runnable = [technique.slug for technique in untried if technique.in_all]
+    seconds = cached_queries.quick_s(endpoint, tuple(runnable))
+    busy = run_panel.busy()
+    ready = model_files.source() is not None
+    lacking = endpoint_kinds.kind(registry.find(endpoint).kind).embedded and not ready
+    st.subheader("Not tried yet", anchor=False)
+    with st.container(key="untried", gap=None):
+        for place, technique in enumerate(untried):
+            with st.container(
+                key=f"untried-{technique.slug}", horizontal=True, vertical_alignment="center"
+            ):
+                about = f"{technique.headline_arm} against {technique.arms[0].name}"
+                if technique.slug in seconds:
+                    about += f", about {units.duration(seconds[technique.slug])}"
+                title = escape(technique.title)
+                st.markdown(f"**{title}** &ensp;:small[{escape(about)}]", width="stretch")
+                if not technique.in_all:
+                    frame.link(frame.page_of(technique.slug), "Set it up")
+                elif st.button(
+                    _label(technique),
+                    key=f"run-{technique.slug}",
+                    type="primary" if is_first and place == 0 and not lacking else "secondary",
+                    disabled=bool(busy) or lacking,
+                    help=escape(busy) or ("Install the model first." if lacking else None),
                 ):
                     start(technique.slug)
+    st.caption(
+        f"Each button runs {FEWEST_BLOCKS} short blocks on **{escape(endpoint)}** and shows them as"
+        " they come in. Times are estimates, by what runs took on this machine where there are any"
+        " and else by how busy it is."
+    )
+
+
+def _label(technique: Technique) -> str:
+    return f"Run {technique.title[:1].lower()}{technique.title[1:]}"
+
+
+def _endpoint() -> str:
+    """The endpoint chosen last; Home does not show an address, so it sends nothing to one."""
+    chosen = st.session_state.get("endpoint") or st.query_params.get("endpoint")
+    return chosen if chosen in registry.names() else registry.default_name()
+
+
+def start(technique: str) -> None:
+    """A quick run, begun and watched on the technique's own page."""
+    config = config_of(technique=technique, endpoint=_endpoint(), quick=True)
+    run_panel.order(technique, lambda: config)
+    frame.go(frame.page_of(technique), endpoint=config.endpoint)
 
 
 def show_latest() -> None:
@@ -119,14 +149,22 @@ def show_latest() -> None:
             with left:
                 if page := frame.page_of(run["technique"]):
                     frame.link(page, run=run["run_id"])
-                else:
-                    st.markdown(frame.escape(run["technique"].replace("-", " ").capitalize()))
+                else:  # of a technique that this lab has no more
+                    label = escape(units.short(run["technique"], 40))
+                    frame.link(frame.PageFile(0, label, "pages/21_History.py"), run=run["run_id"])
             about = (
-                "" if units.missing(run["name"]) else units.short(run["name"]),
+                "" if units.missing(run["name"]) else units.short(run["name"], 40),
+                _found(run),
                 units.short(run["endpoint"]),
-                f"{run['trials']} trials",
-                run["status"],
                 units.when(run["started_utc"]),
                 units.origin(run),
             )
-            right.caption(frame.escape(" · ".join(filter(None, about))))
+            right.caption(escape(" · ".join(filter(None, about))))
+
+
+def _found(run: dict[str, Any]) -> str:
+    """The run's verdict in few words; what became of it where it has none."""
+    words = cached_queries.judged(run["run_id"]).in_short if run["trials"] else ""
+    if run["status"] == "finished":
+        return words or "one arm, nothing to compare"
+    return ", ".join(filter(None, (words, run["status"])))

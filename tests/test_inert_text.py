@@ -33,6 +33,7 @@ from lab.figures import (
 from lab.figures import pairs as pair_figures
 from lab.harness.reporters import figure_files, markdown
 from lab.harness.reporters import html as html_report
+from lab.stats import Finding
 from lab.store import queries
 from lab.store.store import Store
 from lab.techniques.caching import figures as cache
@@ -98,6 +99,7 @@ def drawn(store: Store, run_id: str) -> dict[str, object]:
         queries.arm_summary(store, runs["run_id"]), queries.arm_counts(store, runs["run_id"]), runs
     )
     kind = {"endpoint": LINK, "endpoint_kind": "local"}
+    doubted = Finding(LINK, LINK)
     finds = pd.DataFrame(
         [
             {
@@ -111,7 +113,8 @@ def drawn(store: Store, run_id: str) -> dict[str, object]:
                 "low": -6.0,
                 "high": -4.0,
                 "baseline_p50": 9.0,
-                "verdict": "faster",
+                "verdict": "not_enough_data",
+                "finding": doubted,
                 "imported_from": LINK,
                 **kind,
             }
@@ -121,21 +124,25 @@ def drawn(store: Store, run_id: str) -> dict[str, object]:
     speeds = pd.DataFrame([{"run_id": "r", "arm": LINK, "n": 3, "speed_up": 2.0, **kind}])
     errors = pd.DataFrame([{"streams": 1, "quantile": "p95", "error_ms": 0.1}])
     return {
-        "waterfall": waterfall.waterfall(calls, arms=arms, n=2),
+        "waterfall": waterfall.waterfall(calls, arms=arms, finding=doubted, pair=LINK),
         "trial_rows": waterfall.trial_rows(calls[calls["arm"] == LINK]),
-        "distribution": distribution.distribution(every, "ttft_ms", arms=arms, reason=LINK),
-        "pairs": pair_figures.pairs(pairs, "ttft_ms", arms=arms),
-        "clock_ladder": clocks.clock_ladder(calls, arms=arms, headline="ttft_ms"),
-        "cache_hits": cache.cache_hits(points),
-        "cache_tokens": cache.cache_tokens(points, arms=arms),
+        "distribution": distribution.distribution(every, "ttft_ms", arms=arms, finding=doubted),
+        "pairs": pair_figures.pairs(pairs, "ttft_ms", arms=arms, finding=doubted),
+        "clock_ladder": clocks.clock_ladder(
+            calls, arms=arms, headline="ttft_ms", finding=doubted, pair=LINK
+        ),
+        "cache_hits": cache.cache_hits(points, finding=doubted),
+        "cache_tokens": cache.cache_tokens(points, arms=arms, arm=LINK),
         "scatter_pareto": pareto.scatter_pareto(table, label="label"),
         "forest": forest.forest(finds),
         "interval_bar": interval.interval_bar(-5, -6, -4),
         "noise_floor": noise_floor.noise_floor(errors),
-        "dots": progress_dots.dots(every, arms, "ttft_ms"),
+        "dots": progress_dots.dots(every, arms, "ttft_ms", headline=LINK),
         "span_waterfall": spans.span_waterfall(tree, critical_path(tree), arm=LINK),
-        "stacked": stacked.stacked(parts, {LINK: "#123456"}, title=LINK, subtitle=LINK),
-        "speed_up": stacked.speed_up(speeds),
+        "stacked": stacked.stacked(
+            parts, {LINK: "#123456"}, title=LINK, subtitle=LINK, reason=LINK
+        ),
+        "speed_up": stacked.speed_up(speeds, finding=doubted),
         "history_trend": trends.history_trend(queries.history(store, "ttft_ms"), metric="ttft_ms"),
         "drift": trends.drift(
             queries.drift(store, run_id, "ttft_ms").assign(**kind), metric="ttft_ms"

@@ -166,8 +166,9 @@ def _price(find: pd.Series) -> str:
     if not missing(cost := find.get("cost_change_usd")):
         parts.append(f"cost {usd(cost, sign=True) if cost else 'equal'}")
     if not missing(quality := find.get("quality")):
-        points = f"{value('points', quality.change * 100, sign=True)} points"
-        parts.append(f"quality {'equal' if abs(quality.change) < 0.005 else points}")
+        change = value("quality", quality.change, sign=True)
+        change = "equal" if abs(quality.change) < 0.005 else change
+        parts.append(f"quality {change if quality.best else '0 % in both'}")
     return " · ".join(parts)
 
 

@@ -29,6 +29,10 @@ SERVER_START_S = 300.0
 SLOW_ANSWER_S = 60.0
 TURN_S, TURN_POLL_S = 2.0, 0.05
 _started: list[subprocess.Popen] = []
+_asked: dict[str, Any] = {}
+"""The configs of the last runs that this process has asked for, by run: what a run does not keep of
+its user's words is there for more of its blocks as long as this process lives."""
+REMEMBERED = 20
 
 
 @dataclass(frozen=True)
@@ -230,6 +234,10 @@ def start_run(config: Any) -> str:
     if card := running():
         raise Busy(f"Only one run is measured at a time: {card.text}.")
     run_id = config.join_run or new_id()
+    if config.tasks or config.knobs:
+        _asked[run_id] = config
+        for oldest in list(_asked)[:-REMEMBERED]:
+            del _asked[oldest]
     path, log = _run_file(run_id, ".json"), _run_file(run_id, ".log")
     start_afresh(run_id)
     order = {"run_id": run_id, "config": config.model_dump(mode="json")}
@@ -251,6 +259,11 @@ def start_run(config: Any) -> str:
     if process.poll() is not None and not ending:
         raise LabError(f"The worker ended before it measured: {_last_words(process, log)}")
     return run_id
+
+
+def asked(run_id: str) -> Any:
+    """The BenchmarkConfig with which this process has started a run; None where it has not."""
+    return _asked.get(run_id)
 
 
 def start_afresh(run_id: str) -> None:

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from lab import endpoint_kinds, techniques
+from lab import endpoint_kinds, processes, techniques
+from lab.harness import own_text
 from lab.harness.budget import COUNTED, stored_usd
-from lab.harness.plan import SIDE_BY_SIDE
+from lab.harness.plan import SIDE_BY_SIDE, knobs_of
 from lab.harness.runner import Joined
 from lab.model import LabError
 from lab.paths import COMMAND
@@ -101,14 +102,16 @@ def join(store: Store, config: BenchmarkConfig) -> tuple[BenchmarkConfig, Joined
     own, asked = (techniques.slug_of(n) or n for n in (run.technique, config.technique))
     if own not in (asked, SIDE_BY_SIDE):
         raise LabError(f"Run {run.run_id} measures {own}, not {asked}. {_hint(run)}")
-    row = {name: getattr(run, name) for name in ("settings", "endpoint", "imported_from")}
-    chosen = {**repeated(row), "join_run": run.run_id, "db": config.db}
+    row = {name: getattr(run, name) for name in ("run_id", "settings", "endpoint", "imported_from")}
+    chosen = {**repeated(row, config), "join_run": run.run_id, "db": config.db}
     if not stored.missing:
         blocks = stored.planned + config.runs
         names = [arm["arm"] for arm in settings["arms"]]
         if run.technique == SIDE_BY_SIDE:
             names = [f"{arm['technique']}.{arm['arm']}" for arm in settings["arms"]]
-        chosen |= {"runs": blocks, "quick": False, "arms": names, "knobs": settings["knobs"]}
+        chosen |= {"runs": blocks, "quick": False, "arms": names}
+        if own_text.MARK not in settings:
+            chosen["knobs"] = settings["knobs"]
         chosen["target_half_width_ms"] = config.target_half_width_ms
         if config.target_half_width_ms is not None:
             chosen["max_runs"] = blocks
@@ -152,13 +155,18 @@ def _differences(store: Store, run: RunRow) -> tuple[float, ...]:
     return tuple(rows["difference"].dropna().astype(float))
 
 
-def repeated(run: Mapping[str, Any]) -> dict[str, Any]:
+def repeated(run: Mapping[str, Any], again: BenchmarkConfig | None = None) -> dict[str, Any]:
     """The config of a stored run, for a repeat on the endpoint that the run shows.
 
-    `run` has settings, endpoint and imported_from. What another's file may have put there is not
-    taken over: no budget, no database, and LabError for a file of tasks to read.
+    `run` has run_id, settings, endpoint and imported_from. What another's file may have put there
+    is not taken over: no budget, no database, and LabError for a file of tasks to read. The user's
+    own words, where the run kept none, are those of `again`, or of the config with which this
+    process has started it; LabError where they are not the same.
     """
-    config = {**run["settings"]["config"], "endpoint": run["endpoint"], "db": None}
+    settings = run["settings"]
+    config = {**settings["config"], "endpoint": run["endpoint"], "db": None}
+    if own_text.MARK in settings:
+        config |= _words_again(str(run["run_id"]), settings, again)
     if isinstance(run.get("imported_from"), str):  # a missing one may be NaN
         config.pop("max_usd", None)
         if config.get("scenario") not in (None, *CATEGORIES):
@@ -167,6 +175,33 @@ def repeated(run: Mapping[str, Any]) -> dict[str, Any]:
                 f"({config['scenario']}). Name the file yourself to measure them: --scenario FILE."
             )
     return config
+
+
+def _words_again(
+    run_id: str, settings: Mapping[str, Any], again: BenchmarkConfig | None
+) -> dict[str, Any]:
+    """Tasks and knobs of a run that kept only their shape, as the user gives them once more."""
+    mixed = settings["config"]["technique"] == SIDE_BY_SIDE
+    slugs = {arm["technique"] for arm in settings["arms"]} & set(techniques.slugs())
+    for config in filter(None, (again, processes.asked(run_id))):
+        knobs = {}
+        for slug in slugs:
+            technique = techniques.find(slug)
+            values = config.knobs.get(slug, {}) if mixed else config.knobs
+            knobs[slug] = (technique, knobs_of(technique, values))
+        if own_text.mark(run_id, config.tasks, knobs) == settings[own_text.MARK]:
+            return {"tasks": config.tasks, "knobs": config.knobs}
+    raise LabError(
+        f"Run {run_id} kept no word of your own requests, so it goes on only with the same ones: "
+        f"{_given_again(settings, run_id)}."
+    )
+
+
+def _given_again(settings: Mapping[str, Any], run_id: str) -> str:
+    slug = settings["config"]["technique"]
+    if slug in techniques.slugs() and techniques.find(slug).files:
+        return f"{COMMAND} {slug} FILE FILE --more {run_id}"
+    return "give them again with join_run, or start a new run"
 
 
 def more(run: Mapping[str, Any], blocks: int) -> BenchmarkConfig:

@@ -97,7 +97,7 @@ def test_layers(files, forbidden):
 FLOORS = (
     """clock critical_path endpoint_kinds heartbeat json_schema limits machine metrics model paths
     pattern rows units version""",
-    "pricing scenarios settings stats view_parts",
+    "pasted pricing scenarios settings stats view_parts",
     """endpoints.caching_modes endpoints.consent endpoints.keys endpoints.own_server
     endpoints.settings_files processes scrub""",
     "endpoints figures instrumentation local store techniques",

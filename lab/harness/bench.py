@@ -358,6 +358,12 @@ class TrialBench:
             call.exchange.close(now_ns(), asyncio.CancelledError())
             call.span.ended_ns = call.exchange.ended_ns
 
+    def words(self) -> list[Any]:
+        """All that was asked and answered in it: bodies, and the text of each call."""
+        bodies = [call.intent.request.body for call in self.calls]
+        texts = ["".join(part.text for part in call.reading.arrivals) for call in self.calls]
+        return [*bodies, *texts]
+
     def finished(self) -> FinishedTrial:
         """All rows of the trial, with instants as offsets from the session's origin and costs by
         today's prices."""

@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Protocol
 
-from lab import calibrate, machine, paths, scrub
+from lab import calibrate, machine, paths, scrub, techniques
 from lab.clock import now_ns, sleep_s, utc_now
 from lab.endpoints import registry
 from lab.endpoints.registry import Endpoint
+from lab.harness import own_text
 from lab.harness import plan as planning
 from lab.harness.bench import SPAN, TrialBench
 from lab.harness.bodies import is_brief, nonce_for
@@ -172,10 +173,7 @@ class BenchmarkRunner:
         return self.run_id
 
     async def _run(self) -> None:
-        keep = self.config.keep_text
-        if keep is None:
-            # Text of the user's own is kept only by choice.
-            keep = not any(task.origin == "user" for task in self.plan.tasks)
+        keep = self.joined.run.keep_text if self.joined else own_text.keeps(self.config, self.plan)
         self.session = Session(
             self.run_id, self.endpoint, keep, self.config.deadline_s, self._note, self.budget
         )
@@ -432,6 +430,9 @@ class BenchmarkRunner:
         row.ended_ns = (row.ended_ns or now_ns()) - origin
         if bench.mismatches and row.outcome == "ok":
             row.outcome, row.error_text = "mismatch", "; ".join(dict.fromkeys(bench.mismatches))
+        if not self.session.keep_text:
+            words = [block.task.model_dump(mode="json"), variant.knobs.model_dump(mode="json")]
+            own_text.hide(finished, [*words, str(answer or ""), *bench.words()])
         if row.outcome == "failed":
             self.failures += 1
             spoken = row.error_kind in ("no_call", "not_awaited", "unseen_call")
@@ -509,6 +510,8 @@ class BenchmarkRunner:
             "kind": "trial",
             **{name: getattr(finished.trial, name) for name in TOLD},
             **clocks(finished),
+            # As the run's start names it: a reader of the file finds each trial's arm by it.
+            "arm": self._name((finished.trial.technique, finished.trial.arm)),
             "done": self.done,
             "total": self.total,
             "left_s": left_s,
@@ -516,7 +519,7 @@ class BenchmarkRunner:
         }
 
     def _announce(self) -> None:
-        arms = [self._name(variant.key) for variant in self.plan.variants]
+        keys = [variant.key for variant in self.plan.variants]
         self.tell(
             {
                 "kind": "started",
@@ -525,7 +528,10 @@ class BenchmarkRunner:
                 "endpoint": self.endpoint.name,
                 "endpoint_kind": self.endpoint.kind,
                 "models": self.models,
-                "arms": arms,
+                "arms": [self._name(key) for key in keys],
+                "places": techniques.places(keys),
+                "metric": self.plan.metric,
+                "headline": self._name(self.plan.headline.key),
                 "total": self.total,
                 "pid": os.getpid(),
                 "started_utc": utc_now().isoformat(),
@@ -547,6 +553,8 @@ class BenchmarkRunner:
     def _run_row(self, keep: bool) -> RunRow:
         config, endpoint = self.config, self.endpoint
         settings = planning.stored_settings(config, self.plan)
+        if not keep:
+            settings = own_text.without(settings, self.run_id, config, self.plan)
         settings["config"] |= {
             "seed": self.seed,
             "models": dict(endpoint.models),

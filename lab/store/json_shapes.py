@@ -20,7 +20,7 @@ NOTHING = {
     "runs": 0,
 }
 """What stands in for a part of `settings` that cannot be read."""
-OTHERS = ("scenario", "warmup", "quick", "lab_version")
+OTHERS = ("scenario", "warmup", "quick", "lab_version", "own_text")
 LARGEST = 2**53
 
 

@@ -117,3 +117,8 @@ def named(name: str) -> Kind:
 def own_servers() -> tuple[str, ...]:
     """The kinds whose server is the lab's own."""
     return tuple(name for name, kind in KINDS.items() if kind.own_server)
+
+
+def own_models() -> frozenset[str]:
+    """The models that only servers of the lab's own have: no other endpoint is asked for them."""
+    return frozenset(model for kind in KINDS.values() for model in kind.models.values())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 # psutil is imported where it is used: on Linux most commands and the server need none of it.
 
@@ -27,6 +28,21 @@ def physical_cores() -> int:
         import psutil
 
         return min(psutil.cpu_count(logical=False) or cores(), cores())
+
+
+class Load(NamedTuple):
+    processes: float
+    """That wanted a core, on the average of the last minute."""
+    cores: int
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a process has to wait for a core."""
+        return self.processes > self.cores
+
+
+def load() -> Load:
+    return Load(os.getloadavg()[0], cores())
 
 
 def memory_mb() -> int:

@@ -6,7 +6,7 @@ technique's knobs are described the same way.
 
 import types
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -60,6 +60,11 @@ class Setting:
     title: str
     """What a form calls it; empty where the name says it."""
     flag: Flag | None
+    words: Mapping[Any, str] = field(default_factory=dict)
+    """What a form calls its choices, where they do not speak for themselves."""
+    only: Mapping[str, Any] = field(default_factory=dict)
+    """Values of other settings without which this one changes nothing: a form then leaves it
+    out."""
 
     @property
     def option(self) -> str:
@@ -103,6 +108,7 @@ def _setting(name: str, field: FieldInfo) -> Setting:
         help=(field.description or "").rstrip("."),
         title=field.title or "",
         flag=next((mark for mark in field.metadata if isinstance(mark, Flag)), None),
+        **(field.json_schema_extra or {}),
     )
 
 
@@ -202,9 +208,10 @@ class BenchmarkConfig(BaseModel):
     )
     keep_text: Annotated[bool | None, Flag("on what")] = Field(
         None,
-        title="Keep the text",
-        description="store the answers' text, which the race shows (by default those to built-in "
-        "tasks, not those to your own)",
+        title="Keep the text of",
+        description="whose words are stored, asked and answered: without it the lab's own tasks and "
+        "their answers, and of your requests, tasks and code only the shape (fields, roles, "
+        "lengths); with it yours too; with --no-keep-text no answer at all",
     )
     name: Annotated[str | None, Flag("on what", "TEXT")] = Field(
         None, description="a name for the run, by which `show` finds it"

@@ -9,7 +9,14 @@ from pages.parts import experiment, frame
 CLAIM = "Techniques of your own, from the folder that LAB_TECHNIQUES names."
 
 own = {technique.slug: technique for technique in techniques.own_techniques()}
-slug = st.query_params.get("technique") or next(iter(own), None)
+broken = techniques.broken()
+slug = st.query_params.get("technique") or next(iter((*own, *broken)), None)
+if slug in broken:
+    with frame.open_page("Your techniques", CLAIM):
+        what = f"**{frame.escape(slug)}** cannot be loaded. " if slug else ""
+        st.error(what + frame.escape(broken[slug]))
+        st.caption("Mend the file and open this page again; nothing needs a restart.")
+    st.stop()
 if slug not in own:
     with frame.open_page("Your techniques", CLAIM):
         gone = f"There is no technique {frame.escape(slug)} here. " if slug else "None yet. "
@@ -20,5 +27,4 @@ if slug not in own:
         )
     st.stop()
 st.query_params["technique"] = slug
-experiment.forget_other(own[slug])
 experiment.page(own[slug])

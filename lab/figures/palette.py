@@ -174,9 +174,18 @@ def contrast(one: str, other: str) -> float:
 
 
 def tone_colour(tone: str, dark: bool = False) -> str:
-    """The colour of a verdict's tone: good, bad, warn; anything else is said in ink."""
+    """The colour of a verdict's tone: good, bad, warn, grey where it is unsure; anything else is
+    said in ink."""
     colours = theme(dark)
+    if tone == "unsure":
+        return colours.muted
     return getattr(colours, tone) if tone in ("good", "bad", "warn") else colours.ink
+
+
+def variables(dark: bool = False) -> str:
+    """The colours that a page's own rules need, as CSS."""
+    colours = theme(dark)
+    return f":root {{ --lab-ink: {colours.ink}; --lab-muted: {colours.muted}; }}"
 
 
 def hatch(dark: bool = False) -> str:

@@ -29,6 +29,7 @@ from lab.stats.verdict import (
     origin,
     tail_said,
     verdict,
+    worthwhile,
 )
 
 __all__ = [
@@ -70,4 +71,5 @@ __all__ = [
     "unpaired",
     "verdict",
     "worst_ranked",
+    "worthwhile",
 ]

@@ -7,7 +7,13 @@ from lab.model import Arm, Bench, Knobs, Request, Technique
 
 
 class SameThingKnobs(Knobs):
-    answer_tokens: int = Field(48, ge=1, le=2000, description="the most tokens an answer may have")
+    answer_tokens: int = Field(
+        48,
+        ge=1,
+        le=2000,
+        title="Longest answer, tokens",
+        description="the most tokens an answer may have",
+    )
 
 
 async def trial(bench: Bench, arm, knobs, task):

@@ -7,7 +7,11 @@ from lab.model import Arm, Bench, Knobs, Request, Technique
 
 class StreamingKnobs(Knobs):
     answer_tokens: int = Field(
-        200, ge=16, le=2000, description="the most tokens an answer may have"
+        200,
+        ge=16,
+        le=2000,
+        title="Longest answer, tokens",
+        description="the most tokens an answer may have",
     )
 
 

@@ -32,30 +32,19 @@ def page(technique: Technique, form: set_up.Form | None = None) -> None:
         _show(technique, endpoint, form)
 
 
-def forget_other(technique: Technique) -> None:
-    """On a page that several techniques share: what was chosen for another one is not this
-    one's."""
-    if st.session_state.get("shared_page") != technique.slug:
-        st.session_state["shared_page"] = technique.slug
-        for name in (*technique.knobs.model_fields, "scenario", "view", "span-arm", "use-arm"):
-            if name not in st.query_params:
-                st.session_state.pop(name, None)
-
-
 def _show(technique: Technique, endpoint: Endpoint, form: set_up.Form | None) -> None:
-    going = run_panel.current(technique.slug)
-    if going:
-        run_panel.show(going, technique.headline, [arm.name for arm in technique.arms])
+    arms = [arm.name for arm in technique.arms]
+    going = run_panel.watch(technique.slug, technique.headline, arms)
     run = chosen(technique.slug, endpoint)
-    if run and run["run_id"] != going:
-        if going is None:
+    if going is None:
+        if run:
             # The page's address, passed on, opens this run and not a later one.
             st.query_params["run"] = run["run_id"]
-        run_results.show(endpoint, run, views.of(technique))
-    if going is None:
         set_up.show(technique, endpoint, opened=run is None, form=form)
         if run is None:
             _ghosts()
+    if run and (run["run_id"] != going or run_panel.goes_on(run)):
+        run_results.show(endpoint, run, views.of(technique))
 
 
 def chosen(slug: str, endpoint: Endpoint) -> dict[str, Any] | None:

@@ -19,6 +19,7 @@ from lab.harness.plan import SIDE_BY_SIDE
 from lab.local import model_files
 from lab.model import LabError
 from lab.paths import COMMAND
+from pages.parts import chart
 
 AUTOLINKED = re.compile(r"https?(?=\\:)|www(?=\\\.)|@", re.IGNORECASE)
 PRODUCT = "LLM Latency Lab"
@@ -28,6 +29,10 @@ SHARED = "pages/19_Your_techniques.py"
 """The page of every technique that declares none of its own."""
 PAIRED = "pages/20_Side_by_side.py"
 """The page of every run that mixes techniques."""
+OF_ALL_PAGES = ("endpoint", "ordered", "calibrating", "calibration_failed", "deleted")
+"""What was chosen or begun on one page and holds on the next; all else stays where it was."""
+OF_AN_ENDPOINT = ("model_small", "model_large")
+WATCH_S = 2.0
 
 
 class PageFile(NamedTuple):
@@ -77,8 +82,20 @@ def link(page: PageFile, label: str | None = None, **query: str) -> None:
 
 
 def _endpoint_query() -> dict[str, str]:
-    endpoint = st.query_params.get("endpoint")
+    # The address of a page that was opened says it only until somebody chooses another.
+    endpoint = st.session_state.get("endpoint") or st.query_params.get("endpoint")
     return {"endpoint": endpoint} if endpoint else {}
+
+
+def _turn_to(title: str) -> None:
+    """Forget what was chosen on another page: this one begins with what its address says."""
+    state = st.session_state
+    if state.get("page") not in (None, title):
+        for name in [name for name in state if isinstance(name, str) and name not in OF_ALL_PAGES]:
+            del state[name]
+        if "endpoint" in st.query_params:
+            state.pop("endpoint", None)
+    state["page"] = title
 
 
 def open_page(title: str, claim: str, endpoint: bool = False) -> AbstractContextManager[Any]:
@@ -93,6 +110,8 @@ def open_page(title: str, claim: str, endpoint: bool = False) -> AbstractContext
         menu_items={"Get help": None, "Report a bug": None, "About": None},
     )
     st.html(LOOK)
+    chart.dress()
+    _turn_to(title)
     st.session_state["drawn"] = {}
     st.session_state["asked"] = set()
     _sidebar()
@@ -184,18 +203,32 @@ def _sidebar() -> None:
                     link(page)
                     continue
                 for technique in techniques.own_techniques():
-                    # Streamlit takes a page for one link; the others must not look chosen too.
-                    here = st.query_params.get("technique") == technique.slug
-                    with st.container(key=f"{'here' if here else 'elsewhere'}-{technique.slug}"):
-                        link(page_of(technique.slug))
-        for problem in techniques.problems():
-            st.warning(escape(problem))
-        if running := processes.running():
-            st.caption("Running now")
-            if page := page_of(running.technique):
-                link(page, f"{page.label}: watch or stop it", run=running.run_id)
-            else:
-                st.markdown(escape(running.technique))
+                    _own_link(page_of(technique.slug), technique.slug)
+                for name in techniques.broken():
+                    page = page._replace(label=f"{name or 'LAB_TECHNIQUES'}: cannot be loaded")
+                    _own_link(page._replace(query={"technique": name}), name or "folder")
+        running = processes.running()
+        st.fragment(_running, run_every=WATCH_S if running else None)(running)
+
+
+def _own_link(page: PageFile, name: str) -> None:
+    # Streamlit takes a page for one link; the others must not look chosen too.
+    here = st.query_params.get("technique") == page.query["technique"]
+    with st.container(key=f"{'here' if here else 'elsewhere'}-{name}"):
+        link(page)
+
+
+def _running(card: processes.RunCard | None) -> None:
+    """The run that is being measured, as a link; once it has ended the page is drawn again, since
+    its buttons may be pressed now."""
+    if card is None:
+        return
+    if processes.running() != card:
+        st.rerun()
+    st.caption("Running now")
+    page = page_of(card.technique) or PageFile(0, card.technique, "pages/21_History.py")
+    with st.container(key="elsewhere-running"):
+        link(page, f"{escape(page.label)}: watch or stop", run=card.run_id)
 
 
 def _choose_endpoint() -> Endpoint:
@@ -221,9 +254,9 @@ def _choose_endpoint() -> Endpoint:
 
 
 def _show_newest() -> None:
-    """Another endpoint was chosen: the page goes to its newest run, and no longer stays on the one
-    in the URL."""
-    for name in ("run", "arm", "trial"):
+    """Another endpoint was chosen: the page goes to its newest run, and neither stays on the one in
+    the URL nor asks this endpoint for the other's models."""
+    for name in ("run", "arm", "trial", *OF_AN_ENDPOINT):
         st.query_params.pop(name, None)
 
 

@@ -8,21 +8,26 @@ import streamlit as st
 from lab import settings
 from lab.model import Knobs
 from lab.settings import BenchmarkConfig, Model, Setting
+from pages.parts import controls
 
 COLUMNS = 4
 SLIDER_STEPS = 16
 SEGMENTS = 4
-KEEP = {"usual": None, "yes": True, "no": False}
-"""What a switch that may be left open offers."""
+KEEP = {"the lab's tasks": None, "mine too": True, "none": False}
+"""Whose words a run stores."""
 
 
 def show(knobs: type[Knobs]) -> dict[str, Any]:
-    """A widget for each knob, four in a row; returns the values as the user set them."""
+    """A widget for each knob that changes something as the others stand, four in a row; returns
+    the values as the user set them."""
     values: dict[str, Any] = {}
-    for place, (name, setting) in enumerate(settings.of(knobs).items()):
-        if place % COLUMNS == 0:
+    for name, setting in settings.of(knobs).items():
+        if any(values.get(other) != value for other, value in setting.only.items()):
+            continue
+        place = len(values) % COLUMNS
+        if place == 0:
             columns = st.columns(COLUMNS)
-        with columns[place % COLUMNS]:
+        with columns[place]:
             values[name] = widget(setting)
     return values
 
@@ -46,7 +51,7 @@ def _label(setting: Setting) -> str:
     if setting.title:
         return setting.title
     words, milliseconds, _ = setting.name.partition("_ms")
-    label = {"n": "n", "ttl": "TTL"}.get(words, words.replace("_", " ").capitalize())
+    label = words.replace("_", " ").capitalize()
     return f"{label}, ms" if milliseconds else label
 
 
@@ -62,13 +67,18 @@ def widget(setting: Setting, key: str = "", **options: Any) -> Any:
         **options,
     }
     if kind is bool and setting.optional:
-        choice = st.segmented_control(options=list(KEEP), default="usual", required=True, **shared)
+        usual = next(iter(KEEP))
+        choice = st.segmented_control(options=list(KEEP), default=usual, required=True, **shared)
         return KEEP[choice]
     if kind is bool:
         st.space(20)  # a toggle has no label above it; this puts it on its neighbours' line
         return st.toggle(value=bool(default), **shared)
     if setting.choices:
-        choices = list(setting.choices)
+        choices, words = list(setting.choices), setting.words
+        if words:
+            shared.pop("bind")
+            shared |= {"format_func": lambda choice: words.get(choice, str(choice))}
+            return controls.by_name(st.selectbox, options=choices, default=default, **shared)
         if kind is str and len(choices) <= SEGMENTS and sum(map(len, choices)) <= 24:
             return st.segmented_control(options=choices, default=default, required=True, **shared)
         place = choices.index(default) if default in choices else 0

@@ -1,25 +1,107 @@
 """A run while it goes: tailed from the worker's progress file, so that any tab, reload or other
 dashboard shows the same run."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from lab import processes, units
+from lab import clock, processes, units
+from lab.endpoints.consent import ConsentNeeded
 from lab.figures import progress_dots
+from lab.harness.estimate import estimate
 from lab.processes import RunCard
+from lab.settings import BenchmarkConfig
 from pages.parts import chart
 from pages.parts.frame import escape, guard
 
-EVERY_S = 0.5
+EVERY_S, PATIENCE_S = 0.5, 60.0
+PREPARING = "Preparing: the endpoint starts and warms up"
+_top = st.components.v2.component(
+    "lab.top",
+    html="<i></i>",
+    js="""export default () => {
+        document.querySelector("[data-testid=stMain]")?.scrollTo({ top: 0, behavior: "instant" });
+    };""",
+)
+
+
+def order(technique: str, config: Callable[[], BenchmarkConfig]) -> None:
+    """For a button's on_click: the technique's page, drawn next, starts this run. A second press
+    before it has begun asks for nothing more."""
+    if processes.running() is None:
+        ordered = {"technique": technique, "config": config}
+        st.session_state.setdefault("ordered", ordered)
+
+
+def busy() -> str:
+    """Why no run can be started now, for a button's help; empty where one can."""
+    card = processes.running()
+    return f"{card.text}. One at a time keeps both honest." if card else ""
+
+
+def watch(technique: str, headline: str, arms: Sequence[str] = ()) -> str | None:
+    """The id of this technique's run that is being measured, with its panel drawn here; one that a
+    button has ordered is started first. `arms` as in show()."""
+    place = st.empty()
+    _start(place, technique)
+    going = current(technique)
+    if going:
+        st.session_state["watched"] = going
+        with place.container():
+            show(going, headline, arms)
+    return going
+
+
+def _start(place: Any, technique: str) -> None:
+    """The panel comes into view before the worker is there: that takes it a second or two."""
+    ordered = st.session_state.get("ordered")
+    if ordered is None:
+        return
+    if ordered["technique"] != technique:
+        del st.session_state["ordered"]
+        return
+    with place.container(), guard():
+        if "run_id" not in ordered:
+            with st.container(border=True, key="run-panel-begins"):
+                _line(PREPARING)
+                _top(key="top", height=1)
+            try:
+                config = ordered["config"]()
+                for url in estimate(config).asks:
+                    raise ConsentNeeded(url)
+                # A press meanwhile draws the page anew from here on: it finds the run in the order.
+                ordered["run_id"] = processes.start_run(config)
+                _await(ordered["run_id"])
+            except Exception:
+                del st.session_state["ordered"]
+                place.empty()
+                raise
+        st.query_params["run"] = ordered["run_id"]
+        del st.session_state["ordered"]
+
+
+def _await(run_id: str) -> None:
+    """Until the worker measures, or has ended: where much else goes on that takes it a while."""
+    until_ns = clock.now_ns() + PATIENCE_S * 1e9
+    while processes.running() is None and ending(run_id) is None and clock.now_ns() < until_ns:
+        clock.pause_s(0.05)
 
 
 def current(technique: str) -> str | None:
     """The id of this technique's run that is being measured now, whoever started it."""
     card = processes.running()
     return card.run_id if card and card.technique == technique else None
+
+
+def goes_on(run: dict[str, Any]) -> bool:
+    """Whether the run that is being measured had rows before: they stay in view while it gets
+    more."""
+    card = processes.running()
+    began = datetime.fromisoformat(card.since_utc) if card and card.since_utc else None
+    return bool(began) and card.run_id == run["run_id"] and run["started_utc"] < began
 
 
 @st.fragment(run_every=EVERY_S)
@@ -55,28 +137,39 @@ def _draw(card: RunCard, headline: str, arms: Sequence[str]) -> None:
     trials = [entry for entry in entries if entry["kind"] == "trial"]
     notes = [entry["text"] for entry in entries if entry["kind"] == "note"]
     with st.container(border=True, key="run-panel"):
-        left, right = st.columns([6, 1], vertical_alignment="center")
-        with left:
-            if trials:
-                last = trials[-1]
-                share = last["done"] / max(1, last["total"])
-                st.progress(min(1.0, share), _state(last))
-            elif started:
-                st.progress(0.0, f"Trial 1 of {started['total']}")
-            else:
-                st.progress(0.0, "Preparing: the endpoint starts and warms up")
-        with right:
-            stopping = processes.stop_asked(card.run_id)
-            if st.button(
-                "Stopping" if stopping else "Stop", disabled=stopping, key="stop", width="stretch"
-            ):
-                processes.stop(card.run_id)
-                st.rerun(scope="fragment")
-        arms = started["arms"] if started else list(arms)
-        figure = progress_dots.dots(pd.DataFrame(trials), arms, headline, chart.dark())
+        if trials:
+            last = trials[-1]
+            _line(_state(last), last["done"] / max(1, last["total"]), card.run_id)
+        elif started:
+            _line(f"Trial 1 of {started['total']}", 0.0, card.run_id)
+        else:
+            _line(PREPARING, 0.0, card.run_id)
+        about = {"arms": arms, "places": range(len(arms)), "metric": headline, **(started or {})}
+        figure = progress_dots.dots(
+            pd.DataFrame(trials),
+            dict(zip(about["arms"], about["places"], strict=True)),
+            about["metric"],
+            chart.dark(),
+            headline=about.get("headline"),
+        )
         chart.show(figure, key="live-dots")
         if notes:
             st.caption(escape(notes[-1]))
+
+
+def _line(text: str, share: float = 0.0, run_id: str = "") -> None:
+    """How far the run is, and Stop beside it; before it has an id there is nothing to stop."""
+    left, right = st.columns([6, 1], vertical_alignment="center")
+    left.progress(min(1.0, share), text)
+    stopping = bool(run_id) and processes.stop_asked(run_id)
+    if right.button(
+        "Stopping" if stopping else "Stop",
+        disabled=stopping or not run_id,
+        key="stop" if run_id else "stop-soon",
+        width="stretch",
+    ):
+        processes.stop(run_id)
+        st.rerun(scope="fragment")
 
 
 def _state(last: dict[str, Any]) -> str:

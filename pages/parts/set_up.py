@@ -1,21 +1,23 @@
 """Set up a run: knobs and the usual options in rows, what it will cost, and one button."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import streamlit as st
 
-from lab import endpoint_kinds, processes
+from lab import endpoint_kinds
 from lab.endpoints.consent import ConsentNeeded
 from lab.endpoints.registry import Endpoint
 from lab.harness.estimate import estimate
-from lab.model import LabError, Technique, Tier
+from lab.model import Arm, LabError, Technique, Tier
 from lab.scenarios import definitions
 from lab.scenarios.definitions import Task
 from lab.settings import LIVE_MAX_USD, BenchmarkConfig
-from pages.parts import frame, knob_form
+from pages.parts import controls, frame, knob_form, machine_now, run_panel
 from pages.parts.frame import escape, guard
 
+OPEN = "set-up-open"
+"""In the URL while the form stands open above results."""
 PASTE, UPLOAD = "paste my own", "upload a JSONL file"
 MORE_OPTIONS = {
     "seed": {},
@@ -30,15 +32,34 @@ Form = Callable[[], dict[str, Any]]
 def show(
     technique: Technique, endpoint: Endpoint, *, opened: bool, form: Form | None = None
 ) -> None:
-    """The form of a technique; it stands open where there is no run yet, and folds away under the
-    results of one."""
-    if opened:
-        place = st.container(border=True, key="set-up")
-        place.subheader("Set up a run", anchor=False)
-    else:
-        place = st.expander("Set up a run", key="set-up-open", bind="query-params")
-    with place:
-        _form(technique, endpoint, form)
+    """The form of a technique."""
+    if place := stand(opened):
+        with place:
+            _form(technique, endpoint, form)
+
+
+def stand(opened: bool) -> Any:
+    """Where a form stands: open where there is no run yet, else in place above the results, by a
+    button; None while it is shut."""
+    is_wanted = opened or OPEN in st.query_params
+    if not opened:
+        with st.container(horizontal=True, horizontal_alignment="right"):
+            st.button(
+                "Close" if is_wanted else "New run",
+                key="new-run",
+                on_click=_turn,
+                help=None if is_wanted else "Set one up here; the results below stay.",
+            )
+    if not is_wanted:
+        return None
+    place = st.container(border=True, key="set-up")
+    place.subheader("Set up a run", anchor=False)
+    return place
+
+
+def _turn() -> None:
+    if st.query_params.pop(OPEN, None) is None:
+        st.query_params[OPEN] = "true"
 
 
 def _form(technique: Technique, endpoint: Endpoint, form: Form | None) -> None:
@@ -52,6 +73,7 @@ def _form(technique: Technique, endpoint: Endpoint, form: Form | None) -> None:
         knobs = knob_form.checked(
             technique.knobs, form() if form else knob_form.show(technique.knobs)
         )
+        _say_arms(technique.arms_for(knobs))
         choices = options(technique, endpoint, technique.tiers_for(knobs))
         values = choices | {
             "technique": technique.slug,
@@ -59,6 +81,16 @@ def _form(technique: Technique, endpoint: Endpoint, form: Form | None) -> None:
             "knobs": knobs.model_dump(exclude_defaults=True),
         }
         offer(knob_form.checked(BenchmarkConfig, values))
+
+
+def _say_arms(arms: Sequence[Arm]) -> None:
+    names = [f"**{escape(arm.name)}**" for arm in arms]
+    told = [f"{arm.name}: {arm.description}" for arm in arms if arm.description]
+    st.caption(
+        f"Each block runs {', '.join(names[:-1])} and {names[-1]} once, in random order;"
+        f" {names[0]} is the baseline.",
+        help="  \n".join(map(escape, told)) or None,
+    )
 
 
 def options(technique: Technique, endpoint: Endpoint, tiers: tuple[Tier, ...]) -> dict[str, Any]:
@@ -73,17 +105,7 @@ def options(technique: Technique, endpoint: Endpoint, tiers: tuple[Tier, ...]) -
     models: dict[str, str] = {}
     for place, tier in enumerate(tiers):
         with columns[2 + place % 2]:
-            standard = endpoint.models.get(tier, "")
-            known = list(dict.fromkeys(filter(None, [standard, *endpoint.models.values()])))
-            models[tier] = st.selectbox(
-                "Model" if len(tiers) == 1 else f"{tier.capitalize()} model",
-                known,
-                index=0 if known else None,
-                accept_new_options=True,
-                key=f"model_{tier}",
-                bind="query-params",
-                help="Any model the endpoint knows; type its name if it is not listed.",
-            )
+            models[tier] = _model(endpoint, tier, "Model" if len(tiers) == 1 else f"{tier} model")
     choices = {
         "runs": runs,
         "max_runs": runs,
@@ -105,6 +127,25 @@ def options(technique: Technique, endpoint: Endpoint, tiers: tuple[Tier, ...]) -
     return choices
 
 
+def _model(endpoint: Endpoint, tier: Tier, label: str) -> str | None:
+    """A model of this endpoint: another one's choice, or a link to it, asks for none here."""
+    standard, param = endpoint.models.get(tier, ""), f"model_{tier}"
+    known = list(dict.fromkeys(filter(None, [standard, *endpoint.models.values()])))
+    linked = st.query_params.get(param)
+    if linked and linked not in known and not endpoint.traits.own_server:
+        known += [] if linked in endpoint_kinds.own_models() else [linked]
+    return controls.by_name(
+        st.selectbox,
+        label.capitalize(),
+        known,
+        f"{param}-{endpoint.name}",
+        standard or None,
+        param=param,
+        accept_new_options=True,
+        help="Any model the endpoint knows; type its name if it is not listed.",
+    )
+
+
 def _scenario(technique: Technique) -> tuple[str | None, list[Task] | None]:
     """A category by name, or the user's own tasks, checked line by line."""
     known = technique.category in definitions.CATEGORIES
@@ -114,8 +155,9 @@ def _scenario(technique: Technique) -> tuple[str | None, list[Task] | None]:
         index=definitions.CATEGORIES.index(technique.category) if known else 0,
         key="scenario",
         bind="query-params",
-        help="What is asked. Answers to built-in tasks are checked. Answers to your own are not "
-        "kept unless you choose so; your questions are, so that the run can be resumed.",
+        help="What is asked. Answers to the lab's tasks are checked. Of your own tasks, and of the "
+        "answers to them, the run keeps lengths and no word, unless you choose so under “Keep the "
+        "text of”.",
     )
     if choice == PASTE:
         with st.popover("Your tasks", width="stretch"):
@@ -151,29 +193,25 @@ def offer(config: BenchmarkConfig) -> None:
         frame.ask(ConsentNeeded(url))
     for refusal in () if expected.asks else expected.refusals:
         st.error(escape(refusal))
-    busy, most = processes.running(), "up to " if config.target_half_width_ms else ""
+    busy, most = run_panel.busy(), "up to " if config.target_half_width_ms else ""
     with left:
-        pressed = st.button(
+        st.button(
             f"Run {most}{blocks} block{'' if blocks == 1 else 's'}",
             type="primary",
             key="run-button",
-            disabled=bool(expected.refusals) or busy is not None,
+            disabled=bool(expected.refusals or busy),
+            help=escape(busy) or None,
+            on_click=begin,
+            args=(config,),
             width="stretch",
         )
     with right:
-        st.caption(
-            "Another run is being measured; one at a time keeps both honest."
-            if busy
-            else escape(expected.text)
-        )
-    if pressed:
-        begin(config)
+        st.caption(escape(busy or expected.text))
+        if not busy:
+            machine_now.show(config)
 
 
 def begin(config: BenchmarkConfig) -> None:
-    """Start the worker and show its run on this page; ConsentNeeded where it would go to an address
-    that nobody agreed to."""
-    for url in estimate(config).asks:
-        raise ConsentNeeded(url)
-    st.query_params["run"] = processes.start_run(config)
-    st.rerun()
+    """For a button's on_click: the page, drawn anew, starts the run at its top."""
+    st.query_params.pop(OPEN, None)
+    run_panel.order(config.technique, lambda: config)

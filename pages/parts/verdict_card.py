@@ -7,13 +7,14 @@ from typing import Any
 
 import streamlit as st
 
-from lab import endpoint_kinds, metrics, processes, resume, stats, techniques, units
+from lab import endpoint_kinds, metrics, resume, stats, techniques, units
 from lab.endpoints import registry
 from lab.figures import interval, palette
 from lab.harness.estimate import estimate
 from lab.model import LabError
+from lab.results import RunResult
 from lab.settings import LIVE_MAX_USD, BenchmarkConfig, config_of
-from pages.parts import cached_queries, chart, copy_button, set_up
+from pages.parts import cached_queries, chart, copy_button, run_panel
 from pages.parts.frame import escape
 
 MORE = 10
@@ -25,37 +26,46 @@ def show(run: dict[str, Any]) -> None:
         st.caption("This run has one arm: there is nothing to compare it with.")
         return
     planned, verdict = result.comparisons[0], result.verdicts[0]
+    dark = chart.dark()
     with st.container(border=True, key="verdict"):
-        lead, _, rest = verdict.headline.partition(": ")
-        st.markdown(f"**{escape(lead if rest else verdict.headline)}**")
+        if verdict.doubts:
+            colour = palette.tone_colour("warn", dark)
+            doubts = "<br>".join(f"{html(doubt)}." for doubt in verdict.doubts)
+            st.html(f'<div class="lab-doubt" style="color:{colour}">{doubts}</div>')
+        st.markdown(f"**{escape(_lead(planned, verdict))}**")
         if planned.estimate is not None:
             left, right = st.columns([2, 3], vertical_alignment="center")
-            colour = palette.tone_colour(verdict.tone, chart.dark())
-            text = html(units.value(planned.metric, planned.estimate, sign=True))
-            if planned.ratio is not None:
-                text += f"<small>{units.percent(planned.ratio - 1, sign=True)}</small>"
-            left.html(f'<div class="lab-number" style="color:{colour}">{text}</div>')
+            left.html(_number(planned, verdict, dark))
             left.caption(f"change in {metrics.words(planned.metric)}, n = {planned.n}")
             with right:
                 figure = interval.interval_bar(
                     planned.estimate,
                     planned.low,
                     planned.high,
-                    chart.dark(),
+                    dark,
                     verdict.tone,
                     planned.metric,
                 )
                 chart.show(figure, key="interval")
         st.caption("  \n".join(escape(line) for line in (verdict.seen, verdict.detail) if line))
         _where(run, result.notes)
-        _next(run, planned, verdict)
+        _next(run, result, verdict)
 
 
-def doubt(run: dict[str, Any]) -> str | None:
-    """Why the run's planned comparison cannot be trusted, to stand on its figures; None where it
-    can."""
-    comparisons = cached_queries.judged(run["run_id"]).comparisons
-    return comparisons[0].greyed if comparisons else None
+def _lead(planned: stats.Comparison, verdict: stats.VerdictText) -> str:
+    """The headline less the number that is drawn below it."""
+    if not planned.verdict.startswith(("faster", "slower")):
+        return verdict.headline
+    return verdict.headline.rpartition(": ")[0]
+
+
+def _number(planned: stats.Comparison, verdict: stats.VerdictText, dark: bool) -> str:
+    """Large only where nothing spoils it."""
+    text = html(units.value(planned.metric, planned.estimate, sign=True))
+    if planned.ratio is not None:
+        text += f"<small>{units.percent(planned.ratio - 1, sign=True)}</small>"
+    colour = palette.tone_colour(verdict.tone, dark)
+    return f'<div class="lab-number {verdict.tone}" style="color:{colour}">{text}</div>'
 
 
 def _where(run: dict[str, Any], notes: Sequence[str]) -> None:
@@ -78,18 +88,24 @@ def _where(run: dict[str, Any], notes: Sequence[str]) -> None:
     )
 
 
-def _next(run: dict[str, Any], planned: stats.Comparison, verdict: stats.VerdictText) -> None:
+def _next(run: dict[str, Any], result: RunResult, verdict: stats.VerdictText) -> None:
+    usd, seconds = result.block_cost
+    needed = result.comparisons[0].needed_blocks
+    blocks = needed if stats.worthwhile(needed, seconds) else MORE
+    unfinished = run["status"] != "finished" and cached_queries.missing_blocks(run["run_id"])
+    if unfinished:
+        blocks = run["settings"]["runs"]
+    label = stats.more_blocks(blocks, seconds, usd).removeprefix("about ")
+    busy = run_panel.busy()
     with st.container(horizontal=True, vertical_alignment="center"):
-        busy = processes.running() is not None
-        unfinished = run["status"] != "finished" and cached_queries.missing_blocks(run["run_id"])
-        blocks = planned.needed_blocks or MORE
-        if st.button(
-            "Resume" if unfinished else f"{blocks} more blocks",
+        st.button(
+            "Resume" if unfinished else escape(label),
             key="more-blocks",
-            disabled=busy,
-            help="They join this run, in the same seeded order.",
-        ):
-            set_up.begin(resume.more(run, run["settings"]["runs"] if unfinished else blocks))
+            disabled=bool(busy),
+            help=escape(busy) or "They join this run, in the same seeded order.",
+            on_click=run_panel.order,
+            args=(run["technique"], lambda: resume.more(run, blocks)),
+        )
         if not endpoint_kinds.kind(run["endpoint_kind"]).priced:
             _try_on_claude(run)
         copy_button.show("Copy as Markdown", verdict.markdown, key="copy-verdict")
@@ -100,8 +116,9 @@ def _try_on_claude(run: dict[str, Any]) -> None:
     if "anthropic" not in registry.names():
         with st.popover("Try on Claude"):
             st.markdown(
-                "Set `ANTHROPIC_API_KEY` in the environment or in `.streamlit/secrets.toml`, then"
-                " choose the endpoint **anthropic** above."
+                "Put `ANTHROPIC_API_KEY` into `.streamlit/secrets.toml`: it is there at the next"
+                " click, without a restart. Or set it in the environment, and start the dashboard"
+                " again. Then choose the endpoint **anthropic** above."
             )
         return
     try:
@@ -112,24 +129,22 @@ def _try_on_claude(run: dict[str, Any]) -> None:
         st.button("Try on Claude", key="try-live", disabled=True, help=escape(str(error)))
         return
     price = f", at most {units.usd(expected.usd)}" if expected.usd is not None else ""
+    reason = run_panel.busy() or "; ".join(expected.refusals)
     st.button(
-        f"Try on Claude{price}",
+        escape(f"Try on Claude{price}"),
         key="try-live",
         on_click=_go_live,
         args=(config,),
-        disabled=processes.running() is not None or bool(expected.refusals),
-        help="; ".join(expected.refusals)
-        or f"The same settings on the Claude API; it stops before ${LIVE_MAX_USD:.2f} are spent.",
+        disabled=bool(reason),
+        help=escape(
+            reason
+            or f"The same settings on the Claude API; it stops before ${LIVE_MAX_USD:.2f} are"
+            " spent."
+        ),
     )
-    if failed := st.session_state.pop("not_started", None):
-        st.error(escape(failed))
 
 
 def _go_live(config: BenchmarkConfig) -> None:
-    """Start the run and move the page to its endpoint; only before the page is drawn may its choice
-    be set."""
-    try:
-        st.query_params["run"] = processes.start_run(config)
-        st.session_state["endpoint"] = "anthropic"
-    except LabError as error:
-        st.session_state["not_started"] = str(error)
+    """The page moves to the run's endpoint; only before it is drawn may its choice be set."""
+    st.session_state["endpoint"] = config.endpoint
+    run_panel.order(config.technique, lambda: config)

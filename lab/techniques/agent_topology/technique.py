@@ -12,13 +12,29 @@ from lab.scenarios import definitions, tools
 
 class TopologyKnobs(Knobs):
     steps: int = Field(
-        3, ge=2, le=12, description="the most model turns of one agent; the last may not use tools"
+        3,
+        ge=2,
+        le=12,
+        title="Most turns of an agent",
+        description="the most model turns of one agent; the last may not use tools",
     )
-    service_ms: int = Field(300, ge=0, le=10_000, description="how long each tool takes")
+    service_ms: int = Field(
+        300, ge=0, le=10_000, title="Each tool takes, ms", description="how long each tool takes"
+    )
     report_tokens: int = Field(
-        48, ge=8, le=2000, description="the most tokens a worker's report may have"
+        48,
+        ge=8,
+        le=2000,
+        title="Longest report, tokens",
+        description="the most tokens a worker's report may have",
     )
-    answer_tokens: int = Field(96, ge=8, le=2000, description="the most tokens the answer may have")
+    answer_tokens: int = Field(
+        96,
+        ge=8,
+        le=2000,
+        title="Longest answer, tokens",
+        description="the most tokens the answer may have",
+    )
 
 
 async def agent(bench: Bench, knobs, body, names, tokens, name, final="worker"):

@@ -14,28 +14,47 @@ class CachingKnobs(Knobs):
         0,
         ge=0,
         le=150_000,
+        title="Shared part, tokens (0: usual)",
         description=(
             "about how long the shared part is, in tokens; 0 takes 600 on local, else 3,000"
         ),
     )
     part: Literal["documents", "system", "tools", "conversation"] = Field(
-        "documents", description="which part of the prompt is shared and cached"
+        "documents",
+        title="What is shared",
+        description="which part of the prompt is shared and cached",
     )
     breakpoint: Literal["shared", "question"] = Field(
         "shared",
+        title="Cache up to",
         description=(
             "where cache_control stands: after the shared part, or on the question, where a new"
             " question never finds it"
         ),
+        json_schema_extra={
+            "words": {"shared": "the end of the shared part", "question": "the question's end"}
+        },
     )
     ttl: Literal["5m", "1h"] = Field(
         "5m",
+        title="An entry lives",
+        json_schema_extra={"words": {"5m": "5 minutes", "1h": "1 hour"}},
         description="how long an entry lives; equally fast, but an hour costs more to write",
     )
     turns: int = Field(
-        1, ge=1, le=8, description="questions asked one after the other on the same shared part"
+        1,
+        ge=1,
+        le=8,
+        title="Questions in a row",
+        description="questions asked one after the other on the same shared part",
     )
-    answer_tokens: int = Field(48, ge=1, le=2000, description="the most tokens an answer may have")
+    answer_tokens: int = Field(
+        48,
+        ge=1,
+        le=2000,
+        title="Longest answer, tokens",
+        description="the most tokens an answer may have",
+    )
 
 
 def body(arm, knobs, task, question, history=(), **changes):
@@ -143,7 +162,6 @@ TECHNIQUE = Technique(
         "Distribution",
         "Pairs",
         View("Cache hits", "figures:view", in_report=True),
-        "Race",
         "Clocks",
     ),
 )

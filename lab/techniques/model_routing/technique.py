@@ -12,15 +12,26 @@ from lab.scenarios import definitions, tools
 class RoutingKnobs(Knobs):
     classifier: Literal["cached", "uncached"] = Field(
         "cached",
+        title="Router's instructions",
         description="whether the router's instructions are in the cache, as in a busy service",
     )
     check: Literal["format", "self"] = Field(
         "format",
+        title="Cascade asks the large model on",
+        json_schema_extra={
+            "words": {"format": "a missing or cut answer", "self": "the small one's own doubt"}
+        },
         description=(
             "what makes the cascade escalate: a missing or cut answer, or the model's own doubt"
         ),
     )
-    answer_tokens: int = Field(160, ge=8, le=2000, description="the most tokens an answer may have")
+    answer_tokens: int = Field(
+        160,
+        ge=8,
+        le=2000,
+        title="Longest answer, tokens",
+        description="the most tokens an answer may have",
+    )
 
 
 def choice(reply, name):

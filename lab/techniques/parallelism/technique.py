@@ -29,21 +29,44 @@ FAN_OUT = Arm(
 
 class ParallelismKnobs(Knobs):
     suite: Literal["tools", "requests"] = Field(
-        "tools", description="the tools of one answer, or independent requests"
+        "tools",
+        title="What runs at once",
+        description="the tools of one answer, or independent requests",
+        json_schema_extra={"words": {"tools": "tools of one answer", "requests": "requests"}},
     )
-    n: int = Field(4, ge=2, le=8, description="how many tools or requests")
-    service_ms: int = Field(600, ge=0, le=10_000, description="how long each tool takes")
-    concurrency: int = Field(8, ge=1, le=8, description="the most that run at once")
+    n: int = Field(4, ge=2, le=8, title="How many", description="how many tools or requests")
+    service_ms: int = Field(
+        600,
+        ge=0,
+        le=10_000,
+        title="Each tool takes, ms",
+        description="how long each tool takes",
+        json_schema_extra={"only": {"suite": "tools"}},
+    )
+    concurrency: int = Field(
+        8, ge=1, le=8, title="At most at once", description="the most that run at once"
+    )
     tier: Literal["large", "small", "both"] = Field(
-        "large", description="which model answers the requests; both adds arms"
+        "large",
+        title="Which model answers",
+        description="which model answers the requests; both adds arms",
+        json_schema_extra={"only": {"suite": "requests"}},
     )
     shared_prefix: bool = Field(
         False,
+        title="One cached prefix for all",
+        json_schema_extra={"only": {"suite": "requests"}},
         description=(
             "requests share a long cached prefix; adds the arm that waits for the first token"
         ),
     )
-    answer_tokens: int = Field(96, ge=8, le=2000, description="the most tokens an answer may have")
+    answer_tokens: int = Field(
+        96,
+        ge=8,
+        le=2000,
+        title="Longest answer, tokens",
+        description="the most tokens an answer may have",
+    )
 
 
 def arms(knobs):

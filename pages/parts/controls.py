@@ -50,7 +50,7 @@ def by_name(
     """A choice that shows words of its options; the URL holds the option itself, under `param`, the
     key where none is given."""
     options, param = list(options), param or key
-    if st.session_state.get(key) is None:
+    if key not in st.session_state:
         linked = st.query_params.get(param)
         named = {str(option): option for option in options}
         st.session_state[key] = named.get(linked, default)

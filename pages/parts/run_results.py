@@ -63,7 +63,8 @@ def show(
 
 def _state(run: dict[str, Any], endpoint: Endpoint) -> None:
     if run["endpoint"] != endpoint.name:
-        st.caption(
+        say = st.caption if run["endpoint_kind"] == endpoint.kind else st.info
+        say(
             f"This run was measured on **{escape(run['endpoint'])}**. A new one goes to"
             f" **{escape(endpoint.name)}**, chosen above."
         )

@@ -173,14 +173,13 @@ def _task(run: dict[str, Any], technique: Technique) -> Task:
 
 
 def _metric(run: dict[str, Any]) -> str:
-    names = list(metrics.METRICS)
-    return st.selectbox(
+    return controls.by_name(
+        st.selectbox,
         "Metric",
-        names,
-        index=names.index(headline(run)),
+        metrics.METRICS,
+        "metric",
+        headline(run),
         format_func=metrics.words,
-        key="metric",
-        bind="query-params",
         width=280,
         help="The verdict is planned on the headline metric alone; any other is exploratory.",
     )

@@ -17,7 +17,7 @@ from lab import endpoint_kinds, metrics
 from lab.figures import palette
 from lab.model import NOT_TIMED
 from lab.scrub import visible
-from lab.units import LONG_MS, number, short_id
+from lab.units import LONG_MS, short_id
 
 ROW_PX = 36
 WIDTH_PX = 1120
@@ -439,7 +439,7 @@ def _in_seconds(figure: go.Figure, x_title: str, subtitle: str, up: bool) -> tup
     else:
         step = next(step for step in _steps() if (high - low) / step <= 6)
         at = [step * n for n in range(int(low // step), int(high // step) + 2)]
-    axis.update(tickvals=at, ticktext=[number(round(ms / 1000, 6)) for ms in at])
+    axis.update(tickvals=at, ticktext=[f"{ms / 1000:,g}".replace("-", "−") for ms in at])
     return unit.sub(r"\1s", x_title), unit.sub(r"\1s", subtitle)
 
 

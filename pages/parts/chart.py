@@ -1,17 +1,22 @@
-"""A figure on a page: in the theme's colours, with its words for screen readers, its picture button
-and, where asked, its clicks."""
+"""A figure on a page: in the theme's colours, its title and legend as text around it, its words for
+screen readers, its picture button and, where asked, its clicks."""
 
 from typing import Any
 
 import plotly.graph_objects as go
 import streamlit as st
 
-from lab.figures import layout
+from lab.figures import layout, palette
 
 
 def dark() -> bool:
     """Whether the reader's theme is dark; figures are drawn for one ground or the other."""
     return st.context.theme.type == "dark"
+
+
+def dress() -> None:
+    """The rules that figures and the page's own rules need, in the theme's colours; once a page."""
+    st.html(f"<style>{palette.variables(dark())}{layout.STYLE}</style>")
 
 
 def drawn() -> dict[str, go.Figure]:
@@ -32,8 +37,12 @@ def show(figure: go.Figure, key: str, clicks: bool = False) -> list[dict[str, An
     }
     if words:
         st.session_state.setdefault("drawn", {})[key] = figure
-    if not clicks:
-        st.plotly_chart(figure, **settings)
-        return []
-    event = st.plotly_chart(figure, on_select="rerun", selection_mode="points", **settings)
-    return list(event.selection.points) if event else []
+    if clicks:
+        settings |= {"on_select": "rerun", "selection_mode": "points"}
+    with st.container(key=f"{'figure' if layout.title(figure) else 'plain'}-{key}", gap=None):
+        if head := layout.head(figure):
+            st.html(head)
+        event = st.plotly_chart(figure, **settings)
+        if legend := layout.key(figure):
+            st.html(legend)
+    return list(event.selection.points) if clicks and event else []

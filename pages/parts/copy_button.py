@@ -12,9 +12,8 @@ _button = st.components.v2.component(
         cursor: pointer; color: var(--st-text-color); background: transparent;
         border: 1px solid var(--st-border-color); border-radius: var(--st-button-radius);
     }
-    button:hover, button:focus-visible {
-        border-color: var(--st-primary-color); color: var(--st-primary-color); outline: none;
-    }
+    button:hover { border-color: var(--st-text-color); }
+    button:focus-visible { outline: 2px solid var(--st-text-color); outline-offset: 2px; }
     """,
     js="""
     export default function ({ data, parentElement }) {

@@ -1,5 +1,5 @@
 """Numbers in tables, as pages write them: whole milliseconds with their thousands apart, shares as
-whole per cent."""
+whole per cent, "—" where there is none."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,21 +7,24 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from lab.units import MISSING
 from lab.view_parts import Column
 
-DECIMALS = {"localized": 0, "percent": 2}
+WHOLE = {"localized": (1, "localized"), "percent": (100, "%d %%")}
+"""The formats of whole numbers: what the cells are multiplied with, and Streamlit's word."""
 
 
 def show(table: pd.DataFrame, key: str, columns: Mapping[str, Any], **more: Any) -> None:
     """A table; `columns` has words, a Column or Streamlit's own by name. Streamlit would show what
-    decimals a "localized" or "percent" number has, so those are rounded first."""
+    decimals a "localized" number has, and "0%" for none, so both are made whole first."""
     config = dict(columns)
     for name, column in columns.items():
         if not isinstance(column, Column):
             continue
-        config[name] = st.column_config.NumberColumn(column.words, format=column.format)
-        if column.format in DECIMALS and name in table:
-            decimals = DECIMALS[column.format]
-            rounded = pd.to_numeric(table[name]).round(decimals)
-            table = table.assign(**{name: rounded if decimals else rounded.astype("Int64")})
-    st.dataframe(table, hide_index=True, key=key, column_config=config, **more)
+        factor, pattern = WHOLE.get(column.format, (None, column.format))
+        config[name] = st.column_config.NumberColumn(column.words, format=pattern)
+        if factor and name in table:
+            whole = (pd.to_numeric(table[name]).astype(float) * factor).round().astype("Int64")
+            table = table.assign(**{name: whole})
+    look = {"hide_index": True, "placeholder": MISSING, "column_config": config}
+    st.dataframe(table, key=key, **(look | more))

@@ -34,11 +34,14 @@ def page(result: RunResult) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from plotly.offline import get_plotlyjs
 
-    from lab.figures import palette, race
+    from lab.figures import layout, palette, race
 
     run, verdict = result.run, result.verdicts[0] if result.verdicts else None
     row_counts = result.ask("row_counts", result.run_id)
     settings = run["settings"] if run["keep_text"] else without_text(run["settings"], _own(result))
+    # The knobs stand beside the config, filled in; once is enough.
+    asked = {name: value for name, value in settings["config"].items() if name != "knobs"}
+    settings = {**settings, "config": asked}
     template = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -60,6 +63,7 @@ def page(result: RunResult) -> str:
         settings=json.dumps(settings, indent=1, ensure_ascii=False, default=str),
         rows=[[name, units.whole(n)] for name, n in row_counts.items()],
         colours=palette.LIGHT,
+        figure_style=layout.STYLE,
         tone=palette.tone_colour(verdict.tone if verdict else "neutral"),
         plotly=get_plotlyjs(),
         units=units,
@@ -116,22 +120,22 @@ def _figure(figure: Any) -> dict[str, str]:
 
     # A tag inside a string of a script would end the script: plotly's JSON is escaped like the
     # race's.
-    html = figure.to_html(
-        full_html=False, include_plotlyjs=False, config=layout.config(layout.title(figure))
-    )
-    return {"html": html, "alt": layout.alt(figure)}
+    return {"html": layout.block(figure), "alt": layout.alt(figure)}
 
 
 def _lanes(result: RunResult) -> dict[str, Any] | None:
-    """What the race replays: the median pair's arrivals."""
+    """What the race replays, None where the run has no pair; with its words."""
     from lab.figures import layout, race
 
-    pairs = result.ask("median_pair", result.run_id)
-    if pairs.empty:
+    pair = result.pair
+    if pair is None:
         return None
-    pair = pairs[["baseline_trial_id", "trial_id"]].iloc[0].tolist()
-    return race.race_data(
-        layout.joined([result.ask("trial_events", trial) for trial in pair]),
-        result.named(result.calls[result.calls["trial_id"].isin(pair)]),
-        arms=[result.name(*arm) for arm in result.arms()],
+    data = race.race_data(
+        layout.joined([result.ask("trial_events", trial) for trial in result.typical]),
+        result.named(result.typical_calls()),
+        result.trials,
+        metric=result.headline,
+        arms=result.places,
     )
+    words = race.words(result.comparison(), pair.value, pair.baseline_value)
+    return {"data": data, "lead": pair.lead, "words": words}

@@ -1,0 +1,71 @@
+"""Every page, light and dark, as axe-core sees it: words have contrast, controls have names."""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from dashboards import IDLE, Dashboard, started
+from recorded_runs import record
+
+from lab.store.store import Store
+from pages.parts import frame
+
+pytestmark = pytest.mark.browser
+AXE = importlib.resources.files("axe_playwright_python") / "axe.min.js"
+"""axe-core as that package ships it; nothing is loaded from outside."""
+RULES = {
+    "runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
+}
+STREAMLITS_OWN: dict[str, str] = {}
+"""Violations in markup that only Streamlit writes: a selector, and why it is left."""
+URLS = [
+    "",
+    *(
+        page.path.removeprefix("pages/").removesuffix(".py").split("_", 1)[1]
+        for page in frame.page_files()
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def dashboard(browser, tmp_path_factory) -> Iterator[Dashboard]:
+    """With runs recorded for several pages, so that they show all that they can."""
+    with started(tmp_path_factory.mktemp("axe"), browser) as dashboard:
+        for technique in ("caching", "streaming", "aa"):
+            record(Store(), technique=technique)
+        yield dashboard
+
+
+def violations(page: Any) -> list[str]:
+    """One line a node: the rule, where, and what axe says of it."""
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    answer = page.evaluate("rules => axe.run(document, rules)", RULES)
+    return [
+        f"{rule['id']}: {' '.join(map(str, node['target']))}: "
+        + "; ".join(check["message"] for check in node["any"] + node["all"])[:160]
+        for rule in answer["violations"]
+        for node in rule["nodes"]
+        if not any(own in node["html"] for own in STREAMLITS_OWN)
+    ]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_page_has_words_that_cannot_be_read_or_a_control_without_a_name(dashboard, scheme):
+    context = dashboard.browser.new_context(
+        viewport={"width": 1440, "height": 900}, color_scheme=scheme
+    )
+    wrong = {}
+    for url in URLS:
+        page = context.new_page()
+        dashboard.goto(page, url)
+        page.locator("[data-testid=stHeading]").first.wait_for(timeout=60_000)
+        page.wait_for_timeout(1_000)
+        page.locator(IDLE).wait_for(timeout=60_000)
+        if lines := violations(page):
+            wrong[url or "Home"] = lines
+        page.close()
+    context.close()
+    assert wrong == {}

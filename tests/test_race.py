@@ -7,7 +7,8 @@ from lab.figures import race
 
 
 def recorded(lanes=2, arrivals=3, text="ab", gap=100.0):
-    events, calls = [], []
+    """Frames of events, calls and trials: lane n is n + 1 times as slow as the first."""
+    events, calls, trials = [], [], []
     for lane in range(lanes):
         call = f"call-{lane}"
         end = gap * (arrivals + 1) * (lane + 1)
@@ -22,6 +23,8 @@ def recorded(lanes=2, arrivals=3, text="ab", gap=100.0):
                 "total_ms": end,
             }
         )
+        first = gap * (lane + 1)
+        trials.append({"trial_id": f"trial-000{lane}", "wait_ms": first, "total_ms": end})
         for n in range(arrivals):
             at = gap * (n + 1) * (lane + 1)
             events.append(
@@ -33,7 +36,7 @@ def recorded(lanes=2, arrivals=3, text="ab", gap=100.0):
                     "text": text,
                 }
             )
-    return pd.DataFrame(events), pd.DataFrame(calls)
+    return pd.DataFrame(events), pd.DataFrame(calls), pd.DataFrame(trials)
 
 
 def test_lanes_keep_the_recorded_instants():
@@ -46,9 +49,10 @@ def test_lanes_keep_the_recorded_instants():
 
 
 def test_text_that_was_not_kept_is_its_length():
-    events, calls = recorded(lanes=1)
+    events, calls, trials = recorded(lanes=1)
     events["text"] = None
-    assert [part for _, part in race.race_data(events, calls)["lanes"][0]["arrivals"]] == [2, 2, 2]
+    lane = race.race_data(events, calls, trials)["lanes"][0]
+    assert [part for _, part in lane["arrivals"]] == [2, 2, 2]
 
 
 def test_a_tag_in_model_text_cannot_begin_in_a_report():
@@ -74,15 +78,38 @@ def opened(browser, data, **context):
 def test_it_plays_once_in_view_and_freezes_at_the_distance(browser):
     page, errors = opened(browser, race.race_data(*recorded()))
     page.get_by_role("button", name="Replay", exact=True).wait_for(timeout=60_000)
-    assert page.locator(".clock").all_text_contents() == ["0.40 s", "+400 ms"]
+    assert page.locator(".clock").all_text_contents() == ["400 ms", "+400 ms"]
     assert page.locator(".text").all_text_contents() == ["ababab", "ababab"]
     assert errors == []
 
 
 @pytest.mark.browser
+def test_the_finish_line_is_the_headlines_and_the_rest_runs_on_in_grey(browser):
+    data = race.race_data(*recorded(), metric="wait_ms")
+    page, errors = opened(browser, data, reduced_motion="reduce")
+    assert page.locator(".clock").all_text_contents() == ["100 ms", "+100 ms"]
+    assert page.locator(".rest").all_text_contents() == ["abab", "abab"]
+    assert page.locator(".text").all_text_contents() == ["ababab", "ababab"]
+    notes = page.locator(".note").all_text_contents()
+    assert notes[1] == "perceived wait 200 ms, end 800 ms · trial ial-0001"
+    page.locator("input[type=range]").fill("150")
+    assert page.locator(".finished .name").all_text_contents() == ["arm 0"]
+    assert page.locator(".clock").all_text_contents() == ["100 ms", "150 ms"]
+    assert page.locator(".flag.up").count() == 1
+    assert errors == []
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("gap", "speed"), [(100.0, "×0.25"), (1000.0, "×1")])
+def test_a_pair_that_is_over_before_the_eye_moves_starts_slowly(browser, gap, speed):
+    page, _ = opened(browser, race.race_data(*recorded(gap=gap)), reduced_motion="reduce")
+    assert page.locator(".speeds [aria-pressed=true]").text_content() == speed
+
+
+@pytest.mark.browser
 def test_reduced_motion_shows_the_end_and_a_scrub_shows_any_moment(browser):
     page, errors = opened(browser, race.race_data(*recorded()), reduced_motion="reduce")
-    assert page.locator(".clock").first.text_content() == "0.40 s"
+    assert page.locator(".clock").first.text_content() == "400 ms"
     page.locator("input[type=range]").fill("250")
     assert page.locator(".text").all_text_contents() == ["abab", "ab"]
     page.locator(".frame").last.click()

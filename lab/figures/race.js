@@ -16,7 +16,8 @@ function race(root, data) {
   const figures = (value) => {                          // three of them, as the lab writes numbers
     const rounded = Number(value.toPrecision(3));
     const decimals = rounded > 0 ? Math.max(0, 2 - Math.floor(Math.log10(rounded))) : 0;
-    return rounded.toLocaleString("en-US", { minimumFractionDigits: decimals, maximumFractionDigits: decimals });
+    const [whole, part] = rounded.toFixed(decimals).split(".");
+    return whole.replace(/\B(?=(\d{3})+$)/g, ",") + (part ? "." + part : "");
   };
   const written = (ms) => (ms < 9995 ? figures(ms) + " ms" : figures(ms / 1000) + " s");
   const slowest = Math.max(1, ...data.lanes.map((lane) => lane.end));
@@ -38,6 +39,7 @@ function race(root, data) {
     const flag = at.length ? make(track, "div", "flag") : null, post = make(track, "div", "post");
     if (flag) Object.assign(flag, { title: "first text" }).style.left = (100 * at[0]) / slowest + "%";
     post.title = data.line;
+    after.style.left = (100 * lane.finish) / slowest + "%";
     post.style.left = (100 * lane.finish) / slowest + "%";
     const paper = make(box, "div", "paper");
     const text = make(paper, "p", "text");
@@ -52,16 +54,20 @@ function race(root, data) {
       ends.push(whole.length);
     }
     const until = at.filter((ms) => ms <= lane.finish).length;   // arrivals that the finish line counts
-    return { ...lane, box, clock, note, run, after, flag, node, rest, at, ends, whole, seen: 0, line: until ? ends[until - 1] : 0 };
+    const moments = [[lane.finish, data.line]];
+    if (at.length && Math.abs(at[0] - lane.finish) > 0.5) moments.push([at[0], "first text"]);
+    if (Math.abs(lane.end - lane.finish) > 0.5) moments.push([lane.end, "end"]);
+    moments.sort(([one], [other]) => one - other).forEach((moment) => { moment[1] += " " + written(moment[0]); });
+    return { ...lane, moments, box, clock, note, run, after, flag, node, rest, at, ends, whole, seen: 0, line: until ? ends[until - 1] : 0 };
   });
   const length = (lane, now) => {                      // characters that had arrived by `now`
     let low = 0, high = lane.at.length;
     while (low < high) { const mid = (low + high) >> 1; if (lane.at[mid] <= now) low = mid + 1; else high = mid; }
     return low ? lane.ends[low - 1] : 0;
   };
-  const put = (node, text) => {
-    if (text.length > node.length && text.startsWith(node.data)) node.appendData(text.slice(node.length));
-    else if (node.data !== text) node.data = text;
+  const put = (node, whole, from, to) => {             // the characters between, of which the node has the first already
+    if (to - from > node.length) node.appendData(whole.slice(from + node.length, to));
+    else if (to - from < node.length) node.deleteData(to - from, node.length);
   };
 
   const controls = make(root, "div", "controls");
@@ -100,10 +106,7 @@ function race(root, data) {
   });
 
   const said = (lane) => {
-    const moments = [[lane.finish, data.line]];
-    if (lane.at.length && Math.abs(lane.at[0] - lane.finish) > 0.5) moments.push([lane.at[0], "first text"]);
-    if (Math.abs(lane.end - lane.finish) > 0.5) moments.push([lane.end, "end"]);
-    const parts = moments.filter(([ms]) => now >= ms).sort(([one], [other]) => one - other).map(([ms, name]) => name + " " + written(ms));
+    const parts = lane.moments.filter(([ms]) => now >= ms).map(([, words]) => words);
     if (now >= lane.end && !lane.at.length) parts.push("no text to show");
     if (now >= lane.end && lane.failed) parts.push(lane.failed);
     return (parts.join(", ") || "waiting") + " · trial " + lane.trial;
@@ -112,17 +115,16 @@ function race(root, data) {
     for (const lane of lanes) {
       const n = length(lane, now), late = lane.finish - fastest, finished = now >= lane.finish;
       if (n !== lane.seen) {
-        put(lane.node, lane.whole.slice(0, Math.min(n, lane.line)));
-        put(lane.rest, lane.whole.slice(lane.line, n));
+        put(lane.node, lane.whole, 0, Math.min(n, lane.line));
+        put(lane.rest, lane.whole, lane.line, Math.max(n, lane.line));
         lane.seen = n;
       }
       lane.clock.textContent = !finished ? going(now) : late > 0 ? behind(late) : isShort ? written(lane.finish) : going(lane.finish);
       lane.box.classList.toggle("finished", finished);
       lane.box.classList.toggle("done", now >= lane.end);
       if (lane.flag) lane.flag.classList.toggle("up", now >= lane.at[0]);
-      lane.run.style.width = (100 * Math.min(now, lane.finish)) / slowest + "%";
-      lane.after.style.left = (100 * lane.finish) / slowest + "%";
-      lane.after.style.width = (100 * Math.max(0, Math.min(now, lane.end) - lane.finish)) / slowest + "%";
+      lane.run.style.transform = `scaleX(${Math.min(now, lane.finish) / slowest})`;
+      lane.after.style.transform = `scaleX(${Math.max(0, Math.min(now, lane.end) - lane.finish) / slowest})`;
       const words = said(lane);
       if (lane.note.textContent !== words) lane.note.textContent = words;
     }

@@ -20,6 +20,10 @@ HERE = Path(__file__).parent
 HTML = '<section class="race" tabindex="-1"></section>'
 TEXT_KINDS = ("text_delta", "message")
 TOTAL = metrics.CLOCKS[-1]
+REPLAYED = (
+    "replayed as it was recorded: never the best pair, but the one whose difference is nearest the"
+    " median."
+)
 SILENT = ("not_enough_data", "no_difference", "fails_more")
 """Verdicts that claim no time."""
 
@@ -101,7 +105,6 @@ def about(data: dict[str, Any], arms: Iterable[str]) -> str:
     lanes = [lane["arm"] for lane in data["lanes"]]
     absent = [arm for arm in arms if arm not in lanes]
     sentences = [
-        "Never the best pair: the block whose difference is nearest the median.",
         f"Finish: {data['line']}; the flag is first text, and what follows the finish is grey.",
         "Text that was not kept shows as blocks of its length.",
     ]

@@ -36,6 +36,9 @@ def show(run: dict[str, Any]) -> None:
     # Who watched the run sees its dots become the race.
     data["arrived"] = st.session_state.get("watched") == run["run_id"]
     words = race.words(result.comparison(), result.pair.value, result.pair.baseline_value)
-    st.markdown(f"**{escape(result.pair.lead)}, replayed as it was recorded.** {escape(words)}")
+    with st.container(gap=None):
+        if words:
+            st.markdown(f"**{escape(words)}**", width="stretch")
+        st.caption(escape(f"{result.pair.lead}, {race.REPLAYED}"))
     _component(data=data, key=f"race-{run['run_id']}")
     st.caption(escape(race.about(data, result.places)))

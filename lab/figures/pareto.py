@@ -74,10 +74,12 @@ def scatter_pareto(
     metric: str = "total_ms",
     label: str = "arm",
     arms: layout.Arms | None = None,
+    reason: str | None = None,
 ) -> go.Figure:
     """One point an arm: speed across; cost up and quality as size, or quality up where nothing has
     a price. What nobody knows has no axis and is not spoken of; nothing is claimed, since medians
-    beside each other are no comparison. Ringed: no other point is better. Columns: the metric, the
+    beside each other are no comparison. Ringed: no other is as good in all
+    and better in one; `reason` greys it. Columns: the metric, the
     label, cost_usd, quality, n, run_id, and endpoint columns."""
     known = summary[metric].notna() if metric in summary.columns else slice(0)
     summary = summary[known].astype({"cost_usd": float, "quality": float})
@@ -108,6 +110,7 @@ def scatter_pareto(
         280,
         dark=dark,
         frame=summary,
+        reason=reason,
         left=layout.AXIS_PX,
         legend={
             str(name): colours[name]
@@ -134,7 +137,7 @@ def _subtitle(metric: str, others: list[str], summary: pd.DataFrame, left_out: i
     if len(others) > 1:
         parts.append("a larger point scores higher")
     if len(summary) > 1:
-        parts.append("ringed: none is better in all of these")
+        parts.append("ringed: none is as good in all and better in one")
     if left_out:
         parts.append(f"{left_out} without {'a price' if others[0] == 'cost_usd' else 'a check'}")
     fewest, most = int(summary["n"].min()), int(summary["n"].max())
@@ -197,7 +200,7 @@ def label_places(x: pd.Series, y: pd.Series, labels: pd.Series) -> list[str | No
             left = a + GAP_PX if place.endswith("right") else a - GAP_PX - wide
             low = b + half if place.startswith("top") else b - half - LINE_PX
             box = (left, low, left + wide, low + LINE_PX)
-            inside = left >= 0 and left + wide <= WIDTH_PX and low >= -LINE_PX
+            inside = left >= 0 and left + wide <= WIDTH_PX and low >= 0
             if inside and not any(_overlap(box, other) for other in taken):
                 taken.append(box)
                 places.append(place)

@@ -16,6 +16,7 @@ from pages.parts import (
     arm_rows,
     cached_queries,
     chart,
+    controls,
     experiment,
     frame,
     knob_form,
@@ -31,29 +32,24 @@ EARLIER = 6
 FIRST = 3
 """Arms that stand in the form at first: the plainest request, and what two techniques make of
 it."""
+USUAL = "usual"
 SHARED = ("Distribution", "Pairs", "Clocks", "Spans")
 
 
 def paired(endpoint: Endpoint) -> None:
-    """A run that goes on, or what the chosen one found; then the form of a new one."""
-    going = run_panel.current(SIDE_BY_SIDE)
-    if going:
-        row = cached_queries.run_or_none(going)
-        run_panel.show(going, cached_queries.headline(row) if row else metrics.CLOCKS[0])
+    """A run that goes on; the form of a new one; what the chosen one found, and those before it."""
+    going = run_panel.watch(SIDE_BY_SIDE, metrics.CLOCKS[0])
     run = experiment.chosen(SIDE_BY_SIDE, endpoint)
-    if run and run["run_id"] != going:
-        if going is None:
+    if going is None:
+        if run:
+            # The page's address, passed on, opens this run and not a later one.
             st.query_params["run"] = run["run_id"]
+        if place := set_up.stand(opened=run is None):
+            with place, frame.guard():
+                _form(endpoint)
+    if run and (run["run_id"] != going or run_panel.goes_on(run)):
         st.subheader(escape(run_results.title(run)), anchor=False)
         run_results.show(endpoint, run, _views(), _arms)
-    if going is None:
-        place = (
-            st.expander("Set up another run", key="set-up-open", bind="query-params")
-            if run
-            else st.container(border=True, key="set-up")
-        )
-        with place, frame.guard():
-            _form(endpoint)
     earlier(run)
 
 
@@ -73,7 +69,11 @@ def _pareto(run: dict[str, Any]) -> None:
     runs = runs[runs["run_id"] == run["run_id"]]
     table = result.named(pareto.summary_table(result.summary, result.counts, runs))
     figure = pareto.scatter_pareto(
-        table, chart.dark(), metric=result.headline, arms=cached_queries.places(run)
+        table,
+        chart.dark(),
+        metric=result.headline,
+        arms=cached_queries.places(run),
+        reason=result.finding().reason,
     )
     chart.show(figure, key="pareto")
 
@@ -82,7 +82,6 @@ def _pareto(run: dict[str, Any]) -> None:
 
 
 def _form(endpoint: Endpoint) -> None:
-    st.markdown("**Arms**")
     arms = _chosen_arms(endpoint)
     if len(arms) < 2:
         st.info("Choose two arms or more. One is the baseline that the others are held against.")
@@ -115,6 +114,10 @@ def _form(endpoint: Endpoint) -> None:
             key=f"tokens-{'-'.join(sorted({member.slug for member in members}))}",
             help="The most tokens an answer may have, the same in every arm.",
         )
+    st.caption(
+        f"Each block runs these {len(arms)} arms once, in random order, on the same task; the first"
+        " after the baseline is the one that the verdict is planned on."
+    )
     choices = set_up.options(techniques.find(baseline.partition(".")[0]), endpoint, tiers)
     knobs = {
         member.slug: {"answer_tokens": tokens}
@@ -147,6 +150,7 @@ def _chosen_arms(endpoint: Endpoint) -> list[str]:
                 default=[ref for ref in refs if ref in linked],
                 format_func=lambda ref: escape(ref.partition(".")[2]),
                 key=f"arms-{technique.slug}",
+                wrap=True,
             )
     if len(chosen) > MOST_ARMS:
         st.warning(f"At most {MOST_ARMS} arms share a block; the last ones are left out.")
@@ -170,15 +174,20 @@ def _title(ref: str) -> str:
 
 def _metric(members: list[Technique]) -> str | None:
     """The clock that the verdict is planned on; None is the one that suits these arms."""
-    setting = settings.of(BenchmarkConfig)["metric"]
-    usual = plan.shared_metric(members)
-    return st.selectbox(
+    setting, fits = settings.of(BenchmarkConfig)["metric"], plan.shared_metric(members)
+    chosen = controls.by_name(
+        st.selectbox,
         setting.title,
-        [None, *setting.choices],
-        format_func=lambda name: metrics.words(name) if name else f"usual: {metrics.words(usual)}",
-        key="judged-on",
+        [USUAL, *setting.choices],
+        "judged-on",
+        USUAL,
+        format_func=lambda name: (
+            metrics.words(name if name != USUAL else fits)
+            + (", which fits these arms" if name == USUAL else "")
+        ),
         help="What the verdict is planned on. Each arm is judged on its own headline too.",
     )
+    return None if chosen == USUAL else chosen
 
 
 # Those before
@@ -199,7 +208,8 @@ def earlier(shown: dict[str, Any] | None) -> None:
         for run in others:
             left, right = st.columns([3, 7], vertical_alignment="center")
             with left:
-                label = escape(run_results.title(run))
+                name = None if units.missing(run["name"]) else run["name"]
+                label = escape(run_results.title(run | {"name": name}))
                 frame.link(frame.page_of(SIDE_BY_SIDE), label, run=run["run_id"])
             right.caption(escape(_found(run)))
 

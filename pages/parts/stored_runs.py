@@ -10,7 +10,7 @@ from pages.parts import arm_rows, cached_queries, chart, controls, frame
 from pages.parts.frame import escape
 
 AT_FIRST, MOST_RUNS = 4, 8
-DIFFERENT = {"machine": "machine", "tasks": "tasks"}
+DIFFERENT = {"machine": "on different machines", "tasks": "with different tasks"}
 
 
 def show() -> None:
@@ -73,12 +73,13 @@ def _group(runs: pd.DataFrame, linked: list[str]) -> str:
         count = counts[group]
         return f"{title(slug)}, {kind} ({count} run{'' if count == 1 else 's'})"
 
-    return st.selectbox(
+    return controls.by_name(
+        st.selectbox,
         "Technique and endpoint kind",
         list(counts.index),
-        index=list(counts.index).index(first),
+        "group",
+        first,
         format_func=words,
-        key="group",
     )
 
 
@@ -111,10 +112,10 @@ def _say_what_differs(chosen: list[str]) -> None:
         return
     different = cached_queries.ask("setting_differences", tuple(chosen))
     also = [words for name, words in DIFFERENT.items() if name in different]
-    what = " and ".join(["hour", *also]) if len(also) < 2 else "hour, machine and tasks"
     st.warning(
-        f"These runs differ in {what}. Nothing is compared here: a difference between them may have"
-        " any of these causes. For a verdict, measure the arms in one paired run."
+        f"These runs were measured {' and '.join(['at different times', *also])}. Nothing is"
+        " compared here: any of that may make a difference. For a verdict, measure the arms in one"
+        " paired run."
     )
 
 

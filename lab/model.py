@@ -130,6 +130,9 @@ class Technique:
     """The arms for given knobs, where the knobs decide (a suite, the user's bodies)."""
     suites: tuple[tuple[Arm, ...], ...] = ()
     """Where the knobs decide: all arms that they may choose from, those of one run together."""
+    asks_tasks: Callable[[Any], bool] = lambda knobs: True
+    """Whether it asks the run's tasks with these knobs; whole bodies of the user's ask their
+    own."""
     needs: tuple[str, ...] = ()
     """What an endpoint must be able to do, as lab.endpoints.registry.CAPABILITIES names it."""
     page: str = ""

@@ -209,8 +209,8 @@ class BenchmarkConfig(BaseModel):
     keep_text: Annotated[bool | None, Flag("on what")] = Field(
         None,
         title="Keep the text of",
-        description="whose words are stored, asked and answered: without it the lab's own tasks and "
-        "their answers, and of your requests, tasks and code only the shape (fields, roles, "
+        description="whose words are stored, asked and answered: without it the lab's own tasks "
+        "and their answers, and of your requests, tasks and code only the shape (fields, roles, "
         "lengths); with it yours too; with --no-keep-text no answer at all",
     )
     name: Annotated[str | None, Flag("on what", "TEXT")] = Field(

@@ -7,7 +7,8 @@ import subprocess
 
 import pytest
 
-from lab import pasted
+from lab import pasted, techniques
+from lab.cli import main, run
 from lab.model import LabError
 from lab.pasted import Misplaced
 
@@ -213,3 +214,18 @@ def test_earlier_turns_are_cached_and_the_last_is_not():
     turns = [{"role": r, "content": "Go on."} for r in ("user", "assistant", "user")]
     cached = pasted.cached({"messages": turns})["messages"]
     assert [isinstance(turn["content"], list) for turn in cached] == [False, True, False]
+
+
+def test_the_command_line_takes_a_curl_and_a_python_file(simulated, db, tmp_path, capsys):
+    (tmp_path / "whole.sh").write_text(CURLS["continued lines"].replace("sonnet", "any"))
+    (tmp_path / "streamed.py").write_text(CALLS["stream"])
+    (tmp_path / "wrong.sh").write_text(f"curl {URL} \\\n  -d '{{\"max_tokens\": ,}}'")
+    whole, streamed, wrong = (str(tmp_path / n) for n in ("whole.sh", "streamed.py", "wrong.sh"))
+    assert main(["ab", whole, wrong]) == 2
+    assert f"{wrong}, line 2, column 22: a value is missing here." in capsys.readouterr().err
+    objects = run._objects([whole, streamed], techniques.find("ab"))
+    assert [(body["name"], body["stream"]) for body in objects] == [
+        ("whole", False),
+        ("streamed", True),
+    ]
+    assert capsys.readouterr().err == f"{whole}: left out the key in x-api-key.\n"

@@ -42,8 +42,9 @@ def technique_flags(technique: Technique, parser: ArgumentParser) -> None:
         parser.add_argument(
             "files",
             nargs="*",
-            metavar="FILE.json",
-            help=f"two files or more, with the JSON object of an arm in each, in place of {option}",
+            metavar="FILE",
+            help="two files or more with an arm in each, in place of "
+            f"{option}: a JSON body, a curl command or a Python call",
         )
     _run_flags(parser)
     parser.add_argument(
@@ -252,18 +253,23 @@ def models(words: list[str], tiers: tuple[str, ...], slug: str) -> dict[str, str
 
 
 def _objects(files: list[str], technique: Technique) -> list[dict[str, Any]]:
-    """Each file's object, named after its file where it has no name of its own."""
-    from lab.scenarios import definitions
+    """Each file's body, named after its file where it has no name of its own."""
+    from lab import pasted
 
     objects: list[dict[str, Any]] = []
     for path in map(Path, files):
         try:
-            value = definitions.read_json(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            reason = getattr(error, "strerror", error)
+            read = pasted.read(path.read_text(encoding="utf-8-sig"))
+        except (OSError, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
             raise LabError(f"{path} cannot be read: {reason}.") from None
-        if not isinstance(value, dict):
-            raise LabError(f"{path} has no JSON object in it.")
+        except pasted.Misplaced as error:
+            raise LabError(f"{path}, {error}") from None
+        except LabError as error:
+            raise LabError(f"{path} cannot be read: {error}") from None
+        if read.left_out:
+            print(f"{path}: left out {', '.join(read.left_out)}.", file=sys.stderr)
+        value = read.body
         taken = {each["name"] for each in objects}
         name = str(value.get("name") or path.stem)
         unique = name if name not in taken else f"{name} {len(objects) + 1}"

@@ -1,6 +1,7 @@
 """This request or that: the lab's discipline on a question of the user's own."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -20,6 +21,9 @@ class Side(BaseModel):
     name: str = Field(min_length=1, max_length=40)
     model: str | None = None
     endpoint: str | None = None
+    primed: bool = False
+    """Sent once before each trial, outside its clock, so that the beginning that it marks for the
+    cache is there."""
     messages: list[dict[str, Any]] | None = Field(None, min_length=1)
 
     def request(self, task, answer_tokens):
@@ -42,7 +46,7 @@ class YourRequestsKnobs(Knobs):
         DEFAULT,
         description=(
             "JSON list of arms: each a name and a whole Messages body or changes to the task's,"
-            " with its own model or endpoint"
+            " with its own model or endpoint; primed: true sends it once beforehand, for the cache"
         ),
     )
     answer_tokens: int = Field(
@@ -76,8 +80,22 @@ class YourRequestsKnobs(Knobs):
         return json.dumps(arms, ensure_ascii=False)
 
 
+def side_of(arm, knobs):
+    return next(side for side in sides(knobs.bodies) if side.name == arm)
+
+
+async def prepare(bench: Bench, arm, knobs, task):
+    side = side_of(arm, knobs)
+    if not side.primed:
+        return
+    request = side.request(task, knobs.answer_tokens)
+    brief = {} if "thinking" in request.body else {"max_tokens": 1}
+    prime = replace(request, body={**request.body, **brief}, intended_cache="any")
+    await bench.call(prime, role="prime")
+
+
 async def trial(bench: Bench, arm, knobs, task):
-    side = next(side for side in sides(knobs.bodies) if side.name == arm)
+    side = side_of(arm, knobs)
     reply = await bench.call(side.request(task, knobs.answer_tokens))
     # A body with messages of its own asks something else than the task does, so the task's check
     # cannot judge it.
@@ -94,6 +112,8 @@ TECHNIQUE = Technique(
     headline_arm="b",
     knobs=YourRequestsKnobs,
     trial=trial,
+    prepare=prepare,
+    asks_tasks=lambda knobs: not all(side.messages for side in sides(knobs.bodies)),
     select=lambda knobs: tuple(
         Arm(side.name, "a whole body" if side.messages else "the task's body, changed")
         for side in sides(knobs.bodies)

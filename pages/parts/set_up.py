@@ -1,7 +1,7 @@
 """Set up a run: knobs and the usual options in rows, what it will cost, and one button."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import streamlit as st
 
@@ -25,8 +25,17 @@ MORE_OPTIONS = {
     "target_half_width_ms": {"key": "precision", "step": 1.0, "format": "%g"},
     "keep_text": {},
 }
-Form = Callable[[], dict[str, Any]]
-"""A page's own widgets in place of the knobs; answers with the knobs' values."""
+
+
+class Filled(NamedTuple):
+    """What stands in a form: the knobs' values, and why they cannot be run, where they cannot."""
+
+    values: dict[str, Any]
+    problem: str = ""
+
+
+Form = Callable[[Endpoint], Filled]
+"""A page's own widgets in place of the knobs."""
 
 
 def show(
@@ -70,17 +79,17 @@ def _form(technique: Technique, endpoint: Endpoint, form: Form | None) -> None:
                 f"{endpoint.name} cannot do {', '.join(lacking)}, which this experiment is about. "
                 "Choose another endpoint above."
             )
-        knobs = knob_form.checked(
-            technique.knobs, form() if form else knob_form.show(technique.knobs)
-        )
+        filled = form(endpoint) if form else Filled(knob_form.show(technique.knobs))
+        knobs = knob_form.checked(technique.knobs, filled.values)
         _say_arms(technique.arms_for(knobs))
-        choices = options(technique, endpoint, technique.tiers_for(knobs))
+        tiers, asks_tasks = technique.tiers_for(knobs), technique.asks_tasks(knobs)
+        choices = options(technique, endpoint, tiers, asks_tasks)
         values = choices | {
             "technique": technique.slug,
             "endpoint": endpoint.name,
             "knobs": knobs.model_dump(exclude_defaults=True),
         }
-        offer(knob_form.checked(BenchmarkConfig, values))
+        offer(knob_form.checked(BenchmarkConfig, values), filled.problem)
 
 
 def _say_arms(arms: Sequence[Arm]) -> None:
@@ -93,18 +102,22 @@ def _say_arms(arms: Sequence[Arm]) -> None:
     )
 
 
-def options(technique: Technique, endpoint: Endpoint, tiers: tuple[Tier, ...]) -> dict[str, Any]:
+def options(
+    technique: Technique, endpoint: Endpoint, tiers: tuple[Tier, ...], asks_tasks: bool = True
+) -> dict[str, Any]:
     """What every technique asks: how many blocks, which models, which tasks, and where requests
     cost money how much of it."""
     columns = st.columns(4)
     with columns[0]:
         runs = knob_form.run_setting("runs", key="blocks")
-    with columns[1]:
-        scenario, tasks = _scenario(technique)
+    scenario, tasks = None, None
+    if asks_tasks:
+        with columns[1]:
+            scenario, tasks = _scenario(technique)
     tiers = tiers or (endpoint.generates,)
     models: dict[str, str] = {}
     for place, tier in enumerate(tiers):
-        with columns[2 + place % 2]:
+        with columns[1 + asks_tasks + place % 2]:
             models[tier] = _model(endpoint, tier, "Model" if len(tiers) == 1 else f"{tier} model")
     choices = {
         "runs": runs,
@@ -185,8 +198,9 @@ def _scenario(technique: Technique) -> tuple[str | None, list[Task] | None]:
     return (None if choice == technique.category else choice), None
 
 
-def offer(config: BenchmarkConfig) -> None:
-    """Say what the run will take; refuse what cannot run; start it in a process of its own."""
+def offer(config: BenchmarkConfig, problem: str = "") -> None:
+    """Say what the run will take; refuse what cannot run, or has a problem that is shown above;
+    start it in a process of its own."""
     expected, blocks = estimate(config), config.blocks
     left, right = st.columns([2, 5], vertical_alignment="center")
     for url in expected.asks:
@@ -199,14 +213,14 @@ def offer(config: BenchmarkConfig) -> None:
             f"Run {most}{blocks} block{'' if blocks == 1 else 's'}",
             type="primary",
             key="run-button",
-            disabled=bool(expected.refusals or busy),
-            help=escape(busy) or None,
+            disabled=bool(expected.refusals or busy or problem),
+            help=escape(busy or problem) or None,
             on_click=begin,
             args=(config,),
             width="stretch",
         )
     with right:
-        st.caption(escape(busy or expected.text))
+        st.caption(escape(busy or problem or expected.text))
         if not busy:
             machine_now.show(config)
 

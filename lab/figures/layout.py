@@ -24,6 +24,7 @@ WIDTH_PX = 1120
 """What a picture is wide; a page's words break where its own lines end."""
 TITLE_CHARS, SUBTITLE_CHARS = 130, 160  # what WIDTH_PX hold at 15 and 13 px
 TITLE_PX, SUBTITLE_PX, KEY_PX = 20, 17, 20  # heights of their lines
+REASON_PX = 20  # what a reason needs around its lines
 DENSE = 2_000
 MANY = 400
 """Points from which on a trace is drawn by the graphics card."""
@@ -283,10 +284,10 @@ def finish(
 ) -> go.Figure:
     """Margins, height and words. Where a `frame` is given, the subtitle ends with its endpoint, and
     its kind is the figure's `kind`. `legend` maps names to colours; `reason` greys the chart and
-    stands on it. An axis of ms that passes 10 s is told in seconds.
+    stands over its rows, where it hides none. An axis of ms that passes 10 s is told in seconds.
 
-    Title, subtitle and legend are the figure's first annotations, for its pictures; where it stands
-    on a page, head() and key() say the same as text that breaks where the page's lines end.
+    Title and subtitle, legend and reason are the figure's first annotations, for its pictures; on a
+    page head() and key() say the same as text that breaks where the page's lines end.
     """
     colours = palette.theme(dark)
     x_title, subtitle = _in_seconds(figure, x_title, subtitle, up=left == AXIS_PX)
@@ -297,7 +298,9 @@ def finish(
     hatched = endpoint_kinds.kind(kind).hatched
     words = _words(title, subtitle, colours.muted)
     keys = _keys(legend or {})
-    top = words.height + 16 + (14 if hatched else 0)
+    doubt = textwrap.wrap(reason or "", SUBTITLE_CHARS)
+    head_px = words.height + (REASON_PX + SUBTITLE_PX * len(doubt) if doubt else 0)
+    top = head_px + 16 + (14 if hatched else 0)
     axis_px = (28 if figure.layout.xaxis.visible is not False else 4) + (22 if x_title else 0)
     bottom = axis_px + (keys.height if legend else 4)
     corner = TOP_LEFT | {"xshift": -left}
@@ -308,6 +311,11 @@ def finish(
     write(figure, words.markup, 0, 1, **place, **corner)
     place = {"yshift": -axis_px - 4, "name": "legend", "visible": bool(legend)}
     write(figure, keys.markup, 0, 0, colours.muted, **place, **corner)
+    box = {"bordercolor": colours.warn, "borderwidth": 1, "borderpad": 5}
+    box["font"] = {"size": 13, "color": colours.warn}
+    place = {"yshift": top - 12 - words.height, "name": "reason", "visible": bool(doubt)}
+    text = "<br>".join(map(safe, doubt))
+    write(figure, text, 0, 1, **(corner | box | place | {"xshift": 6 - left}))
     for annotation in drawn:
         figure.add_annotation(annotation)
     figure.update_layout(
@@ -321,8 +329,10 @@ def finish(
             "title": title,
             "subtitle": subtitle,
             "legend": dict(legend or {}),
+            "reason": reason or "",
             "muted": colours.muted,
-            "head_px": words.height,
+            "warn": colours.warn,
+            "head_px": head_px,
             "key_px": keys.height if legend else 0,
         },
     )
@@ -340,7 +350,7 @@ def finish(
             layer="below",
         )
     if reason:
-        _doubt(figure, reason, colours)
+        _doubt(figure)
     return figure
 
 
@@ -382,11 +392,14 @@ def head(figure: go.Figure) -> str:
     if not words.get("title"):
         return ""
     px = words["head_px"]
-    subtitle = words["subtitle"]
-    small = f'<p style="color:{words["muted"]}">{safe(subtitle)}</p>' if subtitle else ""
+    # A dot ends its line rather than beginning the next.
+    subtitle = safe(words["subtitle"]).replace(" · ", "\u00a0· ")
+    small = f'<p style="color:{words["muted"]}">{subtitle}</p>' if subtitle else ""
+    doubt = f'<p class="lab-reason" style="color:{words["warn"]}">{safe(words["reason"])}</p>'
     return (
         f'<div class="lab-head" style="min-height:{px}px;margin-bottom:{-px}px">'
-        f'<div role="heading" aria-level="3">{safe(words["title"])}</div>{small}</div>'
+        f'<div role="heading" aria-level="3">{safe(words["title"])}</div>{small}'
+        f"{doubt if words['reason'] else ''}</div>"
     )
 
 
@@ -411,15 +424,17 @@ STYLE = """
 .lab-head [role=heading] { font-size: 15px; font-weight: 600; line-height: 20px;
   text-wrap: balance; }
 .lab-head p { font-size: 13px; line-height: 17px; margin: 0; max-width: none; text-wrap: pretty; }
-.lab-legend { display: flex; flex-wrap: wrap; gap: 0 20px; list-style: none; padding: 0;
-  margin-bottom: 0; margin-left: 0; font-size: 13px; line-height: 20px; box-sizing: border-box; }
+.lab-head .lab-reason { width: fit-content; margin-top: 6px; padding: 3px 8px; border-radius: 4px;
+  border: 1px solid currentColor; }
+.lab-legend { display: flex; flex-wrap: wrap; gap: 0 20px; list-style: none;
+  font-size: 13px; line-height: 20px; box-sizing: border-box; }
+ul.lab-legend { padding: 0 !important; margin-left: 0 !important; margin-bottom: 0 !important; }
 .lab-legend li { display: flex; align-items: center; margin: 0; padding: 0; font-size: 13px; }
 .lab-swatch { width: 12px; height: 12px; border-radius: 2px; margin-right: 8px; flex: none; }
-.lab-figure .annotation[data-index="0"], .lab-figure .annotation[data-index="1"],
-[class*="st-key-figure-"] .annotation[data-index="0"],
-[class*="st-key-figure-"] .annotation[data-index="1"] { visibility: hidden; }
+:is(.lab-figure, [class*="st-key-figure-"]) .annotation:is([data-index="0"], [data-index="1"],
+  [data-index="2"]) { visibility: hidden; }
 """
-"""Where head() and key() stand, the figure's own title and legend are only seen in its pictures."""
+"""Where head() and key() stand, the figure's own words are only seen in its pictures."""
 
 
 def _in_seconds(figure: go.Figure, x_title: str, subtitle: str, up: bool) -> tuple[str, str]:
@@ -465,26 +480,10 @@ def _reach(figure: go.Figure, side: str) -> tuple[float, float]:
     return min(ends), max(ends)
 
 
-REASON_CHARS = 44  # what a 420 px wide window holds beside its margins
-
-
-def _doubt(figure: go.Figure, reason: str, colours: palette.Palette) -> None:
-    """Grey what cannot be trusted and say why, on it."""
+def _doubt(figure: go.Figure) -> None:
+    """Grey what cannot be trusted."""
     figure.update_traces(opacity=0.28)
     figure.update_shapes(opacity=0.4)
-    write(
-        figure,
-        _wrapped(reason, REASON_CHARS),
-        0.5,
-        0.5,
-        **PAPER,
-        bgcolor=colours.ground,
-        bordercolor=colours.warn,
-        borderwidth=1,
-        borderpad=8,
-        font={"size": 13, "color": colours.warn},
-        name="reason",
-    )
 
 
 def _wrapped(text: str, width: int) -> str:

@@ -380,7 +380,7 @@ def test_cache_hits_are_in_the_arms_colours_and_tokens_in_no_arms():
          "cache_read_tokens": [0, 90], "cache_write_tokens": [0, 0], "prompt_tokens": [100, 100]}
     )  # fmt: skip
     figure = cache.cache_hits(points, arms=["u", "c"])
-    assert layout.title(figure) == "Time to first token against the cached share of the prompt"
+    assert layout.title(figure) == "Time to first token by what was read from the cache"
     colours = palette.arm_colours(["u", "c"])
     assert [trace.marker.color for trace in figure.data] == [
         palette.fade(colours[arm], 0.9) for arm in ("u", "c")

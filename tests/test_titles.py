@@ -314,7 +314,7 @@ def test_left_and_right_of_zero_are_named_on_either_side_of_it():
         for note in notes
         if "less" in note.text or "more" in note.text
     }
-    assert sides == {"◂ less waiting": (0, "right"), "more ▸": (0, "left")}
+    assert sides == {"← less waiting": (0, "right"), "more →": (0, "left")}
 
 
 def test_no_title_or_subtitle_of_a_run_ends_in_a_separator(db):

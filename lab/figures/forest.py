@@ -15,8 +15,8 @@ from lab.stats.verdict import REFUSALS
 from lab.units import missing, percent, usd, value
 
 ROW_PX = 60
-HEAD_PX = 20
-"""Above the first row: which side of zero is which."""
+HEAD_PX, FOOT_PX = 20, 6
+"""Above the first row, which side of zero is which; below the last, room for its dot."""
 MOST = 4
 """What goes on past ±400 % ends in an arrow."""
 NOTHING = "Run an experiment: its change in wait stands here, beside the others."
@@ -73,7 +73,7 @@ def forest(finds: pd.DataFrame, dark: bool = False) -> go.Figure:
     known = finds[[share is not None for share in changes]]
     if len(known):
         _directions(figure, known, len(labels), colours.muted)
-        height += HEAD_PX
+        height += HEAD_PX + FOOT_PX
     return layout.finish(
         figure,
         _finding(known),
@@ -195,12 +195,12 @@ def _directions(figure: go.Figure, finds: pd.DataFrame, rows: int, muted: str) -
     is_time = all(metrics.find(str(name)).is_time for name in names)
     top = 0.5 + HEAD_PX / ROW_PX
     for text, anchor, shift in (
-        ("◂ less waiting" if is_time else "◂ less", "right", -6),
-        ("more ▸", "left", 6),
+        ("← less waiting" if is_time else "← less", "right", -6),
+        ("more →", "left", 6),
     ):
         place = {"xanchor": anchor, "yanchor": "middle", "xshift": shift}
         layout.write(figure, text, 0, top - HEAD_PX / 2 / ROW_PX, muted, **place)
-    figure.update_yaxes(range=[-(rows - 1) - 0.5, top])
+    figure.update_yaxes(range=[-(rows - 1) - 0.5 - FOOT_PX / ROW_PX, top])
 
 
 def _finding(finds: pd.DataFrame) -> str:

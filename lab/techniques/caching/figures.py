@@ -1,4 +1,4 @@
-"""What a cache hit is worth: time against the cached share of the prompt, and the tokens that were
+"""What a cache hit is worth: time by what was read of the prompt, and the tokens that were
 read and written."""
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ from collections.abc import Mapping
 import pandas as pd
 import plotly.graph_objects as go
 
-from lab import pricing
 from lab.figures import layout, palette, titles
 from lab.stats import Finding
-from lab.techniques.caching import findings
-from lab.units import missing, ms, percent, whole
+from lab.techniques.caching import break_even, findings
+from lab.units import ms, percent, whole
 from lab.view_parts import Column, Note, Part, RunData, Table
 
+METRIC, ROW_PX = "ttft_ms", 44
 STATE_WORDS = {
     "none": "nothing cached",
     "write": "written",
@@ -29,7 +29,7 @@ def view(data: RunData, dark: bool) -> list[Part | go.Figure]:
     states = data.in_order(findings.cache_states(data.calls()))
     states["observed_cache"] = states["observed_cache"].map(STATE_WORDS)
     parts: list[Part | go.Figure] = [
-        cache_hits(points, dark, finding=data.finding("ttft_ms"), arms=data.places),
+        cache_hits(points, dark, finding=data.finding(METRIC), arms=data.places),
         cache_tokens(points, dark, arms=data.places, arm=data.headline_arm),
         Table(
             states.drop(columns="prompt_tokens"),
@@ -43,35 +43,10 @@ def view(data: RunData, dark: bool) -> list[Part | go.Figure]:
                 "hit_share": Column("read ÷ prompt", "percent"),
             },
         ),
-        Note(_when_it_pays(data)),
+        Note(break_even.when_it_pays(data)),
     ]
     missed = points.groupby(["arm", "cache_miss_reason"]).size().rename("calls").reset_index()
     return [*parts, Table(missed, {})] if len(missed) else parts
-
-
-def _when_it_pays(data: RunData) -> str:
-    """The break-even count at the price of the run's model on its day.
-
-    Where that has none, at the price of Claude's default model, and said so.
-    """
-    started = data.run["started_utc"]
-    if missing(started):
-        return "It is not known when this run was made, so it has no price."
-    day, ttl = started.date(), data.knobs.ttl
-    models = data.run["models"].values()
-    own = next((model for model in models if pricing.price(model, day)), None)
-    model = own or data.priced_as
-    price = pricing.price(model, day)
-    if price is None:
-        return "No price is known for this model, so nothing can be said about when caching pays."
-    write = price.write_1h if ttl == "1h" else price.write_5m
-    uses = findings.break_even_uses(price.input, write, price.read)
-    pays = "caching never costs less"
-    if uses:
-        pays = f"with a {ttl} entry, caching costs less from {uses} uses of one prefix on"
-    if own:
-        return f"At the price of {model}, {pays}."
-    return f"These calls have no price. At the price of {model}, {pays}."
 
 
 def cache_hits(
@@ -79,56 +54,63 @@ def cache_hits(
     dark: bool = False,
     *,
     finding: Finding | None = None,
-    arms: Mapping[str, int] | None = None,
+    arms: layout.Arms | None = None,
 ) -> go.Figure:
-    """Each call's time to first token against the share of its prompt that came from the cache, in
-    the arm's colour; hollow where it wrote to the cache. `finding` is the run's on that time."""
+    """Each call's time to first token in the row of what the cache gave it, in its arm's colour,
+    with the row's median. `finding` is the run's on that time."""
     points = points.dropna(subset=["ttft_ms", "cached_share"])
+    points = points[points["observed_cache"].isin(STATE_WORDS)]
     if points.empty:
         return layout.empty(
-            "Run the caching experiment: each call's first token stands here against its cached"
-            " share.",
+            "Run the caching experiment: each call's first token stands here, by what it read from"
+            " the cache.",
             dark,
             "Cache hits",
         )
-    colours, figure = layout.arm_colours(arms, points["arm"], dark), go.Figure()
-    points = points[points["observed_cache"].isin(STATE_WORDS)]
-    for (arm, state), rows in points.groupby(["arm", "observed_cache"], sort=False):
-        hover = [
-            f"{layout.bold(arm)} {ms(call.ttft_ms)}<br>{percent(call.cached_share)} from the cache,"
-            f" {STATE_WORDS[state]}{_missed(call.cache_miss_reason)}"
-            for call in rows.itertuples()
-        ]
-        look = layout.crowd(colours[str(arm)], len(points))
-        if state == "write":
-            look |= {"symbol": "circle-open", "line": {"width": 1.5}}
-        layout.points(
-            figure,
-            rows["cached_share"].astype(float),
-            rows["ttft_ms"].astype(float),
-            look,
-            hover,
-            rows[["trial_id", "call_id"]].astype(str).values,
-        )
-    seen = points["observed_cache"].value_counts()
-    counts = [f"{words} {seen[state]:,}" for state, words in STATE_WORDS.items() if state in seen]
-    figure.update_xaxes(range=[-0.04, 1.04], tickformat=".0%")
-    layout.from_zero(figure, "y", ticksuffix=" ms")
-    finding = finding or Finding("Time to first token against the cached share of the prompt")
-    hollow = "; hollow: written" * ("write" in seen)
-    drawn = "time to first token, ms, against cache_read ÷ total prompt"
+    colours, theme = layout.arm_colours(arms, points["arm"], dark), palette.theme(dark)
+    figure, labels, notes = go.Figure(), [], []
+    states = [state for state in STATE_WORDS if state in set(points["observed_cache"])]
+    for row, state in enumerate(states):
+        rows = points[points["observed_cache"] == state]
+        _calls(figure, rows, row, colours)
+        median, share = float(rows["ttft_ms"].median()), float(rows["cached_share"].median())
+        layout.tick(figure, median, row, theme.ink)
+        read = f"{percent(share)} of the prompt" if share else ""
+        labels.append(f"{layout.bold(STATE_WORDS[state])} {layout.tint(read, theme.muted)}")
+        notes.append(f"p50 {ms(median)} · {layout.count(len(rows))}")
+    height = layout.rows(figure, labels, notes=notes, row_px=ROW_PX)
+    x_title = layout.metric_axis(figure, METRIC)
+    finding = finding or Finding("Time to first token by what was read from the cache")
+    drawn = "time to first token, ms, by what was read from the cache"
     return layout.finish(
         figure,
         finding.title,
-        titles.subtitle(finding, "ttft_ms", drawn, f"{', '.join(counts)}{hollow}"),
-        260,
+        titles.subtitle(finding, METRIC, drawn, "a dot a call"),
+        height,
         dark=dark,
         frame=points,
         reason=finding.reason,
-        x_title="share of the prompt read from the cache",
-        left=layout.AXIS_PX,
+        x_title=x_title,
         legend=colours,
     )
+
+
+def _calls(figure: go.Figure, rows: pd.DataFrame, row: int, colours: Mapping[str, str]) -> None:
+    y = pd.Series(-row + layout.MIDDLE + layout.jitter(len(rows), 0.3), index=rows.index)
+    for arm, calls in rows.groupby("arm", sort=False):
+        hover = [
+            f"{layout.bold(arm)} {ms(call.ttft_ms)}<br>{percent(call.cached_share)} from the cache"
+            f"{_missed(call.cache_miss_reason)}"
+            for call in calls.itertuples()
+        ]
+        layout.points(
+            figure,
+            calls["ttft_ms"].astype(float),
+            y[calls.index],
+            layout.crowd(colours[str(arm)], len(rows)),
+            hover,
+            calls[["trial_id", "call_id"]].astype(str).values,
+        )
 
 
 def _missed(reason: object) -> str:
@@ -139,7 +121,7 @@ def cache_tokens(
     points: pd.DataFrame,
     dark: bool = False,
     *,
-    arms: Mapping[str, int] | None = None,
+    arms: layout.Arms | None = None,
     arm: str | None = None,
 ) -> go.Figure:
     """Mean prompt tokens of a call by arm: read from the cache, written to it, and neither. `arm`

@@ -464,9 +464,9 @@ def _judge(
     if moved is not None and moved.rivals(interval.estimate):
         change = units.value(metric, moved.change, sign=True)
         doubts.append(f"{baseline} itself drifted by {change} between the run's halves")
-    greyed = _within_instrument(metric, interval.estimate, rules.instrument_ms)
-    doubts += [greyed] if greyed else []
     outcome, blocks = _decide(interval, sign, smallest, level)
+    greyed = _within_instrument(metric, interval, outcome, rules.instrument_ms)
+    doubts += [greyed] if greyed else []
     hopeless = doubt = None
     if not METRICS[metric].judged:
         outcome, blocks = "not_enough_data", None
@@ -577,8 +577,15 @@ def _of_all(answered: int | None, n: int, losses: Losses) -> int | None:
     return ceil(answered * (n + lost) / max(n, 1)) if lost else answered
 
 
-def _within_instrument(metric: str, estimate: float, error_ms: float | None) -> str | None:
-    if error_ms is None or not METRICS[metric].is_time or abs(estimate) >= error_ms:
+def _within_instrument(
+    metric: str, interval: Interval, outcome: Verdict, error_ms: float | None
+) -> str | None:
+    """An effect smaller than the instrument's error cannot be shown; that there is none above some
+    size is shown where that size is larger."""
+    size = abs(interval.estimate)
+    if outcome == "no_difference":
+        size = max(abs(interval.low), abs(interval.high))
+    if error_ms is None or not METRICS[metric].is_time or size >= error_ms:
         return None
     return f"the effect is within the instrument's own error, {units.ms(error_ms)} at p95"
 

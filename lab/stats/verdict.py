@@ -115,7 +115,7 @@ def title(comparison: Comparison) -> str:
         )
     if comparison.verdict == "no_difference":
         return f"No difference shown between {arm} and {baseline} in {metric.words}"
-    ratio = comparison.ratio
+    ratio = _ratio(comparison)
     if ratio is None:
         amount = units.value(metric.name, abs(comparison.estimate))
     else:
@@ -203,7 +203,11 @@ def _seen(comparison: Comparison) -> str:
     better, n, arm = comparison.favourable, comparison.n, comparison.name
     if n == 0:
         return f"No block has {arm} and {comparison.baseline_name} both finished."
-    return f"{arm} faster in {better} of {_blocks(n)}, {_pair(comparison)} at the median."
+    medians = f", {_pair(comparison)} at the median"
+    # Where tasks differ more than arms do, each arm's own median may say the opposite of the pairs.
+    if (comparison.p50 - comparison.baseline_p50) * comparison.estimate < 0:
+        medians = ""
+    return f"{arm} faster in {better} of {_blocks(n)}{medians}."
 
 
 def _blocks(n: int) -> str:
@@ -262,8 +266,15 @@ def interval(comparison: Comparison) -> str:
     return f"{plus}{written}{f' {unit}' if unit else ''} [{low}, {high}]"
 
 
-def _share(comparison: Comparison) -> str:
+def _ratio(comparison: Comparison) -> float | None:
+    """None also where it points the other way: of short tasks a large share, of long ones a small
+    one the other way about."""
     ratio = comparison.ratio
+    return None if ratio is None or (ratio - 1) * comparison.estimate < 0 else ratio
+
+
+def _share(comparison: Comparison) -> str:
+    ratio = _ratio(comparison)
     return "" if ratio is None else f", {units.percent(ratio - 1, sign=True)}"
 
 

@@ -2,9 +2,12 @@
 
 import streamlit as st
 
-from pages.parts import frame, history
+from pages.parts import frame, history, share
 
 with frame.open_page("History", "Every run that was measured here, and how its times moved since."):
+    with st.container(horizontal=True):
+        share.everything()
+        history.bring_in()
     history.undo()
     chosen = history.filters()
     if chosen:
@@ -15,6 +18,5 @@ with frame.open_page("History", "Every run that was measured here, and how its t
         history.trend(chosen)
     else:
         st.info(
-            "No run yet. Run an experiment from the sidebar, or import another lab's database here."
+            "No run yet. Run an experiment from the sidebar, or import another lab's runs here."
         )
-    history.bring_in()

@@ -1,13 +1,18 @@
 """Explorer: the tables and views themselves, a query box that can only read, and files of any
 result."""
 
-from pages.parts import controls, explorer, frame
+import streamlit as st
+
+from pages.parts import controls, explorer, frame, share
 
 with frame.open_page(
     "Explorer", "Every timing row is yours: look it up, ask it in SQL, take it with you."
 ):
     tables = "Tables"
-    if controls.segments("What", [tables, "SQL"], "what") == tables:
+    with st.container(horizontal=True):
+        chosen = controls.segments("What", [tables, "SQL"], "what")
+        share.everything()
+    if chosen == tables:
         explorer.tables()
     else:
         explorer.query()

@@ -542,6 +542,19 @@ def row_counts(store: Store, run_id: str | None = None) -> dict[str, int]:
     return _record(store.frame(f"SELECT {counts}"))
 
 
+def columns(store: Store, name: str) -> pd.DataFrame:
+    """The column_name and column_type of a table or view."""
+    return store.frame(
+        """
+        SELECT column_name, data_type AS column_type
+        FROM duckdb_columns()
+        WHERE table_name = $name AND schema_name = 'main' AND database_name = current_database()
+        ORDER BY column_index
+        """,
+        {"name": name},
+    )
+
+
 def text_arrivals(store: Store, run_id: str) -> pd.DataFrame:
     """When the text of streamed answers arrived, piece by piece, in 100 of a run's calls: enough to
     tell whether they streamed."""

@@ -45,11 +45,12 @@ def judged(run_id: str) -> RunResult:
 
 @st.cache_data(max_entries=64, show_spinner=False)
 def _rows(sql: str, state: tuple) -> pd.DataFrame:
-    return sandbox.run_sql(Store(), sql)
+    return sandbox.run_sql(Store(), sql, timeout_s=30)
 
 
 def rows(sql: str) -> pd.DataFrame:
-    """The rows of a query, within the sandbox's limits."""
+    """The rows of a query of the page's own, as the sandbox shows them: a busy machine may take its
+    time."""
     return _rows(sql, _state())
 
 

@@ -8,7 +8,7 @@ import streamlit as st
 
 from lab import paths
 from lab.figures import adhoc
-from lab.store import sandbox
+from lab.store import export, sandbox
 from lab.store.store import Store
 from pages.parts import cached_queries, chart, controls
 
@@ -27,20 +27,21 @@ NAMES = (
 )
 EXAMPLES = {
     "Medians by arm": (
-        "SELECT technique, arm, count(*) AS n, median(wait_ms) AS wait_ms, median(total_ms) AS"
-        " total_ms\nFROM trial_metrics\nWHERE counts\nGROUP BY ALL\nORDER BY technique, arm"
+        "SELECT technique, arm, endpoint_kind, count(*) AS n, median(wait_ms) AS wait_ms,"
+        " median(total_ms) AS total_ms\nFROM trial_metrics\nWHERE counts\nGROUP BY ALL\n"
+        "ORDER BY endpoint_kind, technique, arm"
     ),
     "Slowest calls": (
-        "SELECT arm, model, role, ttft_ms, total_ms, loop_lag_ms, error_kind\n"
+        "SELECT arm, endpoint_kind, model, role, ttft_ms, total_ms, loop_lag_ms, error_kind\n"
         "FROM call_metrics\nORDER BY total_ms DESC\nLIMIT 20"
     ),
     "Cache states": (
-        "SELECT arm, observed_cache, count(*) AS calls, median(ttft_ms) AS ttft_ms,"
+        "SELECT arm, endpoint_kind, observed_cache, count(*) AS calls, median(ttft_ms) AS ttft_ms,"
         " avg(cached_share) AS cached_share\nFROM call_metrics\nWHERE role = 'answer'\nGROUP BY"
-        " ALL\nORDER BY arm, calls DESC"
+        " ALL\nORDER BY endpoint_kind, arm, calls DESC"
     ),
     "Failures by kind": (
-        "SELECT technique, arm, error_kind, count(*) AS n\nFROM trial_metrics\n"
+        "SELECT technique, arm, endpoint_kind, error_kind, count(*) AS n\nFROM trial_metrics\n"
         "WHERE outcome = 'failed'\nGROUP BY ALL\nORDER BY n DESC"
     ),
     "Gaps between arrivals": (
@@ -51,8 +52,8 @@ EXAMPLES = {
 
 
 def tables() -> None:
-    """The tables, and the views worth asking: columns, number of rows, and what data/README.md says
-    of each."""
+    """The tables, and the views worth asking: their rows first, then files of them, their columns
+    and what data/README.md says of each."""
     name = st.selectbox(
         "Table or view",
         NAMES,
@@ -61,28 +62,22 @@ def tables() -> None:
         help="Views are the only definitions of the metrics.",
     )
     counts = cached_queries.ask("row_counts")
+    first = cached_queries.rows(f"SELECT * FROM {name} LIMIT 100")
+    st.dataframe(first, hide_index=True, height=280, key="first-rows")
+    many = f"{counts[name]:,} rows" if name in counts else "A view, computed from the tables"
+    st.caption(f"{many}; the first 100 are shown. A file has them all:")
+    controls.row(name, lambda kind: export.table_bytes(Store(), name, kind))
     left, right = st.columns([3, 2])
     with left:
         words = _documentation(name)
         st.markdown(words or f"`{name}` has no text in data/README.md.")
     with right:
-        st.caption(
-            f"{counts[name]:,} rows" if name in counts else "a view, computed from the tables"
-        )
         st.dataframe(
-            cached_queries.rows(f"DESCRIBE {name}")[["column_name", "column_type"]],
+            cached_queries.ask("columns", name),
             hide_index=True,
             height=320,
             key="columns",
         )
-    first = cached_queries.rows(f"SELECT * FROM {name} LIMIT 100")
-    st.dataframe(first, hide_index=True, height=280, key="first-rows")
-    st.caption("The first 100 rows.")
-    if st.button("Prepare all of it as files", key="prepare"):
-        st.session_state["prepared"] = name
-    if st.session_state.get("prepared") == name:
-        whole = sandbox.run_sql(Store(), f"SELECT * FROM {name}", timeout_s=30, max_rows=1_000_000)
-        controls.files(whole, name)
 
 
 def query() -> None:
@@ -119,18 +114,26 @@ def query() -> None:
 
 
 def _chart(result: pd.DataFrame) -> None:
+    """Of one endpoint kind at a time, where the rows say of which they are."""
     numbers = adhoc.numeric(result)
+    names = [name for name in result.columns if name not in numbers]
     if not numbers or len(result) < 2:
         return
-    left, middle, right = st.columns(3)
+    left, middle, right, last = st.columns(4)
     y = left.selectbox("Quick chart of", numbers, index=len(numbers) - 1, key="chart-y")
-    x = middle.selectbox("against", list(result.columns), key="chart-x")
+    finest = max(names or numbers, key=lambda name: result[name].nunique())
+    columns = list(result.columns)
+    x = middle.selectbox("against", columns, index=columns.index(finest), key="chart-x")
     by = right.selectbox(
         "by",
-        [None, *[name for name in result.columns if name not in numbers]],
+        [None, *names],
         format_func=lambda name: name or "nothing",
         key="chart-by",
     )
+    kinds = sorted(result["endpoint_kind"].dropna().unique()) if "endpoint_kind" in names else []
+    if len(kinds) > 1:
+        kind = last.selectbox("Endpoint kind", kinds, key="chart-kind")
+        result = result[result["endpoint_kind"] == kind]
     chart.show(adhoc.quick(result, x, y, by, chart.dark()), key="quick")
 
 

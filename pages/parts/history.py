@@ -7,10 +7,11 @@ from typing import Any
 
 import streamlit as st
 
-from lab import metrics, processes, units
+from lab import metrics, processes, techniques, units
 from lab.figures import trends
 from lab.model import LabError
 from lab.rows import ROWS
+from lab.store import importing
 from lab.store.queries import METRICS
 from lab.store.store import Store
 from pages.parts import cached_queries, chart, controls, frame
@@ -35,18 +36,31 @@ def filters() -> dict[str, Any]:
     }
     *columns, last = st.columns(4)
     chosen = {
-        name: column.selectbox(
+        name: controls.by_name(
+            column.selectbox,
             label,
             sorted(set(values)),
-            index=None,
+            key,
+            None,
+            format_func=title if name == "technique" else str,
             placeholder="all",
-            key=key,
-            bind="query-params",
+            index=None,
         )
         for column, (name, (label, values, key)) in zip(columns, options.items(), strict=True)
     }
     text = last.text_input("Name or note contains", key="text", bind="query-params")
     return chosen | {"text": text or None}
+
+
+def title(technique: str) -> str:
+    """A technique as pages call it; one that this lab does not have keeps its name."""
+    page = frame.page_of(technique)
+    return page.label if page else units.short(technique, 40)
+
+
+def many(n: int, noun: str) -> str:
+    """ "1 run", "12 runs"."""
+    return f"{units.whole(n)} {noun}{'' if n == 1 else 's'}"
 
 
 def table(chosen: dict[str, Any]) -> dict[str, Any] | None:
@@ -56,7 +70,8 @@ def table(chosen: dict[str, Any]) -> dict[str, Any] | None:
         st.info("No run matches. Clear a filter above.")
         return None
     runs = runs.assign(
-        cost_usd=runs["cost_usd"].astype(float),
+        technique=runs["technique"].map(title),
+        cost_usd=runs["cost_usd"].map(units.usd),
         **{name: runs[name].fillna("") for name in ("name", "note", "imported_from")},
     )
     picked = st.dataframe(
@@ -80,7 +95,7 @@ def table(chosen: dict[str, Any]) -> dict[str, Any] | None:
             "started_utc": st.column_config.DatetimeColumn(
                 "started, UTC", format="D MMM YYYY, HH:mm"
             ),
-            "cost_usd": st.column_config.NumberColumn("cost", format="$%.4f"),
+            "cost_usd": st.column_config.TextColumn("cost", alignment="right"),
         },
         hide_index=True,
         height=min(36 * (len(runs) + 1) + 4, 330),
@@ -88,7 +103,10 @@ def table(chosen: dict[str, Any]) -> dict[str, Any] | None:
         selection_mode="single-row",
         key="runs-table",
     )
-    st.caption(f"{len(runs):,} runs. Select one to name it, note on it, report it or delete it.")
+    st.caption(
+        f"{many(len(runs), 'run')}. Select one to open it, name it, add a note, take its report or"
+        " delete it."
+    )
     if picked.selection.rows:
         st.query_params["run"] = runs["run_id"].iloc[picked.selection.rows[0]]
     return cached_queries.run_or_none(st.query_params.get("run"))
@@ -98,8 +116,13 @@ def edit(run: dict[str, Any]) -> None:
     """Name, note, report and deletion of one run; deleting asks first and can be undone."""
     run_id = run["run_id"]
     with st.container(border=True, key="one-run"):
-        name = units.short(run.get("name") or run["technique"])
-        about = [units.when(run["started_utc"]), f"run {units.short_id(run_id)}", units.origin(run)]
+        name = units.short(run.get("name") or title(run["technique"]))
+        about = [
+            cached_queries.judged(run_id).in_short,
+            units.when(run["started_utc"]),
+            f"run {units.short_id(run_id)}",
+            units.origin(run),
+        ]
         st.markdown(f"**{escape(name)}** · {escape(' · '.join(filter(None, about)))}")
         with st.form(key=f"words-{run_id}", border=False):
             name = st.text_input("Name", run.get("name") or "", max_chars=80)
@@ -144,8 +167,8 @@ def undo() -> None:
 
 def trend(chosen: dict[str, Any]) -> None:
     """One chart a technique and endpoint kind, where it was run twice: kinds never share one."""
-    metric = st.selectbox(
-        "Metric", METRICS, format_func=metrics.words, key="metric", bind="query-params"
+    metric = controls.by_name(
+        st.selectbox, "Metric", METRICS, "metric", next(iter(METRICS)), format_func=metrics.words
     )
     named = {name: chosen.get(name) for name in ("technique", "endpoint_kind", "model")}
     points = cached_queries.ask("history", metric, **named)
@@ -156,13 +179,15 @@ def trend(chosen: dict[str, Any]) -> None:
     several = [(name, mine) for name, mine in groups if mine["run_id"].nunique() > 1]
     several.sort(key=lambda group: -group[1]["run_id"].nunique())
     for (technique, kind), mine in several[:MOST_TRENDS]:
-        st.caption(escape(f"{technique} · {kind}"))
-        figure = trends.history_trend(mine, chart.dark(), metric=metric)
+        st.caption(escape(f"{title(technique)} · {kind}"))
+        mine = mine.sort_values("is_baseline", ascending=False, kind="stable")
+        places = techniques.places(zip(mine["technique"], mine["arm"], strict=True))
+        figure = trends.history_trend(mine.assign(place=places), chart.dark(), metric=metric)
         chart.show(figure, key=f"trend-{technique}-{kind}")
     if (more := len(several) - MOST_TRENDS) > 0:
-        st.caption(f"{more} more groups match; choose a technique above to see them.")
+        st.caption(f"{many(more, 'more group')} to see: choose a technique above.")
     if once := [
-        f"{technique} on {kind}"
+        f"{title(technique)} on {kind}"
         for (technique, kind), mine in groups
         if mine["run_id"].nunique() == 1
     ]:
@@ -181,14 +206,14 @@ def drift(run: dict[str, Any]) -> None:
 
 def bring_in() -> None:
     """Import is idempotent: rows have ids that are unique across databases."""
-    with st.expander("Import runs", key="import-open"):
+    with st.popover("Import runs", key="import-open"):
         st.markdown(
-            "Another lab's `lab.duckdb`, a zip of its exported Parquet files, or those files"
-            " themselves. Importing twice adds nothing."
+            "Another lab's `lab.duckdb`, or a zip of its exported Parquet, CSV or JSON files, or"
+            " those files themselves. Importing twice adds nothing."
         )
         files = st.file_uploader(
             "Files",
-            type=["duckdb", "zip", "parquet"],
+            type=["duckdb", "zip", *importing.FORMS],
             accept_multiple_files=True,
             key="import-files",
         )
@@ -197,23 +222,25 @@ def bring_in() -> None:
                 source, name = _laid_out(files, Path(folder))
                 added = Store().import_from(source, name)
             st.success(
-                f"Added {added.runs:,} runs, {added.trials:,} trials, {added.calls:,} calls and"
-                f" {added.events:,} events."
+                f"Added {many(added.runs, 'run')}, {many(added.trials, 'trial')},"
+                f" {many(added.calls, 'call')} and {many(added.events, 'event')}."
             )
             if added.left_out:
+                were = "was" if added.left_out == 1 else "were"
                 st.caption(
-                    f"{added.left_out:,} rows were left out: they are there twice, or cannot be a"
-                    " lab's."
+                    f"{many(added.left_out, 'row')} {were} left out: there twice, or nothing that"
+                    " a lab writes."
                 )
 
 
 def _laid_out(files: list[Any], folder: Path) -> tuple[Path, str]:
     """The uploads as import_from wants them, and what they are called."""
     for file in files:
-        if file.name.endswith((".duckdb", ".zip")):
-            source = folder / f"uploaded{Path(file.name).suffix}"
+        name = Path(Path(file.name).name)
+        if name.suffix in (".duckdb", ".zip"):
+            source = folder / f"uploaded{name.suffix}"
             source.write_bytes(file.getbuffer())
             return source, file.name
-        if (table := Path(file.name).name.removesuffix(".parquet")) in ROWS:
-            (folder / f"{table}.parquet").write_bytes(file.getbuffer())
+        if name.stem in ROWS and name.suffix[1:] in importing.FORMS:
+            (folder / name).write_bytes(file.getbuffer())
     return folder, files[0].name

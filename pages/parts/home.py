@@ -96,7 +96,9 @@ def _show_untried(untried: list[Technique], is_first: bool) -> None:
                 key=f"untried-{technique.slug}", horizontal=True, vertical_alignment="center"
             ):
                 about = f"{technique.headline_arm} against {technique.arms[0].name}"
-                if technique.slug in seconds:
+                if not technique.in_all:
+                    about = units.short(technique.claim, 90)
+                elif technique.slug in seconds:
                     about += f", about {units.duration(seconds[technique.slug])}"
                 title = escape(technique.title)
                 st.markdown(f"**{title}** &ensp;:small[{escape(about)}]", width="stretch")

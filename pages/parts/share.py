@@ -1,14 +1,58 @@
-"""What a reader passes on: the run's report, and any figure of the page as a picture or as a file
-that still answers to the mouse."""
+"""What a reader passes on: all of the lab as one file; of a run its report, and any figure of the
+page as a picture or as a file that still answers to the mouse."""
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
 from lab import units
 from lab.figures import layout
+from lab.paths import COMMAND
+from lab.store import export
+from lab.store.store import Store
 from pages.parts import cached_queries, chart, controls
 from pages.parts.frame import escape
+
+MIMES = {"duckdb": "application/octet-stream"}
+"""Of the one file; what is no database is a zip."""
+
+
+def everything() -> None:
+    """All tables as one file. It is made when it is asked for, which takes a while, and can be
+    imported again."""
+    counts = cached_queries.ask("row_counts")
+    with st.popover("Download everything", key="everything", disabled=not counts["runs"]):
+        kind = controls.segments(
+            "Kind of file",
+            ["duckdb", "parquet", "csv", "json"],
+            "everything-kind",
+            format_func=lambda kind: controls.KINDS[kind][0],
+        )
+        rows = ", ".join(
+            f"{units.whole(counts[table])} {table}" for table in ("runs", "trials", "calls")
+        )
+        made = "One database." if kind == "duckdb" else "One zip, a file for each table."
+        st.caption(f"{rows}, and every event. {made} Import it here or in another lab.")
+        wanted = (kind, Store().version())
+        if st.button("Make the file", key="make-everything", type="primary"):
+            bar = st.progress(0.0, "Starting")
+            folder = tempfile.TemporaryDirectory(prefix="lab-download-")
+            file = export.packed(
+                Store(),
+                Path(folder.name),
+                kind,
+                lambda text, share: bar.progress(share, f"Writing {text}"),
+            )
+            bar.empty()
+            # The folder goes with the session that asked for it.
+            st.session_state["everything-made"] = (wanted, file, folder)
+        state, file, _ = st.session_state.get("everything-made", (None, None, None))
+        if state == wanted:
+            mime = MIMES.get(kind, "application/zip")
+            controls.download(f"Save {file.name}", file.read_bytes, file.name, mime, "save-all")
+        st.caption(f"In a terminal: `{COMMAND} export --format {kind}`")
 
 
 def show(run: dict[str, Any]) -> None:

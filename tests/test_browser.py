@@ -184,7 +184,7 @@ def press(page: Any, bars: str) -> None:
 
 
 def test_the_race_plays_and_pauses_on_what_the_model_wrote(dashboard, recorded):
-    page = dashboard.opened(f"Streaming?run={recorded['run']}&view=Race", reduced_motion="reduce")
+    page = dashboard.opened(f"Streaming?run={recorded['run']}", reduced_motion="reduce")
     race = page.locator(".race")
     race.get_by_role("button", name="×0.25").click()
     # Both presses come from within the page: from outside, the second could come after the end.

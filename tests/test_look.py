@@ -12,7 +12,7 @@ import pytest
 from recorded_runs import record
 
 from lab import paths, results, techniques, units
-from lab.figures import interval, layout, palette
+from lab.figures import interval, layout, palette, trends
 from lab.model import Arm
 from lab.store.store import Store
 
@@ -255,3 +255,23 @@ def test_a_table_writes_shares_with_a_space_and_none_as_a_dash():
     table = app.dataframe[0]
     assert table.value["share"].tolist() == [0, pd.NA] and table.value["ms"][0] == 1235
     assert '"%d %%"' in table.proto.columns and table.proto.placeholder == "—"
+
+
+def test_in_historys_trend_an_arm_has_the_colour_that_it_has_everywhere():
+    arms = [("caching", "cached"), ("caching", "uncached"), ("caching", "cached")]
+    rows = pd.DataFrame(arms, columns=["technique", "arm"]).assign(
+        place=techniques.places(arms),
+        is_baseline=[False, True, False],
+        started_utc=pd.to_datetime(["2026-11-24", "2026-11-24", "2026-11-25"]),
+        model="m",
+        p50=[300.0, 900.0, 310.0],
+        n=6,
+        run_id=["1", "1", "2"],
+        endpoint_kind="local",
+    )
+    colours = layout_legend(trends.history_trend(rows))
+    assert colours == {"uncached": palette.LIGHT.arms[0], "cached": palette.LIGHT.arms[2]}
+
+
+def layout_legend(figure):
+    return figure.layout.meta["legend"]

@@ -13,7 +13,8 @@ from lab.units import value, when
 
 def history_trend(frame: pd.DataFrame, dark: bool = False, *, metric: str = "wait_ms") -> go.Figure:
     """The median of each arm (and model, where there are several) run after run. Columns:
-    started_utc, arm, is_baseline, model, p50, n, run_id."""
+    started_utc, arm, is_baseline, model, p50, n, run_id; place (of each arm among its technique's,
+    by which it is coloured)."""
     frame = frame.dropna(subset="p50")
     if frame.empty:
         words = "With two runs of a technique, its trend stands here."
@@ -21,9 +22,9 @@ def history_trend(frame: pd.DataFrame, dark: bool = False, *, metric: str = "wai
     frame = frame.sort_values("is_baseline", ascending=False, kind="stable")
     several = frame["model"].nunique() > 1
     line = frame["arm"].astype(str) + (" · " + frame["model"].astype(str) if several else "")
-    names = list(dict.fromkeys(line))
+    names = dict(zip(line, frame["place"], strict=True)) if "place" in frame else list(line)
     colours, figure = palette.arm_colours(names, dark), go.Figure()
-    for name in names:
+    for name in colours:
         rows = frame[line == name].sort_values("started_utc")
         hover = [
             f"{layout.bold(name)} {value(metric, run.p50)}<br>n = {run.n}, {when(run.started_utc)}"

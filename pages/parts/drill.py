@@ -43,7 +43,7 @@ def follow(points: list[dict[str, Any]], calls: pd.DataFrame) -> None:
 
 def show(run: dict[str, Any], has_bars: bool = True) -> None:
     """The arm and trial in the URL; where there is none, how to come to one, if bars are there."""
-    names = cached_queries.arms(run)
+    names = cached_queries.places(run)
     arm, trial = st.query_params.get("arm"), st.query_params.get("trial")
     if arm not in names:
         if has_bars:

@@ -28,17 +28,19 @@ class ChartReporter:
         self.folder = folder
 
     def report(self, result: RunResult) -> Path | None:
+        from plotly.offline import get_plotlyjs
+
         from lab.figures import layout
 
         folder = self.folder / result.run_id
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
         chrome = browser()
         if chrome:
             os.environ.setdefault("BROWSER_PATH", chrome)
         for name, figure in run_figures(result).items():
-            figure.write_html(
-                folder / f"{name}.html", include_plotlyjs="directory", config=layout.config(name)
-            )
+            page = layout.interactive(figure, plotlyjs="directory")
+            (folder / f"{name}.html").write_text(page, encoding="utf-8")
             for kind, scale in (("png", 2), ("svg", 1)) if chrome else ():
                 path, height = folder / f"{name}.{kind}", figure.layout.height
                 figure.write_image(path, width=WIDTH_PX, height=height, scale=scale)
@@ -95,6 +97,8 @@ def run_figures(result: RunResult, dark: bool = False) -> dict[str, go.Figure]:
             result.named(table),
             dark,
             metric=metric if metrics.unit(metric) == "ms" else metrics.CLOCKS[-1],
+            arms=arms,
+            reason=finding.reason,
         ),
         "drift": trends.drift(steady, dark, metric=metric),
     }

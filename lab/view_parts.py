@@ -1,8 +1,8 @@
 """What a technique's own views read and are made of. A page, a report or a notebook draws them
 alike.
 
-A view is a function (RunData, dark) -> list of parts: plotly figures, and the tables, notes and
-numbers below.
+A view is a function (RunData, dark) -> list of parts: plotly figures, and the tables, notes,
+numbers and sliders below.
 """
 
 from __future__ import annotations
@@ -52,6 +52,18 @@ class Numbers(NamedTuple):
     """A few numbers in a row, large."""
 
     numbers: tuple[Number, ...]
+
+
+@dataclass(frozen=True)
+class Slider:
+    """A whole number that the reader sets, and the parts that are drawn for it."""
+
+    words: str
+    low: int
+    high: int
+    value: int
+    draw: Callable[[int], list[Any]]
+    help: str = ""
 
 
 @dataclass(frozen=True)
@@ -145,7 +157,7 @@ class RunData:
         return [task for name in definitions.CATEGORIES for task in definitions.load(name, kind)]
 
 
-Part = Table | Note | Numbers
+Part = Table | Note | Numbers | Slider
 """Or a plotly figure."""
 COLUMNS: dict[str, Column] = {
     "total_ms": Column("total, ms, p50", "localized"),

@@ -1,7 +1,7 @@
 """The segments under the waterfall; each is drawn only when it is chosen."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -20,9 +20,9 @@ from lab.model import LabError, Technique, View
 from lab.paths import COMMAND
 from lab.scenarios import definitions
 from lab.scenarios.definitions import Task
-from lab.view_parts import Note, Numbers, RunData, Table
+from lab.view_parts import Note, Numbers, RunData, Slider, Table
 from pages.parts import cached_queries, chart, controls, tables
-from pages.parts.cached_queries import arms, headline, places
+from pages.parts.cached_queries import headline, places
 from pages.parts.frame import escape
 
 ROW_COLUMNS = (
@@ -244,10 +244,19 @@ def own(technique: Technique, view: View, run: dict[str, Any]) -> None:
     """A view of the technique's own: figures, tables, notes and numbers, in the order it gives."""
     judged = cached_queries.judged(run["run_id"]).finding
     data = RunData(technique, run, cached_queries.ask, judged, registry.LIVE_MODELS["large"])
-    name = view.name.lower().replace(" ", "-")
-    for place, part in enumerate(techniques.draw(data, view, chart.dark())):
+    _draw(techniques.draw(data, view, chart.dark()), view.name.lower().replace(" ", "-"))
+
+
+def _draw(parts: Iterable[Any], name: str) -> None:
+    """Each part with a key of its own, by its place."""
+    for place, part in enumerate(parts):
         key = f"{name}-{place}"
         match part:
+            case Slider(words, low, high, value, draw):
+                chosen = st.slider(
+                    words, low, high, value, key=key, help=part.help or None, width=420
+                )
+                _draw(draw(chosen), key)
             case Table(rows, columns, title):
                 if title:
                     st.markdown(f"**{escape(title)}**")

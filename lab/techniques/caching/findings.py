@@ -3,8 +3,37 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import pandas as pd
+
+
+class Uses(NamedTuple):
+    """What a run saw of one prefix: median ttft_ms without a cache, of the calls that wrote it and
+    of those that read it, how many calls each is of, and the tokens that were read."""
+
+    without_ms: float
+    write_ms: float
+    read_ms: float
+    tokens: float
+    without_n: int
+    write_n: int
+    read_n: int
+
+
+class Series(NamedTuple):
+    """Sums after 1, 2, … uses of a prefix."""
+
+    without: list[float]
+    cached: list[float]
+
+    @property
+    def ahead_from(self) -> int | None:
+        """The first use from which on the cached sum stays the smaller; None where it does not."""
+        ahead = [cached < without for without, cached in zip(*self, strict=True)]
+        behind = [place for place, is_ahead in enumerate(ahead, 1) if not is_ahead]
+        first = max(behind, default=0) + 1
+        return first if first <= len(ahead) else None
 
 
 def break_even_uses(input_price: float, write_price: float, read_price: float) -> int | None:
@@ -18,6 +47,29 @@ def break_even_uses(input_price: float, write_price: float, read_price: float) -
         return None
     uses = (write_price - read_price) / (input_price - read_price)
     return max(1, math.floor(round(uses, 9)) + 1)
+
+
+def over_uses(without: float, write: float, read: float, uses: int) -> Series:
+    """Of `uses` uses: each like the first without a cache; one write and then reads with it."""
+    counts = range(1, uses + 1)
+    return Series([n * without for n in counts], [write + (n - 1) * read for n in counts])
+
+
+def uses_seen(calls: pd.DataFrame, baseline: str, cached: str) -> Uses | None:
+    """None where nothing was read, or nobody saw a write: what wrote the prefix is the call of an
+    arm that did so, else the one that was made before the clock of the cached arm."""
+    answered = calls[calls["error_kind"].isna() & calls["ttft_ms"].notna()]
+    answers = answered[answered["role"] == "answer"]
+    without = answers[answers["arm"] == baseline]
+    read = answers[(answers["arm"] == cached) & (answers["observed_cache"] == "read")]
+    written = answers[answers["observed_cache"] == "write"]
+    if written.empty:
+        written = answered[(answered["role"] == "prime") & (answered["observed_cache"] == "write")]
+    if without.empty or read.empty or written.empty:
+        return None
+    medians = (float(part["ttft_ms"].median()) for part in (without, written, read))
+    tokens = float(read["cache_read_tokens"].median())
+    return Uses(*medians, tokens, len(without), len(written), len(read))
 
 
 def cache_states(calls: pd.DataFrame) -> pd.DataFrame:

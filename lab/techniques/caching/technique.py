@@ -162,6 +162,7 @@ TECHNIQUE = Technique(
         "Distribution",
         "Pairs",
         View("Cache hits", "figures:view", in_report=True),
+        View("Break-even", "break_even:view"),
         "Clocks",
     ),
 )

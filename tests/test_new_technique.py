@@ -191,7 +191,10 @@ def test_a_broken_module_is_a_sentence_and_the_others_work(own, db, capsys, text
     assert "short-answers: " in told.out and sentence in told.err
     app = page("pages/19_Your_techniques.py", technique="short-answers", endpoint="simulated")
     assert not app.exception and not app.error
-    assert any("broken.py" in warning.value.replace("\\", "") for warning in app.warning)
+    links = [link.proto.label for link in app.get("page_link")]
+    assert "broken: cannot be loaded" in links
+    app = page("pages/19_Your_techniques.py", technique="broken")
+    assert not app.exception and sentence in app.error[0].value.replace("\\", "")
 
 
 def test_what_is_edited_is_loaded_again(own):

@@ -90,7 +90,7 @@ def test_home_has_a_row_for_each_technique_that_ran(stored):
 
 def test_a_page_says_where_its_run_was_measured_and_where_a_new_one_goes(stored):
     app = opened(frame.page_of("streaming").path, endpoint="local")
-    assert any("A new one goes to **local**" in words.value for words in app.caption)
+    assert any("A new one goes to **local**" in words.value for words in app.info)
 
 
 def test_home_sends_nothing_to_an_address_that_it_does_not_show(db, monkeypatch):
@@ -98,8 +98,8 @@ def test_home_sends_nothing_to_an_address_that_it_does_not_show(db, monkeypatch)
     monkeypatch.setattr(
         processes, "start_run", lambda config: asked.append(config.endpoint) or new_id()
     )
-    opened("app.py", endpoint="https://elsewhere.example").button(key="first-run").click().run()
-    opened("app.py", endpoint="simulated").button(key="first-run").click().run()
+    opened("app.py", endpoint="https://elsewhere.example").button(key="run-streaming").click().run()
+    opened("app.py", endpoint="simulated").button(key="run-streaming").click().run()
     assert asked == ["local", "simulated"]
 
 
@@ -174,7 +174,7 @@ def test_every_technique_has_a_page():
 def test_a_bad_knob_is_one_sentence(db):
     app = opened("pages/6_Your_requests.py")
     app.text_area(key="body-0").set_value("{not json").run()
-    assert ["not JSON" in error.value for error in app.error] == [True]
+    assert ["line 1, column 2" in error.value for error in app.error] == [True]
 
 
 def test_the_theme_has_the_palettes_colours():

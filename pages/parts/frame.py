@@ -19,7 +19,7 @@ from lab.harness.plan import SIDE_BY_SIDE
 from lab.local import model_files
 from lab.model import LabError
 from lab.paths import COMMAND
-from pages.parts import chart
+from pages.parts import chart, controls
 
 AUTOLINKED = re.compile(r"https?(?=\\:)|www(?=\\\.)|@", re.IGNORECASE)
 PRODUCT = "LLM Latency Lab"
@@ -29,7 +29,7 @@ SHARED = "pages/19_Your_techniques.py"
 """The page of every technique that declares none of its own."""
 PAIRED = "pages/20_Side_by_side.py"
 """The page of every run that mixes techniques."""
-OF_ALL_PAGES = ("endpoint", "ordered", "calibrating", "calibration_failed", "deleted")
+OF_ALL_PAGES = ("ordered", "calibrating", "calibration_failed", "deleted")
 """What was chosen or begun on one page and holds on the next; all else stays where it was."""
 OF_AN_ENDPOINT = ("model_small", "model_large")
 WATCH_S = 2.0
@@ -70,8 +70,8 @@ def page_of(technique: str) -> PageFile | None:
 
 
 def go(page: PageFile, **query: str) -> None:
-    """Show another page now."""
-    st.switch_page(page.path, query_params={**page.query, **query})
+    """Show another page now, with the endpoint chosen here."""
+    st.switch_page(page.path, query_params=_endpoint_query() | page.query | query)
 
 
 def link(page: PageFile, label: str | None = None, **query: str) -> None:
@@ -93,8 +93,6 @@ def _turn_to(title: str) -> None:
     if state.get("page") not in (None, title):
         for name in [name for name in state if isinstance(name, str) and name not in OF_ALL_PAGES]:
             del state[name]
-        if "endpoint" in st.query_params:
-            state.pop("endpoint", None)
     state["page"] = title
 
 
@@ -236,13 +234,15 @@ def _choose_endpoint() -> Endpoint:
     linked = [st.query_params.get("endpoint"), st.session_state.get("endpoint")]
     urls = [url for url in linked if url and "://" in url]
     names = list(dict.fromkeys([*registry.names(), *consent.stored(), *urls]))
-    name = st.selectbox(
+    # Not bound to the URL by Streamlit, which takes a parameter of the page that is left from the
+    # one that is opened.
+    name = controls.by_name(
+        st.selectbox,
         "Endpoint",
         names,
-        index=names.index(registry.default_name()),
+        "endpoint",
+        registry.default_name(),
         accept_new_options=True,
-        key="endpoint",
-        bind="query-params",
         on_change=_show_newest,
         help=(
             "Where requests go. Choose one, or type the base URL of any Messages API: you are asked"

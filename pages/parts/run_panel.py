@@ -63,24 +63,24 @@ def _start(place: Any, technique: str) -> None:
     if ordered["technique"] != technique:
         del st.session_state["ordered"]
         return
-    with place.container(), guard():
-        if "run_id" not in ordered:
-            with st.container(border=True, key="run-panel-begins"):
-                _line(PREPARING)
-                _top(key="top", height=1)
-            try:
-                config = ordered["config"]()
-                for url in estimate(config).asks:
-                    raise ConsentNeeded(url)
-                # A press meanwhile draws the page anew from here on: it finds the run in the order.
-                ordered["run_id"] = processes.start_run(config)
-                _await(ordered["run_id"])
-            except Exception:
-                del st.session_state["ordered"]
-                place.empty()
-                raise
-        st.query_params["run"] = ordered["run_id"]
-        del st.session_state["ordered"]
+    if "run_id" not in ordered:
+        with place.container(border=True, key="run-panel-begins"):
+            _line(PREPARING)
+            _top(key="top", height=1)
+        try:
+            config = ordered["config"]()
+            for url in estimate(config).asks:
+                raise ConsentNeeded(url)
+            # A press meanwhile draws the page anew from here on: it finds the run in the order.
+            ordered["run_id"] = processes.start_run(config)
+            _await(ordered["run_id"])
+        except Exception as error:
+            del st.session_state["ordered"]
+            with place.container(), guard():
+                raise error
+            return
+    st.query_params["run"] = ordered["run_id"]
+    del st.session_state["ordered"]
 
 
 def _await(run_id: str) -> None:

@@ -1,0 +1,342 @@
+"""The way through a run: what stands before it, what a press does, what its verdict says first, and
+what a page keeps to itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from lab import calibrate, endpoint_kinds, machine, processes, settings, stats, techniques
+from lab.model import new_id
+from lab.processes import RunCard
+from lab.stats import Comparison, Losses
+from lab.techniques import all_techniques
+from pages.parts import cached_queries, frame, run_panel
+from tests.measured import FAST, measure
+from tests.test_pages import chosen_run, opened, well
+
+STREAMING = frame.page_of("streaming").path
+PARALLELISM = frame.page_of("parallelism").path
+CARD = RunCard("0-0", "aa", pid=1, born=None, since_utc="2026-11-26T10:00:00+00:00")
+
+
+def card() -> None:
+    import streamlit as st
+
+    from pages.parts import verdict_card
+
+    verdict_card.show(st.session_state["run"])
+
+
+def card_of(monkeypatch, comparison: Comparison, seconds: float | None = None) -> AppTest:
+    """The verdict's card of a run with this one comparison, whose blocks took so long."""
+    told = stats.verdict(comparison, seconds_per_block=seconds)
+    result = SimpleNamespace(
+        comparisons=[comparison], verdicts=[told], notes=[], block_cost=(None, seconds)
+    )
+    monkeypatch.setattr(cached_queries, "judged", lambda run_id: result)
+    app = AppTest.from_function(card, default_timeout=60)
+    app.session_state["run"] = {
+        "run_id": new_id(),
+        "technique": "streaming",
+        "endpoint": "simulated",
+        "endpoint_kind": "simulated",
+        "models": {},
+        "started_utc": datetime(2026, 11, 26, tzinfo=UTC),
+        "status": "finished",
+        "settings": {"runs": 6, "config": {"technique": "streaming"}},
+        "imported_from": None,
+    }
+    app.run()
+    assert not app.exception
+    return app
+
+
+def compared(**values) -> Comparison:
+    """streamed against whole: 500 ms sooner of 1,000 in each of ten blocks, where not said
+    otherwise."""
+    return Comparison(
+        **{
+            "metric": "wait_ms",
+            "technique": "streaming",
+            "arm": "streamed",
+            "baseline": "whole",
+            "estimate": -500.0,
+            "low": -520.0,
+            "high": -480.0,
+            "ratio": 0.5,
+            "n": 10,
+            "verdict": "faster",
+            "planned": True,
+            "p50": 500.0,
+            "baseline_p50": 1000.0,
+            "favourable": 10,
+            **values,
+        }
+    )
+
+
+def headline(app: AppTest) -> str:
+    return app.markdown[0].value.replace("\\", "").strip("*")
+
+
+def everything(app: AppTest) -> list[str]:
+    texts = [*app.markdown, *app.caption, *app.get("html"), *app.info, *app.warning, *app.error]
+    return [str(getattr(text, "value", "") or text.proto.body) for text in texts]
+
+
+# The verdict
+
+
+def test_a_doubt_stands_before_its_number_which_is_grey_and_small(monkeypatch):
+    doubt = "12 of 12 trials were held up by this machine"
+    app = card_of(monkeypatch, compared(doubts=(doubt,), reasons=(doubt,)))
+    first, number = (text.proto.body for text in app.get("html")[:2])
+    assert "lab-doubt" in first and doubt in first
+    assert "lab-number unsure" in number
+
+
+def test_a_number_that_nothing_spoils_is_large_and_has_no_doubt_above_it(monkeypatch):
+    bodies = [text.proto.body for text in card_of(monkeypatch, compared()).get("html")]
+    assert "lab-number good" in bodies[0]
+    assert not any("lab-doubt" in body for body in bodies)
+
+
+def test_quality_of_nothing_in_both_arms_is_said_before_the_number(monkeypatch):
+    doubt = "no answer of either arm passed its check (quality 0 % in both)"
+    app = card_of(monkeypatch, compared(doubts=(doubt,), reasons=(doubt,)))
+    assert "quality 0 % in both" in app.get("html")[0].proto.body
+
+
+def test_where_an_arm_fails_more_the_card_says_that_first_and_whole(monkeypatch):
+    losses = Losses(arm=6)
+    app = card_of(monkeypatch, compared(verdict="fails_more", n=6, favourable=6, losses=losses))
+    assert headline(app).startswith("Streamed: 6 of 12 failed, whole: none; no time is claimed")
+    app = card_of(monkeypatch, compared(verdict="faster_when_it_answers", n=6, losses=losses))
+    assert headline(app) == "Streamed: 6 of 12 failed, whole: none; faster when it answers"
+
+
+def test_more_blocks_say_how_long_they_take(monkeypatch):
+    """14 blocks of 3 s."""
+    wide = compared(verdict="not_enough_data", needed_blocks=14)
+    label = card_of(monkeypatch, wide, seconds=3.0).button(key="more-blocks").label
+    assert label.replace("\\", "") == "14 more blocks (≈ 42 s)"
+
+
+@pytest.mark.parametrize(("blocks", "seconds"), [(2_400, 3.0), (500, 10.0), (1_000_000, None)])
+def test_more_blocks_that_nobody_would_wait_for_are_not_offered(monkeypatch, blocks, seconds):
+    wide = compared(verdict="not_enough_data", needed_blocks=blocks)
+    app = card_of(monkeypatch, wide, seconds)
+    assert app.button(key="more-blocks").label.startswith("10 more blocks")
+    assert "hardly worth it" in headline(app)
+
+
+# Before a run
+
+
+def test_no_field_of_a_form_is_called_as_the_code_calls_it():
+    fields = {
+        (technique.slug, name): setting
+        for technique in all_techniques()
+        if technique.slug != "ab"  # its page has widgets of its own
+        for name, setting in settings.of(technique.knobs).items()
+    }
+    assert [key for key, setting in fields.items() if not (setting.title and setting.help)] == []
+    cryptic = {"n", "suite", "tier", "part", "breakpoint", "check", "ttl"}
+    assert [key for key, field in fields.items() if field.title.lower() in cryptic] == []
+    assert "0" in settings.of(techniques.find("caching").knobs)["prefix_tokens"].title
+
+
+def test_the_form_names_the_arms_that_will_run(db):
+    app = opened(STREAMING, endpoint="simulated")
+    assert any("**whole** and **streamed** once" in words.value for words in app.caption)
+
+
+def test_a_knob_stands_only_where_it_changes_something(db):
+    app = opened(PARALLELISM, endpoint="simulated")
+    assert "Which model answers" not in labels(app) and "Each tool takes, ms" in labels(app)
+    app.selectbox(key="suite").set_value("requests").run()
+    well(app)
+    assert "Which model answers" in labels(app) and "Each tool takes, ms" not in labels(app)
+    assert any("**one by one** and **together** once" in words.value for words in app.caption)
+
+
+def labels(app: AppTest) -> list[str]:
+    return [
+        field.label.replace("\\", "")
+        for field in (*app.selectbox, *app.number_input, *app.toggle, *app.button_group)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("processes_now", "words"), [(6.2, "busy: ± 4.00 ms or worse"), (0.3, "quiet: ± 4.00 ms")]
+)
+def test_a_chip_says_what_this_machine_can_see_now(db, monkeypatch, processes_now, words):
+    """Half an interval of 2 ms at 40 blocks is 4 ms at the 10 that are offered."""
+    monkeypatch.setattr(machine, "load", lambda: machine.Load(processes_now, 2))
+    monkeypatch.setattr(calibrate, "last_calibration", lambda: {"detectable_ms": {"40": 2.0}})
+    texts = everything(opened(STREAMING, endpoint="simulated"))
+    assert any(words in text for text in texts)
+    assert any("wait, or run anyway" in text for text in texts) == (processes_now > 2)
+
+
+# A press
+
+
+@pytest.fixture
+def pressed(db, monkeypatch) -> Callable[[], tuple[AppTest, list[str]]]:
+    """Presses Run on Streaming's page; what happened then, in its order."""
+    steps: list[str] = []
+    line = run_panel._line
+
+    def drawn(text, *arguments):
+        steps.append("progress in view")
+        line(text, *arguments)
+
+    monkeypatch.setattr(run_panel, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(run_panel, "_line", drawn)
+
+    def press() -> tuple[AppTest, list[str]]:
+        app = opened(STREAMING, endpoint="simulated")
+        app.button(key="run-button").click().run()
+        return app, steps
+
+    monkeypatch.setattr(
+        processes, "start_run", lambda config: steps.append("worker started") or new_id()
+    )
+    return press
+
+
+def test_progress_is_in_view_before_the_worker_is_started(pressed):
+    assert pressed()[1] == ["progress in view", "worker started"]
+
+
+def test_a_refusal_to_start_leaves_one_sentence_and_it_is_gone_at_the_next_look(
+    pressed, monkeypatch
+):
+    def refuse(config):
+        raise processes.Busy("Only one run is measured at a time: aa is being measured.")
+
+    monkeypatch.setattr(processes, "start_run", refuse)
+    app, _ = pressed()
+    assert ["Only one run" in error.value for error in app.error] == [True]
+    assert not app.run().error
+
+
+def test_a_second_press_orders_nothing_more():
+    def page():
+        import streamlit as st
+
+        from pages.parts import run_panel
+
+        for name in ("first", "second"):
+            run_panel.order("streaming", lambda name=name: name)
+        st.text(st.session_state["ordered"]["config"]())
+
+    assert AppTest.from_function(page).run().text[0].value == "first"
+
+
+def test_while_a_run_is_measured_no_page_starts_another_and_each_says_why(db, monkeypatch):
+    monkeypatch.setattr(processes, "running", lambda: CARD)
+    app = opened(STREAMING, endpoint="simulated")
+    run = app.button(key="run-button")
+    assert run.disabled and "is being measured" in run.help.replace("\\", "")
+
+
+def test_the_sidebar_links_to_a_run_by_its_techniques_title(db, monkeypatch):
+    titles = {"side-by-side": "Side by side", "aa": "Same thing twice"}
+    for technique, title in titles.items():
+        card = RunCard("0-0", technique, pid=1, born=None, since_utc=CARD.since_utc)
+        monkeypatch.setattr(processes, "running", lambda card=card: card)
+        links = [link.proto.label for link in opened("app.py").get("page_link")]
+        assert f"{title}: watch or stop" in links
+
+
+# What a page keeps to itself
+
+
+@pytest.fixture(scope="module")
+def recorded(simulated_server, tmp_path_factory) -> tuple[Path, str]:
+    path = tmp_path_factory.mktemp("way") / "lab.duckdb"
+    simulated_server.reset()
+    simulated_server.knobs(**FAST)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LAB_DB", str(path))
+        run = asyncio.run(measure(simulated_server, "streaming", runs=1, seed=7))
+    return path, run.run_id
+
+
+@pytest.fixture
+def run_id(recorded, monkeypatch) -> str:
+    monkeypatch.setenv("LAB_DB", str(recorded[0]))
+    return recorded[1]
+
+
+def model(app: AppTest) -> str:
+    return next(field.value for field in app.selectbox if field.label == "Model")
+
+
+def test_another_endpoint_is_asked_for_a_model_of_its_own(db):
+    app = opened(frame.page_of("aa").path, endpoint="local")
+    assert model(app) == endpoint_kinds.kind("local").models["small"]
+    app.selectbox(key="endpoint").set_value("simulated").run()
+    assert model(app) == endpoint_kinds.kind("simulated").models["small"]
+
+
+def test_a_link_does_not_ask_an_endpoint_for_anothers_model(db):
+    app = opened(STREAMING, endpoint="simulated", model_small="smollm2-135m")
+    assert model(app) == "simulated-small"
+
+
+def test_the_url_holds_a_metrics_name_and_not_its_words(run_id):
+    app = opened(STREAMING, run=run_id, view="Distribution")
+    app.selectbox(key="metric").set_value("total_ms").run()
+    assert app.query_params["metric"] in ("total_ms", ["total_ms"])
+    app = opened(STREAMING, run=run_id, view="Distribution", metric="total_ms")
+    assert app.selectbox(key="metric").value == "total_ms"
+
+
+def test_a_new_run_is_set_up_at_the_top_above_its_results(run_id):
+    app = opened(STREAMING, run=run_id)
+    assert "run-button" not in {button.key for button in app.button}
+    app.button(key="new-run").click().run()
+    well(app)
+    keys = [button.key for button in app.button]
+    assert keys.index("run-button") < keys.index("more-blocks")
+    app.button(key="new-run").click().run()
+    assert "run-button" not in {button.key for button in app.button}
+
+
+def test_a_result_stays_in_view_while_its_run_gets_more_blocks(run_id, monkeypatch):
+    card = RunCard(run_id, "streaming", pid=1, born=None, since_utc="2126-01-01T00:00:00+00:00")
+    monkeypatch.setattr(processes, "running", lambda: card)
+    app = opened(STREAMING, run=run_id)
+    more = app.button(key="more-blocks")
+    assert more.disabled and "is being measured" in more.help.replace("\\", "")
+    assert app.button(key="stop")
+
+
+def test_a_run_from_another_kind_of_endpoint_says_so_before_its_verdict(run_id):
+    app = opened(STREAMING, endpoint="local")
+    assert chosen_run(app) == run_id
+    assert any("A new one goes to **local**" in words.value for words in app.info)
+
+
+# A technique of one's own
+
+
+def test_a_technique_that_cannot_be_loaded_is_told_on_its_page(db, monkeypatch, tmp_path):
+    (tmp_path / "my_idea.py").write_text("import nothing_like_it\n")
+    monkeypatch.setenv("LAB_TECHNIQUES", str(tmp_path))
+    app = opened(frame.SHARED, technique="my-idea")
+    assert not app.exception
+    (error,) = app.error
+    text = error.value.replace("\\", "")
+    assert "my-idea" in text and "line 1" in text and "nothing_like_it" in text
+    assert any("my-idea: cannot be loaded" in link.proto.label for link in app.get("page_link"))

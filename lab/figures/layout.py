@@ -311,11 +311,10 @@ def finish(
     write(figure, words.markup, 0, 1, **place, **corner)
     place = {"yshift": -axis_px - 4, "name": "legend", "visible": bool(legend)}
     write(figure, keys.markup, 0, 0, colours.muted, **place, **corner)
-    box = {"bordercolor": colours.warn, "borderwidth": 1, "borderpad": 5}
-    box["font"] = {"size": 13, "color": colours.warn}
+    # No box: a picture is drawn in another font than it was measured in.
     place = {"yshift": top - 12 - words.height, "name": "reason", "visible": bool(doubt)}
-    text = "<br>".join(map(safe, doubt))
-    write(figure, text, 0, 1, **(corner | box | place | {"xshift": 6 - left}))
+    look = {"font": {"size": 13, "color": colours.warn}}
+    write(figure, "<br>".join(map(safe, doubt)), 0, 1, **(corner | place | look))
     for annotation in drawn:
         figure.add_annotation(annotation)
     figure.update_layout(

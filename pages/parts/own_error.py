@@ -6,7 +6,7 @@ import streamlit as st
 from lab import calibrate, techniques, units
 from lab.figures import noise_floor
 from lab.paths import COMMAND
-from pages.parts import cached_queries, chart, frame
+from pages.parts import cached_queries, chart, frame, run_panel, verdict_card
 
 COLUMNS = ["streams", "clock", "quantile", "error_ms", "n"]
 
@@ -30,6 +30,8 @@ def _calibration() -> None:
         "Calibrate again" if last else "Calibrate",
         type="secondary" if last else "primary",
         key="calibrate",
+        disabled=bool(run_panel.busy()),
+        help=frame.escape(run_panel.busy()) or None,
     ):
         state["calibrating"] = calibrate.start()
         st.rerun()
@@ -78,5 +80,6 @@ def control() -> None:
     if not verdicts:
         st.caption("The newest control run has nothing to compare.")
         return
+    verdict_card.doubts(verdicts[0])
     st.markdown(f"**{frame.escape(verdicts[0].headline)}**")
     st.caption(frame.escape(verdicts[0].detail))

@@ -28,10 +28,7 @@ def show(run: dict[str, Any]) -> None:
     planned, verdict = result.comparisons[0], result.verdicts[0]
     dark = chart.dark()
     with st.container(border=True, key="verdict"):
-        if verdict.doubts:
-            colour = palette.tone_colour("warn", dark)
-            doubts = "<br>".join(f"{html(doubt)}." for doubt in verdict.doubts)
-            st.html(f'<div class="lab-doubt" style="color:{colour}">{doubts}</div>')
+        doubts(verdict)
         st.markdown(f"**{escape(_lead(planned, verdict))}**")
         if planned.estimate is not None:
             left, right = st.columns([2, 3], vertical_alignment="center")
@@ -50,6 +47,14 @@ def show(run: dict[str, Any]) -> None:
         st.caption("  \n".join(escape(line) for line in (verdict.seen, verdict.detail) if line))
         _where(run, result.notes)
         _next(run, result, verdict)
+
+
+def doubts(verdict: stats.VerdictText) -> None:
+    """What spoils a verdict, to stand before it."""
+    if verdict.doubts:
+        colour = palette.tone_colour("warn", chart.dark())
+        lines = "<br>".join(f"{html(doubt)}." for doubt in verdict.doubts)
+        st.html(f'<div class="lab-doubt" style="color:{colour}">{lines}</div>')
 
 
 def _lead(planned: stats.Comparison, verdict: stats.VerdictText) -> str:

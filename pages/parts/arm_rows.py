@@ -90,10 +90,11 @@ def _drawn(comparison: Comparison, colour: str) -> str:
         return ""
     ends = (comparison.ratio_low, comparison.ratio, comparison.ratio_high)
     low, middle, high = (50 * min(end, 1 + REACH) for end in ends)
+    is_beyond = ' class="beyond"' if comparison.ratio > 1 + REACH else ""
     return (
         '<span class="lab-change" aria-hidden="true">'
         f'<i style="left:{low:.1f}%;width:{max(high - low, 1):.1f}%;background:{colour}"></i>'
-        f'<i style="left:{middle:.1f}%;background:{colour}"></i></span>'
+        f'<i{is_beyond} style="left:{middle:.1f}%;background:{colour}"></i></span>'
     )
 
 

@@ -115,8 +115,9 @@ def _form(endpoint: Endpoint) -> None:
             help="The most tokens an answer may have, the same in every arm.",
         )
     st.caption(
-        f"Each block runs these {len(arms)} arms once, in random order, on the same task; the first"
-        " after the baseline is the one that the verdict is planned on."
+        f"Each block runs these {len(arms)} arms once, in random order, on the same task. Planned:"
+        f" **{escape(_title(arms[1]))}** against **{escape(_title(baseline))}**; every other arm is"
+        " judged too."
     )
     choices = set_up.options(techniques.find(baseline.partition(".")[0]), endpoint, tiers)
     knobs = {

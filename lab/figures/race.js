@@ -30,7 +30,8 @@ function race(root, data) {
     const box = make(board, "div", "lane");
     box.style.setProperty("--arm", lane.colour);
     const head = make(box, "div", "head");
-    make(head, "span", "name", lane.arm);
+    const name = make(head, "span", "name");
+    lane.arm.split(/(?<=\.)/).forEach((part) => { name.append(part); make(name, "wbr"); });   // technique.arm breaks between the two
     const clock = make(head, "span", "clock", going(0));
     const note = make(box, "div", "note");
     const track = make(box, "div", "track");

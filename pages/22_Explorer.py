@@ -9,7 +9,9 @@ with frame.open_page(
     "Explorer", "Every timing row is yours: look it up, ask it in SQL, take it with you."
 ):
     tables = "Tables"
-    with st.container(horizontal=True):
+    with st.container(
+        horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"
+    ):
         chosen = controls.segments("What", [tables, "SQL"], "what")
         share.everything()
     if chosen == tables:

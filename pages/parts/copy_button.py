@@ -3,18 +3,20 @@ selected for the reader to copy."""
 
 import streamlit as st
 
+LOOK = """
+button {
+    font: inherit; font-size: 13px; min-height: 38px; padding: 4px 12px; white-space: nowrap;
+    cursor: pointer; color: var(--st-text-color); background: transparent;
+    border: 1px solid var(--st-border-color); border-radius: var(--st-button-radius);
+}
+button:hover { border-color: var(--st-text-color); }
+button:focus-visible { outline: 2px solid var(--st-text-color); outline-offset: 2px; }
+"""
+"""Of a button that the browser itself answers; Streamlit's own look."""
 _button = st.components.v2.component(
     "lab.copy",
     html='<button type="button"></button>',
-    css="""
-    button {
-        font: inherit; font-size: 13px; min-height: 38px; padding: 4px 12px; white-space: nowrap;
-        cursor: pointer; color: var(--st-text-color); background: transparent;
-        border: 1px solid var(--st-border-color); border-radius: var(--st-button-radius);
-    }
-    button:hover { border-color: var(--st-text-color); }
-    button:focus-visible { outline: 2px solid var(--st-text-color); outline-offset: 2px; }
-    """,
+    css=LOOK,
     js="""
     export default function ({ data, parentElement }) {
         const button = parentElement.querySelector("button");

@@ -8,13 +8,27 @@ from typing import Any
 import streamlit as st
 
 from lab import units
-from lab.figures import layout
+from lab.figures import layout, palette, share_card
 from lab.paths import COMMAND
 from lab.store import export
 from lab.store.store import Store
-from pages.parts import cached_queries, chart, controls
+from pages.parts import cached_queries, chart, controls, copy_button
 from pages.parts.frame import escape
 
+_save = st.components.v2.component(
+    "lab.card",
+    html='<button type="button">Save as PNG</button>',
+    css=copy_button.LOOK,
+    # The browser itself makes the picture, by the figure's own camera.
+    js="""
+    export default function ({ parentElement }) {
+        parentElement.querySelector("button").onclick = () => {
+            const camera = ".st-key-share-card .modebar-btn";
+            document.querySelector(camera)?.dispatchEvent(new MouseEvent("click"));
+        };
+    }
+    """,
+)
 MIMES = {"duckdb": "application/octet-stream"}
 """Of the one file; what is no database is a zip."""
 
@@ -68,6 +82,7 @@ def show(run: dict[str, Any]) -> None:
             key="report",
             help="Verdict, figures, race, settings, machine and row counts; it opens offline.",
         )
+        _card(run)
         with st.popover("Figures"):
             st.segmented_control(
                 "The camera on a figure saves",
@@ -89,3 +104,34 @@ def show(run: dict[str, Any]) -> None:
                     type="tertiary",
                 )
         st.caption("This page's address opens the same view.")
+
+
+def _card(run: dict[str, Any]) -> None:
+    """The verdict as one picture for a chat or a slide, as it stands: doubts and endpoint too."""
+    result = cached_queries.judged(run["run_id"])
+    if not result.comparisons:
+        return
+    planned, verdict = result.comparisons[0], result.verdicts[0]
+    colours = palette.arm_colours(result.places, chart.dark())
+    figure = share_card.share_card(
+        planned,
+        verdict,
+        result.provenance,
+        (colours[planned.baseline_name], colours[planned.name]),
+        kind=run["endpoint_kind"],
+        dark=chart.dark(),
+    )
+    with st.popover("Share card"):
+        config = layout.config(f"share card {units.short_id(run['run_id'])}")
+        size = {"width": share_card.WIDTH_PX, "height": share_card.HEIGHT_PX}
+        config["toImageButtonOptions"] |= size
+        with st.container(key="share-card"):
+            st.plotly_chart(
+                figure,
+                theme=None,
+                key="card",
+                **size,
+                alt=figure.layout.meta["alt"],
+                config=config | {"responsive": False},
+            )
+        _save(key="save-card", width="content")

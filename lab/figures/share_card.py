@@ -1,0 +1,102 @@
+"""A verdict as one picture to be passed on: the sentence, its interval, two bars, and where the
+numbers are from."""
+
+from __future__ import annotations
+
+import textwrap
+
+import plotly.graph_objects as go
+
+from lab import endpoint_kinds, metrics
+from lab.figures import layout, palette
+from lab.stats import Comparison, VerdictText
+from lab.stats.verdict import REFUSALS
+from lab.units import missing, value
+
+WIDTH_PX, HEIGHT_PX = 1200, 630
+"""What chats and networks show whole."""
+SIDE_PX, BAR_PX, BARS_TOP_PX = 64, 52, 340
+SIZES = {"sentence": 44, "small": 22, "bar": 26}
+LINE = {"sentence": 38, "small": 92}
+"""Characters that a line of each size holds."""
+
+
+def share_card(
+    comparison: Comparison,
+    verdict: VerdictText,
+    about: str,
+    colours: tuple[str, str],
+    *,
+    kind: str | None = None,
+    dark: bool = False,
+) -> go.Figure:
+    """The planned comparison's medians in the `colours` of baseline and arm, under its verdict;
+    `about` is the run's provenance. Greyed with the reason where the verdict has one, hatched where
+    no model ran."""
+    look = palette.theme(dark)
+    figure = go.Figure(layout={"template": palette.template(dark)})
+    title = f"{verdict.title[:1].upper()}{verdict.title[1:]}"
+    y = _write(figure, [about], 40, "small", look.muted)
+    y = _write(figure, textwrap.wrap(title, LINE["sentence"])[:2], y + 16, "sentence", look.ink)
+    reason = textwrap.wrap(verdict.reason or "", LINE["small"])[:2]
+    y = _write(figure, reason, y + 16, "small", look.warn)
+    if comparison.verdict not in REFUSALS:
+        _, _, numbers = verdict.headline.partition(": ")
+        tone = palette.tone_colour(verdict.tone, dark)
+        _write(figure, textwrap.wrap(numbers, LINE["small"])[:2], y, "small", tone)
+    _bars(figure, comparison, colours, kind, bool(verdict.reason))
+    foot = f"Median {metrics.words(comparison.metric)} · n = {comparison.n} · LLM Latency Lab"
+    _write(figure, [foot], HEIGHT_PX - 56, "small", look.muted)
+    axis = {"visible": False, "fixedrange": True}
+    return figure.update_layout(
+        width=WIDTH_PX,
+        height=HEIGHT_PX,
+        margin={"l": 0, "r": 0, "t": 0, "b": 0, "pad": 0},
+        xaxis=axis | {"range": [0, WIDTH_PX]},
+        yaxis=axis | {"range": [HEIGHT_PX, 0]},
+        paper_bgcolor=look.ground,
+        plot_bgcolor=look.ground,
+        showlegend=False,
+        meta={"alt": f"{verdict.headline}. {about}"},
+    )
+
+
+def _bars(
+    figure: go.Figure,
+    comparison: Comparison,
+    colours: tuple[str, str],
+    kind: str | None,
+    greyed: bool,
+) -> None:
+    medians = (comparison.baseline_p50, comparison.p50)
+    longest = max((median for median in medians if not missing(median)), default=0) or 1
+    names = (comparison.baseline_name, comparison.name)
+    for row, (name, median, colour) in enumerate(zip(names, medians, colours, strict=True)):
+        y = BARS_TOP_PX + row * 110
+        words = f"{layout.bold(name, colour)}  {value(comparison.metric, median)}"
+        place = {"xanchor": "left", "yanchor": "bottom", "font": {"size": SIZES["bar"]}}
+        layout.write(figure, words, SIDE_PX, y, **place)
+        if missing(median):
+            continue
+        pattern = {"shape": "/", "size": 12} if endpoint_kinds.kind(kind).hatched else {}
+        figure.add_bar(
+            x=[(WIDTH_PX - 2 * SIDE_PX) * median / longest],
+            base=[SIDE_PX],
+            y=[y + BAR_PX / 2],
+            width=BAR_PX - 8,
+            orientation="h",
+            marker={"color": colour, "pattern": pattern, "line": {"width": 0}},
+            opacity=0.3 if greyed else 1,
+            hoverinfo="skip",
+        )
+
+
+def _write(figure: go.Figure, lines: list[str], y: float, size: str, colour: str) -> float:
+    """Lines of text from y down, in px; where they end."""
+    points = SIZES[size]
+    for line in lines:
+        words = f"<b>{layout.safe(line)}</b>" if size == "sentence" else layout.safe(line)
+        place = {"xanchor": "left", "yanchor": "top", "align": "left"}
+        layout.write(figure, words, SIDE_PX, y, **place, font={"size": points, "color": colour})
+        y += round(1.25 * points)
+    return y

@@ -8,8 +8,7 @@ import duckdb
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from lab import machine
-from lab.harness import expected
+from lab import expected, machine
 from lab.harness.plan import SIDE_BY_SIDE
 from lab.store.store import Store
 from lab.techniques import all_techniques

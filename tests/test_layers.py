@@ -102,7 +102,7 @@ FLOORS = (
     endpoints.settings_files processes scrub""",
     "endpoints figures instrumentation local store techniques",
     "calibrate code_samples harness",
-    "instrumentation.traces requirements results",
+    "expected instrumentation.traces requirements results",
     "resume worker",
     "cli library",
     "pytest_latency",

@@ -452,7 +452,7 @@ FROM (
 WHERE NOT is_baseline AND pair.value IS NOT NULL AND pair.baseline_value IS NOT NULL;
 
 
--- Blocks in which an arm or the baseline lost its trial, and the other one did not say nothing: with
+-- Blocks in which an arm or the baseline lost its trial, and the other did not say nothing: with
 -- the blocks of pair_differences they are all that can be compared.
 CREATE OR REPLACE VIEW pair_losses AS
 SELECT

@@ -6,8 +6,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from lab import paths, processes, results, resume
-from lab.harness import expected
+from lab import expected, paths, processes, results, resume
 from lab.harness.reporters import html
 from lab.model import LabError
 from lab.results import RunResult

@@ -69,3 +69,22 @@ def test_no_page_has_words_that_cannot_be_read_or_a_control_without_a_name(dashb
         page.close()
     context.close()
     assert wrong == {}
+
+
+@pytest.mark.parametrize("width", [1440, 900, 420])
+def test_the_big_number_never_breaks_and_a_title_only_where_its_lines_end(dashboard, width):
+    page = dashboard.opened("Prompt_caching")
+    page.set_viewport_size({"width": width, "height": 900})
+    number = page.locator(".lab-number").first
+    number.wait_for(timeout=60_000)
+    lines = number.evaluate(
+        "it => it.getBoundingClientRect().height / parseFloat(getComputedStyle(it).lineHeight)"
+    )
+    assert round(lines) == 1
+    assert number.evaluate("it => it.scrollWidth <= it.parentElement.clientWidth + 1")
+    title = page.locator(".lab-head [role=heading]").first
+    title.wait_for(timeout=60_000)
+    if width > 500:
+        assert title.evaluate("it => it.getBoundingClientRect().height") == 20, "one line"
+    hidden = page.locator('[class*="st-key-figure-"] .annotation[data-index="0"]').first
+    assert hidden.evaluate("it => getComputedStyle(it).visibility") == "hidden", "said once"

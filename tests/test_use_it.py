@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import io
 
@@ -64,3 +65,34 @@ def test_what_runs_at_once_in_the_trial_runs_at_once_in_the_code():
 def test_a_router_chooses_between_both_models():
     text = code(ROUTING, "routed", {})
     assert """'simulated-small' if word == "easy" else 'simulated-large'""" in text
+
+
+def test_the_code_of_a_cached_arm_shows_the_hit(simulated, monkeypatch):
+    """It printed the throw-away token of the request that writes, and no usage."""
+    simulated.knobs(prefill_ms_per_token=0, gap_ms=0.1, queue_ms=0)
+    monkeypatch.setenv("ANTHROPIC_API_KEY", simulated.api_key)
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", simulated.base_url)
+    caching = next(each for each in all_techniques() if "cached" in {a.name for a in each.arms})
+    text = code(caching, "cached", {"prefix_tokens": 600})
+    shown = io.StringIO()
+    with contextlib.redirect_stdout(shown):
+        exec(compile(text, "cached", "exec"), {"__name__": "__main__"})
+    prime, *_, read = shown.getvalue().strip().splitlines()
+    assert prime.startswith("0 tokens read from the cache") and " 0 written" not in prime
+    assert " 0 written to it" in read and not read.startswith("0 ")
+    lines = text.splitlines()
+    marks = [number for number, line in enumerate(lines) if "cache_control" in line]
+    assert max(marks) < next(n for n, line in enumerate(lines) if line.startswith("PREFIX ="))
+    assert min(marks) < 40
+
+
+HOSTILE = "\"\"\"' + __import__('os').abort() + '\\\\\n\u2028{{ x }} " * 20
+
+
+def test_a_literal_reads_back_as_what_it_was():
+    body = {"a": [HOSTILE, {"b": None, "c": True}], "d": 1.5, "e": {}, "f": "word " * 99, "g": []}
+    written = code_samples._literal(body)
+    assert ast.literal_eval(written) == body
+    named = code_samples._literal(body, {HOSTILE: "PREFIX"})
+    assert "PREFIX" in named and "abort" not in named
+    assert max(map(len, code_samples._literal({"f": "word " * 99}).splitlines())) <= 100

@@ -1,22 +1,22 @@
 """The segments under the waterfall; each is drawn only when it is chosen."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import streamlit as st
 
-from lab import code_samples, metrics, techniques, units
+from lab import code_samples, endpoint_kinds, metrics, techniques, units
 from lab.critical_path import critical_path
 from lab.endpoints import registry
 from lab.figures import clocks, palette
 from lab.figures import distribution as distribution_figures
 from lab.figures import pairs as pair_figures
 from lab.figures import spans as span_figures
-from lab.harness import plan
-from lab.model import LabError, Technique, View
+from lab.harness import own_text, plan
+from lab.model import LabError, Technique, Tier, View
 from lab.paths import COMMAND
 from lab.scenarios import definitions
 from lab.scenarios.definitions import Task
@@ -127,13 +127,22 @@ def use_it(run: dict[str, Any]) -> None:
     endpoint = replace(endpoint, models={**endpoint.models, **run["models"]})
     task = _task(run, technique)
     requests = code_samples.requests(technique, arm, knobs, task, endpoint)
+    written = requests
+    where = f"To try it on this machine, start `{COMMAND} serve` and set what it prints."
+    if endpoint.traits.own_server:
+        choices = ("Claude", f"{endpoint.kind} models")
+        if controls.segments("Models", choices, "use-models") == choices[0]:
+            # As on Claude: its models, and its own way of not thinking first.
+            there = registry.Endpoint("anthropic", endpoint_kinds.LIVE, "", models=_claude())
+            written = code_samples.requests(technique, arm, knobs, task, there)
+            where = "To try it on this machine, choose its models instead."
     st.caption(
-        f"Python for the task {escape(task.task_id)} of this run. Set ANTHROPIC_API_KEY; to try it"
-        f" on this machine, start `{COMMAND} serve` and set ANTHROPIC_BASE_URL and the key it"
-        " prints."
+        f"Python for the task {escape(task.task_id)} of this run. Set ANTHROPIC_API_KEY. {where}"
     )
-    st.code(code_samples.python(technique, arm, knobs, requests), height=420)
-    st.caption("The requests that one trial sent, in order, less its nonce.")
+    if own_text.MARK in run["settings"]:
+        st.caption("This run kept no word of your requests: their lengths stand in their place.")
+    st.code(code_samples.python(technique, arm, knobs, written), height=420)
+    st.caption("The requests that one trial sent, in order, less what told it from other trials.")
     for number, request in enumerate(requests, 1):
         with st.expander(
             f"Request {number} of {len(requests)}:"
@@ -141,6 +150,13 @@ def use_it(run: dict[str, Any]) -> None:
         ):
             body = request.body | ({"stream": True} if request.stream else {})
             st.code(json.dumps(body, indent=2, ensure_ascii=False), language="json", height=320)
+
+
+def _claude() -> Mapping[Tier, str]:
+    """The models that the user has for Claude: those of their last run there, else the usual."""
+    last = cached_queries.run_or_none(cached_queries.ask("last_run_id", None, endpoint_kinds.LIVE))
+    known = last["models"] if last and last["endpoint"] == "anthropic" else {}
+    return {**registry.LIVE_MODELS, **known}
 
 
 def _endpoint(run: dict[str, Any]) -> registry.Endpoint:

@@ -142,6 +142,7 @@ TECHNIQUE = Technique(
     headline_arm="cached",
     knobs=CachingKnobs,
     trial=trial,
+    code="code.jinja",
     prepare=prepare,
     aliases=("prompt-caching", "cache"),
     category="rag",

@@ -96,6 +96,7 @@ def test_a_press_brings_progress_and_stop_into_view_and_no_second_run(dashboard,
     first = query(page)["run"]
     server.knobs(**SLOW)
 
+    page = dashboard.opened("Streaming?endpoint=simulated&blocks=50&answer_tokens=20")
     page.locator(".st-key-new-run button").first.click()
     button = page.locator(".st-key-run-button button")
     button.wait_for(timeout=60_000)
@@ -125,7 +126,7 @@ def test_a_press_brings_progress_and_stop_into_view_and_no_second_run(dashboard,
 
     stop.click()
     settle(run)
-    page.locator(".st-key-new-run button").first.wait_for(timeout=60_000)
+    page.locator(".st-key-new-run button").filter(visible=True).first.wait_for(timeout=120_000)
     drawn(page)
     assert page.get_by_text("Only one run is measured at a time").count() == 0
     assert dashboard.rows("SELECT count(*) FROM runs") == [(2,)]

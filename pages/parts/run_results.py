@@ -35,7 +35,7 @@ def show(
     _state(run, endpoint)
     trials = cached_queries.ask("trials", run["run_id"])
     if trials.empty:
-        st.info("This run has no trial yet. Set one up below.")
+        st.info("This run has no trial yet. New run sets another one up.")
         return
     if not json_shapes.is_sound(run["settings"]):
         st.warning(

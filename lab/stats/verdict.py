@@ -19,6 +19,10 @@ LONGEST_S = 3_600
 """More blocks, or a longer wait, than these are not advised."""
 
 
+DOUBTFUL = "Doubtful: "
+"""What leads the doubts wherever they stand as one line before the headline."""
+
+
 class VerdictText(NamedTuple):
     headline: str
     """The answer in one line, with the number and its interval; failures first."""
@@ -37,9 +41,10 @@ class VerdictText(NamedTuple):
     tone: Tone
     """good only where the gain is certain, quality is not worse and nothing greys it."""
 
-
-DOUBTFUL = "Doubtful: "
-"""What leads the doubts wherever they stand as one line before the headline."""
+    @property
+    def doubtful(self) -> str:
+        """The doubts as one line, to stand before the headline; empty where there are none."""
+        return f"{DOUBTFUL}{'; '.join(self.doubts)}" if self.doubts else ""
 
 
 class Finding(NamedTuple):

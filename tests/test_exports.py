@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from lab import results
-from lab.harness.reporters import markdown
+from lab.figures import palette, share_card
+from lab.harness.reporters import html, markdown
 from lab.model import LabError
 from lab.rows import ROWS
 from lab.store import queries, sandbox
@@ -186,7 +187,7 @@ def test_a_table_that_is_taken_away_keeps_its_types(noted, tmp_path, name):
         own = dict(row[:2] for row in connection.execute(f"DESCRIBE {name}").fetchall())
     (tmp_path / "table.duckdb").write_bytes(table_bytes(noted, name, "duckdb"))
     (tmp_path / "query.duckdb").write_bytes(
-        frame_bytes(sandbox.run_sql(noted, f"SELECT * FROM {name}"), "duckdb", name)
+        frame_bytes(sandbox.run_sql(noted, f"FROM {name}", timeout_s=60), "duckdb", name)
     )
     for file in ("table.duckdb", "query.duckdb"):
         with duckdb.connect(str(tmp_path / file), read_only=True) as connection:
@@ -203,3 +204,39 @@ def test_a_zip_that_lacks_a_table_says_which(noted, tmp_path):
                 lacking.writestr(name, source.read(name))
     with pytest.raises(LabError, match=r"there is no spans.csv in it"):
         Store(tmp_path / "mine.duckdb").import_from(part)
+
+
+def test_a_report_says_its_settings_in_words_before_it_shows_them_raw(tmp_path):
+    """The raw JSON stood before machine and rows, at full length."""
+    store = Store(tmp_path / "lab.duckdb")
+    page = html.page(results.read(record(store, started=STARTED), store))
+    body = page[page.index("<h2>Settings</h2>") :]
+    words, raw = body.split("<details>")
+    assert "<td>uncached, cached</td>" in words and "<td>8, after 0 to warm up</td>" in words
+    assert "<h2>Machine</h2>" in words and "{" not in words
+    assert raw.index("All settings") < raw.index("&#34;headline&#34;")
+
+
+@pytest.mark.parametrize("kind", ["local", "simulated"])
+def test_a_share_card_says_what_the_verdict_says_and_where_it_is_from(tmp_path, kind):
+    store = Store(tmp_path / "lab.duckdb")
+    cards = {}
+    for blocks in (2, 8):
+        result = results.read(record(store, kind=kind, blocks=blocks, started=STARTED), store)
+        planned, verdict = result.comparisons[0], result.verdicts[0]
+        colours = palette.arm_colours(result.places)
+        both = (colours["uncached"], colours["cached"])
+        figure = share_card.share_card(planned, verdict, result.provenance, both, kind=kind)
+        words = " ".join(words.text for words in figure.layout.annotations)
+        cards[blocks] = (words.replace("<b>", "").replace("</b>", ""), figure.data)
+        assert result.provenance in words.replace("&#x27;", "'")
+    told, bars = cards[8]
+    assert (
+        "Cached starts 66 % sooner than uncached" in told and "−600 ms" in told and "n = 8" in told
+    )
+    assert round(bars[0].x[0] / bars[1].x[0]) == 3  # 904 against 304 ms
+    assert [bar.opacity for bar in bars] == [1, 1]
+    assert {bar.marker.pattern.shape for bar in bars} == {"/" if kind == "simulated" else None}
+    refused, bars = cards[2]
+    assert "Not enough data" in refused and "sooner" not in refused
+    assert [bar.opacity for bar in bars] == [0.3, 0.3]

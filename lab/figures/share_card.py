@@ -13,10 +13,12 @@ from lab.stats import Comparison, VerdictText
 from lab.stats.verdict import REFUSALS
 from lab.units import missing, value
 
-WIDTH_PX, HEIGHT_PX = 1200, 630
-"""What chats and networks show whole."""
-SIDE_PX, BAR_PX, BARS_TOP_PX = 64, 52, 340
-SIZES = {"sentence": 44, "small": 22, "bar": 26}
+WIDTH_PX, HEIGHT_PX = 600, 315
+"""The shape that chats and networks show whole."""
+SCALE = 4
+"""Of the picture, which is read on larger screens."""
+SIDE_PX, BAR_PX, BARS_TOP_PX = 32, 26, 178
+SIZES = {"sentence": 22, "small": 11, "bar": 13}
 LINE = {"sentence": 38, "small": 92}
 """Characters that a line of each size holds."""
 
@@ -36,17 +38,17 @@ def share_card(
     look = palette.theme(dark)
     figure = go.Figure(layout={"template": palette.template(dark)})
     title = f"{verdict.title[:1].upper()}{verdict.title[1:]}"
-    y = _write(figure, [about], 40, "small", look.muted)
-    y = _write(figure, textwrap.wrap(title, LINE["sentence"])[:2], y + 16, "sentence", look.ink)
+    y = _write(figure, [about], 20, "small", look.muted)
+    y = _write(figure, textwrap.wrap(title, LINE["sentence"])[:2], y + 8, "sentence", look.ink)
     reason = textwrap.wrap(verdict.reason or "", LINE["small"])[:2]
-    y = _write(figure, reason, y + 16, "small", look.warn)
+    y = _write(figure, reason, y + 8, "small", look.warn)
     if comparison.verdict not in REFUSALS:
         _, _, numbers = verdict.headline.partition(": ")
         tone = palette.tone_colour(verdict.tone, dark)
         _write(figure, textwrap.wrap(numbers, LINE["small"])[:2], y, "small", tone)
     _bars(figure, comparison, colours, kind, bool(verdict.reason))
     foot = f"Median {metrics.words(comparison.metric)} · n = {comparison.n} · LLM Latency Lab"
-    _write(figure, [foot], HEIGHT_PX - 56, "small", look.muted)
+    _write(figure, [foot], HEIGHT_PX - 28, "small", look.muted)
     axis = {"visible": False, "fixedrange": True}
     return figure.update_layout(
         width=WIDTH_PX,
@@ -72,18 +74,23 @@ def _bars(
     longest = max((median for median in medians if not missing(median)), default=0) or 1
     names = (comparison.baseline_name, comparison.name)
     for row, (name, median, colour) in enumerate(zip(names, medians, colours, strict=True)):
-        y = BARS_TOP_PX + row * 110
+        y = BARS_TOP_PX + row * 52
         words = f"{layout.bold(name, colour)}  {value(comparison.metric, median)}"
-        place = {"xanchor": "left", "yanchor": "bottom", "font": {"size": SIZES["bar"]}}
+        place = {
+            "xanchor": "left",
+            "yanchor": "bottom",
+            "align": "left",
+            "font": {"size": SIZES["bar"]},
+        }
         layout.write(figure, words, SIDE_PX, y, **place)
         if missing(median):
             continue
-        pattern = {"shape": "/", "size": 12} if endpoint_kinds.kind(kind).hatched else {}
+        pattern = {"shape": "/", "size": 6} if endpoint_kinds.kind(kind).hatched else {}
         figure.add_bar(
             x=[(WIDTH_PX - 2 * SIDE_PX) * median / longest],
             base=[SIDE_PX],
             y=[y + BAR_PX / 2],
-            width=BAR_PX - 8,
+            width=BAR_PX - 4,
             orientation="h",
             marker={"color": colour, "pattern": pattern, "line": {"width": 0}},
             opacity=0.3 if greyed else 1,

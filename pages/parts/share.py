@@ -124,7 +124,7 @@ def _card(run: dict[str, Any]) -> None:
     with st.popover("Share card"):
         config = layout.config(f"share card {units.short_id(run['run_id'])}")
         size = {"width": share_card.WIDTH_PX, "height": share_card.HEIGHT_PX}
-        config["toImageButtonOptions"] |= size
+        config["toImageButtonOptions"] |= size | {"format": "png", "scale": share_card.SCALE}
         with st.container(key="share-card"):
             st.plotly_chart(
                 figure,

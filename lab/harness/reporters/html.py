@@ -60,6 +60,7 @@ def page(result: RunResult) -> str:
         figures=[_figure(figure) for figure in figure_files.run_figures(result).values()],
         race=race,
         lanes=_lanes(result),
+        chosen=_in_words(result, settings),
         settings=json.dumps(settings, indent=1, ensure_ascii=False, default=str),
         rows=[[name, units.whole(n)] for name, n in row_counts.items()],
         colours=palette.LIGHT,
@@ -94,6 +95,22 @@ def _arm(result: RunResult, technique: str, arm: str) -> list[Any]:
         units.usd(counted.get("cost_usd")),
         units.percent(counted.get("quality")),
     ]
+
+
+def _in_words(result: RunResult, settings: Mapping[str, Any]) -> list[list[str]]:
+    """What was compared and how much of it; a longer value stands in the raw settings alone."""
+    knobs = settings.get("knobs")
+    rows = {
+        "arms, the baseline first": ", ".join(result.name(*arm) for arm in result.arms()),
+        "verdict planned on": metrics.words(result.headline),
+        "blocks": f"{settings.get('runs')}, after {settings.get('warmup') or 0} to warm up",
+        "tasks": settings.get("scenario"),
+        "seed": result.run["seed"],
+        "text": "kept" if result.run["keep_text"] else "not kept",
+    }
+    for name, value in knobs.items() if isinstance(knobs, Mapping) else ():
+        rows |= {name.replace("_", " "): value} if isinstance(value, (str, int, float)) else {}
+    return [[name, units.short(str(value))] for name, value in rows.items() if value is not None]
 
 
 def _own(result: RunResult) -> set[str]:

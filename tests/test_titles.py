@@ -321,3 +321,10 @@ def test_no_title_or_subtitle_of_a_run_ends_in_a_separator(db):
     for figure in figure_files.run_figures(results.read(record(Store()))).values():
         for words in figure.layout.meta.values():
             assert not str(words).rstrip().endswith(("·", ",", ":"))
+
+
+def test_every_figure_of_a_simulated_run_says_so_and_is_hatched(db):
+    run_id = record(Store(), kind="simulated")
+    for name, figure in figure_files.run_figures(results.read(run_id)).items():
+        assert "simulated" in figure.layout.meta["subtitle"], name
+        assert len(figure.layout.images) == 1, name

@@ -25,7 +25,7 @@ def pairs(
     arms: list[str] | None = None,
 ) -> go.Figure:
     """Each block's difference from the baseline as a point, the first block on top of its row.
-    Columns of pair_differences; `finding` is the run's on this metric."""
+    Columns of pair_differences, and endpoint columns; `finding` is the run's on this metric."""
     differences = differences[differences["metric"] == metric].dropna(subset="difference")
     if differences.empty:
         words = "A pair needs a block in which both arms ended well."

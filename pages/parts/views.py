@@ -69,7 +69,9 @@ def distribution(run: dict[str, Any]) -> None:
 def pairs(run: dict[str, Any]) -> None:
     metric = _metric(run)
     figure = pair_figures.pairs(
-        cached_queries.by_arm(run, "pairs"),
+        cached_queries.by_arm(run, "pairs").assign(
+            endpoint=run["endpoint"], endpoint_kind=run["endpoint_kind"]
+        ),
         metric,
         chart.dark(),
         finding=cached_queries.judged(run["run_id"]).finding(metric),

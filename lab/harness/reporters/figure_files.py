@@ -67,9 +67,8 @@ def run_figures(result: RunResult, dark: bool = False) -> dict[str, go.Figure]:
     if result.pair:
         pair = {"pair": result.pair.words}
     own = techniques.figures_of(result.run, result.ask, result.finding, dark)
-    steady = result.ask("drift", result.run_id, metric).assign(
-        endpoint=result.run["endpoint"], endpoint_kind=result.run["endpoint_kind"]
-    )
+    where = {name: result.run[name] for name in ("endpoint", "endpoint_kind")}
+    steady = result.ask("drift", result.run_id, metric).assign(**where)
     table = pareto.summary_table(result.summary, counts, pd.DataFrame([result.run]))
     return {
         "waterfall": waterfall.waterfall(
@@ -83,7 +82,9 @@ def run_figures(result: RunResult, dark: bool = False) -> dict[str, go.Figure]:
         "distribution": distribution.distribution(
             result.named(result.trials), metric, dark, finding=finding, arms=arms
         ),
-        "pairs": pairs.pairs(result.named(result.pairs), metric, dark, finding=finding, arms=arms),
+        "pairs": pairs.pairs(
+            result.named(result.pairs).assign(**where), metric, dark, finding=finding, arms=arms
+        ),
         "clocks": clocks.clock_ladder(
             calls[calls["role"] == "answer"],
             dark,

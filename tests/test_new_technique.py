@@ -135,7 +135,7 @@ def test_its_arms_stand_side_by_side_with_others(own, db):
     assert not estimate(config).refusals
     app = page("pages/20_Side_by_side.py", what="One paired run", endpoint="simulated")
     assert not app.exception and not app.error
-    assert "short-answers.brief" in app.multiselect(key="arms").options
+    assert "brief" in app.button_group(key="arms-short-answers").options
 
 
 def test_it_has_the_shared_page_and_its_arms_as_code(own, db):

@@ -458,7 +458,7 @@ def _in_seconds(figure: go.Figure, x_title: str, subtitle: str, up: bool) -> tup
 
 
 def _steps() -> Iterator[float]:
-    return (base * 10.0**power for power in range(3, 12) for base in (1, 2, 5))
+    return (base * 10.0**power for power in range(3, 308) for base in (1, 2, 5))
 
 
 def _reach(figure: go.Figure, side: str) -> tuple[float, float]:

@@ -48,7 +48,7 @@ def run_medians(
         return layout.empty(f"No trial of these runs has a {metrics.words(metric)}.", dark)
     height = layout.rows(figure, labels, tabs, notes=notes)
     x_title = layout.metric_axis(figure, metric)
-    figure.update_xaxes(range=[0, 1.04 * max(ends)])
+    figure.update_xaxes(range=[0, 1.04 * max(ends)] if max(ends) > 0 else None)
     return layout.finish(
         figure,
         f"{metrics.words(metric).capitalize()} of each arm, run by run",

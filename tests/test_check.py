@@ -138,3 +138,75 @@ def test_last_and_the_one_before_it_are_two_runs_whatever_failed_since(db):
     ]
     with pytest.raises(LabError, match="2 have measured trials"):
         results.read("last~2", store)
+
+
+# Failed is not fast
+
+
+def lossy(db, losses: int) -> results.RunResult:
+    """20 blocks: cached starts at 300 + block ms against 900 + block, and fails in the last of
+    them."""
+    record(Store(db), blocks=20, lost=dict.fromkeys(range(21 - losses, 21), "failed"))
+    return results.read("last")
+
+
+@pytest.mark.parametrize(
+    ("losses", "text", "verdict"),
+    [
+        (0, "cached median ttft_ms < 400", "pass"),
+        (4, "cached median ttft_ms < 400", "pass"),
+        (8, "cached median ttft_ms < 400", "not_enough_data"),
+        (16, "cached median ttft_ms < 400", "fail"),
+        (16, "cached median ttft_ms > 400", "pass"),
+        (16, "cached median cost_usd < 1", "not_enough_data"),
+        (0, "cached faster than uncached by 50%", "pass"),
+        (2, "cached faster than uncached by 50%", "pass"),
+        (5, "cached faster than uncached by 50%", "not_enough_data"),
+        (16, "cached faster than uncached by 50%", "fail"),
+        (16, "cached not slower than uncached", "fail"),
+        (5, "uncached faster than cached", "not_enough_data"),
+        (2, "uncached not slower than cached by 10%", "fail"),
+    ],
+)
+def test_a_lost_trial_is_the_worst_there_is(db, losses, text, verdict):
+    """Of 20 values those from the 6th to the 15th bound the median: with four or five lost the 15th
+    is known, with eight it is not, and with sixteen the 6th is not either."""
+    assert requirements.judge(lossy(db, losses), text).verdict == verdict
+
+
+def test_a_requirement_says_how_many_failed(db):
+    result = lossy(db, 8)
+    bound = requirements.judge(result, "cached median ttft_ms < 400")
+    assert (bound.n, bound.lost, bound.high) == (20, 8, None)
+    assert bound.seen.endswith(", never], n = 20, 8 of 20 failed")
+    claim = requirements.judge(result, "cached faster than uncached")
+    assert (claim.n, claim.lost) == (12, 8)
+    assert claim.seen.endswith("n = 12; cached: 8 of 20 failed")
+
+
+def test_an_arm_of_which_nothing_is_left_meets_no_limit(db):
+    result = lossy(db, 20)
+    never = requirements.judge(result, "cached median ttft_ms < 400")
+    assert (never.verdict, never.estimate) == ("fail", None) and "never" in never.seen
+    assert requirements.judge(result, "cached faster than uncached").verdict == "fail"
+
+
+def test_a_run_that_fails_more_is_worse_though_what_answered_is_not(tmp_path, capsys):
+    for name, losses in (("base", 0), ("half", 10), ("most", 16)):
+        lost = dict.fromkeys(range(21 - losses, 21), "failed")
+        record(Store(tmp_path / f"{name}.duckdb"), blocks=20, lost=lost)
+    base, half, most = (str(tmp_path / f"{name}.duckdb") for name in ("base", "half", "most"))
+    rule = ["--fail-if", "cached p50 ttft_ms worse by 10%"]
+    assert main(["compare", base, base, *rule]) == 0
+    assert main(["compare", half, half, *rule]) == 0
+    assert main(["compare", base, most, *rule]) == 3
+    assert "n = 20 and 4, 16 of 20 failed" in capsys.readouterr().out
+    assert main(["compare", most, base, *rule]) != 3
+
+
+def test_check_tells_a_machine_what_was_lost(db, capsys):
+    """Five worst ranks of twenty, 90 of 210, lean to faster and show it in more blocks."""
+    lossy(db, 5)
+    assert main(["check", "--require", "cached faster than uncached by 50%", "--json"]) == 4
+    told = json.loads(capsys.readouterr().out)
+    assert told["requirements"][0]["lost"] == 5 and told["requirements"][0]["needed"] > 0

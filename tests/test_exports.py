@@ -13,8 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lab import results
-from lab.figures import palette, share_card
-from lab.harness.reporters import html, markdown
+from lab.harness.reporters import figure_files, html, markdown
 from lab.model import LabError
 from lab.rows import ROWS
 from lab.store import queries, sandbox
@@ -223,10 +222,7 @@ def test_a_share_card_says_what_the_verdict_says_and_where_it_is_from(tmp_path, 
     cards = {}
     for blocks in (2, 8):
         result = results.read(record(store, kind=kind, blocks=blocks, started=STARTED), store)
-        planned, verdict = result.comparisons[0], result.verdicts[0]
-        colours = palette.arm_colours(result.places)
-        both = (colours["uncached"], colours["cached"])
-        figure = share_card.share_card(planned, verdict, result.provenance, both, kind=kind)
+        figure = figure_files.share(result)
         words = " ".join(words.text for words in figure.layout.annotations)
         cards[blocks] = (words.replace("<b>", "").replace("</b>", ""), figure.data)
         assert result.provenance in words.replace("&#x27;", "'")

@@ -8,7 +8,8 @@ from typing import Any
 import streamlit as st
 
 from lab import units
-from lab.figures import layout, palette, share_card
+from lab.figures import layout, share_card
+from lab.harness.reporters import figure_files
 from lab.paths import COMMAND
 from lab.store import export
 from lab.store.store import Store
@@ -108,19 +109,9 @@ def show(run: dict[str, Any]) -> None:
 
 def _card(run: dict[str, Any]) -> None:
     """The verdict as one picture for a chat or a slide, as it stands: doubts and endpoint too."""
-    result = cached_queries.judged(run["run_id"])
-    if not result.comparisons:
+    figure = figure_files.share(cached_queries.judged(run["run_id"]), chart.dark())
+    if figure is None:
         return
-    planned, verdict = result.comparisons[0], result.verdicts[0]
-    colours = palette.arm_colours(result.places, chart.dark())
-    figure = share_card.share_card(
-        planned,
-        verdict,
-        result.provenance,
-        (colours[planned.baseline_name], colours[planned.name]),
-        kind=run["endpoint_kind"],
-        dark=chart.dark(),
-    )
     with st.popover("Share card"):
         config = layout.config(f"share card {units.short_id(run['run_id'])}")
         size = {"width": share_card.WIDTH_PX, "height": share_card.HEIGHT_PX}

@@ -19,8 +19,8 @@ WIDTH_PX = 1120
 
 
 class ChartReporter:
-    """a folder RUN with each figure as HTML that works offline, and as PNG and SVG where a Chrome
-    or Chromium is there (BROWSER_PATH names one that is not on PATH)"""
+    """a folder RUN with each figure as HTML that works offline, and as PNG and SVG, with a share
+    card, where a Chrome or Chromium is there (BROWSER_PATH names one that is not on PATH)"""
 
     name = "chart"
 
@@ -30,7 +30,7 @@ class ChartReporter:
     def report(self, result: RunResult) -> Path | None:
         from plotly.offline import get_plotlyjs
 
-        from lab.figures import layout
+        from lab.figures import layout, share_card
 
         folder = self.folder / result.run_id
         folder.mkdir(parents=True, exist_ok=True)
@@ -44,6 +44,9 @@ class ChartReporter:
             for kind, scale in (("png", 2), ("svg", 1)) if chrome else ():
                 path, height = folder / f"{name}.{kind}", figure.layout.height
                 figure.write_image(path, width=WIDTH_PX, height=height, scale=scale)
+        card = share(result)
+        if chrome and card:
+            card.write_image(folder / "share-card.png", scale=share_card.SCALE)
         return folder
 
 
@@ -51,6 +54,23 @@ def browser() -> str | None:
     """The Chrome or Chromium that draws pictures: BROWSER_PATH, else the first on PATH."""
     return os.environ.get("BROWSER_PATH") or next(
         (path for name in BROWSERS if (path := shutil.which(name))), None
+    )
+
+
+def share(result: RunResult, dark: bool = False) -> go.Figure | None:
+    """The planned comparison as one picture to be passed on; None where nothing was compared."""
+    from lab.figures import palette, share_card
+
+    if not result.comparisons:
+        return None
+    planned, colours = result.comparisons[0], palette.arm_colours(result.places, dark)
+    return share_card.share_card(
+        planned,
+        result.verdicts[0],
+        result.provenance,
+        (colours[planned.baseline_name], colours[planned.name]),
+        kind=result.run["endpoint_kind"],
+        dark=dark,
     )
 
 

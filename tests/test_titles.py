@@ -49,8 +49,8 @@ def titles_of(run_id: str) -> dict[str, str]:
 
 
 def reasons_on(figure) -> list[str]:
-    notes = [note for note in figure.layout.annotations if note.name == "reason"]
-    return [note.text.replace("<br>", " ") for note in notes]
+    notes = [note.text for note in figure.layout.annotations if note.name == "reason"]
+    return [text.replace("<br>", " ") for text in notes if text]
 
 
 OF_THE_HEADLINE = ("waterfall", "distribution", "pairs", "clocks")
@@ -328,3 +328,26 @@ def test_every_figure_of_a_simulated_run_says_so_and_is_hatched(db):
     for name, figure in figure_files.run_figures(results.read(run_id)).items():
         assert "simulated" in figure.layout.meta["subtitle"], name
         assert len(figure.layout.images) == 1, name
+
+
+def test_no_dot_of_the_pairs_stands_on_an_arms_name(db):
+    """A name is written 10 px above its row's middle, 16 px high; a dot is 8 px wide."""
+    from lab.figures import pairs
+
+    result = results.read(record(Store()))
+    figure = pairs.pairs(result.pairs, "ttft_ms")
+    highest = max(max(trace.y) for trace in figure.data) * pairs.ROW_PX
+    assert highest + 4 <= 10 - 8
+
+
+def test_numbers_behind_a_verdict_are_written_as_everywhere():
+    from pages.parts.details import _written
+
+    table = pd.DataFrame(
+        {"metric": ["ttft_ms", "cost_usd"], "estimate": [-302.8049, -0.0006], "low": [None, None]}
+        | {"ratio": [0.66, None], "n": [8, 8]}
+    )
+    told = _written(table, "ttft_ms").to_dict("list")
+    assert told["metric"] == ["time to first token", "cost per trial"]
+    assert told["estimate"] == ["−303 ms", "−$0.00060"] and told["low"] == ["—", "—"]
+    assert told["ratio"] == ["0.66×", "—"] and told["n"] == [8, 8]

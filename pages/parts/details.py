@@ -44,7 +44,7 @@ def _written(table: pd.DataFrame, headline: str) -> pd.DataFrame:
         if name in (*CHANGES, *TIMES):
             pairs = zip(named, values, strict=True)
             columns[name] = [units.value(*pair, sign=name in CHANGES) for pair in pairs]
-        elif name in stats.Parts._fields:
+        elif name in stats.Parts._fields and name != "n":
             columns[name] = [units.ms(value, sign=True) for value in values]
         elif name == "ratio":
             columns[name] = [units.times(value) for value in values]

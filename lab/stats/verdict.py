@@ -62,7 +62,8 @@ def finding(comparison: Comparison | None, metric: str) -> Finding:
     """Of the comparison on this metric; a metric that is not judged is named and claims nothing."""
     if comparison is None or not METRICS[metric].judged:
         words = METRICS[metric].words if metric in METRICS else metric
-        return Finding(f"{_capital(words)} of each trial", is_planned=False)
+        of_each = "" if words.endswith(" per trial") else " of each trial"
+        return Finding(f"{_capital(words)}{of_each}", is_planned=False)
     return Finding(title(comparison), _reason(comparison), comparison.planned)
 
 

@@ -547,8 +547,9 @@ def cached(body: Mapping[str, Any]) -> dict[str, Any]:
     return {**body, "primed": True}
 
 
+STREAMED, CACHED, SMALLER = "itself streamed", "itself cached", "smaller model"
 PROPOSALS: dict[str, Callable[..., dict[str, Any]]] = {
-    "streamed": streamed,
-    "cached": cached,
-    "smaller model": smaller,
+    STREAMED: streamed,
+    CACHED: cached,
+    SMALLER: smaller,
 }

@@ -234,10 +234,7 @@ def start_run(config: Any) -> str:
     if card := running():
         raise Busy(f"Only one run is measured at a time: {card.text}.")
     run_id = config.join_run or new_id()
-    if config.tasks or config.knobs:
-        _asked[run_id] = config
-        for oldest in list(_asked)[:-REMEMBERED]:
-            del _asked[oldest]
+    remember(run_id, config)
     path, log = _run_file(run_id, ".json"), _run_file(run_id, ".log")
     start_afresh(run_id)
     order = {"run_id": run_id, "config": config.model_dump(mode="json")}
@@ -259,6 +256,14 @@ def start_run(config: Any) -> str:
     if process.poll() is not None and not ending:
         raise LabError(f"The worker ended before it measured: {_last_words(process, log)}")
     return run_id
+
+
+def remember(run_id: str, config: Any) -> None:
+    """A BenchmarkConfig with which a run was started here."""
+    if config.tasks or config.knobs:
+        _asked[run_id] = config
+        for oldest in list(_asked)[:-REMEMBERED]:
+            del _asked[oldest]
 
 
 def asked(run_id: str) -> Any:

@@ -70,6 +70,7 @@ def measure(
         joined = None
         if config.join_run:
             config, joined = resume.join(store, config)
+        processes.remember(run_id, config)
 
         kinds: set[str] = set()
         ending, deaf = threading.Event(), threading.Event()

@@ -41,7 +41,7 @@ def captions(app) -> str:
 
 def test_a_first_press_compares_a_request_with_itself_streamed(page):
     assert body(page, 0)["stream"] is False
-    assert body(page, 1) == {**body(page, 0), "name": "streamed", "stream": True}
+    assert body(page, 1) == {**body(page, 0), "name": "a streamed", "stream": True}
     assert not page.button(key="run-button").disabled
 
 
@@ -49,7 +49,7 @@ def test_a_curl_becomes_a_body_and_its_key_goes(page):
     paste(page, CURL)
     well(page)
     assert body(page, 0)["system"] == "Long." and body(page, 0)["stream"] is False
-    assert body(page, 1)["name"] == "streamed" and body(page, 1)["system"] == "Long."
+    assert body(page, 1)["name"] == "a streamed" and body(page, 1)["system"] == "Long."
     assert "Left out: the key in x-api-key." in captions(page)
     assert "simulated has no claude-any" in captions(page)
     kept = [page.session_state[name] for name in ("body-0", "body-1", "left-out-0")]
@@ -65,7 +65,7 @@ def test_a_python_call_becomes_one_too(page):
 
 def test_what_to_compare_with_is_proposed_until_it_is_ones_own(page):
     paste(page, CURL)
-    page.button_group(key="against").set_value("cached").run()
+    page.button_group(key="against").set_value("itself cached").run()
     assert body(page, 1)["system"][0]["cache_control"] and body(page, 1)["primed"] is True
     paste(page, json.dumps({**body(page, 1), "max_tokens": 7}), 1)
     assert page.button_group(key="against").value == "my own"

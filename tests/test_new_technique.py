@@ -214,6 +214,7 @@ SPEAKS_OF_CAPABILITIES = {
     "lab/endpoints/registry.py",
     "lab/cli/endpoints_test.py",
     "lab/results.py",
+    "pages/parts/your_bodies.py",
 }
 
 

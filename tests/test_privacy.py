@@ -200,8 +200,10 @@ def test_a_technique_of_the_users_own_keeps_neither_its_prompts_nor_their_answer
     assert leaks() == []
 
 
-def test_more_blocks_of_such_a_run_need_the_same_words_again(lab):
+def test_more_blocks_of_such_a_run_need_the_same_words_again(lab, monkeypatch):
+    """In a process that has not measured it; one that has still knows them."""
     run_id = lab(knobs={"bodies": BODIES})
+    monkeypatch.setattr(processes, "_asked", {})
     with pytest.raises(LabError, match=r"kept no word of your own requests.* FILE FILE --more"):
         lab(join_run=run_id)
     with pytest.raises(LabError, match="only with the same ones"):

@@ -104,8 +104,8 @@ def _typed(endpoint: Endpoint) -> list[tuple[str, str, Any]]:
             required=True,
             on_change=_propose,
             args=(endpoint,),
-            help="Proposes request b: request a, streamed, or with its beginning in the cache; or "
-            "on a smaller model, where this endpoint has one. Change it as you like.",
+            help="Proposes request b: request a as a stream, with its beginning in the cache, or on"
+            " a smaller model, where this endpoint has one. Change it as you like.",
         )
         count = st.number_input(
             "Requests",
@@ -148,9 +148,9 @@ def _choices(endpoint: Endpoint) -> list[str]:
     """What the first request can be compared with on this endpoint."""
     first = _read_or_none(st.session_state["body-0"]) or {}
     apply = {
-        "streamed": "streaming" in endpoint.capabilities,
-        "cached": "caching" in endpoint.capabilities,
-        "smaller model": _smaller(first, endpoint) is not None,
+        pasted.STREAMED: "streaming" in endpoint.capabilities,
+        pasted.CACHED: "caching" in endpoint.capabilities,
+        pasted.SMALLER: _smaller(first, endpoint) is not None,
     }
     return [*(name for name in pasted.PROPOSALS if apply[name]), OWN]
 
@@ -195,11 +195,12 @@ def _propose(endpoint: Endpoint) -> None:
     first = _read_or_none(st.session_state["body-0"])
     if against == OWN or first is None:
         return
-    more = (_smaller(first, endpoint),) if against == "smaller model" else ()
+    more = (_smaller(first, endpoint),) if against == pasted.SMALLER else ()
     if None in more:
         return
     proposed = pasted.PROPOSALS[against](first, *more)
-    st.session_state["body-1"] = _written({**proposed, "name": against})
+    name = f"{str(first.get('name') or 'a')[:20]} {against.removeprefix('itself ')}"
+    st.session_state["body-1"] = _written({**proposed, "name": name})
     st.session_state.pop("left-out-1", None)
 
 

@@ -3,7 +3,7 @@ spoils it, how many more blocks it takes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from math import ceil, isfinite
 from typing import Any, Literal, NamedTuple
@@ -159,6 +159,14 @@ class Comparison:
         return self.names[1] if self.names else self.baseline
 
     @property
+    def share(self) -> float | None:
+        """The ratio as a change: −0.3 is 30 % less. None also where it points the other way than
+        the estimate, as where short tasks gain a large share and long ones lose a small one."""
+        if self.ratio is None or (self.ratio - 1) * self.estimate < 0:
+            return None
+        return self.ratio - 1
+
+    @property
     def blocks(self) -> int:
         """Those that can be compared: both ended well, or one of them was lost."""
         return self.n + self.losses.arm + self.losses.baseline + self.losses.both
@@ -171,14 +179,19 @@ def compare_run(
     *,
     settings=None,
     losses: pd.DataFrame | None = None,
+    summary: pd.DataFrame | None = None,
+    own: Mapping[tuple[str, str], str] | None = None,
+    names: Mapping[tuple[str, str], str] | None = None,
 ) -> list[Comparison]:
     """Every arm on the headline metric and on each that is judged, from the views pair_differences,
-    arm_counts and pair_losses; the planned comparison comes first.
+    arm_counts, pair_losses and arm_summary; the planned comparison comes first.
 
     The planned one has its own 95 %; the other arms share theirs by Holm (1979) on the headline
     metric, and an arm's other metrics have the arm's level. `settings` is a Rules or a run's
-    settings.
+    settings. `own` is a metric that an arm is judged on even where the baseline has none of it;
+    `names` are what a reader of the run calls its arms.
     """
+    own, names = own or {}, names or {}
     rules, planned = Rules.of(settings), (headline["technique"], headline["arm"])
     by_arm = {key: rows for key, rows in pairs.groupby(["technique", "arm"], sort=False)}
     baseline = _baseline(pairs, settings)
@@ -198,10 +211,12 @@ def compare_run(
         rows = by_arm.get(arm)
         seen = [] if rows is None else rows["metric"].unique()
         judged = [metric for metric in seen if METRICS[metric].judged]
-        facts = _facts(rows, arm, baseline, counts, lost[arm], rules)
-        for metric in dict.fromkeys([headline["metric"], *judged]):
+        sides = Sides(arm, baseline, names.get(arm, arm[1]), names.get(baseline, baseline[1]))
+        facts = _facts(rows, sides, counts, summary, lost[arm], rules)
+        asked = [headline["metric"], *([own[arm]] if arm in own else [])]
+        for metric in dict.fromkeys([*asked, *judged]):
             is_planned = (arm, metric) == (planned, headline["metric"])
-            comparison = _judge(rows, arm, baseline[1], metric, levels[arm], rules, facts)
+            comparison = _judge(rows, sides, metric, levels[arm], rules, facts)
             comparisons.append(replace(comparison, planned=is_planned))
     return sorted(comparisons, key=lambda c: (not c.planned, c.metric != headline["metric"]))
 
@@ -269,6 +284,19 @@ def quality_gate(rows: pd.DataFrame | None, margin: float) -> Quality | None:
     return Quality(mean, mean - spread, mean + spread, n, same, shown, best)
 
 
+class Sides(NamedTuple):
+    """An arm and its baseline, each (technique, arm), and as a reader of the run calls them."""
+
+    arm: tuple[str, str]
+    baseline: tuple[str, str]
+    name: str
+    baseline_name: str
+
+    @property
+    def named(self) -> tuple[tuple[tuple[str, str], str], ...]:
+        return (self.arm, self.name), (self.baseline, self.baseline_name)
+
+
 class _Facts(NamedTuple):
     quality: Quality | None
     cost_change: float | None
@@ -278,13 +306,15 @@ class _Facts(NamedTuple):
     reasons: tuple[str, ...]
     hopeless: str | None
     losses: Losses
+    lacks: Mapping[str, str]
+    """By metric, why no number of blocks would bring it."""
 
 
 def _facts(
     rows: pd.DataFrame | None,
-    arm: tuple[str, str],
-    baseline: tuple[str, str],
+    sides: Sides,
     counts: pd.DataFrame | None,
+    summary: pd.DataFrame | None,
     losses: Losses,
     rules: Rules,
 ) -> _Facts:
@@ -296,7 +326,7 @@ def _facts(
         if before := cost["baseline_value"].sum():
             share = float(cost["value"].sum() / before - 1)
     quality = quality_gate(rows, rules.quality_margin)
-    doubts, reasons = _left_out(counts, (arm, baseline))
+    doubts, reasons = _left_out(counts, sides)
     if quality and quality.best == 0:
         doubts.append("no answer of either arm passed its check (quality 0 % in both)")
     return _Facts(
@@ -306,8 +336,9 @@ def _facts(
         parts=None if rows is None else decompose(rows),
         doubts=tuple(doubts),
         reasons=tuple(reasons),
-        hopeless=_hopeless(counts, (arm, baseline)),
+        hopeless=_hopeless(counts, sides),
         losses=losses,
+        lacks=_lacks(counts, summary, sides),
     )
 
 
@@ -320,23 +351,23 @@ def _losses(rows: pd.DataFrame | None, arm: tuple[str, str]) -> Losses:
     return Losses(*(int(rows.sum()) for rows in (lost & ~base, base & ~lost, lost & base, missed)))
 
 
-def _rows_of(counts: pd.DataFrame | None, arms: Sequence[tuple[str, str]]) -> Iterator[dict]:
+def _rows_of(counts: pd.DataFrame | None, sides: Sides) -> Iterator[dict]:
     """The arms' rows of arm_counts, what is missing as 0 or an empty text."""
-    for technique, arm in arms if counts is not None and not counts.empty else ():
+    for (technique, arm), name in sides.named if counts is not None and not counts.empty else ():
         for row in counts[(counts.technique == technique) & (counts.arm == arm)].to_dict("records"):
             numbers = ("n", "failed", "mismatched", "client_caused")
             cause = row.get("left_out_because")
             yield {
-                **{name: 0 if units.missing(row.get(name)) else int(row[name]) for name in numbers},
-                "arm": arm,
+                **{key: 0 if units.missing(row.get(key)) else int(row[key]) for key in numbers},
+                "arm": name,
                 "cause": cause if isinstance(cause, str) else "",
             }
 
 
-def _hopeless(counts: pd.DataFrame | None, arms: Sequence[tuple[str, str]]) -> str | None:
+def _hopeless(counts: pd.DataFrame | None, sides: Sides) -> str | None:
     """ "all 3 trials of cached were left out: the endpoint reported no cache use …"; None where
     each arm has a trial that counts."""
-    for row in _rows_of(counts, arms):
+    for row in _rows_of(counts, sides):
         lost = row["failed"] + row["mismatched"]
         if row["n"] or not lost:
             continue
@@ -353,13 +384,28 @@ def _hopeless(counts: pd.DataFrame | None, arms: Sequence[tuple[str, str]]) -> s
     return None
 
 
-def _left_out(
-    counts: pd.DataFrame | None, arms: Sequence[tuple[str, str]]
-) -> tuple[list[str], list[str]]:
+def _lacks(
+    counts: pd.DataFrame | None, summary: pd.DataFrame | None, sides: Sides
+) -> dict[str, str]:
+    """For each metric that none of an arm's trials has, though some ended well: "none of the 8
+    trials of whole has a time to first token"."""
+    lacks: dict[str, str] = {}
+    if summary is None:
+        return lacks
+    for row, (arm, _) in zip(_rows_of(counts, sides), sides.named, strict=False):
+        mine = summary[(summary["technique"] == arm[0]) & (summary["arm"] == arm[1])]
+        for metric in METRICS.keys() - set(mine["metric"]) if row["n"] else ():
+            none = "the only trial" if row["n"] == 1 else f"none of the {row['n']} trials"
+            has = "has no" if row["n"] == 1 else "has a"
+            lacks[metric] = f"{none} of {row['arm']} {has} {words(metric)}"
+    return lacks
+
+
+def _left_out(counts: pd.DataFrame | None, sides: Sides) -> tuple[list[str], list[str]]:
     """(doubts, other reasons): what became of the trials that have no time to compare, and how many
     of those that have one this machine itself held up."""
-    rows, doubts, reasons = list(_rows_of(counts, arms)), [], []
-    is_told = _hopeless(counts, arms) is not None  # it says of the last one why
+    rows, doubts, reasons = list(_rows_of(counts, sides)), [], []
+    is_told = _hopeless(counts, sides) is not None  # it says of the last one why
     for row in rows:
         last = f" (the last: {row['cause']})" if row["cause"] and not is_told else ""
         if row["failed"]:
@@ -421,8 +467,7 @@ def worst_ranked(differences: np.ndarray, losses: Losses, sign: int) -> Ranked:
 
 def _judge(
     rows: pd.DataFrame | None,
-    arm: tuple[str, str],
-    baseline: str,
+    sides: Sides,
     metric: str,
     level: float,
     rules: Rules,
@@ -430,9 +475,10 @@ def _judge(
 ) -> Comparison:
     comparison = Comparison(
         metric=metric,
-        technique=arm[0],
-        arm=arm[1],
-        baseline=baseline,
+        technique=sides.arm[0],
+        arm=sides.arm[1],
+        baseline=sides.baseline[1],
+        names=(sides.name, sides.baseline_name),
         level=level,
         is_shared=level > rules.level + 1e-9,
         losses=facts.losses,
@@ -443,14 +489,16 @@ def _judge(
         fewest = f"no block has this metric in both arms; {FEWEST_BLOCKS} are the fewest"
         ranked = worst_ranked(np.empty(0), losses, sign)
         is_failing = losses.excess > 0 and ranked.shown(level) == "slower"
-        blocks = None if facts.hopeless or is_failing else _of_all(FEWEST_BLOCKS, 0, losses)
+        fails_more = is_failing and not facts.hopeless
+        hopeless = facts.hopeless or (None if fails_more else facts.lacks.get(metric))
+        blocks = None if hopeless or is_failing else _of_all(FEWEST_BLOCKS, 0, losses)
         return replace(
             comparison,
-            verdict="fails_more" if is_failing and not facts.hopeless else "not_enough_data",
+            verdict="fails_more" if fails_more else "not_enough_data",
             needed_blocks=blocks,
             doubts=facts.doubts,
-            reasons=(fewest, *facts.doubts, *facts.reasons),
-            hopeless=facts.hopeless,
+            reasons=(hopeless or fewest, *facts.doubts, *facts.reasons),
+            hopeless=hopeless,
         )
     values, base = part["value"].to_numpy(float), part["baseline_value"].to_numpy(float)
     interval = hodges_lehmann(values - base, level)
@@ -463,7 +511,7 @@ def _judge(
     doubts, reasons = list(facts.doubts), list(facts.reasons)
     if moved is not None and moved.rivals(interval.estimate):
         change = units.value(metric, moved.change, sign=True)
-        doubts.append(f"{baseline} itself drifted by {change} between the run's halves")
+        doubts.append(f"{sides.baseline_name} itself drifted by {change} between the run's halves")
     outcome, blocks = _decide(interval, sign, smallest, level)
     greyed = _within_instrument(metric, interval, outcome, rules.instrument_ms)
     doubts += [greyed] if greyed else []

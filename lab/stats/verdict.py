@@ -121,11 +121,11 @@ def title(comparison: Comparison) -> str:
         )
     if comparison.verdict == "no_difference":
         return f"No difference shown between {arm} and {baseline} in {metric.words}"
-    ratio = _ratio(comparison)
-    if ratio is None:
+    share = comparison.share
+    if share is None:
         amount = units.value(metric.name, abs(comparison.estimate))
     else:
-        amount = units.percent(abs(ratio - 1))
+        amount = units.percent(abs(share))
     change = metric.less if comparison.estimate < 0 else metric.more
     return f"{arm} {metric.verb} {amount} {change} than {baseline}" + {
         "faster_but_worse": ", but its answers are worse",
@@ -272,16 +272,9 @@ def interval(comparison: Comparison) -> str:
     return f"{plus}{written}{f' {unit}' if unit else ''} [{low}, {high}]"
 
 
-def _ratio(comparison: Comparison) -> float | None:
-    """None also where it points the other way: of short tasks a large share, of long ones a small
-    one the other way about."""
-    ratio = comparison.ratio
-    return None if ratio is None or (ratio - 1) * comparison.estimate < 0 else ratio
-
-
 def _share(comparison: Comparison) -> str:
-    ratio = _ratio(comparison)
-    return "" if ratio is None else f", {units.percent(ratio - 1, sign=True)}"
+    share = comparison.share
+    return "" if share is None else f", {units.percent(share, sign=True)}"
 
 
 def _quality(comparison: Comparison) -> list[str]:

@@ -67,8 +67,8 @@ def _lead(planned: stats.Comparison, verdict: stats.VerdictText) -> str:
 def _number(planned: stats.Comparison, verdict: stats.VerdictText, dark: bool) -> str:
     """Large only where nothing spoils it."""
     text = html(units.value(planned.metric, planned.estimate, sign=True))
-    if planned.ratio is not None:
-        text += f"<small>{units.percent(planned.ratio - 1, sign=True)}</small>"
+    if planned.share is not None:
+        text += f"<small>{units.percent(planned.share, sign=True)}</small>"
     colour = palette.tone_colour(verdict.tone, dark)
     return f'<div class="lab-number {verdict.tone}" style="color:{colour}">{text}</div>'
 

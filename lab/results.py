@@ -153,6 +153,22 @@ class RunResult:
                 return comparison
         return None
 
+    def own_headline(self, arm: Arm) -> str:
+        """The metric that an arm's technique is about; in a run of one technique the run's."""
+        is_known = arm[0] != self.run["technique"] and techniques.slug_of(arm[0])
+        return techniques.find(arm[0]).headline if is_known else self.headline
+
+    def each_arm(self) -> dict[Arm, list[tuple[Comparison, VerdictText]]]:
+        """What is told of each arm beside the planned comparison: its verdict on its own
+        technique's headline, then on the metric chosen for all, where these are two."""
+        told: dict[Arm, list[tuple[Comparison, VerdictText]]] = {}
+        for arm in self.arms()[1:]:
+            asked = dict.fromkeys((self.own_headline(arm), self.headline))
+            found = [self.comparison(metric, arm) for metric in asked]
+            rest = [comparison for comparison in found if comparison and not comparison.planned]
+            told |= {arm: [(each, self.told(each)) for each in rest]} if rest else {}
+        return told
+
     def finding(self, metric: str | None = None, arm: Arm | None = None) -> Finding:
         """What a figure of a metric may say: its title, and why it is greyed."""
         return stats.finding(self.comparison(metric, arm), metric or self.headline)
@@ -260,12 +276,16 @@ def _compared(result: RunResult, in_bursts: bool) -> list[Comparison]:
     settings = {**result.run["settings"], "instrument": instrument(result.run["sessions"])}
     if not settings.get("headline") or len(settings.get("arms", ())) < 2:
         return []
+    arms = result.arms()
     comparisons = stats.compare_run(
         result.pairs,
         result.counts,
         settings["headline"],
         settings=settings,
         losses=result.losses,
+        summary=result.summary,
+        own={arm: result.own_headline(arm) for arm in arms},
+        names={arm: result.name(*arm) for arm in arms},
     )
     # What a trial of several calls waited for is told by its spans; the time per token of one
     # answer says nothing about it.
@@ -274,12 +294,9 @@ def _compared(result: RunResult, in_bursts: bool) -> list[Comparison]:
     for comparison in comparisons:
         parts = _parts(result, single, comparison.technique, comparison.arm)
         bursts = (NO_STREAM,) if in_bursts and comparison.metric in metrics.OF_A_STREAM else ()
-        baseline = settings["baseline"]["technique"], comparison.baseline
-        arm = comparison.technique, comparison.arm
         told = {
             "doubts": (*bursts, *comparison.doubts),
             "reasons": (*bursts, *comparison.reasons),
-            "names": (result.name(*arm), result.name(*baseline)),
         }
         explained.append(replace(comparison, parts=parts, **told))
     return explained

@@ -3,16 +3,22 @@ judged on its own headline and on the chosen clock."""
 
 import re
 from html import unescape
+from io import StringIO
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from rich.console import Console
 from streamlit.testing.v1 import AppTest
 
 from lab import results, techniques
 from lab.figures import layout, pareto, run_medians
 from lab.harness import plan
 from lab.harness.plan import SIDE_BY_SIDE
+from lab.harness.reporters import html, summary
+from lab.harness.reporters.console import ConsoleReporter
+from lab.harness.reporters.json_object import as_object
+from lab.harness.reporters.markdown import markdown
 from lab.model import LabError
 from lab.settings import config_of
 from lab.stats.arms import arm_row, wilson
@@ -144,10 +150,41 @@ def test_each_arm_is_judged_on_its_own_headline_and_on_the_chosen_one(db):
 
 
 def test_an_arms_own_headline_that_the_baseline_has_not_is_no_comparison(db):
+    """Seven answers that came whole have no first token, and six more would have none either."""
     paired_run()
+    cause = "none of the 7 trials of streaming.whole has a time to first token"
     told = " ".join(shown(opened()))
     assert "Streaming.streamed is faster: perceived wait −600 ms" in told
-    assert "time to first token Nothing to compare: streaming.whole has none." in told
+    assert f"time to first token Not enough data, and more blocks would not help: {cause}" in told
+    paired_run(9, metric="ttft_ms")
+    planned = results.read("last").comparisons[0]
+    assert (planned.hopeless, planned.needed_blocks) == (cause, None)
+
+
+def test_every_telling_has_each_arms_verdict_on_its_own_headline_and_on_the_chosen_one(db):
+    """Console, Markdown, report and JSON told the chosen metric alone."""
+    paired_run(arms=("streaming.streamed", "streaming.whole", "caching.cached"))
+    result = results.read("last")
+    console = Console(record=True, file=StringIO(), width=200)
+    ConsoleReporter(console).report(result)
+    page = re.sub(r"<script.*?</script>", "", html.page(result), flags=re.DOTALL)
+    tellings = [console.export_text(), unescape(page), markdown(result).replace("\\", "")]
+    for verdict in ("TTFT −100 ms", "total time −500 ms"):
+        for telling in tellings:
+            assert f"Caching.cached is faster: {verdict}" in telling
+    told = {
+        (each["arm"], each["metric"]): each["headline"] for each in as_object(result)["each_arm"]
+    }
+    assert told["cached", "ttft_ms"].startswith("Caching.cached is faster: TTFT −100 ms")
+    assert told["cached", "total_ms"].startswith("Caching.cached is faster: total time −500 ms")
+    assert ("whole", "total_ms") not in told, "the planned one stands by itself"
+
+
+def test_a_refusal_names_its_arm_and_metric_on_the_console(db):
+    """Two arms were refused in the same words, and neither was named."""
+    paired_run(arms=("streaming.whole", "streaming.streamed", "caching.cached"))
+    refusals = [line for line, _ in summary.each_arm(results.read("last")) if "not help" in line]
+    assert refusals[0].startswith("caching.cached, time to first token: Not enough data")
 
 
 def test_doubts_stand_before_the_words_of_an_arm(db):

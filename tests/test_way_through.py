@@ -4,6 +4,7 @@ what a page keeps to itself."""
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from lab.model import new_id
 from lab.processes import RunCard
 from lab.stats import Comparison, Losses
 from lab.techniques import all_techniques
-from pages.parts import cached_queries, frame, run_panel
+from pages.parts import cached_queries, frame, run_panel, views
 from tests.measured import FAST, measure
 from tests.test_pages import chosen_run, opened, well
 
@@ -340,3 +341,10 @@ def test_a_technique_that_cannot_be_loaded_is_told_on_its_page(db, monkeypatch, 
     text = error.value.replace("\\", "")
     assert "my-idea" in text and "line 1" in text and "nothing_like_it" in text
     assert any("my-idea: cannot be loaded" in link.proto.label for link in app.get("page_link"))
+
+
+def test_a_technique_may_name_a_view_that_every_page_has():
+    """A technique written when the race was a view of its own got "There is no view 'Race'"."""
+    known = techniques.find("streaming")
+    asked = dataclasses.replace(known, views=("Race", "Pairs", "Rows"))
+    assert list(views.of(asked)) == ["Pairs", "Rows", "Use it in your app"]

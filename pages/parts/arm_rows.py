@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 
 import streamlit as st
 
-from lab import metrics, techniques, units
+from lab import metrics, units
 from lab.figures import palette
 from lab.results import RunResult
-from lab.stats import Comparison, Interval
+from lab.stats import Comparison, Interval, VerdictText
 from lab.stats.arms import arm_row
 from pages.parts import cached_queries, chart
 
@@ -23,36 +23,21 @@ def verdicts(run: dict[str, Any]) -> None:
     result = cached_queries.judged(run["run_id"])
     colours = palette.arm_colours(result.places, chart.dark())
     rows = []
-    for arm in result.arms()[1:]:
-        if lines := list(_lines(result, arm)):
-            name = result.name(*arm)
-            rows.append(
-                f"<section><h4>{_swatch(colours[name])}{html(name)}</h4>{_told(result, lines)}"
-                "</section>"
-            )
+    for arm, lines in result.each_arm().items():
+        name = result.name(*arm)
+        rows.append(
+            f"<section><h4>{_swatch(colours[name])}{html(name)}</h4>{_told(lines)}</section>"
+        )
     if rows:
         st.html(f'<div class="lab-arms">{"".join(rows)}</div>')
 
 
-def _lines(result: RunResult, arm: tuple[str, str]) -> list[tuple[str, Comparison | None]]:
-    """An arm's comparisons, its own technique's headline first; the card has the planned one."""
-    own = [techniques.find(arm[0]).headline] if techniques.slug_of(arm[0]) else []
-    lines = [
-        (metric, result.comparison(metric, arm))
-        for metric in dict.fromkeys([*own, result.headline])
-    ]
-    return [line for line in lines if not (line[1] and line[1].planned)]
-
-
-def _told(result: RunResult, lines: list[tuple[str, Comparison | None]]) -> str:
+def _told(lines: list[tuple[Comparison, VerdictText]]) -> str:
     """The doubts first, those of every line once for all of them."""
-    told = [result.told(comparison) for _, comparison in lines if comparison]
     shared = [
-        doubt
-        for doubt in (told[0].doubts if told else ())
-        if all(doubt in text.doubts for text in told)
+        doubt for doubt in lines[0][1].doubts if all(doubt in told.doubts for _, told in lines)
     ]
-    body = "".join(_line(result, metric, comparison, shared) for metric, comparison in lines)
+    body = "".join(_line(comparison, told, shared) for comparison, told in lines)
     return f"{_doubts(shared)}<dl>{body}</dl>"
 
 
@@ -63,12 +48,8 @@ def _doubts(doubts: list[str]) -> str:
     return f'<p style="color:{colour}">{html(". ".join(doubts))}.</p>'
 
 
-def _line(result: RunResult, metric: str, comparison: Comparison | None, shared: list[str]) -> str:
-    words = html(metrics.words(metric))
-    if comparison is None:
-        baseline = html(result.name(*result.arms()[0]))
-        return f"<dt>{words}</dt><dd></dd><dd>Nothing to compare: {baseline} has none.</dd>"
-    told = result.told(comparison)
+def _line(comparison: Comparison, told: VerdictText, shared: list[str]) -> str:
+    words = html(metrics.words(comparison.metric))
     lead, colon, rest = told.headline.partition(": ")
     is_plain = told.tone not in ("good", "bad", "warn")
     colour = (

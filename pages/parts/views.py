@@ -294,6 +294,8 @@ SHARED = {
     "Clocks": ladder,
     "Spans": span_tree,
 }
+ALWAYS = ("Race", "Rows", "Use it in your app")
+"""What every page shows in its own place, whether a technique names it or not."""
 LAST = {"Rows": table, "Use it in your app": use_it}
 
 
@@ -305,6 +307,6 @@ def of(technique: Technique) -> dict[str, Callable[[dict[str, Any]], None]]:
             views[view.name] = partial(own, technique, view)
         elif view in SHARED:
             views[view] = SHARED[view]
-        else:
+        elif view not in ALWAYS:
             raise LabError(f"There is no view {view!r}; there are {', '.join(SHARED)}.")
     return views | LAST

@@ -41,20 +41,18 @@ class ConsoleReporter:
         say(Text(summary.title(result), style="bold"), soft_wrap=True)
         say()
         told: set[str] = set()
-        for place, verdict in enumerate(result.verdicts):
-            # Arms share their baseline's doubts: each is said once, before the first it spoils.
-            if doubts := [doubt for doubt in verdict.doubts if doubt not in told]:
-                self._indented(f"{DOUBTFUL}{'; '.join(doubts)}", TONES["unsure"])
-            told.update(doubts)
-            self._indented(verdict.headline, TONES.get(verdict.tone, "bold") if place == 0 else "")
-            for line in (verdict.seen, verdict.detail) if place == 0 else ():
-                if line:
-                    self._indented(line, "dim")
+        for verdict in result.verdicts[:1]:
+            self._verdict(verdict.headline, verdict.doubts, told, TONES.get(verdict.tone, "bold"))
+            for line in filter(None, (verdict.seen, verdict.detail)):
+                self._indented(line, "dim")
+        for headline, doubts in summary.each_arm(result):
+            self._verdict(headline, doubts, told)
         for note in result.notes:
             self._indented(note, "dim")
         grid = Table(**PLAIN, show_edge=False)
         for place, column in enumerate(summary.COLUMNS):
-            grid.add_column(column, justify="left" if place < 2 else "right", no_wrap=place > 0)
+            justify = "left" if place < 2 else "right"
+            grid.add_column(column, justify=justify, no_wrap=place > 0, overflow="fold")
         rows = summary.table(result)
         for row in rows:
             grid.add_row(*(Text(cell.text, style="" if cell.supported else "dim") for cell in row))
@@ -71,6 +69,15 @@ class ConsoleReporter:
         for line in trend(result):
             say(Text(line))
         return None
+
+    def _verdict(
+        self, headline: str, doubts: Sequence[str], told: set[str], style: str = ""
+    ) -> None:
+        """Arms share their baseline's doubts: each is said once, before the first it spoils."""
+        if new := [doubt for doubt in doubts if doubt not in told]:
+            self._indented(f"{DOUBTFUL}{'; '.join(new)}", TONES["unsure"])
+        told.update(new)
+        self._indented(headline, style)
 
     def _indented(self, line: str, style: str) -> None:
         from rich.padding import Padding

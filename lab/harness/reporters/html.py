@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab import endpoint_kinds, metrics, units
-from lab.harness.reporters import figure_files, write
+from lab.harness.reporters import figure_files, summary, write
+from lab.stats.verdict import DOUBTFUL
 
 if TYPE_CHECKING:
     from lab.results import RunResult
@@ -55,6 +56,8 @@ def page(result: RunResult) -> str:
         about=_about(run),
         result=result,
         verdict=verdict,
+        each_arm=summary.each_arm(result),
+        doubtful=DOUBTFUL,
         heads=["arm (medians)", "n", "failed", *map(metrics.words, metrics.TABLE), *ALSO],
         arms=[_arm(result, *arm) for arm in result.arms()],
         figures=[_figure(figure) for figure in figure_files.run_figures(result).values()],
@@ -109,7 +112,8 @@ def _in_words(result: RunResult, settings: Mapping[str, Any]) -> list[list[str]]
         "text": "kept" if result.run["keep_text"] else "not kept",
     }
     for name, value in knobs.items() if isinstance(knobs, Mapping) else ():
-        rows |= {name.replace("_", " "): value} if isinstance(value, (str, int, float)) else {}
+        if isinstance(value, (str, int, float)) and units.short(str(value)) == str(value):
+            rows[name.replace("_", " ")] = value
     return [[name, units.short(str(value))] for name, value in rows.items() if value is not None]
 
 

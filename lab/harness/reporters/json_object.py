@@ -81,6 +81,14 @@ def as_object(result: RunResult) -> dict[str, Any]:
         "started_utc": units.iso(run["started_utc"]),
         "imported_from": run.get("imported_from"),
         "verdict": verdict,
+        "each_arm": [
+            {
+                **{name: getattr(comparison, name) for name in ("technique", "arm", "metric")},
+                **{name: getattr(told, name) for name in OF_A_VERDICT},
+            }
+            for lines in result.each_arm().values()
+            for comparison, told in lines
+        ],
         "arms": [_arm(result, *arm) for arm in result.arms()],
         "why": list(result.why),
         "notes": list(result.notes),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.harness.reporters import summary, write
+from lab.stats.verdict import DOUBTFUL
 from lab.units import in_markdown
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def markdown(result: RunResult) -> str:
         f"### {in_markdown(summary.title(result))}",
         "",
         *(f"{verdict.markdown}\n" for verdict in result.verdicts[:1]),
+        *_each_arm(result),
         "| " + " | ".join(columns) + " |",
         "|---|---|" + "--:|" * (len(columns) - 2),
         *("| " + " | ".join(in_markdown(cell.text) for cell in row) + " |" for row in rows),
@@ -41,3 +43,12 @@ def markdown(result: RunResult) -> str:
         *(f"- {in_markdown(line)}" for line in bullets),
     ]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _each_arm(result: RunResult) -> list[str]:
+    """A bullet for each other verdict, its doubts first."""
+    bullets = []
+    for headline, doubts in summary.each_arm(result):
+        first = f"{DOUBTFUL}{'; '.join(doubts)}. " if doubts else ""
+        bullets.append(f"- {in_markdown(first + headline)}")
+    return [*bullets, ""] if bullets else []

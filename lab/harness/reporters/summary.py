@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,17 @@ def title(result: RunResult) -> str:
     if run["status"] != "finished":
         about.append(run["status"])
     return " · ".join(about)
+
+
+def each_arm(result: RunResult) -> list[tuple[str, tuple[str, ...]]]:
+    """(headline, doubts) of each verdict beside the planned one; "cached, total time: …" leads
+    where the headline itself may not name both."""
+    told = []
+    for comparison, text in itertools.chain.from_iterable(result.each_arm().values()):
+        lead = f"{comparison.name}, {metrics.words(comparison.metric)}: "
+        names_both = comparison.verdict.startswith(("faster", "slower"))
+        told.append((f"{'' if names_both else lead}{text.headline}", text.doubts))
+    return told
 
 
 def table(result: RunResult) -> list[list[Cell]]:

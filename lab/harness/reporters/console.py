@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from lab import metrics, units
 from lab.harness.reporters import summary
-from lab.stats.verdict import DOUBTFUL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,13 +39,12 @@ class ConsoleReporter:
         say = self.console.print
         say(Text(summary.title(result), style="bold"), soft_wrap=True)
         say()
-        told: set[str] = set()
         for verdict in result.verdicts[:1]:
-            self._verdict(verdict.headline, verdict.doubts, told, TONES.get(verdict.tone, "bold"))
+            self._verdict(verdict.doubtful, verdict.headline, TONES.get(verdict.tone, "bold"))
             for line in filter(None, (verdict.seen, verdict.detail)):
                 self._indented(line, "dim")
-        for headline, doubts in summary.each_arm(result):
-            self._verdict(headline, doubts, told)
+        for doubts, headline in summary.each_arm(result):
+            self._verdict(doubts, headline)
         for note in result.notes:
             self._indented(note, "dim")
         grid = Table(**PLAIN, show_edge=False)
@@ -70,13 +68,9 @@ class ConsoleReporter:
             say(Text(line))
         return None
 
-    def _verdict(
-        self, headline: str, doubts: Sequence[str], told: set[str], style: str = ""
-    ) -> None:
-        """Arms share their baseline's doubts: each is said once, before the first it spoils."""
-        if new := [doubt for doubt in doubts if doubt not in told]:
-            self._indented(f"{DOUBTFUL}{'; '.join(new)}", TONES["unsure"])
-        told.update(new)
+    def _verdict(self, doubts: str, headline: str, style: str = "") -> None:
+        if doubts:
+            self._indented(doubts, TONES["unsure"])
         self._indented(headline, style)
 
     def _indented(self, line: str, style: str) -> None:

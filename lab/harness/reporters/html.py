@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from lab import endpoint_kinds, metrics, units
 from lab.harness.reporters import figure_files, summary, write
-from lab.stats.verdict import DOUBTFUL
 
 if TYPE_CHECKING:
     from lab.results import RunResult
@@ -57,7 +56,6 @@ def page(result: RunResult) -> str:
         result=result,
         verdict=verdict,
         each_arm=summary.each_arm(result),
-        doubtful=DOUBTFUL,
         heads=["arm (medians)", "n", "failed", *map(metrics.words, metrics.TABLE), *ALSO],
         arms=[_arm(result, *arm) for arm in result.arms()],
         figures=[_figure(figure) for figure in figure_files.run_figures(result).values()],

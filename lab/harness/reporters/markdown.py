@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.harness.reporters import summary, write
-from lab.stats.verdict import DOUBTFUL
 from lab.units import in_markdown
 
 if TYPE_CHECKING:
@@ -47,8 +46,7 @@ def markdown(result: RunResult) -> str:
 
 def _each_arm(result: RunResult) -> list[str]:
     """A bullet for each other verdict, its doubts first."""
-    bullets = []
-    for headline, doubts in summary.each_arm(result):
-        first = f"{DOUBTFUL}{'; '.join(doubts)}. " if doubts else ""
-        bullets.append(f"- {in_markdown(first + headline)}")
+    bullets = [
+        f"- {in_markdown('. '.join(filter(None, line)))}" for line in summary.each_arm(result)
+    ]
     return [*bullets, ""] if bullets else []

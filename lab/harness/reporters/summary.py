@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lab import metrics, units
 from lab.metrics import QUANTILES
+from lab.stats.verdict import DOUBTFUL, REFUSALS
 
 if TYPE_CHECKING:
     from lab.results import RunResult
@@ -31,15 +32,25 @@ def title(result: RunResult) -> str:
     return " · ".join(about)
 
 
-def each_arm(result: RunResult) -> list[tuple[str, tuple[str, ...]]]:
-    """(headline, doubts) of each verdict beside the planned one; "cached, total time: …" leads
-    where the headline itself may not name both."""
-    told = []
+def each_arm(result: RunResult) -> list[tuple[str, str]]:
+    """(doubts, headline) of each verdict beside the planned one; "cached, total time: …" leads
+    where the headline itself may not name both.
+
+    Arms share their baseline's doubts: each is said once, before the first verdict that it spoils;
+    a later one says that it is doubtful too.
+    """
+    told, lines = {doubt for verdict in result.verdicts[:1] for doubt in verdict.doubts}, []
     for comparison, text in itertools.chain.from_iterable(result.each_arm().values()):
         lead = f"{comparison.name}, {metrics.words(comparison.metric)}: "
-        names_both = comparison.verdict.startswith(("faster", "slower"))
-        told.append((f"{'' if names_both else lead}{text.headline}", text.doubts))
-    return told
+        headline = text.headline
+        if not comparison.verdict.startswith(("faster", "slower")):
+            headline = f"{lead}{headline}"
+        new = [doubt for doubt in text.doubts if doubt not in told]
+        told.update(new)
+        if text.doubts and not new and comparison.verdict not in REFUSALS:
+            headline = f"Doubtful, as above: {headline}"
+        lines.append((f"{DOUBTFUL}{'; '.join(new)}" if new else "", headline))
+    return lines
 
 
 def table(result: RunResult) -> list[list[Cell]]:

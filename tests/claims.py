@@ -21,8 +21,9 @@ WORDS = re.compile(r"\b(?:sooner|later|faster|slower|earlier|quicker|beats|wins)
 """What no text says where the verdict refuses, but in a claim that is another arm's own."""
 COUNTED = re.compile(
     r"(?:faster|sooner|later) in \d+ of \d+ blocks?|when it answers; \d+ of \d+ failed"
+    r"|No technique has been shown to be faster yet"
 )
-"""Facts, not findings: blocks counted, and the end of a title whose claim is read apart."""
+"""Facts, not findings: blocks counted, the end of a title whose claim is read apart, and none."""
 SINGLE = re.compile(r"in this pair; a single pair shows no difference\.")
 
 
@@ -75,17 +76,20 @@ def _headlines(text: str, arms: str, known: dict[str, str]) -> Iterator[Claim]:
         yield Claim(match[0], known[match["arm"]], ((metric.name, less),))
 
 
-def contradictions(text: str, result: RunResult) -> list[str]:
-    """Claims that no comparison of the run bears out, and words of a claim outside any."""
-    wrong, rest = [], text
-    for claim in claims(text, result):
-        rest = rest.replace(claim.text, "", 1)
-        bears = _is_of_the_pair if claim.in_a_pair else _bears
-        if not any(bears(result, claim, *reading) for reading in claim.readings):
-            wrong.append(claim.text)
+def contradictions(text: str, *results: RunResult) -> list[str]:
+    """Claims that no comparison of these runs bears out, and words of a claim outside any."""
+    read = {claim.text: False for result in results for claim in claims(text, result)}
+    for result in results:
+        for claim in claims(text, result):
+            bears = _is_of_the_pair if claim.in_a_pair else _bears
+            if any(bears(result, claim, *reading) for reading in claim.readings):
+                read[claim.text] = True
+    rest = text
+    for words in sorted(read, key=len, reverse=True):
+        rest = rest.replace(words, "")
     rest = COUNTED.sub("", SINGLE.sub("", rest))
-    wrong += [rest[max(match.start() - 60, 0) : match.end() + 40] for match in WORDS.finditer(rest)]
-    return wrong
+    loose = [rest[max(match.start() - 60, 0) : match.end() + 40] for match in WORDS.finditer(rest)]
+    return [words for words, is_borne in read.items() if not is_borne] + loose
 
 
 def _bears(result: RunResult, claim: Claim, metric: str, less: bool) -> bool:

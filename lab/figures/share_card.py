@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from lab import endpoint_kinds, metrics
 from lab.figures import layout, palette
 from lab.stats import Comparison, VerdictText
-from lab.stats.verdict import REFUSALS
+from lab.stats.verdict import REFUSALS, change
 from lab.units import missing, value
 
 WIDTH_PX, HEIGHT_PX = 600, 315
@@ -39,11 +39,11 @@ def share_card(
     figure = go.Figure(layout={"template": palette.template(dark)})
     title = f"{verdict.title[:1].upper()}{verdict.title[1:]}"
     y = _write(figure, [about], 20, "small", look.muted)
-    y = _write(figure, textwrap.wrap(title, LINE["sentence"])[:2], y + 8, "sentence", look.ink)
+    y = _write(figure, textwrap.wrap(title, LINE["sentence"])[:3], y + 8, "sentence", look.ink)
     reason = textwrap.wrap(verdict.reason or "", LINE["small"])[:2]
     y = _write(figure, reason, y + 8, "small", look.warn)
     if comparison.verdict not in REFUSALS:
-        _, _, numbers = verdict.headline.partition(": ")
+        numbers = change(comparison)
         tone = palette.tone_colour(verdict.tone, dark)
         _write(figure, textwrap.wrap(numbers, LINE["small"])[:2], y, "small", tone)
     _bars(figure, comparison, colours, kind, bool(verdict.reason))

@@ -187,22 +187,21 @@ def _answer(comparison: Comparison, seconds: float | None, usd: float | None) ->
     if comparison.verdict == "fails_more":
         seen = _seen(comparison)
         return f"no time is claimed. {f'Where both answered: {seen}' if comparison.n else seen}"
-    change = f"{metric.short or metric.words} {interval(comparison)}{_share(comparison)}"
-    change += f", n = {comparison.n}"
+    number = change(comparison)
     if comparison.verdict == "no_difference":
         largest = max(abs(comparison.low), abs(comparison.high))
         seeable = units.value(metric.name, largest)
-        return f"No difference shown; anything above {seeable} would have been seen ({change})"
+        return f"No difference shown; anything above {seeable} would have been seen ({number})"
     if comparison.verdict == "faster_but_worse":
-        return f"{arm} is faster but worse: {change}, quality {units.points(quality.change)}"
+        return f"{arm} is faster but worse: {number}, quality {units.points(quality.change)}"
     if comparison.verdict == "faster_only_shorter":
-        return f"{arm} is faster only because its answers are shorter: {change}"
+        return f"{arm} is faster only because its answers are shorter: {number}"
     if comparison.verdict == "faster_when_it_answers":
-        return f"faster when it answers: {change}"
+        return f"faster when it answers: {number}"
     is_lost = quality is not None and quality.shown == "unclear" and quality.change < 0
     unclear = f"; quality unclear, {units.points(quality.change)}" if is_lost else ""
     is_faster = comparison.verdict == "faster"
-    return f"{arm} is {comparison.verdict}: {change}{unclear if is_faster else ''}"
+    return f"{arm} is {comparison.verdict}: {number}{unclear if is_faster else ''}"
 
 
 def _seen(comparison: Comparison) -> str:
@@ -272,9 +271,11 @@ def interval(comparison: Comparison) -> str:
     return f"{plus}{written}{f' {unit}' if unit else ''} [{low}, {high}]"
 
 
-def _share(comparison: Comparison) -> str:
-    share = comparison.share
-    return "" if share is None else f", {units.percent(share, sign=True)}"
+def change(comparison: Comparison) -> str:
+    """ "TTFT −2,130 ms [−2,180, −2,090], −94 %, n = 20": the number of a verdict's headline."""
+    metric, share = METRICS[comparison.metric], comparison.share
+    relative = "" if share is None else f", {units.percent(share, sign=True)}"
+    return f"{metric.short or metric.words} {interval(comparison)}{relative}, n = {comparison.n}"
 
 
 def _quality(comparison: Comparison) -> list[str]:

@@ -12,7 +12,7 @@ from rich.console import Console
 from streamlit.testing.v1 import AppTest
 
 from lab import results, techniques
-from lab.figures import layout, pareto, run_medians
+from lab.figures import layout, palette, pareto, run_medians
 from lab.harness import plan
 from lab.harness.plan import SIDE_BY_SIDE
 from lab.harness.reporters import html, summary
@@ -23,7 +23,7 @@ from lab.model import LabError
 from lab.settings import config_of
 from lab.stats.arms import arm_row, wilson
 from lab.store.store import Store
-from pages.parts import frame
+from pages.parts import cached_queries, frame, history
 from tests.golden_runs import Call, Recording
 from tests.recorded_runs import record
 
@@ -332,3 +332,14 @@ def test_an_arm_is_described_by_its_own_trials():
 def test_eight_of_eight_right_is_not_certainty():
     """Wilson's lower bound of n of n is n / (n + z²): 8 / 11.84."""
     assert round(wilson(1.0, 8).low, 3) == 0.676 and wilson(1.0, 8).high == 1.0
+
+
+def test_an_arm_has_its_runs_colours_in_the_trend_of_paired_runs_too(db):
+    """Arms came by name: of an earlier run's, one that is no longer there took streamed's blue."""
+    others = ("streaming.whole", "caching.cached", "streaming.streamed")
+    paired_run(6, arms=others)
+    paired_run(9)
+    points = history._as_in_newest(cached_queries.ask("history", "wait_ms"))
+    assert list(dict.fromkeys(points["arm"])) == list(ARMS)
+    trend = palette.arm_colours(dict(zip(points["arm"], points["place"], strict=True)))
+    assert trend == palette.arm_colours(results.read("last").places)

@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import streamlit as st
 
 from lab import metrics, processes, techniques, units
@@ -180,9 +181,7 @@ def trend(chosen: dict[str, Any]) -> None:
     several.sort(key=lambda group: -group[1]["run_id"].nunique())
     for (technique, kind), mine in several[:MOST_TRENDS]:
         st.caption(escape(f"{title(technique)} · {kind}"))
-        mine = mine.sort_values("is_baseline", ascending=False, kind="stable")
-        places = techniques.places(zip(mine["technique"], mine["arm"], strict=True))
-        figure = trends.history_trend(mine.assign(place=places), chart.dark(), metric=metric)
+        figure = trends.history_trend(_as_in_newest(mine), chart.dark(), metric=metric)
         chart.show(figure, key=f"trend-{technique}-{kind}")
     if (more := len(several) - MOST_TRENDS) > 0:
         st.caption(f"{many(more, 'more group')} to see: choose a technique above.")
@@ -192,6 +191,16 @@ def trend(chosen: dict[str, Any]) -> None:
         if mine["run_id"].nunique() == 1
     ]:
         st.caption(f"A trend needs two runs; run once so far: {escape(', '.join(once))}.")
+
+
+def _as_in_newest(points: pd.DataFrame) -> pd.DataFrame:
+    """Each arm in the order of the newest run and named as there, with its place: so it has the
+    colour that it has on that run's page."""
+    newest = cached_queries.judged(points.sort_values("started_utc")["run_id"].iloc[-1])
+    keys = list(zip(points["technique"], points["arm"], strict=True))
+    order = {arm: at for at, arm in enumerate(dict.fromkeys([*newest.arms(), *keys]))}
+    points = points.assign(order=[order[arm] for arm in keys], place=techniques.places(keys))
+    return newest.named(points.sort_values("order", kind="stable"))
 
 
 def drift(run: dict[str, Any]) -> None:

@@ -251,13 +251,13 @@ def read(reference: str, store: Store | None = None) -> RunResult:
             calls=queries.calls(store, run_id),
             database=store.path,
         )
-        typical = queries.typical_trials(store, run_id, result.headline)["trial_id"]
-        pair = _median_pair(queries.median_pair(store, run_id))
+        pair = queries.median_pair(store, run_id)
+        typical = queries.typical_trials(store, run_id, result.headline, pair)["trial_id"]
         bursts_seen = held_back(queries.text_arrivals(store, run_id))
     result = replace(
         result,
         typical=frozenset(typical),
-        pair=pair,
+        pair=_median_pair(pair),
         comparisons=_compared(result, bool(bursts_seen)),
         notes=[*bursts_seen, *_notes(result)],
         block_cost=_per_block(result.trials),

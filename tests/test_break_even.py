@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from lab import techniques
+from lab.figures import layout
 from lab.results import read
 from lab.store import queries
 from lab.techniques.caching import break_even, findings
@@ -92,4 +93,4 @@ async def test_no_sum_of_waits_claims_what_the_verdict_refuses(simulated, db):
     data = RunData(technique, result.run, ask, result.finding, "claude-sonnet-5-5")
     _, wait = break_even.view(data, dark=False)[0].draw(10)
     assert finding.reason and wait.layout.meta["title"] == finding.title
-    assert {line.opacity for line in wait.data} == {0.28}
+    assert {line.opacity for line in wait.data} == {layout.GREYED}

@@ -9,6 +9,7 @@ from lab.figures import (
     clocks,
     distribution,
     forest,
+    interval,
     layout,
     noise_floor,
     pairs,
@@ -200,8 +201,24 @@ def test_kinds_never_share_a_chart():
 def test_doubt_greys_the_chart_and_stands_on_it():
     finding = Finding("Not enough data", "Only 6 trials")
     figure = distribution.distribution(TRIALS, "ttft_ms", finding=finding)
-    assert {trace.opacity for trace in figure.data} == {0.28}
+    assert {trace.opacity for trace in figure.data} == {layout.GREYED}
     assert "Only 6 trials" in [note.text for note in figure.layout.annotations]
+
+
+def test_the_key_of_a_greyed_chart_is_greyed_as_it_is():
+    sure = waterfall.waterfall(CALLS)
+    unsure = waterfall.waterfall(CALLS, finding=Finding("Not enough data", "Only 6 trials"))
+    faded = {
+        name: palette.fade(colour, layout.GREYED)
+        for name, colour in sure.layout.meta["legend"].items()
+    }
+    assert unsure.layout.meta["legend"] == faded
+
+
+def test_the_zero_of_an_interval_ends_above_the_words_below_it():
+    figure = interval.interval_bar(1.0, -3.76, 4.62)
+    words = next(note for note in figure.layout.annotations if "…" in note.text)
+    assert all(min(line.y0, line.y1) > words.y + 0.3 for line in figure.layout.shapes)
 
 
 def test_every_point_is_drawn_until_there_are_thousands():

@@ -250,3 +250,11 @@ def test_tools_of_a_recorded_run_fill_the_time_between_its_calls(store):
         arms=result.places,
     )
     assert len([part for part in bars(figure) if part[0] == "tools"]) == 8
+
+
+def test_text_that_was_kept_is_not_said_to_be_missing():
+    lane = {"arm": "whole", "arrivals": [[10.0, "One"]]}
+    kept = {"lanes": [lane], "line": "perceived wait"}
+    hidden = {"lanes": [lane | {"arrivals": [[10.0, 3]]}], "line": "perceived wait"}
+    assert "not kept" not in race.about(kept, ["whole"])
+    assert "not kept" in race.about(hidden, ["whole"])

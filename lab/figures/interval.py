@@ -26,7 +26,10 @@ def interval_bar(
     known = [float(end) for end in (estimate, low, high) if not missing(end) and np.isfinite(end)]
     left, right = min([*known, 0.0]), max([*known, 0.0])
     width = (right - left) or 1.0
-    layout.zero(figure, dark)
+    # It ends above the words below, which may stand across zero.
+    figure.add_shape(
+        type="line", x0=0, x1=0, y0=-0.5, y1=1.3, line={"color": colours.zero, "width": 1}
+    )
     place = {"xanchor": "left", "xshift": 3} if left > -0.2 * width else {"xanchor": "right"}
     layout.write(figure, "0", 0, ABOVE, colours.muted, **({"xshift": -3} | place))
     if len(known) == 3:

@@ -25,6 +25,7 @@ WIDTH_PX = 1120
 TITLE_CHARS, SUBTITLE_CHARS = 130, 160  # what WIDTH_PX hold at 15 and 13 px
 TITLE_PX, SUBTITLE_PX, KEY_PX = 20, 17, 20  # heights of their lines
 REASON_PX = 20  # what a reason needs around its lines
+GREYED = 0.4  # the opacity of what cannot be trusted
 DENSE = 2_000
 MANY = 400
 """Points from which on a trace is drawn by the graphics card."""
@@ -297,6 +298,8 @@ def finish(
     subtitle = subtitle.strip(" ·")
     hatched = endpoint_kinds.kind(kind).hatched
     words = _words(title, subtitle, colours.muted)
+    if reason:  # the key of what is greyed
+        legend = {name: palette.fade(colour, GREYED) for name, colour in (legend or {}).items()}
     keys = _keys(legend or {})
     doubt = textwrap.wrap(reason or "", SUBTITLE_CHARS)
     head_px = words.height + (REASON_PX + SUBTITLE_PX * len(doubt) if doubt else 0)
@@ -481,8 +484,8 @@ def _reach(figure: go.Figure, side: str) -> tuple[float, float]:
 
 def _doubt(figure: go.Figure) -> None:
     """Grey what cannot be trusted."""
-    figure.update_traces(opacity=0.28)
-    figure.update_shapes(opacity=0.4)
+    figure.update_traces(opacity=GREYED)
+    figure.update_shapes(opacity=GREYED)
 
 
 def _wrapped(text: str, width: int) -> str:

@@ -12,7 +12,7 @@ function race(root, data) {
     parent.append(element);
     return element;
   };
-  const behind = (ms) => "+" + (ms < 995 ? Math.max(1, Math.round(ms)) + " ms" : (ms / 1000).toFixed(1) + " s");
+  const behind = (ms) => "+" + (ms < 9.95 ? ms.toFixed(1) + " ms" : ms < 995 ? Math.round(ms) + " ms" : (ms / 1000).toFixed(1) + " s");
   const figures = (value) => {                          // three of them, as the lab writes numbers
     const rounded = Number(value.toPrecision(3));
     const decimals = rounded > 0 ? Math.max(0, 2 - Math.floor(Math.log10(rounded))) : 0;

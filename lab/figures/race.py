@@ -106,8 +106,9 @@ def about(data: dict[str, Any], arms: Iterable[str]) -> str:
     absent = [arm for arm in arms if arm not in lanes]
     sentences = [
         f"Finish: {data['line']}; the flag is first text, and what follows the finish is grey.",
-        "Text that was not kept shows as blocks of its length.",
     ]
+    if any(not isinstance(text, str) for lane in data["lanes"] for _, text in lane["arrivals"]):
+        sentences.append("Text that was not kept shows as blocks of its length.")
     if absent:
         sentences.insert(0, f"No trial of {', '.join(absent)} ended well in this block.")
     return " ".join(sentences)

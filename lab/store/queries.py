@@ -297,10 +297,14 @@ def losses(store: Store, run_id: str) -> pd.DataFrame:
     )
 
 
-def typical_trials(store: Store, run_id: str, metric: str) -> pd.DataFrame:
+def typical_trials(
+    store: Store, run_id: str, metric: str, pair: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """The median pair with the other arms of its block: one block, one task, one clock. Where
-    nothing is paired, median_trials(). Rows of trial_metrics."""
-    pair = median_pair(store, run_id)
+    nothing is paired, median_trials(). Rows of trial_metrics. `pair` is median_pair()'s, where it
+    has been asked for already."""
+    if pair is None:
+        pair = median_pair(store, run_id)
     if len(pair):
         return store.frame(
             """

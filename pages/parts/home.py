@@ -112,6 +112,8 @@ def _show_untried(untried: list[Technique], is_first: bool) -> None:
                     help=escape(busy) or ("Install the model first." if lacking else None),
                 ):
                     start(technique.slug)
+    if not runnable:
+        return
     st.caption(
         f"Each button runs {FEWEST_BLOCKS} short blocks on **{escape(endpoint)}** and shows them as"
         " they come in. Times are estimates, by what runs took on this machine where there are any"

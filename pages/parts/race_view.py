@@ -36,7 +36,7 @@ def show(run: dict[str, Any]) -> None:
     # Who watched the run sees its dots become the race.
     data["arrived"] = st.session_state.get("watched") == run["run_id"]
     words = race.words(result.comparison(), result.pair.value, result.pair.baseline_value)
-    with st.container(gap=None):
+    with st.container(gap=None, key=f"race-words-{run['run_id']}"):
         if words:
             st.markdown(f"**{escape(words)}**", width="stretch")
         st.caption(escape(f"{result.pair.lead}, {race.REPLAYED}"))

@@ -75,8 +75,9 @@ def verdict(
 ) -> VerdictText:
     """`seconds_per_block` and `usd_per_block` price the blocks that are still needed."""
     headline = _headline(comparison, seconds_per_block, usd_per_block)
-    # The line on quality says with its interval what that reason says without.
-    told = (comparison.quality_doubt, *comparison.doubts)
+    # The line on quality says with its interval what that reason says without; the headline why
+    # nothing can be compared.
+    told = (comparison.quality_doubt, comparison.hopeless, *comparison.doubts)
     details = [
         *_quality(comparison),
         *_price(comparison),

@@ -12,7 +12,7 @@ from rich.console import Console
 from streamlit.testing.v1 import AppTest
 
 from lab import results, techniques
-from lab.figures import layout, palette, pareto, run_medians
+from lab.figures import layout, palette, pareto, run_medians, trends
 from lab.harness import plan
 from lab.harness.plan import SIDE_BY_SIDE
 from lab.harness.reporters import html, summary
@@ -341,5 +341,6 @@ def test_an_arm_has_its_runs_colours_in_the_trend_of_paired_runs_too(db):
     paired_run(9)
     points = history._as_in_newest(cached_queries.ask("history", "wait_ms"))
     assert list(dict.fromkeys(points["arm"])) == list(ARMS)
-    trend = palette.arm_colours(dict(zip(points["arm"], points["place"], strict=True)))
-    assert trend == palette.arm_colours(results.read("last").places)
+    colours = palette.arm_colours(results.read("last").places)
+    drawn = trends.history_trend(points, metric="wait_ms")
+    assert list(colours.values()) == [line.line.color for line in drawn.data if line.line.color]

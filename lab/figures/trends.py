@@ -14,12 +14,13 @@ from lab.units import value, when
 def history_trend(frame: pd.DataFrame, dark: bool = False, *, metric: str = "wait_ms") -> go.Figure:
     """The median of each arm (and model, where there are several) run after run. Columns:
     started_utc, arm, is_baseline, model, p50, n, run_id; place (of each arm among its technique's,
-    by which it is coloured)."""
+    by which it is coloured, in the order of the rows)."""
     frame = frame.dropna(subset="p50")
     if frame.empty:
         words = "With two runs of a technique, its trend stands here."
         return layout.empty(words, dark, "From run to run")
-    frame = frame.sort_values("is_baseline", ascending=False, kind="stable")
+    if "place" not in frame:
+        frame = frame.sort_values("is_baseline", ascending=False, kind="stable")
     several = frame["model"].nunique() > 1
     line = frame["arm"].astype(str) + (" · " + frame["model"].astype(str) if several else "")
     names = dict(zip(line, frame["place"], strict=True)) if "place" in frame else list(line)

@@ -11,7 +11,7 @@ from lab import results
 from lab.figures import layout, race, spans, waterfall
 from lab.stats import Comparison, Finding
 from lab.store.store import Store
-from tests import golden_runs
+from tests import golden_runs, verdict_runs
 from tests.golden_runs import Call, Recording
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -258,3 +258,28 @@ def test_text_that_was_kept_is_not_said_to_be_missing():
     hidden = {"lanes": [lane | {"arrivals": [[10.0, 3]]}], "line": "perceived wait"}
     assert "not kept" not in race.about(kept, ["whole"])
     assert "not kept" in race.about(hidden, ["whole"])
+
+
+def test_a_label_of_two_instants_has_one_unit(store):
+    recording = Recording(store, 32, "streaming", ("whole", "streamed"), "wait_ms")
+    for arm in ("whole", "streamed"):
+        recording.trial(1, arm, [Call(43_300, 9_090, fresh=None, out=None)])
+    assert store.write_trials(recording.finished)
+    result = results.read(recording.run_id, store)
+    figure = waterfall.waterfall(result.named(result.typical_calls()), arms=result.places)
+    texts = [note.text for note in figure.layout.annotations]
+    assert "first token 9.09 s · end 43.3 s" in texts
+
+
+def test_where_no_time_is_claimed_none_is_drawn(store):
+    runs = verdict_runs.record(store, ("streaming", "fails more"), ("streaming", "faster"))
+    for kind, numbers in (("fails more", 0), ("faster", 1)):
+        app = opened(runs["streaming", kind], "1_Streaming.py")
+        drawn = [part for part in app.get("html") if 'class="lab-number' in part.proto.body]
+        assert len(drawn) == numbers, kind
+
+
+def test_a_run_that_failed_before_its_first_trial_does_not_say_that_rows_are_kept(store):
+    recording = Recording(store, 33, "streaming", ("whole", "streamed"), "wait_ms", status="failed")
+    app = opened(recording.run_id, "1_Streaming.py")
+    assert not [text for text in (part.value for part in app.error) if "kept" in text]

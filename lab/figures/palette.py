@@ -86,7 +86,11 @@ def theme(dark: bool = False) -> Palette:
 
 
 def fade(colour: str, share: float) -> str:
-    """`colour` (#RRGGBB) at an opacity of `share`, as rgba(): for areas and overlapping points."""
+    """`colour` (#RRGGBB, or one faded before) at an opacity of `share`, as rgba(): for areas and
+    overlapping points."""
+    if colour.startswith("rgba("):
+        red, green, blue, before = colour[5:-1].split(",")
+        return f"rgba({red},{green},{blue},{float(before) * share:g})"
     red, green, blue = bytes.fromhex(colour[1:])
     return f"rgba({red},{green},{blue},{share:g})"
 

@@ -90,6 +90,7 @@ function race(root, data) {
   const press = () => choices.forEach(([factor, key]) => key.setAttribute("aria-pressed", String(factor === speed)));
   press();
 
+  const inFilm = (ms) => (slowest < 9995 ? written(ms) : figures(ms / 1000) + " s");   // one unit under the film
   const step = slowest <= 5000 ? slowest / 10 : Math.max(500, slowest / 20);
   const film = make(root, "div", "film");
   data.lanes.forEach((lane, row) => {
@@ -99,9 +100,9 @@ function race(root, data) {
       const moment = Math.min(stop, slowest);
       const cell = make(strip, "button", "frame" + (moment >= lane.finish ? " whole" : ""));
       cell.type = "button";
-      cell.setAttribute("aria-label", lane.arm + " at " + written(moment));
+      cell.setAttribute("aria-label", lane.arm + " at " + inFilm(moment));
       make(cell, "i", "", lanes[row].whole.slice(0, Math.min(length(lanes[row], moment), 400)));
-      if (row === data.lanes.length - 1) make(cell, "span", "at", written(moment));
+      if (row === data.lanes.length - 1) make(cell, "span", "at", inFilm(moment));
       cell.onclick = () => { pause(); seek(moment); };
     }
   });

@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 from lab.figures import layout, palette, race
 from lab.figures.spans import tree
 from lab.stats import Finding
-from lab.units import missing, ms
+from lab.units import missing, ms, values
 
 PHASE_WORDS = {
     "dns": "DNS",
@@ -213,12 +213,13 @@ def _gaps(parts: Iterable[tuple[float, float]], end: float) -> tuple[tuple[float
 def _note(call: pd.Series) -> str:
     """Both instants from the trial's start, like the axis below them."""
     start, first = _started(call), call["ttft_ms"]
-    end = ms(start + _length(call))
+    end = start + _length(call)
     if not missing(call["error_kind"]):
-        return f"{layout.safe(call['error_kind'])} {end}"
-    return (
-        f"whole answer {end}" if missing(first) else f"first token {ms(start + first)} · end {end}"
-    )
+        return f"{layout.safe(call['error_kind'])} {ms(end)}"
+    if missing(first):
+        return f"whole answer {ms(end)}"
+    token, ended = values("total_ms", start + first, end)
+    return f"first token {token} · end {ended}"
 
 
 def _hover(call: pd.Series) -> str:

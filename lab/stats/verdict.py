@@ -329,10 +329,9 @@ def origin(parts: Parts) -> str:
 def tail_said(metric: str, percentile: str, tail: Tail) -> str:
     """Both percentiles of an arm with failures: of its successes, and with every failure counted as
     at least the deadline."""
-    good, all_of_them = (
-        units.value(metric, value) if isfinite(value) else "never"
-        for value in (tail.successes, tail.censored)
-    )
+    both = [value if isfinite(value) else None for value in (tail.successes, tail.censored)]
+    written = zip(both, units.values(metric, *both), strict=True)
+    good, all_of_them = ("never" if value is None else text for value, text in written)
     return (
         f"{percentile} {good} where it went well, {all_of_them} with the failed counted as at least"
         " the deadline"

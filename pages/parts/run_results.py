@@ -32,10 +32,10 @@ def show(
 ) -> None:
     """Only what is chosen is computed; run, view, arm and trial are in the URL. `beneath` draws
     what stands directly under the verdict."""
-    _state(run, endpoint)
     trials = cached_queries.ask("trials", run["run_id"])
+    _state(run, endpoint, has_rows=not trials.empty)
     if trials.empty:
-        st.info("This run has no trial yet. New run sets another one up.")
+        st.info("This run has no trial. New run sets another one up.")
         return
     if not json_shapes.is_sound(run["settings"]):
         st.warning(
@@ -61,7 +61,7 @@ def show(
         share.show(run)
 
 
-def _state(run: dict[str, Any], endpoint: Endpoint) -> None:
+def _state(run: dict[str, Any], endpoint: Endpoint, has_rows: bool) -> None:
     if run["endpoint"] != endpoint.name:
         say = st.caption if run["endpoint_kind"] == endpoint.kind else st.info
         say(
@@ -73,8 +73,8 @@ def _state(run: dict[str, Any], endpoint: Endpoint) -> None:
     if run["status"] == "failed":
         text = (run_panel.ending(run["run_id"]) or {}).get("text")
         st.error(
-            f"This run failed{': ' + escape(text).rstrip('.') if text else ''}. The rows it"
-            " measured are kept."
+            f"This run failed{': ' + escape(text).rstrip('.') if text else ''}."
+            + (" The rows it measured are kept." if has_rows else "")
         )
     elif run["status"] == "interrupted":
         st.warning(

@@ -30,7 +30,8 @@ def show(run: dict[str, Any]) -> None:
     with st.container(border=True, key="verdict"):
         doubts(verdict)
         st.markdown(f"**{escape(_lead(planned, verdict))}**")
-        if planned.estimate is not None:
+        # Where no time is claimed, none is drawn.
+        if planned.estimate is not None and planned.verdict != "fails_more":
             left, right = st.columns([2, 3], vertical_alignment="center")
             left.html(_number(planned, verdict, dark))
             left.caption(f"change in {metrics.words(planned.metric)}, n = {planned.n}")

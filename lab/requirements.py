@@ -87,7 +87,7 @@ def _bound(result: RunResult, text: str, match: re.Match) -> Outcome:
     interval = _beyond(stats.quantile(values, quantile, LEVEL), answered, metric)
     verdict = _side(interval, limit, below="fail" if ">" in match["sign"] else "pass")
     written, n = partial(units.value, metric), len(values)
-    seen = f"{arm.arm} {metric} {_seen(interval, written)}, n = {n}{losses.words}"
+    seen = f"{result.name(*arm)} {metric} {_seen(interval, written)}, n = {n}{losses.words}"
     needed = _more(interval, limit, n, metrics.needed(quantile))
     return _outcome(text, arm, verdict, seen, interval, limit, n, needed, losses)
 
@@ -113,10 +113,11 @@ def _faster(result: RunResult, text: str, match: re.Match) -> Outcome:
     ranked = stats.worst_ranked(left, losses, sign=1)
     answered, n = _side(rest, 0.0), len(both)
     verdict = _ranked_side(answered, ranked.shown(LEVEL), losses)
-    seen = f"{arm.arm} {metric} {_seen(change, partial(units.value, metric, sign=True))}, n = {n}"
+    written = partial(units.value, metric, sign=True)
+    seen = f"{result.name(*arm)} {metric} {_seen(change, written)}, n = {n}"
     for which in (arm, other):
         if words := _lost(result, which, metric).words:
-            seen += f"; {which.arm}: {words.removeprefix(', ')}"
+            seen += f"; {result.name(*which)}: {words.removeprefix(', ')}"
     needed = _more(rest, 0.0, n, metrics.FEWEST_BLOCKS)
     if answered == "pass" != verdict:
         needed = ranked.more("faster", LEVEL)
@@ -190,7 +191,7 @@ def _worse(base: RunResult, new: RunResult, text: str, match: re.Match, arm: Whi
     written = partial(units.value, metric, sign=True)
     if match["unit"] == "%":
         written = _change_written
-    seen = f"{arm.arm} {match['quantile']} {metric} {_seen(answered, written)}"
+    seen = f"{new.name(*arm)} {match['quantile']} {metric} {_seen(answered, written)}"
     seen += f", n = {len(old)}{lost_before.words} and {len(now)}{lost.words}"
     # The interval speaks of other runs like these two; the very same values cannot be worse than
     # themselves.

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 from streamlit.testing.v1 import AppTest
 
-from lab import results, techniques
+from lab import requirements, results, techniques
 from lab.figures import layout, palette, pareto, run_medians, trends
 from lab.harness import plan
 from lab.harness.plan import SIDE_BY_SIDE
@@ -344,3 +344,11 @@ def test_an_arm_has_its_runs_colours_in_the_trend_of_paired_runs_too(db):
     colours = palette.arm_colours(results.read("last").places)
     drawn = trends.history_trend(points, metric="wait_ms")
     assert list(colours.values()) == [line.line.color for line in drawn.data if line.line.color]
+
+
+def test_a_requirement_names_an_arm_as_its_verdict_does(db):
+    """The gate spoke of "cached" where the run says "caching.cached"."""
+    paired_run()
+    run = results.read("last")
+    for text in ("cached p50 wait_ms < 400", "caching.cached faster than streaming.whole"):
+        assert requirements.judge(run, text).seen.startswith("caching.cached ")

@@ -466,9 +466,7 @@ def test_the_title_is_the_verdict_in_a_line():
 
 
 def test_a_metric_that_is_not_judged_claims_nothing():
-    assert stats.finding(None, "cost_usd") == stats.Finding(
-        "Cost per trial of each trial", None, False
-    )
+    assert stats.finding(None, "cost_usd") == stats.Finding("Cost per trial", None, False)
 
 
 def test_medians_that_say_the_opposite_of_the_pairs_are_left_out():

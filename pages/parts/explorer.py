@@ -65,7 +65,8 @@ def tables() -> None:
     first = cached_queries.rows(f"SELECT * FROM {name} LIMIT 100")
     st.dataframe(first, hide_index=True, height=280, key="first-rows")
     many = f"{counts[name]:,} rows" if name in counts else "A view, computed from the tables"
-    st.caption(f"{many}; the first 100 are shown. A file has them all:")
+    shown = "; the first 100 are shown" if len(first) == 100 else ""
+    st.caption(f"{many}{shown}. A file has them all:")
     controls.row(name, lambda kind: export.table_bytes(Store(), name, kind))
     left, right = st.columns([3, 2])
     with left:

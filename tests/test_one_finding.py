@@ -9,6 +9,7 @@ the kinds, so that each is there; LAB_EVERY_VERDICT=1 walks through all of them.
 import io
 import json
 import os
+import re
 from functools import cache
 
 import pytest
@@ -120,6 +121,14 @@ def test_the_console_says_it_with_its_doubts_first(run, technique, kind):
     assert expected(result, kind) <= of_the_verdict(result, text)
     if verdict.doubts:
         assert text.index("Doubtful: " + verdict.doubts[0]) < text.index(verdict.headline)
+
+
+@pytest.mark.parametrize("kind", [kind for slug, kind in CHOSEN if slug == "side-by-side"])
+def test_on_the_console_a_mixed_run_names_each_arm_with_its_technique(run, kind):
+    out = io.StringIO()
+    console.ConsoleReporter(Console(file=out, width=200)).report(run("side-by-side", kind))
+    assert re.search(r"streaming\.streamed", out.getvalue(), re.IGNORECASE)
+    assert re.findall(r"(?<!\.)\b(?:streamed|whole|cached)\b", out.getvalue()) == []
 
 
 @every_kind

@@ -17,7 +17,7 @@ WIDTH_PX, HEIGHT_PX = 600, 315
 """The shape that chats and networks show whole."""
 SCALE = 4
 """Of the picture, which is read on larger screens."""
-SIDE_PX, BAR_PX, BARS_TOP_PX = 32, 26, 178
+SIDE_PX, BAR_PX, BARS_TOP_PX = 32, 26, 192
 SIZES = {"sentence": 22, "small": 11, "bar": 13}
 LINE = {"sentence": 38, "small": 92}
 """Characters that a line of each size holds."""

@@ -39,7 +39,7 @@ def show(figure: go.Figure, key: str, clicks: bool = False) -> list[dict[str, An
         st.session_state.setdefault("drawn", {})[key] = figure
     if clicks:
         settings |= {"on_select": "rerun", "selection_mode": "points"}
-    with st.container(key=f"{'figure' if layout.title(figure) else 'plain'}-{key}", gap=None):
+    with st.container(key=f"{'figure' if layout.title(figure) else 'bare'}-{key}", gap=None):
         if head := layout.head(figure):
             st.html(head)
         event = st.plotly_chart(figure, **settings)

@@ -107,7 +107,7 @@ def test_markdown_says_it_with_its_doubts_first(run, technique, kind):
     text, verdict = markdown.markdown(result), result.verdicts[0]
     plain = text.replace("\\", "")
     assert contradictions(plain, result) == []
-    assert of_the_verdict(result, plain) == expected(result, kind)
+    assert expected(result, kind) <= of_the_verdict(result, plain)
     if verdict.doubts:
         assert plain.index("Doubtful: " + verdict.doubts[0]) < plain.index(verdict.headline)
 

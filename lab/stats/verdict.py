@@ -44,7 +44,7 @@ class VerdictText(NamedTuple):
     @property
     def doubtful(self) -> str:
         """The doubts as one line, to stand before the headline; empty where there are none."""
-        return f"{DOUBTFUL}{'; '.join(self.doubts)}" if self.doubts else ""
+        return f"{DOUBTFUL}{'. '.join(self.doubts)}" if self.doubts else ""
 
 
 class Finding(NamedTuple):
@@ -97,7 +97,7 @@ def verdict(
         detail=detail,
         title=title(comparison),
         reason=_reason(comparison),
-        markdown=_markdown(headline, "; ".join(doubts), seen, detail),
+        markdown=_markdown(headline, ". ".join(doubts), seen, detail),
         tone=_tone(comparison),
     )
 

@@ -22,7 +22,7 @@ from PIL import Image
 from playwright.sync_api import Error, Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
-VIEWS = {"home": "", "caching": "Prompt_caching", "race": "Prompt_caching?view=Race"}
+VIEWS = {"home": "", "caching": "Prompt_caching", "race": "Prompt_caching"}
 LOOP_S, FRAMES_PER_S, SPEED, COLOURS = 6, 10, 0.5, 64
 
 

@@ -41,7 +41,6 @@ def links(page: Any) -> list[str]:
         "",
         "Prompt_caching?run={run}",
         "Prompt_caching?run={run}&view=Pairs",
-        "Prompt_caching?run={run}&view=Race",
         "History?run={run}",
     ],
 )

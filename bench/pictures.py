@@ -1,9 +1,10 @@
-"""Make the README's pictures from the running dashboard: home, a technique's page, and the race as
-a loop, each light and dark.
+"""Make the README's pictures from the running dashboard: home, a technique's page, side by side,
+and the race as a loop, each light and dark.
 
     python bench/pictures.py [--db FILE] [--out docs/pictures]
 
-It takes what the database holds (default data/lab.duckdb): run `python main.py all --quick` first.
+It takes what the database holds (default data/lab.duckdb): run `python main.py all --quick` and
+`compare-arms streaming.whole streaming.streamed caching.cached` first.
 """
 
 from __future__ import annotations
@@ -22,7 +23,12 @@ from PIL import Image
 from playwright.sync_api import Error, Page, sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
-VIEWS = {"home": "", "caching": "Prompt_caching", "race": "Prompt_caching"}
+VIEWS = {
+    "home": "",
+    "caching": "Prompt_caching",
+    "side-by-side": "Side_by_side",
+    "race": "Prompt_caching",
+}
 LOOP_S, FRAMES_PER_S, SPEED, COLOURS = 6, 10, 0.5, 64
 
 

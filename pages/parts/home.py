@@ -157,7 +157,7 @@ def show_latest() -> None:
                     label = escape(units.short(run["technique"], 40))
                     frame.link(frame.PageFile(0, label, "pages/21_History.py"), run=run["run_id"])
             about = (
-                "" if units.missing(run["name"]) else units.short(run["name"], 40),
+                "" if units.missing(run["name"]) else units.short(run["name"]),
                 _found(run),
                 units.short(run["endpoint"]),
                 units.when(run["started_utc"]),

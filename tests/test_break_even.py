@@ -68,12 +68,12 @@ async def test_the_page_draws_both_over_as_many_uses_as_the_reader_sets(simulate
     data = RunData(technique, result.run, ask, result.finding, "claude-sonnet-5-5")
     slider, sources = break_even.view(data, dark=False)
     assert isinstance(slider, Slider) and (slider.low, slider.value) == (2, 10)
-    assert "priced, not measured" in sources.text and "1 calls without" in sources.text
+    assert "priced, not measured" in sources.text and "calls: 1 without a cache" in sources.text
     for uses in (2, 30):
         cost, wait = slider.draw(uses)
         for figure in (cost, wait):
             assert [len(line.x) for line in figure.data[:2]] == [uses, uses]
-            assert list(figure.data[2].x) == [2]
+        assert list(cost.data[2].x) == [2]
     assert cost.layout.meta["title"] == (
         "At the price of claude-sonnet-5-5, a prefix that is cached for five minutes costs less "
         "from its second use on"

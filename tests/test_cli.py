@@ -150,7 +150,8 @@ def test_show_prints_one_object(db):
     assert planned | {"reasons": []} == {
         "metric": "ttft_ms", "technique": "caching", "arm": "cached", "baseline": "uncached",
         "estimate_ms": -600.0, "low_ms": -600.0, "high_ms": -600.0, **ratios, "n": 8,
-        "verdict": "faster", "needed_blocks": None, "reasons": [],
+        "verdict": "faster", "needed_blocks": None, "reasons": [], "doubts": [], "lost": 0,
+        "baseline_lost": 0, "title": "cached starts 66 % sooner than uncached",
     }  # fmt: skip
 
 

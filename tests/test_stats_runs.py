@@ -70,9 +70,10 @@ def test_an_effect_within_the_instruments_error_is_greyed_with_its_reason(
         found.run["sessions"][0]["instrument"]["own_error_p95_ms"] == 500
         and "loop_lag_p95_ms" in found.run["sessions"][0]["instrument"]
     )
-    assert (
-        found.verdicts[0].tone == "unsure"
-        and "within the instrument's own error, 500 ms" in found.verdicts[0].detail
+    assert found.verdicts[
+        0
+    ].tone == "unsure" and "within the instrument's own error, 500 ms" in " ".join(
+        found.verdicts[0].doubts
     )
     details = results.details(found)
     assert details.parts.columns[2:].tolist() == [

@@ -33,23 +33,25 @@ def quick(
     figure, kind = go.Figure(), layout.one_kind(frame)
     groups = [("", frame)] if by is None else list(frame.groupby(by, sort=False, dropna=False))[:8]
     colours = palette.arm_colours([str(name) for name, _ in groups], dark)
-    is_named = (
-        x not in numeric(frame)
-        and not pd.api.types.is_datetime64_any_dtype(frame[x])
-        and frame[x].nunique() <= MOST_NAMES
-    )
+    is_words = x not in numeric(frame) and not pd.api.types.is_datetime64_any_dtype(frame[x])
+    is_named = is_words and frame[x].nunique() <= MOST_NAMES
     adds_up = is_named and is_count(frame, y)
     is_crowded = is_named and not adds_up and any(rows[x].duplicated().any() for _, rows in groups)
-    for name, rows in groups:
+    for place, (name, rows) in enumerate(groups):
         colour, up = colours[str(name)], rows[y].astype(float)
-        across = rows[x].map(layout.safe) if is_named else rows[x]
+        across = rows[x].map(layout.safe) if is_words else rows[x]
         marker = {"color": palette.fade(colour, 0.6), "size": 6}
         if is_named and not is_crowded:
             heights = up.groupby(across, sort=False).sum()
-            place = {"x": list(heights.index), "y": heights, "offsetgroup": str(name)}
-            figure.add_bar(**place, marker={"color": colour}, hovertemplate=HOVER)
+            figure.add_bar(
+                x=list(heights.index),
+                y=heights,
+                offsetgroup=str(place),
+                marker={"color": colour},
+                hovertemplate=HOVER,
+            )
             continue
-        apart = {"offsetgroup": str(name)} if is_crowded and by is not None else {}
+        apart = {"offsetgroup": str(place)} if is_crowded and by is not None else {}
         layout.points(figure, across, up, marker, hovertemplate=HOVER, **apart)
         if is_crowded:
             middle = up.groupby(across, sort=False).median()

@@ -94,9 +94,7 @@ def _names(runs: pd.DataFrame) -> dict[str, str]:
     """By id what a run is called: its name, else when it began; its last digits too where two would
     be called the same."""
     names = {
-        run["run_id"]: units.short(
-            units.when(run["started_utc"]) if units.missing(run["name"]) else run["name"], 40
-        )
+        run["run_id"]: " · ".join(filter(None, (_name(run), units.origin(run))))
         for run in runs.to_dict("records")
     }
     again = [name for name in names.values() if list(names.values()).count(name) > 1]
@@ -104,6 +102,11 @@ def _names(runs: pd.DataFrame) -> dict[str, str]:
         run: f"{name} · {units.short_id(run)}" if name in again else name
         for run, name in names.items()
     }
+
+
+def _name(run: dict) -> str:
+    name = units.when(run["started_utc"]) if units.missing(run["name"]) else run["name"]
+    return units.short(name, 40)
 
 
 def _say_what_differs(chosen: list[str]) -> None:

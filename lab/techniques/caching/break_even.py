@@ -89,8 +89,8 @@ def view(data: RunData, dark: bool) -> list[Part | go.Figure]:
 
 def _sources(seen: findings.Uses) -> str:
     return (
-        f"Waits are this run's medians: {whole(seen.without_n)} calls without a cache, "
-        f"{whole(seen.write_n)} that wrote it, {whole(seen.read_n)} that read it; their sums are "
+        f"Waits are this run's medians (calls: {whole(seen.without_n)} without a cache, "
+        f"{whole(seen.write_n)} that wrote it, {whole(seen.read_n)} that read it); their sums are "
         f"computed. Cost is priced, not measured: {whole(seen.tokens)} prefix tokens, as this run "
         "read them; what follows the prefix costs the same either way."
     )

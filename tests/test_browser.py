@@ -41,8 +41,8 @@ def recorded(dashboard) -> dict[str, Any]:
     """A run of Streaming on the embedded model, begun by a press of the button: what was seen on
     the way, and its id."""
     page = dashboard.opened("Streaming?endpoint=local&blocks=1&answer_tokens=48&set-up-open=true")
-    page.locator(".st-key-run-button button").click()
-    page.locator(".st-key-live-dots .js-plotly-plot").wait_for(timeout=60_000)
+    page.locator(".st-key-run-button button").first.click()
+    page.locator(".st-key-live-dots .js-plotly-plot").first.wait_for(timeout=60_000)
     page.get_by_text(re.compile(r"[1-4] of 4 trials")).first.wait_for(timeout=60_000)
     seen = page.locator(".st-key-live-dots .scatterlayer .point").count()
     page.locator(WATERFALL).wait_for(timeout=60_000)
@@ -115,14 +115,14 @@ def test_a_reload_and_a_second_tab_show_the_run_and_either_can_stop_it(dashboard
     first = dashboard.opened(
         "Streaming?endpoint=simulated&blocks=50&answer_tokens=200&set-up-open=true"
     )
-    first.locator(".st-key-run-button button").click()
+    first.locator(".st-key-run-button button").first.click()
     first.locator(".st-key-stop button").wait_for(timeout=60_000)
     run = processes.running().run_id
     assert parse_qs(urlsplit(first.url).query)["run"] == [run]
     first.reload(wait_until="domcontentloaded")
-    first.locator(".st-key-live-dots .js-plotly-plot").wait_for(timeout=60_000)
+    first.locator(".st-key-live-dots .js-plotly-plot").first.wait_for(timeout=60_000)
     second = dashboard.opened("Streaming")
-    second.locator(".st-key-live-dots .js-plotly-plot").wait_for(timeout=60_000)
+    second.locator(".st-key-live-dots .js-plotly-plot").first.wait_for(timeout=60_000)
     second.locator(".st-key-stop button").click()
     first.locator(".st-key-stop button").wait_for(state="detached", timeout=60_000)
     settle(run)
@@ -230,7 +230,7 @@ def test_arms_of_three_techniques_run_side_by_side_in_shared_blocks(dashboard):
     page = dashboard.opened(
         f"Side_by_side?what=One+paired+run&endpoint=simulated&blocks=2&{chosen}"
     )
-    page.locator(".st-key-run-button button").click()
+    page.locator(".st-key-run-button button").first.click()
     page.locator('[class*="st-key-pareto"] .js-plotly-plot').first.wait_for(timeout=90_000)
     assert page.locator(WRONG).count() == 0
     found = dashboard.rows(

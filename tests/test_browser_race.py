@@ -64,8 +64,8 @@ def test_a_drag_across_the_waterfall_moves_the_race_and_a_line_shows_where(dashb
 
 def test_when_the_last_block_lands_the_dots_become_the_race(dashboard):
     page = dashboard.opened("Streaming?endpoint=simulated&blocks=2&set-up-open=true")
-    page.locator(".st-key-run-button button").click()
-    page.locator(".st-key-live-dots .js-plotly-plot").wait_for(timeout=60_000)
+    page.locator(".st-key-run-button button").first.click()
+    page.locator(".st-key-live-dots .js-plotly-plot").first.wait_for(timeout=60_000)
     page.locator(".race .clock").first.wait_for(timeout=90_000)
     page.get_by_role("button", name="Replay", exact=True).wait_for(timeout=60_000)  # it has played
     assert page.locator(".st-key-live-dots").count() == 0

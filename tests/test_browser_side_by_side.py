@@ -28,8 +28,8 @@ def test_one_press_shows_dots_for_every_arm_and_then_a_verdict_for_each(dashboar
     card = processes.local_server(endpoint_kinds.SIMULATED)
     Control(card.base_url, card.api_key).knobs(**FAST | {"gap_ms": 30, "answer_tokens": 10})
     page = dashboard.opened("Side_by_side?endpoint=simulated&blocks=8")
-    page.locator(".st-key-run-button button").click()
-    page.locator(".st-key-live-dots .js-plotly-plot").wait_for(timeout=60_000)
+    page.locator(".st-key-run-button button").first.click()
+    page.locator(".st-key-live-dots .js-plotly-plot").first.wait_for(timeout=60_000)
     page.get_by_text(re.compile(r"(1[2-9]|2\d) of 27 trials")).first.wait_for(timeout=60_000)
     page.wait_for_function(
         """(document.querySelector('.st-key-live-dots')?.textContent.match(/n = \\d/g) || [])

@@ -90,7 +90,7 @@ def test_an_endpoint_that_was_chosen_is_in_the_url_by_its_name_and_brings_its_mo
 def test_a_press_brings_progress_and_stop_into_view_and_no_second_run(dashboard, server):
     server.knobs(**FAST)
     page = dashboard.opened("Streaming?endpoint=simulated&blocks=1&answer_tokens=20")
-    page.locator(".st-key-run-button button").click()
+    page.locator(".st-key-run-button button").first.click()
     page.locator(".st-key-verdict").wait_for(timeout=120_000)
     drawn(page)
     first = query(page)["run"]

@@ -79,7 +79,7 @@ class RunResult:
     """View call_metrics, every call of the run."""
     database: Path
     """Where its other rows are."""
-    typical: Collection[str] = ()
+    typical: Sequence[str] = ()
     """The trial_id of each arm's trial in the block of the median pair."""
     pair: MedianPair | None = None
     """None where nothing is paired; then the typical trials are each arm's own median."""
@@ -256,7 +256,7 @@ def read(reference: str, store: Store | None = None) -> RunResult:
         bursts_seen = held_back(queries.text_arrivals(store, run_id))
     result = replace(
         result,
-        typical=frozenset(typical),
+        typical=tuple(typical),
         pair=_median_pair(pair),
         comparisons=_compared(result, bool(bursts_seen)),
         notes=[*bursts_seen, *_notes(result)],

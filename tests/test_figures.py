@@ -11,6 +11,7 @@ from lab.figures import (
     forest,
     interval,
     layout,
+    markup,
     noise_floor,
     pairs,
     palette,
@@ -475,9 +476,9 @@ def test_an_empty_frame_says_what_to_do(draw):
 
 def test_pictures_are_made_in_the_browser_in_both_formats():
     assert [
-        layout.config("A name", kind)["toImageButtonOptions"]["format"] for kind in ("png", "svg")
+        markup.config("A name", kind)["toImageButtonOptions"]["format"] for kind in ("png", "svg")
     ] == ["png", "svg"]
-    assert "plotly.js v" in layout.interactive(waterfall.waterfall(CALLS))[:4_000_000]
+    assert "plotly.js v" in markup.interactive(waterfall.waterfall(CALLS))[:4_000_000]
 
 
 def test_names_of_points_never_cover_each_other_and_those_without_room_get_a_key():

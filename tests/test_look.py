@@ -12,7 +12,7 @@ import pytest
 from recorded_runs import record
 
 from lab import paths, results, techniques, units
-from lab.figures import interval, layout, palette, trends
+from lab.figures import interval, layout, markup, palette, trends
 from lab.model import Arm
 from lab.store.store import Store
 
@@ -146,20 +146,20 @@ def test_a_title_is_whole_on_a_page_and_breaks_only_where_a_picture_ends():
     title, legend = figure.layout.annotations[:2]
     assert (title.name, legend.name) == ("title", "legend")
     assert LONG in title.text, "one line at 1,120 px"
-    head = layout.head(figure)
+    head = markup.head(figure)
     assert LONG in head and "<br>" not in head and 'role="heading"' in head
-    assert "waiting for headers" in layout.key(figure)
-    assert "12px" in layout.STYLE.partition(".lab-swatch")[2], "squares one can see"
+    assert "waiting for headers" in markup.key(figure)
+    assert "12px" in markup.STYLE.partition(".lab-swatch")[2], "squares one can see"
 
 
 def test_no_subtitle_ends_with_a_dot():
     figure = worded()
-    assert layout.alt(figure).endswith("n = 6") and "n = 6 ·" not in layout.head(figure)
+    assert layout.alt(figure).endswith("n = 6") and "n = 6 ·" not in markup.head(figure)
 
 
 def test_names_in_a_title_are_text_on_a_page_too():
     figure = layout.finish(go.Figure(), "<b>x</b> is faster", "<i>", 100, dark=False)
-    assert "<b>x" not in layout.head(figure) and "&lt;b&gt;x" in layout.head(figure)
+    assert "<b>x" not in markup.head(figure) and "&lt;b&gt;x" in markup.head(figure)
 
 
 def test_a_greyed_figure_keeps_its_reason_on_it():

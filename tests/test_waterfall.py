@@ -169,9 +169,8 @@ def streaming(store, blocks=8):
 
 
 def drawn_race(result):
-    trial_events = [result.ask("trial_events", trial) for trial in result.typical]
     return race.race_data(
-        layout.joined(trial_events),
+        result.ask("trial_events", result.typical),
         result.named(result.typical_calls()),
         result.trials,
         metric=result.headline,
@@ -246,7 +245,7 @@ def test_tools_of_a_recorded_run_fill_the_time_between_its_calls(store):
     result = results.read(recording.run_id, store)
     figure = waterfall.waterfall(
         result.named(result.typical_calls()),
-        spans=layout.joined([result.ask("spans", trial) for trial in result.typical]),
+        spans=result.ask("spans", result.typical),
         arms=result.places,
     )
     assert len([part for part in bars(figure) if part[0] == "tools"]) == 8

@@ -3,9 +3,8 @@ axes, the signs of doubt and of an endpoint's kind, pictures."""
 
 from __future__ import annotations
 
-import re
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any, NamedTuple
 
@@ -15,9 +14,10 @@ import plotly.graph_objects as go
 
 from lab import endpoint_kinds, metrics
 from lab.figures import palette
+from lab.figures.long_axis import in_seconds
 from lab.model import NOT_TIMED
 from lab.scrub import visible
-from lab.units import LONG_MS, short_id
+from lab.units import short_id
 
 ROW_PX = 36
 WIDTH_PX = 1120
@@ -288,10 +288,10 @@ def finish(
     stands over its rows, where it hides none. An axis of ms that passes 10 s is told in seconds.
 
     Title and subtitle, legend and reason are the figure's first annotations, for its pictures; on a
-    page head() and key() say the same as text that breaks where the page's lines end.
+    page lab/figures/markup.py says the same as text.
     """
     colours = palette.theme(dark)
-    x_title, subtitle = _in_seconds(figure, x_title, subtitle, up=left == AXIS_PX)
+    x_title, subtitle = in_seconds(figure, x_title, subtitle, up=left == AXIS_PX)
     if frame is not None:
         kind = one_kind(frame)
         subtitle = " · ".join(filter(None, (subtitle, where(frame))))
@@ -387,101 +387,6 @@ def _keys(legend: Mapping[str, str]) -> _Words:
     return _Words("<br>".join(lines), KEY_PX * len(lines) + 6)
 
 
-def head(figure: go.Figure) -> str:
-    """Title and subtitle as HTML, to stand right above the figure. They cover the room that its
-    picture has for them, and are never lower than it."""
-    words = figure.layout.meta or {}
-    if not words.get("title"):
-        return ""
-    px = words["head_px"]
-    # A dot ends its line rather than beginning the next.
-    subtitle = safe(words["subtitle"]).replace(" · ", "\u00a0· ")
-    small = f'<p style="color:{words["muted"]}">{subtitle}</p>' if subtitle else ""
-    doubt = f'<p class="lab-reason" style="color:{words["warn"]}">{safe(words["reason"])}</p>'
-    return (
-        f'<div class="lab-head" style="min-height:{px}px;margin-bottom:{-px}px">'
-        f'<div role="heading" aria-level="3">{safe(words["title"])}</div>{small}'
-        f"{doubt if words['reason'] else ''}</div>"
-    )
-
-
-def key(figure: go.Figure) -> str:
-    """The legend as HTML, to stand right below the figure; empty where it has none."""
-    words = figure.layout.meta or {}
-    if not words.get("legend"):
-        return ""
-    px = words["key_px"]
-    names = "".join(
-        f'<li><span class="lab-swatch" style="background:{colour}"></span>{safe(name)}</li>'
-        for name, colour in words["legend"].items()
-    )
-    return (
-        f'<ul class="lab-legend" style="color:{words["muted"]};min-height:{px}px;'
-        f'margin-top:{-px}px">{names}</ul>'
-    )
-
-
-STYLE = """
-.lab-head { padding-top: 4px; box-sizing: border-box; }
-.lab-head [role=heading] { font-size: 15px; font-weight: 600; line-height: 20px;
-  text-wrap: balance; }
-.lab-head p { font-size: 13px; line-height: 17px; margin: 0; max-width: none; text-wrap: pretty; }
-.lab-head .lab-reason { width: fit-content; margin-top: 6px; padding: 3px 8px; border-radius: 4px;
-  border: 1px solid currentColor; }
-.lab-legend { display: flex; flex-wrap: wrap; gap: 0 20px; list-style: none;
-  font-size: 13px; line-height: 20px; box-sizing: border-box; }
-ul.lab-legend { padding: 0 !important; margin-left: 0 !important; margin-bottom: 0 !important; }
-.lab-legend li { display: flex; align-items: center; margin: 0; padding: 0; font-size: 13px; }
-.lab-swatch { width: 12px; height: 12px; border-radius: 2px; margin-right: 8px; flex: none; }
-:is(.lab-figure, [class*="st-key-figure-"]) .annotation:is([data-index="0"], [data-index="1"],
-  [data-index="2"]) { visibility: hidden; }
-"""
-"""Where head() and key() stand, the figure's own words are only seen in its pictures."""
-
-
-def _in_seconds(figure: go.Figure, x_title: str, subtitle: str, up: bool) -> tuple[str, str]:
-    """The axis of ms, across or `up`, told in seconds where it passes 10 s; so are the words that
-    name its unit."""
-    unit = re.compile(r"(^|, )ms\b")
-    across = unit.match(x_title) is not None
-    if not across and not (up and unit.search(subtitle)):
-        return x_title, subtitle
-    side = "x" if across else "y"
-    low, high = _reach(figure, side)
-    if max(abs(low), abs(high)) < LONG_MS:
-        return x_title, subtitle
-    axis = figure.layout[f"{side}axis"]
-    if axis.type == "log":
-        at = [10.0**power for power in range(-1, 8)]
-    else:
-        step = next(step for step in _steps() if (high - low) / step <= 6)
-        at = [step * n for n in range(int(low // step), int(high // step) + 2)]
-    axis.update(tickvals=at, ticktext=[f"{ms / 1000:,g}".replace("-", "−") for ms in at])
-    return unit.sub(r"\1s", x_title), unit.sub(r"\1s", subtitle)
-
-
-def _steps() -> Iterator[float]:
-    return (base * 10.0**power for power in range(3, 308) for base in (1, 2, 5))
-
-
-def _reach(figure: go.Figure, side: str) -> tuple[float, float]:
-    """The ends of what stands along an axis: its range where one was set, else from zero on."""
-    axis = figure.layout[f"{side}axis"]
-    if axis.range and axis.type != "log":
-        return float(min(axis.range)), float(max(axis.range))
-    ends = [0.0]
-    for trace in figure.data:
-        along = getattr(trace, side)
-        if along is None or not len(along):
-            continue
-        along = pd.to_numeric(pd.Series(list(along)), errors="coerce").to_numpy(float)
-        if trace.type == "bar" and side == "x" and trace.base is not None:
-            along = along + np.asarray(trace.base, dtype=float)
-        known = along[np.isfinite(along)]
-        ends += [float(known.min()), float(known.max())] if len(known) else []
-    return min(ends), max(ends)
-
-
 def _doubt(figure: go.Figure) -> None:
     """Grey what cannot be trusted."""
     figure.update_traces(opacity=GREYED)
@@ -508,23 +413,6 @@ def trial_words(trial_id: object) -> str:
     return f"trial {short_id(trial_id)}"
 
 
-def config(name: str, picture: str = "png") -> dict:
-    """plotly's config: the picture button makes a PNG (twice as sharp) or an SVG in the browser
-    itself."""
-    return {
-        "displaylogo": False,
-        "displayModeBar": "hover",
-        "modeBarButtons": [["toImage"]],
-        "toImageButtonOptions": {
-            "format": picture,
-            "filename": re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-"),
-            "scale": 2,
-            "width": WIDTH_PX,
-        },
-        "responsive": True,
-    }
-
-
 def alt(figure: go.Figure) -> str:
     """The figure in words, for those who cannot see it: its finding, and what was measured."""
     words = figure.layout.meta or {}
@@ -533,26 +421,3 @@ def alt(figure: go.Figure) -> str:
 
 def title(figure: go.Figure) -> str:
     return (figure.layout.meta or {}).get("title", "")
-
-
-def block(figure: go.Figure, plotlyjs: bool | str = False) -> str:
-    """The figure with its words, for an HTML page that has STYLE."""
-    drawn = figure.to_html(full_html=False, include_plotlyjs=plotlyjs, config=config(title(figure)))
-    return f'<div class="lab-figure">{head(figure)}{drawn}{key(figure)}</div>'
-
-
-def interactive(figure: go.Figure, plotlyjs: bool | str = True) -> str:
-    """One HTML file that works offline: plotly.js is inside, or beside it ("directory")."""
-    font, paint = figure.layout.template.layout.font, palette.painted(figure.layout.template)
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{safe(title(figure))}'
-        '</title><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<style>body {{ max-width: {WIDTH_PX}px; margin: 24px auto; padding: 0 24px;"
-        f" font-family: {font.family}; color: {font.color}; background: {paint}; }}{STYLE}</style>"
-        f"</head><body>{block(figure, plotlyjs)}</body></html>"
-    )
-
-
-def joined(frames: list[pd.DataFrame]) -> pd.DataFrame:
-    """Frames under each other."""
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()

@@ -222,10 +222,12 @@ def calls(store: Store, run_id: str | None = None, trial_id: str | None = None) 
     )
 
 
-def spans(store: Store, trial_id: str | None = None, run_id: str | None = None) -> pd.DataFrame:
-    """The spans of one trial or of a run, with `started_ms` and `ended_ms` from their trial's
-    start."""
-    key, value = ("trial_id", trial_id) if trial_id else ("run_id", run_id)
+def spans(
+    store: Store, trial_id: str | Iterable[str] | None = None, run_id: str | None = None
+) -> pd.DataFrame:
+    """The spans of one trial, of several or of a run, with `started_ms` and `ended_ms` from their
+    trial's start."""
+    key, ids = ("run_id", run_id) if trial_id is None else ("trial_id", trial_id)
     return store.frame(
         f"""
         SELECT
@@ -233,18 +235,17 @@ def spans(store: Store, trial_id: str | None = None, run_id: str | None = None) 
             ms(trial.started_ns, spans.started_ns) AS started_ms,
             ms(trial.started_ns, spans.ended_ns)   AS ended_ms
         FROM spans JOIN trials AS trial USING (trial_id, run_id, session_id)
-        WHERE spans.{key} = ?::UUID
+        WHERE {_of(ids, f"spans.{key}")}
         ORDER BY spans.started_ns, spans.ended_ns DESC
-        """,
-        [as_uuid(value)],
+        """
     )
 
 
-def trial_events(store: Store, trial_id: str) -> pd.DataFrame:
-    """The arrivals of all calls of a trial, with `role` and with `at_ms` from the trial's start:
-    what the race replays."""
+def trial_events(store: Store, trial_id: str | Iterable[str]) -> pd.DataFrame:
+    """The arrivals of all calls of one trial or several, with `role` and with `at_ms` from their
+    trial's start: what the race replays."""
     return store.frame(
-        """
+        f"""
         SELECT
             event.*,
             call.trial_id,
@@ -256,10 +257,9 @@ def trial_events(store: Store, trial_id: str) -> pd.DataFrame:
             ON  trial.trial_id = call.trial_id
             AND trial.run_id = call.run_id
             AND trial.session_id = call.session_id
-        WHERE call.trial_id = ?::UUID
+        WHERE {_of(trial_id, "call.trial_id")}
         ORDER BY event.at_ns, event.seq
-        """,
-        [as_uuid(trial_id)],
+        """
     )
 
 
@@ -591,10 +591,10 @@ def text_arrivals(store: Store, run_id: str) -> pd.DataFrame:
 # Within
 
 
-def _of(run_ids: str | Iterable[str], column: str = "run_id") -> str:
+def _of(ids: str | Iterable[str], column: str = "run_id") -> str:
     # Constants rather than a joined list: only they reach through the views to the tables.
-    ids = [run_ids] if isinstance(run_ids, str) else list(run_ids)
-    quoted = ", ".join("'" + as_uuid(run_id) + "'" for run_id in ids)
+    ids = [ids] if isinstance(ids, str) else list(ids)
+    quoted = ", ".join("'" + as_uuid(row_id) + "'" for row_id in ids)
     return f"{column} IN ({quoted})" if ids else "FALSE"
 
 

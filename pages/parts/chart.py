@@ -6,7 +6,7 @@ from typing import Any
 import plotly.graph_objects as go
 import streamlit as st
 
-from lab.figures import layout, palette
+from lab.figures import layout, markup, palette
 
 
 def dark() -> bool:
@@ -16,7 +16,7 @@ def dark() -> bool:
 
 def dress() -> None:
     """The rules that figures and the page's own rules need, in the theme's colours; once a page."""
-    st.html(f"<style>{palette.variables(dark())}{layout.STYLE}</style>")
+    st.html(f"<style>{palette.variables(dark())}{markup.STYLE}</style>")
 
 
 def drawn() -> dict[str, go.Figure]:
@@ -33,16 +33,16 @@ def show(figure: go.Figure, key: str, clicks: bool = False) -> list[dict[str, An
         "theme": None,
         "key": key,
         "alt": words,
-        "config": layout.config(words[:60], st.query_params.get("picture", "png")),
+        "config": markup.config(words[:60], st.query_params.get("picture", "png")),
     }
     if words:
         st.session_state.setdefault("drawn", {})[key] = figure
     if clicks:
         settings |= {"on_select": "rerun", "selection_mode": "points"}
     with st.container(key=f"{'figure' if layout.title(figure) else 'bare'}-{key}", gap=None):
-        if head := layout.head(figure):
+        if head := markup.head(figure):
             st.html(head)
         event = st.plotly_chart(figure, **settings)
-        if legend := layout.key(figure):
+        if legend := markup.key(figure):
             st.html(legend)
     return list(event.selection.points) if clicks and event else []

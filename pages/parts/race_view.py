@@ -5,7 +5,7 @@ from typing import Any
 
 import streamlit as st
 
-from lab.figures import layout, race
+from lab.figures import race
 from pages.parts import cached_queries, chart
 from pages.parts.frame import escape
 
@@ -26,7 +26,7 @@ def show(run: dict[str, Any]) -> None:
     if result.pair is None:
         return
     data = race.race_data(
-        layout.joined([cached_queries.ask("trial_events", trial) for trial in result.typical]),
+        cached_queries.ask("trial_events", result.typical),
         result.named(result.typical_calls()),
         result.trials,
         chart.dark(),

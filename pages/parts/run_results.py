@@ -8,7 +8,7 @@ import streamlit as st
 
 from lab import units
 from lab.endpoints.registry import Endpoint
-from lab.figures import layout, waterfall
+from lab.figures import waterfall
 from lab.store import json_shapes
 from pages.parts import (
     cached_queries,
@@ -96,7 +96,7 @@ def _waterfall(run: dict[str, Any]) -> bool:
     figure = waterfall.waterfall(
         calls,
         chart.dark(),
-        spans=layout.joined([cached_queries.ask("spans", trial) for trial in result.typical]),
+        spans=cached_queries.ask("spans", result.typical),
         arms=result.places,
         finding=result.finding(),
         **({"pair": result.pair.words} if result.pair else {}),

@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from lab import units
-from lab.figures import layout, share_card
+from lab.figures import layout, markup, share_card
 from lab.harness.reporters import figure_files
 from lab.paths import COMMAND
 from lab.store import export
@@ -98,7 +98,7 @@ def show(run: dict[str, Any]) -> None:
             for key, figure in chart.drawn().items():
                 controls.download(
                     escape(layout.title(figure)),
-                    lambda figure=figure: layout.interactive(figure),
+                    lambda figure=figure: markup.interactive(figure),
                     f"{key.split('-')[0]}-{name}.html",
                     "text/html",
                     key=f"save-{key}",
@@ -113,7 +113,7 @@ def _card(run: dict[str, Any]) -> None:
     if figure is None:
         return
     with st.popover("Share card"):
-        config = layout.config(f"share card {units.short_id(run['run_id'])}")
+        config = markup.config(f"share card {units.short_id(run['run_id'])}")
         size = {"width": share_card.WIDTH_PX, "height": share_card.HEIGHT_PX}
         config["toImageButtonOptions"] |= size | {"format": "png", "scale": share_card.SCALE}
         with st.container(key="share-card"):

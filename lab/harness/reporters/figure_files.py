@@ -30,7 +30,7 @@ class ChartReporter:
     def report(self, result: RunResult) -> Path | None:
         from plotly.offline import get_plotlyjs
 
-        from lab.figures import layout, share_card
+        from lab.figures import markup, share_card
 
         folder = self.folder / result.run_id
         folder.mkdir(parents=True, exist_ok=True)
@@ -39,7 +39,7 @@ class ChartReporter:
         if chrome:
             os.environ.setdefault("BROWSER_PATH", chrome)
         for name, figure in run_figures(result).items():
-            page = layout.interactive(figure, plotlyjs="directory")
+            page = markup.interactive(figure, plotlyjs="directory")
             (folder / f"{name}.html").write_text(page, encoding="utf-8")
             for kind, scale in (("png", 2), ("svg", 1)) if chrome else ():
                 path, height = folder / f"{name}.{kind}", figure.layout.height
@@ -79,7 +79,7 @@ def run_figures(result: RunResult, dark: bool = False) -> dict[str, go.Figure]:
     are told apart by "technique.arm"."""
     import pandas as pd
 
-    from lab.figures import clocks, distribution, layout, pairs, pareto, trends, waterfall
+    from lab.figures import clocks, distribution, pairs, pareto, trends, waterfall
 
     metric, counts, finding = result.headline, result.counts, result.finding()
     arms = result.places
@@ -94,7 +94,7 @@ def run_figures(result: RunResult, dark: bool = False) -> dict[str, go.Figure]:
         "waterfall": waterfall.waterfall(
             calls,
             dark,
-            spans=layout.joined([result.ask("spans", trial) for trial in result.typical]),
+            spans=result.ask("spans", result.typical),
             arms=arms,
             finding=finding,
             **pair,

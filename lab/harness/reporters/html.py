@@ -34,7 +34,7 @@ def page(result: RunResult) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from plotly.offline import get_plotlyjs
 
-    from lab.figures import layout, palette, race
+    from lab.figures import markup, palette, race
 
     run, verdict = result.run, result.verdicts[0] if result.verdicts else None
     row_counts = result.ask("row_counts", result.run_id)
@@ -65,7 +65,7 @@ def page(result: RunResult) -> str:
         settings=json.dumps(settings, indent=1, ensure_ascii=False, default=str),
         rows=[[name, units.whole(n)] for name, n in row_counts.items()],
         colours=palette.LIGHT,
-        figure_style=layout.STYLE,
+        figure_style=markup.STYLE,
         tone=palette.tone_colour(verdict.tone if verdict else "neutral"),
         plotly=get_plotlyjs(),
         units=units,
@@ -135,22 +135,22 @@ def without_text(settings: dict[str, Any], hidden: Collection[str]) -> dict[str,
 
 
 def _figure(figure: Any) -> dict[str, str]:
-    from lab.figures import layout
+    from lab.figures import layout, markup
 
     # A tag inside a string of a script would end the script: plotly's JSON is escaped like the
     # race's.
-    return {"html": layout.block(figure), "alt": layout.alt(figure)}
+    return {"html": markup.block(figure), "alt": layout.alt(figure)}
 
 
 def _lanes(result: RunResult) -> dict[str, Any] | None:
     """What the race replays, None where the run has no pair; with its words."""
-    from lab.figures import layout, race
+    from lab.figures import race
 
     pair = result.pair
     if pair is None:
         return None
     data = race.race_data(
-        layout.joined([result.ask("trial_events", trial) for trial in result.typical]),
+        result.ask("trial_events", result.typical),
         result.named(result.typical_calls()),
         result.trials,
         metric=result.headline,

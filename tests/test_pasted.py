@@ -10,7 +10,7 @@ import pytest
 from lab import pasted, techniques
 from lab.cli import main, run
 from lab.model import LabError
-from lab.pasted import Misplaced
+from lab.pasted import Misplaced, proposals
 
 BODY = {
     "model": "claude-sonnet-4-5",
@@ -185,8 +185,8 @@ def test_what_cannot_be_read_says_what_to_do(text, words):
 
 
 def test_a_streamed_and_a_smaller_body_differ_in_one_field():
-    assert pasted.streamed({**BODY, "stream": False}) == {**BODY, "stream": True}
-    assert pasted.smaller(BODY, "claude-haiku-4-5") == {**BODY, "model": "claude-haiku-4-5"}
+    assert proposals.streamed({**BODY, "stream": False}) == {**BODY, "stream": True}
+    assert proposals.smaller(BODY, "claude-haiku-4-5") == {**BODY, "model": "claude-haiku-4-5"}
 
 
 MARK = {"cache_control": {"type": "ephemeral"}}
@@ -204,7 +204,7 @@ MARK = {"cache_control": {"type": "ephemeral"}}
 def test_a_body_is_cached_up_to_where_it_repeats(fields, where):
     body = {**BODY, **fields}
     before = json.dumps(body)
-    cached = pasted.cached(body)
+    cached = proposals.cached(body)
     assert where(cached)["cache_control"] == MARK["cache_control"] and cached["primed"] is True
     assert json.dumps(cached).count("cache_control") == 1
     assert json.dumps(body) == before
@@ -212,7 +212,7 @@ def test_a_body_is_cached_up_to_where_it_repeats(fields, where):
 
 def test_earlier_turns_are_cached_and_the_last_is_not():
     turns = [{"role": r, "content": "Go on."} for r in ("user", "assistant", "user")]
-    cached = pasted.cached({"messages": turns})["messages"]
+    cached = proposals.cached({"messages": turns})["messages"]
     assert [isinstance(turn["content"], list) for turn in cached] == [False, True, False]
 
 

@@ -271,6 +271,7 @@ def texts(figure) -> list[str]:
         ([REFUSED], "No technique has been shown to be faster yet"),
         ([{"verdict": "faster_but_worse", "tone": "warn"}],
          "No technique has been shown to be faster yet"),
+        ([{"tone": "warn"}], "Prompt caching: cached starts 50 % sooner than uncached"),
     ],
 )  # fmt: skip
 def test_the_forest_claims_what_the_verdicts_claim_without_doubt(rows, title):

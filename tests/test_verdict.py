@@ -432,11 +432,20 @@ def test_markdown_begins_with_the_doubt():
     assert doubted().markdown.startswith("**Cached is faster: ")
 
 
-def test_quality_of_nothing_in_both_arms_is_a_doubt():
-    one = planned(around(2000, 10), around(1000, 10), quality=([0.0] * 10, [0.0] * 10))
-    assert stats.verdict(one).doubts == (
-        "No answer of either arm passed its check (quality 0 % in both)",
-    )
+def test_quality_of_nothing_in_both_arms_withholds_green_and_greys_nothing():
+    """The times were measured all the same; a slower arm stays slower."""
+    nothing = ([0.0] * 10, [0.0] * 10)
+    for base, arm, tone in ((2000, 1000, "warn"), (1000, 2000, "bad")):
+        said = stats.verdict(planned(around(base, 10), around(arm, 10), quality=nothing))
+        assert (said.tone, said.doubts, said.reason) == (tone, (), None)
+        assert said.quality == "Quality 0 % in both arms: no answer passed its check"
+        assert said.detail.startswith(said.quality) and "equal" not in said.detail
+
+
+def test_one_answer_that_passed_makes_quality_a_comparison_again():
+    one = planned(around(2000, 10), around(1000, 10), quality=([0.0] * 9 + [1.0],) * 2)
+    said = stats.verdict(one)
+    assert (said.tone, said.quality) == ("good", "Quality equal in 10 of 10 blocks")
 
 
 def test_no_difference_is_not_greyed_by_an_instrument_that_would_have_seen_it():

@@ -16,7 +16,7 @@ from streamlit.testing.v1 import AppTest
 from lab import calibrate, endpoint_kinds, machine, processes, settings, stats, techniques
 from lab.model import new_id
 from lab.processes import RunCard
-from lab.stats import Comparison, Losses
+from lab.stats import Comparison, Losses, Quality
 from lab.techniques import all_techniques
 from pages.parts import cached_queries, frame, run_panel, views
 from tests.measured import FAST, measure
@@ -109,10 +109,12 @@ def test_a_number_that_nothing_spoils_is_large_and_has_no_doubt_above_it(monkeyp
     assert not any("lab-doubt" in body for body in bodies)
 
 
-def test_quality_of_nothing_in_both_arms_is_said_before_the_number(monkeypatch):
-    doubt = "no answer of either arm passed its check (quality 0 % in both)"
-    app = card_of(monkeypatch, compared(doubts=(doubt,), reasons=(doubt,)))
-    assert "quality 0 % in both" in app.get("html")[0].proto.body
+def test_quality_of_nothing_in_both_arms_leaves_the_number_large_and_not_green(monkeypatch):
+    nothing = Quality(0.0, 0.0, 0.0, n=10, same=10, shown="not worse", best=0.0)
+    app = card_of(monkeypatch, compared(quality=nothing))
+    assert "lab-number warn" in app.get("html")[0].proto.body
+    told = " ".join(everything(app)).replace("\\", "")
+    assert "Quality 0 % in both arms: no answer passed its check" in told
 
 
 def test_where_an_arm_fails_more_the_card_says_that_first_and_whole(monkeypatch):

@@ -72,6 +72,8 @@ class Kind:
     blocks: int = 12
     doubt: str = ""
     """How the first doubt ends; empty where there is none."""
+    remark: str = ""
+    """What its quality is said to be, where that withholds green and greys nothing."""
     metrics: tuple[str, ...] = field(default=("wait_ms", "ttft_ms", "total_ms"))
     """Headlines on which it can come about."""
 
@@ -131,7 +133,10 @@ KINDS = {
         doubt="(late event loop or unexpected reconnect)",
     ),
     "all wrong": Kind(
-        "faster", True, lambda block: _fast(block, quality=0, base_quality=0), doubt="in both)"
+        "faster",
+        True,
+        lambda block: _fast(block, quality=0, base_quality=0),
+        remark="Quality 0 % in both arms: no answer passed its check",
     ),
     "against the medians": Kind("faster", True, _against_medians),
 }

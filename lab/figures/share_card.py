@@ -45,7 +45,10 @@ def share_card(
     if comparison.verdict not in REFUSALS:
         numbers = change(comparison)
         tone = palette.tone_colour(verdict.tone, dark)
-        _write(figure, textwrap.wrap(numbers, LINE["small"])[:2], y, "small", tone)
+        y = _write(figure, textwrap.wrap(numbers, LINE["small"])[:2], y, "small", tone)
+        # Speed never stands alone; where a reason greys it, that takes the place.
+        quality = "" if verdict.reason else verdict.quality
+        _write(figure, [quality], y, "small", look.muted)
     _bars(figure, comparison, colours, kind, bool(verdict.reason))
     foot = f"Median {metrics.words(comparison.metric)} · n = {comparison.n} · LLM Latency Lab"
     _write(figure, [foot], HEIGHT_PX - 28, "small", look.muted)

@@ -32,6 +32,8 @@ class VerdictText(NamedTuple):
     """What was seen, before any judgement."""
     detail: str
     """Quality, price, and what else there is to know."""
+    quality: str
+    """The first of these alone; empty where nothing was compared."""
     title: str
     """The same finding as a figure's title: arm, sign and metric are the headline's."""
     reason: str | None
@@ -78,8 +80,9 @@ def verdict(
     # The line on quality says with its interval what that reason says without; the headline why
     # nothing can be compared.
     told = (comparison.quality_doubt, comparison.hopeless, *comparison.doubts)
+    quality = _quality(comparison)
     details = [
-        *_quality(comparison),
+        *quality,
         *_price(comparison),
         *_only_shorter(comparison),
         *(reason for reason in comparison.reasons if reason not in told),
@@ -95,6 +98,7 @@ def verdict(
         doubts=doubts,
         seen=seen,
         detail=detail,
+        quality=_capital("".join(quality)),
         title=title(comparison),
         reason=_reason(comparison),
         markdown=_markdown(headline, ". ".join(doubts), seen, detail),
@@ -285,6 +289,8 @@ def _quality(comparison: Comparison) -> list[str]:
         return []
     if quality is None:
         return ["quality not checked"]
+    if quality.best == 0:
+        return [f"quality {units.percent(0)} in both arms: no answer passed its check"]
     if quality.same == quality.n:
         return [f"quality equal in {quality.n} of {quality.n} blocks"]
     change = units.points(quality.change)
@@ -348,7 +354,7 @@ def _tone(comparison: Comparison) -> Tone:
     quality, drift = comparison.quality, comparison.drift
     if (
         comparison.verdict != "faster"
-        or (quality and quality.shown != "not worse")
+        or (quality and (quality.shown != "not worse" or quality.best == 0))
         or (drift and drift.rivals(comparison.estimate))
     ):
         return "warn"

@@ -35,15 +35,16 @@ TAG = re.compile(r"<style>.*?</style>|<[^>]+>", re.DOTALL)
 WORDS = ("body", "label", "text", "title", "subtitle")
 
 
-@pytest.fixture
-def recorded(tmp_path, monkeypatch, request):
-    """A run of each technique in a database of their own, by technique."""
-    path = tmp_path / "lab.duckdb"
-    monkeypatch.setenv("LAB_DB", str(path))
-    st.cache_data.clear()
-    store = Store(path)
-    ids = record(store, *request.param.items())
-    return {technique: results.read(run, store) for (technique, _), run in ids.items()}
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """The runs of FIRST and of SECOND in one database, by technique and kind."""
+    path = tmp_path_factory.mktemp("pages") / "lab.duckdb"
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("LAB_DB", str(path))
+        st.cache_data.clear()
+        store = Store(path)
+        ids = record(store, *FIRST.items(), *SECOND.items())
+        yield {pair: results.read(run, store) for pair, run in ids.items()}
 
 
 def opened(page: str, **query) -> AppTest:
@@ -95,10 +96,9 @@ def views_of(app: AppTest) -> list[str]:
     return [option.content for group in groups for option in group.proto.options]
 
 
-@pytest.mark.parametrize("recorded", [FIRST, SECOND], indirect=True)
 def test_every_view_of_a_page_says_what_the_verdict_says(recorded):
-    kinds, wrong = FIRST if len(recorded) == len(FIRST) else SECOND, []
-    for technique, result in recorded.items():
+    wrong = []
+    for (technique, kind), result in recorded.items():
         app = opened(page_of(technique), run=result.run_id)
         views = views_of(app)
         assert views or technique == "side-by-side"
@@ -106,8 +106,8 @@ def test_every_view_of_a_page_says_what_the_verdict_says(recorded):
             if view not in (None, views[0]):
                 app = opened(page_of(technique), run=result.run_id, view=view)
             found = [str(error.value) for error in (*app.exception, *app.error)]
-            found += wrong_on(app, result, KINDS[kinds[technique]].less)
-            wrong += [(technique, kinds[technique], view, words) for words in found]
+            found += wrong_on(app, result, KINDS[kind].less)
+            wrong += [(technique, kind, view, words) for words in found]
     assert wrong == []
 
 
@@ -128,9 +128,13 @@ def wrong_on(app: AppTest, result: results.RunResult, less: bool | None) -> list
     return contradictions(rest, result) + wrong
 
 
-@pytest.mark.parametrize("recorded", [FIRST], indirect=True)
 @pytest.mark.parametrize("page", ["", "21_History"])
 def test_pages_of_many_runs_say_of_each_what_its_verdict_says(recorded, page):
     app = opened(page)
     assert not app.exception and not app.error
-    assert contradictions(words(app), *recorded.values()) == []
+    text = words(app)
+    if not page:  # of two techniques the newest run is faster, and nothing greys it
+        proven = "Prompt caching and Your requests are shown to be faster"
+        assert proven in text
+        text = text.replace(proven, "")
+    assert contradictions(text, *recorded.values()) == []

@@ -206,6 +206,12 @@ def test_from_six_blocks_on_the_planned_arm_is_spoken_of_and_no_other():
     assert layout.title(figure) == title
 
 
+def test_running_medians_beside_each_other_have_one_unit():
+    figure = progress_dots.dots(lines(("a", 1, 31_500.0), ("b", 1, 4_610.0)), ["a", "b"], "wait_ms")
+    notes = [note.text for note in figure.layout.annotations]
+    assert {"median 31.5 s · n = 1", "median 4.61 s · n = 1"} <= set(notes)
+
+
 def test_warm_up_trials_are_hollow_and_count_for_nothing():
     trials = lines(("a", 0, 900.0), phase="warmup")
     figure = progress_dots.dots(trials, ["a", "b"], "wait_ms")

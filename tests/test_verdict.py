@@ -426,6 +426,14 @@ def test_one_trial_in_ten_held_up_is_a_remark_and_more_are_a_doubt():
     assert "held up" not in doubt.detail
 
 
+def test_a_single_trial_that_was_held_up_is_the_only_one():
+    baseline = {"technique": "caching", "arm": "uncached"}
+    counts = counted().assign(n=[0, 1], client_caused=[0, 1])
+    rows = pairs({"ttft_ms": [2000.0]}, {"cached": {"ttft_ms": [1000.0]}})
+    one = stats.compare_run(rows, counts, HEADLINE, settings={"baseline": baseline})[0]
+    assert one.doubts[0].startswith("the only trial was held up by this machine")
+
+
 def test_markdown_begins_with_the_doubt():
     text = doubted(failed=3).markdown
     assert text.startswith("Doubtful: Cached: 3 failed  \n**Cached is faster: ")

@@ -9,7 +9,7 @@ from lab import metrics
 from lab.figures import layout, palette
 from lab.metrics import FEWEST_BLOCKS
 from lab.stats import hodges_lehmann, ratio
-from lab.units import percent, value
+from lab.units import percent, value, values
 
 COLUMNS = ["arm", "block", "phase", "outcome", "endpoint_kind"]
 
@@ -34,16 +34,19 @@ def dots(
     trials = trials.reindex(columns=[*COLUMNS, metric])
     ended_well = trials["outcome"].eq("ok")
     is_measured = trials["phase"].eq("measured")
+    well = trials[is_measured & ended_well].dropna(subset=[metric]).astype({metric: float})
+    medians = well.groupby("arm")[metric].median().reindex(list(arms))
+    written = values(metric, *medians)
     for row, arm in enumerate(arms):
         mine = trials["arm"].eq(arm)
         for rows, hollow in ((mine & ~is_measured, True), (mine & is_measured, False)):
             x = trials.loc[rows & ended_well, metric].dropna()
             _row(figure, x, row, arm, colours[arm], metric, hollow)
-        counted = trials.loc[mine & is_measured & ended_well, metric].dropna().astype(float)
+        n = int(well["arm"].eq(arm).sum())
         note = "warming up" if mine.any() else "no trial yet"
-        if len(counted):
-            layout.tick(figure, float(counted.median()), row, colours[arm])
-            note = f"median {value(metric, counted.median())} · n = {len(counted)}"
+        if n:
+            layout.tick(figure, medians[arm], row, colours[arm])
+            note = f"median {written[row]} · n = {n}"
         lost = int((mine & is_measured & ~ended_well).sum())
         notes.append(f"{note} · {lost} not counted" if lost else note)
     height = layout.arm_rows(figure, colours, notes)

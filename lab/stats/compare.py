@@ -414,8 +414,9 @@ def _left_out(counts: pd.DataFrame | None, sides: Sides) -> tuple[list[str], lis
             doubts.append(f"{row['arm']}: {trials}, left out{last}")
     held_up, n = (sum(row[name] for row in rows) for name in ("client_caused", "n"))
     if held_up:
+        of_them = "the only trial" if n == 1 else f"{held_up} of {n} trials"
         was = "was" if held_up == 1 else "were"
-        text = f"{held_up} of {n} trials {was} held up by this machine and kept in"
+        text = f"{of_them} {was} held up by this machine and kept in"
         (doubts if held_up > HELD_UP * n else reasons).append(
             f"{text} (late event loop or unexpected reconnect)"
         )

@@ -388,6 +388,45 @@ def test_the_typical_trial_and_pair_are_the_nearest_to_the_median(store):
     assert queries.median_pair(store, RUN)[["block", "difference"]].values.tolist() == [[1, -50]]
 
 
+def test_the_pair_is_of_a_block_in_which_most_arms_ended_well(store):
+    """−50 ms is the median, in a block that lacks an arm; of the others −90 is nearer than −5."""
+    trials = []
+    for block, wait in enumerate((10, 50, 95)):
+        trials += [
+            a_trial("whole", a_call(0, ended=100), block=block),
+            a_trial("streamed", a_call(0, first_text=wait, ended=100), block=block),
+        ]
+        outcome = "failed" if block == 1 else "ok"
+        trials.append(a_trial("third", a_call(0, ended=100), block=block, outcome=outcome))
+    store.write_trials(trials)
+    assert queries.median_pair(store, RUN)[["block", "difference"]].values.tolist() == [[0, -90]]
+
+
+def test_lost_is_what_failed_or_was_to_read_a_cache_and_did_not(store):
+    """What was to be cold and was read is left out, and no worst outcome; nor is a cancelled one,
+    nor one of the warm-up."""
+
+    def tried(block: int, outcome: str, intended: str = "none", read: int = 0, **more):
+        call = replace(a_call(0, ended=100, tokens=500, read=read), intended_cache=intended)
+        return a_trial("streamed", call, block=block, outcome=outcome, **more)
+
+    store.write_trials(
+        [
+            tried(0, "ok"),
+            tried(1, "failed"),
+            tried(2, "mismatch", "read"),
+            tried(3, "mismatch", "none", read=500),
+            tried(4, "mismatch", "write"),
+            tried(5, "cancelled"),
+            tried(6, "failed", phase="warmup"),
+            tried(7, "failed"),
+            tried(7, "ok", attempt=2),
+        ]
+    )
+    trials = queries.trials(store, RUN)
+    assert sorted(trials.loc[trials["lost"], "block"]) == [1, 2]
+
+
 def test_a_late_loop_and_an_unexpected_reconnect_are_the_clients_own(store):
     fine = [
         a_trial(

@@ -166,6 +166,8 @@ def test_a_quick_chart_adds_up_nothing_but_counts():
     heights = [list(trace.y) for trace in times.data]
     assert heights == [[2900, 1100], [2000]]  # both rows, and their median
     assert "median" in times.layout.meta["subtitle"]
+    tokens = adhoc.quick(frame.assign(output_tokens=[50, 70]), "technique", "output_tokens")
+    assert [list(trace.y) for trace in tokens.data] == [[50, 70], [60]]  # whole, and no count
     counts = adhoc.quick(frame, "technique", "n")
     assert [(trace.type, list(trace.y)) for trace in counts.data] == [("bar", [22])]
     alone = adhoc.quick(frame.assign(arm=["a", "b"]), "arm", "total_ms")

@@ -8,11 +8,28 @@ from tests.test_verdict import around, lost, pairs
 SPEED = {"metric": "tokens_per_s", "technique": "caching", "arm": "cached"}
 
 
-def judged(speed: float, **losses) -> str:
-    """The arm writes so fast in ten blocks that both arms answered, the baseline 100 tokens/s."""
-    base, new = {"tokens_per_s": around(100, 10)}, {"tokens_per_s": around(speed, 10)}
+def judged(speed: float, answered: int = 10, **losses) -> str:
+    """The arm writes so fast in the blocks that both arms answered, the baseline 100 tokens/s."""
+    base, new = {"tokens_per_s": around(100, answered)}, {"tokens_per_s": around(speed, answered)}
     rows = pairs(base, {"cached": new})
     return stats.compare_run(rows, None, SPEED, losses=lost(**losses))[0].verdict
+
+
+def test_one_failure_of_thirteen_is_enough_for_when_it_answers():
+    """The worst rank is 13, and sums up to 17 of 91 show it; with one lost by each it is fair."""
+    assert judged(150, 12, arm=1) == "faster_when_it_answers"
+    assert judged(150, 12, arm=1, baseline=1) == "faster"
+
+
+def test_failures_lead_whatever_the_verdict_is():
+    """One of five failed, and four blocks are too few; ten were faster, and eight failed."""
+    for new, answered, arm in ((50, 4, 1), (200, 10, 8)):
+        rows = pairs(
+            {"tokens_per_s": around(100, answered)},
+            {"cached": {"tokens_per_s": around(new, answered)}},
+        )
+        one = stats.compare_run(rows, None, SPEED, losses=lost(arm=arm))[0]
+        assert stats.verdict(one).headline.startswith(f"Cached: {arm} of {answered + arm} failed")
 
 
 def test_less_of_a_speed_ranks_as_worse():

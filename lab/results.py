@@ -389,7 +389,7 @@ def _why(result: RunResult) -> list[str]:
         failures = result.of_arm(own.failures, technique, arm)
         if failures.empty:
             continue
-        kinds = ", ".join(f"{row.n} {row.error_kind}" for row in failures.itertuples())
+        kinds = ", ".join(f"{row.n} × {row.error_kind}" for row in failures.itertuples())
         line = f"{result.name(technique, arm)} did not end well: {kinds}"
         tails = result.of_arm(own.tails, technique, arm)
         high = tails[tails.percentile == "p95"].iloc[0]

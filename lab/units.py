@@ -53,6 +53,8 @@ def ms(value: float | None, sign: bool = False, *, seconds: bool | None = None) 
     gain or loss: "+85.0 ms"."""
     if missing(value):
         return MISSING
+    # Clocks count nanoseconds: less is what sums of floats leave.
+    value = round(value, 6) + 0.0
     seconds = abs(value) >= LONG_MS if seconds is None else seconds
     text = f"{number(value / 1000)} s" if seconds else f"{number(value)} ms"
     return f"+{text}" if sign and value > 0 else text

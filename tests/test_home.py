@@ -8,7 +8,7 @@ import duckdb
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from lab import expected, machine
+from lab import expected, machine, results
 from lab.harness.plan import SIDE_BY_SIDE
 from lab.store.store import Store
 from lab.techniques import all_techniques
@@ -106,3 +106,10 @@ def test_a_run_that_shows_nothing_says_so_in_the_list(db):
     record(Store(), blocks=2)
     lines = [words.value.replace("\\", "") for words in home().caption]
     assert any("Not enough data: cached faster in 2 of 2 blocks" in line for line in lines)
+
+
+def test_a_verdict_in_a_list_of_runs_says_that_it_is_doubtful(db):
+    store = Store(db)
+    clean, failing = (record(store, blocks=20, lost=lost) for lost in ({}, {1: "failed"}))
+    assert results.read(clean, store).in_short.startswith("cached starts ")
+    assert results.read(failing, store).in_short.startswith("Doubtful: cached starts ")

@@ -3,18 +3,21 @@ own; and the numbers its page shows."""
 
 import ast
 import json
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
-from lab import code_samples, paths, pricing, techniques
+from lab import code_samples, paths, pricing, results, techniques
 from lab.endpoints.registry import Endpoint
 from lab.local import messages_api
 from lab.model import LabError, View
 from lab.scenarios import definitions
+from lab.store.store import Store
 from lab.techniques.caching.findings import break_even_uses
 from lab.techniques.model_routing import findings as routing
 from lab.techniques.parallelism.findings import fan_out
+from tests.recorded_runs import record
 
 TOOL = {
     "name": "clock",
@@ -192,3 +195,19 @@ def test_a_technique_imports_what_its_part_may():
         if beyond:
             wrong[str(path.relative_to(home))] = beyond
     assert wrong == {}
+
+
+def test_an_arms_place_is_its_techniques_whichever_arms_a_run_has():
+    assert techniques.places([("streaming", "streamed")]) == [1]
+    assert techniques.places([("streaming", "streamed"), ("streaming", "whole")]) == [1, 0]
+    own = [("ab", "new"), ("ab", "old"), ("streaming", "streamed"), ("ab", "new")]
+    assert techniques.places(own) == [0, 1, 1, 0]
+
+
+def test_a_run_colours_its_arms_by_these_places(db):
+    store = Store(db)
+    result = results.read(record(store), store)
+    turned = result.run["settings"] | {"arms": result.run["settings"]["arms"][::-1]}
+    other = replace(result, run=result.run | {"settings": turned})
+    assert other.arms() == result.arms()[::-1]
+    assert other.places == result.places

@@ -261,6 +261,11 @@ REFUSED = {
     "verdict": "not_enough_data",
     "finding": Finding("Not enough data: b faster in 3 of 3 blocks", "Not enough data: 3 more"),
 }
+FAILING = {
+    "tone": "unsure",
+    "verdict": "fails_more",
+    "finding": Finding("b: 6 of 12 failed", "No time is claimed; b: 6 of 12 failed, a: none"),
+}
 
 
 def texts(figure) -> list[str]:
@@ -291,7 +296,12 @@ def test_a_row_of_the_forest_names_its_arm_and_metric():
 
 
 @pytest.mark.parametrize(
-    ("row", "words"), [(DOUBTED, "doubtful: −50 %"), (REFUSED, "not enough data")]
+    ("row", "words"),
+    [
+        (DOUBTED, "doubtful: −50 %"),
+        (REFUSED, "not enough data"),
+        (FAILING, "no time is claimed"),
+    ],
 )
 def test_a_doubted_row_of_the_forest_is_grey_and_says_so(row, words):
     figure = forest.forest(pd.DataFrame([FIND | row]))

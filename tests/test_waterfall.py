@@ -132,10 +132,10 @@ def comparison(verdict, estimate=-1480.0, metric="wait_ms"):
 def test_the_race_says_what_its_pair_did_by_the_headline_metric():
     """The verdict said −1,480 ms, and the race that whole ended first."""
     assert race.words(comparison("faster"), 670.0, 2150.0) == (
-        "streamed shows text 1,480 ms sooner in this pair."
+        "streamed shows text 1,480 ms sooner in this pair"
     )
     assert race.words(comparison("slower", 300.0), 2450.0, 2150.0) == (
-        "streamed shows text 300 ms later in this pair."
+        "streamed shows text 300 ms later in this pair"
     )
 
 

@@ -14,6 +14,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from lab import calibrate, endpoint_kinds, machine, processes, settings, stats, techniques
+from lab.figures import palette
 from lab.model import new_id
 from lab.processes import RunCard
 from lab.stats import Comparison, Losses, Quality
@@ -98,9 +99,11 @@ def everything(app: AppTest) -> list[str]:
 def test_a_doubt_stands_before_its_number_which_is_grey_and_small(monkeypatch):
     doubt = "12 of 12 trials were held up by this machine"
     app = card_of(monkeypatch, compared(doubts=(doubt,), reasons=(doubt,)))
-    first, number = (text.proto.body for text in app.get("html")[:2])
+    told = [part.proto.body for part in app.main if part.type in ("html", "markdown")]
+    first, answer, number = told[:3]
     assert "lab-doubt" in first and doubt in first
-    assert "lab-number unsure" in number
+    assert answer.startswith("**")
+    assert "lab-number unsure" in number and f"color:{palette.LIGHT.muted}" in number
 
 
 def test_a_number_that_nothing_spoils_is_large_and_has_no_doubt_above_it(monkeypatch):
@@ -243,6 +246,20 @@ def test_a_second_press_orders_nothing_more():
         st.text(st.session_state["ordered"]["config"]())
 
     assert AppTest.from_function(page).run().text[0].value == "first"
+
+
+def test_a_press_on_a_page_drawn_before_another_run_began_orders_nothing(monkeypatch):
+    monkeypatch.setattr(processes, "running", lambda: CARD)
+
+    def page():
+        import streamlit as st
+
+        from pages.parts import run_panel
+
+        run_panel.order("streaming", lambda: None)
+        st.text("ordered" in st.session_state)
+
+    assert AppTest.from_function(page).run().text[0].value == "False"
 
 
 def test_while_a_run_is_measured_no_page_starts_another_and_each_says_why(db, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -154,7 +155,7 @@ def _doubt(find: pd.Series) -> str | None:
 def _short(find: pd.Series, doubt: str) -> str:
     """What a refusal begins with; a doubt is long, and stands in the hover."""
     if find.get("verdict") in REFUSALS:
-        first = doubt.partition(":")[0]
+        first = re.split("[:;]", doubt, maxsplit=1)[0]
         return f"{first[:1].lower()}{first[1:]}"
     return f"doubtful: {percent(change(find).middle, sign=True)}"
 

@@ -97,7 +97,7 @@ def words(comparison: Comparison | None, arm_value: float, baseline_value: float
     if not known.is_time and baseline_value:
         amount = percent(abs(difference / baseline_value))
     change = known.less if difference < 0 else known.more
-    return f"{arm} {known.verb} {amount} {change} in this pair."
+    return f"{arm} {known.verb} {amount} {change} in this pair"
 
 
 def about(data: dict[str, Any], arms: Iterable[str]) -> str:

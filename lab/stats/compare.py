@@ -406,7 +406,9 @@ def _left_out(counts: pd.DataFrame | None, sides: Sides) -> tuple[list[str], lis
     rows, doubts, reasons = list(_rows_of(counts, sides)), [], []
     is_told = _hopeless(counts, sides) is not None  # it says of the last one why
     for row in rows:
-        last = f" (the last: {row['cause']})" if row["cause"] and not is_told else ""
+        last = (
+            f" (the last: {row['cause'].removesuffix('.')})" if row["cause"] and not is_told else ""
+        )
         if row["failed"]:
             doubts.append(f"{row['arm']}: {row['failed']} failed{last}")
         if row["mismatched"]:

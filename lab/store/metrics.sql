@@ -92,6 +92,12 @@ CREATE OR REPLACE MACRO superseded(trial) AS row_number() OVER (
 ) > 1;
 
 
+-- Whether a trial is of its run's first arm, the one that the others are held against.
+CREATE OR REPLACE MACRO is_baseline(run, trial) AS
+    trial.technique = TRY(run.settings ->> '$.baseline.technique')
+    AND trial.arm = TRY(run.settings ->> '$.baseline.arm');
+
+
 CREATE OR REPLACE VIEW call_metrics AS
 SELECT
     call.call_id,
@@ -440,7 +446,7 @@ FROM (
                 trial.*,
                 TRY(run.settings ->> '$.baseline.technique') AS baseline_technique,
                 TRY(run.settings ->> '$.baseline.arm')       AS baseline,
-                (trial.technique, trial.arm) = (baseline_technique, baseline) AS is_baseline
+                is_baseline(run, trial)                      AS is_baseline
             FROM compared_trials AS trial JOIN runs AS run ON run.run_id = trial.run_id
         )
         WINDOW block_of_session AS (PARTITION BY run_id, session_id, block, task_id)
@@ -468,9 +474,7 @@ SELECT
 FROM (
     SELECT
         trial.*,
-        (trial.technique, trial.arm) = (
-            TRY(run.settings ->> '$.baseline.technique'), TRY(run.settings ->> '$.baseline.arm')
-        ) AS is_baseline,
+        is_baseline(run, trial) AS is_baseline,
         any_value(trial.lost) FILTER (is_baseline) OVER block_of_session AS baseline_lost
     FROM trial_metrics AS trial JOIN runs AS run ON run.run_id = trial.run_id
     WHERE trial.counts OR trial.lost

@@ -453,8 +453,7 @@ def history(
             count(trial.{name})          AS n,
             median(trial.{name})         AS p50,
             avg(trial.{name})            AS mean,
-            trial.technique = any_value(TRY(runs.settings ->> '$.baseline.technique'))
-            AND trial.arm = any_value(TRY(runs.settings ->> '$.baseline.arm')) AS is_baseline
+            any_value(is_baseline(runs, trial)) AS is_baseline
         FROM trial_metrics AS trial JOIN runs ON runs.run_id = trial.run_id
         WHERE trial.counts AND trial.{name} IS NOT NULL
             AND ($technique IS NULL OR runs.technique = $technique)
@@ -488,8 +487,7 @@ def drift(store: Store, run_id: str, metric: str) -> pd.DataFrame:
             trial.{_metric(metric)} AS value
         FROM compared_trials AS trial JOIN runs ON runs.run_id = trial.run_id
         WHERE trial.run_id = ?::UUID
-            AND trial.technique = TRY(runs.settings ->> '$.baseline.technique')
-            AND trial.arm = TRY(runs.settings ->> '$.baseline.arm')
+            AND is_baseline(runs, trial)
             AND value IS NOT NULL
         ORDER BY trial.started_utc
         """,

@@ -22,7 +22,7 @@ from lab.figures import (
     waterfall,
 )
 from lab.stats import Comparison, Finding
-from lab.stats.compare import Quality
+from lab.stats.quality import Quality
 from lab.techniques.caching import figures as cache
 
 

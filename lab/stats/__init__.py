@@ -2,22 +2,14 @@
 intervals, verdicts that can refuse."""
 
 from lab.metrics import needed, supported
-from lab.stats.compare import (
-    Comparison,
-    Losses,
-    Quality,
-    Rules,
-    Verdict,
-    compare_run,
-    differences,
-    holm,
-    quality_gate,
-    worst_ranked,
-)
+from lab.stats.compare import Comparison, compare_run, differences, holm
+from lab.stats.decision import Verdict
 from lab.stats.decompose import Parts, connections, decompose
 from lab.stats.drift import Drift, Tail, drift, failures, tail
 from lab.stats.intervals import Interval, hodges_lehmann, quantile, ratio, shift
+from lab.stats.quality import Quality, quality_gate
 from lab.stats.quantiles import paired_quantile, quantile_difference
+from lab.stats.rules import Rules
 from lab.stats.unpaired import Change, unpaired
 from lab.stats.verdict import (
     Finding,
@@ -31,6 +23,7 @@ from lab.stats.verdict import (
     verdict,
     worthwhile,
 )
+from lab.stats.worst_ranks import Losses, worst_ranked
 
 __all__ = [
     "Change",

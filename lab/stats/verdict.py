@@ -8,7 +8,8 @@ from typing import Literal, NamedTuple
 
 from lab import units
 from lab.metrics import METRICS
-from lab.stats.compare import OPPOSED, Comparison
+from lab.stats.compare import Comparison
+from lab.stats.decision import OPPOSED
 from lab.stats.decompose import Parts
 from lab.stats.drift import Tail
 

@@ -21,6 +21,7 @@ from lab.model import LabError
 from lab.paths import COMMAND
 from lab.results import RunResult
 from lab.stats import Interval
+from lab.stats.arms import LostTrials, lost_trials
 
 LARGEST = 1e15
 """What the views count as no number of this world; a lost trial is as bad as this."""
@@ -87,7 +88,7 @@ def _bound(result: RunResult, text: str, match: re.Match) -> Outcome:
     interval = _beyond(stats.quantile(values, quantile, LEVEL), answered, metric)
     verdict = _side(interval, limit, below="fail" if ">" in match["sign"] else "pass")
     written, n = partial(units.value, metric), len(values)
-    seen = f"{result.name(*arm)} {metric} {_seen(interval, written)}, n = {n}{losses.words}"
+    seen = f"{result.name(*arm)} {metric} {_seen(interval, written)}, n = {_counted(n, losses)}"
     needed = _more(interval, limit, n, metrics.needed(quantile))
     return _outcome(text, arm, verdict, seen, interval, limit, n, needed, losses)
 
@@ -117,7 +118,7 @@ def _faster(result: RunResult, text: str, match: re.Match) -> Outcome:
     seen = f"{result.name(*arm)} {metric} {_seen(change, written)}, n = {n}"
     for which in (arm, other):
         if words := _lost(result, which, metric).words:
-            seen += f"; {result.name(*which)}: {words.removeprefix(', ')}"
+            seen += f"; {result.name(*which)}: {words}"
     needed = _more(rest, 0.0, n, metrics.FEWEST_BLOCKS)
     if answered == "pass" != verdict:
         needed = ranked.more("faster", LEVEL)
@@ -192,7 +193,7 @@ def _worse(base: RunResult, new: RunResult, text: str, match: re.Match, arm: Whi
     if match["unit"] == "%":
         written = _change_written
     seen = f"{new.name(*arm)} {match['quantile']} {metric} {_seen(answered, written)}"
-    seen += f", n = {len(old)}{lost_before.words} and {len(now)}{lost.words}"
+    seen += f", n = {_counted(len(old), lost_before)} and {_counted(len(now), lost)}"
     # The interval speaks of other runs like these two; the very same values cannot be worse than
     # themselves.
     is_same = sorted(old) == sorted(now) and lost.share == lost_before.share
@@ -206,35 +207,20 @@ def _change_written(ratio: float) -> str:
     return f"{ratio - 1:+.1%}".replace("-", "−")
 
 
-class Lost(NamedTuple):
-    """What an arm lost of a run's trials: they failed, or missed the cache that it is about."""
-
-    n: int
-    trials: int
-    """With those that answered."""
-    missed: int
-
-    @property
-    def share(self) -> float:
-        return self.n / self.trials if self.trials else 0.0
-
-    @property
-    def words(self) -> str:
-        """ ", 3 of 15 failed", to follow what was measured; empty where none was lost."""
-        return f", {stats.lost(self.n, self.trials, self.missed)}" if self.n else ""
-
-
-def _lost(result: RunResult, arm: Which, metric: str) -> Lost:
+def _lost(result: RunResult, arm: Which, metric: str) -> LostTrials:
     """Of a metric that is not judged, such as cost, no trial is lost: there is no worst of it."""
     trials = result.of_arm(result.trials, *arm)
-    lost = trials[trials["lost"]]
     if not metrics.METRICS[metric].judged:
-        lost = lost.head(0)
-    missed = int((lost["outcome"] == "mismatch").sum())
-    return Lost(len(lost), int(trials["counts"].sum()) + len(lost), missed)
+        trials = trials[trials["counts"]]
+    return lost_trials(trials)
 
 
-def _with_worst(values: pd.Series, lost: Lost, metric: str) -> np.ndarray:
+def _counted(n: int, lost: LostTrials) -> str:
+    """ "15, 3 of 15 failed"."""
+    return ", ".join(filter(None, (str(n), lost.words)))
+
+
+def _with_worst(values: pd.Series, lost: LostTrials, metric: str) -> np.ndarray:
     """The values, and for each lost trial the worst there is."""
     worst = 1 / LARGEST if metrics.METRICS[metric].higher_is_better else LARGEST
     return np.concatenate([values.to_numpy(float), np.full(lost.n, worst)])
@@ -319,7 +305,7 @@ def _outcome(
     limit: float,
     n: int,
     needed: int | None,
-    lost: Lost,
+    lost: LostTrials,
 ) -> Outcome:
     return Outcome(
         requirement=text,

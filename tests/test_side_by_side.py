@@ -317,16 +317,20 @@ def test_names_have_room_in_a_window_of_420_px():
 
 
 def test_an_arm_is_described_by_its_own_trials():
-    """Waits of 1 to 8 ms: the median is 4.5; half of the prompt was read twice, nothing else."""
-    waits = [float(ms) for ms in range(1, 9)]
+    """Waits of 1 to 8 ms: the median is 4.5; half of the prompt was read twice, nothing else. One
+    more failed, and one missed the cache: they have a time, and it is in no median."""
+    waits = [float(ms) for ms in (*range(1, 9), 900, 900)]
     trials = pd.DataFrame(
         {"wait_ms": waits, "ttft_ms": None, "total_ms": waits, "cost_usd": None,
-         "quality": 1.0, "cached_share": [0.5, 0.5, 0, 0, 0, 0, 0, 0]}
+         "quality": 1.0, "cached_share": [0.5, 0.5, *[0.0] * 8],
+         "outcome": [*["ok"] * 8, "failed", "mismatch"],
+         "counts": [*[True] * 8, False, False], "lost": [*[False] * 8, True, True]}
     )  # fmt: skip
     row = arm_row("streaming", "whole", trials, "wait_ms")
     assert row.medians["wait_ms"].estimate == 4.5 and row.medians["ttft_ms"].n == 0
     assert not row.carries_p95 and row.cost_usd is None
     assert (row.hits, row.cached_share) == (2, 0.125)
+    assert (row.n, row.lost.words) == (8, "2 of 10 failed or missed the cache")
 
 
 def test_eight_of_eight_right_is_not_certainty():

@@ -11,9 +11,36 @@ import pandas as pd
 
 from lab.metrics import CLOCKS, supported
 from lab.stats.intervals import Interval, quantile
+from lab.stats.verdict import lost as lost_words
 
 Z = 1.959964
 """Of a two-sided 95 %."""
+
+
+class LostTrials(NamedTuple):
+    """What an arm lost of a run's trials: they failed, or missed the cache that it is about."""
+
+    n: int
+    trials: int
+    """With those that answered."""
+    missed: int
+    """Of the n, those that answered and missed the cache."""
+
+    @property
+    def share(self) -> float:
+        return self.n / self.trials if self.trials else 0.0
+
+    @property
+    def words(self) -> str:
+        """ "3 of 15 failed"; empty where none was lost."""
+        return lost_words(self.n, self.trials, self.missed) if self.n else ""
+
+
+def lost_trials(trials: pd.DataFrame) -> LostTrials:
+    """Of an arm's rows of trial_metrics."""
+    lost = trials[trials["lost"]]
+    missed = int((lost["outcome"] == "mismatch").sum())
+    return LostTrials(len(lost), int(trials["counts"].sum()) + len(lost), missed)
 
 
 class ArmRow(NamedTuple):
@@ -22,6 +49,7 @@ class ArmRow(NamedTuple):
     technique: str
     arm: str
     n: int
+    lost: LostTrials
     medians: Mapping[str, Interval]
     """Of each of CLOCKS, in ms; no number where the arm has no such clock."""
     p95: Interval
@@ -41,7 +69,8 @@ class ArmRow(NamedTuple):
 
 
 def arm_row(technique: str, arm: str, trials: pd.DataFrame, metric: str) -> ArmRow:
-    """Of an arm's rows of trial_metrics that count."""
+    """Of an arm's rows of trial_metrics; all but what it lost is of those that count."""
+    lost, trials = lost_trials(trials), trials[trials["counts"]]
     cost, quality, share = (
         trials[name].dropna().to_numpy(float) for name in ("cost_usd", "quality", "cached_share")
     )
@@ -49,6 +78,7 @@ def arm_row(technique: str, arm: str, trials: pd.DataFrame, metric: str) -> ArmR
         technique=technique,
         arm=arm,
         n=len(trials),
+        lost=lost,
         medians={name: quantile(trials[name].astype(float), 0.5) for name in CLOCKS},
         p95=quantile(trials[metric].astype(float), 0.95),
         cost_usd=float(cost.mean()) if cost.size else None,

@@ -124,10 +124,9 @@ def draw(rows: Iterable[Row], metric: str = "") -> None:
 
 def _row(row: Row, metric: str) -> str:
     result, arm, about = row
-    trials = result.of_arm(result.trials[result.trials["counts"]], *arm)
-    seen, name = arm_row(*arm, trials, metric), result.name(*arm)
+    name = result.name(*arm)
+    seen = arm_row(*arm, result.of_arm(result.trials, *arm), metric)
     colour = palette.arm_colours(result.places, chart.dark())[name]
-    lost = int(result.counted(*arm).get("failed") or 0)
     p95 = units.value(metric, seen.p95.estimate)
     hits = units.MISSING if seen.hits is None else f"{seen.hits} of {seen.n}"
     medians = seen.medians.items()
@@ -138,7 +137,7 @@ def _row(row: Row, metric: str) -> str:
         (units.percent(seen.quality and seen.quality.estimate), _ends("quality", seen.quality)),
         (hits, f"{units.percent(seen.cached_share)} of the prompt" if seen.hits else ""),
     ]
-    n = f"n = {seen.n:,}" + (f", {lost:,} failed" if lost else "")
+    n = ", ".join(filter(None, (f"n = {seen.n:,}", seen.lost.words)))
     small = html(" · ".join(filter(None, (about, n))))
     first = f'<th scope="row">{_swatch(colour)}{html(name)}<small>{small}</small></th>'
     return f"<tr>{first}{''.join(map(_cell, cells))}</tr>"

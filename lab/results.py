@@ -153,6 +153,12 @@ class RunResult:
                 return comparison
         return None
 
+    @property
+    def effect(self) -> float | None:
+        """The planned difference, in the headline metric's unit; None where nothing is paired."""
+        planned = self.comparison()
+        return planned.estimate if planned else None
+
     def own_headline(self, arm: Arm) -> str:
         """The metric that an arm's technique is about; in a run of one technique the run's."""
         is_known = arm[0] != self.run["technique"] and techniques.slug_of(arm[0])

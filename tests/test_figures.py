@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lab import endpoint_kinds, units
+from lab import endpoint_kinds, stats, units
 from lab.figures import (
     clocks,
     distribution,
@@ -451,9 +451,17 @@ def test_spans_show_what_the_trial_waited_for():
 def test_drift_says_how_far_the_control_moved():
     values = [100.0, 100.0, 140.0, 140.0]
     frame = pd.DataFrame({"minutes": [0.0, 1.0, 2.0, 3.0], "value": values, "trial_id": "t"})
-    assert layout.title(trends.drift(frame, effect_ms=-50.0)).startswith(
+    assert layout.title(trends.drift(frame, effect=-50.0)).startswith(
         "The control moved by +40.0 ms"
     )
+
+
+def test_drift_is_the_one_that_the_verdict_doubts():
+    """The halves' medians are 45 ms apart, and the median of their 16 differences is 40."""
+    values = [100.0, 100.0, 100.0, 130.0, 190.0, 140.0, 140.0, 150.0]
+    frame = pd.DataFrame({"minutes": range(8), "value": values, "trial_id": "t"})
+    assert stats.drift(values, np.arange(8)).change == 40.0
+    assert "moved by +40.0 ms" in layout.title(trends.drift(frame))
 
 
 @pytest.mark.parametrize(

@@ -47,8 +47,8 @@ def dots(
         if n:
             layout.tick(figure, medians[arm], row, colours[arm])
             note = f"median {written[row]} · n = {n}"
-        lost = int((mine & is_measured & ~ended_well).sum())
-        notes.append(f"{note} · {lost} not counted" if lost else note)
+        left_out = int((mine & is_measured & ~ended_well).sum())
+        notes.append(f"{note} · {left_out} not counted" if left_out else note)
     height = layout.arm_rows(figure, colours, notes)
     x_title = layout.metric_axis(figure, metric)
     if not ended_well.any():
@@ -99,10 +99,10 @@ def _so_far(measured: pd.DataFrame, arm: str, baseline: str, metric: str) -> str
         return "The first trials come in"
     if arm == baseline:
         return f"So far, {layout.count(len(measured), 'trials')}"
-    lost = (~measured["is_well"]).groupby(measured["arm"]).sum()
-    if lost.get(arm, 0) > lost.get(baseline, 0):
+    left_out = (~measured["is_well"]).groupby(measured["arm"]).sum()
+    if left_out.get(arm, 0) > left_out.get(baseline, 0):
         n = int(measured["arm"].eq(arm).sum())
-        return f"So far, {lost[arm]} of {n} trials of {arm} do not count: no time is claimed"
+        return f"So far, {left_out[arm]} of {n} trials of {arm} do not count: no time is claimed"
     blocks = measured[measured["is_well"]].pivot_table(
         index="block", columns="arm", values=metric, aggfunc="first"
     )

@@ -14,6 +14,7 @@ import plotly.graph_objects as go
 from lab import endpoint_kinds, metrics
 from lab.figures import layout
 from lab.stats import Comparison
+from lab.stats.verdict import REFUSALS
 from lab.units import missing, percent, plain, short_id, value
 
 HERE = Path(__file__).parent
@@ -24,7 +25,7 @@ REPLAYED = (
     "replayed as it was recorded: never the best pair, but the one whose difference is nearest the"
     " median."
 )
-SILENT = ("not_enough_data", "no_difference", "fails_more")
+SILENT = (*REFUSALS, "no_difference")
 """Verdicts that claim no time."""
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from lab import metrics
+from lab import metrics, stats
 from lab.figures import layout, palette
 from lab.units import value, when
 
@@ -66,10 +66,14 @@ def drift(
     dark: bool = False,
     *,
     metric: str = "wait_ms",
-    effect_ms: float | None = None,
+    effect: float | None = None,
 ) -> go.Figure:
     """The control over a run's minutes, with the medians of both halves: a trend here is the
-    endpoint's, not a technique's. Columns: minutes, value, trial_id."""
+    endpoint's, not a technique's. Columns: minutes, value, trial_id.
+
+    `effect` is the planned comparison's, in the metric's unit. How far the control moved is said as
+    the verdict's doubt says it; of fewer trials than that takes, by the medians.
+    """
     frame = frame.dropna(subset="value").sort_values("minutes")
     if len(frame) < 2:
         return layout.empty("Drift needs at least two blocks.", dark, "The control over time")
@@ -89,12 +93,13 @@ def drift(
     layout.line(figure, [x[half], x[-1]], [after, after], colour)
     layout.from_zero(figure, "y", nticks=5)
     figure.update_xaxes(rangemode="tozero", nticks=6)
-    moved = value(metric, after - before, sign=True)
-    effect = "" if effect_ms is None else f"; the effect is {value(metric, effect_ms, sign=True)}"
+    known = stats.drift(y, x)
+    moved = value(metric, known.change if known else after - before, sign=True)
+    beside = "" if effect is None else f"; the effect is {value(metric, effect, sign=True)}"
     unit = f"{metrics.words(metric)} of the baseline, {metrics.unit(metric)}"
     return layout.finish(
         figure,
-        f"The control moved by {moved} from the first half to the second{effect}",
+        f"The control moved by {moved} from the first half to the second{beside}",
         f"{unit} · bars: each half's median · {layout.count(len(y))}",
         200,
         dark=dark,

@@ -392,9 +392,6 @@ def median_pair(store: Store, run_id: str) -> pd.DataFrame:
     )
 
 
-# Across runs
-
-
 def cache_points(store: Store, run_id: str) -> pd.DataFrame:
     """One row per answered measured call: ttft_ms, cached_share, observed state, tokens read and
     written, why it missed."""
@@ -425,6 +422,61 @@ def cache_points(store: Store, run_id: str) -> pd.DataFrame:
         """,
         [as_uuid(run_id)],
     )
+
+
+def drift(store: Store, run_id: str, metric: str) -> pd.DataFrame:
+    """The baseline over time: block, session_id, minutes since the run began, value. A trend is the
+    endpoint's, not the technique's."""
+    return store.frame(
+        f"""
+        SELECT
+            trial.trial_id,
+            trial.session_id,
+            trial.block,
+            trial.task_id,
+            trial.started_utc,
+            (epoch_ms(trial.started_utc) - epoch_ms(runs.started_utc)) / 6e4 AS minutes,
+            trial.{_metric(metric)} AS value
+        FROM compared_trials AS trial JOIN runs ON runs.run_id = trial.run_id
+        WHERE trial.run_id = ?::UUID
+            AND is_baseline(runs, trial)
+            AND value IS NOT NULL
+        ORDER BY trial.started_utc
+        """,
+        [as_uuid(run_id)],
+    )
+
+
+def text_arrivals(store: Store, run_id: str) -> pd.DataFrame:
+    """When the text of streamed answers arrived, piece by piece, in 100 of a run's calls: enough to
+    tell whether they streamed."""
+    return store.frame(
+        f"""
+        SELECT
+            chosen.call_id,
+            chosen.endpoint,
+            event.at_ns,
+            event.characters,
+            coalesce(chosen.sent_ns, chosen.started_ns) AS sent_ns,
+            coalesce(chosen.loop_lag_ns, 0)             AS lag_ns
+        FROM events AS event
+        JOIN (
+            SELECT *
+            FROM calls
+            WHERE {_of(run_id)} AND error_kind IS NULL AND first_text_ns IS NOT NULL
+            ORDER BY hash(call_id)
+            LIMIT 100
+        ) AS chosen USING (call_id, run_id)
+        WHERE {_of(run_id, "event.run_id")}
+            AND event.kind = 'text_delta'
+            AND event.characters > 0
+            AND event.at_ns IS NOT NULL
+        ORDER BY chosen.call_id, event.seq
+        """
+    )
+
+
+# Across runs
 
 
 def history(
@@ -472,29 +524,6 @@ def history(
     )
 
 
-def drift(store: Store, run_id: str, metric: str) -> pd.DataFrame:
-    """The baseline over time: block, session_id, minutes since the run began, value. A trend is the
-    endpoint's, not the technique's."""
-    return store.frame(
-        f"""
-        SELECT
-            trial.trial_id,
-            trial.session_id,
-            trial.block,
-            trial.task_id,
-            trial.started_utc,
-            (epoch_ms(trial.started_utc) - epoch_ms(runs.started_utc)) / 6e4 AS minutes,
-            trial.{_metric(metric)} AS value
-        FROM compared_trials AS trial JOIN runs ON runs.run_id = trial.run_id
-        WHERE trial.run_id = ?::UUID
-            AND is_baseline(runs, trial)
-            AND value IS NOT NULL
-        ORDER BY trial.started_utc
-        """,
-        [as_uuid(run_id)],
-    )
-
-
 def counted_trials(store: Store, run_id: str | Iterable[str]) -> pd.DataFrame:
     """The trials that count, of one or several runs, with the run's endpoint, kind and model: for
     distributions beside each other."""
@@ -537,6 +566,9 @@ def setting_differences(store: Store, run_ids: Iterable[str]) -> dict[str, list[
     return {column: values for column, values in different.items() if len(values) > 1}
 
 
+# Tables
+
+
 def row_counts(store: Store, run_id: str | None = None) -> dict[str, int]:
     """How many rows each table has, in all or of one run."""
     where = "" if run_id is None else f" WHERE {_of(run_id)}"
@@ -554,35 +586,6 @@ def columns(store: Store, name: str) -> pd.DataFrame:
         ORDER BY column_index
         """,
         {"name": name},
-    )
-
-
-def text_arrivals(store: Store, run_id: str) -> pd.DataFrame:
-    """When the text of streamed answers arrived, piece by piece, in 100 of a run's calls: enough to
-    tell whether they streamed."""
-    return store.frame(
-        f"""
-        SELECT
-            chosen.call_id,
-            chosen.endpoint,
-            event.at_ns,
-            event.characters,
-            coalesce(chosen.sent_ns, chosen.started_ns) AS sent_ns,
-            coalesce(chosen.loop_lag_ns, 0)             AS lag_ns
-        FROM events AS event
-        JOIN (
-            SELECT *
-            FROM calls
-            WHERE {_of(run_id)} AND error_kind IS NULL AND first_text_ns IS NOT NULL
-            ORDER BY hash(call_id)
-            LIMIT 100
-        ) AS chosen USING (call_id, run_id)
-        WHERE {_of(run_id, "event.run_id")}
-            AND event.kind = 'text_delta'
-            AND event.characters > 0
-            AND event.at_ns IS NOT NULL
-        ORDER BY chosen.call_id, event.seq
-        """
     )
 
 

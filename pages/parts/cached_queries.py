@@ -84,27 +84,14 @@ def run_or_none(run_id: str | None) -> dict[str, Any] | None:
         return None
 
 
-def arms(run: dict[str, Any]) -> list[str]:
-    """The run's arms in their own order, the baseline first; technique.arm where a run mixes
-    techniques."""
-    result = judged(run["run_id"])
-    return [result.name(arm["technique"], arm["arm"]) for arm in run["settings"]["arms"]]
-
-
 def places(run: dict[str, Any]) -> dict[str, int]:
-    """arms(), each with its place among its technique's arms: what figures are given, so that an
-    arm has one colour everywhere."""
+    """RunResult.places: what figures are given, so that an arm has one colour everywhere."""
     return judged(run["run_id"]).places
 
 
 def by_arm(run: dict[str, Any], query: str, *arguments: Any) -> pd.DataFrame:
-    """ask(query, run_id, …), with each arm named as in arms()."""
+    """ask(query, run_id, …), with each arm named as in places()."""
     return judged(run["run_id"]).named(ask(query, run["run_id"], *arguments))
-
-
-def headline(run: dict[str, Any]) -> str:
-    """The metric on which the verdict is planned."""
-    return run["settings"]["headline"]["metric"]
 
 
 def report_of(run_id: str) -> str:

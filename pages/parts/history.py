@@ -204,13 +204,12 @@ def _as_in_newest(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def drift(run: dict[str, Any]) -> None:
-    metric = cached_queries.headline(run)
-    steady = cached_queries.ask("drift", run["run_id"], metric).assign(
+    result = cached_queries.judged(run["run_id"])
+    steady = cached_queries.ask("drift", run["run_id"], result.headline).assign(
         endpoint=run["endpoint"], endpoint_kind=run["endpoint_kind"]
     )
-    effects = cached_queries.ask("median_pair", run["run_id"])
-    effect = None if effects.empty else float(effects["difference"].iloc[0])
-    chart.show(trends.drift(steady, chart.dark(), metric=metric, effect_ms=effect), key="drift")
+    figure = trends.drift(steady, chart.dark(), metric=result.headline, effect=result.effect)
+    chart.show(figure, key="drift")
 
 
 def bring_in() -> None:

@@ -22,7 +22,7 @@ from lab.scenarios import definitions
 from lab.scenarios.definitions import Task
 from lab.view_parts import Note, Numbers, RunData, Slider, Table
 from pages.parts import cached_queries, chart, controls, tables
-from pages.parts.cached_queries import headline, places
+from pages.parts.cached_queries import places
 from pages.parts.frame import escape
 
 ROW_COLUMNS = (
@@ -171,8 +171,8 @@ def _endpoint(run: dict[str, Any]) -> registry.Endpoint:
 
 
 def _task(run: dict[str, Any], technique: Technique) -> Task:
-    """The task of the headline arm's median trial, where the run's tasks can still be read; else
-    the first of the technique's own."""
+    """The task of the median pair, where the run's tasks can still be read; else the first of the
+    technique's own."""
     config = run["settings"]["config"]
     try:
         tasks = [Task(**task) for task in config.get("tasks") or []] or definitions.load(
@@ -180,13 +180,9 @@ def _task(run: dict[str, Any], technique: Technique) -> Task:
         )
     except (LabError, TypeError, ValueError):
         tasks = definitions.load(technique.category, run["endpoint_kind"])
-    typical = cached_queries.ask("typical_trials", run["run_id"], headline(run))
-    first = run["settings"]["headline"]
-    wanted = set(
-        cached_queries.judged(run["run_id"]).of_arm(typical, first["technique"], first["arm"])[
-            "task_id"
-        ]
-    )
+    result, first = cached_queries.judged(run["run_id"]), run["settings"]["headline"]
+    typical = result.of_arm(result.typical_calls(), first["technique"], first["arm"])
+    wanted = set(typical["task_id"])
     return next((task for task in tasks if task.task_id in wanted), tasks[0])
 
 
@@ -196,7 +192,7 @@ def _metric(run: dict[str, Any]) -> str:
         "Metric",
         metrics.METRICS,
         "metric",
-        headline(run),
+        cached_queries.judged(run["run_id"]).headline,
         format_func=metrics.words,
         width=280,
         help="The verdict is planned on the headline metric alone; any other is exploratory.",

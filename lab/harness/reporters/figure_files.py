@@ -121,5 +121,5 @@ def run_figures(result: RunResult, dark: bool = False) -> dict[str, go.Figure]:
             arms=arms,
             reason=finding.reason,
         ),
-        "drift": trends.drift(steady, dark, metric=metric),
+        "drift": trends.drift(steady, dark, metric=metric, effect=result.effect),
     }

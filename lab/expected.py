@@ -1,15 +1,18 @@
-"""How long a quick run will take on this machine: as long as it took here, or by the estimate,
-corrected by what other runs took here or by how busy the machine is."""
+"""Before a run: how long a quick one will take on this machine (as long as it took here, or by the
+estimate, corrected by what other runs took here or by how busy the machine is), and how small a
+difference can be seen."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import ceil
+from math import ceil, sqrt
 from statistics import median
+from typing import NamedTuple
 
-from lab import machine
+from lab import calibrate, machine, metrics
 from lab.harness.estimate import estimate
 from lab.model import LabError
+from lab.results import RunResult
 from lab.settings import config_of
 from lab.store import queries
 from lab.store.store import Store
@@ -49,3 +52,23 @@ def _rounded(seconds: float) -> float:
     """To the next 5 s, from half a minute on 10 s, from a minute and a half on minutes."""
     step = 5 if seconds <= 30 else 10 if seconds <= 80 else 60
     return float(step * ceil(seconds / step))
+
+
+class HalfWidth(NamedTuple):
+    ms: float
+    metric: str | None
+    """In which a run has seen it; None where it is the calibration's."""
+
+
+def half_width(newest: RunResult | None, blocks: int) -> HalfWidth | None:
+    """Of the interval that so many blocks will give: by that of the newest run like this one, else
+    by the calibration; it shrinks with the root of the number of blocks. None where nothing is
+    known."""
+    planned = newest.comparisons[0] if newest and newest.comparisons else None
+    if planned and planned.low is not None and metrics.find(planned.metric).is_time:
+        half = (planned.high - planned.low) / 2
+        return HalfWidth(half * sqrt(planned.n / blocks), planned.metric)
+    calibration = calibrate.last_calibration() or {}
+    for count, size_ms in calibration.get("detectable_ms", {}).items():
+        return HalfWidth(size_ms * sqrt(int(count) / blocks), None)
+    return None

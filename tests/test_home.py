@@ -8,7 +8,7 @@ import duckdb
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from lab import expected, machine, results
+from lab import calibrate, expected, machine, results
 from lab.harness.plan import SIDE_BY_SIDE
 from lab.store.store import Store
 from lab.techniques import all_techniques
@@ -78,6 +78,19 @@ def test_a_promised_time_is_what_runs_took_here(db, quiet):
     # Ten times the estimate there is likely ten times the estimate here.
     assert expected.quick_s(store, endpoint, both)["caching"] > 4 * alone["caching"]
     assert expected.quick_s(store, "local", both) == expected.quick_s(Store(db), "local", both)
+
+
+def test_four_times_the_blocks_halve_what_can_be_seen(db, monkeypatch):
+    """A run's own interval tells where there is one, else the calibration's of 20 blocks."""
+    result = results.read(record(Store(db)))
+    planned = result.comparisons[0]
+    half = (planned.high - planned.low) / 2
+    seen = expected.half_width(result, 4 * planned.n)
+    assert seen == (pytest.approx(half / 2), planned.metric)
+    monkeypatch.setattr(calibrate, "last_calibration", lambda: {"detectable_ms": {"20": 6.0}})
+    assert expected.half_width(None, 80) == (3.0, None)
+    monkeypatch.setattr(calibrate, "last_calibration", lambda: None)
+    assert expected.half_width(None, 80) is None
 
 
 def test_a_busy_machine_promises_no_more_than_it_can_keep(db, quiet, monkeypatch):

@@ -81,6 +81,8 @@ def config(name: str, picture: str = "png") -> dict:
 
 def block(figure: go.Figure, plotlyjs: bool | str = False) -> str:
     """The figure with its words, for an HTML page that has STYLE."""
+    # A tag inside a string of a script would end the script: plotly escapes its JSON as the race's
+    # is escaped.
     drawn = figure.to_html(full_html=False, include_plotlyjs=plotlyjs, config=config(title(figure)))
     return f'<div class="lab-figure">{head(figure)}{drawn}{key(figure)}</div>'
 

@@ -24,6 +24,7 @@ NAMES = (
     "arm_summary",
     "arm_counts",
     "pair_differences",
+    "pair_losses",
 )
 EXAMPLES = {
     "Medians by arm": (

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import streamlit as st
 
-from lab import endpoint_kinds, paths, processes, scrub, techniques
+from lab import endpoint_kinds, paths, processes, scrub, techniques, units
 from lab.endpoints import consent, keys, registry
 from lab.endpoints.consent import ConsentNeeded
 from lab.endpoints.registry import Endpoint
@@ -67,6 +67,12 @@ def page_of(technique: str) -> PageFile | None:
     page = next(page for page in page_files() if page.path == path)
     query = {} if known.page else {"technique": known.slug}
     return page._replace(label=known.title, query=query)
+
+
+def title_of(technique: str) -> str:
+    """What a reader calls a run's technique; one that this lab does not have keeps its name."""
+    page = page_of(technique)
+    return page.label if page else units.short(technique, 40)
 
 
 def go(page: PageFile, **query: str) -> None:

@@ -43,7 +43,7 @@ def filters() -> dict[str, Any]:
             sorted(set(values)),
             key,
             None,
-            format_func=title if name == "technique" else str,
+            format_func=frame.title_of if name == "technique" else str,
             placeholder="all",
             index=None,
         )
@@ -51,12 +51,6 @@ def filters() -> dict[str, Any]:
     }
     text = last.text_input("Name or note contains", key="text", bind="query-params")
     return chosen | {"text": text or None}
-
-
-def title(technique: str) -> str:
-    """A technique as pages call it; one that this lab does not have keeps its name."""
-    page = frame.page_of(technique)
-    return page.label if page else units.short(technique, 40)
 
 
 def many(n: int, noun: str) -> str:
@@ -71,7 +65,7 @@ def table(chosen: dict[str, Any]) -> dict[str, Any] | None:
         st.info("No run matches. Clear a filter above.")
         return None
     runs = runs.assign(
-        technique=runs["technique"].map(title),
+        technique=runs["technique"].map(frame.title_of),
         cost_usd=runs["cost_usd"].map(units.usd),
         **{name: runs[name].fillna("") for name in ("name", "note", "imported_from")},
     )
@@ -117,7 +111,7 @@ def edit(run: dict[str, Any]) -> None:
     """Name, note, report and deletion of one run; deleting asks first and can be undone."""
     run_id = run["run_id"]
     with st.container(border=True, key="one-run"):
-        name = units.short(run.get("name") or title(run["technique"]))
+        name = units.short(run.get("name") or frame.title_of(run["technique"]))
         about = [
             cached_queries.judged(run_id).in_short,
             units.when(run["started_utc"]),
@@ -180,13 +174,13 @@ def trend(chosen: dict[str, Any]) -> None:
     several = [(name, mine) for name, mine in groups if mine["run_id"].nunique() > 1]
     several.sort(key=lambda group: -group[1]["run_id"].nunique())
     for (technique, kind), mine in several[:MOST_TRENDS]:
-        st.caption(escape(f"{title(technique)} · {kind}"))
+        st.caption(escape(f"{frame.title_of(technique)} · {kind}"))
         figure = trends.history_trend(_as_in_newest(mine), chart.dark(), metric=metric)
         chart.show(figure, key=f"trend-{technique}-{kind}")
     if (more := len(several) - MOST_TRENDS) > 0:
         st.caption(f"{many(more, 'more group')} to see: choose a technique above.")
     if once := [
-        f"{title(technique)} on {kind}"
+        f"{frame.title_of(technique)} on {kind}"
         for (technique, kind), mine in groups
         if mine["run_id"].nunique() == 1
     ]:

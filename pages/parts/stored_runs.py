@@ -71,7 +71,7 @@ def _group(runs: pd.DataFrame, linked: list[str]) -> str:
     def words(group: str) -> str:
         slug, _, kind = group.rpartition(" ")
         count = counts[group]
-        return f"{title(slug)}, {kind} ({count} run{'' if count == 1 else 's'})"
+        return f"{frame.title_of(slug)}, {kind} ({count} run{'' if count == 1 else 's'})"
 
     return controls.by_name(
         st.selectbox,
@@ -81,13 +81,6 @@ def _group(runs: pd.DataFrame, linked: list[str]) -> str:
         first,
         format_func=words,
     )
-
-
-def title(slug: str) -> str:
-    """What a reader calls a run's technique."""
-    if page := frame.page_of(slug):
-        return page.label
-    return slug.replace("-", " ").capitalize()
 
 
 def _names(runs: pd.DataFrame) -> dict[str, str]:

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from lab.results import RunResult
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-WIDTH_PX = 1120
 
 
 class ChartReporter:
@@ -30,7 +29,7 @@ class ChartReporter:
     def report(self, result: RunResult) -> Path | None:
         from plotly.offline import get_plotlyjs
 
-        from lab.figures import markup, share_card
+        from lab.figures import layout, markup, share_card
 
         folder = self.folder / result.run_id
         folder.mkdir(parents=True, exist_ok=True)
@@ -42,8 +41,8 @@ class ChartReporter:
             page = markup.interactive(figure, plotlyjs="directory")
             (folder / f"{name}.html").write_text(page, encoding="utf-8")
             for kind, scale in (("png", 2), ("svg", 1)) if chrome else ():
-                path, height = folder / f"{name}.{kind}", figure.layout.height
-                figure.write_image(path, width=WIDTH_PX, height=height, scale=scale)
+                size = {"width": layout.WIDTH_PX, "height": figure.layout.height}
+                figure.write_image(folder / f"{name}.{kind}", scale=scale, **size)
         card = share(result)
         if chrome and card:
             card.write_image(folder / "share-card.png", scale=share_card.SCALE)

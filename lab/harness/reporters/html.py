@@ -137,8 +137,6 @@ def without_text(settings: dict[str, Any], hidden: Collection[str]) -> dict[str,
 def _figure(figure: Any) -> dict[str, str]:
     from lab.figures import layout, markup
 
-    # A tag inside a string of a script would end the script: plotly's JSON is escaped like the
-    # race's.
     return {"html": markup.block(figure), "alt": layout.alt(figure)}
 
 

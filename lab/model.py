@@ -6,7 +6,7 @@ docs/design.md says what each word means.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -163,6 +163,15 @@ class Technique:
             if arm in names:
                 return names.index(arm)
         return None
+
+    def places(self, arms: Sequence[str]) -> dict[str, int]:
+        """place_of() each; one that the user named has its place among those given. The user's
+        bodies may be called like an arm that stands there for all of them."""
+        declared = {arm: None if self.files else self.place_of(arm) for arm in arms}
+        return {
+            arm: own if place is None else place
+            for own, (arm, place) in enumerate(declared.items())
+        }
 
     def tiers_for(self, knobs: Knobs) -> tuple[Tier, ...]:
         return self.tiers(knobs) if callable(self.tiers) else self.tiers

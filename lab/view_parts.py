@@ -92,9 +92,7 @@ class RunData:
     @property
     def places(self) -> dict[str, int]:
         """The same arms, each with its place among the technique's, by which it is coloured."""
-        declared = [None if self.technique.files else self.technique.place_of(a) for a in self.arms]
-        own = [at if place is None else place for at, place in enumerate(declared)]
-        return dict(zip(self.arms, own, strict=True))
+        return self.technique.places(self.arms)
 
     @property
     def baseline(self) -> str:

@@ -20,7 +20,7 @@ def clock_ladder(
     dark: bool = False,
     *,
     finding: Finding | None = None,
-    arms: list[str] | None = None,
+    arms: layout.Arms | None = None,
     headline: str | None = None,
     pair: str = "one recorded call of each arm",
 ) -> go.Figure:

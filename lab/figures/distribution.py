@@ -20,7 +20,7 @@ def distribution(
     dark: bool = False,
     *,
     finding: Finding | None = None,
-    arms: list[str] | None = None,
+    arms: layout.Arms | None = None,
     label: str = "arm",
     log: bool = False,
 ) -> go.Figure:

@@ -22,7 +22,7 @@ def pairs(
     dark: bool = False,
     *,
     finding: Finding | None = None,
-    arms: list[str] | None = None,
+    arms: layout.Arms | None = None,
 ) -> go.Figure:
     """Each block's difference from the baseline as a point, the first block on top of its row.
     Columns of pair_differences, and endpoint columns; `finding` is the run's on this metric."""

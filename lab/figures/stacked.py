@@ -34,7 +34,7 @@ def stacked(
     title: str,
     subtitle: str,
     metric: str = "total_ms",
-    arms: list[str] | None = None,
+    arms: layout.Arms | None = None,
     words: Mapping[str, str] | None = None,
     notes: Mapping[str, str] | None = None,
     reason: str | None = None,
@@ -75,7 +75,7 @@ def speed_up(
     dark: bool = False,
     *,
     finding: Finding | None = None,
-    arms: list[str] | None = None,
+    arms: layout.Arms | None = None,
     run_id: str | None = None,
 ) -> go.Figure:
     """Speed-up against n, a dot for each arm of a run, in the arm's colour where the run is this

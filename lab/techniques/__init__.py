@@ -187,20 +187,15 @@ def find(name: str) -> Technique:
 
 
 def places(arms: Iterable[tuple[str, str]]) -> list[int]:
-    """Each arm's place among those that its technique declares; one that the user named, or of a
-    technique that this lab does not know, has its place among those given. Arms may come again.
-    """
-    listed: dict[str, list[str]] = {}
-    found = []
+    """Technique.places of each; an arm of a technique that this lab does not know has its place
+    among those given. Arms may come again."""
+    arms, listed = list(arms), {}
     for technique, arm in arms:
-        own = listed.setdefault(technique, [])
-        if arm not in own:
-            own.append(arm)
-        slug = slug_of(technique)
-        # The user's bodies may be called like an arm that stands there for all of them.
-        declared = None if slug is None or find(slug).files else find(slug).place_of(arm)
-        found.append(own.index(arm) if declared is None else declared)
-    return found
+        listed.setdefault(technique, {}).setdefault(arm, len(listed[technique]))
+    for technique, own in listed.items():
+        if slug := slug_of(technique):
+            own |= find(slug).places(list(own))
+    return [listed[technique][arm] for technique, arm in arms]
 
 
 def control() -> Technique:

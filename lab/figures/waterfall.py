@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -237,50 +237,14 @@ def _hover(call: pd.Series) -> str:
 def _draw(
     figure: go.Figure, rows: list[Row], colours: dict[str, str], dark: bool
 ) -> tuple[int, dict[str, str]]:
-    """A trace for each phase, so that the legend names each once. Returns (plot height in px, the
-    legend)."""
-    theme, legend = palette.theme(dark), {}
+    """Returns (plot height in px, the legend)."""
+    theme = palette.theme(dark)
     seen = SEEN * max((row.end for row in rows), default=0.0)
-    by_phase: dict[str, list[tuple[int, float, float]]] = {}
+    legend = _draw_calls(figure, rows, theme) | _draw_work(figure, rows, theme, seen)
     for place, row in enumerate(rows):
-        for phase, start, length in phases(row.call) if row.call is not None else ():
-            by_phase.setdefault(phase, []).append((place, row.start + start, length))
-    hovers = {
-        place: f"{row.label}<br>{_hover(row.call)}"
-        for place, row in enumerate(rows)
-        if row.call is not None
-    }
-    for phase in palette.PHASES:
-        if phase in by_phase:
-            colour = legend[PHASE_WORDS[phase]] = theme.phases[phase]
-            _bars(figure, rows, by_phase[phase], colour, PHASE_WORDS[phase], hovers)
-    work = [
-        (place, row.start, max(row.end - row.start, seen))
-        for place, row in enumerate(rows)
-        if row.kind not in ("trial", "call")
-    ]
-    if work:
-        hovers = {
-            place: f"{rows[place].label}<br>from {ms(rows[place].start)} to {ms(rows[place].end)}"
-            for place, *_ in work
-        }
-        kinds = dict.fromkeys(f"{rows[place].kind}s" for place, *_ in work)
-        name = " and ".join(filter(None, (", ".join([*kinds][:-1]), [*kinds][-1])))
-        legend[name] = theme.ghost
-        _bars(figure, rows, work, theme.ghost, name, hovers, line=theme.muted)
-    trials = [(place, row) for place, row in enumerate(rows) if row.kind == "trial"]
-    for place, row in trials:
-        layout.line(figure, [0, row.end], [layout.MIDDLE - place] * 2, theme.ghost, 2)
-    gaps = [
-        (place, start, stop - start)
-        for place, row in enumerate(rows)
-        for start, stop in row.gaps
-        if stop - start >= seen
-    ]
-    if gaps:
-        legend[GAP] = theme.zero
-        hovers = [f"{GAP}: {ms(length)}, from {ms(start)}" for _, start, length in gaps]
-        _bars(figure, rows, gaps, theme.zero, GAP, hovers)
+        if row.kind == "trial":
+            layout.line(figure, [0, row.end], [layout.MIDDLE - place] * 2, theme.ghost, 2)
+    legend |= _draw_gaps(figure, rows, theme, seen)
     height = layout.rows(
         figure,
         [row.label for row in rows],
@@ -291,17 +255,73 @@ def _draw(
     return height, legend
 
 
+Bar = tuple[int, float, float]
+"""(row, start, length)."""
+
+
+def _draw_calls(figure: go.Figure, rows: list[Row], theme: palette.Palette) -> dict[str, str]:
+    """A trace for each phase, so that the legend names each once. Returns its legend."""
+    legend: dict[str, str] = {}
+    by_phase: dict[str, list[Bar]] = {}
+    for place, row in enumerate(rows):
+        for phase, start, length in phases(row.call) if row.call is not None else ():
+            by_phase.setdefault(phase, []).append((place, row.start + start, length))
+    hovers = {
+        place: f"{row.label}<br>{_hover(row.call)}"
+        for place, row in enumerate(rows)
+        if row.call is not None
+    }
+    for phase in palette.PHASES:
+        if bars := by_phase.get(phase):
+            colour = legend[PHASE_WORDS[phase]] = theme.phases[phase]
+            read = [hovers[place] for place, *_ in bars]
+            _bars(figure, rows, bars, colour, PHASE_WORDS[phase], read)
+    return legend
+
+
+def _draw_work(
+    figure: go.Figure, rows: list[Row], theme: palette.Palette, seen: float
+) -> dict[str, str]:
+    """Tools, routes and joins, none narrower than `seen` ms. Returns its legend."""
+    work = [(place, row) for place, row in enumerate(rows) if row.kind not in ("trial", "call")]
+    if not work:
+        return {}
+    *others, last = dict.fromkeys(f"{row.kind}s" for _, row in work)
+    name = " and ".join(filter(None, (", ".join(others), last)))
+    bars = [(place, row.start, max(row.end - row.start, seen)) for place, row in work]
+    hovers = [f"{row.label}<br>from {ms(row.start)} to {ms(row.end)}" for _, row in work]
+    _bars(figure, rows, bars, theme.ghost, name, hovers, line=theme.muted)
+    return {name: theme.ghost}
+
+
+def _draw_gaps(
+    figure: go.Figure, rows: list[Row], theme: palette.Palette, seen: float
+) -> dict[str, str]:
+    """Those of `seen` ms and more. Returns its legend."""
+    bars = [
+        (place, start, stop - start)
+        for place, row in enumerate(rows)
+        for start, stop in row.gaps
+        if stop - start >= seen
+    ]
+    if not bars:
+        return {}
+    hovers = [f"{GAP}: {ms(length)}, from {ms(start)}" for _, start, length in bars]
+    _bars(figure, rows, bars, theme.zero, GAP, hovers)
+    return {GAP: theme.zero}
+
+
 def _bars(
     figure: go.Figure,
     rows: list[Row],
-    parts: list[tuple[int, float, float]],
+    parts: list[Bar],
     colour: str,
     name: str,
-    hovers: Any,
+    hovers: list[str],
     line: str | None = None,
 ) -> None:
-    """Parts are (row, start, length); a click on one gives its trial and, where it is of one, its
-    call. `hovers` are by row, or a list with one a part."""
+    """One trace; a click on a part gives its trial and, where it is of one, its call. `hovers` has
+    one a part."""
     owners = [rows[place] for place, *_ in parts]
     layout.bars(
         figure,
@@ -309,7 +329,7 @@ def _bars(
         [start for _, start, _ in parts],
         [length for *_, length in parts],
         colour,
-        hovers if isinstance(hovers, list) else [hovers[place] for place, *_ in parts],
+        hovers,
         name=name,
         customdata=[
             [row.trial_id, "" if row.call is None else str(row.call["call_id"])] for row in owners

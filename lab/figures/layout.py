@@ -306,20 +306,8 @@ def finish(
     top = head_px + 16 + (14 if hatched else 0)
     axis_px = (28 if figure.layout.xaxis.visible is not False else 4) + (22 if x_title else 0)
     bottom = axis_px + (keys.height if legend else 4)
-    corner = TOP_LEFT | {"xshift": -left}
-    drawn = figure.layout.annotations
-    figure.layout.annotations = ()
-    # A title of plotly's own is cut off at the top once it has several lines; an annotation is not.
-    place = {"yshift": top - 2, "font": {"size": 15}, "name": "title"}
-    write(figure, words.markup, 0, 1, **place, **corner)
-    place = {"yshift": -axis_px - 4, "name": "legend", "visible": bool(legend)}
-    write(figure, keys.markup, 0, 0, colours.muted, **place, **corner)
-    # No box: a picture is drawn in another font than it was measured in.
-    place = {"yshift": top - 12 - words.height, "name": "reason", "visible": bool(doubt)}
-    look = {"font": {"size": 13, "color": colours.warn}}
-    write(figure, "<br>".join(map(safe, doubt)), 0, 1, **(corner | place | look))
-    for annotation in drawn:
-        figure.add_annotation(annotation)
+    where_px = {"title": top - 2, "legend": -axis_px - 4, "reason": top - 12 - words.height}
+    _write_first(figure, words, keys, doubt, where_px, left, colours)
     figure.update_layout(
         template=palette.template(dark),
         height=top + plot_px + bottom,
@@ -339,18 +327,7 @@ def finish(
         },
     )
     if hatched:
-        figure.add_layout_image(
-            source=palette.hatch(dark),
-            **PAPER,
-            x=0,
-            y=1 + 14 / plot_px,
-            sizex=1,
-            sizey=8 / plot_px,
-            xanchor="left",
-            yanchor="top",
-            sizing="fill",
-            layer="below",
-        )
+        _hatch(figure, plot_px, dark)
     if reason:
         _doubt(figure)
     return figure
@@ -385,6 +362,49 @@ def _keys(legend: Mapping[str, str]) -> _Words:
             lines[-1] += f"   {key}"
             room -= len(name) + 4
     return _Words("<br>".join(lines), KEY_PX * len(lines) + 6)
+
+
+def _write_first(
+    figure: go.Figure,
+    words: _Words,
+    keys: _Words,
+    doubt: Sequence[str],
+    where_px: Mapping[str, float],
+    left: int,
+    colours: palette.Palette,
+) -> None:
+    """Title, legend and reason before the annotations that are drawn already; what there is none
+    of is not seen. `where_px` is each one's shift up from its corner of the plot."""
+    corner = TOP_LEFT | {"xshift": -left}
+    drawn = figure.layout.annotations
+    figure.layout.annotations = ()
+    # A title of plotly's own is cut off at the top once it has several lines; an annotation is not.
+    place = {"yshift": where_px["title"], "font": {"size": 15}, "name": "title"}
+    write(figure, words.markup, 0, 1, **place, **corner)
+    place = {"yshift": where_px["legend"], "name": "legend", "visible": bool(keys.markup)}
+    write(figure, keys.markup, 0, 0, colours.muted, **place, **corner)
+    # No box: a picture is drawn in another font than it was measured in.
+    place = {"yshift": where_px["reason"], "name": "reason", "visible": bool(doubt)}
+    look = {"font": {"size": 13, "color": colours.warn}}
+    write(figure, "<br>".join(map(safe, doubt)), 0, 1, **(corner | place | look))
+    for annotation in drawn:
+        figure.add_annotation(annotation)
+
+
+def _hatch(figure: go.Figure, plot_px: int, dark: bool) -> None:
+    """The band above the plot that marks what no model made."""
+    figure.add_layout_image(
+        source=palette.hatch(dark),
+        **PAPER,
+        x=0,
+        y=1 + 14 / plot_px,
+        sizex=1,
+        sizey=8 / plot_px,
+        xanchor="left",
+        yanchor="top",
+        sizing="fill",
+        layer="below",
+    )
 
 
 def _doubt(figure: go.Figure) -> None:

@@ -296,9 +296,11 @@ def _compared(result: RunResult, in_bursts: bool) -> list[Comparison]:
     # What a trial of several calls waited for is told by its spans; the time per token of one
     # answer says nothing about it.
     single = set(result.trials.loc[result.trials["calls"] == 1, "trial_id"])
+    judged = dict.fromkeys((one.technique, one.arm) for one in comparisons)
+    parts_of = {arm: _parts(result, single, *arm) for arm in judged}
     explained = []
     for comparison in comparisons:
-        parts = _parts(result, single, comparison.technique, comparison.arm)
+        parts = parts_of[comparison.technique, comparison.arm]
         bursts = (NO_STREAM,) if in_bursts and comparison.metric in metrics.OF_A_STREAM else ()
         told = {
             "doubts": (*bursts, *comparison.doubts),

@@ -123,6 +123,25 @@ def values(metric: str, *amounts: float | None, sign: bool = False) -> list[str]
     return [ms(amount, sign, seconds=True) for amount in amounts]
 
 
+def ends(metric: str, middle: float, low: float, high: float) -> list[str]:
+    """An estimated change and its interval, signed, each with its unit: "−2,130 ms". All have three
+    figures of the widest, or "−283 … −52.8" would claim more of one end than of the other."""
+    unit, scale, front = metrics.unit(metric), 1.0, ""
+    widest = max(map(abs, (middle, low, high)))
+    if unit == "ms" and widest >= LONG_MS:
+        unit, scale = "s", 1e-3
+    elif unit in SHARES:
+        unit, scale = "points", 100.0
+    elif unit == "$":
+        unit, front = "", "$"
+    decimals = 2 - math.floor(math.log10(widest * scale)) if widest else 0
+    shown = max(0, decimals)
+    numbers = [round(end * scale, decimals) + 0.0 for end in (middle, low, high)]
+    signs = ["−" if end < 0 else "+" if end > 0 else "" for end in numbers]
+    texts = [f"{front}{abs(end):,.{shown}f}{f' {unit}' if unit else ''}" for end in numbers]
+    return [f"{sign}{text}" for sign, text in zip(signs, texts, strict=True)]
+
+
 def once(written: Sequence[str]) -> list[str]:
     """Values of values(), the unit only behind the last where all have the same."""
     units = {text.partition(" ")[2] for text in written}

@@ -81,6 +81,21 @@ def test_durations_are_written_with_three_figures(value, text):
 
 
 @pytest.mark.parametrize(
+    ("metric", "ends", "texts"),
+    [
+        ("wait_ms", (-1803, -2184, -1609), ["−1,800 ms", "−2,180 ms", "−1,610 ms"]),
+        ("wait_ms", (-52.8, -283, 3.2), ["−53 ms", "−283 ms", "+3 ms"]),
+        ("wait_ms", (-9_500, -11_123, 0), ["−9.5 s", "−11.1 s", "0.0 s"]),
+        ("wait_ms", (0, 0, 0), ["0 ms", "0 ms", "0 ms"]),
+        ("quality", (-0.1, -0.5, 0.25), ["−10.0 points", "−50.0 points", "+25.0 points"]),
+        ("cost_usd", (-0.0042, -0.00512, 0), ["−$0.00420", "−$0.00512", "$0.00000"]),
+    ],
+)
+def test_an_estimate_and_its_ends_have_three_figures_of_the_widest(metric, ends, texts):
+    assert units.ends(metric, *ends) == texts
+
+
+@pytest.mark.parametrize(
     ("value", "text"),
     [
         (0.0042, "$0.0042"),

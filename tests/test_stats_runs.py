@@ -116,7 +116,7 @@ def test_failures_are_counted_by_kind_and_have_a_tail_of_their_own(measure, caps
         and tail["censored"] == 30_000
     )
     main(["show", run_id, "--details"])
-    assert f"b did not end well: {failed} disconnected" in capsys.readouterr().out
+    assert f"b did not end well: {failed} × disconnected" in capsys.readouterr().out
 
 
 def test_gates_on_planted_speeds(measure, capsys):

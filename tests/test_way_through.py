@@ -14,7 +14,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from lab import calibrate, endpoint_kinds, machine, processes, settings, stats, techniques
-from lab.figures import palette
+from lab.figures import interval, palette
 from lab.model import new_id
 from lab.processes import RunCard
 from lab.stats import Comparison, Losses, Quality
@@ -110,6 +110,15 @@ def test_a_number_that_nothing_spoils_is_large_and_has_no_doubt_above_it(monkeyp
     bodies = [text.proto.body for text in card_of(monkeypatch, compared()).get("html")]
     assert "lab-number good" in bodies[0]
     assert not any("lab-doubt" in body for body in bodies)
+
+
+def test_the_number_and_what_is_drawn_below_it_are_the_headlines_own(monkeypatch):
+    told = compared(estimate=-1803.0, low=-2184.0, high=-1609.0)
+    assert "−1,800 ms [−2,180, −1,610]" in stats.verdict(told).headline
+    app = card_of(monkeypatch, told)
+    assert ">−1,800 ms<" in app.get("html")[0].proto.body
+    drawn = interval.interval_bar(told.estimate, told.low, told.high)
+    assert drawn.layout.meta["alt"] == "−1,800 ms, 95 % interval −2,180 ms to −1,610 ms"
 
 
 def test_quality_of_nothing_in_both_arms_leaves_the_number_large_and_not_green(monkeypatch):

@@ -6,7 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from lab.figures import layout, palette
-from lab.units import missing, values
+from lab.units import ends, missing, value
 
 ABOVE, BELOW = 0.95, -0.95
 
@@ -22,8 +22,13 @@ def interval_bar(
     """The interval with zero in sight: 72 px high, no title of its own. What zero is called stands
     above the line and the interval's ends below it, so that they never meet."""
     colours, colour = palette.theme(dark), palette.tone_colour(tone, dark)
-    figure, written = go.Figure(), values(metric, estimate, low, high, sign=True)
+    figure = go.Figure()
     known = [float(end) for end in (estimate, low, high) if not missing(end) and np.isfinite(end)]
+    written = (
+        ends(metric, *known)
+        if len(known) == 3
+        else [value(metric, end, sign=True) for end in (estimate, low, high)]
+    )
     left, right = min([*known, 0.0]), max([*known, 0.0])
     width = (right - left) or 1.0
     # It ends above the words below, which may stand across zero.

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 
 from lab import metrics
 from lab.figures import layout, palette
-from lab.units import short_id, value
+from lab.units import percent, short_id, value
 
 COLUMNS = (
     *("label", "run_id", "technique", "arm", "endpoint", "endpoint_kind", "model", "n", "failed"),
@@ -101,8 +101,9 @@ def scatter_pareto(
     for row, arm in summary.iterrows():
         _point(figure, arm, arm[label], metric, up, front[row], places[row], colours, dark)
     layout.from_zero(figure)
-    ticks = {"tickprefix": "$"} if up == "cost_usd" else {"tickformat": ".0%", "dtick": 0.5}
-    figure.update_yaxes(range=[-0.1 * top, 1.3 * top], nticks=5, **ticks)
+    shares = {"tickvals": [0, 0.5, 1], "ticktext": [percent(share) for share in (0, 0.5, 1)]}
+    ticks = {"tickprefix": "$", "nticks": 5} if up == "cost_usd" else shares
+    figure.update_yaxes(range=[-0.1 * top, 1.3 * top], **ticks)
     return layout.finish(
         figure,
         _title(metric, others, len(summary)),

@@ -3,7 +3,7 @@ says."""
 
 from __future__ import annotations
 
-from math import floor, isfinite, log10
+from math import isfinite
 from typing import Literal, NamedTuple
 
 from lab import units
@@ -260,21 +260,12 @@ def more_blocks(blocks: int | None, seconds: float | None = None, usd: float | N
 def interval(comparison: Comparison) -> str:
     """ "−2,130 ms [−2,180, −2,090]": the estimate signed, the unit once; seconds where one of
     the three passes 10 s."""
-    metric, middle = METRICS[comparison.metric], comparison.estimate
-    estimate = units.value(metric.name, middle, sign=True)
     if comparison.low is None:
-        return estimate
-    ends = [middle, comparison.low, comparison.high]
-    estimate = units.values(metric.name, *ends, sign=True)[0]
-    if metric.is_time and max(map(abs, ends)) >= units.LONG_MS:
-        ends = [end / 1000 for end in ends]
-    # All three carry the decimals of the widest, or "[−283, −52.8]" would claim more of one end
-    # than of the other.
-    decimals = max(0, 2 - floor(log10(max(map(abs, ends)) or 1)))
-    written, low, high = (f"{end:,.{decimals}f}".replace("-", "−") for end in ends)
-    unit = estimate.partition(" ")[2]
-    plus = "+" if middle > 0 else ""
-    return f"{plus}{written}{f' {unit}' if unit else ''} [{low}, {high}]"
+        return units.value(comparison.metric, comparison.estimate, sign=True)
+    ends = units.ends(comparison.metric, comparison.estimate, comparison.low, comparison.high)
+    # The interval's ends bear the sign that they have, and no unit of their own.
+    low, high = (end.partition(" ")[0].removeprefix("+") for end in ends[1:])
+    return f"{ends[0]} [{low}, {high}]"
 
 
 def change(comparison: Comparison) -> str:

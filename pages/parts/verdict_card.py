@@ -67,7 +67,7 @@ def _lead(planned: stats.Comparison, verdict: stats.VerdictText) -> str:
 
 def _number(planned: stats.Comparison, verdict: stats.VerdictText, dark: bool) -> str:
     """Large only where nothing spoils it."""
-    text = html(units.value(planned.metric, planned.estimate, sign=True))
+    text = html(stats.interval(planned).partition(" [")[0])
     if planned.share is not None:
         text += f"<small>{units.percent(planned.share, sign=True)}</small>"
     colour = palette.tone_colour(verdict.tone, dark)

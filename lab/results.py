@@ -107,6 +107,12 @@ class RunResult:
         to the tail."""
         return _why(self)
 
+    @property
+    def why_title(self) -> str:
+        """What `why` tells: failures alone say nothing of a difference."""
+        has_parts = any(comparison.parts is not None for comparison in self.comparisons)
+        return "Where the difference comes from" if has_parts else "What did not end well"
+
     def arms(self) -> list[Arm]:
         """In the run's own order, the baseline first; arms that finished nothing are there too."""
         planned = [(arm["technique"], arm["arm"]) for arm in self.run["settings"].get("arms", [])]

@@ -10,9 +10,12 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from lab.figures import adhoc
+from lab.model import View
 from lab.store import queries, sandbox
 from lab.store.store import Store
+from lab.techniques import find
 from pages.parts import explorer
+from tests import verdict_runs
 from tests.recorded_runs import record
 
 ROOT = Path(__file__).parent.parent
@@ -66,6 +69,26 @@ def test_resume_is_offered_where_a_block_is_missing(db):
         st.cache_data.clear()
         labels[missing] = opened("2_Prompt_caching", run=run_id).button("more-blocks").label
     assert labels["none"].startswith("10 more blocks") and labels["one"] == "Resume"
+
+
+@pytest.mark.parametrize("technique", ["caching", "parallelism", "routing", "topology"])
+def test_a_run_of_failures_shows_no_empty_table_and_offers_no_blocks_that_would_not_help(
+    db, technique
+):
+    """Parallelism drew two tables without a row; a router that answered nothing "sends 0 % of its
+    trials to the small model"; under "more blocks would not help" stood a button for ten more."""
+    run_id = verdict_runs.record(Store(), (technique, "faster"))[technique, "faster"]
+    with duckdb.connect(str(db)) as connection:
+        connection.execute("UPDATE trials SET outcome = 'failed', error_kind = 'timeout'")
+    st.cache_data.clear()
+    own = next(view for view in find(technique).views if isinstance(view, View))
+    app = opened(find(technique).page.removesuffix(".py"), run=run_id, view=own.name)
+    assert not app.exception and not app.dataframe and not app.metric
+    captions = [caption.value for caption in app.caption]
+    assert any("more blocks would not help" in text.value for text in app.markdown)
+    assert any(text.startswith("No trial of this run ended well") for text in captions)
+    assert any(text.startswith("**What did not end well**") for text in captions)
+    assert "more-blocks" not in [button.key for button in app.button]
 
 
 def test_a_run_is_named_and_deleted_and_brought_back(db):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lab import metrics
 from lab.model import LabError, Technique, View
-from lab.view_parts import Part, RunData
+from lab.view_parts import Note, Part, RunData
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -210,7 +210,9 @@ def folder_of(technique: Technique) -> Path:
 
 def draw(data: RunData, view: View, dark: bool = False) -> list[Any]:
     """The parts of a technique's own view: figures, and tables, notes and numbers of
-    lab.view_parts."""
+    lab.view_parts. A run of which no trial counts has nothing to put into them."""
+    if data.trials().empty:
+        return [Note("No trial of this run ended well, so there is nothing to show here.")]
     home = _shelf().modules[data.technique.slug]
     name, _, function = view.draw.partition(":")
     module = import_module(f"{home.__package__}.{name}") if name else home

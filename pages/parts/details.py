@@ -17,7 +17,9 @@ TIMES = ("successes", "censored")
 def show(run: dict[str, Any]) -> None:
     result = cached_queries.judged(run["run_id"])
     if result.why:
-        st.caption("  \n".join(escape(line) for line in result.why))
+        lines = [f"**{result.why_title}**", *map(escape, result.why)]
+        with st.container(key="why"):
+            st.caption("  \n".join(lines))
     behind = st.expander(
         "Every metric, failures and tails", key="behind", on_change="rerun", bind="query-params"
     )

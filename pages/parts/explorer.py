@@ -65,7 +65,9 @@ def tables() -> None:
     counts = cached_queries.ask("row_counts")
     first = cached_queries.rows(f"SELECT * FROM {name} LIMIT 100")
     st.dataframe(first, hide_index=True, height=280, key="first-rows")
-    many = f"{counts[name]:,} rows" if name in counts else "A view, computed from the tables"
+    many = "A view, computed from the tables"
+    if name in counts:
+        many = f"{counts[name]:,} row{'' if counts[name] == 1 else 's'}"
     shown = "; the first 100 are shown" if len(first) == 100 else ""
     st.caption(f"{many}{shown}. A file has them all:")
     controls.row(name, lambda kind: export.table_bytes(Store(), name, kind))

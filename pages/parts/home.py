@@ -89,7 +89,7 @@ def _show_untried(untried: list[Technique], is_first: bool) -> None:
     busy = run_panel.busy()
     ready = model_files.source() is not None
     lacking = endpoint_kinds.kind(registry.find(endpoint).kind).embedded and not ready
-    st.subheader("Not tried yet", anchor=False)
+    st.subheader("No result yet", anchor=False)
     with st.container(key="untried", gap=None):
         for place, technique in enumerate(untried):
             with st.container(

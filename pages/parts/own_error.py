@@ -76,10 +76,12 @@ def control() -> None:
         )
         frame.link(frame.page_of(technique.slug))
         return
-    verdicts = cached_queries.judged(run_id).verdicts
+    result = cached_queries.judged(run_id)
+    verdicts = result.verdicts
     if not verdicts:
         st.caption("The newest control run has nothing to compare.")
         return
     verdict_card.doubts(verdicts[0])
     st.markdown(f"**{frame.escape(verdicts[0].headline)}**")
-    st.caption(frame.escape(verdicts[0].detail))
+    about = filter(None, (verdicts[0].detail, result.provenance))
+    st.caption("  \n".join(map(frame.escape, about)))

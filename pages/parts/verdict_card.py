@@ -104,14 +104,16 @@ def _next(run: dict[str, Any], result: RunResult, verdict: stats.VerdictText) ->
     label = stats.more_blocks(blocks, seconds, usd).removeprefix("about ")
     busy = run_panel.busy()
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.button(
-            "Resume" if unfinished else escape(label),
-            key="more-blocks",
-            disabled=bool(busy),
-            help=escape(busy) or "They join this run, in the same seeded order.",
-            on_click=run_panel.order,
-            args=(run["technique"], lambda: resume.more(run, blocks)),
-        )
+        # What the verdict says would not help is not offered beside it.
+        if unfinished or not result.comparisons[0].hopeless:
+            st.button(
+                "Resume" if unfinished else escape(label),
+                key="more-blocks",
+                disabled=bool(busy),
+                help=escape(busy) or "They join this run, in the same seeded order.",
+                on_click=run_panel.order,
+                args=(run["technique"], lambda: resume.more(run, blocks)),
+            )
         if not endpoint_kinds.kind(run["endpoint_kind"]).priced:
             _try_on_claude(run)
         copy_button.show("Copy as Markdown", verdict.markdown, key="copy-verdict")

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from lab.figures import stacked
 from lab.model import LabError
 from lab.techniques.parallelism import findings
-from lab.view_parts import COLUMNS, Column, Note, Part, RunData, Table
+from lab.view_parts import Column, Note, Part, RunData, Table
 
 
 def view(data: RunData, dark: bool) -> list[Part | go.Figure]:
@@ -27,13 +27,13 @@ def view(data: RunData, dark: bool) -> list[Part | go.Figure]:
         Table(
             pd.DataFrame(pieces),
             {
-                **COLUMNS,
                 "n": Column("pieces"),
                 "sum_ms": Column("their sum, ms", "localized"),
                 "slowest_ms": Column("the slowest, ms", "localized"),
                 "took_ms": Column("first start to last end, ms", "localized"),
                 "gained": Column("speed-up", "%.1f×"),
                 "most": Column("most possible", "%.1f×"),
+                "total_ms": Column("total, ms", "localized"),
             },
         ),
         Note(

@@ -223,6 +223,24 @@ def test_doubt_greys_the_chart_and_stands_on_it():
     assert "Only 6 trials" in [note.text for note in figure.layout.annotations]
 
 
+def test_the_names_on_a_greyed_picture_can_still_be_read():
+    points = pd.DataFrame(
+        {
+            "arm": ["a", "b"],
+            "total_ms": [900.0, 300.0],
+            "cost_usd": [0.001, 0.0004],
+            "quality": 1.0,
+            "n": 3,
+            "run_id": "run",
+            "endpoint": "local",
+            "endpoint_kind": "local",
+        }
+    )
+    figure = pareto.scatter_pareto(points, reason="Only 3 trials")
+    named = [trace for trace in figure.data if "text" in trace.mode]
+    assert [(trace.opacity, trace.marker.opacity) for trace in named] == [(None, layout.GREYED)] * 2
+
+
 def test_the_key_of_a_greyed_chart_is_greyed_as_it_is():
     sure = waterfall.waterfall(CALLS)
     unsure = waterfall.waterfall(CALLS, finding=Finding("Not enough data", "Only 6 trials"))

@@ -107,6 +107,32 @@ def test_a_pair_that_is_over_before_the_eye_moves_starts_slowly(browser, gap, sp
 
 
 @pytest.mark.browser
+@pytest.mark.parametrize(
+    ("gap", "clocks"),
+    [
+        (999, ["999 ms", "+999 ms"]),
+        (4000, ["4,000 ms", "+4,000 ms"]),
+        (5000, ["5.00 s", "+5.00 s"]),
+    ],
+)
+def test_the_clocks_of_a_race_have_one_unit(browser, gap, clocks):
+    data = race.race_data(*recorded(gap=float(gap)), metric="wait_ms")
+    page, _ = opened(browser, data, reduced_motion="reduce")
+    assert page.locator(".clock").all_text_contents() == clocks
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("end", [400.0, 5960.0, 8240.0, 66_400.0])
+def test_the_film_ends_with_the_race_and_needs_no_scrolling(browser, end):
+    data = race.race_data(*recorded(lanes=1, gap=end / 4))
+    size = {"width": 1120, "height": 800}
+    page, _ = opened(browser, data, reduced_motion="reduce", viewport=size)
+    assert page.locator(".frame.whole").count() == 1
+    film = page.locator(".film").evaluate("film => [film.scrollWidth, film.clientWidth]")
+    assert film[0] <= film[1]
+
+
+@pytest.mark.browser
 def test_reduced_motion_shows_the_end_and_a_scrub_shows_any_moment(browser):
     page, errors = opened(browser, race.race_data(*recorded()), reduced_motion="reduce")
     assert page.locator(".clock").first.text_content() == "400 ms"

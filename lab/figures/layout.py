@@ -408,8 +408,9 @@ def _hatch(figure: go.Figure, plot_px: int, dark: bool) -> None:
 
 
 def _doubt(figure: go.Figure) -> None:
-    """Grey what cannot be trusted."""
-    figure.update_traces(opacity=GREYED)
+    """Grey what cannot be trusted; names stay as they can be read."""
+    for trace in figure.data:
+        (trace.marker if "text" in (getattr(trace, "mode", None) or "") else trace).opacity = GREYED
     figure.update_shapes(opacity=GREYED)
 
 

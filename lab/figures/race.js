@@ -12,18 +12,20 @@ function race(root, data) {
     parent.append(element);
     return element;
   };
-  const behind = (ms) => "+" + (ms < 9.95 ? ms.toFixed(1) + " ms" : ms < 995 ? Math.round(ms) + " ms" : (ms / 1000).toFixed(1) + " s");
+  const thousands = (digits) => digits.replace(/\B(?=(\d{3})+$)/g, ",");
   const figures = (value) => {                          // three of them, as the lab writes numbers
     const rounded = Number(value.toPrecision(3));
     const decimals = rounded > 0 ? Math.max(0, 2 - Math.floor(Math.log10(rounded))) : 0;
     const [whole, part] = rounded.toFixed(decimals).split(".");
-    return whole.replace(/\B(?=(\d{3})+$)/g, ",") + (part ? "." + part : "");
+    return thousands(whole) + (part ? "." + part : "");
   };
   const written = (ms) => (ms < 9995 ? figures(ms) + " ms" : figures(ms / 1000) + " s");
   const slowest = Math.max(1, ...data.lanes.map((lane) => lane.end));
   const finishes = data.lanes.map((lane) => lane.finish);
   const fastest = Math.min(...finishes), last = Math.max(...finishes), isShort = last < 2000;
-  const going = (ms) => (isShort ? Math.round(ms) + " ms" : (ms / 1000).toFixed(ms < 10000 ? 2 : 1) + " s");
+  const isLong = last >= 9995;                          // the clocks are read beside each other: one unit for all
+  const going = (ms) => (isLong ? (ms / 1000).toFixed(ms < 10000 ? 2 : 1) + " s" : thousands(String(Math.round(ms))) + " ms");
+  const stopped = (ms) => (isLong ? figures(ms / 1000) + " s" : figures(ms) + " ms");
   if (race.hatched.includes(data.kind)) make(root, "div", "hatched").title = data.kind;
   const board = make(root, "div", "lanes");
   const lanes = data.lanes.map((lane) => {
@@ -91,13 +93,14 @@ function race(root, data) {
   press();
 
   const inFilm = (ms) => (slowest < 9995 ? written(ms) : figures(ms / 1000) + " s");   // one unit under the film
-  const step = slowest <= 5000 ? slowest / 10 : Math.max(500, slowest / 20);
+  const step = slowest <= 5000 ? slowest / 10 : 500 * Math.ceil(slowest / 6500);   // as many as stand side by side
+  const frames = Math.ceil(slowest / step - 0.01);      // the last shows the end, whatever the step
   const film = make(root, "div", "film");
   data.lanes.forEach((lane, row) => {
     const strip = make(film, "div", "strip");
     strip.style.setProperty("--arm", lane.colour);
-    for (let stop = step; stop < slowest + step * 0.5; stop += step) {
-      const moment = Math.min(stop, slowest);
+    for (let nth = 1; nth <= frames; nth++) {
+      const moment = nth < frames ? nth * step : slowest;
       const cell = make(strip, "button", "frame" + (moment >= lane.finish ? " whole" : ""));
       cell.type = "button";
       cell.setAttribute("aria-label", lane.arm + " at " + inFilm(moment));
@@ -121,7 +124,7 @@ function race(root, data) {
         put(lane.rest, lane.whole, lane.line, Math.max(n, lane.line));
         lane.seen = n;
       }
-      lane.clock.textContent = !finished ? going(now) : late > 0 ? behind(late) : isShort ? written(lane.finish) : going(lane.finish);
+      lane.clock.textContent = !finished ? going(now) : late > 0 ? "+" + stopped(late) : stopped(lane.finish);
       lane.box.classList.toggle("finished", finished);
       lane.box.classList.toggle("done", now >= lane.end);
       if (lane.flag) lane.flag.classList.toggle("up", now >= lane.at[0]);

@@ -35,6 +35,13 @@ def test_the_console_says_the_verdict_before_the_table(result):
     assert "308 ms (+64)" in said  # p95 needs 72 trials, 8 are there
 
 
+def test_a_pipe_of_eighty_columns_breaks_no_arms_name(result, monkeypatch):
+    monkeypatch.setattr(type(result), "name", lambda self, *arm: f"of.two.techniques.{arm[1]}")
+    out = io.StringIO()
+    reporter.ConsoleReporter(Console(file=out, width=80)).report(result)
+    assert re.search(r"^of\.two\.techniques\.uncached .* p?\S+ ms \(\+\d+\)$", out.getvalue(), re.M)
+
+
 def test_markdown_is_a_table_that_escapes_bars(result):
     result.run["settings"]["arms"][1]["arm"] = "a|b"
     lines = markdown.markdown(result).splitlines()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MOST_BLOCKS = 60
 """The trend shows the last so many blocks."""
 TONES = {"good": "bold green", "bad": "bold red", "warn": "bold yellow", "unsure": "bold yellow"}
+PIPE_WIDTH = 160
 PLAIN = {"box": None, "pad_edge": False, "padding": (0, 2, 0, 0), "header_style": "dim"}
 
 
@@ -54,14 +55,18 @@ class ConsoleReporter:
         rows = summary.table(result)
         for row in rows:
             grid.add_row(*(Text(cell.text, style="" if cell.supported else "dim") for cell in row))
-        say("", grid, sep="\n")
+        if not self.console.is_terminal:
+            # A pipe has no edge at which an arm's name would have to break.
+            wide = self.console.options.update(width=PIPE_WIDTH)
+            grid.width = self.console.measure(grid, options=wide).maximum
+        say("", grid, sep="\n", crop=False)
         if legend := summary.legend(rows):
             say(Text(legend, style="dim"))
         say()
         for line in summary.counts(result):
             say(Text(line))
         if result.why:
-            say(Text("\nWhere the difference comes from"))
+            say(Text(f"\n{result.why_title}"))
         for line in result.why:
             say(Text(f"  {line}", style="dim"), soft_wrap=not self.console.is_terminal)
         for line in trend(result):

@@ -379,6 +379,12 @@ def test_the_forests_dot_and_interval_are_on_the_scale_of_the_verdicts_words():
     assert "−14 % [−15 %, −12 %]" in dot.hovertext[0]
 
 
+def test_the_forest_writes_a_change_with_the_figures_of_its_interval_as_the_card_does():
+    find = FIND | {"estimate": -98.2, "low": -104.3, "high": -91.1}
+    notes = [note.text for note in forest.forest(pd.DataFrame([find])).layout.annotations]
+    assert any(text.startswith("<b>−98 ms</b>") for text in notes)
+
+
 def test_the_forest_says_what_a_gain_costs_in_dollars_and_quality():
     quality = Quality(change=-0.5, low=-0.9, high=0.1, n=6, same=3, shown="unclear")
     comparison = Comparison(

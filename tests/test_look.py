@@ -222,7 +222,7 @@ def test_zero_never_stands_on_the_intervals_ends(low, high):
 
 def test_the_ends_of_an_interval_have_one_unit():
     figure = interval.interval_bar(-12_000.0, -19_000.0, -8_970.0)
-    assert figure.layout.annotations[1].text == "−19.0 s … −8.97 s"
+    assert figure.layout.annotations[1].text == "−19.0 s … −9.0 s"
 
 
 def test_no_colour_stands_outside_of_the_palette_and_the_theme():

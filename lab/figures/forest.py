@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from lab import metrics
+from lab import metrics, units
 from lab.figures import layout, palette
 from lab.stats import Finding
 from lab.stats.verdict import REFUSALS
@@ -137,7 +137,15 @@ def _row(
     label = f"{label} {layout.tint(arm, muted)}"
     if doubt:
         return label, layout.tint(layout.safe(_short(find, doubt)), muted)
-    return label, f"<b>{value(metric, find.get('estimate'), sign=True)}</b> {change}"
+    return label, f"<b>{_amount(metric, find)}</b> {change}"
+
+
+def _amount(metric: str, find: pd.Series) -> str:
+    """The estimate as the verdict's card writes it: with the figures of its interval."""
+    known = [find.get(name) for name in ("estimate", "low", "high")]
+    if any(missing(end) for end in known):
+        return value(metric, known[0], sign=True)
+    return units.ends(metric, *known)[0]
 
 
 def _beyond(share: Change, ends: tuple[float, float]) -> tuple[bool, bool]:

@@ -13,13 +13,15 @@ from types import SimpleNamespace
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from lab import calibrate, endpoint_kinds, machine, processes, settings, stats, techniques
+from lab import calibrate, endpoint_kinds, machine, processes, results, settings, stats, techniques
 from lab.figures import interval, palette
 from lab.model import new_id
 from lab.processes import RunCard
 from lab.stats import Comparison, Losses, Quality
+from lab.store.store import Store
 from lab.techniques import all_techniques
 from pages.parts import cached_queries, frame, run_panel, views
+from tests import recorded_runs
 from tests.measured import FAST, measure
 from tests.test_pages import chosen_run, opened, well
 
@@ -276,6 +278,50 @@ def test_while_a_run_is_measured_no_page_starts_another_and_each_says_why(db, mo
     app = opened(STREAMING, endpoint="simulated")
     run = app.button(key="run-button")
     assert run.disabled and "is being measured" in run.help.replace("\\", "")
+
+
+def test_while_a_run_is_measured_an_older_one_is_drawn_only_where_its_address_asks(db, monkeypatch):
+    """Two findings stood on one page, and drawing the older one slowed the run above it."""
+    older = recorded_runs.record(Store(db), blocks=6, technique="streaming")
+    card = RunCard("0-0", "streaming", pid=1, born=None, since_utc=CARD.since_utc)
+
+    def has_verdict(**query) -> bool:
+        return any("lab-number" in words for words in everything(opened(STREAMING, **query)))
+
+    monkeypatch.setattr(processes, "running", lambda: card)
+    assert not has_verdict()
+    assert has_verdict(run=older)
+    monkeypatch.setattr(processes, "running", lambda: None)
+    assert has_verdict()
+
+
+def test_a_run_is_read_again_only_after_something_of_it_was_written(db, monkeypatch):
+    """Each write of a run that went on made a page read the run it showed anew, five times over."""
+    store, reads = Store(db), []
+    run_id = recorded_runs.record(store, blocks=6)
+    read = results.read
+    monkeypatch.setattr(results, "read", lambda run: reads.append(run) or read(run))
+
+    def page():
+        import streamlit as st
+
+        from pages.parts import cached_queries
+
+        st.text(cached_queries.judged(st.session_state["run_id"]).run["name"] or "no name")
+
+    def told() -> str:
+        app = AppTest.from_function(page, default_timeout=60)
+        app.session_state["run_id"] = run_id
+        return app.run().text[0].value
+
+    assert (told(), len(reads)) == ("no name", 1)
+    recorded_runs.record(store, blocks=6)
+    assert (told(), len(reads)) == ("no name", 1)
+    store.rename(run_id, "mine")
+    assert (told(), len(reads)) == ("mine", 2)
+    other = Store(db.with_name("other.duckdb"))
+    store.write_trials(recorded_runs.recorded(other, run_id=run_id, blocks=1))
+    assert (told(), len(reads)) == ("mine", 3)
 
 
 def test_the_sidebar_links_to_a_run_by_its_techniques_title(db, monkeypatch):

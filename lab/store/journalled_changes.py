@@ -114,12 +114,23 @@ def _row(table: str, row: dict[str, Any]) -> list[Any]:
     return [_value(row.get(name), kind) for name, kind in _types(table).items()]
 
 
-@cache
 def _types(table: str) -> dict[str, str]:
     """Column name to DuckDB's type, as the migrations make it."""
+    return _all_types()[table]
+
+
+@cache
+def _all_types() -> dict[str, dict[str, str]]:
     with duckdb.connect(":memory:") as connection:
         migrations.apply(connection)
-        return {name: kind for name, kind, *_ in connection.execute(f"DESCRIBE {table}").fetchall()}
+        rows = connection.execute(
+            "SELECT table_name, column_name, data_type FROM system.main.duckdb_columns()"
+            " WHERE NOT internal ORDER BY column_index"
+        ).fetchall()
+    types: dict[str, dict[str, str]] = {}
+    for table, name, kind in rows:
+        types.setdefault(table, {})[name] = kind
+    return types
 
 
 def _value(value: Any, kind: str) -> Any:

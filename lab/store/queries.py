@@ -97,6 +97,22 @@ def run(store: Store, run_id: str) -> dict[str, Any]:
         return {**record, "sessions": sessions(store, run_id).to_dict("records")}
 
 
+def fingerprints(store: Store) -> dict[str, str]:
+    """Run id to a text that changes with what is read of that run. A trial is written once, with
+    all that belongs to it."""
+    rows = store.frame(
+        """
+        SELECT runs.run_id, concat_ws(' ', hash(runs), sessions.n, trials.n) AS fingerprint
+        FROM runs
+        LEFT JOIN (SELECT run_id, count(*) AS n FROM sessions GROUP BY run_id) AS sessions
+            ON sessions.run_id = runs.run_id
+        LEFT JOIN (SELECT run_id, count(*) AS n FROM trials GROUP BY run_id) AS trials
+            ON trials.run_id = runs.run_id
+        """
+    )
+    return dict(zip(rows["run_id"], rows["fingerprint"], strict=True)) if len(rows) else {}
+
+
 def sessions(store: Store, run_id: str) -> pd.DataFrame:
     rows = store.frame(
         "SELECT * FROM sessions WHERE run_id = ?::UUID ORDER BY started_utc", [as_uuid(run_id)]

@@ -38,8 +38,11 @@ def _judged(run_id: str, state: tuple) -> RunResult:
 
 
 def judged(run_id: str) -> RunResult:
-    """A run with its comparisons and their words, as every reporter has them."""
-    return _judged(run_id, _state())
+    """A run with its comparisons and their words, as every reporter has them; read again only after
+    something of this run was written, since a page asks for it often, while another is measured
+    too."""
+    database, _, going = _state()
+    return _judged(run_id, (database, ask("fingerprints").get(run_id), run_id == going))
 
 
 @st.cache_data(max_entries=64, show_spinner=False)

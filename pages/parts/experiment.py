@@ -43,7 +43,7 @@ def _show(technique: Technique, endpoint: Endpoint, form: set_up.Form | None) ->
         set_up.show(technique, endpoint, opened=run is None, form=form)
         if run is None:
             _ghosts()
-    if run and (run["run_id"] != going or run_panel.goes_on(run)):
+    if run and run_panel.leaves_in_view(going, run):
         run_results.show(endpoint, run, views.of(technique))
 
 

@@ -96,12 +96,15 @@ def current(technique: str) -> str | None:
     return card.run_id if card and card.technique == technique else None
 
 
-def goes_on(run: dict[str, Any]) -> bool:
-    """Whether the run that is being measured had rows before: they stay in view while it gets
-    more."""
+def leaves_in_view(going: str | None, run: dict[str, Any]) -> bool:
+    """Whether a run's results are drawn while `going` is measured: those of a run that gets more
+    rows stay, and those that were opened by their address. Any other would be a second finding on
+    the page, and drawing it would slow what is measured."""
+    if run["run_id"] != going:
+        return going is None or st.query_params.get("run") == run["run_id"]
     card = processes.running()
     began = datetime.fromisoformat(card.since_utc) if card and card.since_utc else None
-    return bool(began) and card.run_id == run["run_id"] and run["started_utc"] < began
+    return bool(began) and card.run_id == going and run["started_utc"] < began
 
 
 @st.fragment(run_every=EVERY_S)

@@ -47,7 +47,7 @@ def paired(endpoint: Endpoint) -> None:
         if place := set_up.stand(opened=run is None):
             with place, frame.guard():
                 _form(endpoint)
-    if run and (run["run_id"] != going or run_panel.goes_on(run)):
+    if run and run_panel.leaves_in_view(going, run):
         st.subheader(escape(run_results.title(run)), anchor=False)
         run_results.show(endpoint, run, _views(), _arms)
     earlier(run)

@@ -494,3 +494,57 @@ def test_medians_that_say_the_opposite_of_the_pairs_are_left_out():
     one = planned(base, new)
     assert one.verdict == "faster" and one.p50 > one.baseline_p50
     assert stats.verdict(one).seen == "Cached faster in 11 of 12 blocks."
+
+
+# What is near a rule's edge
+
+
+def test_an_interval_that_reaches_beyond_the_smallest_effect_is_no_proof_of_none():
+    """±80 ms, and 50 ms matter."""
+    one = planned([1000] * 20, [1000 + 80 * (-1) ** k for k in range(20)])
+    assert one.verdict == "not_enough_data"
+
+
+@pytest.mark.parametrize(("middle", "is_small"), [(-50, False), (-30, True)])
+def test_a_gain_is_called_small_only_where_its_whole_interval_is(middle, is_small):
+    """[−60, −40] and [−40, −20] ms, where 50 ms matter."""
+    one = planned([1000] * 20, [1000 + middle + 10 * (-1) ** k for k in range(20)])
+    assert one.verdict == "faster" and (one.low, one.high) == (middle - 10, middle + 10)
+    assert any("less than the smallest effect" in reason for reason in one.reasons) is is_small
+
+
+def test_a_share_that_points_the_other_way_is_not_said():
+    """Short tasks take half of 100 ms, long ones 200 ms more than 10 s: later, by no share."""
+    one = planned([100] * 6 + [10_000] * 6, [50] * 6 + [10_200] * 6)
+    assert one.estimate > 0 and one.ratio < 1 and one.share is None
+
+
+def test_doubts_stand_failures_first_then_drift_then_the_instrument():
+    base = [1000.0 + 20 * k for k in range(20)]
+    rows = pairs({"ttft_ms": base}, {"cached": {"ttft_ms": [value - 100 for value in base]}})
+    baseline = {"technique": "caching", "arm": "uncached"}
+    settings = {"baseline": baseline, "instrument_ms": 500}
+    one = stats.compare_run(rows, counted(failed=1), HEADLINE, settings=settings)[0]
+    assert [doubt[:14] for doubt in one.doubts] == [
+        "cached: 1 fail",
+        "uncached itsel",
+        "the effect is ",
+    ]
+
+
+def test_drift_rivals_an_effect_from_half_of_it_on_and_is_the_baselines():
+    moved = stats.Drift(50, 40, 60, 0.01, 20)
+    assert moved.rivals(-100) and not moved.rivals(-101)
+    one = planned(around(1000, 20), [500.0 + 20 * k for k in range(20)])
+    assert (one.verdict, one.doubts) == ("faster", ())
+
+
+def test_the_arm_without_a_metric_is_the_one_that_is_named():
+    summary = pd.DataFrame(
+        [("uncached", "total_ms"), ("cached", "total_ms"), ("cached", "ttft_ms")],
+        columns=["arm", "metric"],
+    ).assign(technique="caching")
+    rows = pairs({"total_ms": around(2000, 20)}, {"cached": {"total_ms": around(1000, 20)}})
+    settings = {"baseline": {"technique": "caching", "arm": "uncached"}}
+    one = stats.compare_run(rows, counted(), HEADLINE, settings=settings, summary=summary)[0]
+    assert one.hopeless == "none of the 20 trials of uncached has a time to first token"

@@ -286,7 +286,7 @@ def test_while_a_run_is_measured_an_older_one_is_drawn_only_where_its_address_as
     card = RunCard("0-0", "streaming", pid=1, born=None, since_utc=CARD.since_utc)
 
     def has_verdict(**query) -> bool:
-        return any("lab-number" in words for words in everything(opened(STREAMING, **query)))
+        return any('class="lab-number' in words for words in everything(opened(STREAMING, **query)))
 
     monkeypatch.setattr(processes, "running", lambda: card)
     assert not has_verdict()

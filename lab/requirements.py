@@ -85,11 +85,14 @@ def _bound(result: RunResult, text: str, match: re.Match) -> Outcome:
     arm = find_arm(result, match["arm"])
     answered, losses = measured(result, arm, metric), _lost(result, arm, metric)
     values = _with_worst(answered, losses, metric)
-    interval = _beyond(stats.quantile(values, quantile, LEVEL), answered, metric)
+    ranked = stats.quantile(values, quantile, LEVEL)
+    interval = _beyond(ranked, answered, metric)
     verdict = _side(interval, limit, below="fail" if ">" in match["sign"] else "pass")
     written, n = partial(units.value, metric), len(values)
     seen = f"{result.name(*arm)} {metric} {_seen(interval, written)}, n = {_counted(n, losses)}"
-    needed = _more(interval, limit, n, metrics.needed(quantile))
+    needed = _more(ranked, limit, n, metrics.needed(quantile))
+    if interval != ranked and interval.low is not None:
+        needed = None  # an interval that reaches among the lost has no width to go by
     return _outcome(text, arm, verdict, seen, interval, limit, n, needed, losses)
 
 
@@ -120,8 +123,8 @@ def _faster(result: RunResult, text: str, match: re.Match) -> Outcome:
         if words := _lost(result, which, metric).words:
             seen += f"; {result.name(*which)}: {words}"
     needed = _more(rest, 0.0, n, metrics.FEWEST_BLOCKS)
-    if answered == "pass" != verdict:
-        needed = ranked.more("faster", LEVEL)
+    if answered != UNDECIDED:
+        needed = ranked.more("faster" if answered == "pass" else "slower", LEVEL)
     lost = _lost(result, arm, metric)
     return _outcome(text, arm, verdict, seen, change, limit, n, needed, lost)
 
@@ -200,6 +203,8 @@ def _worse(base: RunResult, new: RunResult, text: str, match: re.Match, arm: Whi
     if n >= metrics.needed(quantile) and is_same:
         verdict, seen = "pass", f"{seen}: the same values in both"
     needed = _more(answered, limit, n, metrics.needed(quantile))
+    if _side(answered, limit, below) != UNDECIDED:
+        needed = None  # the failures leave it open, and no width says for how long
     return _outcome(text, arm, verdict, seen, answered, limit, n, needed, lost)
 
 
@@ -227,11 +232,13 @@ def _with_worst(values: pd.Series, lost: LostTrials, metric: str) -> np.ndarray:
 
 
 def _beyond(interval: Interval, answered: pd.Series, metric: str) -> Interval:
-    """An end that lies beyond all that answered lies among the lost: it has no number."""
+    """An end that lies beyond all that answered lies among the lost: it is never, or no speed."""
     if metrics.METRICS[metric].higher_is_better:
-        return interval
-    most = answered.max() if len(answered) else -inf
-    ends = (inf if end is not None and end > most else end for end in interval[:3])
+        least = answered.min() if len(answered) else inf
+        ends = (0.0 if end is not None and end < least else end for end in interval[:3])
+    else:
+        most = answered.max() if len(answered) else -inf
+        ends = (inf if end is not None and end > most else end for end in interval[:3])
     return Interval(*ends, *interval[3:])
 
 
@@ -282,7 +289,7 @@ def _more(interval: Interval, limit: float, n: int, fewest: int) -> int | None:
     if n < fewest or interval.low is None or interval.high is None:
         return max(fewest - n, 1)
     distance = abs(interval.estimate - limit)
-    if not distance or interval.high == inf:
+    if not distance:
         return None
     return max(round(n * ((interval.high - interval.low) / 2 / distance) ** 2) - n, 1)
 

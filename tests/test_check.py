@@ -210,3 +210,21 @@ def test_check_tells_a_machine_what_was_lost(db, capsys):
     assert main(["check", "--require", "cached faster than uncached by 50%", "--json"]) == 4
     told = json.loads(capsys.readouterr().out)
     assert told["requirements"][0]["lost"] == 5 and told["requirements"][0]["needed"] > 0
+
+
+def test_no_number_of_blocks_is_told_where_the_failures_leave_it_open(db):
+    """Sooner where both answered, and more often without an answer: the times alone are decided."""
+    half = lossy(db, 10)
+    for text in ("uncached faster than cached", "cached not slower than uncached"):
+        outcome = requirements.judge(half, text)
+        assert (outcome.verdict, outcome.needed) == ("not_enough_data", None), text
+    whole = results.read(record(Store(db), blocks=20))
+    outcome = requirements.regressions(whole, half, "cached p50 ttft_ms worse by 10%")[0]
+    assert (outcome.verdict, outcome.needed) == ("not_enough_data", None)
+
+
+def test_a_lost_trial_has_no_speed(db):
+    """Ten of twenty lost: the median and its lower end lie among them."""
+    outcome = requirements.judge(lossy(db, 10), "cached p50 tokens_per_s > 1")
+    assert (outcome.verdict, outcome.low, outcome.needed) == ("not_enough_data", 0.0, None)
+    assert outcome.seen.startswith("cached tokens_per_s 0 [0, ")

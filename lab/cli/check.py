@@ -83,6 +83,7 @@ def _tell(outcomes: list[Outcome], as_json: bool, says: dict[str, str] = SAYS) -
         print_json(verdict=verdict, requirements=[asdict(outcome) for outcome in outcomes])
         return CODES[verdict]
     for outcome in outcomes:
-        more = f"; about {outcome.needed:,} more blocks" if outcome.needed else ""
+        blocks = "block" if outcome.needed == 1 else "blocks"
+        more = f"; about {outcome.needed:,} more {blocks}" if outcome.needed else ""
         print(f"{says[outcome.verdict]}: {outcome.requirement} — {outcome.seen}{more}")
     return CODES[verdict]

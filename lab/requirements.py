@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from math import inf
+from math import inf, isnan
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -203,6 +203,8 @@ def _worse(base: RunResult, new: RunResult, text: str, match: re.Match, arm: Whi
     if n >= metrics.needed(quantile) and is_same:
         verdict, seen = "pass", f"{seen}: the same values in both"
     needed = _more(answered, limit, n, metrics.needed(quantile))
+    if n and isnan(answered.estimate):
+        needed = None
     if _side(answered, limit, below) != UNDECIDED:
         needed = None  # the failures leave it open, and no width says for how long
     return _outcome(text, arm, verdict, seen, answered, limit, n, needed, lost)
@@ -297,6 +299,8 @@ def _more(interval: Interval, limit: float, n: int, fewest: int) -> int | None:
 def _seen(interval: Interval, written: Callable[[float], str]) -> str:
     if not interval.n:
         return "nothing measured"
+    if isnan(interval.estimate):
+        return "— (there is no share of 0)"
     estimate, low, high = (
         "never" if end == inf else end is not None and written(end) for end in interval[:3]
     )

@@ -1,6 +1,7 @@
 """Gates judge by intervals: a limit inside one decides nothing."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -228,3 +229,12 @@ def test_a_lost_trial_has_no_speed(db):
     outcome = requirements.judge(lossy(db, 10), "cached p50 tokens_per_s > 1")
     assert (outcome.verdict, outcome.low, outcome.needed) == ("not_enough_data", 0.0, None)
     assert outcome.seen.startswith("cached tokens_per_s 0 [0, ")
+
+
+def test_a_share_of_nothing_is_no_number(db):
+    """Quality 0 before: there is no share of it, and more blocks bring none."""
+    with_quality = results.read(record(Store(db), blocks=8))
+    base = replace(with_quality, trials=with_quality.trials.assign(quality=0.0))
+    outcome = requirements.regressions(base, with_quality, "cached p50 quality worse by 5%")[0]
+    assert (outcome.verdict, outcome.estimate, outcome.needed) == ("not_enough_data", None, None)
+    assert outcome.seen.startswith("cached p50 quality — (there is no share of 0), n = 8")

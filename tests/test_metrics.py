@@ -402,6 +402,18 @@ def test_the_pair_is_of_a_block_in_which_most_arms_ended_well(store):
     assert queries.median_pair(store, RUN)[["block", "difference"]].values.tolist() == [[0, -90]]
 
 
+def test_the_pair_is_the_planned_techniques_where_another_has_an_arm_of_that_name(store):
+    trials = []
+    for block, wait in enumerate((10, 50, 90)):
+        trials += [
+            a_trial("whole", a_call(0, ended=100), block=block),
+            a_trial("streamed", a_call(0, first_text=wait, ended=100), block=block),
+            a_trial("streamed", a_call(0, ended=60), block=block, technique="ab"),
+        ]
+    store.write_trials(trials)
+    assert queries.median_pair(store, RUN)[["block", "difference"]].values.tolist() == [[1, -50]]
+
+
 def test_lost_is_what_failed_or_was_to_read_a_cache_and_did_not(store):
     """What was to be cold and was read is left out, and no worst outcome; nor is a cancelled one,
     nor one of the warm-up."""

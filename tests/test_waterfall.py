@@ -84,6 +84,13 @@ def test_the_tools_between_two_calls_are_drawn_and_so_is_what_lies_between():
     assert max(end for *_, end in drawn) == 3248
 
 
+def test_a_short_tool_beside_a_long_one_leaves_no_gap():
+    beside = [span("t1", "tool", "tide", 500, 2800), span("t2", "tool", "fuel", 600, 700)]
+    others = SPANS[SPANS["kind"] != "tool"]
+    drawn = bars(waterfall.waterfall(CALLS, spans=pd.concat([others, pd.DataFrame(beside)])))
+    assert [part[1:] for part in drawn if part[0] == "between calls"] == [(2800, 2900)]
+
+
 def test_every_label_counts_from_the_trials_start():
     """An answer from 2,900 to 3,248 said "end 348 ms"."""
     texts = " ".join(written(waterfall.waterfall(CALLS, spans=SPANS)))

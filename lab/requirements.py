@@ -117,12 +117,13 @@ def _faster(result: RunResult, text: str, match: re.Match) -> Outcome:
     ranked = stats.worst_ranked(left, losses, sign=1)
     answered, n = _side(rest, 0.0), len(both)
     verdict = _ranked_side(answered, ranked.shown(LEVEL), losses)
-    written = partial(units.value, metric, sign=True)
-    seen = f"{result.name(*arm)} {metric} {_seen(change, written)}, n = {n}"
+    seen = f"{result.name(*arm)} {metric} {_changed(change, metric)}, n = {n}"
     for which in (arm, other):
         if words := _lost(result, which, metric).words:
             seen += f"; {result.name(*which)}: {words}"
     needed = _more(rest, 0.0, n, metrics.FEWEST_BLOCKS)
+    if not n and any(losses):
+        needed = None  # every block so far lost one of the two: more would not help
     if answered != UNDECIDED:
         needed = ranked.more("faster" if answered == "pass" else "slower", LEVEL)
     lost = _lost(result, arm, metric)
@@ -192,10 +193,10 @@ def _worse(base: RunResult, new: RunResult, text: str, match: re.Match, arm: Whi
         is_failing = lost.share > lost_before.share
         if ranked != verdict:
             verdict = "fail" if ranked == "fail" and is_failing else UNDECIDED
-    written = partial(units.value, metric, sign=True)
+    changed = _changed(answered, metric)
     if match["unit"] == "%":
-        written = _change_written
-    seen = f"{new.name(*arm)} {match['quantile']} {metric} {_seen(answered, written)}"
+        changed = _seen(answered, _change_written)
+    seen = f"{new.name(*arm)} {match['quantile']} {metric} {changed}"
     seen += f", n = {_counted(len(old), lost_before)} and {_counted(len(now), lost)}"
     # The interval speaks of other runs like these two; the very same values cannot be worse than
     # themselves.
@@ -305,6 +306,13 @@ def _seen(interval: Interval, written: Callable[[float], str]) -> str:
         "never" if end == inf else end is not None and written(end) for end in interval[:3]
     )
     return f"{estimate} [{low}, {high}]" if low and high else f"{estimate} (no interval yet)"
+
+
+def _changed(interval: Interval, metric: str) -> str:
+    """A difference with its interval, as the verdict writes it."""
+    if interval.low is None or interval.high is None:
+        return _seen(interval, partial(units.value, metric, sign=True))
+    return units.estimated(metric, *interval[:3])
 
 
 def _outcome(

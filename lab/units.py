@@ -142,6 +142,14 @@ def ends(metric: str, middle: float, low: float, high: float) -> list[str]:
     return [f"{sign}{text}" for sign, text in zip(signs, texts, strict=True)]
 
 
+def estimated(metric: str, middle: float, low: float, high: float) -> str:
+    """ "−2,130 ms [−2,180, −2,090]": the ends bear the sign that they have, and no unit of their
+    own."""
+    written = ends(metric, middle, low, high)
+    bare = [end.partition(" ")[0].removeprefix("+") for end in written[1:]]
+    return f"{written[0]} [{', '.join(bare)}]"
+
+
 def once(written: Sequence[str]) -> list[str]:
     """Values of values(), the unit only behind the last where all have the same."""
     units = {text.partition(" ")[2] for text in written}

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import duckdb
 import pytest
 
 from lab import requirements, results
@@ -190,6 +191,14 @@ def test_an_arm_of_which_nothing_is_left_meets_no_limit(db):
     never = requirements.judge(result, "cached median ttft_ms < 400")
     assert (never.verdict, never.estimate) == ("fail", None) and "never" in never.seen
     assert requirements.judge(result, "cached faster than uncached").verdict == "fail"
+
+
+def test_where_every_block_lost_both_arms_no_more_blocks_are_asked_for(db):
+    run_id = record(Store(), blocks=3)
+    with duckdb.connect(str(db)) as connection:
+        connection.execute("UPDATE trials SET outcome = 'failed', error_kind = 'timeout'")
+    outcome = requirements.judge(results.read(run_id), "cached faster than uncached")
+    assert (outcome.verdict, outcome.n, outcome.needed) == ("not_enough_data", 0, None)
 
 
 def test_a_run_that_fails_more_is_worse_though_what_answered_is_not(tmp_path, capsys):

@@ -262,10 +262,7 @@ def interval(comparison: Comparison) -> str:
     the three passes 10 s."""
     if comparison.low is None:
         return units.value(comparison.metric, comparison.estimate, sign=True)
-    ends = units.ends(comparison.metric, comparison.estimate, comparison.low, comparison.high)
-    # The interval's ends bear the sign that they have, and no unit of their own.
-    low, high = (end.partition(" ")[0].removeprefix("+") for end in ends[1:])
-    return f"{ends[0]} [{low}, {high}]"
+    return units.estimated(comparison.metric, comparison.estimate, comparison.low, comparison.high)
 
 
 def change(comparison: Comparison) -> str:

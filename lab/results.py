@@ -252,20 +252,20 @@ def read(reference: str, store: Store | None = None) -> RunResult:
     store = store or Store()
     with store.snapshot():
         run = queries.run(store, queries.resolve(store, reference))
-        run_id = run["run_id"]
-        result = RunResult(
-            run=run,
-            summary=queries.arm_summary(store, run_id),
-            counts=queries.arm_counts(store, run_id),
-            trials=queries.trials(store, run_id),
-            pairs=queries.pairs(store, run_id),
-            losses=queries.losses(store, run_id),
-            calls=queries.calls(store, run_id),
-            database=store.path,
-        )
-        pair = queries.median_pair(store, run_id)
-        typical = queries.typical_trials(store, run_id, result.headline, pair)["trial_id"]
-        bursts_seen = held_back(queries.text_arrivals(store, run_id))
+        with store.one_run(run_id := run["run_id"]):
+            result = RunResult(
+                run=run,
+                summary=queries.arm_summary(store, run_id),
+                counts=queries.arm_counts(store, run_id),
+                trials=queries.trials(store, run_id),
+                pairs=queries.pairs(store, run_id),
+                losses=queries.losses(store, run_id),
+                calls=queries.calls(store, run_id),
+                database=store.path,
+            )
+            pair = queries.median_pair(store, run_id)
+            typical = queries.typical_trials(store, run_id, result.headline, pair)["trial_id"]
+            bursts_seen = held_back(queries.text_arrivals(store, run_id))
     result = replace(
         result,
         typical=tuple(typical),

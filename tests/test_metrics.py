@@ -687,3 +687,16 @@ def test_of_attempts_that_all_went_wrong_the_last_is_told(store):
     counts = queries.arm_counts(store, RUN).iloc[0]
     assert (counts.n, counts.failed, counts.mismatched) == (0, 0, 1)
     assert counts.left_out_because == "second"
+
+
+def test_the_metrics_of_one_run_are_those_that_the_views_say_and_are_gone_afterwards(db):
+    store = Store(db)
+    runs = [record(store, blocks=blocks, lost={1: "failed"}) for blocks in (3, 4)]
+    asked = [queries.trials, queries.calls, queries.pairs, queries.losses, queries.arm_summary]
+    for query in asked:
+        before = [query(store, run) for run in runs]
+        with store.one_run(runs[0]):
+            pd.testing.assert_frame_equal(query(store, runs[0]), before[0])
+            assert query(store, runs[1]).empty
+        with store.snapshot():
+            pd.testing.assert_frame_equal(query(store, runs[1]), before[1])

@@ -102,6 +102,22 @@ class Store:
                 self._thread.connection = None
 
     @contextmanager
+    def one_run(self, run_id: str) -> Iterator[None]:
+        """A snapshot in which there is this run alone: its metrics are worked out once, not by each
+        `frame` that asks for them."""
+        views = ("call_metrics", "trial_metrics")
+        with self.snapshot():
+            try:
+                for view in views:  # the other views then read these tables
+                    self.frame(
+                        f"CREATE TEMP TABLE {view} AS FROM {view} WHERE run_id = ?::UUID", [run_id]
+                    )
+                yield
+            finally:
+                for view in views:
+                    self.frame(f"DROP TABLE IF EXISTS temp.{view}")
+
+    @contextmanager
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A read-only connection while the turn lasts; what waits in the spool is in it. LabError
         where the file cannot be read."""

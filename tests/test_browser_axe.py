@@ -1,4 +1,5 @@
-"""Every page, light and dark, as axe-core sees it: words have contrast, controls have names."""
+"""Every page as axe-core sees it: words have contrast, controls have names. In the light, and then
+in the dark as when the reader's system turns dark under an open page."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ import pytest
 from dashboards import IDLE, Dashboard, started
 from recorded_runs import record
 
+from lab.figures import palette
 from lab.store.store import Store
 from pages.parts import frame
 
@@ -19,6 +21,13 @@ AXE = importlib.resources.files("axe_playwright_python") / "axe.min.js"
 RULES = {
     "runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]}
 }
+IS_GROUND = """wanted => {
+    const one = document.createElement("i");
+    one.style.color = wanted;
+    const ground = getComputedStyle(document.querySelector("[data-testid=stApp]")).backgroundColor;
+    return ground === one.style.color;
+}"""
+"""Whether the page has taken the colour of its ground, and so all others of its scheme."""
 STREAMLITS_OWN: dict[str, str] = {}
 """Violations in markup that only Streamlit writes: a selector, and why it is left."""
 URLS = [
@@ -52,22 +61,19 @@ def violations(page: Any) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_page_has_words_that_cannot_be_read_or_a_control_without_a_name(dashboard, scheme):
-    context = dashboard.browser.new_context(
-        viewport={"width": 1440, "height": 900}, color_scheme=scheme
-    )
+def test_no_page_has_words_that_cannot_be_read_or_a_control_without_a_name(dashboard):
     wrong = {}
     for url in URLS:
-        page = context.new_page()
-        dashboard.goto(page, url)
+        page = dashboard.opened(url, color_scheme="light")
         page.locator("[data-testid=stHeading]").first.wait_for(timeout=60_000)
-        page.wait_for_timeout(1_000)
-        page.locator(IDLE).wait_for(timeout=60_000)
-        if lines := violations(page):
-            wrong[url or "Home"] = lines
-        page.close()
-    context.close()
+        for scheme, ground in (("light", palette.LIGHT.ground), ("dark", palette.DARK.ground)):
+            page.emulate_media(color_scheme=scheme)
+            page.wait_for_function(IS_GROUND, arg=ground, timeout=60_000)
+            page.wait_for_timeout(1_000)
+            page.locator(IDLE).wait_for(timeout=60_000)
+            if lines := violations(page):
+                wrong[f"{url or 'Home'}, {scheme}"] = lines
+        page.context.close()
     assert wrong == {}
 
 

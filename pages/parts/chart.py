@@ -8,6 +8,17 @@ import streamlit as st
 
 from lab.figures import layout, markup, palette
 
+_scheme = st.components.v2.component(
+    "lab.scheme",
+    html="<i></i>",
+    js="""export default ({ setTriggerValue }) => {
+        const dark = matchMedia("(prefers-color-scheme: dark)");
+        const changed = () => setTimeout(() => setTriggerValue("changed", true), 300);
+        dark.addEventListener("change", changed);
+        return () => dark.removeEventListener("change", changed);
+    };""",
+)
+
 
 def dark() -> bool:
     """Whether the reader's theme is dark; figures are drawn for one ground or the other."""
@@ -15,7 +26,9 @@ def dark() -> bool:
 
 
 def dress() -> None:
-    """The rules that figures and the page's own rules need, in the theme's colours; once a page."""
+    """The rules that figures and the page's own rules need, in the theme's colours; once a page,
+    and anew when the reader's system turns dark or light."""
+    _scheme(key="scheme", height=1)
     st.html(f"<style>{palette.variables(dark())}{markup.STYLE}</style>")
 
 

@@ -114,8 +114,8 @@ def open_page(title: str, claim: str, endpoint: bool = False) -> AbstractContext
         menu_items={"Get help": None, "Report a bug": None, "About": None},
     )
     st.html(LOOK)
-    chart.dress()
     _turn_to(title)
+    chart.dress()
     st.session_state["drawn"] = {}
     st.session_state["asked"] = set()
     _sidebar()

@@ -62,15 +62,11 @@ def tables() -> None:
         bind="query-params",
         help="Views are the only definitions of the metrics.",
     )
-    counts = cached_queries.ask("row_counts")
     first = cached_queries.rows(f"SELECT * FROM {name} LIMIT 100")
-    st.dataframe(first, hide_index=True, height=280, key="first-rows")
-    many = "A view, computed from the tables"
-    if name in counts:
-        many = f"{counts[name]:,} row{'' if counts[name] == 1 else 's'}"
-    shown = "; the first 100 are shown" if len(first) == 100 else ""
-    st.caption(f"{many}{shown}. A file has them all:")
-    controls.row(name, lambda kind: export.table_bytes(Store(), name, kind))
+    if first.empty:
+        st.info("No rows yet. Every run writes some.")
+    else:
+        _rows(name, first)
     left, right = st.columns([3, 2])
     with left:
         words = _documentation(name)
@@ -82,6 +78,17 @@ def tables() -> None:
             height=320,
             key="columns",
         )
+
+
+def _rows(name: str, first: pd.DataFrame) -> None:
+    st.dataframe(first, hide_index=True, height=280, key="first-rows")
+    counts = cached_queries.ask("row_counts")
+    many = "A view, computed from the tables"
+    if name in counts:
+        many = f"{counts[name]:,} row{'' if counts[name] == 1 else 's'}"
+    shown = "; the first 100 are shown" if len(first) == 100 else ""
+    st.caption(f"{many}{shown}. A file has them all:")
+    controls.row(name, lambda kind: export.table_bytes(Store(), name, kind))
 
 
 def query() -> None:

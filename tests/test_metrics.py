@@ -695,8 +695,8 @@ def test_the_metrics_of_one_run_are_those_that_the_views_say_and_are_gone_afterw
     asked = [queries.trials, queries.calls, queries.pairs, queries.losses, queries.arm_summary]
     for query in asked:
         before = [query(store, run) for run in runs]
-        with store.one_run(runs[0]):
-            pd.testing.assert_frame_equal(query(store, runs[0]), before[0])
-            assert query(store, runs[1]).empty
         with store.snapshot():
+            with store.one_run(runs[0]):
+                pd.testing.assert_frame_equal(query(store, runs[0]), before[0])
+                assert query(store, runs[1]).empty
             pd.testing.assert_frame_equal(query(store, runs[1]), before[1])

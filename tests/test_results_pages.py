@@ -155,6 +155,9 @@ def test_everything_is_made_when_it_is_asked_for_and_not_before(db, page):
     app.button("make-everything").click().run()
     labels = {button.key: button.label for button in app.get("download_button")}
     assert labels["save-all"] == "Save lab-parquet.zip"
+    record(Store())
+    app.run()
+    assert "save-all" not in {button.key for button in app.get("download_button")}, "it lacks a run"
 
 
 def test_the_explorers_rows_come_before_its_words(db):

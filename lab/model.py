@@ -26,7 +26,10 @@ NOT_TIMED: tuple[Role, ...] = ("prime", "check")
 """Roles of calls that a trial's clock does not wait for; is_timed in metrics.sql is the rest."""
 Cache = Literal["none", "write", "read", "any"]
 Outcome = Literal["ok", "failed", "cancelled", "mismatch"]
-Phase = Literal["warmup", "measured"]
+Phase = Literal["warmup", "measured", "observed"]
+OBSERVED = "observed"
+"""What stands for the technique in a recording of the user's own application: a run that the lab
+did not make. Its calls are trials of the phase `observed`, one each: never charted with others."""
 Status = Literal["running", "finished", "interrupted", "failed"]
 SpanKind = Literal["trial", "call", "tool", "route", "join"]
 

@@ -149,14 +149,69 @@ class EventRow:
 
 
 @dataclass(slots=True)
+class RecordedCallRow:
+    """What a recording knows of one call beside its row in `calls`; lab/recording says how the JSON
+    is meant."""
+
+    call_id: str
+    trial_id: str
+    run_id: str
+    session_id: str
+    source: str
+    """How it came in: recorder, client, or an importer's name."""
+    started_utc: datetime
+    conversation: str | None = None
+    """As the source says it, as a keyed hash; None where it says nothing."""
+    agent: str | None = None
+    """Of a sub-agent, the same; None of the main one."""
+    follows: str | None = None
+    """The earlier call of the recording whose prompt begins with the most of the same blocks."""
+    shared_blocks: int | None = None
+    """How many: the prompt is these and `blocks`. None where the prompt is not known."""
+    blocks: list[list[Any]] | None = None
+    marks: list[list[Any]] | None = None
+    settings: dict[str, Any] | None = None
+    reply: list[list[Any]] | None = None
+    arrived_ns: int | None = None
+    """On the application's side, where a recorder stands between: the request's first byte, …"""
+    asked_ns: int | None = None
+    """… its last byte, …"""
+    told_ns: int | None = None
+    """… the first byte of the answer handed on, …"""
+    closed_ns: int | None = None
+    """… and the last one, or the end of the connection."""
+    added_request_ns: int | None = None
+    """What the recorder itself added, from the request's last byte in to it out, less the time that
+    connecting took, …"""
+    added_reply_ns: int | None = None
+    """… and at most to a piece of the answer, from its arrival to its handing on."""
+    note: str | None = None
+    body: dict[str, Any] | None = None
+    answer: list[dict[str, Any]] | None = None
+
+
+@dataclass(slots=True)
+class RecordedBlockRow:
+    """The pieces of a block that no earlier call of this recording had."""
+
+    call_id: str
+    trial_id: str
+    run_id: str
+    hash: str
+    pieces: str
+
+
+@dataclass(slots=True)
 class FinishedTrial:
     """One trial with all that happened in it: what the harness hands to the sink, and the store
-    writes in one transaction."""
+    writes in one transaction. A recorded call is one too, with what was recorded of it."""
 
     trial: TrialRow
     calls: list[CallRow] = field(default_factory=list)
     spans: list[SpanRow] = field(default_factory=list)
     events: list[EventRow] = field(default_factory=list)
+    recorded_calls: list[RecordedCallRow] = field(default_factory=list)
+    recorded_blocks: list[RecordedBlockRow] = field(default_factory=list)
 
 
 ROWS = {
@@ -166,5 +221,7 @@ ROWS = {
     "calls": CallRow,
     "spans": SpanRow,
     "events": EventRow,
+    "recorded_calls": RecordedCallRow,
+    "recorded_blocks": RecordedBlockRow,
 }
 """By their tables, what others belong to first."""

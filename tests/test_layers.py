@@ -99,11 +99,11 @@ FLOORS = (
     pattern rows units version""",
     "pasted pricing scenarios settings stats view_parts",
     """endpoints.caching_modes endpoints.consent endpoints.keys endpoints.own_server
-    endpoints.settings_files processes scrub""",
+    endpoints.settings_files processes recording scrub""",
     "endpoints figures instrumentation local store techniques",
     "calibrate code_samples harness",
-    "expected instrumentation.traces requirements results",
-    "resume worker",
+    "expected instrumentation.traces recordings requirements results",
+    "importers observe recorder resume worker",
     "cli library",
     "pytest_latency",
 )

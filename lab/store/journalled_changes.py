@@ -28,13 +28,15 @@ UNFIT = (
     ValueError,
 )
 
+OF_A_TRIAL = ("trials", "calls", "spans", "events", "recorded_calls", "recorded_blocks")
+
 
 def of_trials(trials: Sequence[FinishedTrial]) -> dict[str, Any]:
-    rows: dict[str, list[dict[str, Any]]] = {"trials": [], "calls": [], "spans": [], "events": []}
+    rows: dict[str, list[dict[str, Any]]] = {table: [] for table in OF_A_TRIAL}
     for finished in trials:
         rows["trials"].append(values(finished.trial))
-        rows["calls"] += map(values, finished.calls)
-        rows["spans"] += map(values, finished.spans)
+        for table in ("calls", "spans", "recorded_calls", "recorded_blocks"):
+            rows[table] += map(values, getattr(finished, table))
         of_trial = {"trial_id": finished.trial.trial_id}
         rows["events"] += [values(event) | of_trial for event in finished.events]
     return {"rows": rows}
@@ -102,7 +104,7 @@ def _insert(connection: duckdb.DuckDBPyConnection, rows: dict[str, list[dict[str
         ids = [row["trial_id"] for row in trials]
         sql = "SELECT trial_id::VARCHAR FROM trials WHERE trial_id IN (SELECT unnest(?)::UUID)"
         known = set(connection.execute(sql, [ids]).fetchall())
-        for table in ("trials", "calls", "spans", "events"):
+        for table in OF_A_TRIAL:
             fresh = [row for row in rows.get(table, []) if (row["trial_id"],) not in known]
             if fresh:
                 appender = connection.appender(table, columns=list(_types(table)))

@@ -7,6 +7,7 @@ shape that lab.store.json_shapes gives them. Metric names are those of lab.metri
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,7 +15,7 @@ import pandas as pd
 
 from lab import processes
 from lab.metrics import METRICS
-from lab.model import LabError
+from lab.model import OBSERVED, LabError
 from lab.paths import COMMAND
 from lab.rows import ROWS
 from lab.store import json_shapes
@@ -643,3 +644,98 @@ def _record(rows: pd.DataFrame) -> dict[str, Any]:
 
 def _is_missing(value: Any) -> bool:
     return not isinstance(value, (dict, list)) and pd.isna(value)
+
+
+# Recordings
+
+
+def recordings(store: Store, limit: int = 1000) -> pd.DataFrame:
+    """Recordings of the user's applications, newest first: the columns of `runs`, `calls`,
+    `failed`, `cost_usd`, and `last_utc`, when the last call began."""
+    rows = store.frame(
+        """
+        SELECT
+            runs.*,
+            count(trials.trial_id)                              AS calls,
+            count(*) FILTER (trials.outcome = 'failed')         AS failed,
+            known(sum(known(trials.cost_usd)))                  AS cost_usd,
+            max(trials.started_utc)                             AS last_utc
+        FROM runs LEFT JOIN trials ON trials.run_id = runs.run_id
+        WHERE runs.technique = ?
+        GROUP BY ALL
+        ORDER BY runs.started_utc DESC, runs.run_id DESC
+        LIMIT ?
+        """,
+        [OBSERVED, limit],
+    )
+    return _parsed(rows, "models", "settings")
+
+
+def recorded_calls(store: Store, run_id: str) -> pd.DataFrame:
+    """Every call of a recording in the order of their starts: the columns of the view call_metrics,
+    those of recorded_calls (JSON as text), the written tokens by their time to live, and
+    `started_ms`, from the session's origin, in place of the view's."""
+    return store.frame(
+        """
+        SELECT
+            call_metrics.* EXCLUDE (started_ms),
+            calls.started_ns / 1e6 AS started_ms,
+            calls.cache_write_5m_tokens,
+            calls.cache_write_1h_tokens,
+            trials.outcome,
+            recorded.* EXCLUDE (call_id, trial_id, run_id, session_id, body, answer)
+        FROM recorded_calls AS recorded
+        JOIN calls ON calls.run_id = recorded.run_id AND calls.call_id = recorded.call_id
+        JOIN call_metrics
+            ON call_metrics.run_id = recorded.run_id AND call_metrics.call_id = recorded.call_id
+        JOIN trials
+            ON trials.run_id = recorded.run_id AND trials.trial_id = recorded.trial_id
+        WHERE recorded.run_id = ?::UUID
+        ORDER BY recorded.session_id, calls.started_ns, call_metrics.call_id
+        """,
+        [as_uuid(run_id)],
+    )
+
+
+def recorded_tools(store: Store, run_id: str) -> pd.DataFrame:
+    """What ran for an answer's tool calls, where the source knew: call_id (of the call that asked
+    for it), name, started_ms, ended_ms from the session's origin."""
+    return store.frame(
+        """
+        SELECT
+            calls.call_id,
+            spans.name,
+            spans.started_ns / 1e6 AS started_ms,
+            spans.ended_ns / 1e6   AS ended_ms
+        FROM spans
+        JOIN calls ON calls.run_id = spans.run_id AND calls.trial_id = spans.trial_id
+        JOIN runs ON runs.run_id = spans.run_id AND runs.technique = $observed
+        WHERE spans.run_id = $run::UUID AND spans.kind = 'tool'
+        ORDER BY spans.started_ns
+        """,
+        {"run": as_uuid(run_id), "observed": OBSERVED},
+    )
+
+
+def recorded_pieces(store: Store, run_id: str) -> dict[str, str]:
+    """By its hash, the pieces of each distinct block of a recording."""
+    rows = store.frame(
+        "SELECT hash, any_value(pieces) AS pieces FROM recorded_blocks WHERE run_id = ?::UUID"
+        " GROUP BY hash",
+        [as_uuid(run_id)],
+    )
+    return dict(zip(rows["hash"], rows["pieces"], strict=True)) if len(rows) else {}
+
+
+def recorded_bodies(store: Store, run_id: str, call_ids: Iterable[str]) -> dict[str, dict]:
+    """By call_id, the request bodies of a recording that keeps text."""
+    rows = store.frame(
+        """
+        SELECT call_id, body
+        FROM recorded_calls
+        WHERE run_id = $run::UUID AND body IS NOT NULL
+            AND call_id IN (SELECT unnest($calls)::UUID)
+        """,
+        {"run": as_uuid(run_id), "calls": list(call_ids)},
+    )
+    return {row.call_id: json.loads(row.body) for row in rows.itertuples()}

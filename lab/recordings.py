@@ -1,0 +1,157 @@
+"""A stored recording, read: its calls, its prompts, and what lab/recording finds in them."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from lab import clock, paths
+from lab.model import OBSERVED, LabError, new_id
+from lab.recording import shape
+from lab.recording.scribe import ORIGIN_UTC, known_id
+from lab.recording.shape import Block, Hasher, Mark, Piece, Prompt
+from lab.rows import RunRow, SessionRow
+from lab.store import queries
+from lab.store.store import Store
+from lab.version import VERSION
+
+KEY = "recording.json"
+
+
+def hasher() -> Hasher:
+    """With this user's key, which stays on this machine: the same prompt has the same hash in all
+    recordings here, and nobody else can try words against one."""
+    file = paths.settings() / KEY
+    try:
+        key = bytes.fromhex(json.loads(file.read_text())["key"])
+    except (OSError, ValueError, KeyError, TypeError):
+        key = secrets.token_bytes(32)
+        paths.write_private(file, {"key": key.hex()})
+    return Hasher(key)
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """Times are ms, tokens as the API counted them. Prompts are by call_id."""
+
+    run: Mapping[str, Any]
+    """The row of `runs`."""
+    calls: pd.DataFrame
+    """A row a call, in the order of their starts: queries.recorded_calls says its columns."""
+    tools: pd.DataFrame
+    """Spans of tools where the source knew them: call_id, name, started_ms, ended_ms on the same
+    clock as calls.started_ms."""
+    prompts: Mapping[str, Prompt]
+    """Without those that the source did not know."""
+    replies: Mapping[str, Sequence[Block]]
+    kept_pieces: Mapping[str, str]
+
+    @property
+    def run_id(self) -> str:
+        return self.run["run_id"]
+
+    @property
+    def keeps_text(self) -> bool:
+        return bool(self.run["keep_text"])
+
+    def pieces(self, hash: str) -> list[Piece]:
+        """Of a block, in their order; empty where they were not kept."""
+        return shape.read_pieces(self.kept_pieces.get(hash, ""))
+
+
+def begin(
+    store: Store,
+    source: str,
+    endpoint: str,
+    endpoint_kind: str,
+    *,
+    keep_text: bool = False,
+    name: str | None = None,
+    imported: tuple[str, str] | None = None,
+    **settings: Any,
+) -> tuple[RunRow, SessionRow]:
+    """Write the run and the session of a recording, and answer with them. `imported` is the key of
+    what is imported (the same key is the same run for ever) and the file's name; instants are then
+    offsets from lab.recording.scribe.ORIGIN_UTC. `settings` go into settings.recording."""
+    now = clock.utc_now()
+    run_id, session_id, origin, file = new_id(), new_id(), now, None
+    if imported:
+        key, file = imported
+        run_id, session_id = known_id(source, key, "run"), known_id(source, key, "session")
+        origin = ORIGIN_UTC
+    run = RunRow(
+        run_id=run_id,
+        technique=OBSERVED,
+        endpoint=endpoint,
+        endpoint_kind=endpoint_kind,
+        models={},
+        settings={"recording": {"source": source, **settings}},
+        seed=0,
+        status="running",
+        keep_text=keep_text,
+        started_utc=now,
+        name=name,
+        imported_from=file,
+    )
+    session = SessionRow(
+        session_id=session_id,
+        run_id=run_id,
+        worker=f"{source} {os.getpid()}",
+        host=platform.node(),
+        started_utc=origin,
+        lab_version=VERSION,
+        commit=None,
+        machine={},
+        instrument={},
+    )
+    store.write_run(run)
+    store.write_session(session)
+    return run, session
+
+
+def read(store: Store, run_id: str) -> Recording:
+    """Raises LabError where there is no such recording."""
+    with store.snapshot():
+        run = queries.run(store, run_id)
+        if run["technique"] != OBSERVED:
+            raise LabError(f"{run_id} is a run of the lab's own, not a recording.")
+        calls = queries.recorded_calls(store, run_id)
+        tools = queries.recorded_tools(store, run_id)
+        kept = queries.recorded_pieces(store, run_id)
+    prompts = _prompts(calls)
+    replies = {
+        call.call_id: [Block(*block) for block in _list(call.reply)]
+        for call in calls.itertuples()
+        if _list(call.reply) is not None
+    }
+    calls = calls.drop(columns=["blocks", "marks", "reply"])
+    return Recording(run, calls, tools, prompts, replies, kept)
+
+
+def _prompts(calls: pd.DataFrame) -> dict[str, Prompt]:
+    """Each put together again: what it shares with the one that it follows, and its own."""
+    prompts: dict[str, Prompt] = {}
+    for call in calls.itertuples():
+        own = _list(call.blocks)
+        base = prompts.get(call.follows) if isinstance(call.follows, str) else None
+        count = 0 if pd.isna(call.shared_blocks) else int(call.shared_blocks)
+        if own is None or (count and (base is None or len(base.blocks) < count)):
+            continue
+        common = base.blocks[:count] if base else ()
+        prompts[call.call_id] = Prompt(
+            (*common, *(Block(*block) for block in own)),
+            tuple(Mark(*mark) for mark in _list(call.marks) or ()),
+            json.loads(call.settings) if isinstance(call.settings, str) else {},
+        )
+    return prompts
+
+
+def _list(text: Any) -> list[list[Any]] | None:
+    return json.loads(text) if isinstance(text, str) and text != "null" else None

@@ -8,15 +8,19 @@ import platform
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
 
 from lab import clock, paths
 from lab.model import OBSERVED, LabError, new_id
-from lab.recording import shape
+from lab.recording import cache_use, conversations, misses, relation, shape, waiting, worth
+from lab.recording.facts import Miss, Worth
+from lab.recording.relation import Relation
 from lab.recording.scribe import ORIGIN_UTC, known_id
 from lab.recording.shape import Block, Hasher, Mark, Piece, Prompt
+from lab.recording.waiting import Waiting
 from lab.rows import RunRow, SessionRow
 from lab.store import queries
 from lab.store.store import Store
@@ -64,6 +68,39 @@ class Recording:
     def pieces(self, hash: str) -> list[Piece]:
         """Of a block, in their order; empty where they were not kept."""
         return shape.read_pieces(self.kept_pieces.get(hash, ""))
+
+    @cached_property
+    def conversations(self) -> pd.DataFrame:
+        """By call_id: conversation (from 1), lane (0 the main one, from 1 its sub-agents), turn
+        (from 1 within its lane), parent (the call_id before it in its lane; of a lane's first
+        call the one that began the lane; None)."""
+        return conversations.of(self.calls, self.prompts, self.replies)
+
+    @cached_property
+    def waiting(self) -> Waiting:
+        """Where the time of its conversations went."""
+        return waiting.of(self.calls, self.conversations, self.tools, self.replies)
+
+    @cached_property
+    def cache_use(self) -> pd.DataFrame:
+        """By call_id, in tokens: read, written, uncached, could_read (what an earlier call had
+        written or shared that could have been read by then; null where it cannot be told)."""
+        return cache_use.of(self.calls, self.conversations, self.prompts)
+
+    @cached_property
+    def relation(self) -> Relation | None:
+        """How first-token time grows with uncached tokens here; None where too little is known."""
+        return relation.of(self.calls, self.cache_use)
+
+    @cached_property
+    def misses(self) -> list[Miss]:
+        """In the order of the calls, each with its cause, or "cause not known"."""
+        return misses.of(self.calls, self.conversations, self.prompts, self.pieces, self.relation)
+
+    @cached_property
+    def worth(self) -> list[Worth]:
+        """What each technique would be worth here, the most seconds first."""
+        return worth.of(self)
 
 
 def begin(

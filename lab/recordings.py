@@ -90,7 +90,7 @@ class Recording:
     @cached_property
     def relation(self) -> Relation | None:
         """How first-token time grows with uncached tokens here; None where too little is known."""
-        return relation.of(self.calls, self.cache_use)
+        return relation.of(self.calls)
 
     @cached_property
     def misses(self) -> list[Miss]:

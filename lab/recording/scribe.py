@@ -13,7 +13,7 @@ from typing import Any
 from lab import pricing
 from lab.model import OBSERVED, new_id
 from lab.recording import shape
-from lab.recording.shape import Hasher, Prompt
+from lab.recording.shape import Block, Hasher, Prompt
 from lab.rows import (
     CallRow,
     EventRow,
@@ -61,11 +61,16 @@ class Seen:
     """Offset from the session's origin."""
     body: Mapping[str, Any] | None = None
     """The request; where only a part is known (a transcript's messages), that part."""
+    prompt: Prompt | None = None
+    """The shape of the request, where the source makes it piece by piece as a conversation grows;
+    else it is made of `body`."""
     is_whole: bool = True
     """Whether `body` is the whole request: of a part no cause can be told."""
     betas: str = ""
     content: Sequence[Mapping[str, Any]] | None = None
     """The answer's blocks."""
+    reply: Sequence[Block] | None = None
+    """Their shapes, where the source makes them; else they are made of `content`."""
     call: dict[str, Any] = field(default_factory=dict)
     """Columns of `calls` that are known: instants (ns offsets), tokens, model, message_id, …"""
     usage: Mapping[str, Any] = field(default_factory=dict)
@@ -106,7 +111,8 @@ class Scribe:
         )
         self.hasher, self.keep_text, self.priced = hasher, keep_text, priced
         self.block = first_block
-        self._prompts: OrderedDict[str, tuple[shape.Block, ...]] = OrderedDict()
+        self._prompts: OrderedDict[str, tuple[int, tuple[Block, ...]]] = OrderedDict()
+        """By call_id: when it started, and its blocks."""
         self._known: set[str] = set()
         """Hashes of blocks whose pieces this recording has."""
 
@@ -215,38 +221,44 @@ class Scribe:
             **seen.recorded,
         )
         blocks: list[RecordedBlockRow] = []
-        if seen.body is not None:
+        prompt, texts = seen.prompt, {}
+        if prompt is None and seen.body is not None:
             prompt, texts = shape.prompt_of(seen.body, hasher, seen.betas)
-            row.follows, row.shared_blocks = self._follows(prompt)
+        if prompt is not None:
+            row.follows, row.shared_blocks = self._follows(prompt, seen.started_ns)
             row.blocks = [list(block) for block in prompt.blocks[row.shared_blocks :]]
             row.marks = [list(mark) for mark in prompt.marks]
             row.settings = {**prompt.settings, "whole": seen.is_whole}
-            self._remember(call_id, prompt)
+            self._remember(call_id, prompt, seen.started_ns)
             for hash, text in texts.items():
-                if hash not in self._known:
+                # Pieces say where two blocks differ, which is asked of whole requests alone.
+                if seen.is_whole and hash not in self._known:
                     self._known.add(hash)
                     kept = shape.pieces(text, hasher)
                     blocks.append(
                         RecordedBlockRow(call_id, ids["trial_id"], self.run_id, hash, kept)
                     )
-        if seen.content is not None:
-            row.reply = [list(block) for block in shape.reply_of(seen.content, hasher)]
+        reply = seen.reply
+        if reply is None and seen.content is not None:
+            reply = shape.reply_of(seen.content, hasher)
+        row.reply = None if reply is None else [list(block) for block in reply]
         if self.keep_text:
             row.body = dict(seen.body) if seen.body is not None else None
             row.answer = [dict(block) for block in seen.content] if seen.content else None
         return row, blocks
 
-    def _follows(self, prompt: Prompt) -> tuple[str | None, int]:
-        """The remembered call whose prompt begins with the most of the same blocks; the latest of
-        several."""
+    def _follows(self, prompt: Prompt, started_ns: int) -> tuple[str | None, int]:
+        """The remembered call whose prompt begins with the most of the same blocks, of those that
+        started before it; the latest of several."""
         best, most = None, 0
-        for call_id, blocks in self._prompts.items():
-            count = shape.shared(blocks, prompt.blocks)
-            if count and count >= most:
-                best, most = call_id, count
+        for call_id, (before_ns, blocks) in reversed(self._prompts.items()):
+            if before_ns < started_ns and len(blocks) > most:
+                count = shape.shared(blocks, prompt.blocks)
+                if count > most:
+                    best, most = call_id, count
         return best, most
 
-    def _remember(self, call_id: str, prompt: Prompt) -> None:
-        self._prompts[call_id] = prompt.blocks
+    def _remember(self, call_id: str, prompt: Prompt, started_ns: int) -> None:
+        self._prompts[call_id] = (started_ns, prompt.blocks)
         while len(self._prompts) > REMEMBERED:
             self._prompts.popitem(last=False)

@@ -3,7 +3,7 @@ had to read afresh, and by those that it had in its cache."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -40,6 +40,12 @@ class Noise:
     growth: float
     """The scale of a call is base + growth · (its uncached tokens)."""
 
+    @property
+    def spread(self) -> float:
+        """The size of a residual over its scale, without the few that hung: one hung call is no
+        part of what others would take."""
+        return float(robust.TO_SD * np.median(np.abs(np.append(self.slow, self.quick))))
+
     def of_difference(self, less: float, more: float) -> tuple[float, float]:
         """How far the difference of two calls with so many uncached tokens strays, down and up."""
         slow, quick = (self.base + self.growth * tokens for tokens in (more, less))
@@ -60,16 +66,17 @@ class Relation:
     ms_per_1000_uncached: Estimate
     ms_per_1000_cached: Estimate | None
     """Of what was read from the cache; None where none was, or always as much."""
-    calls: int
-    model: str = ""
-    ms_per_1000_missed: Estimate | None = None
+    ms_per_1000_missed: Estimate
     """What 1,000 tokens took longer read afresh than from the cache; where nothing was read from
     it, as if that took no time."""
-    knows_reads: bool = True
+    knows_reads: bool
     """Whether it has reads from a cache to hold the others against."""
-    noise: Noise | None = field(default=None, repr=False)
-    usual_tokens: float = 0.0
+    calls: int
+    model: str
+    usual_tokens: float
     """Uncached tokens of a call whose prompt was read, the median."""
+    line: robust.Fit = field(repr=False)
+    noise: Noise = field(repr=False)
     others: Mapping[str, Relation] = field(default_factory=dict, repr=False)
     """Of the recording's other models, by name."""
 
@@ -83,16 +90,28 @@ class Relation:
 
         None for a model of which too little is known; without `model` it is that of most calls.
         """
-        if model is not None and model != self.model:
-            other = self.others.get(model)
-            return other.seconds(tokens) if other else None
-        slope, thousand = self.ms_per_1000_missed, tokens / 1000
-        value = slope.value * thousand
-        down, up = (value - slope.low * thousand, slope.high * thousand - value)
-        if self.noise:
-            strays = self.noise.of_difference(self.usual_tokens, self.usual_tokens + tokens)
-            down, up = np.hypot(down, strays[0]), np.hypot(up, strays[1])
+        relation = self if model is None else self.of_model(model)
+        return relation and relation.seconds_together([tokens])
+
+    def seconds_together(self, counts: Sequence[float]) -> Estimate:
+        """What so many tokens each in several calls took longer, all calls together."""
+        slope, thousands = self.ms_per_1000_missed, sum(counts) / 1000
+        value, usual = slope.value * thousands, self.usual_tokens
+        strays = [self.noise.of_difference(usual, usual + count) for count in counts]
+        down, up = (np.sqrt(sum(stray[side] ** 2 for stray in strays)) for side in (0, 1))
+        down = np.hypot(down, value - slope.low * thousands)
+        up = np.hypot(up, slope.high * thousands - value)
         return Estimate(*(float(ms) / 1000 for ms in (value, value - down, value + up)))
+
+    def first_tokens(self, uncached: Sequence[float], prompts: Sequence[float]) -> Estimate:
+        """Seconds to the first token of calls with so many uncached tokens and prompts so long, all
+        together."""
+        sums = (len(uncached), sum(uncached) / 1000, sum(prompts) / 1000)
+        value, low, high = self.line.interval(sums[: len(self.line.coefficients)])
+        scales = self.noise.base + self.noise.growth * np.asarray(uncached, float)
+        stray = 2 * self.noise.spread * float(np.sqrt((scales**2).sum()))
+        low, high = value - np.hypot(value - low, stray), value + np.hypot(high - value, stray)
+        return Estimate(*(float(ms) / 1000 for ms in (value, max(low, 0.0), high)))
 
 
 def of(calls: pd.DataFrame) -> Relation | None:
@@ -187,6 +206,7 @@ def _of_model(model: str, rows: pd.DataFrame) -> Relation | None:
         knows_reads=bool(reads.any()),
         noise=Noise(*_pairs(rows["started_ms"].to_numpy(), strays, read > uncached), base, growth),
         usual_tokens=float(np.median(uncached[reads]) if reads.any() else lengths[0]),
+        line=fitted,
     )
 
 

@@ -152,8 +152,13 @@ class Technique:
     """The knob that the command line takes as a list of JSON files; empty where there is none."""
     own_text: bool = False
     """Whether its bodies are the user's own, so that nothing is added to them."""
+    of_recordings: bool = False
+    """Whether it asks calls of a recording, and nothing else."""
     control: bool = False
     """Whether its arms are the same, so that it shows what a difference of nothing looks like."""
+    shows: tuple[str, ...] = ()
+    """What would mend an application that its page shows: streams, reads (from the cache),
+    tools_together, small_models."""
 
     def arms_for(self, knobs: Knobs) -> tuple[Arm, ...]:
         return self.select(knobs) if self.select else self.arms

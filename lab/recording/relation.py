@@ -23,7 +23,7 @@ LEVEL = 0.95
 ENOUGH_PAIRS = 39
 """Pairs from which on the 2.5 % in each tail are counted, not taken from a normal
 curve: the conformal rank (n + 1)·0.025 is then a whole one (Vovk et al. 2005, §2.2)."""
-MOST_CALLS = 20_000
+MOST_CALLS, MOST_PAIRS = 20_000, 2_000
 """The last ones; more make no interval shorter that anybody reads."""
 
 
@@ -95,12 +95,12 @@ class Relation:
 
     def seconds_together(self, counts: Sequence[float]) -> Estimate:
         """What so many tokens each in several calls took longer, all calls together."""
-        slope, thousands = self.ms_per_1000_missed, sum(counts) / 1000
-        value, usual = slope.value * thousands, self.usual_tokens
-        strays = [self.noise.of_difference(usual, usual + count) for count in counts]
-        down, up = (np.sqrt(sum(stray[side] ** 2 for stray in strays)) for side in (0, 1))
-        down = np.hypot(down, value - slope.low * thousands)
-        up = np.hypot(up, slope.high * thousands - value)
+        slope, thousands, n = self.ms_per_1000_missed, sum(counts) / 1000, len(counts)
+        value = slope.value * thousands
+        # Each call strays by itself: together by the root of n of a middling one.
+        strays = self.noise.of_difference(self.usual_tokens, self.usual_tokens + sum(counts) / n)
+        down = np.hypot(strays[0] * np.sqrt(n), value - slope.low * thousands)
+        up = np.hypot(strays[1] * np.sqrt(n), slope.high * thousands - value)
         return Estimate(*(float(ms) / 1000 for ms in (value, value - down, value + up)))
 
     def first_tokens(self, uncached: Sequence[float], prompts: Sequence[float]) -> Estimate:
@@ -213,7 +213,7 @@ def _of_model(model: str, rows: pd.DataFrame) -> Relation | None:
 def _pairs(at_ms: np.ndarray, strays: np.ndarray, is_read: np.ndarray) -> tuple[np.ndarray, ...]:
     """Each call read afresh with the one nearest in time that was not; of too few of either,
     all neighbours, both ways round."""
-    afresh, read = np.flatnonzero(~is_read), np.flatnonzero(is_read)
+    afresh, read = np.flatnonzero(~is_read)[-MOST_PAIRS:], np.flatnonzero(is_read)
     if min(len(afresh), len(read)) < FEWEST:
         return np.append(strays[1:], strays[:-1]), np.append(strays[:-1], strays[1:])
     after = np.searchsorted(read, afresh).clip(1, len(read) - 1)

@@ -198,9 +198,20 @@ def places(arms: Iterable[tuple[str, str]]) -> list[int]:
     return [listed[technique][arm] for technique, arm in arms]
 
 
+def shown() -> dict[str, str]:
+    """By what would mend an application, the slug of the technique whose page shows it."""
+    known = reversed(all_techniques())
+    return {subject: technique.slug for technique in known for subject in technique.shows}
+
+
 def control() -> Technique:
     """The technique whose arms are the same."""
     return next(technique for technique in all_techniques() if technique.control)
+
+
+def of_recordings() -> Technique:
+    """The technique that replays calls of a recording."""
+    return next(technique for technique in all_techniques() if technique.of_recordings)
 
 
 def folder_of(technique: Technique) -> Path:

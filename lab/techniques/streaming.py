@@ -43,4 +43,5 @@ TECHNIQUE = Technique(
         ),
     },
     page="1_Streaming.py",
+    shows=("streams",),
 )

@@ -159,6 +159,7 @@ TECHNIQUE = Technique(
     },
     needs=("caching",),
     page="2_Prompt_caching.py",
+    shows=("reads",),
     views=(
         "Distribution",
         "Pairs",

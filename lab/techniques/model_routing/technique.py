@@ -148,5 +148,6 @@ TECHNIQUE = Technique(
     },
     needs=("structured",),
     page="4_Model_routing.py",
+    shows=("small_models",),
     views=(View("Routes", "figures:view"), "Spans", "Distribution", "Pairs"),
 )

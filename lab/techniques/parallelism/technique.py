@@ -193,5 +193,6 @@ TECHNIQUE = Technique(
     },
     needs=("tools",),
     page="3_Parallelism.py",
+    shows=("tools_together",),
     views=(View("Speed-up", "figures:view"), "Spans", "Distribution", "Pairs"),
 )

@@ -13,7 +13,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -37,6 +37,13 @@ TRIAL = {"error_kind": WORD, "error_text": ERROR_TEXT}
 CALL_WORDS = """model served_model message_id request_id cache_miss_reason diagnosis stop_reason
 speed service_tier inference_geo iterations rate_limits"""
 CALL = {**dict.fromkeys(CALL_WORDS.split(), WORD), **TRIAL, "usage_note": ERROR_TEXT}
+RECORDED_WORDS = "source conversation agent blocks marks settings reply"
+RECORDED = {**dict.fromkeys(RECORDED_WORDS.split(), WORD), "note": ERROR_TEXT}
+WHOLE = {"body": None, "answer": None}
+"""Of a recording that keeps text: a replay needs all of it, but its keys."""
+PASSED: set[str] = set()
+"""Keys of others that have passed by in this process: known to it alone, and kept nowhere."""
+MOST_PASSED = 64
 # C0 but tab and line feed, DEL, C1, marks that turn the reading direction, and halves of a
 # surrogate pair.
 UNSEEN = re.compile(
@@ -83,6 +90,8 @@ def trial(finished: FinishedTrial) -> None:
         _fields(call, CALL, secrets)
     for span in finished.spans:
         span.name = _text(span.name, WORD, secrets)
+    for recorded in finished.recorded_calls:
+        _fields(recorded, RECORDED | WHOLE, secrets)
     kinds = {kind: _text(kind, WORD, secrets) for kind in {event.kind for event in finished.events}}
     calls: dict[str, list[EventRow]] = {}
     for event in finished.events:
@@ -95,17 +104,20 @@ def trial(finished: FinishedTrial) -> None:
             _pieces([event for event in events if kind in (None, event.kind)], secrets)
 
 
-def _fields(row: Any, limits: dict[str, int], secrets: Secrets) -> None:
+def _fields(row: Any, limits: Mapping[str, int | None], secrets: Secrets) -> None:
     for name, limit in limits.items():
         if value := getattr(row, name):
-            setattr(row, name, _value(value, limit, secrets))
+            try:
+                setattr(row, name, _value(value, limit, secrets))
+            except RecursionError:  # nested too deep to be looked through, so not kept
+                setattr(row, name, None)
 
 
-def _value(value: Any, limit: int, secrets: Secrets) -> Any:
+def _value(value: Any, limit: int | None, secrets: Secrets) -> Any:
     if isinstance(value, dict):
         pairs = [(_text(str(name), limit, secrets), part) for name, part in value.items()]
         return {name: _value(part, limit, secrets) for name, part in pairs}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_value(part, limit, secrets) for part in value]
     return _text(value, limit, secrets) if isinstance(value, str) else value
 
@@ -170,7 +182,7 @@ def _secrets() -> Secrets:
 
     cards = tuple(paths.runtime_folder() / f"{name}.json" for name in endpoint_kinds.own_servers())
     variables = (*keys.VARIABLES, "ANTHROPIC_CUSTOM_HEADERS", "LAB_API_KEYS")
-    values = tuple(map(os.environ.get, variables))
+    values = (*map(os.environ.get, variables), *sorted(PASSED))
     return _made(cards, (*values, *map(_version, (keys.secrets_file(), *cards))))
 
 
@@ -187,7 +199,7 @@ def _made(cards: tuple[Path, ...], versions: tuple[Any, ...]) -> Secrets:
     """The same for the same versions of all that it is made from."""
     from lab.endpoints import keys
 
-    secrets = keys.known()
+    secrets = keys.known() | PASSED
     for path in cards:
         with contextlib.suppress(OSError, ValueError, AttributeError):
             secrets.add(str(json.loads(path.read_text()).get("api_key") or ""))

@@ -56,6 +56,13 @@ GROUPS = {
         Command("compare-arms", "Run arms of any techniques side by side in shared blocks", "run"),
         Command("resume", "Measure the blocks that an interrupted run still lacks", "run"),
     ),
+    "Your app": (
+        Command(
+            "record",
+            "Record your own application: `record -- COMMAND`, or a port to point it at",
+            "record",
+        ),
+    ),
     "Results": (
         Command("runs", "List the stored runs, the latest first", "show"),
         Command("show", "Show a stored run: its verdict, its percentiles, what it cost", "show"),

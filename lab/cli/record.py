@@ -1,0 +1,183 @@
+"""`record`: stand between an application and its API, and keep what each call took."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from argparse import REMAINDER, ArgumentParser, Namespace
+
+from lab import paths, recorder, scrub, units
+from lab.cli import DONE, flags
+from lab.model import LabError
+from lab.paths import COMMAND
+
+SIGNALLED, NOT_FOUND, NOT_ALLOWED = 128, 127, 126
+"""As a shell says them."""
+
+
+def handlers(name: str):
+    return record_flags, record
+
+
+def record_flags(parser: ArgumentParser) -> None:
+    parser.usage = f"{COMMAND} record [options] [-- COMMAND …]"
+    parser.epilog = (
+        f'For example: {COMMAND} record -- claude -p "…"   or   {COMMAND} record -- python agent.py'
+    )
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=0,
+        metavar="P",
+        help="the port on 127.0.0.1; 0 takes a free one (default 0)",
+    )
+    parser.add_argument(
+        "--upstream",
+        metavar="URL|ENDPOINT",
+        help="where requests go on to (default: ANTHROPIC_BASE_URL, else Anthropic)",
+    )
+    parser.add_argument(
+        "--keep-text",
+        action="store_true",
+        help="store what is asked and answered too, which a replay needs; without it only the "
+        "shape is stored",
+    )
+    parser.add_argument("--name", metavar="N", help="a name for the recording")
+    flags.database(parser)
+    parser.add_argument(
+        "command",
+        nargs=REMAINDER,
+        metavar="COMMAND",
+        help="after --: what to run through the recorder, which ends with it",
+    )
+
+
+def record(arguments: Namespace) -> int:
+    from lab.cli.this_machine import typed
+    from lab.recorder import serving, upstream
+
+    command = arguments.command
+    command = command[1:] if command[:1] == ["--"] else command
+    if not 0 <= arguments.port < 65536:
+        raise LabError(f"--port takes a number from 0 to 65535, not {arguments.port}.")
+    typed(arguments.upstream)
+    order = serving.Order(
+        upstream.find(arguments.upstream),
+        str(paths.database()),
+        arguments.keep_text,
+        arguments.name,
+        arguments.port,
+    )
+    teller = Teller(sys.stderr if command else sys.stdout, calls=not command)
+    return serving.run(lambda: _record(order, command, teller))
+
+
+async def _record(order, command: list[str], teller: "Teller") -> int:
+    from lab.recorder.serving import Serving
+
+    serving = Serving(order, teller.hear)
+    ending = asyncio.Event()
+    await serving.open()
+    card = recorder.card_of(serving.run_id, serving.port, order.upstream, order.keep_text)
+    with recorder.announced(card):
+        teller.begin(card, command)
+        if command:
+            code = await _through(card, command)
+        else:
+            loop = asyncio.get_running_loop()
+            for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                if signal.getsignal(name) is not signal.SIG_IGN:
+                    loop.add_signal_handler(name, ending.set)
+            await ending.wait()
+            code = DONE
+        await serving.close()
+    teller.end(serving)
+    return code
+
+
+async def _through(card: recorder.Card, command: list[str]) -> int:
+    """The command's exit code; its input, output and terminal are this one's."""
+    try:
+        process = _started(command, card)
+    except OSError as error:
+        print(f"{command[0]}: {error.strerror}.", file=sys.stderr)
+        return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_ALLOWED
+    loop = asyncio.get_running_loop()
+    # Ctrl-C reaches the command from the terminal; only what is sent to this process is passed on.
+    loop.add_signal_handler(signal.SIGINT, lambda: None)
+    for name in (signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(name, process.send_signal, name)
+    code = await asyncio.to_thread(process.wait)
+    return code if code >= 0 else SIGNALLED - code
+
+
+def _started(command: list[str], card: recorder.Card) -> subprocess.Popen:
+    return subprocess.Popen(command, env=recorder.command_environment(card))
+
+
+class Teller:
+    """What a recorder says on a terminal."""
+
+    def __init__(self, output, calls: bool) -> None:
+        self.output, self.calls = output, calls
+        self.lost: dict[str, int] = {}
+
+    def say(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            print(text, file=self.output, flush=True)
+
+    def begin(self, card: recorder.Card, command: list[str]) -> None:
+        text = "with its text" if card.keep_text else "its shape, no text"
+        self.say(f"Recording what goes through {card.url} to {card.base_url} ({text}).")
+        if proxies := _proxies(card):
+            self.say(f"{proxies} is set; the recorder does not use it and goes there directly.")
+        if not command:
+            self.say("Point your application at it:")
+            self.say(f"  {recorder.paste_lines(card)['Shell']}")
+            self.say("Ctrl-C ends it.")
+
+    def hear(self, entry: dict) -> None:
+        match entry["kind"]:
+            case "call" if self.calls:
+                self.say(line(entry))
+            case "lost":
+                self.lost[entry["text"]] = self.lost.get(entry["text"], 0) + entry["calls"]
+            case "note":
+                self.say(scrub.text(entry["text"], scrub.MESSAGE))
+
+    def end(self, serving) -> None:
+        for reason, calls in self.lost.items():
+            what = "1 call was" if calls == 1 else f"{calls:,} calls were"
+            self.say(f"{what} not recorded: {reason}.")
+        others = sum(serving.proxy.others.values())
+        also = f", {others:,} other requests passed on" if others else ""
+        calls = "1 call" if serving.calls == 1 else f"{serving.calls:,} calls"
+        self.say(f"Recorded {calls}{also}. See where the time went:")
+        self.say(f"  {COMMAND} show {serving.run_id}")
+        self.say(f"or the page Your app: {COMMAND} ui")
+
+
+def line(entry: dict) -> str:
+    """One recorded call on one line."""
+    words = [f"{entry['model']:<24}"]
+    ttft, total = entry["ttft_ms"], entry["total_ms"]
+    words.append(f"{units.ms(ttft) if ttft is not None else '–':>9} first token")
+    words.append(f"{units.ms(total) if total is not None else '–':>9} in all")
+    if entry["error"]:
+        words.append(f"{entry['status'] or 'no answer'}, {entry['error']}")
+    elif entry["input_tokens"] is not None:
+        read, written = entry["cache_read_tokens"] or 0, entry["cache_write_tokens"] or 0
+        prompt = entry["input_tokens"] + read + written
+        words.append(f"{prompt:,} tokens in, {read:,} of them from the cache")
+        words.append(f"{entry['output_tokens'] or 0:,} out")
+    return "  ".join(words)
+
+
+def _proxies(card: recorder.Card) -> str:
+    """The variable of a proxy that requests to this upstream would go through."""
+    name = f"{card.base_url.partition(':')[0]}_proxy"
+    if "127.0.0.1" in card.base_url or "localhost" in card.base_url:
+        return ""
+    return next((word for word in (name, name.upper()) if os.environ.get(word)), "")

@@ -1,0 +1,181 @@
+"""Where the messages of one direction of an HTTP/1.1 connection begin and end: bytes in, the same
+bytes out, each with what it is. Nothing is mended: what cannot be followed is handed on as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from lab import limits
+
+HEAD, BODY, FRAME, END, ODD = "head", "body", "frame", "end", "odd"
+"""A whole head; a piece of a body; framing between bodies' pieces; the message is over (no bytes);
+what is no HTTP, or no longer is."""
+CHUNKED, UNTIL_CLOSED, TUNNEL = -1, -2, -3
+"""How long a body is, where it is no number."""
+HEAD_END = re.compile(rb"\r?\n\r?\n")
+REQUEST = re.compile(rb"[A-Z]{1,20}( |$)|[A-Z]{1,20}$")
+ANSWER = b"HTTP/1."
+SIZE = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,15})[ \t]*(;.*)?")
+SIZE_LINE = 16_000
+_LINE, _DATA, _DATA_END, _TRAILER = range(4)
+
+
+class Part(NamedTuple):
+    kind: str
+    raw: bytes
+    body: bytes = b""
+    """Of a body: the bytes without their framing."""
+
+
+class Framing:
+    """One direction. While a head is not whole its bytes wait in `held`."""
+
+    def __init__(self, is_answer: bool) -> None:
+        self.is_answer = is_answer
+        self.held = b""
+        self.odd: str | None = None
+        """Why this direction can no longer be followed."""
+        self._in_head = True
+        self._length = 0
+        self._left = 0
+        self._place = _LINE
+        self._line = b""
+
+    def expect(self, length: int) -> None:
+        """How long the body is that follows the head just given: a number, or one of the words.
+        Said before the next part is taken."""
+        self._length = self._left = length
+        self._place, self._line = _LINE, b""
+
+    def lose(self, reason: str) -> None:
+        """From here on nothing is understood."""
+        self.odd = self.odd or reason
+
+    @property
+    def ends_with_connection(self) -> bool:
+        """Whether the message under way is whole when the connection ends."""
+        return not self._in_head and self._length == UNTIL_CLOSED and not self.odd
+
+    def parts(self, data: bytes) -> Iterator[Part]:
+        """Of what came: together their raw bytes are what came, but for those of a head that is not
+        whole yet."""
+        while data or (not self._in_head and self._length == 0):
+            if self.odd or (not self._in_head and self._length == TUNNEL):
+                yield Part(ODD, data)
+                return
+            if self._in_head:
+                part, data = self._head(data)
+                if part is None:
+                    return
+                yield part
+            elif self._length == UNTIL_CLOSED:
+                yield Part(BODY, data, data)
+                return
+            elif self._length == CHUNKED:
+                part, data = self._chunk(data)
+                yield part
+            else:
+                piece, data = data[: self._left], data[self._left :]
+                self._left -= len(piece)
+                if piece:
+                    yield Part(BODY, piece, piece)
+                if not self._left:
+                    yield self._end()
+
+    def _end(self) -> Part:
+        self._in_head = True
+        return Part(END, b"")
+
+    def _head(self, data: bytes) -> tuple[Part | None, bytes]:
+        if (
+            not self.held and data[:1] in b"\r\n"
+        ):  # RFC 9112: between two messages it is passed over
+            rest = data.lstrip(b"\r\n")
+            return Part(FRAME, data[: len(data) - len(rest)]), rest
+        known, data = len(self.held), self.held + data
+        if match := HEAD_END.search(data, max(0, known - 3)):
+            self.held = b""
+            self._in_head, self._length = False, 0
+            if self._looks_right(data[: match.end()]):
+                return Part(HEAD, data[: match.end()]), data[match.end() :]
+            self.lose("not HTTP")
+        elif len(data) > limits.HEAD_BYTES:
+            self.lose("headers without an end")
+        elif not self._looks_right(data):
+            self.lose("not HTTP")
+        else:
+            self.held = data
+            return None, b""
+        self.held = b""
+        return Part(ODD, data), b""
+
+    def _looks_right(self, data: bytes) -> bool:
+        if self.is_answer:
+            return data.startswith(ANSWER[: len(data)])
+        return REQUEST.match(data) is not None
+
+    def _chunk(self, data: bytes) -> tuple[Part, bytes]:
+        if self._place == _DATA:
+            piece, data = data[: self._left], data[self._left :]
+            self._left -= len(piece)
+            if not self._left:
+                self._place = _DATA_END
+            return Part(BODY, piece, piece), data
+        line, ended, rest = data.partition(b"\n")
+        raw = line + ended
+        self._line += line
+        if not ended:
+            if len(self._line) > SIZE_LINE:
+                self.lose("a chunk's size without an end")
+            return Part(FRAME, raw), rest
+        line, self._line = self._line.removesuffix(b"\r"), b""
+        if self._place == _LINE:
+            if not (match := SIZE.fullmatch(line)):
+                self.lose("a chunk without a size")
+            elif size := int(match[1], 16):
+                self._left, self._place = size, _DATA
+            else:
+                self._place = _TRAILER
+        elif self._place == _DATA_END:
+            if line:
+                self.lose("a chunk longer than it says")
+            self._place = _LINE
+        elif not line:  # the end of the trailers
+            self._length = 0
+        return Part(FRAME, raw), rest
+
+
+class Lines(NamedTuple):
+    """A head, read."""
+
+    first: str
+    headers: dict[str, str]
+    """Lower-case names; the first of several."""
+    length: int | None
+    """Of the body, as the headers say it: a number, CHUNKED, or None where they say nothing."""
+    odd: str | None
+
+
+def lines(head: bytes) -> Lines:
+    first, *rest = head.decode("latin-1").replace("\r\n", "\n").rstrip("\n").split("\n")
+    headers: dict[str, str] = {}
+    odd, lengths = None, set()
+    for line in rest:
+        name, colon, value = line.partition(":")
+        name, value = name.strip().lower(), value.strip()
+        if not colon:
+            continue
+        headers.setdefault(name, value)
+        if name == "content-length":
+            lengths.add(value)
+    length: int | None = None
+    if "chunked" in headers.get("transfer-encoding", "").lower():
+        length = CHUNKED
+    elif len(lengths) == 1 and (text := lengths.pop()).isascii() and text.isdigit():
+        length = int(text[:18])
+    elif lengths:
+        odd = "a content-length that is none"
+    return Lines(first, headers, length, odd)

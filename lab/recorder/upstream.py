@@ -1,0 +1,123 @@
+"""Where a recorder sends on to: the address, and a connection to it with its phases stamped."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from lab import endpoint_kinds
+from lab.clock import now_ns
+from lab.endpoints import keys, own_server, registry
+from lab.model import EndpointKind
+
+NEXT_ADDRESS_S = 2.0
+
+
+@dataclass(frozen=True)
+class Upstream:
+    name: str
+    """As it stands in the recording: an endpoint's name or an origin."""
+    kind: EndpointKind
+    base_url: str
+    api_key: str = field(default="", repr=False)
+    """Of the lab's own server: what a client of it must send. No other is known here."""
+
+    @property
+    def host(self) -> str:
+        return urlsplit(self.base_url).hostname or ""
+
+    @property
+    def port(self) -> int:
+        parts = urlsplit(self.base_url)
+        return parts.port or keys.DEFAULT_PORTS[parts.scheme]
+
+    @property
+    def is_tls(self) -> bool:
+        return self.base_url.startswith("https:")
+
+    @property
+    def authority(self) -> bytes:
+        """What a request's Host says there."""
+        return keys.origin(self.base_url).partition("://")[2].encode()
+
+    @property
+    def path(self) -> bytes:
+        """What comes before the client's own path."""
+        return urlsplit(self.base_url).path.rstrip("/").encode()
+
+    @property
+    def is_own(self) -> bool:
+        return endpoint_kinds.kind(self.kind).own_server
+
+
+def find(name: str | None = None) -> Upstream:
+    """By an endpoint's name or a base URL; without one where the SDK would go: ANTHROPIC_BASE_URL,
+    else Anthropic. The lab's own server is started.
+
+    No key is needed, since the application sends its own. Raises LabError; ConsentNeeded for an
+    address that nobody has agreed to.
+    """
+    if name in (None, "", "anthropic"):
+        base_url = keys.base_url(keys.anthropic_url())
+        keys.origin(base_url)
+        if card := own_server.card_at(base_url):
+            return Upstream(card.kind, card.kind, base_url, card.api_key)
+        kind = own_server.kind_at(base_url) or endpoint_kinds.LIVE
+        own = base_url != keys.base_url(keys.CLAUDE_URL)
+        return Upstream(keys.origin(base_url) if own else "anthropic", kind, base_url)
+    endpoint = registry.connect(registry.find(name))
+    own = endpoint_kinds.kind(endpoint.kind).own_server
+    key = endpoint.api_key if own and endpoint.api_key != keys.PLACEHOLDER else ""
+    return Upstream(endpoint.name, endpoint.kind, endpoint.base_url, key)
+
+
+@dataclass(slots=True)
+class Phases:
+    """Of one connection upstream."""
+
+    dns_ns: int | None = None
+    connected_ns: int | None = None
+    tls_ns: int | None = None
+
+
+class Connector:
+    """Opens connections to one upstream, with the system's certificates."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        self.upstream = upstream
+        self.tls: ssl.SSLContext | None = None
+        if upstream.is_tls:
+            self.tls = ssl.create_default_context()
+            self.tls.set_alpn_protocols(["http/1.1"])
+
+    async def open(
+        self, protocol: Callable[[], asyncio.Protocol], phases: Phases
+    ) -> tuple[asyncio.Transport, asyncio.Protocol]:
+        """Raises OSError (ssl.SSLError among them) where there is none."""
+        loop = asyncio.get_running_loop()
+        host, port = self.upstream.host, self.upstream.port
+        answers = await loop.getaddrinfo(host, port, type=1)
+        phases.dns_ns = now_ns()
+        addresses = list(dict.fromkeys(answer[4][0] for answer in answers))
+        for place, address in enumerate(addresses):
+            is_last = place == len(addresses) - 1
+            try:
+                # An unreachable first address (IPv6, mostly) must not take all the time.
+                async with asyncio.timeout(None if is_last else NEXT_ADDRESS_S):
+                    transport, side = await loop.create_connection(protocol, address, port)
+                break
+            except OSError:
+                if is_last:
+                    raise
+        phases.connected_ns = now_ns()
+        if self.tls:
+            try:
+                transport = await loop.start_tls(transport, side, self.tls, server_hostname=host)
+            except BaseException:
+                transport.close()
+                raise
+            phases.tls_ns = now_ns()
+        return transport, side

@@ -1,0 +1,373 @@
+"""`python -m lab.recorder.writer`: what a recorder saw, made into rows.
+
+A process of its own: to read a prompt of a megabyte takes longer than a byte may wait in the
+recorder. Observed calls come on stdin, and what is to be told goes to stdout as lines of JSON. It
+ends when stdin does; what it was not told goodbye of was interrupted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import marshal
+import os
+import platform
+import queue
+import re
+import signal
+import sys
+import threading
+from collections import deque
+from datetime import timedelta
+from typing import Any, BinaryIO
+
+import httpx2
+
+from lab import clock, endpoint_kinds, limits, processes, recordings, scrub
+from lab.instrumentation import parsing
+from lab.instrumentation.parsing import Reading
+from lab.instrumentation.stamps import Exchange, TooLarge, Unreadable
+from lab.model import LabError, Status, new_id
+from lab.recorder.observed_call import AGENT_HEADER, LENGTH, SESSION_HEADERS, chunks
+from lab.recorder.unpacking import unpacked
+from lab.recording.scribe import Scribe, Seen
+from lab.rows import EventRow, FinishedTrial, SessionRow
+from lab.store.store import Store
+from lab.version import VERSION
+
+PATIENCE_S, WRITE_EVERY_S = 0.5, 1.0
+WAITING_TRIALS = 2_000
+"""Kept in memory while the disk refuses them."""
+SESSION_IN_USER = re.compile(r"_session_([0-9a-fA-F-]{8,})$")
+NICENESS = 10
+CLOCKS = tuple(name for name in Reading.__dataclass_fields__ if name.endswith("_ns"))
+PHASES = ("dns_ns", "connected_ns", "tls_ns", "sent_ns", "headers_ns", "ended_ns")
+SIDES = ("arrived_ns", "asked_ns", "told_ns", "closed_ns")
+
+
+class Writer:
+    """The rows of one recording, on disk as they are made, in the database about once a second."""
+
+    def __init__(self, order: dict[str, Any]) -> None:
+        self.store = Store(order["db"], PATIENCE_S)
+        self.session = self._begun(order)
+        self.origin_ns = clock.now_ns()
+        kind = endpoint_kinds.kind(order["kind"])
+        self.scribe = Scribe(
+            self.session.run_id,
+            self.session.session_id,
+            "recorder",
+            order["endpoint"],
+            recordings.hasher(),
+            keep_text=order["keep_text"],
+            priced=kind.has_prices,
+            first_block=order["first_block"],
+        )
+        self.refused: deque[FinishedTrial] = deque()
+        self.fresh: list[FinishedTrial] = []
+        self.lost = 0
+        self.trouble: str | None = None
+
+    def _begun(self, order: dict[str, Any]) -> SessionRow:
+        if run_id := order["run_id"]:  # an earlier writer of this recording has died
+            session = SessionRow(
+                session_id=new_id(),
+                run_id=run_id,
+                worker=f"recorder {os.getpid()}",
+                host=platform.node(),
+                started_utc=clock.utc_now(),
+                lab_version=VERSION,
+                commit=None,
+                machine={},
+                instrument={},
+            )
+            processes.record(run_id)
+            self.store.write_session(session)
+            return session
+        return recordings.begin(
+            self.store,
+            "recorder",
+            order["endpoint"],
+            order["kind"],
+            keep_text=order["keep_text"],
+            name=order["name"],
+        )[1]
+
+    def take(self, call: tuple) -> None:
+        """One observed call; whatever is in it, this ends in a row or in a call that is said to be
+        lost."""
+        try:
+            seen, told = self._seen(*call)
+            finished = self.scribe.rows(seen)
+            scrub.trial(finished)
+        except Exception as error:  # what an application sends is beyond all foreseeing
+            self._lose(1, f"a call could not be read ({type(error).__name__})")
+            return
+        self.refused.append(finished)
+        self._keep()
+        tell("call", **told, cost_usd=finished.trial.cost_usd)
+
+    def write(self) -> None:
+        """What is new, into the database."""
+        self._keep()
+        if not self.fresh:
+            return
+        try:
+            self.store.write_trials(self.fresh)
+        except LabError as error:
+            self._say(str(error))
+        self.fresh.clear()
+
+    def close(self, status: Status) -> None:
+        self.write()
+        if self.refused:
+            self._lose(len(self.refused), "the disk refuses them")
+        try:
+            self.store.finish_run(self.session.run_id, status)
+            self.store.close()
+        except LabError as error:
+            self._say(str(error))
+
+    def _keep(self) -> None:
+        while self.refused:
+            try:
+                self.store.keep(self.refused[0])
+            except LabError as error:
+                self._say(str(error))
+                break
+            self.fresh.append(self.refused.popleft())
+            self.trouble = None
+        while len(self.refused) > WAITING_TRIALS:
+            self.refused.popleft()
+            self._lose(1, "the disk refuses them")
+
+    def _lose(self, calls: int, reason: str) -> None:
+        self.lost += calls
+        tell("lost", calls=calls, text=reason)
+
+    def _say(self, text: str) -> None:
+        """A trouble, once."""
+        if text != self.trouble:
+            self.trouble = text
+            tell("note", text=scrub.text(text, scrub.MESSAGE))
+
+    def _seen(
+        self, values: dict[str, Any], body: bytes, pieces: bytes, at_ns: bytes, lengths: bytes
+    ) -> tuple[Seen, dict[str, Any]]:
+        for secret in values["secrets"]:
+            learn(secret)
+        notes = [values["note"]] if values["note"] else []
+        asked = _body(body, values["asked"].get("content-encoding", ""), notes)
+        exchange = _exchange(values, body, chunks(pieces, at_ns, lengths))
+        first_byte_ns = exchange.chunks[0][0] if exchange.chunks else None
+        reading = _reading(exchange, values["answered"].get("content-encoding", ""), notes)
+        offset = lambda at: None if at is None else at - self.origin_ns
+        call = self._call(values, exchange, reading, asked)
+        call |= {name: offset(values[name]) for name in PHASES}
+        call |= {name: offset(getattr(reading, name)) for name in CLOCKS}
+        call["first_byte_ns"] = offset(first_byte_ns)
+        since = timedelta(microseconds=offset(values["started_ns"]) / 1000)
+        seen = Seen(
+            started_utc=self.session.started_utc + since,
+            started_ns=offset(values["started_ns"]),
+            body=asked,
+            betas=values["asked"].get("anthropic-beta", ""),
+            content=reading.content or None,
+            call=call,
+            usage=reading.usage,
+            events=[
+                EventRow(
+                    "",
+                    "",
+                    seq,
+                    offset(arrival.at_ns),
+                    arrival.kind,
+                    arrival.characters,
+                    arrival.text or None,
+                )
+                for seq, arrival in enumerate(reading.arrivals)
+            ],
+            conversation=_conversation(values["asked"], asked),
+            agent=values["asked"].get(AGENT_HEADER),
+            recorded={
+                **{name: offset(values[name]) for name in SIDES},
+                "added_request_ns": values["added"],
+                "added_reply_ns": values["added_reply_ns"],
+                "note": "; ".join(notes)[: limits.ERROR_CHARACTERS] or None,
+            },
+        )
+        return seen, _told(seen, reading)
+
+    def _call(
+        self, values: dict[str, Any], exchange: Exchange, reading: Reading, asked: Any
+    ) -> dict[str, Any]:
+        lab = reading.lab
+        parts = {name: lab.get(f"{name}_ms") for name in ("queue", "prefill", "decode")}
+        return {
+            "message_id": reading.message_id,
+            "request_id": values["answered"].get("request-id", "")[: limits.WORD_CHARACTERS]
+            or None,
+            "connection_reused": values["reused"],
+            "http_status": exchange.status,
+            "stop_reason": reading.stop_reason,
+            "error_kind": reading.error_kind,
+            "error_text": reading.error_text,
+            "cache_miss_reason": reading.cache_miss_reason,
+            "missed_cache_tokens": reading.missed_cache_tokens,
+            "diagnosis": reading.diagnosis if asked and asked.get("diagnostics") else None,
+            "served_model": reading.model,
+            "rate_limits": reading.rate_limits or None,
+            "usage_note": "; ".join(dict.fromkeys(reading.usage_notes)) or None,
+            "server_ms": {name: part for name, part in parts.items() if part is not None} or None,
+            "physical_cache_tokens": lab.get("cached_tokens"),
+        }
+
+
+def _body(raw: bytes, coding: str, notes: list[str]) -> dict[str, Any] | None:
+    try:
+        data = unpacked([(0, raw)], coding)[0][1]
+        body = json.loads(data)
+    except (TooLarge, Unreadable) as error:
+        notes.append(f"the request's body: {error}")
+        return None
+    except (ValueError, RecursionError):
+        notes.append("the request's body is no JSON")
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def _exchange(values: dict[str, Any], body: bytes, pieces: list[tuple[int, bytes]]) -> Exchange:
+    exchange = Exchange(body, values["started_ns"])
+    exchange.status, exchange.headers = values["status"], values["answered"]
+    exchange.headers_ns, exchange.ended_ns = values["headers_ns"], values["ended_ns"]
+    exchange.sent_ns, exchange.chunks = values["sent_ns"], pieces
+    text = values["note"] or "the connection was closed"
+    match values["ending"]:
+        case "connect":
+            exchange.failure = httpx2.ConnectError(text)
+        case "cancelled":
+            exchange.failure = asyncio.CancelledError()
+        case "malformed":
+            exchange.failure = Unreadable(text)
+        case "disconnected":
+            exchange.failure = httpx2.ReadError(text)
+    return exchange
+
+
+def _reading(exchange: Exchange, coding: str, notes: list[str]) -> Reading:
+    try:
+        exchange.chunks = unpacked(exchange.chunks, coding)
+    except (TooLarge, Unreadable) as error:
+        notes.append(f"the answer: {error}; its usage could not be read")
+        # What the application had was an answer all the same.
+        failure = exchange.failure
+        is_refusal = exchange.status is not None and exchange.status >= 300
+        exchange.chunks = []
+        if failure is None and not is_refusal:
+            return Reading()
+    return parsing.read(exchange)
+
+
+def _conversation(headers: dict[str, str], body: dict[str, Any] | None) -> str | None:
+    """The session that the client names. A plain user's id is none: a user has many."""
+    for name in SESSION_HEADERS:
+        if headers.get(name):
+            return headers[name]
+    metadata = (body or {}).get("metadata")
+    user = metadata.get("user_id") if isinstance(metadata, dict) else None
+    if not isinstance(user, str):
+        return None
+    if match := SESSION_IN_USER.search(user):
+        return match[1]
+    with contextlib.suppress(ValueError, RecursionError):
+        named = json.loads(user)
+        session = named.get("session_id") if isinstance(named, dict) else None
+        return session if isinstance(session, str) and session else None
+    return None
+
+
+def _told(seen: Seen, reading: Reading) -> dict[str, Any]:
+    """What a terminal or a page may show of it at once: no words of anybody's."""
+    usage, call = seen.usage, seen.call
+    first, ended = call.get("first_token_ns"), call.get("ended_ns")
+    ms = lambda at: None if at is None else round((at - seen.started_ns) / 1e6, 1)
+    return {
+        "model": scrub.text(str((seen.body or {}).get("model") or "?"), 80),
+        "status": call["http_status"],
+        "error": reading.error_kind and scrub.text(reading.error_kind, 80),
+        "ttft_ms": ms(first),
+        "total_ms": ms(ended),
+        "input_tokens": usage.get("input_tokens"),
+        "cache_read_tokens": usage.get("cache_read_input_tokens"),
+        "cache_write_tokens": usage.get("cache_creation_input_tokens"),
+        "output_tokens": usage.get("output_tokens"),
+    }
+
+
+def learn(secret: str) -> None:
+    """A key that passed by is known from now on, so that the scrubber blanks it."""
+    for word in (secret, secret.rpartition(" ")[2]):
+        if len(scrub.PASSED) < scrub.MOST_PASSED and len(word) >= scrub.SHORTEST:
+            scrub.PASSED.add(word)
+
+
+def tell(kind: str, **values: Any) -> None:
+    with contextlib.suppress(OSError, ValueError):  # nobody listens any more
+        sys.stdout.write(json.dumps({"kind": kind, **values}) + "\n")
+        sys.stdout.flush()
+
+
+def frames(source: BinaryIO):
+    while len(head := source.read(LENGTH.size)) == LENGTH.size:
+        (length,) = LENGTH.unpack(head)
+        if len(data := source.read(length)) < length:
+            return
+        yield marshal.loads(data)
+
+
+def main() -> int:
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(name, signal.SIG_IGN)  # it ends with the recorder, once all is written
+    with contextlib.suppress(OSError):
+        os.nice(NICENESS)
+    order = json.loads(sys.stdin.buffer.readline())
+    try:
+        writer = Writer(order)
+    except LabError as error:
+        tell("refused", text=scrub.text(str(error), scrub.MESSAGE))
+        return 1
+    tell("begun", run_id=writer.session.run_id)
+    waiting: queue.Queue[tuple | None] = queue.Queue(maxsize=8)
+
+    def listen() -> None:
+        with contextlib.suppress(OSError, ValueError, EOFError, TypeError):
+            for frame in frames(sys.stdin.buffer):
+                waiting.put(frame)
+        waiting.put(None)
+
+    threading.Thread(target=listen, daemon=True).start()
+    status: Status = "interrupted"
+    due_ns = clock.now_ns()
+    while True:
+        try:
+            frame = waiting.get(timeout=WRITE_EVERY_S)
+        except queue.Empty:
+            frame = ("idle",)
+        if frame is None:
+            break
+        kind, *rest = frame
+        if kind == "call":
+            writer.take(tuple(rest))
+        elif kind == "goodbye":
+            status = "finished"
+        if clock.now_ns() >= due_ns:
+            writer.write()
+            due_ns = clock.now_ns() + int(WRITE_EVERY_S * 1e9)
+    writer.close(status)
+    tell("ended", status=status, lost=writer.lost)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

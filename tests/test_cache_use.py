@@ -1,0 +1,186 @@
+"""What each call could have read from the cache, and the share of it that it did read."""
+
+from __future__ import annotations
+
+import pytest
+from recorded_apps import App, answer, says, user
+
+from lab.recording import cache_use
+
+MARK = {"type": "ephemeral"}
+MARKED = [{"type": "text", "text": "Be kind", "cache_control": MARK}]
+
+
+@pytest.fixture
+def app() -> App:
+    return App()
+
+
+def usage(read: int = 0, written: int = 0, uncached: int = 0) -> dict[str, int]:
+    return {
+        "input_tokens": uncached,
+        "cache_read_input_tokens": read,
+        "cache_creation_input_tokens": written,
+        "output_tokens": 1,
+    }
+
+
+def could(app: App) -> list[float | None]:
+    use = app.recording().cache_use.loc[app.ids]
+    return [None if tokens != tokens else tokens for tokens in use["could_read"]]
+
+
+def share(app: App) -> float | None:
+    return cache_use.hit_share(app.recording().cache_use)
+
+
+def turns(count: int) -> list[dict]:
+    """Messages of a conversation up to its `count`-th question, with a breakpoint there."""
+    messages = []
+    for turn in range(count):
+        messages += [user(f"question {turn}"), answer(says(f"answer {turn}"))]
+    last = {"type": "text", "text": f"question {count - 1}", "cache_control": MARK}
+    return [*messages[:-2], {"role": "user", "content": [last]}]
+
+
+def test_tokens_are_those_that_the_api_counted(app):
+    app.call(turns(1), 0, 1, usage=usage(100, 20, 3))
+    app.call(turns(1), 2, 3)
+    use = app.recording().cache_use
+    assert use.iloc[0].tolist()[:3] == [100, 20, 3]
+    assert use.iloc[1].isna().all()
+
+
+def test_first_use_and_new_tokens_count_against_nobody(app):
+    for turn in range(3):
+        read = 1000 * turn
+        app.call(
+            turns(turn + 1),
+            10 * turn,
+            10 * turn + 1,
+            says(f"answer {turn}"),
+            usage=usage(read, 1000, 5),
+        )
+    assert could(app) == [0, 1000, 2000]
+    assert share(app) == 1.0
+
+
+def test_what_was_not_read_though_it_was_there_lowers_the_share(app):
+    app.call(turns(1), 0, 1, says("answer 0"), usage=usage(0, 1000))
+    app.call(turns(2), 10, 11, says("answer 1"), usage=usage(0, 2000))
+    app.call(turns(3), 20, 21, says("answer 2"), usage=usage(2000, 1000))
+    assert could(app) == [0, 1000, 2000]
+    assert share(app) == pytest.approx(2000 / 3000)
+
+
+def test_a_system_prompt_that_changes_loses_what_the_call_before_had_cached(app):
+    for turn in range(3):
+        app.call(
+            turns(turn + 1),
+            10 * turn,
+            10 * turn + 1,
+            says(f"answer {turn}"),
+            usage=usage(0, 1000 * (turn + 1)),
+            system=f"It is 10:0{turn}",
+        )
+    assert could(app) == [0, 1000, 2000]
+    assert share(app) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("ttl", "pause", "there"),
+    [
+        ("5m", 300, 1000),
+        ("5m", 301, 0),
+        ("1h", 3600, 1000),
+        ("1h", 3601, 0),
+    ],
+)
+def test_an_entry_lives_from_the_start_of_the_request_that_wrote_it(app, ttl, pause, there):
+    mark = {"type": "ephemeral", "ttl": ttl}
+    system = [{"type": "text", "text": "Be kind", "cache_control": mark}]
+    app.call([user("a")], 0, 60, usage=usage(0, 1000), system=system)
+    app.call([user("b")], pause, pause + 1, usage=usage(0, 1000), system=system)
+    assert could(app) == [0, there]
+
+
+def test_reading_gives_it_a_new_life(app):
+    for start in (0, 200, 400):
+        read = 1000 if start else 0
+        app.call(
+            [user(f"at {start}")], start, start + 1, usage=usage(read, 1000 - read), system=MARKED
+        )
+    assert could(app) == [0, 1000, 1000]
+
+
+def test_an_entry_can_be_read_once_its_answer_has_begun(app):
+    app.call([user("a")], 0, 9, first=3, usage=usage(0, 1000), system=MARKED)
+    app.call([user("b")], 2.9, 5, usage=usage(0, 1000), system=MARKED)
+    app.call([user("c")], 3.1, 5, usage=usage(1000, 0), system=MARKED)
+    assert could(app) == [0, 0, 1000]
+
+
+def test_another_model_has_a_cache_of_its_own(app):
+    app.call([user("a")], 0, 1, usage=usage(0, 1000), system=MARKED)
+    app.call([user("b")], 2, 3, usage=usage(0, 1000), system=MARKED, model="claude-haiku-5-5")
+    assert could(app) == [0, 0]
+
+
+def test_the_longest_prefix_counts_once_a_read_has_told_its_tokens(app):
+    both = [{"type": "text", "text": "Be kind", "cache_control": MARK}]
+    app.call(turns(1), 0, 1, usage=usage(0, 1500), system=both)
+    app.call([user("other")], 2, 3, usage=usage(0, 0, 1200), system=both)
+    assert could(app) == [0, None]
+    app.call([user("third")], 4, 5, usage=usage(1000, 0, 200), system=both)
+    assert could(app) == [0, 1000, 1000]
+
+
+def test_a_call_without_a_breakpoint_could_have_read_what_another_wrote(app):
+    app.call([user("a")], 0, 1, usage=usage(0, 1000), system=MARKED)
+    app.call([user("b")], 2, 3, usage=usage(0, 0, 1010), system="Be kind")
+    assert could(app) == [0, 1000]
+
+
+def test_automatic_caching_has_its_breakpoint_behind_the_last_block(app):
+    for turn in range(2):
+        app.call(
+            [*turns(turn + 1)[:-1], user(f"question {turn}")],
+            10 * turn,
+            10 * turn + 1,
+            says(f"answer {turn}"),
+            usage=usage(1000 * turn, 1000),
+            cache_control=MARK,
+        )
+    assert could(app) == [0, 1000]
+
+
+def test_it_is_never_more_than_the_prompt(app):
+    app.call(turns(1), 0, 1, says("answer 0"), usage=usage(0, 5000))
+    app.call(turns(2), 2, 3, usage=usage(0, 900, 100), system="new")
+    assert could(app) == [0, 1000]
+
+
+def test_after_a_compaction_only_what_stayed_the_same_could_be_read(app):
+    app.call(turns(3), 0, 1, usage=usage(0, 5000), conversation="red")
+    app.call(turns(1), 2, 3, usage=usage(0, 6000), conversation="red")
+    assert could(app)[1] == 0
+
+
+def test_a_sub_agent_is_not_held_against_the_call_that_began_it(app):
+    app.call(turns(1), 0, 1, usage=usage(0, 1000), conversation="red")
+    app.call([user("Look")], 2, 3, usage=usage(0, 2000), conversation="red", agent="scout")
+    assert could(app) == [0, 0]
+
+
+def test_what_cannot_be_told_is_null(app):
+    app.call(turns(1), 0, 1, usage=usage(500, 100), whole=False)
+    app.call(None, 2, 3, usage=usage(700, 0, 100))
+    app.call([user("by itself")], 4, 5, usage=usage(300, 0, 300))
+    assert could(app) == [None, None, None]
+    assert share(app) is None
+    assert cache_use.read_share(app.recording().cache_use) == 0.75
+
+
+def test_nothing_recorded_has_no_share(app):
+    use = app.recording().cache_use
+    assert (cache_use.hit_share(use), cache_use.read_share(use)) == (None, None)

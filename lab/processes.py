@@ -4,7 +4,7 @@ stopped here, and one measures at a time.
 Everything is in the runtime folder: local.json and simulated.json (a server's card, 0600),
 measure.lock (held by whoever measures) and measure.queue (by who waits to be next),
 runs/RUN_ID.json (what a worker shall do), .jsonl (its progress), .stop (asks it to end), .log (what
-it could not say otherwise).
+it could not say otherwise), .recording (which process records it).
 """
 
 from __future__ import annotations
@@ -256,6 +256,39 @@ def start_run(config: Any) -> str:
     if process.poll() is not None and not ending:
         raise LabError(f"The worker ended before it measured: {_last_words(process, log)}")
     return run_id
+
+
+# Recordings
+
+
+def record(run_id: str) -> None:
+    """This process writes a recording from now on, beside whoever measures."""
+    card = {"pid": os.getpid(), "born": machine.born(os.getpid())}
+    paths.write_private(_run_file(run_id, ".recording"), card)
+
+
+def recorded(run_id: str) -> None:
+    """It has ended."""
+    _run_file(run_id, ".recording").unlink(missing_ok=True)
+
+
+def recorded_now() -> frozenset[str]:
+    """The recordings whose process lives; the cards of the others go."""
+    alive = set()
+    for card in (paths.runtime_folder() / "runs").glob("*.recording"):
+        match _read(card):
+            case {"pid": int(pid), "born": str(born)} if machine.born(pid) == born:
+                alive.add(card.stem)
+                continue
+        card.unlink(missing_ok=True)
+    return frozenset(alive)
+
+
+def forget(run_id: str) -> None:
+    """Every file of a run in the runtime folder."""
+    for file in paths.runtime_folder().rglob(f"*{run_id}*"):
+        if file.is_file():
+            file.unlink(missing_ok=True)
 
 
 def remember(run_id: str, config: Any) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from lab import clock, paths
+from lab import clock, paths, processes, techniques
 from lab.model import OBSERVED, LabError, new_id
 from lab.recording import cache_use, conversations, misses, relation, shape, waiting, worth
 from lab.recording.facts import Miss, Worth
@@ -100,7 +100,7 @@ class Recording:
     @cached_property
     def worth(self) -> list[Worth]:
         """What each technique would be worth here, the most seconds first."""
-        return worth.of(self)
+        return worth.of(self, techniques.shown())
 
 
 def begin(
@@ -116,7 +116,9 @@ def begin(
 ) -> tuple[RunRow, SessionRow]:
     """Write the run and the session of a recording, and answer with them. `imported` is the key of
     what is imported (the same key is the same run for ever) and the file's name; instants are then
-    offsets from lab.recording.scribe.ORIGIN_UTC. `settings` go into settings.recording."""
+    offsets from lab.recording.scribe.ORIGIN_UTC. `settings` go into settings.recording: words and
+    numbers. It is under way until Store.finish_run, or the end of the process that called
+    processes.record last: this one, unless the writing one calls it too."""
     now = clock.utc_now()
     run_id, session_id, origin, file = new_id(), new_id(), now, None
     if imported:
@@ -148,6 +150,7 @@ def begin(
         machine={},
         instrument={},
     )
+    processes.record(run_id)
     store.write_run(run)
     store.write_session(session)
     return run, session

@@ -197,6 +197,8 @@ def test_writing_the_same_trials_again_changes_nothing(db):
         "calls": 6,
         "spans": 6,
         "events": 18,
+        "recorded_calls": 0,
+        "recorded_blocks": 0,
     }
 
 

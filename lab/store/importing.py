@@ -35,7 +35,9 @@ BYTES_PER_S = 20_000_000
 MEMORY = "1GB"
 PATIENCE_S = 3.0
 WORD, NAME, ERROR, TEXT, JSON = 200, 4_000, 500, 1_000_000, 1_000_000
-LENGTHS = {"note": NAME, "name": NAME, "error_text": ERROR, "text": TEXT}
+BODY = 40_000_000
+"""Of a request as it was sent: the API takes 32 MB."""
+LENGTHS = {"note": NAME, "name": NAME, "error_text": ERROR, "text": TEXT, "pieces": TEXT}
 WORDS = {
     ("runs", "endpoint_kind"): tuple(endpoint_kinds.KINDS),
     ("runs", "status"): get_args(model.Status),
@@ -51,6 +53,7 @@ KEYS = {
     "trials": "trial_id",
     "calls": "call_id",
     "spans": "span_id",
+    "recorded_calls": "call_id",
 }
 BELONGS = {
     "sessions": ("runs", ("run_id",)),
@@ -58,7 +61,11 @@ BELONGS = {
     "calls": ("trials", ("run_id", "session_id", "trial_id")),
     "spans": ("trials", ("run_id", "session_id", "trial_id")),
     "events": ("calls", ("run_id", "call_id")),
+    "recorded_calls": ("calls", ("run_id", "session_id", "trial_id", "call_id")),
+    "recorded_blocks": ("calls", ("run_id", "trial_id", "call_id")),
 }
+OF_RECORDINGS = ("recorded_calls", "recorded_blocks")
+"""Tables that an older lab's file has not."""
 NOT_TAKEN_OVER = ("db", "join_run", "max_usd")
 """Parts of a run's config that say where this user's rows go and what this user spends."""
 
@@ -92,8 +99,8 @@ def cleaned(source: Path, name: str | None = None) -> Iterator[Clean]:
     if source.is_dir():
         present = {file.name for file in source.iterdir()}
         if missing := _missing(present):
-            raise LabError(f"There is no {missing} in {name}. An export has all six tables.")
-        files = [source / file for file in _files(present).values()]
+            raise LabError(f"There is no {missing} in {name}. An export has every table.")
+        files = [source / file for file in _files(present).values() if file in present]
     size = sum(file.stat().st_size for file in files)
     if size > LARGEST:
         raise LabError(
@@ -140,7 +147,9 @@ def take_in(connection: duckdb.DuckDBPyConnection, clean: Clean) -> Imported:
             f"CREATE TEMP TABLE new_{table} AS SELECT {KEYS[table]}, run_id"
             f" FROM {_at(clean.folder, table)} WHERE {new}"
         )
-    trials, calls, _ = (insert(table, of_new_trials) for table in ("trials", "calls", "spans"))
+    trials, calls, *_ = (
+        insert(table, of_new_trials) for table in ("trials", "calls", "spans", *OF_RECORDINGS)
+    )
     events = insert("events", "call_id IN (SELECT call_id FROM new_calls)")
     if clean.name:
         joined = "imported_from IS NULL AND run_id IN (SELECT run_id FROM new_trials)"
@@ -167,7 +176,8 @@ def _clean(order: dict[str, Any]) -> int:
         is_folder = source.is_dir()
         if not is_folder:
             _attach(connection, source, turns)
-        files = _files({file.name for file in source.iterdir()}) if is_folder else {}
+        present = {file.name for file in source.iterdir()} if is_folder else set()
+        files = {table: file for table, file in _files(present).items() if file in present}
         readable = [source / file for file in files.values()]
         sandbox.confine(
             connection,
@@ -178,7 +188,7 @@ def _clean(order: dict[str, Any]) -> int:
             f"allowed_directories = [{quoted(folder)}]",
             f"allowed_paths = [{', '.join(map(quoted, readable))}]",
         )
-        for function in (settings, models, facts, iterations):
+        for function in CLEAN:
             connection.create_function(
                 f"clean_{function.__name__}",
                 function,
@@ -195,11 +205,18 @@ def _clean(order: dict[str, Any]) -> int:
         left_out, size = 0, 0
         for table in ROWS:
             place = f"source.main.{table}"
-            if is_folder:
+            if is_folder and table in files:
                 place = _read(connection, source / files[table], table)
-            columns = _columns(connection, table, place, is_folder)
+            columns = _columns(connection, table, place, is_folder and table in files)
+            if not columns:  # an older lab's
+                place = f"memory.main.{table}"
             there, copied = _copy(connection, table, place, columns, folder)
             left_out += there - copied
+            if table == "runs":
+                connection.execute(
+                    f"CREATE TABLE kept_text AS SELECT run_id FROM {_at(folder, 'runs')}"
+                    " WHERE keep_text"
+                )
             size += copied * 100
         size += connection.execute(
             f"SELECT coalesce(sum(strlen(text)), 0) FROM {_at(folder, 'events')}"
@@ -232,7 +249,7 @@ def _attach(connection: duckdb.DuckDBPyConnection, source: Path, turns: ExitStac
 
 
 def _unpacked(source: Path, folder: Path) -> Path:
-    """The six tables of a zip, by their names alone: no path inside it is followed."""
+    """The tables of a zip, by their names alone: no path inside it is followed."""
     folder.mkdir()
     room = LARGEST
     try:
@@ -250,7 +267,7 @@ def _unpacked(source: Path, folder: Path) -> Path:
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
         raise LabError(f"it is no zip file that can be read ({error})") from None
     if missing := _missing({file.name for file in folder.iterdir()}):
-        raise LabError(f"there is no {missing} in it. An export has all six tables")
+        raise LabError(f"there is no {missing} in it. An export has every table")
     return folder
 
 
@@ -262,7 +279,8 @@ def _files(present: Collection[str]) -> dict[str, str]:
 
 
 def _missing(present: Collection[str]) -> str:
-    return ", ".join(name for name in _files(present).values() if name not in present)
+    needed = {table: name for table, name in _files(present).items() if table not in OF_RECORDINGS}
+    return ", ".join(name for name in needed.values() if name not in present)
 
 
 def _read(connection: duckdb.DuckDBPyConnection, file: Path, table: str) -> str:
@@ -274,7 +292,8 @@ def _read(connection: duckdb.DuckDBPyConnection, file: Path, table: str) -> str:
 def _columns(
     connection: duckdb.DuckDBPyConnection, table: str, place: str, is_folder: bool
 ) -> frozenset[str]:
-    """Of a source's table; a column that is computed is a program, and not read."""
+    """Of a source's table, none where an older lab had no such table; a column that is computed is
+    a program, and not read."""
     if is_folder:
         return frozenset(
             name for name, *_ in connection.execute(f"DESCRIBE SELECT * FROM {place}").fetchall()
@@ -290,7 +309,7 @@ def _columns(
         """,
         [table],
     ).fetchall()
-    if not columns:
+    if not columns and table not in OF_RECORDINGS:
         raise LabError(f"it has no table {table}, and is no database of the lab")
     return frozenset(name for (name,) in columns)
 
@@ -346,8 +365,9 @@ def _value(table: str, name: str, kind: str, present: bool) -> str:
                 f"CASE WHEN strlen({text}) < {ERROR} AND json_valid({text}) THEN"
                 f" json_merge_patch('{{}}', json_object({parts})) END"
             )
-        function = name if name in ("settings", "models", "iterations") else "facts"
-        return f"CASE WHEN strlen({text}) <= {JSON} THEN clean_{function}({text}) END::JSON"
+        return f"{_json(table, name, text)}::JSON"
+    if (table, name) == ("recorded_calls", "source"):
+        return f"CASE WHEN regexp_full_match({text}, '[a-z0-9_-]{{1,40}}') THEN {text} END"
     if kind == "VARCHAR":
         return f"left(visible({text}), {LENGTHS.get(name, WORD)})"
     if kind == "UUID":
@@ -363,6 +383,21 @@ def _value(table: str, name: str, kind: str, present: bool) -> str:
     elif kind == "INTEGER" and name != "block":  # warm-up blocks lie below 1
         within = ">= 0"
     return f"CASE WHEN {cast} {within} THEN {cast} END" if within else cast
+
+
+def _json(table: str, name: str, text: str) -> str:
+    """The SQL that makes of a JSON text one of the shape that its readers rely on, or NULL."""
+    function, longest, where = CLEAN_BY.get((table, name), "facts"), JSON, ""
+    if (table, name) == ("runs", "settings"):
+        recording = f"theirs.technique = {quoted(model.OBSERVED)}"
+        return (
+            f"CASE WHEN strlen({text}) > {JSON} THEN NULL WHEN {recording} THEN"
+            f" clean_recording({text}) ELSE clean_settings({text}) END"
+        )
+    if name in ("body", "answer"):
+        longest = BODY
+        where = " AND theirs.run_id::VARCHAR IN (SELECT run_id::VARCHAR FROM kept_text)"
+    return f"CASE WHEN strlen({text}) <= {longest}{where} THEN clean_{function}({text}) END"
 
 
 def settings(text: str | None) -> str | None:
@@ -398,6 +433,56 @@ def facts(text: str | None) -> str | None:
 def iterations(text: str | None) -> str | None:
     value = json_shapes.parsed(text)
     return json.dumps(json_shapes.iterations(value)) if isinstance(value, list) else None
+
+
+def recording(text: str | None) -> str | None:
+    """The settings of a recording's run."""
+    value = json_shapes.parsed(text)
+    if not isinstance(value, dict) or not isinstance(value.get("recording"), dict):
+        return None
+    return json.dumps({"recording": json_shapes.recording(value["recording"])})
+
+
+def blocks(text: str | None) -> str | None:
+    value = json_shapes.parsed(text)
+    return json.dumps(json_shapes.blocks(value)) if isinstance(value, list) else None
+
+
+def marks(text: str | None) -> str | None:
+    value = json_shapes.parsed(text)
+    return json.dumps(json_shapes.marks(value)) if isinstance(value, list) else None
+
+
+def asked(text: str | None) -> str | None:
+    """The settings of a recorded request."""
+    value = json_shapes.parsed(text)
+    return json.dumps(json_shapes.recording(value)) if isinstance(value, dict) else None
+
+
+def body(text: str | None) -> str | None:
+    value = json_shapes.parsed(text)
+    return json.dumps(value) if isinstance(value, dict) else None
+
+
+def answer(text: str | None) -> str | None:
+    value = json_shapes.parsed(text)
+    if not isinstance(value, list):
+        return None
+    return json.dumps([block for block in value if isinstance(block, dict)])
+
+
+CLEAN = (settings, recording, models, facts, iterations, blocks, marks, asked, body, answer)
+CLEAN_BY = {
+    ("runs", "models"): "models",
+    ("calls", "iterations"): "iterations",
+    ("recorded_calls", "blocks"): "blocks",
+    ("recorded_calls", "reply"): "blocks",
+    ("recorded_calls", "marks"): "marks",
+    ("recorded_calls", "settings"): "asked",
+    ("recorded_calls", "body"): "body",
+    ("recorded_calls", "answer"): "answer",
+}
+"""What cleans a column of JSON; any other is an object of facts."""
 
 
 def _at(folder: Path, table: str) -> str:

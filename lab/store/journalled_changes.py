@@ -73,8 +73,8 @@ def apply(connection: duckdb.DuckDBPyConnection, change: Any) -> None:
     if run_id := change.get("orphans"):
         connection.execute(
             "UPDATE runs SET status = 'interrupted' WHERE status = 'running' AND run_id <> ?::UUID"
-            " AND started_utc < ?::TIMESTAMPTZ",
-            [run_id, change["ended_utc"]],
+            " AND started_utc < ?::TIMESTAMPTZ AND run_id NOT IN (SELECT unnest(?)::UUID)",
+            [run_id, change["ended_utc"], change.get("alive") or []],
         )
     elif run_id := change.get("update"):
         columns = [name for name in ("status", "ended_utc", "note", "name") if name in change]
@@ -110,6 +110,14 @@ def _insert(connection: duckdb.DuckDBPyConnection, rows: dict[str, list[dict[str
                 appender = connection.appender(table, columns=list(_types(table)))
                 appender.append_rows([_row(table, row) for row in fresh])
                 appender.flush()
+
+
+def tables(connection: duckdb.DuckDBPyConnection, database: str) -> set[str]:
+    """Those of an attached database, which an older lab may have made."""
+    rows = connection.execute(
+        "SELECT table_name FROM system.main.duckdb_tables() WHERE database_name = ?", [database]
+    ).fetchall()
+    return {name for (name,) in rows}
 
 
 def _row(table: str, row: dict[str, Any]) -> list[Any]:

@@ -22,6 +22,12 @@ NOTHING = {
 """What stands in for a part of `settings` that cannot be read."""
 OTHERS = ("scenario", "warmup", "quick", "lab_version", "own_text")
 LARGEST = 2**53
+WORD = 200
+BLOCK = [str, int, str, str, str, int, str]
+"""The types of a block's parts: section, turn, role, kind, name, characters, hash."""
+BLOCKS = 100_000
+"""Of one prompt."""
+TTLS = ("5m", "1h")
 
 
 def parsed(text: Any) -> Any:
@@ -39,9 +45,10 @@ def settings(value: Any) -> dict[str, Any]:
     read = {
         name: value[name] if SOUND[name](value.get(name)) else NOTHING[name] for name in NOTHING
     }
-    return read | {
-        name: value[name] for name in OTHERS if isinstance(value.get(name), (str, int, float))
-    }
+    read |= {name: value[name] for name in OTHERS if isinstance(value.get(name), (str, int, float))}
+    if isinstance(value.get("recording"), dict):
+        read["recording"] = recording(value["recording"])
+    return read
 
 
 def is_sound(value: Any) -> bool:
@@ -87,6 +94,43 @@ def _iteration(entry: dict[str, Any]) -> dict[str, Any]:
     if isinstance(split := entry.get("cache_creation"), dict):
         sampling["cache_creation"] = _iteration(split)
     return sampling
+
+
+def recording(value: Any) -> dict[str, Any]:
+    """`runs.settings.recording` and `recorded_calls.settings`: words and numbers by their names."""
+    value = value if isinstance(value, dict) else {}
+    pairs = list(value.items())[:100]
+    words: dict[str, Any] = {
+        name[:WORD]: part[:WORD] for name, part in pairs if isinstance(part, str)
+    }
+    words |= {
+        name[:WORD]: [word[:WORD] for word in part[:20] if isinstance(word, str)]
+        for name, part in pairs
+        if isinstance(part, list)
+    }
+    return words | {name[:WORD]: part for name, part in pairs if isinstance(part, int | float)}
+
+
+def blocks(value: Any) -> list[list[Any]]:
+    """`recorded_calls.blocks` and `reply`: what is a lab.recording.shape.Block. One that is none is
+    an empty one in its place: what comes after it keeps its own."""
+    return [_block(part) for part in value[:BLOCKS]] if isinstance(value, list) else []
+
+
+def _block(value: Any) -> list[Any]:
+    is_block = isinstance(value, list) and list(map(type, value)) == BLOCK
+    value = value if is_block else ["messages", 0, "", "", "", 0, ""]
+    return [part[:WORD] if isinstance(part, str) else max(part, 0) for part in value]
+
+
+def marks(value: Any) -> list[list[Any]]:
+    """`recorded_calls.marks`: behind which block, and for how long."""
+    pairs = value[:BLOCKS] if isinstance(value, list) else []
+    return [
+        [pair[0], pair[1]]
+        for pair in pairs
+        if isinstance(pair, list) and len(pair) == 2 and _is_count(pair[0]) and pair[1] in TTLS
+    ]
 
 
 def facts(value: Any) -> dict[str, Any]:

@@ -44,9 +44,7 @@ def is_ours(connection: duckdb.DuckDBPyConnection) -> bool:
     a
     a foreign one could run code."""
     definitions = _definitions(connection)
-    return definitions == _own_definitions() or definitions == _own_definitions(
-        _storage(connection)
-    )
+    return definitions == _own_definitions() or definitions == _own_definitions(storage(connection))
 
 
 def apply(connection: duckdb.DuckDBPyConnection, where: str = "the database") -> None:
@@ -121,7 +119,7 @@ def _definitions(connection: duckdb.DuckDBPyConnection) -> list[tuple]:
     return [(*names, sorted(re.findall(r"\w+|[^\w\s]", text or ""))) for *names, text in rows]
 
 
-def _storage(connection: duckdb.DuckDBPyConnection) -> str:
+def storage(connection: duckdb.DuckDBPyConnection) -> str:
     """The oldest DuckDB that reads the file, such as v1.0.0; empty in memory."""
     rows = connection.execute(
         "SELECT tags FROM system.main.duckdb_databases() WHERE NOT internal"

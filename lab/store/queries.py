@@ -41,8 +41,9 @@ def runs(
     text: str | None = None,
     limit: int = 1000,
 ) -> pd.DataFrame:
-    """Runs, newest first, with `trials` (those that count), `failed` (blocks in which an arm
-    failed) and `cost_usd` (sum of all: superseded trials, primes and warm-up included).
+    """Runs that the lab measured, newest first, with `trials` (those that count), `failed` (blocks
+    in which an arm failed) and `cost_usd` (sum of all: superseded trials, primes and warm-up
+    included).
 
     `text` is looked for in name, note and technique.
     """
@@ -51,7 +52,8 @@ def runs(
         WITH chosen AS (
             SELECT *
             FROM runs
-            WHERE ($technique IS NULL OR technique = $technique)
+            WHERE technique <> $observed
+                AND ($technique IS NULL OR technique = $technique)
                 AND ($endpoint_kind IS NULL OR endpoint_kind = $endpoint_kind)
                 AND ($model IS NULL OR contains(models::VARCHAR, '"' || $model || '"'))
                 AND ($text IS NULL
@@ -82,6 +84,7 @@ def runs(
             "model": model,
             "text": text,
             "limit": limit,
+            "observed": OBSERVED,
         },
     )
     return _parsed(rows, "models", "settings")
@@ -124,13 +127,14 @@ def sessions(store: Store, run_id: str) -> pd.DataFrame:
 def last_run_id(
     store: Store, technique: str | None = None, endpoint_kind: str | None = None
 ) -> str | None:
-    """The newest run that has a measured trial, else the newest of all; None where there is
-    none."""
+    """The newest run that has a measured trial, else the newest of all but recordings; None where
+    there is none."""
     rows = store.frame(
         """
         SELECT run_id
         FROM runs
-        WHERE ($technique IS NULL OR technique = $technique)
+        WHERE technique <> $observed
+            AND ($technique IS NULL OR technique = $technique)
             AND ($kind IS NULL OR endpoint_kind = $kind)
         ORDER BY
             run_id IN (SELECT run_id FROM trials WHERE phase = 'measured') DESC,
@@ -138,7 +142,7 @@ def last_run_id(
             run_id DESC
         LIMIT 1
         """,
-        {"technique": technique, "kind": endpoint_kind},
+        {"technique": technique, "kind": endpoint_kind, "observed": OBSERVED},
     )
     return None if rows.empty else rows["run_id"].iloc[0]
 
@@ -149,8 +153,10 @@ def measured_run_ids(store: Store) -> list[str]:
         """
         SELECT run_id
         FROM runs SEMI JOIN (FROM trials WHERE phase = 'measured') USING (run_id)
+        WHERE technique <> ?
         ORDER BY started_utc DESC, run_id DESC
-        """
+        """,
+        [OBSERVED],
     )
     return rows["run_id"].tolist()
 
@@ -189,12 +195,14 @@ def finds(store: Store) -> pd.DataFrame:
         """
         SELECT *
         FROM runs
-        WHERE run_id IN (SELECT run_id FROM trials WHERE phase = 'measured' AND outcome = 'ok')
+        WHERE technique <> ?
+            AND run_id IN (SELECT run_id FROM trials WHERE phase = 'measured' AND outcome = 'ok')
         QUALIFY row_number() OVER (
             PARTITION BY technique, endpoint_kind ORDER BY started_utc DESC, run_id DESC
         ) = 1
         ORDER BY started_utc DESC
-        """
+        """,
+        [OBSERVED],
     )
     return _parsed(rows, "models", "settings")
 
@@ -525,6 +533,7 @@ def history(
             any_value(is_baseline(runs, trial)) AS is_baseline
         FROM trial_metrics AS trial JOIN runs ON runs.run_id = trial.run_id
         WHERE trial.counts AND trial.{name} IS NOT NULL
+            AND runs.technique <> $observed
             AND ($technique IS NULL OR runs.technique = $technique)
             AND ($kind IS NULL OR runs.endpoint_kind = $kind)
             AND ($model IS NULL OR trial.model = $model)
@@ -537,7 +546,12 @@ def history(
             runs.endpoint_kind
         ORDER BY started_utc, run_id, technique, arm
         """,
-        {"technique": technique, "kind": endpoint_kind, "model": model},
+        {
+            "technique": technique,
+            "kind": endpoint_kind,
+            "model": model,
+            "observed": OBSERVED,
+        },
     )
 
 
@@ -627,10 +641,11 @@ def _parsed(rows: pd.DataFrame, *columns: str) -> pd.DataFrame:
         values = [SHAPES[column](json_shapes.parsed(text)) for text in rows[column]]
         rows[column] = pd.Series(values, index=rows.index, dtype=object)
     if "status" in rows and (rows["status"] == "running").any():
-        # A worker that was killed could not write its end; only the one that measures now is
-        # running.
+        # A process that was killed could not write its end; only the one that measures now is
+        # running, and those that record.
         card = processes.running()
-        dead = (rows["status"] == "running") & (rows["run_id"] != (card.run_id if card else ""))
+        alive = {*processes.recorded_now(), *([card.run_id] if card else ())}
+        dead = (rows["status"] == "running") & ~rows["run_id"].isin(alive)
         rows.loc[dead, "status"] = "interrupted"
     return rows
 
@@ -682,14 +697,11 @@ def recorded_calls(store: Store, run_id: str) -> pd.DataFrame:
             calls.started_ns / 1e6 AS started_ms,
             calls.cache_write_5m_tokens,
             calls.cache_write_1h_tokens,
-            trials.outcome,
             recorded.* EXCLUDE (call_id, trial_id, run_id, session_id, body, answer)
         FROM recorded_calls AS recorded
         JOIN calls ON calls.run_id = recorded.run_id AND calls.call_id = recorded.call_id
         JOIN call_metrics
             ON call_metrics.run_id = recorded.run_id AND call_metrics.call_id = recorded.call_id
-        JOIN trials
-            ON trials.run_id = recorded.run_id AND trials.trial_id = recorded.trial_id
         WHERE recorded.run_id = ?::UUID
         ORDER BY recorded.session_id, calls.started_ns, call_metrics.call_id
         """,
@@ -739,3 +751,86 @@ def recorded_bodies(store: Store, run_id: str, call_ids: Iterable[str]) -> dict[
         {"run": as_uuid(run_id), "calls": list(call_ids)},
     )
     return {row.call_id: json.loads(row.body) for row in rows.itertuples()}
+
+
+def newest_recorded(store: Store, run_id: str, limit: int) -> tuple[int, pd.DataFrame]:
+    """How many calls a recording has so far, and the newest of them, the newest first."""
+    count = store.frame(
+        "SELECT count(*) AS n FROM trials WHERE run_id = ?::UUID", [as_uuid(run_id)]
+    )
+    rows = store.frame(
+        """
+        SELECT calls.*, trials.started_utc
+        FROM call_metrics AS calls
+        JOIN trials ON trials.run_id = calls.run_id AND trials.trial_id = calls.trial_id
+        WHERE calls.run_id = ?::UUID
+        ORDER BY trials.block DESC
+        LIMIT ?
+        """,
+        [as_uuid(run_id), limit],
+    )
+    return int(count["n"].iloc[0]), rows
+
+
+def replayable(store: Store, run_id: str) -> pd.DataFrame:
+    """Calls of a recording in the order of their starts that ended well and whose whole body was
+    kept: call_id, number (among all calls, from 1), output_tokens, betas."""
+    return store.frame(
+        """
+        WITH numbered AS (
+            SELECT
+                recorded.call_id,
+                row_number() OVER (
+                    ORDER BY recorded.session_id, calls.started_ns, recorded.call_id
+                )                                                AS number,
+                calls.output_tokens,
+                recorded.settings ->> '$.beta_header'            AS betas,
+                recorded.body IS NOT NULL
+                    AND recorded.settings ->> '$.whole' = 'true'
+                    AND calls.error_kind IS NULL                 AS can_be_replayed
+            FROM recorded_calls AS recorded
+            JOIN calls ON calls.run_id = recorded.run_id AND calls.call_id = recorded.call_id
+            WHERE recorded.run_id = ?::UUID
+        )
+        SELECT * EXCLUDE (can_be_replayed) FROM numbered WHERE can_be_replayed ORDER BY number
+        """,
+        [as_uuid(run_id)],
+    )
+
+
+def runs_of_recording(store: Store, run_id: str) -> list[str]:
+    """The ids of runs that asked calls of this recording, newest first."""
+    rows = store.frame(
+        """
+        SELECT run_id
+        FROM runs
+        WHERE starts_with(settings ->> '$.config.scenario', 'recording:' || ?)
+        ORDER BY started_utc DESC, run_id DESC
+        """,
+        [as_uuid(run_id)],
+    )
+    return rows["run_id"].tolist()
+
+
+def runs_of_trials(store: Store, trial_ids: Iterable[str]) -> dict[str, str]:
+    """By trial_id, the run that has it; without those that no run has."""
+    rows = store.frame(
+        "SELECT trial_id, run_id FROM trials WHERE trial_id IN (SELECT unnest($ids)::UUID)",
+        {"ids": list(trial_ids)},
+    )
+    return dict(zip(rows["trial_id"], rows["run_id"], strict=True)) if len(rows) else {}
+
+
+def last_block(store: Store, run_id: str) -> int:
+    """The highest block of a run; 0 where it has none."""
+    rows = store.frame(
+        "SELECT coalesce(max(block), 0) AS block FROM trials WHERE run_id = ?::UUID",
+        [as_uuid(run_id)],
+    )
+    return int(rows["block"].iloc[0]) if len(rows) else 0
+
+
+def recording(store: Store, run_id: str) -> dict[str, Any] | None:
+    """The row of `runs` with this id; None where there is none."""
+    rows = store.frame("SELECT * FROM runs WHERE run_id = ?::UUID", [as_uuid(run_id)])
+    return None if rows.empty else _record(_parsed(rows, "models", "settings"))

@@ -15,11 +15,11 @@ from typing import Any
 import duckdb
 import pandas as pd
 
-from lab import clock, paths
+from lab import clock, paths, processes
 from lab.model import LabError, Status, new_id
 from lab.paths import COMMAND
 from lab.rows import ROWS, FinishedTrial, RunRow, SessionRow
-from lab.store import frames, importing, journal, journalled_changes, migrations, turnstile
+from lab.store import erasure, frames, importing, journal, journalled_changes, migrations, turnstile
 from lab.store.importing import Imported
 from lab.store.journal import Journal
 from lab.store.turnstile import Busy
@@ -183,7 +183,10 @@ class Store:
                     shutil.copyfile(f"{self.path}.wal", f"{copy}.wal")
                 connection.execute(f"ATTACH {importing.quoted(copy)} AS copied")
                 for table in ROWS:
-                    connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM copied.{table}")
+                    if table in journalled_changes.tables(connection, "copied"):
+                        connection.execute(
+                            f"INSERT INTO {table} BY NAME SELECT * FROM copied.{table}"
+                        )
                 connection.execute("DETACH copied")
         except (OSError, duckdb.Error) as error:
             raise Busy(
@@ -226,15 +229,20 @@ class Store:
         return self._write(*([journalled_changes.of_trials(fresh)] if fresh else []))
 
     def finish_run(self, run_id: str, status: Status) -> bool:
+        processes.recorded(run_id)
         return self._write(
             {"update": as_uuid(run_id), "status": status, "ended_utc": clock.utc_now().isoformat()}
         )
 
     def close_orphans(self, run_id: str) -> bool:
         """Other runs that say they are running have lost their process: only `run_id` is measured
-        on this machine."""
+        on this machine, and recordings have a card each."""
         return not self._exists() or self._write(
-            {"orphans": as_uuid(run_id), "ended_utc": clock.utc_now().isoformat()}
+            {
+                "orphans": as_uuid(run_id),
+                "alive": sorted(processes.recorded_now()),
+                "ended_utc": clock.utc_now().isoformat(),
+            }
         )
 
     def set_note(self, run_id: str, note: str | None) -> bool:
@@ -271,6 +279,61 @@ class Store:
         run_id = self.frame("SELECT run_id FROM read_parquet(?)", [str(file)])["run_id"][0]
         shutil.rmtree(self._trash, ignore_errors=True)
         return run_id
+
+    def forget(self, run_id: str) -> None:
+        """Take a run out of every file that the lab has for it, so that none of its bytes is left:
+        tables, log, spool, what was deleted last, runtime folder. Nothing brings it back. Raises
+        LabError, and then nothing has changed."""
+        run_id = as_uuid(run_id)
+        card = processes.running()
+        if run_id in processes.recorded_now() or (card and card.run_id == run_id):
+            raise LabError("It is still under way. Stop it first, then forget it.")
+        with self._writes:
+            if self._pending:
+                self._write()
+            with self._turn() as connection:
+                deleted = self._deleted() == run_id
+                sql = "SELECT 1 FROM runs WHERE run_id = ?::UUID"
+                if not deleted and not connection.execute(sql, [run_id]).fetchall():
+                    raise LabError(f"There is no run {run_id}. List the runs with: {COMMAND} runs")
+                self._replace_without(connection, run_id)
+            if deleted:
+                shutil.rmtree(self._trash, ignore_errors=True)
+            erasure.clear_refused(self._spool, run_id)
+        processes.forget(run_id)
+
+    def _replace_without(self, connection: duckdb.DuckDBPyConnection, run_id: str) -> None:
+        file = self.path.resolve()
+        draft = file.with_name(file.name + ".new")
+        try:
+            for left in (draft, Path(f"{draft}.wal")):
+                left.unlink(missing_ok=True)
+            erasure.rewrite(connection, draft, run_id)
+            connection.close()
+            shutil.copymode(file, draft)
+            # It belongs to the old file, and has nothing that the new one has not.
+            Path(f"{self.path}.wal").unlink(missing_ok=True)
+            draft.replace(file)
+        except OSError as error:
+            raise LabError(
+                f"Cannot write {draft}: {error.strerror}. Nothing was forgotten; make room there"
+                " and try again."
+            ) from error
+        finally:
+            for left in (draft, Path(f"{draft}.wal")):
+                left.unlink(missing_ok=True)
+
+    def _deleted(self) -> str | None:
+        """The run that was deleted last, and can be brought back."""
+        file = self._trash / "runs.parquet"
+        if not file.exists():
+            return None
+        with self._connected(":memory:") as connection, suppress(duckdb.Error):
+            rows = connection.execute(
+                "SELECT run_id::VARCHAR FROM read_parquet(?)", [str(file)]
+            ).fetchall()
+            return rows[0][0] if rows else None
+        return None
 
     def import_from(self, source: Path | str, name: str | None = None) -> Imported:
         """Add what another lab.duckdb, or a folder or zip of exported Parquet, has and this one has

@@ -50,6 +50,9 @@ class Miss:
     """Prompt tokens that were not read and, without the cause, would have been."""
     before: str | None = None
     """The call_id of the earlier call that it is held against."""
+    is_counted: bool = True
+    """Whether a usage told the missed tokens; else they are told by characters, and so are
+    dollars and seconds: about."""
     section: str = ""
     """Where it differs: tools, system or messages, …"""
     place: int | None = None

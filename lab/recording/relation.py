@@ -12,6 +12,7 @@ from scipy import optimize, stats
 
 from lab.recording.facts import Estimate
 from lab.stats import robust
+from lab.stats.intervals import at_rank
 
 FEWEST = 10
 """Calls of a model from which on its relation is told."""
@@ -21,8 +22,8 @@ SMALLEST_SPREAD = 100
 """… so many tokens apart."""
 LEVEL = 0.95
 ENOUGH_PAIRS = 39
-"""Pairs from which on the 2.5 % in each tail are counted, not taken from a normal
-curve: the conformal rank (n + 1)·0.025 is then a whole one (Vovk et al. 2005, §2.2)."""
+"""Pairs from which on the 2.5 % in each tail are counted, not taken from a normal curve: a further
+pair falls below rank (n + 1)·0.025 with that probability, and 39 have such a rank (Wilks 1941)."""
 MOST_CALLS, MOST_PAIRS = 20_000, 2_000
 """The last ones; more make no interval shorter that anybody reads."""
 
@@ -51,8 +52,9 @@ class Noise:
         slow, quick = (self.base + self.growth * tokens for tokens in (more, less))
         strays, pairs = np.sort(slow * self.slow - quick * self.quick), len(self.slow)
         if pairs >= ENOUGH_PAIRS:
-            rank = int((1 - LEVEL) / 2 * (pairs + 1) + 1e-9) - 1
-            return max(-float(strays[rank]), 0.0), max(float(strays[-1 - rank]), 0.0)
+            rank = (1 - LEVEL) / 2 * (pairs + 1)
+            down, up = at_rank(strays, rank), at_rank(strays, pairs + 1 - rank)
+            return max(-float(down), 0.0), max(float(up), 0.0)
         reach = float(stats.t.ppf((1 + LEVEL) / 2, max(pairs - 1, 1)))
         spread = float(np.sqrt(np.mean(strays**2) * (1 + 1 / pairs)))
         return reach * spread, reach * spread

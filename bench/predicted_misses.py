@@ -1,5 +1,5 @@
 """Whether the seconds that a recording predicts for a cache miss are those that a replay measures:
-`python -m bench.predicted_misses [--misses 100] [--seed 1] [--rows FILE.json]`.
+`python -m bench.predicted_misses [--misses 100] [--minutes 60] [--seed 1] [--rows FILE.json]`.
 
 An application asks the embedded model about texts of different lengths; in front of each text
 stands a piece that changes with every other call, so that the cache misses. The calls are recorded,
@@ -39,9 +39,9 @@ QUESTIONS = (
     "What had turned, and who noted it down?",
     "Say in a word what the log is about.",
 )
-FEWEST, MOST = 21, 36
+FEWEST, MOST = 21, 34
 """Sentences of a text; the server caches prefixes from 256 tokens on, some twenty sentences."""
-MISSES_EACH = 5
+MISSES_EACH = 6
 CLOCKS = tuple(name for name in parsing.Reading.__dataclass_fields__ if name.endswith("_ns"))
 STAMPS = ("dns_ns", "connected_ns", "tls_ns", "sent_ns", "headers_ns", "ended_ns")
 
@@ -103,8 +103,7 @@ class App:
 async def conversation(
     app: App, replay: App, rng: random.Random, misses: int
 ) -> list[dict[str, Any]]:
-    """Record one, replay its misses; of each the call_id, what was missed, and how much longer it
-    took, in seconds."""
+    """Record one, replay its misses: a row for each."""
     text = SENTENCE * rng.randint(FEWEST, MOST)
 
     def opening() -> str:
@@ -117,28 +116,38 @@ async def conversation(
         call_id, *_ = await app.ask(now, text, question := rng.choice(QUESTIONS))
         await app.ask(now, text, rng.choice(QUESTIONS))
         missed.append((call_id, question))
-    rows = []
-    for call_id, question in missed:
-        took: dict[bool, float] = {}
-        for hits in rng.sample((True, False), k=2):
-            now = opening()
-            if hits:
-                await replay.ask(now, text, rng.choice(QUESTIONS))
-            _, took[hits], usage = await replay.ask(now, text, question)
-            if hits:
-                read = usage["cache_read_input_tokens"]
-            elif usage["cache_read_input_tokens"]:
-                raise SystemExit("A new prefix was read from the cache.")
-        measured_s = (took[False] - took[True]) / 1000
-        rows.append({"call_id": call_id, "read": read, "measured_s": measured_s})
-    return rows
+    return [
+        {"call_id": call_id, **await pair(replay, rng, text, question)}
+        for call_id, question in missed
+    ]
 
 
-async def record(store: Store, endpoint: Endpoint, misses: int, seed: int) -> tuple[str, list]:
-    rng, rows = random.Random(seed), []
+async def pair(replay: App, rng: random.Random, text: str, question: str) -> dict[str, Any]:
+    """The tokens that the hit of a pair read, and how many seconds longer the miss took. After a
+    miss the hit reads what that one wrote."""
+    opening, other = (f"{rng.randrange(10**12):012}" for _ in range(2))
+    if hit_first := rng.random() < 0.5:
+        await replay.ask(opening, text, rng.choice(QUESTIONS))
+        _, hit_ms, read = await replay.ask(opening, text, question)
+    _, miss_ms, written = await replay.ask(other if hit_first else opening, text, question)
+    if not hit_first:
+        _, hit_ms, read = await replay.ask(opening, text, question)
+    if written["cache_read_input_tokens"] or not read["cache_read_input_tokens"]:
+        raise SystemExit("A miss read from the cache, or a hit did not.")
+    return {
+        "read": read["cache_read_input_tokens"],
+        "hit_first": hit_first,
+        "measured_s": (miss_ms - hit_ms) / 1000,
+    }
+
+
+async def record(
+    store: Store, endpoint: Endpoint, misses: int, minutes: float, seed: int
+) -> tuple[str, list]:
+    rng, rows, until_ns = random.Random(seed), [], clock.now_ns() + int(minutes * 60e9)
     app, replay = App(store, endpoint, "app"), App(store, endpoint, "replay")
     await app.ask("warm up", "Warm up.", "Ready?")
-    while len(rows) < misses:
+    while len(rows) < misses and clock.now_ns() < until_ns:
         rows += await conversation(app, replay, rng, min(MISSES_EACH, misses - len(rows)))
         print(f"\r{len(rows)} of {misses} misses", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
@@ -151,6 +160,7 @@ async def record(store: Store, endpoint: Endpoint, misses: int, seed: int) -> tu
 def main() -> None:
     flags = argparse.ArgumentParser(description=__doc__)
     flags.add_argument("--misses", type=int, default=100)
+    flags.add_argument("--minutes", type=float, default=60, help="begins no conversation after")
     flags.add_argument("--seed", type=int, default=1)
     flags.add_argument("--rows", type=Path, help="also write each miss as JSON")
     given = flags.parse_args()
@@ -166,7 +176,9 @@ def main() -> None:
         store = Store(Path(folder) / "lab.duckdb")
         started_ns = clock.now_ns()
         try:
-            run_id, rows = asyncio.run(record(store, endpoint, given.misses, given.seed))
+            run_id, rows = asyncio.run(
+                record(store, endpoint, given.misses, given.minutes, given.seed)
+            )
         finally:
             server.terminate()
         took_s = (clock.now_ns() - started_ns) / 1e9

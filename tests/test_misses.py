@@ -1,4 +1,4 @@
-"""Why a call missed the cache, told from recordings so small that one can check them in the head."""
+"""Why a call missed the cache, told from recordings that one can check in the head."""
 
 from __future__ import annotations
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 
 WAITS = {"call": "model", "tool": "tool", "join": "join"}
 KINDS = ("model", "tool", "join", "own")
+Span = dict[str, Any]
 
 
 def critical_path(spans: pd.DataFrame) -> pd.DataFrame:
@@ -20,19 +22,39 @@ def critical_path(spans: pd.DataFrame) -> pd.DataFrame:
     overlap, so their ms add up to the trial's wall time.
     """
     columns = ["span_id", "kind", "name", "started_ms", "ended_ms", "ms"]
-    rows = spans.to_dict("records")
+    pieces = on_the_path(spans.to_dict("records"))
+    origin = pieces[0][1] if pieces else 0
+    return pd.DataFrame(
+        [
+            (
+                span["span_id"],
+                WAITS.get(span["kind"], "own"),
+                span["name"],
+                (begin - origin) / 1e6,
+                (end - origin) / 1e6,
+                (end - begin) / 1e6,
+            )
+            for span, begin, end in pieces
+        ],
+        columns=columns,
+    )
+
+
+def on_the_path(rows: Sequence[Span]) -> list[tuple[Span, int, int]]:
+    """The same without frames: each piece's span, begin and end in ns, in order of time; none where
+    the root has no end."""
     root = next((row for row in rows if pd.isna(row["parent_id"])), None)
     if root is None or pd.isna(root["ended_ns"]):
-        return pd.DataFrame(columns=columns)
-    children: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        return []
+    children: dict[str, list[Span]] = defaultdict(list)
     for row in rows:
         if row is not root:
             # A span that was cut off lasted as long as its trial.
             end = root["ended_ns"] if pd.isna(row["ended_ns"]) else row["ended_ns"]
             children[row["parent_id"]].append({**row, "ended_ns": end})
-    pieces: list[tuple[dict[str, Any], int, int]] = []
+    pieces: list[tuple[Span, int, int]] = []
 
-    def walk(span: dict[str, Any], begin: int, end: int) -> None:
+    def walk(span: Span, begin: int, end: int) -> None:
         cursor = end
         last_first = sorted(
             children[span["span_id"]],
@@ -51,22 +73,8 @@ def critical_path(spans: pd.DataFrame) -> pd.DataFrame:
         if begin < cursor:
             pieces.append((span, begin, cursor))
 
-    origin = int(root["started_ns"])
-    walk(root, origin, int(root["ended_ns"]))
-    return pd.DataFrame(
-        [
-            (
-                span["span_id"],
-                WAITS.get(span["kind"], "own"),
-                span["name"],
-                (begin - origin) / 1e6,
-                (end - origin) / 1e6,
-                (end - begin) / 1e6,
-            )
-            for span, begin, end in reversed(pieces)
-        ],
-        columns=columns,
-    )
+    walk(root, int(root["started_ns"]), int(root["ended_ns"]))
+    return pieces[::-1]
 
 
 def waited_for(spans: pd.DataFrame) -> dict[str, float]:

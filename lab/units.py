@@ -65,6 +65,19 @@ def duration(seconds: float) -> str:
     return f"{max(1, round(seconds))} s" if seconds < 90 else f"{round(seconds / 60):,} min"
 
 
+def stretch(value: float) -> str:
+    """How long something took as people say it, from ms: "12.3 s", "4 min 12 s", "1 h 5 min",
+    "2 d 3 h"."""
+    seconds = round(value / 1000)
+    if seconds < 60:
+        return ms(value)
+    for long, short, size, per in (("d", "h", 3600, 24), ("h", "min", 60, 60), ("min", "s", 1, 60)):
+        whole, rest = divmod(round(value / 1000 / size), per)
+        if whole:
+            return f"{whole:,} {long}" + (f" {rest} {short}" if rest else "")
+    return ms(value)
+
+
 def percent(share: float | None, sign: bool = False) -> str:
     """A share of 1 as whole per cent, with one decimal below 10 %: "−95 %", "2.5 %"."""
     if missing(share):

@@ -105,7 +105,6 @@ def _calls(
         prompt = prompts.get(call_id)
         blocks = prompt.blocks[: prefixes.first_message(prompt)] if prompt else ()
         tools = frozenset(block.tool for block in blocks if block.section == "tools")
-        asks = any(block.kind == "tool_use" for block in replies.get(call_id, ()))
         known.append(
             Call(
                 call_id,
@@ -115,10 +114,17 @@ def _calls(
                 name,
                 agent,
                 (model, tools),
-                stop == "tool_use" or (stop is None and asks),
+                uses_tools(stop, replies.get(call_id, ())),
             )
         )
     return known
+
+
+def uses_tools(stop_reason: str | None, reply: Sequence[Block]) -> bool:
+    """Whether an answer ended with tool calls for its application."""
+    if stop_reason is None:
+        return any(block.kind == "tool_use" for block in reply)
+    return stop_reason == "tool_use"
 
 
 class _Links:

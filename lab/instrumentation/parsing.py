@@ -103,6 +103,9 @@ class Reading:
         self.error_kind, self.error_text = kind, text
 
 
+CLOCKS = tuple(name for name in Reading.__dataclass_fields__ if name.endswith("_ns"))
+
+
 class GivenUp(Exception):
     """Whoever wanted the reading has gone."""
 
@@ -249,7 +252,7 @@ def read(exchange: Exchange, gone: Callable[[], bool] = lambda: False) -> Readin
 def _broken(reading: Reading, kind: str, text: str) -> Reading:
     """What it counted has been paid, whatever is wrong with the rest."""
     return Reading(
-        usage=_counted(reading.usage),
+        usage=counted(reading.usage),
         arrivals=reading.arrivals,
         error_kind=kind,
         error_text=text,
@@ -374,14 +377,14 @@ def _is_count(value: Any) -> bool:
     return value is None or (type(value) is int and 0 <= value < 2**31)
 
 
-def _counted(usage: Mapping[str, Any]) -> dict[str, Any]:
-    """The counts of a broken answer, as far as they are counts."""
+def counted(usage: Mapping[str, Any]) -> dict[str, Any]:
+    """The counts of a usage, as far as they are counts: of a broken answer, or of a file."""
     counts: dict[str, Any] = {}
     for name, value in usage.items():
         if name in GROUPS and isinstance(value, Mapping):
-            counts[name] = _counted(value)
+            counts[name] = counted(value)
         elif name == "iterations" and isinstance(value, list):
-            counts[name] = [_counted(entry) for entry in value if isinstance(entry, Mapping)]
+            counts[name] = [counted(entry) for entry in value if isinstance(entry, Mapping)]
         elif (name in COUNTS and _is_count(value)) or (name in WORDS and isinstance(value, str)):
             counts[name] = value[: limits.WORD_CHARACTERS] if isinstance(value, str) else value
     return counts

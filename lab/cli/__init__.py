@@ -67,6 +67,11 @@ GROUPS = {
         Command("runs", "List the stored runs, the latest first", "show"),
         Command("show", "Show a stored run: its verdict, its percentiles, what it cost", "show"),
         Command("export", "Write every table as Parquet, CSV, JSON or DuckDB", "show"),
+        Command(
+            "import",
+            "Import your app's calls from transcripts, HAR, OpenTelemetry spans; or another lab's",
+            "imports",
+        ),
         Command("report", "Write a run as one HTML file that opens anywhere", "show"),
         Command("trace", "Send a stored run to OpenTelemetry or Langfuse", "show"),
         Command(

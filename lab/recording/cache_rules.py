@@ -69,7 +69,7 @@ def settings_of_messages(settings: Mapping[str, Any], model: str) -> dict[str, A
     thinking = sorted(word for word in _words(settings, "thinking") if word not in DISPLAYS)
     return {
         "tool_choice": choice or ["auto"],
-        "thinking": [] if thinking == ["disabled"] else thinking,
+        "thinking": thinking or [UNSAID],
         "effort": settings.get("effort") or default,
         "output_format": settings.get("output_format"),
     }
@@ -79,9 +79,13 @@ DISPLAYS = ("omitted", "summarized")
 """How thinking is shown; the documentation says of none that it breaks a cache."""
 
 
-def says_default_thinking(first: list[str], second: list[str]) -> bool:
-    """Whether one says nothing and the other adaptive: on many models that is the same."""
-    return sorted((first, second)) == [[], ["adaptive"]]
+UNSAID = "not set"
+
+
+def may_be_one(first: list[str], second: list[str]) -> bool:
+    """Whether one says nothing of thinking and the other what may be its model's default."""
+    both = [first, second]
+    return [UNSAID] in both and (["disabled"] in both or ["adaptive"] in both)
 
 
 def speed(settings: Mapping[str, Any]) -> str:

@@ -59,7 +59,7 @@ def _settings(before: Call, call: Call, words: str) -> list[Change]:
     found = []
     for name, was in before.settings.items():
         now = call.settings[name]
-        if was == now or (name == "thinking" and cache_rules.says_default_thinking(was, now)):
+        if was == now or (name == "thinking" and cache_rules.may_be_one(was, now)):
             continue
         if name == "output_format":
             states = [(value and "set") or "not set" for value in (was, now)]

@@ -97,6 +97,7 @@ def test_models_are_apart():
     seen = relation.of(calls)
     assert (seen.model, seen.calls) == ("m", 20)
     assert round(seen.seconds(1000, "quick").value, 3) == 0
+    assert seen.seconds(1000, "asked").value == seen.seconds(1000, "m").value
     assert seen.seconds(1000, "unheard") is None
 
 

@@ -80,7 +80,7 @@ class Relation:
     line: robust.Fit = field(repr=False)
     noise: Noise = field(repr=False)
     others: Mapping[str, Relation] = field(default_factory=dict, repr=False)
-    """Of the recording's other models, by name."""
+    """Of all models of the recording, by the name that served and by the one that was asked for."""
 
     def of_model(self, model: str) -> Relation | None:
         return self if model == self.model else self.others.get(model)
@@ -128,8 +128,10 @@ def of(calls: pd.DataFrame) -> Relation | None:
     if not fitted:
         return None
     fitted.sort(key=lambda relation: -relation.calls)
-    first, *rest = fitted
-    return replace(first, others={relation.model: relation for relation in rest})
+    others = {relation.model: relation for relation in reversed(fitted)}
+    asked = timed.groupby("asked")["model"].agg(lambda names: names.mode().iloc[0])
+    others = {name: others[served] for name, served in asked.items() if served in others} | others
+    return replace(fitted[0], others=others)
 
 
 def missing(calls: pd.DataFrame) -> str:
@@ -153,9 +155,9 @@ def missing(calls: pd.DataFrame) -> str:
 
 
 def points(calls: pd.DataFrame) -> pd.DataFrame:
-    """The calls that streamed and ended well, in the order of their starts: call_id, model,
-    started_ms, at_ms (to the first token, from the moment the request had left), ttft_ms, uncached,
-    read, prompt, in tokens."""
+    """The calls that streamed and ended well, in the order of their starts: call_id, model, asked
+    (the model by the name in the request), started_ms, at_ms (to the first token, from the moment
+    the request had left), ttft_ms, uncached, read, prompt, in tokens."""
     sent = calls["ttft_from_sent_ms"].astype(float)
     # A recorder stamps the sending; where nobody did, at least what is known of connecting goes.
     connecting = calls[["dns_ms", "connect_ms", "tls_ms"]].astype(float).fillna(0).sum(axis=1)
@@ -166,6 +168,7 @@ def points(calls: pd.DataFrame) -> pd.DataFrame:
         {
             "call_id": calls["call_id"],
             "model": calls["served_model"].fillna(calls["model"]),
+            "asked": calls["model"],
             "started_ms": calls["started_ms"].astype(float),
             "at_ms": sent.fillna(whole - connecting),
             "ttft_ms": whole,

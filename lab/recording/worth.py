@@ -174,9 +174,10 @@ def _connections(recording: Recording) -> Iterator[tuple[str, Worth]]:
         if not is_fresh.iloc[place]:
             continue
         under_way = place - int(np.searchsorted(ends, call.started_ms, side="right"))
-        if opened > under_way and took_ms > 0:
+        if under_way >= opened:
+            opened += 1  # all that are open are busy: a further one is needed
+        elif took_ms > 0:
             saved[call.call_id] = took_ms / 1000
-        opened += 1
     if saved:
         total_s = float(sum(saved.values()))
         yield (

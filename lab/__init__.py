@@ -1,4 +1,5 @@
-"""LLM Latency Lab. `from lab import Lab` for scripts and notebooks."""
+"""LLM Latency Lab. `from lab import Lab` for scripts and notebooks; `lab.observe(client)` records
+the calls of an application of your own."""
 
 from importlib import import_module
 
@@ -12,4 +13,6 @@ def __getattr__(name: str):
     # stays light.
     if name == "Lab":
         return import_module("lab.library").Lab
+    if name == "observe":
+        return import_module("lab.observing").observe
     raise AttributeError(f"module 'lab' has no attribute {name!r}")

@@ -103,7 +103,7 @@ FLOORS = (
     "endpoints figures instrumentation local store techniques",
     "calibrate code_samples harness",
     "expected instrumentation.traces recordings requirements results",
-    "importers observe recorder resume worker",
+    "importers observing recorded_tasks recorder resume worker",
     "cli library",
     "pytest_latency",
 )

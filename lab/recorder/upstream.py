@@ -61,17 +61,22 @@ def find(name: str | None = None) -> Upstream:
     address that nobody has agreed to.
     """
     if name in (None, "", "anthropic"):
-        base_url = keys.base_url(keys.anthropic_url())
-        keys.origin(base_url)
-        if card := own_server.card_at(base_url):
-            return Upstream(card.kind, card.kind, base_url, card.api_key)
-        kind = own_server.kind_at(base_url) or endpoint_kinds.LIVE
-        own = base_url != keys.base_url(keys.CLAUDE_URL)
-        return Upstream(keys.origin(base_url) if own else "anthropic", kind, base_url)
+        return at(keys.anthropic_url())
     endpoint = registry.connect(registry.find(name))
     own = endpoint_kinds.kind(endpoint.kind).own_server
     key = endpoint.api_key if own and endpoint.api_key != keys.PLACEHOLDER else ""
     return Upstream(endpoint.name, endpoint.kind, endpoint.base_url, key)
+
+
+def at(url: str) -> Upstream:
+    """Where an application goes by itself: nobody is asked but what may be the lab's own server."""
+    base_url = keys.base_url(url)
+    keys.origin(base_url)
+    if card := own_server.card_at(base_url):
+        return Upstream(card.kind, card.kind, base_url, card.api_key)
+    kind = own_server.kind_at(base_url) or endpoint_kinds.LIVE
+    own = base_url != keys.base_url(keys.CLAUDE_URL)
+    return Upstream(keys.origin(base_url) if own else "anthropic", kind, base_url)
 
 
 @dataclass(slots=True)

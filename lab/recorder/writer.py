@@ -29,6 +29,7 @@ from lab.instrumentation import parsing
 from lab.instrumentation.parsing import Reading
 from lab.instrumentation.stamps import Exchange, TooLarge, Unreadable
 from lab.model import LabError, Status, new_id
+from lab.recorder import upstream
 from lab.recorder.observed_call import AGENT_HEADER, LENGTH, SESSION_HEADERS, chunks
 from lab.recorder.unpacking import unpacked
 from lab.recording.scribe import Scribe, Seen
@@ -51,13 +52,17 @@ class Writer:
 
     def __init__(self, order: dict[str, Any]) -> None:
         self.store = Store(order["db"], PATIENCE_S)
+        self.source = order.get("source", "recorder")
+        if url := order.get("base_url"):
+            where = upstream.at(url)
+            order |= {"endpoint": where.name, "kind": where.kind}
         self.session = self._begun(order)
         self.origin_ns = clock.now_ns()
         kind = endpoint_kinds.kind(order["kind"])
         self.scribe = Scribe(
             self.session.run_id,
             self.session.session_id,
-            "recorder",
+            self.source,
             order["endpoint"],
             recordings.hasher(),
             keep_text=order["keep_text"],
@@ -74,7 +79,7 @@ class Writer:
             session = SessionRow(
                 session_id=new_id(),
                 run_id=run_id,
-                worker=f"recorder {os.getpid()}",
+                worker=f"{self.source} {os.getpid()}",
                 host=platform.node(),
                 started_utc=clock.utc_now(),
                 lab_version=VERSION,
@@ -87,7 +92,7 @@ class Writer:
             return session
         return recordings.begin(
             self.store,
-            "recorder",
+            self.source,
             order["endpoint"],
             order["kind"],
             keep_text=order["keep_text"],
@@ -246,6 +251,8 @@ def _exchange(values: dict[str, Any], body: bytes, pieces: list[tuple[int, bytes
     match values["ending"]:
         case "connect":
             exchange.failure = httpx2.ConnectError(text)
+        case "timeout":
+            exchange.failure = httpx2.ReadTimeout(text)
         case "cancelled":
             exchange.failure = asyncio.CancelledError()
         case "malformed":
@@ -331,7 +338,10 @@ def main() -> int:
         signal.signal(name, signal.SIG_IGN)  # it ends with the recorder, once all is written
     with contextlib.suppress(OSError):
         os.nice(NICENESS)
-    order = json.loads(sys.stdin.buffer.readline())
+    line = sys.stdin.buffer.readline()
+    if not line:  # nothing to record
+        return 0
+    order = json.loads(line)
     try:
         writer = Writer(order)
     except LabError as error:
@@ -361,6 +371,9 @@ def main() -> int:
             writer.take(tuple(rest))
         elif kind == "goodbye":
             status = "finished"
+        elif kind == "flush":
+            writer.write()
+            tell("flushed")
         if clock.now_ns() >= due_ns:
             writer.write()
             due_ns = clock.now_ns() + int(WRITE_EVERY_S * 1e9)

@@ -90,9 +90,9 @@ def test_a_system_prompt_that_changes_loses_what_the_call_before_had_cached(app)
 @pytest.mark.parametrize(
     ("ttl", "pause", "there"),
     [
-        ("5m", 300, 1000),
+        ("5m", 299, 1000),
         ("5m", 301, 0),
-        ("1h", 3600, 1000),
+        ("1h", 3599, 1000),
         ("1h", 3601, 0),
     ],
 )
@@ -133,6 +133,15 @@ def test_the_longest_prefix_counts_once_a_read_has_told_its_tokens(app):
     assert could(app) == [0, None]
     app.call([user("third")], 4, 5, usage=usage(1000, 0, 200), system=both)
     assert could(app) == [0, 1000, 1000]
+
+
+def test_what_was_written_for_an_hour_ends_with_the_last_breakpoint_of_an_hour(app):
+    hour = {"type": "ephemeral", "ttl": "1h"}
+    system = [{"type": "text", "text": "Be kind", "cache_control": hour}]
+    split = {"ephemeral_5m_input_tokens": 500, "ephemeral_1h_input_tokens": 1000}
+    app.call(turns(1), 0, 1, usage=usage(0, 1500) | {"cache_creation": split}, system=system)
+    app.call([user("other")], 2, 3, usage=usage(0, 1000), system=system)
+    assert could(app) == [0, 1000]
 
 
 def test_a_call_without_a_breakpoint_could_have_read_what_another_wrote(app):

@@ -12,12 +12,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from lab.recording import prefixes
+from lab.recording import cache_rules, prefixes
+from lab.recording.cache_rules import MOST_BREAKPOINTS, TTL_MS
 from lab.recording.prefixes import Path, values
 from lab.recording.shape import Prompt
-
-TTL_MS = {"5m": 5 * 60_000.0, "1h": 60 * 60_000.0}
-BREAKPOINTS = 4
 
 Prefix = tuple[int, str]
 """Where in the tree of blocks it ends, and its model: each model has a cache of its own."""
@@ -47,6 +45,7 @@ class Use:
     read: float
     written: float
     uncached: float
+    written_for_an_hour: float
 
     @property
     def cached(self) -> float:
@@ -113,13 +112,14 @@ def _known(calls: pd.DataFrame, prompts: Mapping[str, Prompt], usage: pd.DataFra
     starts."""
     paths = prefixes.paths(calls, prompts)
     columns = ("call_id", "started_ms", "total_ms", "message_start_at_ms", "ttft_ms", "model")
+    columns += ("served_model", "cache_write_1h_tokens")
     known = []
     for row, counts in zip(
         zip(*(values(calls, name) for name in columns), strict=True),
         usage.itertuples(index=False),
         strict=True,
     ):
-        call_id, started, total, opened, first, model = row
+        call_id, started, total, opened, first, model, served, long = row
         prompt = prompts.get(call_id)
         if prompt is None or not prompt.settings.get("whole", True) or not paths[call_id]:
             continue
@@ -132,12 +132,13 @@ def _known(calls: pd.DataFrame, prompts: Mapping[str, Prompt], usage: pd.DataFra
                 call_id,
                 started,
                 started + begins,
-                model,
+                cache_rules.family(str(served or model)),
                 paths[call_id],
                 _marks(prompt),
                 counts.read,
                 counts.written,
                 counts.uncached,
+                long or 0.0,
             )
         )
     return sorted(known, key=lambda use: use.started_ms)
@@ -149,7 +150,7 @@ def _marks(prompt: Prompt) -> list[tuple[int, str]]:
     if automatic := prompt.settings.get("automatic"):
         marks.setdefault(len(prompt.blocks) - 1, automatic)
     marks = {place: ttl for place, ttl in marks.items() if place < len(prompt.blocks)}
-    return sorted(marks.items())[:BREAKPOINTS]
+    return sorted(marks.items())[:MOST_BREAKPOINTS]
 
 
 def _walk(known: list[Use]) -> tuple[dict[Prefix, float], dict[str, list[Prefix]]]:
@@ -165,6 +166,10 @@ def _walk(known: list[Use]) -> tuple[dict[Prefix, float], dict[str, list[Prefix]
             read_of[alive[0]].append(use.read)
         if use.marks and use.cached:
             tokens[use.prefix(use.marks[-1][0])] = use.cached
+            hours = [place for place, ttl in use.marks if ttl == "1h"]
+            if hours and use.written_for_an_hour:
+                # Longer times to live come first: what was written for an hour ends with them.
+                tokens[use.prefix(hours[-1])] = use.read + use.written_for_an_hour
         _leave(use, entries, alive if use.read else [])
     lengths = set(tokens.values())
     for prefix, reads in read_of.items():
@@ -179,7 +184,7 @@ def _alive(use: Use, entries: Mapping[Prefix, Entry]) -> Iterator[Prefix]:
         return
     for node in reversed(use.path):
         entry = entries.get((node, use.model))
-        if entry and entry.began_ms <= use.started_ms <= entry.until_ms:
+        if entry and entry.began_ms <= use.started_ms < entry.until_ms:
             yield node, use.model
 
 
@@ -193,7 +198,7 @@ def _leave(use: Use, entries: dict[Prefix, Entry], refreshed: list[Prefix]) -> N
         return  # below the minimum, or a server without a cache
     for place, ttl in use.marks:
         prefix, life = use.prefix(place), TTL_MS[ttl]
-        if (entry := entries.get(prefix)) and entry.until_ms >= use.started_ms:
+        if (entry := entries.get(prefix)) and entry.until_ms > use.started_ms:
             entry.began_ms = min(entry.began_ms, use.begins_ms)
             entry.until_ms = max(entry.until_ms, use.started_ms + life)
         else:
@@ -227,5 +232,5 @@ def _left_by(before: Use | None, use: Use) -> float:
     if before is None or not before.marks or before.model != use.model:
         return 0.0
     place, ttl = before.marks[-1]
-    alive = before.begins_ms <= use.started_ms <= before.started_ms + TTL_MS[ttl]
+    alive = before.begins_ms <= use.started_ms < before.started_ms + TTL_MS[ttl]
     return before.cached if alive and place < len(use.path) else 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import tempfile
 import weakref
@@ -17,7 +18,7 @@ from lab import endpoint_kinds, metrics, stats, techniques, units
 from lab.instrumentation import bursts
 from lab.metrics import QUANTILES
 from lab.model import LabError, Technique
-from lab.settings import BenchmarkConfig
+from lab.settings import BenchmarkConfig, Predicted
 from lab.stats import Comparison, Finding, VerdictText
 from lab.stats.verdict import DOUBTFUL, REFUSALS
 from lab.store import queries
@@ -160,6 +161,24 @@ class RunResult:
         return None
 
     @property
+    def prediction(self) -> str:
+        """What a recording predicted of its fix, beside what was measured: "Predicted 1.2 s
+        [0.9, 1.6] sooner, measured 1.1 s [1.0, 1.3]."; empty where nothing was."""
+        try:
+            predicted = Predicted(**self.run["settings"]["config"]["predicted"])
+        except (KeyError, TypeError, ValueError):
+            return ""
+        ends = (predicted.value, predicted.low, predicted.high)
+        words = "at most " if predicted.is_upper_bound else ""
+        text = f"Predicted {words}{_in_seconds(*ends)} sooner"
+        planned = self.comparison()
+        is_claimed = planned is not None and planned.verdict != "fails_more"
+        if not is_claimed or planned.estimate is None or planned.low is None:
+            return f"{text}; nothing was measured to hold it against."
+        sooner = (-planned.estimate, -planned.high, -planned.low)
+        return f"{text}, measured {_in_seconds(*(ms / 1000 for ms in sooner))}."
+
+    @property
     def effect(self) -> float | None:
         """The planned difference, in the headline metric's unit; None where nothing is paired."""
         planned = self.comparison()
@@ -276,6 +295,16 @@ def read(reference: str, store: Store | None = None) -> RunResult:
     )
     verdicts = [result.told(c) for c in result.comparisons if c.metric == result.headline]
     return replace(result, verdicts=verdicts)
+
+
+def _in_seconds(value: float, low: float, high: float) -> str:
+    """ "1.2 s [0.9, 1.6]", "0.069 s [0.044, 0.087]": two figures of the widest end, three decimals
+    at most."""
+    widest = max(map(abs, (value, low, high)))
+    decimals = min(max(1 - math.floor(math.log10(widest)), 1), 3) if widest else 1
+    ends = (round(end, decimals) + 0.0 for end in (value, low, high))
+    texts = [f"{end:,.{decimals}f}".replace("-", "−") for end in ends]
+    return f"{texts[0]} s [{texts[1]}, {texts[2]}]"
 
 
 def _median_pair(rows: pd.DataFrame) -> MedianPair | None:

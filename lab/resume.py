@@ -19,7 +19,7 @@ from lab.harness.runner import Joined
 from lab.model import LabError
 from lab.paths import COMMAND
 from lab.rows import RunRow
-from lab.scenarios.definitions import CATEGORIES
+from lab.scenarios.definitions import CATEGORIES, RECORDING
 from lab.settings import BenchmarkConfig, config_of
 from lab.store import json_shapes, queries
 from lab.store.store import Store, as_uuid
@@ -169,10 +169,16 @@ def repeated(run: Mapping[str, Any], again: BenchmarkConfig | None = None) -> di
         config |= _words_again(str(run["run_id"]), settings, again)
     if isinstance(run.get("imported_from"), str):  # a missing one may be NaN
         config.pop("max_usd", None)
-        if config.get("scenario") not in (None, *CATEGORIES):
+        scenario = config.get("scenario")
+        if scenario not in (None, *CATEGORIES):
+            if scenario.startswith(RECORDING):
+                raise LabError(
+                    "This run was imported, and asked calls of a recording that it names. Name one"
+                    f" of your own: --scenario {RECORDING}RUN."
+                )
             raise LabError(
                 "This run was imported, and its tasks are in a file that it names "
-                f"({config['scenario']}). Name the file yourself to measure them: --scenario FILE."
+                f"({scenario}). Name the file yourself to measure them: --scenario FILE."
             )
     return config
 
@@ -189,8 +195,8 @@ def _words_again(
             technique = techniques.find(slug)
             values = config.knobs.get(slug, {}) if mixed else config.knobs
             knobs[slug] = (technique, knobs_of(technique, values))
-        if own_text.mark(run_id, config.tasks, knobs) == settings[own_text.MARK]:
-            return {"tasks": config.tasks, "knobs": config.knobs}
+        if own_text.mark(run_id, config.own_tasks, knobs) == settings[own_text.MARK]:
+            return {"tasks": config.own_tasks, "knobs": config.knobs}
     raise LabError(
         f"Run {run_id} kept no word of your own requests, so it goes on only with the same ones: "
         f"{_given_again(settings, run_id)}."

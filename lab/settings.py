@@ -17,7 +17,8 @@ from pydantic.fields import FieldInfo
 from lab import endpoint_kinds
 from lab.metrics import CLOCKS, FEWEST_BLOCKS
 from lab.model import LabError, sentence
-from lab.scenarios.definitions import CATEGORIES, Task
+from lab.scenarios.checks import Frozen
+from lab.scenarios.definitions import CATEGORIES, RECORDING, Task
 
 QUICK_BLOCKS = FEWEST_BLOCKS
 QUICK_ANSWER_TOKENS = 48
@@ -130,6 +131,15 @@ def _bound(field: FieldInfo, *rules: type) -> float | None:
     return getattr(marks[0], type(marks[0]).__name__.lower()) if marks else None
 
 
+class Predicted(Frozen):
+    """Seconds sooner that a fix was said to be worth to one call, before it was measured."""
+
+    value: float = Field(allow_inf_nan=False)
+    low: float = Field(allow_inf_nan=False)
+    high: float = Field(allow_inf_nan=False)
+    is_upper_bound: bool = False
+
+
 class BenchmarkConfig(BaseModel):
     """Everything a user chooses for a run; page, CLI and Python build one, and go on alike."""
 
@@ -196,7 +206,8 @@ class BenchmarkConfig(BaseModel):
     scenario: Annotated[str | None, Flag("on what", "NAME|FILE")] = Field(
         None,
         title="Tasks",
-        description=f"what is asked: {', '.join(CATEGORIES)}, or a .jsonl file of your own tasks",
+        description=f"what is asked: {', '.join(CATEGORIES)}, a .jsonl file of your own tasks, or "
+        f"calls of your own app: {RECORDING}RUN",
     )
     seed: Annotated[int | None, Flag("on what", "N")] = Field(
         None,
@@ -233,6 +244,11 @@ class BenchmarkConfig(BaseModel):
         "than one answer, the total time",
     )
     knobs: dict[str, Any] = Field({}, description="the technique's own knobs by name")
+    predicted: Predicted | None = Field(
+        None,
+        description="the seconds that a recording predicts for its fix: value, low, high; the "
+        "verdict stands beside them",
+    )
     deadline_s: float = Field(
         120,
         gt=0,
@@ -248,6 +264,11 @@ class BenchmarkConfig(BaseModel):
         if self.target_half_width_ms is not None:
             return max(self.max_runs, self.min_runs)
         return QUICK_BLOCKS if self.quick else self.runs
+
+    @property
+    def own_tasks(self) -> list[Task] | None:
+        """Tasks of the user's own that nothing else keeps; those of a recording are kept there."""
+        return None if (self.scenario or "").startswith(RECORDING) else self.tasks
 
     def budget_usd(self, endpoint_kind: str) -> float | None:
         """The most that all sessions of the run may cost, in dollars; None is without a limit."""

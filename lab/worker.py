@@ -53,7 +53,7 @@ def measure(
     Ctrl-C and SIGTERM interrupt it cleanly. Progress goes to the run's file, where any dashboard
     finds it, and to `on_progress`. `technique` is one that no list has.
     """
-    from lab import resume
+    from lab import recorded_tasks, resume
     from lab.harness.runner import BenchmarkRunner
     from lab.store.store import Store
 
@@ -70,6 +70,7 @@ def measure(
         joined = None
         if config.join_run:
             config, joined = resume.join(store, config)
+        config = recorded_tasks.resolved(config, store)
         processes.remember(run_id, config)
 
         kinds: set[str] = set()

@@ -167,7 +167,7 @@ def test_what_a_technique_declares_is_there(technique):
 FIGURES_MAY = {f"lab.{name}" for name in ("figures", "units", "metrics", "pricing", "stats")}
 FIGURES_MAY |= {"lab.critical_path"}
 MAY_IMPORT = {
-    "technique.py": {"lab.model", "lab.scenarios"},
+    "technique.py": {"lab.model", "lab.recording.fixes", "lab.scenarios"},
     "findings.py": set(),
     "figures.py": {"lab.model", "lab.view_parts", *FIGURES_MAY},
 }

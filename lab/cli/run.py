@@ -12,6 +12,7 @@ from lab import paths, scrub, settings, techniques
 from lab.cli import DONE, FAILED, INTERRUPTED, flags, show, shown, this_machine
 from lab.model import LabError, Technique
 from lab.paths import COMMAND
+from lab.scenarios.definitions import RECORDING
 from lab.settings import BenchmarkConfig
 
 if TYPE_CHECKING:
@@ -45,6 +46,13 @@ def technique_flags(technique: Technique, parser: ArgumentParser) -> None:
             metavar="FILE",
             help="two files or more with an arm in each, in place of "
             f"{option}: a JSON body, a curl command or a Python call",
+        )
+    if technique.of_recordings:
+        parser.add_argument(
+            "--calls",
+            metavar="A,B,…",
+            help="which calls of the recording, by their numbers or ids; CALL@BEFORE names the one "
+            "that is sent before it (default: those that the fix is for)",
         )
     _run_flags(parser)
     parser.add_argument(
@@ -93,6 +101,8 @@ def run_technique(technique: Technique, arguments: Namespace) -> int:
     values = flags.chosen_knobs(arguments)
     if files := getattr(arguments, "files", None):
         values[technique.files] = _objects(files, technique)
+    if calls := getattr(arguments, "calls", None):
+        arguments.scenario = f"{getattr(arguments, 'scenario', RECORDING)}:{calls}"
     knobs = flags.checked(technique.knobs, values)
     config = _config(
         technique.slug,
@@ -193,7 +203,7 @@ def _measure(configs: list[BenchmarkConfig], arguments: Namespace) -> int:
 
 
 def _announce(config: BenchmarkConfig, console: Console) -> None:
-    from lab import endpoint_kinds
+    from lab import endpoint_kinds, recorded_tasks
     from lab.endpoints import registry
     from lab.harness.plan import experiment
     from lab.local import model_files
@@ -205,6 +215,7 @@ def _announce(config: BenchmarkConfig, console: Console) -> None:
 
         config, joined = resume.join(Store(config.db), config)
         complete = joined.complete
+    config = recorded_tasks.resolved(config)
     endpoint = registry.find(config.endpoint, config.models)
     plan = experiment(config, endpoint.kind)
     models = list(dict.fromkeys(map(endpoint.model_for, plan.tiers or (endpoint.generates,))))

@@ -24,7 +24,7 @@ from lab.clock import now_ns, sleep_s, today
 from lab.harness.bodies import asks_diagnosis, completed, marks_cache, with_nonce
 from lab.harness.budget import BudgetReached, billable, counted_usd
 from lab.instrumentation import parsing
-from lab.instrumentation.parsing import Reading
+from lab.instrumentation.parsing import CLOCKS, Reading
 from lab.instrumentation.stamps import Exchange
 from lab.model import NOT_TIMED, Reply, Request, Role, SpanKind, Tier, new_id
 from lab.rows import CallRow, EventRow, FinishedTrial, SpanRow, TrialRow
@@ -116,8 +116,12 @@ class Call:
 class TrialBench:
     """The lab.model.Bench of one trial that is measured; what its methods do is said there."""
 
-    def __init__(self, session: Session, trial: TrialRow, nonce: str, brief: bool = False) -> None:
+    def __init__(
+        self, session: Session, trial: TrialRow, nonce: str, brief: bool = False, betas: str = ""
+    ) -> None:
         self.session, self.trial, self.nonce, self.brief = session, trial, nonce, brief
+        self.betas = betas
+        """The header that the task's body needs."""
         self.calls: list[Call] = []
         self.spans: list[SpanRow] = []
         self.out_of_budget = False
@@ -254,9 +258,10 @@ class TrialBench:
     def _headers(self, request: Request) -> dict[str, str]:
         """What is said to the lab's own servers alone is no other's business."""
         own = self.session.endpoint.traits.own_server
+        headers = {"anthropic-beta": self.betas} if self.betas else {}
         return {
             name: value
-            for name, value in request.headers.items()
+            for name, value in (headers | dict(request.headers)).items()
             if own or not name.startswith("x-lab-")
         }
 
@@ -472,9 +477,6 @@ class TrialBench:
             _usage(row, reading.usage)
             row.cost_usd = self.session.cost_usd(call.priced_as, reading.usage)
         return row
-
-
-CLOCKS = tuple(name for name in Reading.__dataclass_fields__ if name.endswith("_ns"))
 
 
 def _usage(row: CallRow, usage: Mapping[str, Any]) -> None:

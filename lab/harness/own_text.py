@@ -100,11 +100,11 @@ def without(
 ) -> dict[str, Any]:
     """A run's settings with the shape of the user's words in their place, and their mark."""
     knobs = {v.technique.slug: (v.technique, v.knobs) for v in plan.variants}
-    told = mark(run_id, config.tasks, knobs)
+    told = mark(run_id, config.own_tasks, knobs)
     shapes = {slug: _shapes(*pair) for slug, pair in knobs.items()}
     chosen = dict(stored["config"])
-    if config.tasks:
-        chosen["tasks"] = [task_shape(task) for task in config.tasks]
+    if config.own_tasks:
+        chosen["tasks"] = [task_shape(task) for task in config.own_tasks]
 
     def shown(values: Mapping[str, Any]) -> dict[str, Any]:
         if config.technique == SIDE_BY_SIDE:
@@ -179,6 +179,7 @@ def task_shape(task: Task) -> dict[str, Any]:
         "documents": [counted(text) for text in task.documents],
         "tools": list(task.tools),
         "body": shape(task.body) if task.body else None,
+        "before": [shape(body) for body in task.before],
         "origin": task.origin,
         "document_tokens": task.document_tokens,
     }

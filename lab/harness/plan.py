@@ -226,10 +226,10 @@ def stored_settings(config: BenchmarkConfig, plan: Experiment) -> dict[str, Any]
     chosen = config.model_dump(
         mode="json", exclude={"join_run", "db", "tasks"}, exclude_defaults=True
     )
-    if config.tasks is not None:
+    if config.own_tasks is not None:
         # Whole, since what kind of check a task has is a default of its class.
-        chosen["tasks"] = [task.model_dump(mode="json") for task in config.tasks]
-    category = "pasted" if config.tasks else plan.baseline.technique.category
+        chosen["tasks"] = [task.model_dump(mode="json") for task in config.own_tasks]
+    category = "pasted" if config.own_tasks else plan.baseline.technique.category
     return {
         "config": chosen,
         "arms": [variant.ref for variant in plan.variants],

@@ -394,7 +394,7 @@ class BenchmarkRunner:
         )
         nonce = nonce_for(self.run_id, block.number, f"{technique}.{arm}", attempt)
         brief = is_brief(variant.technique, block.task, self.endpoint)
-        bench = TrialBench(self.session, row, nonce, brief)
+        bench = TrialBench(self.session, row, nonce, brief, block.task.betas)
         gc.collect()
         gc.disable()
         work = asyncio.create_task(self._play(bench, variant, block.task))

@@ -243,6 +243,8 @@ class Scribe:
             reply = shape.reply_of(seen.content, hasher)
         row.reply = None if reply is None else [list(block) for block in reply]
         if self.keep_text:
+            if row.settings is not None and seen.betas:
+                row.settings["beta_header"] = seen.betas[:1000]  # a replay needs it, not its hash
             row.body = dict(seen.body) if seen.body is not None else None
             row.answer = [dict(block) for block in seen.content] if seen.content else None
         return row, blocks

@@ -28,6 +28,8 @@ DEFAULT_KIND = endpoint_kinds.LOCAL
 DOCUMENT_TOKENS = endpoint_kinds.kind(DEFAULT_KIND).document_tokens
 MOST_TASKS = 1000
 DEEPEST = 100
+RECORDING = "recording:"
+"""How a scenario begins that is calls of a recording: lab.recorded_tasks reads it."""
 TOO_DEEP = f"nested too deeply (more than {DEEPEST} levels)"
 Category = Literal["question-answering", "reasoning", "tools", "rag", "user"]
 
@@ -64,6 +66,10 @@ class Task(Frozen):
     topology: Topology | None = None
     origin: Literal["built-in", "user"] = "user"
     document_tokens: int = Field(DOCUMENT_TOKENS, ge=0)
+    before: tuple[dict[str, Any], ...] = ()
+    """Bodies of what came before it, as recorded: they leave behind what it finds in the cache."""
+    betas: str = ""
+    """The header anthropic-beta that its body needs."""
 
     @field_validator("tools")
     @classmethod
@@ -78,6 +84,11 @@ class Task(Frozen):
     @classmethod
     def is_a_body(cls, body: dict | None) -> dict | None:
         return _checked_body(body) if body is not None else None
+
+    @field_validator("before")
+    @classmethod
+    def are_bodies(cls, bodies: tuple[dict, ...]) -> tuple[dict, ...]:
+        return tuple(map(_checked_body, bodies))
 
     @model_validator(mode="after")
     def asks_something(self) -> Task:
@@ -152,6 +163,8 @@ def load(which: str | None = None, endpoint_kind: EndpointKind = DEFAULT_KIND) -
     """The tasks of a category, or of a JSONL file of the user's; LabError names the lines that are
     wrong."""
     category = {"qa": "question-answering", None: "question-answering"}.get(which, which)
+    if category.startswith(RECORDING):
+        raise LabError("Calls of a recording are read with lab.recorded_tasks.resolved.")
     if category in CATEGORIES:
         return [_fitted(task, endpoint_kind) for task in _built_in(category)]
     path = Path(category).expanduser()

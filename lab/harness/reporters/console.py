@@ -42,7 +42,7 @@ class ConsoleReporter:
         say()
         for verdict in result.verdicts[:1]:
             self._verdict(verdict.doubtful, verdict.headline, TONES.get(verdict.tone, "bold"))
-            for line in filter(None, (verdict.seen, verdict.detail)):
+            for line in filter(None, (result.prediction, verdict.seen, verdict.detail)):
                 self._indented(line, "dim")
         for doubts, headline in summary.each_arm(result):
             self._verdict(doubts, headline)

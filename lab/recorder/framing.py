@@ -144,7 +144,7 @@ class Framing:
                 self.lose("a chunk longer than it says")
             self._place = _LINE
         elif not line:  # the end of the trailers
-            self._length = 0
+            self._length = self._left = 0
         return Part(FRAME, raw), rest
 
 

@@ -342,7 +342,7 @@ def test_of_two_changes_the_one_that_the_api_reads_first_is_named_and_the_other_
         body("Hi", "Ho", "Hu", tools=tools, rules=RULES + "!", output_config={"effort": "low"}),
     )
     assert miss.cause == "tool_order"
-    assert miss.evidence.endswith("Also different: system block 1, effort.")
+    assert miss.evidence.endswith(" Also: system block 1, effort.")
 
 
 # Breakpoints, the minimum and the clocks
@@ -418,7 +418,7 @@ def test_shorter_than_the_models_minimum():
     app.call(10, body("Hi", "Ho", "Hu", rules="Be kind. " * 40), 0, 0, rest=310)
     (miss,) = app.misses()
     assert miss.cause == "below_minimum" and 290 < miss.missed_tokens <= 310
-    assert "caches none of less than 512" in miss.evidence
+    assert "caches nothing shorter than 512" in miss.evidence
 
 
 def test_nothing_cached_above_the_minimum_is_not_explained():
@@ -475,7 +475,7 @@ def test_asked_while_another_was_writing_it():
     app.call(2.5, body("Hi"), 2000, 0, new=True)
     (miss,) = app.faults()
     assert (miss.call_id, miss.cause, miss.missed_tokens) == ("call 2", "being_written", 2000)
-    assert miss.evidence.startswith("Sent 0.50 s before the answer began")
+    assert miss.evidence.startswith("Sent 500 ms before the answer began")
 
 
 # What cannot be proven
@@ -485,8 +485,8 @@ def test_all_the_same_and_not_read_is_not_known_with_what_was_seen():
     miss = second(body("Hi"), body("Hi", "Ho", "Hu"))
     assert miss.cause == "not_known"
     assert miss.evidence == (
-        "Everything up to the breakpoint was the same as in the call before, 2,000 tokens, last"
-        " used 10 s before with 5 min to live; 0 were read."
+        "Everything up to the breakpoint was the same as in the call before: 2,000 tokens, last"
+        " used 10 s before, with 5 min to live. It read 0."
     )
 
 

@@ -10,7 +10,7 @@ from difflib import SequenceMatcher
 from typing import Any
 
 from lab.recording import cache_rules, differences
-from lab.recording.entries import Call
+from lab.recording.asked import Call
 from lab.recording.shape import Block, Piece
 
 Pieces = Callable[[str], list[Piece]]
@@ -79,7 +79,7 @@ def _blocks(
     before: Call, place: int, call: Call, section: str, pieces: Pieces, words: str
 ) -> Change | None:
     """The first difference of one section: of all of it, or up to the block that is compared."""
-    was, now = (blocks_of(each, section) for each in (before, call))
+    was, now = before.blocks(section), call.blocks(section)
     compared = len(now)
     if before.prompt.blocks[place].section == section:
         compared = place - start(before, section) + 1
@@ -143,10 +143,6 @@ def _other(first: Block, second: Block) -> bool:
 def _goes_on(rest: Sequence[Block], other: Sequence[Block]) -> bool:
     """Whether the one goes on where the other stands: one block was put in or left out."""
     return bool(rest) and bool(other) and not _other(rest[0], other[0])
-
-
-def blocks_of(call: Call, section: str) -> list[Block]:
-    return [block for block in call.prompt.blocks if block.section == section]
 
 
 def start(call: Call, section: str) -> int:

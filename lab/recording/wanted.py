@@ -1,0 +1,148 @@
+"""Which prefix a call would have read: of the call before it in its lane, or of one that begins as
+it does."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from lab.recording import causes, prefixes
+from lab.recording.asked import Call
+from lab.recording.cache_rules import SLACK
+from lab.recording.entries import Cache
+from lab.recording.shape import Piece
+
+HELD_AGAINST = 64
+"""Calls that one without a call before it is held against: the latest ones."""
+BEFORE = "the call before"
+EARLIER = "an earlier call"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A prefix that was in the cache, up to a block of the prompt of `before`."""
+
+    before: Call
+    place: int
+    tokens: int
+    is_counted: bool
+
+    def is_same(self, call: Call) -> bool:
+        """Whether the other call's prompt begins with it, settings and all."""
+        return self.place < len(call.keys) and call.keys[self.place] == self.before.keys[self.place]
+
+
+class History:
+    """The calls up to now, and what they left in the cache."""
+
+    def __init__(
+        self,
+        calls: Sequence[Call],
+        conversations: pd.DataFrame,
+        pieces: Callable[[str], list[Piece]],
+    ) -> None:
+        self.pieces, self.cache = pieces, Cache()
+        self.ever_cached = any(call.through > SLACK for call in calls)
+        self._by_id = {call.call_id: call for call in calls}
+        self._lanes, self._parents = _places(conversations)
+        self._in_lane: dict[object, list[Call]] = defaultdict(list)
+        self._latest: list[Call] = []
+
+    def add(self, call: Call) -> None:
+        self.cache.add(call)
+        if call.path and call.through > SLACK:
+            self._in_lane[self._lane(call)].append(call)
+            self._latest = [*self._latest[1 - HELD_AGAINST :], call]
+
+    def _lane(self, call: Call) -> object:
+        return self._lanes.get(call.call_id, call.call_id)
+
+    def name(self, call: Call, before: Call) -> str:
+        """What to call it: the call before, or an earlier one."""
+        is_parent = self._parents.get(call.call_id) == before.call_id
+        return BEFORE if is_parent else EARLIER
+
+    def ancestors(self, call: Call) -> Iterator[Call]:
+        """The calls before it in its lane, the nearest first."""
+        lane, at = self._lane(call), self._parents.get(call.call_id)
+        while at in self._by_id and self._lanes.get(at) == lane:
+            yield self._by_id[at]
+            at = self._parents.get(at)
+
+    def cached_before(self, call: Call) -> Call | None:
+        """The nearest of them that had something in the cache."""
+        return next((before for before in self.ancestors(call) if before.through > SLACK), None)
+
+    def wanted(self, call: Call) -> Wanted | None:
+        """None where it read all that was there for it."""
+        return self._in_its_lane(call) or self._at_its_head(call)
+
+    def _in_its_lane(self, call: Call) -> Wanted | None:
+        """Of the call before it; or of a later one of the lane, where what that one said comes
+        again with something changed in it."""
+        ancestors = {before.call_id for before in self.ancestors(call)}
+        for before in reversed(self._in_lane[self._lane(call)][-HELD_AGAINST:]):
+            place, tokens = before.last_mark.place, min(before.through, call.tokens)
+            if tokens - call.read > SLACK and self._comes_again(before, place, call):
+                return Wanted(before, place, tokens, True)
+            if before.call_id in ancestors:
+                break
+        return None
+
+    def _comes_again(self, before: Call, place: int, call: Call) -> bool:
+        return causes.again(before, place, call, self.pieces) >= causes.ALIKE
+
+    def _at_its_head(self, call: Call) -> Wanted | None:
+        """With nothing before it in its lane: of a call with the same prefix, or with the same
+        tools and system prompt but for one change. Another model's is none of its own."""
+        if self.cached_before(call):
+            return None
+        found = [
+            wanted
+            for before in reversed(self._latest)
+            if before.model == call.model
+            for mark in before.marks
+            if (wanted := self._head(before, mark.place, call))
+        ]
+        return max(found, key=lambda wanted: wanted.tokens, default=None)
+
+    def _head(self, before: Call, place: int, call: Call) -> Wanted | None:
+        if before.keys[place] not in self.cache.entries or place > before.last_mark.place:
+            return None
+        is_same = place < len(call.path) and before.path[place] == call.path[place]
+        if not is_same and before.prompt.blocks[place].section == "messages":
+            return None
+        tokens, is_counted = self.cache.tokens(before, place)
+        tokens = min(tokens, call.tokens)
+        if tokens - call.read <= SLACK or tokens < call.sure_minimum:
+            return None
+        # By characters alone it may be the very prefix that was read.
+        if not (is_counted or is_same) and self.cache.read_place(call) is not None:
+            return None
+        if not is_same and not self._is_one_change(before, place, call):
+            return None
+        return Wanted(before, place, tokens, is_counted)
+
+    def _is_one_change(self, before: Call, place: int, call: Call) -> bool:
+        """Whether the tools or the system prompt are all the same: else it is another prompt."""
+        same = any(
+            [block.hash for block in before.blocks(section)]
+            == [block.hash for block in call.blocks(section)]
+            for section in ("tools", "system")
+        )
+        return same and self._comes_again(before, place, call)
+
+
+def _places(conversations: pd.DataFrame) -> tuple[dict[str, object], dict[str, str]]:
+    """By call_id: its lane, and the call before it."""
+    names = ("conversation", "lane", "parent")
+    columns = [prefixes.values(conversations, name) for name in names]
+    lanes, parents = {}, {}
+    for call_id, conversation, lane, parent in zip(conversations.index, *columns, strict=True):
+        lanes[call_id] = (conversation, lane)
+        if parent is not None:
+            parents[call_id] = parent
+    return lanes, parents

@@ -17,7 +17,8 @@ import pandas as pd
 from lab import endpoint_kinds, metrics, stats, techniques, units
 from lab.instrumentation import bursts
 from lab.metrics import QUANTILES
-from lab.model import LabError, Technique
+from lab.model import OBSERVED, LabError, Technique
+from lab.paths import COMMAND
 from lab.settings import BenchmarkConfig, Predicted
 from lab.stats import Comparison, Finding, VerdictText
 from lab.stats.verdict import DOUBTFUL, REFUSALS
@@ -271,6 +272,12 @@ def read(reference: str, store: Store | None = None) -> RunResult:
     store = store or Store()
     with store.snapshot():
         run = queries.run(store, queries.resolve(store, reference))
+        if run["technique"] == OBSERVED:
+            raise LabError(
+                f"{run['name'] or run['run_id']} is a recording of your application, and not a"
+                f" measured run. See it with `{COMMAND} show {run['run_id']}`, or on the page Your"
+                " app."
+            )
         with store.one_run(run_id := run["run_id"]):
             result = RunResult(
                 run=run,

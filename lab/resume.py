@@ -16,7 +16,7 @@ from lab.harness import own_text
 from lab.harness.budget import COUNTED, stored_usd
 from lab.harness.plan import SIDE_BY_SIDE, knobs_of
 from lab.harness.runner import Joined
-from lab.model import LabError
+from lab.model import OBSERVED, LabError
 from lab.paths import COMMAND
 from lab.rows import RunRow
 from lab.scenarios.definitions import CATEGORIES, RECORDING
@@ -50,6 +50,11 @@ def progress(store: Store, run_id: str) -> Progress:
     rows = store.frame("SELECT * FROM runs WHERE run_id = ?::UUID", [run_id]).to_dict("records")
     if not rows:
         raise LabError(f"There is no run {run_id} to continue.")
+    if rows[0]["technique"] == OBSERVED:
+        raise LabError(
+            f"{run_id} is a recording of your application, so there are no blocks to measure."
+            f" Record more of it with `{COMMAND} record`."
+        )
     run = _run_row(rows[0], run_id)
     trials = store.frame(
         """

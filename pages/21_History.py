@@ -20,3 +20,4 @@ with frame.open_page("History", "Every run that was measured here, and how its t
         st.info(
             "No run yet. Run an experiment from the sidebar, or import another lab's runs here."
         )
+    history.recordings()

@@ -66,6 +66,7 @@ GROUPS = {
     "Results": (
         Command("runs", "List the stored runs, the latest first", "show"),
         Command("show", "Show a stored run: its verdict, its percentiles, what it cost", "show"),
+        Command("forget", "Take a recording or a run out of every file, for good", "forget"),
         Command("export", "Write every table as Parquet, CSV, JSON or DuckDB", "show"),
         Command(
             "import",

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lab import techniques
 from lab.cli import DONE, FAILED, flags, print_json
-from lab.model import LabError
+from lab.model import OBSERVED, LabError
 from lab.paths import COMMAND
 
 if TYPE_CHECKING:
+    from lab.recordings import Recording
     from lab.results import RunResult
 
 FORMATS = ("parquet", "csv", "json", "duckdb")
@@ -29,6 +31,18 @@ LISTED = (
     "imported_from",
 )
 """What `runs --json` tells of a run, beside when it started."""
+RECORDED = (
+    "run_id",
+    "name",
+    "endpoint",
+    "endpoint_kind",
+    "status",
+    "keep_text",
+    "calls",
+    "failed",
+    "imported_from",
+)
+"""The same of a recording, beside its source."""
 
 
 def handlers(name: str):
@@ -89,12 +103,18 @@ def runs(arguments: Namespace) -> int:
         raise LabError("--limit takes a whole number from 1 on.")
     slug = techniques.find(arguments.technique).slug if arguments.technique else None
     listed = queries.runs(Store(), technique=slug, limit=arguments.limit).to_dict("records")
+    recorded = [] if slug else queries.recordings(Store(), arguments.limit).to_dict("records")
     if arguments.json:
         rows = [
             {name: run[name] for name in LISTED} | {"started_utc": units.iso(run["started_utc"])}
             for run in listed
         ]
-        print_json(runs=rows)
+        recordings = [
+            {name: run[name] for name in RECORDED}
+            | {"source": source_of(run), "started_utc": units.iso(run["started_utc"])}
+            for run in recorded
+        ]
+        print_json(runs=rows, recordings=recordings)
         return DONE
     if not listed:
         print(f"No run yet. Start one: {COMMAND} {slug or techniques.slugs()[0]} --quick")
@@ -106,7 +126,23 @@ def runs(arguments: Namespace) -> int:
             f"{units.short(run['technique']):<13} {units.short(run['endpoint']):<10} "
             f"{units.short(run['status']):<11} {int(run['trials'])} trials{name}{origin}"
         )
+    if recorded:
+        print("\nRecordings of your applications")
+    for run in recorded:
+        name = "" if units.missing(run["name"]) else f"  {units.short(run['name'])}"
+        kept = "  (keeps text)" if run["keep_text"] else ""
+        calls = int(run["calls"])
+        print(
+            f"{run['run_id']}  {units.when(run['started_utc'])}  "
+            f"{units.short(source_of(run)):<13} {units.short(run['endpoint']):<10} "
+            f"{units.short(run['status']):<11} {calls} call{'' if calls == 1 else 's'}{name}{kept}"
+        )
     return DONE
+
+
+def source_of(run: Mapping[str, Any]) -> str:
+    """How a recording came in."""
+    return (run["settings"].get("recording") or {}).get("source") or "recording"
 
 
 def show_flags(parser: ArgumentParser) -> None:
@@ -117,6 +153,9 @@ def show_flags(parser: ArgumentParser) -> None:
         help="also every metric's difference with its interval, failures by kind, tails with "
         "failures in",
     )
+    parser.add_argument(
+        "--calls", action="store_true", help="of a recording of your own app, also each call"
+    )
     flags.outputs(parser)
     flags.as_json(parser)
     flags.database(parser)
@@ -125,11 +164,48 @@ def show_flags(parser: ArgumentParser) -> None:
 def show(arguments: Namespace) -> int:
     from lab import results
 
+    if recording := _recording(arguments.run):
+        _show_recording(recording, arguments)
+        return DONE
+    if arguments.calls:
+        raise LabError("--calls is for recordings of your own app; a run's are in its export.")
     result = results.read(arguments.run)
     report_all([result], arguments)
     if arguments.details:
         _details(result, arguments.json)
     return DONE
+
+
+def _recording(reference: str) -> Recording | None:
+    """None where it is a run of the lab's own, or a file."""
+    from lab.store import queries
+    from lab.store.store import Store
+
+    if reference.endswith(".duckdb"):
+        return None
+    store = Store()
+    run_id = queries.resolve(store, reference)
+    if queries.run(store, run_id)["technique"] != OBSERVED:
+        return None
+    from lab import recordings
+
+    return recordings.read(store, run_id)
+
+
+def _show_recording(recording: Recording, arguments: Namespace) -> None:
+    from rich.console import Console
+
+    from lab.harness.reporters import recorded, recorded_object
+
+    if arguments.details or arguments.output != "console":
+        raise LabError(
+            "A recording of your own app is shown on the console or with --json; --calls adds each "
+            "call, and the page Your app draws it."
+        )
+    if arguments.json:
+        print_json(**recorded_object.as_object(recording, arguments.calls))
+    else:
+        recorded.tell(recording, Console(highlight=False), arguments.calls)
 
 
 def _details(result: RunResult, as_json: bool) -> None:

@@ -167,7 +167,10 @@ def resolve(store: Store, words: str) -> str:
     if words == "last":
         if run_id := last_run_id(store):
             return run_id
-        raise LabError(f"There is no run yet. `{COMMAND} --help` says how to start one.")
+        raise LabError(
+            f"There is no measured run yet. `{COMMAND} --help` says how to start one; a recording"
+            " is named by its id or its name."
+        )
     if words.startswith("last~"):
         ids, back = measured_run_ids(store), words.removeprefix("last~")
         if not back.isdecimal() or int(back) >= len(ids):
@@ -798,16 +801,16 @@ def replayable(store: Store, run_id: str) -> pd.DataFrame:
     )
 
 
-def runs_of_recording(store: Store, run_id: str) -> list[str]:
-    """The ids of runs that asked calls of this recording, newest first."""
+def runs_of_recording(store: Store, run_id: str, technique: str) -> list[str]:
+    """The ids of a technique's runs that asked calls of this recording, newest first."""
     rows = store.frame(
         """
         SELECT run_id
         FROM runs
-        WHERE starts_with(settings ->> '$.config.scenario', 'recording:' || ?)
+        WHERE starts_with(settings ->> '$.config.scenario', 'recording:' || ?) AND technique = ?
         ORDER BY started_utc DESC, run_id DESC
         """,
-        [as_uuid(run_id)],
+        [as_uuid(run_id), technique],
     )
     return rows["run_id"].tolist()
 

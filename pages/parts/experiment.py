@@ -56,7 +56,7 @@ def chosen(slug: str, endpoint: Endpoint) -> dict[str, Any] | None:
             return run
         if ended := run_panel.ending(linked):
             st.error(escape(ended.get("text") or "The run ended before its first trial."))
-        elif run_panel.current(slug) != linked:
+        elif not frame.is_recording(run) and run_panel.current(slug) != linked:
             st.warning(
                 "The run in this link is not in this database; the newest one is shown instead."
             )

@@ -19,6 +19,8 @@ NAMES = (
     "calls",
     "spans",
     "events",
+    "recorded_calls",
+    "recorded_blocks",
     "call_metrics",
     "trial_metrics",
     "arm_summary",
@@ -34,20 +36,26 @@ EXAMPLES = {
     ),
     "Slowest calls": (
         "SELECT arm, endpoint_kind, model, role, ttft_ms, total_ms, loop_lag_ms, error_kind\n"
-        "FROM call_metrics\nORDER BY total_ms DESC\nLIMIT 20"
+        "FROM call_metrics\nWHERE phase <> 'observed'\nORDER BY total_ms DESC\nLIMIT 20"
     ),
     "Cache states": (
         "SELECT arm, endpoint_kind, observed_cache, count(*) AS calls, median(ttft_ms) AS ttft_ms,"
-        " avg(cached_share) AS cached_share\nFROM call_metrics\nWHERE role = 'answer'\nGROUP BY"
-        " ALL\nORDER BY endpoint_kind, arm, calls DESC"
+        " avg(cached_share) AS cached_share\nFROM call_metrics\nWHERE role = 'answer' AND phase <>"
+        " 'observed'\nGROUP BY ALL\nORDER BY endpoint_kind, arm, calls DESC"
     ),
     "Failures by kind": (
         "SELECT technique, arm, endpoint_kind, error_kind, count(*) AS n\nFROM trial_metrics\n"
-        "WHERE outcome = 'failed'\nGROUP BY ALL\nORDER BY n DESC"
+        "WHERE outcome = 'failed' AND phase <> 'observed'\nGROUP BY ALL\nORDER BY n DESC"
+    ),
+    "Recorded calls": (
+        "SELECT source, endpoint_kind, model, count(*) AS calls, median(ttft_ms) AS ttft_ms,"
+        " avg(cached_share) AS cached_share, sum(cost_usd) AS cost_usd\nFROM call_metrics JOIN"
+        " recorded_calls USING (run_id, call_id)\nGROUP BY ALL\nORDER BY calls DESC"
     ),
     "Gaps between arrivals": (
         "SELECT seq, at_ns / 1e6 AS at_ms, kind, characters\nFROM events\n"
-        "WHERE call_id = (SELECT call_id FROM events LIMIT 1)\nORDER BY seq"
+        "WHERE call_id = (\n    SELECT call_id\n    FROM events JOIN call_metrics USING (call_id)\n"
+        "    WHERE phase <> 'observed'\n    LIMIT 1\n)\nORDER BY seq"
     ),
 }
 

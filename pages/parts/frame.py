@@ -17,18 +17,26 @@ from lab.endpoints.consent import ConsentNeeded
 from lab.endpoints.registry import Endpoint
 from lab.harness.plan import SIDE_BY_SIDE
 from lab.local import model_files
-from lab.model import LabError
+from lab.model import OBSERVED, LabError
 from lab.paths import COMMAND
 from pages.parts import chart, controls
 
 AUTOLINKED = re.compile(r"https?(?=\\:)|www(?=\\\.)|@", re.IGNORECASE)
 PRODUCT = "LLM Latency Lab"
-GROUPS = {"Techniques": range(1, 20), "Results": range(20, 30), "Instrument": range(30, 40)}
+GROUPS = {
+    "": range(0, 1),
+    "Techniques": range(1, 20),
+    "Results": range(20, 30),
+    "Instrument": range(30, 40),
+}
+"""Of the sidebar, from the top; what stands right below the product's name needs no name."""
 LOOK = Path(__file__).with_name("style.css")
 SHARED = "pages/19_Your_techniques.py"
 """The page of every technique that declares none of its own."""
 PAIRED = "pages/20_Side_by_side.py"
 """The page of every run that mixes techniques."""
+YOURS = "pages/0_Your_app.py"
+"""The page of every recording."""
 OF_ALL_PAGES = ("ordered", "calibrating", "calibration_failed", "deleted")
 """What was chosen or begun on one page and holds on the next; all else stays where it was."""
 OF_AN_ENDPOINT = ("model_small", "model_large")
@@ -56,10 +64,12 @@ def page_files() -> tuple[PageFile, ...]:
 
 
 def page_of(technique: str) -> PageFile | None:
-    """The page of a technique's slug, or of the paired runs: the one that it declares, else the
-    shared one; None where there is no such technique."""
+    """The page of a technique's slug, of the paired runs or of recordings: the one that it
+    declares, else the shared one; None where there is no such technique."""
     if technique == SIDE_BY_SIDE:
         return next(page for page in page_files() if page.path == PAIRED)
+    if technique == OBSERVED:
+        return next((page for page in page_files() if page.path == YOURS), None)
     if technique not in techniques.slugs():
         return None
     known = techniques.find(technique)
@@ -73,6 +83,19 @@ def title_of(technique: str) -> str:
     """What a reader calls a run's technique; one that this lab does not have keeps its name."""
     page = page_of(technique)
     return page.label if page else units.short(technique, 40)
+
+
+def is_recording(run: Mapping[str, Any] | None) -> bool:
+    """Whether a run is a recording; then where it is shown is said, with a link."""
+    if not run or run["technique"] != OBSERVED:
+        return False
+    with st.container(border=True, key="a-recording"):
+        st.markdown(
+            "The run in this link is a recording of your application: nothing here was measured"
+            " with it."
+        )
+        link(page_of(OBSERVED), "Open the recording", run=run["run_id"])
+    return True
 
 
 def go(page: PageFile, **query: str) -> None:
@@ -200,7 +223,7 @@ def _sidebar() -> None:
         st.page_link("app.py", label=f"**{PRODUCT}**", query_params=_endpoint_query())
         for group, numbers in GROUPS.items():
             members = [page for page in page_files() if page.number in numbers]
-            if members:
+            if members and group:
                 st.caption(group)
             for page in members:
                 if page.path != SHARED:

@@ -10,7 +10,7 @@ import streamlit as st
 
 from lab import metrics, processes, techniques, units
 from lab.figures import trends
-from lab.model import LabError
+from lab.model import OBSERVED, LabError
 from lab.rows import ROWS
 from lab.store import importing
 from lab.store.queries import METRICS
@@ -18,7 +18,7 @@ from lab.store.store import Store
 from pages.parts import cached_queries, chart, controls, frame
 from pages.parts.frame import escape
 
-MOST_TRENDS = 4
+MOST_TRENDS, LISTED = 4, 20
 
 
 def filters() -> dict[str, Any]:
@@ -104,7 +104,33 @@ def table(chosen: dict[str, Any]) -> dict[str, Any] | None:
     )
     if picked.selection.rows:
         st.query_params["run"] = runs["run_id"].iloc[picked.selection.rows[0]]
-    return cached_queries.run_or_none(st.query_params.get("run"))
+    run = cached_queries.run_or_none(st.query_params.get("run"))
+    return None if frame.is_recording(run) else run
+
+
+def recordings() -> None:
+    """Recordings stand apart: nothing in them was measured by the lab."""
+    rows = cached_queries.ask("recordings", limit=LISTED)
+    if rows.empty:
+        return
+    st.subheader("Recordings of your applications", anchor=False)
+    with st.container(key="recordings"):
+        for run in rows.to_dict("records"):
+            left, right = st.columns([3, 7], vertical_alignment="center")
+            with left:
+                name = units.when(run["started_utc"]) if units.missing(run["name"]) else run["name"]
+                frame.link(
+                    frame.page_of(OBSERVED), escape(units.short(name, 40)), run=run["run_id"]
+                )
+            about = (
+                many(run["calls"], "call"),
+                units.short(run["endpoint"]),
+                units.when(run["started_utc"]),
+                "" if run["status"] == "finished" else run["status"],
+                "keeps text" if run["keep_text"] else "",
+                units.origin(run),
+            )
+            right.caption(escape(" · ".join(filter(None, about))))
 
 
 def edit(run: dict[str, Any]) -> None:

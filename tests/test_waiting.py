@@ -122,6 +122,7 @@ def test_a_failed_call_is_waited_for_and_said(app):
     app.call(HELLO, 4, 10, says("Hi"), first=5)
     spent = app.recording().waiting
     assert (spent.total_ms, spent.failed_ms, spent.idle_ms) == (10_000, 2000, 2000)
+    assert (spent.first_token_ms, spent.whole_ms) == (3000, 0)
     assert spent.sentence.endswith("nothing at all 20 %. Calls that failed took 20 % of it.")
 
 

@@ -25,6 +25,8 @@ class Call(NamedTuple):
     ended: int
     is_lost: bool
     """It failed; one that its application gave up did not."""
+    waits_for: str = "answering"
+    """The kind of its one bar where no first token is known."""
 
 
 class Ran(NamedTuple):
@@ -46,14 +48,11 @@ class Bar(NamedTuple):
     is_critical: bool = False
 
 
-def bars(
-    calls: Sequence[Call], tools: Mapping[str, Sequence[Ran]], without_first: str
-) -> Iterator[Bar]:
+def bars(calls: Sequence[Call], tools: Mapping[str, Sequence[Ran]]) -> Iterator[Bar]:
     """Of one conversation; the critical ones touch without gap or overlap from its first call's
-    start to its last one's end. `tools` are by call_id. An answer without a first token is one bar
-    of the kind `without_first`."""
+    start to its last one's end. `tools` are by call_id."""
     calls = sorted(calls, key=lambda call: (call.began, call.ended))
-    spans, parts = _spans(calls, tools, without_first)
+    spans, parts = _spans(calls, tools)
     critical: dict[int, list[tuple[int, int]]] = defaultdict(list)
     starts = [call.began for call in calls]
     for span, begin, end in on_the_path(spans):
@@ -74,7 +73,7 @@ def bars(
 
 
 def _spans(
-    calls: Sequence[Call], tools: Mapping[str, Sequence[Ran]], without_first: str
+    calls: Sequence[Call], tools: Mapping[str, Sequence[Ran]]
 ) -> tuple[list[Span], dict[int, Bar]]:
     """A sub-agent is inside the tool that it is, where it ended with it; one that ran on in the
     background stands beside the calls of its conversation."""
@@ -107,7 +106,7 @@ def _spans(
         inside = around[0] if around else 0
         for call in lane:
             answer = add(inside, call.began, call.ended)["span_id"]
-            for part in _answer(call, without_first):
+            for part in _answer(call):
                 add_part(answer, part)
             for name, begin, end in tools.get(call.call_id, ()):
                 part = Bar(call, "tool", name, begin, end)
@@ -115,9 +114,9 @@ def _spans(
     return spans, parts
 
 
-def _answer(call: Call, without_first: str) -> Iterator[Bar]:
+def _answer(call: Call) -> Iterator[Bar]:
     if call.first is None:
-        yield Bar(call, without_first, "", call.began, call.ended)
+        yield Bar(call, call.waits_for, "", call.began, call.ended)
         return
     yield Bar(call, "first_token", "", call.began, call.first)
     yield Bar(call, "writing", "", call.first, call.ended)

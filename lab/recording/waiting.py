@@ -55,13 +55,13 @@ def of(
     tools: pd.DataFrame,
     replies: Mapping[str, Sequence[Block]],
 ) -> Waiting:
-    known = _calls(calls, conversations)
-    has_first = any(call.first is not None for call in known)
+    has_first = any(first is not None for first in values(calls, "ttft_ms"))
+    known = _calls(calls, conversations, "first_token" if has_first else "answering")
     ran = _gaps(known, calls, replies) | _ran(tools)
     members: dict[int, list[Call]] = defaultdict(list)
     for call in known:
         members[call.conversation].append(call)
-    drawn = [bar for some in members.values() for bar in course.bars(some, ran, "answering")]
+    drawn = [bar for some in members.values() for bar in course.bars(some, ran)]
     took = dict.fromkeys(KINDS, 0.0)
     failed = 0.0
     for bar in drawn:
@@ -82,7 +82,8 @@ def of(
     )
 
 
-def _calls(calls: pd.DataFrame, conversations: pd.DataFrame) -> list[Call]:
+def _calls(calls: pd.DataFrame, conversations: pd.DataFrame, lost: str) -> list[Call]:
+    """`lost` is the kind of time that a call took which ended without an answer."""
     columns = ("call_id", "started_ms", "ttft_ms", "total_ms", "error_kind")
     placed = conversations.loc[calls["call_id"]]
     places = zip(
@@ -97,7 +98,10 @@ def _calls(calls: pd.DataFrame, conversations: pd.DataFrame) -> list[Call]:
         ended = began + max(0, round((first or 0.0 if total is None else total) * NS))
         first = None if first is None else min(began + max(0, round(first * NS)), ended)
         is_lost = error is not None and error != "cancelled"
-        known.append(Call(conversation, lane, turn, call_id, parent, began, first, ended, is_lost))
+        kind = "answering" if error is None else lost
+        known.append(
+            Call(conversation, lane, turn, call_id, parent, began, first, ended, is_lost, kind)
+        )
     return known
 
 

@@ -130,9 +130,9 @@ class Session:
         self.read_tokens = 0
 
 
-def make(folder: Path, size: int, seed: int = 1) -> int:
+def make(folder: Path, size: int) -> int:
     """Transcripts of about `size` bytes; the calls in them."""
-    rng, written, calls, number = random.Random(seed), 0, 0, 0
+    rng, written, calls, number = random.Random(str(folder)), 0, 0, 0
     while written < size:
         session = Session(rng)
         session.say(session.text(500))
@@ -176,38 +176,55 @@ def main() -> int:
     arguments = parser.parse_args()
     home = Path(tempfile.mkdtemp(prefix="lab-transcripts-"))
     try:
-        calls = make(home / "projects", arguments.mb * 1_000_000)
-        size = sum(file.stat().st_size for file in (home / "projects").rglob("*.jsonl"))
-        print(f"{size / 1e6:.0f} MB, {calls:,} calls in {home / 'projects'}")
-        print(f"{'import':<8}{'s':>8}{'MB/s':>8}{'peak MB':>10}{'database MB':>13}  summary")
-        environment = os.environ | {
-            "LAB_DB": str(home / "lab.duckdb"),
-            "LAB_SETTINGS": str(home),
-            "LAB_RUNTIME": str(home / "run"),
-        }
-        command = [sys.executable, "main.py", "import", str(home / "projects"), "--json"]
-        command += ["--keep-text"] if arguments.keep_text else []
-        for which in ("first", "again"):
-            before = clock.now_ns()
-            done = subprocess.run(command, env=environment, capture_output=True, text=True)
-            seconds = (clock.now_ns() - before) / 1e9
-            if done.returncode:
-                print(done.stderr)
-                return 1
-            peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-            stored = (home / "lab.duckdb").stat().st_size / 1e6
-            summary = json.loads(done.stdout)
-            words = f"{summary['added']:,} added, {summary['known']:,} there already"
-            print(
-                f"{which:<8}{seconds:>8.1f}{size / 1e6 / seconds:>8.1f}{peak:>10.0f}{stored:>13.1f}"
-                f"  {words}"
-            )
-            if which == "first" and summary["added"] != calls:
-                print(f"{calls:,} calls were made.")
-                return 1
-        return 0
+        print(f"{'folder':<14}{'MB':>6}{'calls':>8}{'s':>8}{'CPU s':>8}{'MB/s':>8}{'peak MB':>9}")
+        whole = arguments.mb * 1_000_000
+        return _table(home, arguments.keep_text, {"a tenth": whole // 10, "whole": whole})
     finally:
         shutil.rmtree(home)
+
+
+def _table(home: Path, keep_text: bool, sizes: dict[str, int]) -> int:
+    """A row for each folder and one for the last again. The kernel's peak is that of all so far:
+    it stays where it was if memory does not grow with the folder."""
+    for name, wanted in sizes.items():
+        calls = make(home / name, wanted)
+        is_last = name == list(sizes)[-1]
+        for again in (False, True) if is_last else (False,):
+            before, worked = clock.now_ns(), _cpu_s()
+            summary = _imported(home, home / name, keep_text)
+            seconds = (clock.now_ns() - before) / 1e9
+            size = sum(file.stat().st_size for file in (home / name).rglob("*.jsonl")) / 1e6
+            peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+            told = f"{name}, again" if again else name
+            print(
+                f"{told:<14}{size:>6.0f}{calls:>8,}{seconds:>8.1f}{_cpu_s() - worked:>8.1f}"
+                f"{size / seconds:>8.1f}{peak:>9.0f}"
+            )
+            met = summary["known"] if again else summary["added"]
+            if met + sum(summary["elsewhere"].values()) != calls:
+                print(f"{calls:,} calls were made, and {met:,} met.")
+                return 1
+    print(f"{(home / 'lab.duckdb').stat().st_size / 1e6:.0f} MB in the database")
+    return 0
+
+
+def _imported(home: Path, folder: Path, keep_text: bool) -> dict[str, Any]:
+    environment = os.environ | {
+        "LAB_DB": str(home / "lab.duckdb"),
+        "LAB_SETTINGS": str(home),
+        "LAB_RUNTIME": str(home / "run"),
+    }
+    command = [sys.executable, "main.py", "import", str(folder), "--json"]
+    command += ["--keep-text"] if keep_text else []
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return json.loads(done.stdout)
+
+
+def _cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 if __name__ == "__main__":

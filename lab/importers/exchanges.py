@@ -78,7 +78,7 @@ def seen(told: Told, *id: str) -> Seen:
         "error_text": reading.error_text,
         "cache_miss_reason": reading.cache_miss_reason,
         "missed_cache_tokens": reading.missed_cache_tokens,
-        "diagnosis": reading.diagnosis if body.get("diagnostics") else None,
+        "diagnosis": reading.diagnosis if _asks_diagnosis(body) else None,
         "rate_limits": reading.rate_limits or None,
         "usage_note": "; ".join(dict.fromkeys(reading.usage_notes)) or None,
     }
@@ -100,6 +100,11 @@ def seen(told: Told, *id: str) -> Seen:
         recorded={} if is_told else {"note": "The file does not have the answer."},
         id=known_id(*id, host(told.url), reading.message_id or f"{told.started} {len(str(body))}"),
     )
+
+
+def _asks_diagnosis(body: Mapping[str, Any]) -> bool:
+    asked = body.get("diagnostics")
+    return isinstance(asked, Mapping) and bool(asked.get("previous_message_id"))
 
 
 def host(url: str) -> str:

@@ -50,9 +50,7 @@ class Summary:
             return [_of_database(self.database, self.name)]
         told = []
         if self.is_interrupted:
-            told.append(
-                "Interrupted: what is told here is kept, and importing again adds the rest."
-            )
+            told.append("Interrupted. What is told here is kept; importing again adds the rest.")
         told.append(self._calls())
         if self.tokens.total():
             told.append(self._sums())

@@ -319,6 +319,14 @@ def learn(secret: str) -> None:
             scrub.PASSED.add(word)
 
 
+def _stand_back() -> None:
+    """Behind the application, the recorder and a model on this machine."""
+    with contextlib.suppress(OSError):
+        if hasattr(os, "SCHED_BATCH"):
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+        os.nice(NICENESS)
+
+
 def tell(kind: str, **values: Any) -> None:
     with contextlib.suppress(OSError, ValueError):  # nobody listens any more
         sys.stdout.write(json.dumps({"kind": kind, **values}) + "\n")
@@ -336,8 +344,7 @@ def frames(source: BinaryIO):
 def main() -> int:
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, signal.SIG_IGN)  # it ends with the recorder, once all is written
-    with contextlib.suppress(OSError):
-        os.nice(NICENESS)
+    _stand_back()
     line = sys.stdin.buffer.readline()
     if not line:  # nothing to record
         return 0

@@ -7,58 +7,27 @@ failed is not fast: a lost trial counts as the worst there is.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from math import inf, isnan
-from typing import Literal, NamedTuple
+from math import isnan
+from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 
-from lab import metrics, stats, units
+from lab import bounds, metrics, stats, units
+from lab.bounds import LEVEL, UNDECIDED, Outcome, Verdict
 from lab.model import LabError
 from lab.paths import COMMAND
 from lab.results import RunResult
 from lab.stats import Interval
 from lab.stats.arms import LostTrials, lost_trials
 
-LARGEST = 1e15
-"""What the views count as no number of this world; a lost trial is as bad as this."""
-LEVEL = 0.95
-NUMBER, UNIT = r"(?P<amount>\d+(?:\.\d+)?)", r"\s*(?P<unit>ms|s|%|\$)?"
-WHICH = r"(?:(?P<arm>.+?)\s+)?(?P<quantile>p\d{1,2}(?:\.\d+)?|median)\s+(?P<metric>\w+)"
-BOUND = re.compile(rf"{WHICH}\s*(?P<sign><=|>=|<|>)\s*{NUMBER}{UNIT}")
+WHICH = rf"(?:(?P<arm>.+?)\s+)?{bounds.QUANTILE}\s+(?P<metric>\w+)"
+BOUND = re.compile(rf"{WHICH}\s*{bounds.SIGN}\s*{bounds.NUMBER}{bounds.UNIT}")
 FASTER = re.compile(
     r"(?P<arm>.+?)\s+(?P<claim>faster|not slower)\s+than\s+(?P<other>.+?)"
-    rf"(?:\s+by\s+{NUMBER}{UNIT})?(?:\s+on\s+(?P<metric>\w+))?"
+    rf"(?:\s+by\s+{bounds.NUMBER}{bounds.UNIT})?(?:\s+on\s+(?P<metric>\w+))?"
 )
-WORSE = re.compile(rf"{WHICH}\s+worse\s+by\s+{NUMBER}{UNIT}")
-
-Verdict = Literal["pass", "fail", "not_enough_data"]
-UNDECIDED: Verdict = "not_enough_data"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of one requirement for one arm; docs/result-format.md has the fields."""
-
-    requirement: str
-    arm: str
-    verdict: Verdict
-    seen: str
-    """In words, with its interval and n."""
-    estimate: float | None
-    low: float | None
-    high: float | None
-    limit: float
-    """In the unit of the estimate; a share where the requirement is one."""
-    n: int
-    """Trials of the arm, or blocks, that answered; of a percentile the lost ones too."""
-    lost: int = 0
-    """Trials of the arm that failed, or missed the cache that it is about."""
-    needed: int | None = None
-    """About how many more blocks a decision takes."""
+WORSE = re.compile(rf"{WHICH}\s+worse\s+by\s+{bounds.NUMBER}{bounds.UNIT}")
 
 
 class Which(NamedTuple):
@@ -81,19 +50,24 @@ def judge(result: RunResult, text: str) -> Outcome:
 
 def _bound(result: RunResult, text: str, match: re.Match) -> Outcome:
     """Lost trials are in the percentile, each beyond every limit."""
-    quantile, limit, metric = _quantile(match), _limit(match), match["metric"]
+    quantile, limit, metric = (
+        bounds.quantile_asked(match),
+        bounds.limit_asked(match),
+        match["metric"],
+    )
     arm = find_arm(result, match["arm"])
     answered, losses = measured(result, arm, metric), _lost(result, arm, metric)
-    values = _with_worst(answered, losses, metric)
+    values = bounds.with_worst(answered, losses, metric)
     ranked = stats.quantile(values, quantile, LEVEL)
-    interval = _beyond(ranked, answered, metric)
-    verdict = _side(interval, limit, below="fail" if ">" in match["sign"] else "pass")
+    interval = bounds.beyond(ranked, answered, metric)
+    verdict = bounds.side(interval, limit, below="fail" if ">" in match["sign"] else "pass")
     written, n = partial(units.value, metric), len(values)
-    seen = f"{result.name(*arm)} {metric} {_seen(interval, written)}, n = {_counted(n, losses)}"
-    needed = _more(ranked, limit, n, metrics.needed(quantile))
+    seen = f"{result.name(*arm)} {metric} {bounds.seen_words(interval, written)}"
+    seen += f", n = {_counted(n, losses)}"
+    needed = bounds.more_needed(ranked, limit, n, metrics.needed(quantile))
     if interval != ranked and interval.low is not None:
         needed = None  # an interval that reaches among the lost has no width to go by
-    return _outcome(text, arm, verdict, seen, interval, limit, n, needed, losses)
+    return bounds.outcome(text, arm.arm, verdict, seen, interval, limit, n, needed, losses.n)
 
 
 def _faster(result: RunResult, text: str, match: re.Match) -> Outcome:
@@ -107,7 +81,8 @@ def _faster(result: RunResult, text: str, match: re.Match) -> Outcome:
     arm, other = find_arm(result, match["arm"]), find_arm(result, match["other"])
     values, others = (_by_block(result, which, metric) for which in (arm, other))
     both = values.to_frame("value").join(others.to_frame("baseline"), how="inner").dropna()
-    limit = 0.0 - _limit(match) if match["claim"] == "faster" else _limit(match)
+    limit = bounds.limit_asked(match)
+    limit = 0.0 - limit if match["claim"] == "faster" else limit
     share, offset = (limit, 0.0) if match["unit"] == "%" else (0.0, limit)
     # What decides is what is left of the difference once the claim is taken off it.
     left = (both["value"] - (1 + share) * both["baseline"] - offset).to_numpy()
@@ -115,19 +90,19 @@ def _faster(result: RunResult, text: str, match: re.Match) -> Outcome:
     change = stats.hodges_lehmann(both["value"] - both["baseline"], LEVEL)
     losses = _losses(result, arm, other)
     ranked = stats.worst_ranked(left, losses, sign=1)
-    answered, n = _side(rest, 0.0), len(both)
+    answered, n = bounds.side(rest, 0.0), len(both)
     verdict = _ranked_side(answered, ranked.shown(LEVEL), losses)
     seen = f"{result.name(*arm)} {metric} {_changed(change, metric)}, n = {n}"
     for which in (arm, other):
         if words := _lost(result, which, metric).words:
             seen += f"; {result.name(*which)}: {words}"
-    needed = _more(rest, 0.0, n, metrics.FEWEST_BLOCKS)
+    needed = bounds.more_needed(rest, 0.0, n, metrics.FEWEST_BLOCKS)
     if not n and any(losses):
         needed = None  # every block so far lost one of the two: more would not help
     if answered != UNDECIDED:
         needed = ranked.more("faster" if answered == "pass" else "slower", LEVEL)
     lost = _lost(result, arm, metric)
-    return _outcome(text, arm, verdict, seen, change, limit, n, needed, lost)
+    return bounds.outcome(text, arm.arm, verdict, seen, change, limit, n, needed, lost.n)
 
 
 def _ranked_side(answered: Verdict, shown: str | None, losses: stats.Losses) -> Verdict:
@@ -174,7 +149,11 @@ def regressions(base: RunResult, new: RunResult, text: str) -> list[Outcome]:
 
 
 def _worse(base: RunResult, new: RunResult, text: str, match: re.Match, arm: Which) -> Outcome:
-    quantile, metric, limit = _quantile(match), match["metric"], _limit(match)
+    quantile, metric, limit = (
+        bounds.quantile_asked(match),
+        match["metric"],
+        bounds.limit_asked(match),
+    )
     old, now = measured(base, arm, metric), measured(new, arm, metric)
     lost_before, lost = _lost(base, arm, metric), _lost(new, arm, metric)
     worse = -1 if metrics.METRICS[metric].higher_is_better else 1
@@ -186,16 +165,16 @@ def _worse(base: RunResult, new: RunResult, text: str, match: re.Match, arm: Whi
         return changes.ratio if match["unit"] == "%" else changes.difference
 
     answered, n = change(old, now), min(len(old), len(now))
-    verdict = _side(answered, limit, below)
+    verdict = bounds.side(answered, limit, below)
     if lost_before.n or lost.n:
-        both = (_with_worst(old, lost_before, metric), _with_worst(now, lost, metric))
-        ranked = _side(change(*both), limit, below)
+        both = (bounds.with_worst(old, lost_before, metric), bounds.with_worst(now, lost, metric))
+        ranked = bounds.side(change(*both), limit, below)
         is_failing = lost.share > lost_before.share
         if ranked != verdict:
             verdict = "fail" if ranked == "fail" and is_failing else UNDECIDED
     changed = _changed(answered, metric)
     if match["unit"] == "%":
-        changed = _seen(answered, _change_written)
+        changed = bounds.seen_words(answered, _change_written)
     seen = f"{new.name(*arm)} {match['quantile']} {metric} {changed}"
     seen += f", n = {_counted(len(old), lost_before)} and {_counted(len(now), lost)}"
     # The interval speaks of other runs like these two; the very same values cannot be worse than
@@ -203,12 +182,12 @@ def _worse(base: RunResult, new: RunResult, text: str, match: re.Match, arm: Whi
     is_same = sorted(old) == sorted(now) and lost.share == lost_before.share
     if n >= metrics.needed(quantile) and is_same:
         verdict, seen = "pass", f"{seen}: the same values in both"
-    needed = _more(answered, limit, n, metrics.needed(quantile))
+    needed = bounds.more_needed(answered, limit, n, metrics.needed(quantile))
     if n and isnan(answered.estimate):
         needed = None
-    if _side(answered, limit, below) != UNDECIDED:
+    if bounds.side(answered, limit, below) != UNDECIDED:
         needed = None  # the failures leave it open, and no width says for how long
-    return _outcome(text, arm, verdict, seen, answered, limit, n, needed, lost)
+    return bounds.outcome(text, arm.arm, verdict, seen, answered, limit, n, needed, lost.n)
 
 
 def _change_written(ratio: float) -> str:
@@ -226,23 +205,6 @@ def _lost(result: RunResult, arm: Which, metric: str) -> LostTrials:
 def _counted(n: int, lost: LostTrials) -> str:
     """ "15, 3 of 15 failed"."""
     return ", ".join(filter(None, (str(n), lost.words)))
-
-
-def _with_worst(values: pd.Series, lost: LostTrials, metric: str) -> np.ndarray:
-    """The values, and for each lost trial the worst there is."""
-    worst = 1 / LARGEST if metrics.METRICS[metric].higher_is_better else LARGEST
-    return np.concatenate([values.to_numpy(float), np.full(lost.n, worst)])
-
-
-def _beyond(interval: Interval, answered: pd.Series, metric: str) -> Interval:
-    """An end that lies beyond all that answered lies among the lost: it is never, or no speed."""
-    if metrics.METRICS[metric].higher_is_better:
-        least = answered.min() if len(answered) else inf
-        ends = (0.0 if end is not None and end < least else end for end in interval[:3])
-    else:
-        most = answered.max() if len(answered) else -inf
-        ends = (inf if end is not None and end > most else end for end in interval[:3])
-    return Interval(*ends, *interval[3:])
 
 
 def find_arm(result: RunResult, name: str | None) -> Which:
@@ -278,83 +240,8 @@ def _by_block(result: RunResult, arm: Which, metric: str) -> pd.Series:
     return trials[trials["counts"]].set_index("block")[metric].astype(float)
 
 
-def _side(interval: Interval, limit: float, below: Verdict = "pass") -> Verdict:
-    """Below the limit, above it, or around it."""
-    above: Verdict = "fail" if below == "pass" else "pass"
-    if interval.low is None or interval.high is None:
-        return UNDECIDED
-    return below if interval.high < limit else above if interval.low > limit else UNDECIDED
-
-
-def _more(interval: Interval, limit: float, n: int, fewest: int) -> int | None:
-    """How many more blocks it should take: at least those the percentile needs, else by the square
-    root law."""
-    if n < fewest or interval.low is None or interval.high is None:
-        return max(fewest - n, 1)
-    distance = abs(interval.estimate - limit)
-    if not distance:
-        return None
-    return max(round(n * ((interval.high - interval.low) / 2 / distance) ** 2) - n, 1)
-
-
-def _seen(interval: Interval, written: Callable[[float], str]) -> str:
-    if not interval.n:
-        return "nothing measured"
-    if isnan(interval.estimate):
-        return "— (there is no share of 0)"
-    estimate, low, high = (
-        "never" if end == inf else end is not None and written(end) for end in interval[:3]
-    )
-    return f"{estimate} [{low}, {high}]" if low and high else f"{estimate} (no interval yet)"
-
-
 def _changed(interval: Interval, metric: str) -> str:
     """A difference with its interval, as the verdict writes it."""
     if interval.low is None or interval.high is None:
-        return _seen(interval, partial(units.value, metric, sign=True))
+        return bounds.seen_words(interval, partial(units.value, metric, sign=True))
     return units.estimated(metric, *interval[:3])
-
-
-def _outcome(
-    text: str,
-    arm: Which,
-    verdict: Verdict,
-    seen: str,
-    interval: Interval,
-    limit: float,
-    n: int,
-    needed: int | None,
-    lost: LostTrials,
-) -> Outcome:
-    return Outcome(
-        requirement=text,
-        arm=arm.arm,
-        verdict=verdict,
-        seen=seen,
-        estimate=units.plain(interval.estimate),
-        low=units.plain(interval.low),
-        high=units.plain(interval.high),
-        limit=limit,
-        n=n,
-        lost=lost.n,
-        needed=needed if verdict == UNDECIDED else None,
-    )
-
-
-def _quantile(match: re.Match) -> float:
-    quantile = 0.5 if match["quantile"] == "median" else float(match["quantile"][1:]) / 100
-    if not quantile:
-        raise LabError(f"Trials cannot bound the percentile {match['quantile']}; try p50 or p95.")
-    return quantile
-
-
-def _limit(match: re.Match) -> float:
-    """In the metric's own unit: seconds become milliseconds, per cent a share."""
-    amount = float(match["amount"] or 0)
-    if amount > LARGEST:
-        raise LabError(
-            f"No trial comes near a limit of {match['amount'][:20]}…; give one below 10^15."
-        )
-    if match["unit"] == "%":
-        return amount / 100
-    return amount * 1000 if match["unit"] == "s" else amount

@@ -102,7 +102,8 @@ FLOORS = (
     endpoints.settings_files processes recording scrub""",
     "endpoints figures instrumentation local store techniques",
     "calibrate code_samples harness",
-    "expected instrumentation.traces recordings requirements results",
+    """bounds expected instrumentation.traces recorded_changes recorded_requirements recordings
+    requirements results""",
     "importers observing recorded_tasks recorder resume worker",
     "cli library",
     "pytest_latency",

@@ -1,0 +1,142 @@
+"""A value with its interval against a limit: met, not met, or not decided yet, and in which words.
+Failed is not fast: what was lost counts as the worst there is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf, isnan
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from lab import metrics, units
+from lab.model import LabError
+from lab.stats import Interval
+from lab.stats.arms import LostTrials
+
+LARGEST = 1e15
+"""What the views count as no number of this world; a lost trial is as bad as this."""
+LEVEL = 0.95
+NUMBER, UNIT = r"(?P<amount>\d+(?:\.\d+)?)", r"\s*(?P<unit>ms|s|%|\$)?"
+QUANTILE = r"(?P<quantile>p\d{1,2}(?:\.\d+)?|median)"
+SIGN = r"(?P<sign><=|>=|<|>)"
+
+Verdict = Literal["pass", "fail", "not_enough_data"]
+UNDECIDED: Verdict = "not_enough_data"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one requirement for one arm; docs/result-format.md has the fields."""
+
+    requirement: str
+    arm: str
+    verdict: Verdict
+    seen: str
+    """In words, with its interval and n."""
+    estimate: float | None
+    low: float | None
+    high: float | None
+    limit: float
+    """In the unit of the estimate; a share where the requirement is one."""
+    n: int
+    """Trials of the arm, or blocks, that answered; of a percentile the lost ones too."""
+    lost: int = 0
+    """Trials of the arm that failed, or missed the cache that it is about."""
+    needed: int | None = None
+    """About how many more blocks a decision takes."""
+
+
+def with_worst(values: pd.Series, lost: LostTrials, metric: str) -> np.ndarray:
+    """The values, and for each lost trial the worst there is."""
+    worst = 1 / LARGEST if metrics.METRICS[metric].higher_is_better else LARGEST
+    return np.concatenate([values.to_numpy(float), np.full(lost.n, worst)])
+
+
+def beyond(interval: Interval, answered: pd.Series, metric: str) -> Interval:
+    """An end that lies beyond all that answered lies among the lost: it is never, or no speed."""
+    if metrics.METRICS[metric].higher_is_better:
+        least = answered.min() if len(answered) else inf
+        ends = (0.0 if end is not None and end < least else end for end in interval[:3])
+    else:
+        most = answered.max() if len(answered) else -inf
+        ends = (inf if end is not None and end > most else end for end in interval[:3])
+    return Interval(*ends, *interval[3:])
+
+
+def side(interval: Interval, limit: float, below: Verdict = "pass") -> Verdict:
+    """Below the limit, above it, or around it."""
+    above: Verdict = "fail" if below == "pass" else "pass"
+    if interval.low is None or interval.high is None:
+        return UNDECIDED
+    return below if interval.high < limit else above if interval.low > limit else UNDECIDED
+
+
+def more_needed(interval: Interval, limit: float, n: int, fewest: int) -> int | None:
+    """How many more blocks it should take: at least those the percentile needs, else by the square
+    root law."""
+    if n < fewest or interval.low is None or interval.high is None:
+        return max(fewest - n, 1)
+    distance = abs(interval.estimate - limit)
+    if not distance:
+        return None
+    return max(round(n * ((interval.high - interval.low) / 2 / distance) ** 2) - n, 1)
+
+
+def seen_words(interval: Interval, written: Callable[[float], str]) -> str:
+    if not interval.n:
+        return "nothing measured"
+    if isnan(interval.estimate):
+        return "— (there is no share of 0)"
+    estimate, low, high = (
+        "never" if end == inf else end is not None and written(end) for end in interval[:3]
+    )
+    return f"{estimate} [{low}, {high}]" if low and high else f"{estimate} (no interval yet)"
+
+
+def quantile_asked(match: re.Match) -> float:
+    quantile = 0.5 if match["quantile"] == "median" else float(match["quantile"][1:]) / 100
+    if not quantile:
+        raise LabError(f"Trials cannot bound the percentile {match['quantile']}; try p50 or p95.")
+    return quantile
+
+
+def limit_asked(match: re.Match) -> float:
+    """In the metric's own unit: seconds become milliseconds, per cent a share."""
+    amount = float(match["amount"] or 0)
+    if amount > LARGEST:
+        raise LabError(
+            f"No trial comes near a limit of {match['amount'][:20]}…; give one below 10^15."
+        )
+    if match["unit"] == "%":
+        return amount / 100
+    return amount * 1000 if match["unit"] == "s" else amount
+
+
+def outcome(
+    text: str,
+    arm: str,
+    verdict: Verdict,
+    seen: str,
+    interval: Interval,
+    limit: float,
+    n: int,
+    needed: int | None,
+    lost: int = 0,
+) -> Outcome:
+    return Outcome(
+        requirement=text,
+        arm=arm,
+        verdict=verdict,
+        seen=seen,
+        estimate=units.plain(interval.estimate),
+        low=units.plain(interval.low),
+        high=units.plain(interval.high),
+        limit=limit,
+        n=n,
+        lost=lost,
+        needed=needed if verdict == UNDECIDED else None,
+    )

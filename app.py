@@ -22,4 +22,5 @@ else:
     ):
         home.show_steps()
         home.show_finds()
+        home.show_your_app()
         home.show_latest()

@@ -1,15 +1,19 @@
 """What the pages read: each query is one short read, kept until the store's counter moves."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from lab import expected, paths, processes, results, resume
+from lab import expected, paths, processes, recorded_tasks, recordings, results, resume
 from lab.harness.reporters import html
 from lab.model import LabError
+from lab.recordings import Recording
 from lab.results import RunResult
+from lab.scenarios.definitions import RECORDING
+from lab.settings import BenchmarkConfig, config_of
 from lab.store import queries, sandbox
 from lab.store.store import Store
 
@@ -45,6 +49,17 @@ def judged(run_id: str) -> RunResult:
     return _judged(run_id, (database, ask("fingerprints").get(run_id), run_id == going))
 
 
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _recording(run_id: str, state: tuple) -> Recording:
+    return recordings.read(Store(), run_id)
+
+
+def recording(run_id: str) -> Recording:
+    """A recording, read again only after a call was added to it; what is found in it is worked out
+    once, when it is first asked for."""
+    return _recording(run_id, (str(paths.database()), ask("fingerprints").get(run_id)))
+
+
 @st.cache_data(max_entries=64, show_spinner=False)
 def _rows(sql: str, state: tuple) -> pd.DataFrame:
     return sandbox.run_sql(Store(), sql, timeout_s=30)
@@ -72,6 +87,29 @@ def _quick_s(endpoint: str, techniques: tuple[str, ...], state: tuple) -> Mappin
 def quick_s(endpoint: str, techniques: tuple[str, ...]) -> Mapping[str, float]:
     """How long a quick run of each technique will take on this machine, in seconds."""
     return _quick_s(endpoint, techniques, _state())
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def _resolved(config: str, state: tuple) -> BenchmarkConfig:
+    return recorded_tasks.resolved(config_of(**json.loads(config)))
+
+
+def resolved(config: BenchmarkConfig) -> BenchmarkConfig:
+    """The config with the recorded calls that it asks, where it asks some: a recording takes a
+    while to read."""
+    if not (config.scenario or "").startswith(RECORDING):
+        return recorded_tasks.resolved(config)
+    return _resolved(config.model_dump_json(), _state())
+
+
+@st.cache_data(max_entries=8, show_spinner=False)
+def _told_fix(config: str, state: tuple) -> str:
+    return recorded_tasks.told(config_of(**json.loads(config)))
+
+
+def told_fix(run: Mapping[str, Any]) -> str:
+    """What the fix of a replay changed, in words; LabError where its recording is gone."""
+    return _told_fix(json.dumps(run["settings"]["config"]), _state())
 
 
 def missing_blocks(run_id: str) -> int:

@@ -11,7 +11,7 @@ from lab.endpoints import registry
 from lab.figures import forest
 from lab.local import model_files
 from lab.metrics import FEWEST_BLOCKS
-from lab.model import Technique
+from lab.model import OBSERVED, Technique
 from lab.paths import COMMAND
 from lab.settings import config_of
 from lab.techniques import all_techniques
@@ -136,6 +136,25 @@ def start(technique: str) -> None:
     config = config_of(technique=technique, endpoint=_endpoint(), quick=True)
     run_panel.order(technique, lambda: config)
     frame.go(frame.page_of(technique), endpoint=config.endpoint)
+
+
+def show_your_app() -> None:
+    """The reader's own application: the way to it, or its newest recording."""
+    page = frame.page_of(OBSERVED)
+    newest = cached_queries.ask("recordings", limit=1)
+    about, query = "Record it, or bring in its log: where do its seconds go?", {}
+    if not newest.empty:
+        row = newest.iloc[0]
+        name = "" if units.missing(row["name"]) else units.short(row["name"])
+        calls = f"{units.whole(row['calls'])} recorded call{'' if row['calls'] == 1 else 's'}"
+        about = " · ".join(filter(None, (name, calls, units.when(row["started_utc"]))))
+        query = {"run": row["run_id"]}
+    st.subheader("Your own app", anchor=False)
+    with st.container(key="your-app-link"):
+        left, right = st.columns([3, 7], vertical_alignment="center")
+        with left:
+            frame.link(page, **query)
+        right.caption(escape(about))
 
 
 def show_latest() -> None:

@@ -1,0 +1,148 @@
+"""The rows under a recording's picture: misses, what each technique would be worth, first tokens,
+the cache, calls."""
+
+import pandas as pd
+import streamlit as st
+
+from lab import endpoint_kinds, units
+from lab.figures import cache_by_call, first_token
+from lab.recording import cache_use, growth
+from lab.recording.facts import Worth
+from lab.recordings import Recording
+from pages.parts import chart, controls, frame, prove, recorded_call, recorded_misses, tables
+from pages.parts.frame import escape
+
+MOST_BARS, MOST_LINES = 400, 1_000
+CALL_COLUMNS = [
+    "conversation",
+    "lane",
+    "turn",
+    "model",
+    "ttft_ms",
+    "total_ms",
+    "prompt_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "output_tokens",
+    "cost_usd",
+    "stop_reason",
+    "error_kind",
+    "note",
+    "call_id",
+]
+
+
+def show(recording: Recording, calls: pd.DataFrame) -> None:
+    """What is chosen, and only that; `calls` are those of the conversation that is looked at."""
+    views = {
+        "Misses": lambda: recorded_misses.show(recording),
+        "What it would be worth": lambda: worth(recording),
+        "First token": lambda: first_tokens(recording),
+        "Cache by call": lambda: cache(recording, calls),
+        "Calls": lambda: table(recording, calls),
+    }
+    chosen = controls.segments("What was found", views, "view")
+    with st.container(key=f"found-{list(views).index(chosen)}"), st.spinner("Looking"):
+        views[chosen]()
+
+
+def worth(recording: Recording) -> None:
+    if not recording.worth:
+        st.caption("Nothing was found that a technique would make faster or cheaper here.")
+        return
+    for place, row in enumerate(recording.worth):
+        _worth(recording, row, place)
+    st.caption(
+        "Estimates from this recording alone, each with what it assumes. “At most” is an upper"
+        " bound: less may come of it. Only a replay or a run of your own proves one."
+    )
+
+
+def _worth(recording: Recording, row: Worth, place: int) -> None:
+    with st.container(key=f"worth-{place}"):
+        words, gain, buttons = st.columns([13, 6, 6], vertical_alignment="center")
+        words.markdown(f"**{escape(row.title)}**")
+        words.caption(escape(row.assumption))
+        gain.caption("  \n".join(map(escape, _gains(row))))
+        with buttons, st.container(horizontal=True, vertical_alignment="center"):
+            if row.fix:
+                prove.button(recording, row)
+            if row.technique and (page := frame.page_of(row.technique)):
+                frame.link(page, f"See {page.label[:1].lower()}{page.label[1:]}")
+
+
+def _gains(row: Worth) -> list[str]:
+    most = "at most " if row.is_upper_bound else ""
+    took = recorded_misses.seconds(row.seconds)
+    saved = "" if row.usd is None else f"{most}{units.usd(abs(row.usd))}"
+    word = "saved" if (row.usd or 0) >= 0 else "more to pay"
+    return [
+        part
+        for part in (f"{most}{took} sooner" if took else "", f"{saved} {word}" if row.usd else "")
+        if part
+    ] or ["not known"]
+
+
+def first_tokens(recording: Recording) -> None:
+    """Against the prompt and against the turn."""
+    relation = recording.relation
+    title = "Too few streamed calls to say how the first token grows with the prompt"
+    if relation:
+        slope = relation.ms_per_1000_uncached
+        grows = units.estimated("ttft_ms", slope.value, slope.low, slope.high).removeprefix("+")
+        title = f"1,000 tokens read afresh take {grows} before the first token"
+    kind = recording.run["endpoint_kind"]
+    calls, placed = recording.calls, recording.conversations
+    for key, grown, head, x_title in (
+        ("prompt", growth.against_prompt(calls, placed), title, "prompt tokens"),
+        ("turn", growth.against_turn(calls, placed), "First token, turn by turn", "turn"),
+    ):
+        figure = first_token.first_token(
+            grown, chart.dark(), title=head, x_title=x_title, kind=kind
+        )
+        points = chart.show(figure, key=f"first-{key}-{recording.run_id}", clicks=True)
+        recorded_call.follow(points, f"first-{key}")
+    st.caption(
+        "Lines by a fit that a few slow calls do not bend; their intervals are 95 %. Click a dot to"
+        " open its call."
+    )
+
+
+def cache(recording: Recording, calls: pd.DataFrame) -> None:
+    """What each call of the conversation read, and the share of what it could have read."""
+    whole = recording.cache_use
+    share = cache_use.hit_share(whole)
+    if share is None:
+        title = "What could have been read is not known here"
+    else:
+        title = f"{units.percent(share)} of what could have been read from the cache was read"
+    shown = calls.join(whole, on="call_id").head(MOST_BARS)
+    part = f"conversation {calls['conversation'].iloc[0]:.0f}"
+    if len(calls) > MOST_BARS:
+        part += f", the first {MOST_BARS:,} of {len(calls):,} calls"
+    figure = cache_by_call.cache_by_call(shown, chart.dark(), title=title, part=part)
+    points = chart.show(figure, key=f"cache-{recording.run_id}-{part}", clicks=True)
+    recorded_call.follow(points, "cache")
+    st.caption(
+        "The share is of the whole recording, and of tokens that an earlier call had made readable:"
+        " what nobody could have read does not count. Click a bar to open its call."
+    )
+
+
+def table(recording: Recording, calls: pd.DataFrame) -> None:
+    columns = [name for name in CALL_COLUMNS if name in calls and not calls[name].isna().all()]
+    rows = calls[columns].head(MOST_LINES)
+    tables.show(
+        rows,
+        key=f"calls-{recording.run_id}",
+        columns={
+            "ttft_ms": st.column_config.NumberColumn("first token, ms", format="%.0f"),
+            "total_ms": st.column_config.NumberColumn("whole, ms", format="%.0f"),
+            "cost_usd": st.column_config.NumberColumn("dollars", format="%.5f"),
+        },
+        height=min(36 * (len(rows) + 1) + 4, 430),
+    )
+    part = "" if len(rows) == len(calls) else f"The first {MOST_LINES:,} of {len(calls):,} calls. "
+    kind = endpoint_kinds.kind(recording.run["endpoint_kind"])
+    st.caption(f"{part}Calls of this conversation, {kind.name}; the files hold all of them.")
+    controls.files(calls[columns], f"recording-{units.short_id(recording.run_id)}")

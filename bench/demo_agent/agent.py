@@ -73,8 +73,9 @@ class Agent:
         session: str | None = None,
         break_it: Callable[[Request], None] | None = None,
         sub_agents: bool = False,
+        rules: str = RULES,
     ) -> None:
-        self.client, self.model, self.max_tokens = client, model, max_tokens
+        self.client, self.model, self.max_tokens, self.rules = client, model, max_tokens, rules
         self.session, self.break_it, self.sub_agents = session, break_it, sub_agents
         self.messages: list[dict[str, Any]] = []
 
@@ -102,7 +103,7 @@ class Agent:
             "model": self.model,
             "max_tokens": self.max_tokens,
             "tools": copy.deepcopy(TOOLS),
-            "system": [{"type": "text", "text": RULES, "cache_control": CACHED}],
+            "system": [{"type": "text", "text": self.rules, "cache_control": CACHED}],
             "messages": copy.deepcopy(self.messages),
             "thinking": {"type": "disabled"},
         }

@@ -20,6 +20,9 @@ from bench.demo_agent.agent import CACHED, Agent, Request
 from bench.demo_agent.served import EMPTY
 
 SHIFT_S = 301
+RULES = agent.RULES.partition(" Keep to")[0]
+"""With the tools a little longer than the embedded model's minimum: what is read afresh takes long
+there."""
 FORMAT = {
     "type": "json_schema",
     "schema": {
@@ -44,11 +47,12 @@ class Planted:
         """Every other one names its session, as some clients do."""
         self.count += 1
         session = str(uuid.uuid4()) if self.rng.random() < 0.5 else None
-        return Agent(self.client, self.model, max_tokens=4, session=session)
+        return Agent(self.client, self.model, max_tokens=4, session=session, rules=RULES)
 
     def question(self) -> str:
         towns = self.rng.sample(("Bergen", "Narvik", "Bodø", "Voss", "Hamar", "Moss", "Oslo"), 3)
-        return f"Journey {self.count}: how do I get from {' to '.join(towns)} by train?"
+        way = " to ".join(towns)
+        return f"Journey {self.count}: how do I get from {way} by train, with a dog and two bags?"
 
     def clean(self, agent: Agent, content: list[dict[str, Any]]) -> None:
         self.planted(agent, content, None)
@@ -77,9 +81,19 @@ class Planted:
             return start()
         conversation = self.agent()
         self.clean(conversation, [text(self.question())])
+        self.planted(conversation, [text("Which one?")], cause, getattr(self, f"change_{cause}"))
+
+    def plant_message_differs(self) -> None:
+        conversation = self.agent()
+        self.clean(conversation, [text(self.question())])
         long = f"{agent.RESULTS['trains']} {agent.RESULTS['fares']} Looked up at 07:23:25."
         self.clean(conversation, [text(long)])
-        self.planted(conversation, [text("Which one?")], cause, getattr(self, f"change_{cause}"))
+
+        def later(request: Request) -> None:
+            part = request["messages"][2]["content"][0]
+            part["text"] = part["text"].replace("07:23:25", "07:24:02")
+
+        self.planted(conversation, [text("Which one?")], "message_differs", later)
 
     def plant_none(self) -> None:
         """Ten calls with tools, as the agent makes them."""
@@ -106,7 +120,7 @@ class Planted:
 
         def a_word(request: Request) -> None:
             old = request["system"][0]["text"]
-            request["system"][0]["text"] = old.replace("night train", "sleeper")
+            request["system"][0]["text"] = old.replace("fares", "prices")
 
         self.rng.choice((agent.a_time, agent.an_id, a_block, a_word))(request)
 
@@ -122,10 +136,6 @@ class Planted:
 
     def change_tool_order(self, request: Request) -> None:
         agent.the_order_of_tools(request)
-
-    def change_message_differs(self, request: Request) -> None:
-        part = request["messages"][2]["content"][0]
-        part["text"] = part["text"].replace("07:23:25", "07:24:02")
 
     def change_model(self, request: Request) -> None:
         request["model"] = self.other
@@ -185,7 +195,7 @@ class Planted:
     def plant_being_written(self) -> None:
         conversation = self.agent()
         first = [text(self.question() + f" {agent.HOTEL_RULES} {self.count}" * 2)]
-        twin = Agent(self.client, self.model, max_tokens=4)
+        twin = Agent(self.client, self.model, max_tokens=4, rules=RULES)
         thread = threading.Thread(target=self.clean, args=(conversation, first))
         thread.start()
         time.sleep(0.03)

@@ -107,12 +107,17 @@ class History:
             for mark in before.marks
             if (wanted := self._head(before, mark.place, call))
         ]
-        return max(found, key=lambda wanted: wanted.tokens, default=None)
+        # What is the same needs no guess at what it was meant to be.
+        return max(
+            found,
+            key=lambda wanted: (_begins(wanted.before, wanted.place, call), wanted.tokens),
+            default=None,
+        )
 
     def _head(self, before: Call, place: int, call: Call) -> Wanted | None:
         if before.keys[place] not in self.cache.entries or place > before.last_mark.place:
             return None
-        is_same = place < len(call.path) and before.path[place] == call.path[place]
+        is_same = _begins(before, place, call)
         if not is_same and before.prompt.blocks[place].section == "messages":
             return None
         tokens, is_counted = self.cache.tokens(before, place)
@@ -134,6 +139,11 @@ class History:
             for section in ("tools", "system")
         )
         return same and self._comes_again(before, place, call)
+
+
+def _begins(before: Call, place: int, call: Call) -> bool:
+    """Whether a call's prompt begins with the same blocks, whatever its settings."""
+    return place < len(call.path) and call.path[place] == before.path[place]
 
 
 def _places(conversations: pd.DataFrame) -> tuple[dict[str, object], dict[str, str]]:

@@ -3,7 +3,7 @@ technique, and for the one that replays them with a fix."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -75,11 +75,13 @@ def resolved(config: BenchmarkConfig, store: Store | None = None) -> BenchmarkCo
         changes["knobs"] = {**config.knobs, "fix": choice.fix}
         changes["predicted"] = config.predicted or choice.predicted
     endpoint = _endpoint(config, run)
-    tasks = calls.tasks(pairs, endpoint, keep_model=not config.models)
+    # One name for every tier was named by the user, or is what all recorded calls asked.
+    named_models = set(config.models.values())
+    tasks = calls.tasks(pairs, endpoint, named_models.pop() if len(named_models) == 1 else None)
     changes |= {"endpoint": endpoint.name, "tasks": tasks}
-    models = Counter(model for task in tasks if (model := task.body.get("model")))
-    if replays and models:
-        changes["models"] = {"any": models.most_common(1)[0][0]}
+    models = {task.body.get("model") for task in tasks}
+    if replays and len(models) == 1 and None not in models:
+        changes["models"] = {"any": models.pop()}
     return config.model_copy(update=changes | {"scenario": scenario(run["run_id"], pairs)})
 
 
@@ -102,6 +104,17 @@ def proof(
         knobs={"fix": fix},
         predicted=predicted and _predicted(predicted, is_upper_bound),
     )
+
+
+def told(config: BenchmarkConfig) -> str:
+    """What the fix of a replay changed in the first of its calls, without a word of the prompt;
+    LabError where the recording is gone or kept no text."""
+    config = resolved(config)
+    task, fix = config.tasks[0], fixes.FIXES[config.knobs["fix"]]
+    count = len(config.tasks)
+    calls = f"{task.task_id}" if count == 1 else f"{count} calls, in {task.task_id}"
+    before = task.before[-1] if task.before else None
+    return f"{fix.description}; of {calls}: {fix.apply(before, task.body).words}"
 
 
 def _predicted(seconds: Estimate, is_upper_bound: bool = False) -> Predicted:
@@ -167,7 +180,8 @@ def chosen(
         pairs = [own if own.before else pair for own, pair in zip(named, pairs, strict=True)]
     kept, refusals = calls.fitting(pairs, fix, MOST_CALLS if not named else len(pairs))
     if not kept or (named and refusals):
-        raise LabError(refusals[0] if refusals else "There is no call to replay.")
+        # A recording's first call has none before it; the last one says more.
+        raise LabError(refusals[-1] if refusals else "There is no call to replay.")
     known = {miss.call_id: miss.seconds for miss in mended if miss.seconds}
     seconds = [known[pair.call] for pair in kept if pair.call in known]
     return Choice(fix, kept, _predicted(mean(seconds)) if seconds else None)
@@ -247,7 +261,8 @@ class Calls:
             kept.append(pair)
         return spread(kept, most), refusals
 
-    def tasks(self, pairs: Sequence[Pair], endpoint: Endpoint, keep_model: bool) -> list[Task]:
+    def tasks(self, pairs: Sequence[Pair], endpoint: Endpoint, model: str | None) -> list[Task]:
+        """`model` is one that is asked in place of the recorded ones."""
         bodies = self.bodies(*(call for pair in pairs for call in pair))
         tasks = []
         for pair in pairs:
@@ -255,7 +270,7 @@ class Calls:
                 raise LabError(f"Call {pair.call} did not end well, so it is not asked again.")
             row = self.rows.loc[pair.call]
             ids = filter(None, (pair.before, pair.call))
-            *sent, body = (self._body(bodies[call], endpoint, keep_model) for call in ids)
+            *sent, body = (self._body(bodies[call], endpoint, model) for call in ids)
             number = f"call-{row['number']}"
             try:
                 task = Task(
@@ -269,13 +284,13 @@ class Calls:
             tasks.append(task)
         return tasks
 
-    def _body(self, body: dict[str, Any], endpoint: Endpoint, keep_model: bool) -> dict[str, Any]:
+    def _body(self, body: dict[str, Any], endpoint: Endpoint, model: str | None) -> dict[str, Any]:
         """Without its model where this endpoint does not have that, or another is asked for."""
-        model = body.get("model")
-        has_it = model in endpoint.models.values() or (
-            not endpoint.traits.own_server and model not in endpoint_kinds.own_models()
+        asked = body.get("model")
+        has_it = asked in endpoint.models.values() or (
+            not endpoint.traits.own_server and asked not in endpoint_kinds.own_models()
         )
-        if keep_model and has_it:
+        if has_it and model in (None, asked):
             return body
         return {name: value for name, value in body.items() if name != "model"}
 

@@ -14,6 +14,13 @@ STARTED = datetime(2026, 11, 26, 9, 0, tzinfo=UTC)
 S = 10**9
 STABLE = "Always answer in one short and friendly sentence. " * 60
 """About 800 tokens: more than a prefix of the lab's own servers needs."""
+USAGE = {
+    "input_tokens": 40,
+    "output_tokens": 9,
+    "cache_creation_input_tokens": 760,
+    "cache_read_input_tokens": 0,
+}
+"""All of it written anew each time."""
 MARK = {"cache_control": {"type": "ephemeral"}}
 
 
@@ -63,7 +70,7 @@ def record(
             sent,
             betas=betas,
             content=[text("Yes.")],
-            usage={"input_tokens": 800, "output_tokens": 9, "cache_creation_input_tokens": 0},
+            usage=USAGE,
             call={
                 "first_token_ns": at + S,
                 "first_text_ns": at + S,

@@ -14,7 +14,7 @@ from lab.figures import progress_dots
 from lab.harness.estimate import estimate
 from lab.processes import RunCard
 from lab.settings import BenchmarkConfig
-from pages.parts import chart
+from pages.parts import cached_queries, chart
 from pages.parts.frame import escape, guard
 
 EVERY_S, PATIENCE_S = 0.5, 60.0
@@ -42,11 +42,14 @@ def busy() -> str:
     return f"{card.text}. One at a time keeps both honest." if card else ""
 
 
-def watch(technique: str, headline: str, arms: Sequence[str] = ()) -> str | None:
+def watch(
+    technique: str, headline: str, arms: Sequence[str] = (), param: str = "run"
+) -> str | None:
     """The id of this technique's run that is being measured, with its panel drawn here; one that a
-    button has ordered is started first. `arms` as in show()."""
+    button has ordered is started first, and stands in the URL under `param`. `arms` as in
+    show()."""
     place = st.empty()
-    _start(place, technique)
+    _start(place, technique, param)
     going = current(technique)
     if going:
         st.session_state["watched"] = going
@@ -55,7 +58,7 @@ def watch(technique: str, headline: str, arms: Sequence[str] = ()) -> str | None
     return going
 
 
-def _start(place: Any, technique: str) -> None:
+def _start(place: Any, technique: str, param: str) -> None:
     """The panel comes into view before the worker is there: that takes it a second or two."""
     ordered = st.session_state.get("ordered")
     if ordered is None:
@@ -69,7 +72,7 @@ def _start(place: Any, technique: str) -> None:
             _top(key="top", height=1)
         try:
             config = ordered["config"]()
-            for url in estimate(config).asks:
+            for url in estimate(cached_queries.resolved(config)).asks:
                 raise ConsentNeeded(url)
             # A press meanwhile draws the page anew from here on: it finds the run in the order.
             ordered["run_id"] = processes.start_run(config)
@@ -79,7 +82,7 @@ def _start(place: Any, technique: str) -> None:
             with place.container(), guard():
                 raise error
             return
-    st.query_params["run"] = ordered["run_id"]
+    st.query_params[param] = ordered["run_id"]
     del st.session_state["ordered"]
 
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import streamlit as st
 
-from lab import endpoint_kinds
+from lab import endpoint_kinds, units
 from lab.endpoints.consent import ConsentNeeded
 from lab.endpoints.registry import Endpoint
 from lab.harness.estimate import estimate
@@ -13,12 +13,14 @@ from lab.model import Arm, LabError, Technique, Tier
 from lab.scenarios import definitions
 from lab.scenarios.definitions import Task
 from lab.settings import LIVE_MAX_USD, BenchmarkConfig
-from pages.parts import controls, frame, knob_form, machine_now, run_panel
+from pages.parts import cached_queries, controls, frame, knob_form, machine_now, run_panel
 from pages.parts.frame import escape, guard
 
 OPEN = "set-up-open"
 """In the URL while the form stands open above results."""
 PASTE, UPLOAD = "paste my own", "upload a JSONL file"
+OWN_CALLS = "calls of my app: "
+"""Before the name of a recording that kept its text."""
 MORE_OPTIONS = {
     "seed": {},
     "warmup": {},
@@ -79,6 +81,12 @@ def _form(technique: Technique, endpoint: Endpoint, form: Form | None) -> None:
                 f"{endpoint.name} cannot do {', '.join(lacking)}, which this experiment is about. "
                 "Choose another endpoint above."
             )
+        if technique.of_recordings and not _recorded():
+            st.info(
+                "Nothing can be replayed yet: a recording that keeps its text is needed. Record"
+                " your app under **Your app**, and keep its text."
+            )
+            return
         filled = form(endpoint) if form else Filled(knob_form.show(technique.knobs))
         knobs = knob_form.checked(technique.knobs, filled.values)
         _say_arms(technique.arms_for(knobs))
@@ -114,7 +122,8 @@ def options(
     if asks_tasks:
         with columns[1]:
             scenario, tasks = _scenario(technique)
-    tiers = tiers or (endpoint.generates,)
+    if not technique.of_recordings:  # which asks the model that was recorded
+        tiers = tiers or (endpoint.generates,)
     models: dict[str, str] = {}
     for place, tier in enumerate(tiers):
         with columns[1 + asks_tasks + place % 2]:
@@ -162,16 +171,23 @@ def _model(endpoint: Endpoint, tier: Tier, label: str) -> str | None:
 def _scenario(technique: Technique) -> tuple[str | None, list[Task] | None]:
     """A category by name, or the user's own tasks, checked line by line."""
     known = technique.category in definitions.CATEGORIES
+    recorded = _recorded()
     choice = st.selectbox(
         "Tasks",
-        [*definitions.CATEGORIES, PASTE, UPLOAD],
-        index=definitions.CATEGORIES.index(technique.category) if known else 0,
+        list(recorded)
+        if technique.of_recordings
+        else [*definitions.CATEGORIES, *recorded, PASTE, UPLOAD],
+        index=definitions.CATEGORIES.index(technique.category)
+        if known and not technique.of_recordings
+        else 0,
         key="scenario",
         bind="query-params",
         help="What is asked. Answers to the lab's tasks are checked. Of your own tasks, and of the "
         "answers to them, the run keeps lengths and no word, unless you choose so under “Keep the "
         "text of”.",
     )
+    if choice in recorded:
+        return recorded[choice], None
     if choice == PASTE:
         with st.popover("Your tasks", width="stretch"):
             system = st.text_area("System prompt", key="own-system", height=80)
@@ -198,10 +214,27 @@ def _scenario(technique: Technique) -> tuple[str | None, list[Task] | None]:
     return (None if choice == technique.category else choice), None
 
 
+def _recorded() -> dict[str, str]:
+    """The scenario of each recording that can be asked again, by what the form calls it."""
+    rows = cached_queries.ask("recordings")
+    if rows.empty:
+        return {}
+    rows = rows[rows["keep_text"].astype(bool) & (rows["calls"] > 0)]
+    named = {}
+    for row in rows.itertuples():
+        name = units.short_id(row.run_id) if units.missing(row.name) else units.short(row.name, 40)
+        words = f"{OWN_CALLS}{name}, {units.when(row.started_utc)}"
+        named[words] = f"{definitions.RECORDING}{row.run_id}"
+    return named
+
+
 def offer(config: BenchmarkConfig, problem: str = "") -> None:
     """Say what the run will take; refuse what cannot run, or has a problem that is shown above;
     start it in a process of its own."""
-    expected, blocks = estimate(config), config.blocks
+    resolved = cached_queries.resolved(config)
+    expected, blocks = estimate(resolved), config.blocks
+    if resolved.own_tasks is None:  # with the calls by name, which the worker reads again
+        config = resolved.model_copy(update={"tasks": None})
     left, right = st.columns([2, 5], vertical_alignment="center")
     for url in expected.asks:
         frame.ask(ConsentNeeded(url))

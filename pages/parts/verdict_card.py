@@ -132,7 +132,7 @@ def _try_on_claude(run: dict[str, Any]) -> None:
     try:
         live = {"endpoint": "anthropic", "models": {}, "max_usd": LIVE_MAX_USD}
         config = config_of(**resume.repeated(run) | live)
-        expected = estimate(config)
+        expected = estimate(cached_queries.resolved(config))
     except LabError as error:
         st.button("Try on Claude", key="try-live", disabled=True, help=escape(str(error)))
         return

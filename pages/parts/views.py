@@ -20,6 +20,7 @@ from lab.model import LabError, Technique, Tier, View
 from lab.paths import COMMAND
 from lab.scenarios import definitions
 from lab.scenarios.definitions import Task
+from lab.settings import config_of
 from lab.view_parts import Note, Numbers, RunData, Slider, Table
 from pages.parts import cached_queries, chart, controls, tables
 from pages.parts.cached_queries import places
@@ -175,8 +176,12 @@ def _task(run: dict[str, Any], technique: Technique) -> Task:
     technique's own."""
     config = run["settings"]["config"]
     try:
-        tasks = [Task(**task) for task in config.get("tasks") or []] or definitions.load(
-            config.get("scenario") or technique.category, run["endpoint_kind"]
+        recorded = str(config.get("scenario")).startswith(definitions.RECORDING)
+        asked = cached_queries.resolved(config_of(**config)).tasks if recorded else None
+        tasks = (
+            asked
+            or [Task(**task) for task in config.get("tasks") or []]
+            or definitions.load(config.get("scenario") or technique.category, run["endpoint_kind"])
         )
     except (LabError, TypeError, ValueError):
         tasks = definitions.load(technique.category, run["endpoint_kind"])

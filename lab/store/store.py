@@ -321,7 +321,8 @@ class Store:
             ) from error
         finally:
             for left in (draft, Path(f"{draft}.wal")):
-                left.unlink(missing_ok=True)
+                with suppress(OSError):
+                    left.unlink()
 
     def _deleted(self) -> str | None:
         """The run that was deleted last, and can be brought back."""

@@ -47,7 +47,9 @@ class Outcome:
     lost: int = 0
     """Trials of the arm that failed, or missed the cache that it is about."""
     needed: int | None = None
-    """About how many more blocks a decision takes."""
+    """About how many more blocks, or of whatever `unit` says, a decision takes."""
+    unit: str = "block"
+    """What n counts in a recording: call, turn or conversation."""
 
 
 def with_worst(values: pd.Series, lost: LostTrials, metric: str) -> np.ndarray:
@@ -126,6 +128,7 @@ def outcome(
     n: int,
     needed: int | None,
     lost: int = 0,
+    unit: str = "block",
 ) -> Outcome:
     return Outcome(
         requirement=text,
@@ -139,4 +142,5 @@ def outcome(
         n=n,
         lost=lost,
         needed=needed if verdict == UNDECIDED else None,
+        unit=unit,
     )

@@ -156,6 +156,17 @@ def begin(
     return run, session
 
 
+def named(reference: str, store: Store | None = None) -> Recording | None:
+    """A recording by its id, first digits of it, or name; None where that is a run of the lab's
+    own, or a file."""
+    if reference.endswith(".duckdb"):
+        return None
+    store = store or Store()
+    run_id = queries.resolve(store, reference)
+    is_recorded = queries.run(store, run_id)["technique"] == OBSERVED
+    return read(store, run_id) if is_recorded else None
+
+
 def read(store: Store, run_id: str) -> Recording:
     """Raises LabError where there is no such recording."""
     with store.snapshot():

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lab import techniques
 from lab.cli import DONE, REFUSED, UNDECIDED, flags, print_json
+from lab.model import LabError
 
 if TYPE_CHECKING:
-    from lab.requirements import Outcome
+    from lab.bounds import Outcome
+    from lab.recordings import Recording
 
 CODES = {"pass": DONE, "fail": REFUSED, "not_enough_data": UNDECIDED}
 SAYS = {"pass": "met", "fail": "NOT MET", "not_enough_data": "not enough data"}
@@ -32,7 +34,8 @@ def check_flags(parser: ArgumentParser) -> None:
         required=True,
         metavar="TEXT",
         help=f'repeatable: "{example.slug}.{arm} p95 ttft_ms < 400", "{arm} faster than {baseline} '
-        'by 50%%", "b not slower than a by 20 ms"',
+        'by 50%%", "b not slower than a by 20 ms"; of a recording "hit share > 60 %%", '
+        '"p95 ttft_ms < 2 s", "misses < 5", "failed share < 1 %%", "wait share of tools < 40 %%"',
     )
     flags.as_json(parser)
     flags.database(parser)
@@ -48,25 +51,39 @@ def compare_flags(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--fail-if",
         action="append",
-        required=True,
+        default=[],
         metavar="TEXT",
         help='repeatable: "p95 ttft_ms worse by 10%%" (every arm they share), "ARM p50 total_ms '
-        'worse by 50 ms" (that arm)',
+        'worse by 50 ms" (that arm); of recordings "hit share worse by 5 points" too, and without '
+        "it all that changed is told",
     )
     flags.as_json(parser)
     flags.database(parser)
 
 
 def check(arguments: Namespace) -> int:
-    from lab import requirements, results
+    from lab import recorded_requirements, recordings, requirements, results
 
+    if recording := recordings.named(arguments.run):
+        told = [recorded_requirements.judge(recording, text) for text in arguments.require]
+        return _tell(told, arguments.json)
     run = results.read(arguments.run)
     return _tell([requirements.judge(run, text) for text in arguments.require], arguments.json)
 
 
 def compare(arguments: Namespace) -> int:
-    from lab import requirements, results
+    from lab import recordings, requirements, results
 
+    recorded = [recordings.named(reference) for reference in (arguments.base, arguments.new)]
+    if all(recorded):
+        return _compare_recordings(*recorded, arguments)
+    if any(recorded):
+        raise LabError(
+            "One of the two is a recording of your application and the other a measured run: the "
+            "one was only watched, the other paired, and their times do not compare."
+        )
+    if not arguments.fail_if:
+        raise LabError('Say what may not get worse, as in --fail-if "p95 ttft_ms worse by 10%".')
     base, new = results.read(arguments.base), results.read(arguments.new)
     outcomes = [
         outcome
@@ -76,14 +93,39 @@ def compare(arguments: Namespace) -> int:
     return _tell(outcomes, arguments.json, SAYS_OF_WORSE)
 
 
-def _tell(outcomes: list[Outcome], as_json: bool, says: dict[str, str] = SAYS) -> int:
+def _compare_recordings(base: Recording, new: Recording, arguments: Namespace) -> int:
+    """All that changed, then what was asked; where the control moved, what its times prove."""
+    from lab import recorded_changes, units
+
+    changes = recorded_changes.compare(base, new)
+    told = [recorded_changes.judge(base, new, changes, text) for text in arguments.fail_if]
+    if arguments.json:
+        rows = [
+            {**row._asdict(), "change": row.change._asdict(), "moved": row.moved}
+            for row in changes.rows
+        ]
+        plain = [{name: units.plain(value) for name, value in row.items()} for row in rows]
+        return _tell(told, True, SAYS_OF_WORSE, changes=plain, doubt=changes.doubt)
+    for row in changes.rows:
+        print(f"{'control: ' if row.is_control else ''}{row.told}")
+    if changes.doubt:
+        print(f"{recorded_changes.UNPROVEN}{changes.doubt}")
+    return _tell(told, False, SAYS_OF_WORSE)
+
+
+def _tell(
+    outcomes: list[Outcome],
+    as_json: bool,
+    says: dict[str, str] = SAYS,
+    **more: Any,
+) -> int:
     verdicts = {outcome.verdict for outcome in outcomes}
     verdict = next((word for word in ("fail", "not_enough_data") if word in verdicts), "pass")
     if as_json:
-        print_json(verdict=verdict, requirements=[asdict(outcome) for outcome in outcomes])
+        print_json(verdict=verdict, requirements=[asdict(outcome) for outcome in outcomes], **more)
         return CODES[verdict]
     for outcome in outcomes:
-        blocks = "block" if outcome.needed == 1 else "blocks"
-        more = f"; about {outcome.needed:,} more {blocks}" if outcome.needed else ""
-        print(f"{says[outcome.verdict]}: {outcome.requirement} — {outcome.seen}{more}")
+        units = outcome.unit if outcome.needed == 1 else f"{outcome.unit}s"
+        rest = f"; about {outcome.needed:,} more {units}" if outcome.needed else ""
+        print(f"{says[outcome.verdict]}: {outcome.requirement} — {outcome.seen}{rest}")
     return CODES[verdict]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab import techniques
 from lab.cli import DONE, FAILED, flags, print_json
-from lab.model import OBSERVED, LabError
+from lab.model import LabError
 from lab.paths import COMMAND
 
 if TYPE_CHECKING:
@@ -162,9 +162,9 @@ def show_flags(parser: ArgumentParser) -> None:
 
 
 def show(arguments: Namespace) -> int:
-    from lab import results
+    from lab import recordings, results
 
-    if recording := _recording(arguments.run):
+    if recording := recordings.named(arguments.run):
         _show_recording(recording, arguments)
         return DONE
     if arguments.calls:
@@ -174,22 +174,6 @@ def show(arguments: Namespace) -> int:
     if arguments.details:
         _details(result, arguments.json)
     return DONE
-
-
-def _recording(reference: str) -> Recording | None:
-    """None where it is a run of the lab's own, or a file."""
-    from lab.store import queries
-    from lab.store.store import Store
-
-    if reference.endswith(".duckdb"):
-        return None
-    store = Store()
-    run_id = queries.resolve(store, reference)
-    if queries.run(store, run_id)["technique"] != OBSERVED:
-        return None
-    from lab import recordings
-
-    return recordings.read(store, run_id)
 
 
 def _show_recording(recording: Recording, arguments: Namespace) -> None:

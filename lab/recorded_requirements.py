@@ -1,0 +1,161 @@
+"""Requirements on a recording of the user's application: `check` reads them like those on a run."""
+
+from __future__ import annotations
+
+import re
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+from lab import bounds, metrics, stats, units
+from lab.bounds import LEVEL, Outcome
+from lab.model import LabError
+from lab.recording.scribe import ARM
+from lab.recordings import Recording
+from lab.stats import shares
+from lab.stats.arms import LostTrials
+from lab.stats.intervals import Interval
+from lab.stats.quantiles import ENOUGH_TASKS
+
+KINDS = {
+    "first tokens": ("first_token",),
+    "writing": ("writing", "answering"),
+    "tools": ("tool",),
+    "nothing": ("idle",),
+}
+"""What time of a recording went to, and the bars of Waiting.timeline that it is."""
+NO_FAULT = ("first_use",)
+AGAINST = rf"\s*{bounds.SIGN}\s*{bounds.NUMBER}{bounds.UNIT}"
+QUANTILE = re.compile(rf"{bounds.QUANTILE}\s+(?P<metric>\w+){AGAINST}")
+HITS = re.compile(rf"hit share{AGAINST}")
+WAITS = re.compile(rf"wait share of (?P<kind>{'|'.join(KINDS)}){AGAINST}")
+FAILED = re.compile(rf"failed share{AGAINST}")
+MISSES = re.compile(rf"misses{AGAINST}")
+LANGUAGE = (
+    '"hit share > 60 %", "p95 ttft_ms < 2 s", "misses < 5", "failed share < 1 %" or "wait share of '
+    'tools < 40 %"'
+)
+
+
+def judge(recording: Recording, text: str) -> Outcome:
+    """One requirement on a recording. A share or a percentile is met where its whole interval is:
+    it speaks of more use like this one; a number of misses is what was recorded. LabError for what
+    cannot be read."""
+    words = text.strip()
+    for pattern, judged in (
+        (QUANTILE, _quantile),
+        (HITS, _hits),
+        (WAITS, _waits),
+        (FAILED, _failed),
+        (MISSES, _misses),
+    ):
+        if match := pattern.fullmatch(words):
+            return judged(recording, text, match)
+    raise LabError(f"Cannot read the requirement {text!r} of a recording: write {LANGUAGE}.")
+
+
+def _quantile(recording: Recording, text: str, match: re.Match) -> Outcome:
+    """Of calls; one that failed is in the percentile, beyond every limit."""
+    metric, calls = match["metric"], recording.calls
+    known = [name for name in metrics.METRICS if name in calls]
+    if metric not in known:
+        raise LabError(f"A recording has no metric {metric!r}; it has {', '.join(known)}.")
+    quantile, limit = bounds.quantile_asked(match), bounds.limit_asked(match)
+    failed = _is_failed(calls) if metrics.METRICS[metric].judged else _is_failed(calls) & False
+    answered = calls.loc[calls["error_kind"].isna(), metric].dropna().astype(float)
+    lost = LostTrials(int(failed.sum()), len(answered) + int(failed.sum()), 0)
+    ranked = stats.quantile(bounds.with_worst(answered, lost, metric), quantile, LEVEL)
+    interval = bounds.beyond(ranked, answered, metric)
+    needed = bounds.more_needed(ranked, limit, ranked.n, metrics.needed(quantile))
+    if interval != ranked and interval.low is not None:
+        needed = None  # an interval that reaches among the failed has no width to go by
+    seen = bounds.seen_words(interval, partial(units.value, metric))
+    counted = ", ".join(filter(None, (f"n = {ranked.n} calls", lost.words)))
+    seen = f"{match['quantile']} {metric} {seen}, {counted}"
+    return _outcome(text, match, seen, interval, limit, needed, lost.n)
+
+
+def _hits(recording: Recording, text: str, match: re.Match) -> Outcome:
+    interval, noun = hit_share(recording)
+    return _share(text, match, "hit share", interval, noun)
+
+
+def hit_share(recording: Recording) -> tuple[Interval, str]:
+    """Tokens read of those that could have been, and what it is resampled by."""
+    use = recording.cache_use
+    use = use[use["could_read"] > 0]
+    lanes = recording.conversations["conversation"].reindex(use.index)
+    units_, noun = _units(lanes, pd.Series(np.arange(len(use)), use.index), "call")
+    sums = use[["read", "could_read"]].groupby(units_.to_numpy()).sum()
+    return shares.share(sums["read"], sums["could_read"], LEVEL), noun
+
+
+def _waits(recording: Recording, text: str, match: re.Match) -> Outcome:
+    bars = recording.waiting.timeline
+    bars = bars[bars["is_critical"].astype(bool)]
+    took = bars["ended_ms"] - bars["started_ms"]
+    turns = bars["conversation"].astype(str) + " " + bars["turn"].astype(str)
+    units_, noun = _units(bars["conversation"], turns, "turn")
+    own = took.where(bars["kind"].isin(KINDS[match["kind"]]), 0.0)
+    sums = pd.DataFrame({"own": own, "all": took}).groupby(units_.to_numpy()).sum()
+    interval = shares.share(sums["own"], sums["all"], LEVEL)
+    return _share(text, match, f"wait share of {match['kind']}", interval, noun)
+
+
+def _failed(recording: Recording, text: str, match: re.Match) -> Outcome:
+    failed = _is_failed(recording.calls)
+    interval = shares.proportion(int(failed.sum()), len(failed), LEVEL)
+    return _share(text, match, "failed share", interval, "call")
+
+
+def _misses(recording: Recording, text: str, match: re.Match) -> Outcome:
+    """What was recorded, so that it decides at once; first uses are no misses."""
+    if match["unit"]:
+        raise LabError(f'{text!r}: misses are a number, as in "misses < 5".')
+    limit, misses = bounds.limit_asked(match), recording.misses
+    count = float(sum(miss.cause not in NO_FAULT for miss in misses))
+    interval = Interval(count, count, count, len(recording.calls))
+    seen = f"{count:,.0f} cache misses in {len(recording.calls):,} calls"
+    return _outcome(text, match, seen, interval, limit, None)
+
+
+def _units(conversations: pd.Series, smaller: pd.Series, noun: str) -> tuple[pd.Series, str]:
+    """Conversations where there are enough; so few cannot tell of others, and what is in them is
+    then taken for itself."""
+    if conversations.nunique() >= ENOUGH_TASKS:
+        return conversations, "conversation"
+    return smaller, noun
+
+
+def _is_failed(calls: pd.DataFrame) -> pd.Series:
+    """A call that its application gave up is no failure of the server."""
+    return calls["error_kind"].notna() & calls["error_kind"].ne("cancelled")
+
+
+def _share(text: str, match: re.Match, words: str, interval: Interval, noun: str) -> Outcome:
+    if match["unit"] != "%":
+        raise LabError(f'{text!r}: a share is in per cent, as in "{words} > 60 %".')
+    limit = bounds.limit_asked(match)
+    needed = bounds.more_needed(interval, limit, interval.n, metrics.FEWEST_BLOCKS)
+    seen = bounds.seen_words(interval, units.percent)
+    ending = "" if interval.n == 1 else "s"
+    seen = f"{words} {seen}, n = {interval.n} {noun}{ending}"
+    return _outcome(text, match, seen, interval, limit, needed, unit=noun)
+
+
+def _outcome(
+    text: str,
+    match: re.Match,
+    seen: str,
+    interval: Interval,
+    limit: float,
+    needed: int | None,
+    lost: int = 0,
+    unit: str = "call",
+) -> Outcome:
+    sign = match["sign"]
+    verdict = bounds.side(interval, limit, below="fail" if ">" in sign else "pass")
+    if interval.low == interval.high == limit:
+        verdict = "pass" if "=" in sign else "fail"  # a number that is the limit itself
+    return bounds.outcome(text, ARM, verdict, seen, interval, limit, interval.n, needed, lost, unit)

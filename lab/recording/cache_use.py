@@ -217,12 +217,12 @@ def _before(known: list[Use], conversations: pd.DataFrame) -> dict[str, Use]:
     by_id = {use.call_id: use for use in known}
     lanes, parents = conversations["lane"].to_dict(), conversations["parent"].to_dict()
     before: dict[str, Use] = {}
-    for call_id in parents:
-        earlier = parents[call_id]
-        while earlier is not None and earlier not in by_id and lanes[earlier] == lanes[call_id]:
-            earlier = parents[earlier]
-        if earlier in by_id and lanes[earlier] == lanes[call_id]:
-            before[call_id] = by_id[earlier]
+    # A parent stands before its children.
+    for call_id, parent in parents.items():
+        if parent is None or lanes[parent] != lanes[call_id]:
+            continue
+        if (earlier := by_id.get(parent) or before.get(parent)) is not None:
+            before[call_id] = earlier
     return before
 
 

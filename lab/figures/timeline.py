@@ -185,7 +185,7 @@ def _title(name: str, bars: pd.DataFrame, pauses: bool) -> str:
     waits = waits.drop("idle", errors="ignore")
     if not total or waits.empty:
         return name
-    words = {"first_token": "first tokens", "writing": "answers to be written", "tool": "your tools"}
+    words = {"first_token": "first tokens", "writing": "writing", "tool": "your tools"}
     kind = str(waits.idxmax())
     share = percent(waits[kind] / total)
     of = "of its" if pauses else "of the"

@@ -1,0 +1,194 @@
+"""The page *Your app* as a script: what it says of little, of much and of nothing, and what it does
+not show."""
+
+from __future__ import annotations
+
+import pytest
+from recorded_apps import App, answer, asks, results, says, user
+from test_pages import opened, well
+
+from lab import recorder, recordings
+from lab.figures import cache_by_call, timeline
+from lab.recorder import demo
+from lab.store.store import Store
+
+PAGE = "pages/0_Your_app.py"
+LONG = "Be kind. " * 900
+CACHED = {"type": "ephemeral"}
+
+
+def system(words: str) -> list[dict]:
+    return [{"type": "text", "text": f"{words} {LONG}", "cache_control": CACHED}]
+
+
+def broken(store: Store, conversations: int = 1, name: str | None = None) -> str:
+    """Each conversation has three turns of two seconds, a second for the first token; the third
+    says another time, so that it reads nothing of 2,000 tokens."""
+    app = App(store)
+    for number in range(conversations):
+        at, messages = 60.0 * number, [user(f"question {number}")]
+        for turn, (time, read) in enumerate((("10:00", 0), ("10:00", 2000), ("10:01", 0))):
+            asked = asks(f"use {number}") if turn == 0 else says("done")
+            app.call(
+                messages,
+                at,
+                at + 2,
+                asked,
+                first=at + 1,
+                usage={
+                    "input_tokens": 10,
+                    "cache_read_input_tokens": read,
+                    "cache_creation_input_tokens": 0 if read else 2000,
+                    "output_tokens": 20,
+                },
+                tools=[("search", at + 2, at + 3)] if turn == 0 else (),
+                conversation=f"session {number}",
+                system=system(f"It is {time}."),
+                stream=True,
+            )
+            messages = [*messages, answer(asked)]
+            messages += [results(f"use {number}")] if turn == 0 else [user("and then?")]
+            at += 3
+    recording = app.recording()
+    if name:
+        store.rename(recording.run_id, name)
+    store.finish_run(recording.run_id, "finished")
+    return recording.run_id
+
+
+def words(app) -> str:
+    """All that is told, as a reader sees it."""
+    told = (*app.markdown, *app.caption, *app.info, *app.warning)
+    return "\n".join([*(part.value for part in told), *html_of(app)]).replace("\\", "")
+
+
+def html_of(app) -> list[str]:
+    return [part.proto.body for part in app.get("html")]
+
+
+def test_nothing_yet_shows_three_ways_in_and_a_demo(db):
+    app = opened(PAGE)
+    well(app)
+    for way in ("**Record**", "**Import**", "**In code**", "No app at hand?"):
+        assert way in words(app)
+
+
+def test_the_sentence_stands_first_and_the_miss_has_its_evidence(db):
+    broken(Store())
+    app = opened(PAGE)
+    well(app)
+    told = words(app)
+    # Six seconds of answers and one of the tool, and one in which nothing ran.
+    assert "Of 8,000 ms, Claude's first tokens took 38" in told
+    assert "A block of the system prompt differs" in told
+    assert "look like a time" in told
+    assert "2,000 tokens" in told
+
+
+def test_a_link_opens_its_recording_and_not_the_newest(db):
+    first = broken(Store(), name="the first")
+    broken(Store(), name="the second")
+    app = opened(PAGE, run=first)
+    well(app)
+    assert app.selectbox(key="recording").value == first
+    gone = opened(PAGE, run="01a216d2-72fd-76bc-bfce-d5652eb152ae")
+    assert "not in this database" in gone.warning[0].value
+
+
+def test_a_call_in_the_link_is_open_and_shows_sizes_and_no_text(db):
+    run_id = broken(Store())
+    recording = recordings.read(Store(), run_id)
+    app = opened(PAGE, run=run_id, call=str(recording.calls["call_id"].iloc[2]))
+    well(app)
+    blocks = app.dataframe[0].value
+    assert blocks["before"].tolist()[0] == "differs"
+    assert blocks["characters"].tolist()[0] == len(f"It is 10:01. {LONG}")
+    assert "Be kind" not in words(app) + app.dataframe[0].value.to_string()
+
+
+def every_view(app) -> None:
+    for view in app.button_group(key="view").options:
+        well(app.button_group(key="view").set_value(str(getattr(view, "content", view))).run())
+
+
+def test_every_view_of_a_recording(db):
+    broken(Store(), 3)
+    every_view(opened(PAGE))
+
+
+def test_every_view_of_a_source_that_knows_less_and_what_it_cannot_answer(db):
+    app = App(Store(), "claude_code")
+    app.call([user("q")], 0, 2, says("a"), usage={"input_tokens": 5, "output_tokens": 2})
+    app.call(None, 3, 4)
+    app.recording()
+    page = opened(PAGE)
+    assert "Transcripts have no first-token time" in words(page)
+    every_view(page)
+
+
+def test_what_a_name_says_is_text_and_no_markup(db):
+    broken(Store(), name="[a link](http://elsewhere.example) <b>bold</b>")
+    app = opened(PAGE)
+    well(app)
+    assert "<b>" not in "".join(html_of(app))
+    assert "](http" not in "".join(part.value for part in app.markdown)
+
+
+def test_forget_takes_the_recording_and_leaves_the_page(db):
+    run_id = broken(Store())
+    app = opened(PAGE)
+    app.button(key="forget").click().run()
+    well(app)
+    assert "**Record**" in words(app)
+    assert Store().frame("SELECT count(*) AS n FROM recorded_calls")["n"].tolist() == [0]
+    assert run_id not in words(app)
+
+
+def test_many_misses_are_a_table_below_the_costliest(db):
+    broken(Store(), 9)
+    app = opened(PAGE)
+    well(app)
+    # The third call of each, and the first of each but one: it sent again what the one before wrote.
+    assert "17 misses cost" in words(app) and "All of them, 17 in all" in words(app)
+    assert len([button for button in app.button if button.key.startswith("open-miss-")]) == 6
+
+
+def test_the_timeline_leaves_pauses_out_and_says_so(db):
+    run_id = broken(Store(), 2)
+    recording = recordings.read(Store(), run_id)
+    calls = recording.calls.drop(columns="conversation").join(recording.conversations, on="call_id")
+    bars = recording.waiting.timeline
+    one = bars[bars["conversation"] == 1]
+    # 1 s of nothing between the second call and the third, of 8.
+    assert timeline.idle_share(one) == pytest.approx(1 / 8)
+    mine = calls[calls["conversation"] == 1]
+    whole = timeline.timeline(one, mine, pauses=True)
+    short = timeline.timeline(one, mine, pauses=False)
+    assert "1,000 ms of nothing at all left out" in short.layout.meta["subtitle"]
+    ends = [
+        max(b + x for t in f.data for b, x in zip(t.base, t.x, strict=True)) for f in (whole, short)
+    ]
+    assert ends == pytest.approx([8000, 7000])
+
+
+def end_of(figure) -> float:
+    bars = [zip(trace.base, trace.x, strict=True) for trace in figure.data]
+    return max(start + length for trace in bars for start, length in trace)
+
+
+def test_a_bar_of_the_cache_says_what_could_have_been_read(db):
+    recording = recordings.read(Store(), broken(Store()))
+    calls = recording.calls.drop(columns="conversation").join(recording.conversations, on="call_id")
+    figure = cache_by_call.cache_by_call(
+        calls.join(recording.cache_use, on="call_id"), title="Half of it"
+    )
+    read, written, uncached = figure.data[:3]
+    assert list(read.y) == [0, 2000, 0] and list(written.y) == [2000, 0, 2000]
+    assert list(uncached.y) == [10, 10, 10]
+
+
+def test_the_demo_agent_comes_with_the_lab():
+    from lab import paths
+
+    assert paths.shipped(demo.AGENT).is_file()
+    assert demo.arguments()[0] == "record" and recorder.current() is None

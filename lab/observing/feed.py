@@ -52,17 +52,21 @@ class Feed:
         self.waiting: deque[ObservedCall | None] = deque()
         """None asks the writer to store all that it has."""
         self.size = self.sent = self.stored = 0
+        self.handed = self.told = 0
+        """Calls given to the writer, and those of which it has said what became of them."""
+        self.reason = "what writes them has ended"
         self.lost: Counter[str] = Counter()
         self.run_id: str | None = None
         self.process: subprocess.Popen | None = None
         self.thread: threading.Thread | None = None
+        self.listener: threading.Thread | None = None
         self.over = False
 
     def take(self, call: ObservedCall) -> None:
         """From any thread, at once."""
         with self.news:
             if self.over:
-                self.lost["nobody writes them any more"] += 1
+                self.lost[self.reason] += 1
             elif self.size + call.size + CALL_BYTES > WAITING_BYTES:
                 self.lost["they came faster than they can be written"] += 1
             else:
@@ -96,10 +100,8 @@ class Feed:
                 self.over = True
                 self.news.notify_all()
             thread.join(FLUSH_S)
-            if self.process:
-                with suppress(subprocess.TimeoutExpired):
-                    self.process.wait(FLUSH_S)
-        for reason, calls in self.lost.items():
+            self._heard_out()
+        for reason, calls in (+self.lost).items():
             log.warning(
                 "%d call%s of your application %s not recorded: %s.",
                 calls,
@@ -108,6 +110,14 @@ class Feed:
                 reason,
             )
         self.lost.clear()
+
+    def _heard_out(self) -> None:
+        """What a writer that ended said nothing of is lost."""
+        if self.process and self.listener:
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(FLUSH_S)
+                self.listener.join(FLUSH_S)
+                self.lost[self.reason] += self.handed - self.told
 
     # The two threads
 
@@ -128,9 +138,10 @@ class Feed:
                     _write(process, told("goodbye", None))
                     process.stdin.close()
                     return
+                self.handed += bool(call)
                 _write(process, packed(call) if call else told("flush", None))
             except (OSError, ValueError):
-                self._give_up("what writes them has ended", 1 if call else 0)
+                self._give_up(self.reason)
                 return
 
     def _start(self) -> subprocess.Popen:
@@ -146,7 +157,8 @@ class Feed:
             "first_block": 1,
         }
         _write(process, json.dumps(words).encode() + b"\n")
-        threading.Thread(target=self._listen, args=(process,), daemon=True).start()
+        self.listener = threading.Thread(target=self._listen, args=(process,), daemon=True)
+        self.listener.start()
         return process
 
     def _listen(self, process: subprocess.Popen) -> None:
@@ -166,18 +178,20 @@ class Feed:
                 case {"kind": "flushed"}:
                     self.stored += 1
                     self.news.notify_all()
+                case {"kind": "call"}:
+                    self.told += 1
                 case {"kind": "lost", "calls": int(calls), "text": str(text)}:
+                    self.told += calls
                     self.lost[text] += calls
                 case {"kind": "refused", "text": str(text)}:
-                    log.warning("Nothing is recorded: %s", text)
+                    self.reason = text.rstrip(".")
                 case {"kind": "note", "text": str(text)}:
                     log.info("%s", text)
 
-    def _give_up(self, reason: str, calls: int = 0) -> None:
+    def _give_up(self, reason: str) -> None:
         with self.news:
             self.over = True
-            self.lost[reason] += calls + sum(call is not None for call in self.waiting)
-            self.lost += Counter()  # none of nothing
+            self.lost[reason] += sum(call is not None for call in self.waiting)
             self.waiting.clear()
             self.size = 0
             self.news.notify_all()

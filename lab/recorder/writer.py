@@ -194,7 +194,7 @@ class Writer:
                 for seq, arrival in enumerate(reading.arrivals)
             ],
             conversation=_conversation(values["asked"], asked),
-            agent=values["asked"].get(AGENT_HEADER),
+            agent=values["asked"].get(AGENT_HEADER) or None,
             recorded={
                 **{name: offset(values[name]) for name in SIDES},
                 "added_request_ns": values["added"],
@@ -351,7 +351,7 @@ def main() -> int:
     order = json.loads(line)
     try:
         writer = Writer(order)
-    except LabError as error:
+    except (LabError, OSError) as error:
         tell("refused", text=scrub.text(str(error), scrub.MESSAGE))
         return 1
     tell("begun", run_id=writer.session.run_id)

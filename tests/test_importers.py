@@ -3,6 +3,7 @@ not say stays unknown."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -222,13 +223,143 @@ def test_a_prompt_has_every_parallel_result_and_none_from_before_a_compaction(st
     assert lengths == {"1": 1, "2": 4, "3": 1, "4": 1, "5": 3}
 
 
+def name_of(message: dict[str, Any]) -> str:
+    """As Claude Code names a message: SHA-256 of its JSON, keys sorted."""
+    written = json.dumps(message, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(written.encode()).hexdigest()
+
+
+@pytest.fixture
+def written(tmp_path) -> Path:
+    """A transcript with its requests, as 2.1.332 writes them: two calls, whose system prompts tell
+    two times."""
+    chat = Transcript("written")
+    chat.says(1, f"Hello, {SENTENCE}", None)
+    asked = {"role": "user", "content": [text(f"Hello, {SENTENCE}")]}
+    reminder = {"role": "system", "content": [text("You are in a shell.")]}
+    answer = {"role": "assistant", "content": [text("Hi"), use("t1")]}
+    result = {"role": "user", "content": [json.loads(TOOL_RESULT)]}
+    lines = chat.lines
+    for time in ("09:00:01", "09:00:07"):
+        told = {
+            "system": [text(f"Be kind. It is {time} now. " + "Read with care. " * 400)],
+            "tools": [{"name": "Read", "input_schema": {"type": "object"}}],
+        }
+        shape = {"type": "api-request-shape", "sessionId": "written", "shape": told}
+        lines.insert(len(lines) - 1, shape | {"shapeHash": time, "uuid": None})
+    requests = [
+        {"keep": 0, "tail": [name_of(asked), name_of(reminder)]},
+        {"base": "r0", "keep": 2, "tail": [name_of(answer), name_of(result)]},
+    ]
+    for place, request in enumerate(requests):
+        lines.append(
+            {
+                "type": "api-request",
+                "id": f"r{place}",
+                "sessionId": "written",
+                "timestamp": f"2026-10-20T09:00:0{(2, 7)[place]}Z",
+                "shapeHash": ("09:00:01", "09:00:07")[place],
+                "params": {
+                    "model": "claude-opus-5-5",
+                    "max_tokens": 32_000,
+                    "betas": ["a", "b"],
+                    "output_config": {"effort": "high"},
+                },
+                "thread": {"type": "none"},
+                "cacheControl": [
+                    {"path": ["system", 0], "value": {"type": "ephemeral", "ttl": "1h"}},
+                    {"path": ["messages", 1 + 2 * place, "content", 0], "value": {}},
+                ],
+                **request,
+            }
+        )
+        if place == 0:
+            blob = {"type": "api-request-blob", "hash": name_of(reminder), "message": reminder}
+            lines.insert(len(lines) - 1, blob)
+            lines += with_parents(chat, "1", (4, text("Hi")), (5, use("t1")))
+            after = Transcript("written")
+            after.lines = [{"uuid": lines[-1]["uuid"]}]
+            after.results(6, "t1")
+            lines.append(after.lines[-1] | {"uuid": "result"})
+    lines += with_parents(chat, "2", (9, text("Done")), parent="result")
+    return chat.write(tmp_path)
+
+
+def with_parents(
+    chat: Transcript, id: str, *blocks: tuple[float, dict[str, Any]], parent: str = ""
+) -> list[dict[str, Any]]:
+    """The lines of an answer that follows a line which is not the last."""
+    apart = Transcript(chat.session)
+    apart.lines = [{"uuid": parent or next(x["uuid"] for x in chat.lines if x.get("uuid"))}]
+    apart.answers(id, *blocks)
+    for place, line in enumerate(apart.lines[1:]):
+        line["uuid"] = f"{id}-{place}"
+        if place:
+            line["parentUuid"] = f"{id}-{place - 1}"
+    return apart.lines[1:]
+
+
+TOOL_RESULT = '{"type": "tool_result", "tool_use_id": "t1", "content": "done"}'
+
+
+def test_a_request_that_stands_in_the_transcript_is_the_whole_request(store, written):
+    importers.bring_in(written, store)
+    recording = only(store)
+    assert recording.calls["total_ms"].tolist() == [3_000, 2_000]  # from 2 to 5 and from 7 to 9
+    first, second = recording.prompts.values()
+    assert [(block.section, block.turn, block.kind) for block in second.blocks] == [
+        ("tools", 0, "tool"),
+        ("system", 0, "text"),
+        ("messages", 0, "text"),
+        ("messages", 1, "text"),
+        ("messages", 2, "text"),
+        ("messages", 2, "tool_use"),
+        ("messages", 3, "tool_result"),
+    ]
+    assert first.marks == ((1, "1h"), (3, "5m")) and second.marks == ((1, "1h"), (6, "5m"))
+    assert second.settings["whole"] is True and second.settings["effort"] == "high"
+    assert "stream" not in second.settings
+    system = [prompt.blocks[1].hash for prompt in (first, second)]
+    looks = [[piece.look for piece in recording.pieces(hash)][:12] for hash in system]
+    assert "t" in looks[0] and looks[0] == looks[1]
+
+
+def test_a_whole_request_that_keeps_its_text_can_be_sent_again(store, written):
+    (run_id,) = importers.bring_in(written, store, keep_text=True).runs
+    calls = recordings.read(store, run_id).calls["call_id"].tolist()
+    body = queries.recorded_bodies(store, run_id, calls)[calls[1]]
+    assert list(body) == ["model", "max_tokens", "output_config", "tools", "system", "messages"]
+    assert [message["role"] for message in body["messages"]] == [
+        "user",
+        "system",
+        "assistant",
+        "user",
+    ]
+    assert body["messages"][3]["content"][0]["cache_control"] == {}
+    assert body["system"][0]["cache_control"]["ttl"] == "1h"
+
+
+def test_a_request_with_a_message_that_nobody_has_is_none(store, written):
+    text = written.read_text().replace('"api-request-blob"', '"something-else"')
+    written.write_text(text)
+    importers.bring_in(written, store)
+    whole = [prompt.settings["whole"] for prompt in only(store).prompts.values()]
+    assert whole == [False, False]
+
+
+def test_neither_requests_nor_messages_leave_text_behind(store, written, db):
+    importers.bring_in(written, store)
+    store.close()
+    assert SENTENCE.encode() not in db.read_bytes()
+    assert b"Read with care" not in db.read_bytes()
+
+
 def test_a_refused_attempt_is_a_failed_call_and_the_answer_starts_after_its_pause(store, tmp_path):
     chat = Transcript("retried")
     asked = chat.says(10, "Hello", None)
     error = {"status": 529, "error": {"type": "error", "error": {"type": "overloaded_error"}}}
     for at in (12, 15):
         chat.line("system", at, subtype="api_error", retryInMs=1_000, error=error)
-    chat.lines.append(chat.lines.pop() | {})
     chat.answers("9", (18, text("Hi")))
     chat.lines[-1]["parentUuid"] = asked
     importers.bring_in(chat.write(tmp_path), store)

@@ -17,6 +17,7 @@ from typing import Any
 
 from lab.importers import instants
 from lab.importers.json_files import Source, lines
+from lab.importers.written_requests import Written, WrittenRequests, json_of, named
 from lab.instrumentation import parsing
 from lab.recording import shape
 from lab.recording.scribe import Seen, ToolSeen, known_id, offset_ns
@@ -27,14 +28,15 @@ TITLE = "Claude Code transcripts"
 CANNOT = (
     "Transcripts have no first-token time: how long an answer took to begin, and what a missed"
     " token costs in seconds, cannot be told.",
-    "They lack the system prompt, the tools and the breakpoints: what a call read from the cache is"
-    " known, why it missed is not.",
+    "Only newer versions of Claude Code write whole requests into them: without one, what a call"
+    " read from the cache is known, and why it missed is not.",
     "They lack what Claude Code asks for itself, such as titles: its tokens and dollars are not in"
     " the sums.",
     "A tool's time runs from the answer's line to the result's, with any wait for your permission.",
 )
 NO_MODEL = "<synthetic>"
 """What Claude Code itself put in an answer's place."""
+REQUESTS = ("api-request", "api-request-shape", "api-request-blob")
 MARKS = (b'"sessionId"', b'"parentUuid"', b'"leafUuid"', b'"file-history-snapshot"')
 
 
@@ -72,6 +74,10 @@ class Answer:
     last: datetime
     news: list[Mapping[str, Any]]
     """Messages that came since the answer before; none unless text is kept."""
+    written: Written | None = None
+    texts: dict[str, str] = field(default_factory=dict)
+    parts: list[str] = field(default_factory=list)
+    """Its blocks as JSON, until its name as a message is known."""
     agent: str | None = None
     message_id: str | None = None
     request_id: str | None = None
@@ -114,6 +120,7 @@ class Transcript:
         """By a failed attempt's line, that of what was being answered, …"""
         self.retried: dict[str, datetime] = {}
         """… and by that when Claude Code was to try again."""
+        self.requests = WrittenRequests(source.hasher, source.keep_text)
         self.has_stops, self.last = False, None
 
     def calls(self, file: Path) -> Iterator[Seen]:
@@ -137,6 +144,11 @@ class Transcript:
     def _take(self, line: Mapping[str, Any]) -> Seen | None:
         """What became complete with this line."""
         uuid, parent = line.get("uuid"), line.get("parentUuid")
+        if line.get("type") in REQUESTS:
+            if before := self.waiting.get(str(line.get("agentId") or "")):
+                self._learn(before)  # it is a message of what is asked next
+            self.requests.take(line)
+            return None
         if not isinstance(uuid, str) or uuid in self.lines:
             return None
         before = self.lines.get(parent) if isinstance(parent, str) else None
@@ -158,7 +170,7 @@ class Transcript:
     def _ask(self, row: Line, line: Mapping[str, Any]) -> None:
         row.at = instants.read(line["timestamp"])
         content = line["message"]["content"]
-        row.blocks = self._blocks("user", content)
+        row.blocks = self.requests.learn("user", content)
         for block in content if isinstance(content, list) else ():
             use = block.get("tool_use_id") if isinstance(block, Mapping) else None
             if isinstance(use, str) and (answer := self.uses.get(use)):
@@ -184,6 +196,7 @@ class Transcript:
         if answer is None:
             asked, start = self._prompt(row.parent)
             if before := self.waiting.get(row.lane):
+                self._learn(before)
                 complete, before.asked = self._seen(before), None
             if (is_repeat := key in self.known) and not row.lane:
                 self.conversations[session] = self.known[key]
@@ -192,6 +205,7 @@ class Transcript:
             news = self.news.pop(row.lane, [])
             answer = Answer(key, conversation, is_repeat, asked, start, at, at, news)
             answer.message_id, answer.agent = name, row.lane or None
+            answer.written, answer.texts = self.requests.answered(row.lane)
             self.answers[key] = self.waiting[row.lane] = answer
         row.answer = self.last = answer
         answer.last, answer.request_id = max(answer.last, at), answer.request_id or request_id
@@ -210,11 +224,19 @@ class Transcript:
             if block.hash in known:  # some lines have the blocks of those before them too
                 continue
             answer.blocks.append(block)
+            answer.parts.append(json_of(part))
             if self.source.keep_text:
                 answer.content.append(part)
             if block.kind == "tool_use" and isinstance(use := part.get("id"), str):
                 answer.tools[use] = ToolSeen(block.tool, offset_ns(at), None)
                 self.uses[use] = answer
+
+    def _learn(self, answer: Answer) -> None:
+        if answer.parts:
+            name = named("assistant", f"[{','.join(answer.parts)}]")
+            self.requests.messages[name] = answer.blocks
+            self.requests.contents[name] = answer.content
+            answer.parts = []
 
     def _blocks(self, role: str, content: Any) -> Sequence[Block]:
         body = {"messages": [{"role": role, "content": content}]}
@@ -265,13 +287,17 @@ class Transcript:
         self.known[uuid] = conversation = self.conversations.get(session, session)
         error = line.get("error")
         status = error.get("status") if isinstance(error, Mapping) else None
-        start = min(start or at, at)
+        written, texts = self.requests.answered(row.lane)
+        start = min((written and written.at) or start or at, at)
+        whole = written.prompt if written else None
         return Seen(
             started_utc=start,
             started_ns=offset_ns(start),
-            prompt=Prompt(asked, (), {}),
-            is_whole=False,
+            prompt=whole or Prompt(asked, (), {}),
+            texts=texts,
+            is_whole=whole is not None,
             call={
+                "model": whole.settings.get("model") if whole else None,
                 "ended_ns": offset_ns(at),
                 "error_kind": _kind(error, status, line.get("cause")),
                 "http_status": status if isinstance(status, int) and 0 < status < 1000 else None,
@@ -284,19 +310,22 @@ class Transcript:
     def _seen(self, answer: Answer) -> Seen | None:
         if answer.is_repeat:
             return None
-        start = min(answer.start or answer.first, answer.first)
-        keep = self.source.keep_text
+        written, keep = answer.written, self.source.keep_text
+        asked_at = written.at if written else answer.start
+        start = min(asked_at or answer.first, answer.first)
+        whole = written.prompt if written else None
         return Seen(
             started_utc=start,
             started_ns=offset_ns(start),
-            # Without a model: nobody can take it for a request that could be sent again.
-            body={"messages": answer.news} if keep else None,
-            prompt=Prompt(answer.asked or (), (), {"model": answer.model[:100]}),
-            is_whole=False,
+            body=_body(answer) if keep else None,
+            betas=written.betas if written and whole else "",
+            prompt=whole or Prompt(answer.asked or (), (), {"model": answer.model[:100]}),
+            texts=answer.texts,
+            is_whole=whole is not None,
             content=answer.content if keep else None,
             reply=answer.blocks,
             call={
-                "ended_ns": offset_ns(answer.last) if answer.start else None,
+                "ended_ns": offset_ns(answer.last) if asked_at else None,
                 "served_model": answer.model,
                 "message_id": answer.message_id,
                 "request_id": answer.request_id,
@@ -306,9 +335,16 @@ class Transcript:
             tools=list(answer.tools.values()),
             conversation=answer.conversation,
             agent=answer.agent,
-            recorded={} if answer.start else {"note": "What it answers is not in the transcript."},
+            recorded={} if asked_at else {"note": "What it answers is not in the transcript."},
             id=known_id(NAME, answer.key),
         )
+
+
+def _body(answer: Answer) -> dict[str, Any]:
+    """The whole request; where it is not there, what was said since the last one, without a model:
+    nobody can take that for a request which could be sent again."""
+    written = answer.written
+    return written.body if written and written.body else {"messages": answer.news}
 
 
 def _say(blocks: list[Block], role: str, more: Sequence[Block]) -> None:

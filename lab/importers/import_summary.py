@@ -92,7 +92,7 @@ class Summary:
             f"Tokens: {tokens['input']:,} uncached input, {tokens['read']:,} read from the cache,"
             f" {tokens['written']:,} written to it, {tokens['output']:,} output."
         )
-        if self.unpriced == self.added:
+        if not self.usd:
             return f"{text} No price is known for them."
         text += f" Together {units.usd(self.usd)}"
         if self.unpriced:

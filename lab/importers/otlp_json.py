@@ -31,7 +31,7 @@ CANNOT = (
 PLATFORM, SDK = "com.anthropic.claude-platform", "com.anthropic.sdk"
 MOST_SPANS = 500_000
 """All are held until the last is read: a server's comes before or after its client's."""
-WANTED = ("gen_ai.", "anthropic.", "error.type", "http.", "server.address")
+WANTED = ("gen_ai.", "anthropic.", "error.type", "http.", "server.")
 CONTENT = ("messages", "instructions", "arguments", "result", "description", "content")
 """Ends of the names of what people and models wrote."""
 USAGE = {
@@ -207,7 +207,7 @@ def _seen(span: Span, server: Span | None, tools: list[ToolSeen]) -> Seen:
         call={
             **first,
             "ended_ns": span.end_ns,
-            "endpoint": str(said.get("server.address") or "anthropic"),
+            "endpoint": _endpoint(said),
             "model": str(said.get("gen_ai.request.model") or "?"),
             "served_model": said.get("gen_ai.response.model"),
             "message_id": said.get("gen_ai.response.id"),
@@ -225,6 +225,11 @@ def _seen(span: Span, server: Span | None, tools: list[ToolSeen]) -> Seen:
         recorded={"note": " ".join(notes)} if notes else {},
         id=known_id(NAME, span.trace, span.id),
     )
+
+
+def _endpoint(said: Mapping[str, Any]) -> str:
+    host, port = said.get("server.address") or "anthropic", said.get("server.port")
+    return f"{host}:{port}" if isinstance(port, int) and port not in (80, 443) else str(host)
 
 
 def _usage(said: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:

@@ -64,6 +64,8 @@ class Seen:
     prompt: Prompt | None = None
     """The shape of the request, where the source makes it piece by piece as a conversation grows;
     else it is made of `body`."""
+    texts: Mapping[str, str] = field(default_factory=dict)
+    """With `prompt`: what its new blocks say, by their hashes, for their pieces."""
     is_whole: bool = True
     """Whether `body` is the whole request: of a part no cause can be told."""
     betas: str = ""
@@ -221,7 +223,7 @@ class Scribe:
             **seen.recorded,
         )
         blocks: list[RecordedBlockRow] = []
-        prompt, texts = seen.prompt, {}
+        prompt, texts = seen.prompt, seen.texts
         if prompt is None and seen.body is not None:
             prompt, texts = shape.prompt_of(seen.body, hasher, seen.betas)
         if prompt is not None:

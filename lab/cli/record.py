@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -62,6 +63,10 @@ def record(arguments: Namespace) -> int:
     command = command[1:] if command[:1] == ["--"] else command
     if not 0 <= arguments.port < 65536:
         raise LabError(f"--port takes a number from 0 to 65535, not {arguments.port}.")
+    if command and not shutil.which(command[0]):
+        there = os.path.exists(command[0])
+        print(f"{command[0]}: {'not a program' if there else 'not found'}.", file=sys.stderr)
+        return NOT_ALLOWED if there else NOT_FOUND
     typed(arguments.upstream)
     order = serving.Order(
         upstream.find(arguments.upstream),
@@ -99,11 +104,7 @@ async def _record(order, command: list[str], teller: "Teller") -> int:
 
 async def _through(card: recorder.Card, command: list[str]) -> int:
     """The command's exit code; its input, output and terminal are this one's."""
-    try:
-        process = _started(command, card)
-    except OSError as error:
-        print(f"{command[0]}: {error.strerror}.", file=sys.stderr)
-        return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_ALLOWED
+    process = _started(command, card)
     loop = asyncio.get_running_loop()
     # Ctrl-C reaches the command from the terminal; only what is sent to this process is passed on.
     loop.add_signal_handler(signal.SIGINT, lambda: None)

@@ -19,7 +19,8 @@ from typing import Any
 from lab import clock, machine, paths, processes
 from lab.model import LabError
 
-START_S, STOP_S = 60.0, 70.0
+STOP_S = 70.0
+_started: list[subprocess.Popen] = []
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ def start(
             stderr=out,
             start_new_session=True,
         )
+    _started.append(process)
     with process.stdin as orders:
         orders.write(json.dumps(order).encode())
     with process.stdout as answer:
@@ -94,6 +96,8 @@ def start(
 
 def cards() -> list[Card]:
     """The recorders that run now, the latest first. What a dead one left behind is removed."""
+    # A child that has ended stays a process until its parent asks.
+    _started[:] = [process for process in _started if process.poll() is None]
     alive = []
     for file in sorted(folder().glob("*.json"), reverse=True):
         try:

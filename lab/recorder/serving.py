@@ -55,18 +55,22 @@ class Serving:
 
     async def open(self) -> None:
         """Raises LabError where nothing can be recorded, or the port is taken."""
-        await self._start_writer()
         loop = asyncio.get_running_loop()
         try:
             self.server = await loop.create_server(
-                self.proxy.accept, "127.0.0.1", self.order.port, backlog=1024
+                self.proxy.accept, "127.0.0.1", self.order.port, backlog=1024, start_serving=False
             )
         except OSError as error:
-            await self.close()
             raise LabError(
                 f"Port {self.order.port} of 127.0.0.1 cannot be used ({error.strerror}). Choose"
                 " another with --port, or leave it out for a free one."
             ) from error
+        try:
+            await self._start_writer()
+        except LabError:
+            self.server.close()
+            raise
+        await self.server.start_serving()
         self.port = self.server.sockets[0].getsockname()[1]
         self._pinging = asyncio.ensure_future(self._ping())
         gc.collect()
@@ -79,14 +83,13 @@ class Serving:
     async def close(self) -> None:
         """Let calls under way end, for a moment; cut the rest, and wait until all is written."""
         self._stopping = True
-        if hasattr(self, "server"):
-            self.server.close()
-            self._pinging.cancel()
-            for _ in range(int(GRACE_S / 0.05)):
-                if not self.proxy.is_busy:
-                    break
-                await clock.sleep_s(0.05)
-            self.proxy.close()
+        self.server.close()
+        self._pinging.cancel()
+        for _ in range(int(GRACE_S / 0.05)):
+            if not self.proxy.is_busy:
+                break
+            await clock.sleep_s(0.05)
+        self.proxy.close()
         if self.pipe and not self.pipe.is_closing():
             self.pipe.write(told("goodbye", None))
             self.pipe.close()

@@ -1,0 +1,448 @@
+"""The recorder: every byte handed on as it came, both ways, and a row of what each call took."""
+
+import gzip
+import json
+import os
+import random
+import signal
+import socket
+import threading
+
+import anthropic
+import pytest
+import zstandard
+
+from bench.broken import KINDS
+from bench.raw_server import RawServer, events, message, sse
+from bench.recorder_ground import Tap, ask, until, wire
+from lab import recorder, recordings, scrub
+from lab.recorder import framing, upstream, writer
+from lab.recorder.framing import END, HEAD, Framing
+from lab.recorder.observed_call import ObservedCall, packed
+from lab.recorder.upstream import Upstream
+from lab.store import queries
+from lab.store.store import Store
+
+BODY_SENT = {
+    "model": "m",
+    "max_tokens": 9,
+    "system": [{"type": "text", "text": "Be kind.", "cache_control": {"type": "ephemeral"}}],
+    "messages": [{"role": "user", "content": "Hello."}],
+}
+KEY = "sk-ant-planted-Zq7Xw2Vb9Nk4Lp8Rt3Ys6"
+SENTENCE = "The vault opens at midnight by the old mill."
+
+
+def posted(port: int, body: bytes, path: str = "/v1/messages", **headers: str) -> bytes:
+    lines = [f"POST {path} HTTP/1.1", f"Host: 127.0.0.1:{port}", "connection: close"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    lines += [f"content-length: {len(body)}"]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode() + body
+
+
+# What goes through
+
+
+def test_a_message_is_followed_wherever_it_is_cut():
+    said = (
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n6;x=1\r\n world\r\n"
+        b"0\r\nA: b\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc"
+    )
+    rng = random.Random(1)
+    for _ in range(100):
+        follower, raw, met, at = Framing(is_answer=True), b"", b"", 0
+        while at < len(said):
+            size = rng.randint(1, 20)
+            for part in follower.parts(said[at : at + size]):
+                raw += part.raw
+                met += {HEAD: b"<", END: b">"}.get(part.kind, part.body)
+                if part.kind == HEAD:
+                    follower.expect(framing.lines(part.raw).length)
+            at += size
+        assert raw == said
+        assert met == b"<hello world><abc>"
+
+
+def test_only_the_host_of_a_request_is_another_one():
+    with RawServer(lambda c: c.good()) as server, Tap(server.port) as tap, wire(tap.url) as through:
+        sent = posted(through.port, b'{"stream": true}', anthropic_beta="a,b", Odd="  spaced ")
+        ask(through.port, sent)
+        was, other = f"127.0.0.1:{through.port}".encode(), f"127.0.0.1:{tap.port}".encode()
+        assert bytes(tap.crossings[0].asked) == sent.replace(was, other)
+
+
+def test_a_path_of_the_upstreams_own_comes_first():
+    with RawServer(lambda c: c.good()) as server, wire(f"{server.url}/claude") as through:
+        ask(through.port, posted(through.port, b"{}"))
+        ask(through.port, posted(through.port, b"{}", "/v1/messages/count_tokens?beta=true"))
+    assert [asked.path for asked in server.asked] == [
+        "/claude/v1/messages",
+        "/claude/v1/messages/count_tokens?beta=true",
+    ]
+
+
+def test_any_method_and_framing_goes_through():
+    asked = (
+        b"HEAD /v1/files/file_1 HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"DELETE /v1/files/file_1 HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n",
+        b"PATCH /odd HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\nok",
+        b"POST /v1/messages HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
+        b"2\r\n{}\r\n0\r\n\r\n",
+        b"\x16\x03\x01 no HTTP at all\r\n\r\n",
+    )
+    for request in asked:
+        with RawServer(lambda c: c.json({}, 404)) as server, Tap(server.port) as tap:
+            with wire(tap.url) as through:
+                ask(through.port, request, within_s=0.3)
+            arrived = bytes(tap.crossings[0].asked)
+            assert arrived == request.replace(b"host: x", f"host: {tap.url[7:]}".encode())
+
+
+ODD = [
+    name
+    for name, kind in KINDS.items()
+    if kind.path == "/v1/messages" and not (kind.heavy or kind.slow or kind.greets)
+    if "gzip" not in name  # the time of day is in it
+]
+
+
+def test_the_client_meets_what_it_would_have_met():
+    kinds = random.Random(5).sample(ODD, k=60)
+
+    def answer(connection) -> None:
+        name, n = connection.asked.headers["x-kind"].rsplit(";", 1)
+        KINDS[bytes.fromhex(name).decode()].answer(connection, int(n))
+
+    with RawServer(lambda c: c.json(b"", 404)) as elsewhere, RawServer(answer) as server:
+        server.elsewhere = elsewhere.url
+        with wire(server.url) as through:
+            for name in kinds:
+                for n, stream in ((0, True), (1, False)):
+                    if KINDS[name].shape not in ("any", "stream" if stream else "whole"):
+                        continue
+                    body = json.dumps(BODY_SENT | {"stream": stream}).encode()
+                    kind = f"{name.encode().hex()};{n}"
+                    met = [
+                        ask(port, posted(port, body, x_kind=kind))
+                        for port in (server.port, through.port)
+                    ]
+                    assert met[0] == met[1], name
+
+
+def test_a_cancel_reaches_the_server_while_it_still_writes():
+    heard, said = threading.Event(), []
+
+    def answer(connection) -> None:
+        connection.head(200, "text/event-stream", transfer_encoding="chunked")
+        connection.chunk(b"event: ping\ndata: {}\n\n")
+        said.append(connection.sock.recv(100))  # the end of what the client has to say
+        heard.set()
+
+    with RawServer(answer) as server, wire(server.url) as through:
+        with socket.create_connection(("127.0.0.1", through.port)) as sock:
+            sock.sendall(posted(through.port, json.dumps(BODY_SENT).encode()))
+            sock.recv(1000)
+        assert heard.wait(5)
+        assert said == [b""]
+        assert until(lambda: len(through.calls) == 1)
+        assert through.calls[0].ending == "cancelled"
+
+
+def test_nobody_upstream_is_a_reset_and_no_invented_answer():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with wire(f"http://127.0.0.1:{port}") as through:
+        assert ask(through.port, posted(through.port, b"{}")).data == b""
+        ending = [call.ending for call in through.calls]
+    assert ending in (["connect"], [])  # the reset may come before the request was read
+
+
+def test_what_the_client_does_not_read_waits_at_the_server():
+    sent = []
+
+    def answer(connection) -> None:
+        connection.head(200, "text/event-stream")
+        connection.sock.settimeout(0.3)
+        try:
+            for _ in range(200):
+                connection.send(b"x" * 1_000_000)
+                sent.append(1)
+        except TimeoutError:
+            pass
+
+    with (
+        RawServer(answer) as server,
+        wire(server.url) as through,
+        socket.create_connection(("127.0.0.1", through.port)) as sock,
+    ):
+        sock.sendall(posted(through.port, b"{}"))
+        until(lambda: not server.sockets)
+    assert len(sent) < 50  # of 200 MB
+
+
+def test_many_clients_at_once_keep_their_own_answers():
+    def answer(connection) -> None:
+        connection.stream([bytes([byte]) * 3 for byte in connection.asked.body * 5])
+
+    with RawServer(answer) as server, wire(server.url) as through:
+        met = {}
+
+        def client(name: str) -> None:
+            met[name] = ask(through.port, posted(through.port, name.encode())).data
+
+        threads = [threading.Thread(target=client, args=(f"client {n}",)) for n in range(30)]
+        [thread.start() for thread in threads]
+        [thread.join(10) for thread in threads]
+        for name, data in met.items():
+            assert data == ask(server.port, posted(server.port, name.encode())).data
+        assert len(met) == 30
+
+
+# What is kept of it
+
+
+@pytest.fixture
+def writing(db, monkeypatch, tmp_path):
+    """A writer in this process, which hears of calls as they crossed a wire."""
+    monkeypatch.setenv("LAB_SETTINGS", str(tmp_path / "settings"))
+    monkeypatch.setattr(scrub, "PASSED", set())
+    told: list[dict] = []
+    monkeypatch.setattr(writer, "tell", lambda kind, **words: told.append({"kind": kind, **words}))
+
+    class Writing:
+        def __init__(self, **order) -> None:
+            order = {"keep_text": False, "name": None, "run_id": None, "first_block": 1} | order
+            order = {"db": str(db), "endpoint": "raw", "kind": "live"} | order
+            self.writer, self.told = writer.Writer(order), told
+
+        def record(self, answer, *requests: bytes) -> recordings.Recording:
+            observed: list[bytes] = []
+            with RawServer(answer) as server, wire(server.url) as through:
+                through.proxy.on_call = lambda call: observed.append(packed(call))
+                for request in requests:
+                    ask(through.port, request)
+                    count = requests.index(request) + 1
+                    until(lambda count=count: len(observed) >= count, 1)
+            for data in observed:
+                _, *call = writer.marshal.loads(data[8:])
+                self.writer.take(tuple(call))
+            return self.read()
+
+        def read(self) -> recordings.Recording:
+            self.writer.write()
+            return recordings.read(Store(db), self.writer.session.run_id)
+
+    return Writing
+
+
+def test_a_call_becomes_a_row_with_both_sides(writing):
+    body = json.dumps(BODY_SENT | {"stream": True}).encode()
+    recording = writing().record(lambda c: c.good(), posted(1, body), posted(1, b"{}", "/other"))
+    (call,) = recording.calls.to_dict("records")
+    assert (call["input_tokens"], call["output_tokens"], call["outcome"]) == (12, 7, "ok")
+    assert call["ttft_ms"] > 0
+    assert call["message_id"] == "msg_1"
+    assert not call["connection_reused"]
+    assert call["arrived_ns"] <= call["asked_ns"] <= call["told_ns"] <= call["closed_ns"]
+    assert call["added_request_ns"] >= 0
+    assert call["added_reply_ns"] > 0
+    prompt = recording.prompts[call["call_id"]]
+    assert [block.section for block in prompt.blocks] == ["system", "messages"]
+    assert [mark.place for mark in prompt.marks] == [0]
+
+
+def test_what_fails_is_a_row_too(writing):
+    def answer(connection) -> None:
+        match json.loads(connection.asked.body)["model"]:
+            case "refused":
+                connection.json({"error": {"type": "overloaded_error", "message": "No."}}, 529)
+            case "cut":
+                connection.head(200, "text/event-stream", transfer_encoding="chunked")
+                connection.chunk(sse(events()[:3]))
+            case "reset":
+                connection.reset()
+            case "odd":
+                connection.send(b"220 mail.example ESMTP\r\n")
+
+    asked = [
+        posted(1, json.dumps(BODY_SENT | {"model": model, "stream": True}).encode())
+        for model in ("refused", "cut", "reset", "odd")
+    ]
+    calls = writing().record(answer, *asked).calls
+    assert list(calls["error_kind"]) == [
+        "overloaded_error",
+        "disconnected",
+        "disconnected",
+        "malformed",
+    ]
+    assert calls["first_text_at_ms"].notna().tolist() == [False, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("coding", "pack"), [("gzip", gzip.compress), ("zstd", zstandard.compress)]
+)
+def test_compressed_bodies_are_read_all_the_same(writing, coding, pack):
+    body = json.dumps(BODY_SENT).encode()
+
+    def answer(connection) -> None:
+        assert (
+            json.loads(
+                zstandard.decompress(connection.asked.body)
+                if coding == "zstd"
+                else gzip.decompress(connection.asked.body)
+            )
+            == BODY_SENT
+        )
+        connection.json(pack(json.dumps(message()).encode()), content_encoding=coding)
+
+    recording = writing().record(answer, posted(1, pack(body), content_encoding=coding))
+    (call,) = recording.calls.to_dict("records")
+    assert (call["input_tokens"], call["note"]) == (12, None) or call["note"] != call["note"]
+    assert len(recording.prompts[call["call_id"]].blocks) == 2
+
+
+def test_an_answer_in_an_unknown_coding_says_so(writing):
+    (call,) = (
+        writing()
+        .record(
+            lambda c: c.json(b"\1\2\3", content_encoding="snappy"),
+            posted(1, json.dumps(BODY_SENT).encode()),
+        )
+        .calls.to_dict("records")
+    )
+    assert "compressed with snappy" in call["note"]
+    assert call["outcome"] == "ok"
+    assert call["input_tokens"] != call["input_tokens"]  # not known
+
+
+def test_conversations_are_told_by_what_clients_send():
+    session = "0b8e7c1a-1111-2222-3333-444455556666"
+    named = writer._conversation
+    assert named({"x-claude-code-session-id": session}, None) == session
+    user = f"user_abc_account__session_{session}"
+    assert named({}, {"metadata": {"user_id": user}}) == session
+    as_json = json.dumps({"device_id": "d", "session_id": session})
+    assert named({}, {"metadata": {"user_id": as_json}}) == session
+    # A user has many conversations: her id alone names none.
+    assert named({}, {"metadata": {"user_id": "user-17"}}) is None
+
+
+@pytest.mark.parametrize("keep_text", [False, True])
+def test_no_key_is_kept_and_no_word_without_leave(writing, db, capfd, keep_text):
+    def answer(connection) -> None:
+        connection.json(message(content=[{"type": "text", "text": f"{SENTENCE} {KEY}"}]))
+
+    body = BODY_SENT | {"system": f"{SENTENCE} {KEY}", "metadata": {"user_id": SENTENCE}}
+    writes = writing(keep_text=keep_text)
+    writes.record(answer, posted(1, json.dumps(body).encode(), x_api_key=KEY))
+    kept = (
+        b"".join(file.read_bytes() for file in db.parent.rglob("*") if file.is_file())
+        + "".join(
+            Store(db).frame(f"SELECT * FROM {table}").to_csv()
+            for table in ("runs", "trials", "calls", "events", "recorded_calls", "recorded_blocks")
+        ).encode()
+    )
+    kept += json.dumps(writes.told).encode()
+    assert KEY.encode() not in kept
+    assert KEY[8:28].encode() not in kept
+    assert (SENTENCE.encode() in kept) == keep_text
+
+
+def test_a_disk_that_refuses_loses_nothing_while_it_fits_in_memory(writing, monkeypatch):
+    writes = writing()
+
+    def full(trial) -> None:
+        raise writer.LabError("No space left.")
+
+    keep = writes.writer.store.keep
+    monkeypatch.setattr(writes.writer.store, "keep", full)
+    asked = [posted(1, json.dumps(BODY_SENT).encode())] * 3
+    for request in asked:
+        writes.record(lambda c: c.good(), request)
+    assert [words["kind"] for words in writes.told].count("note") == 1
+    monkeypatch.setattr(writes.writer.store, "keep", keep)
+    assert len(writes.read().calls) == 3
+
+
+def test_what_no_memory_holds_is_counted(writing, monkeypatch):
+    monkeypatch.setattr(writer, "WAITING_TRIALS", 2)
+    writes = writing()
+
+    def full(trial) -> None:
+        raise writer.LabError("No space left.")
+
+    monkeypatch.setattr(writes.writer.store, "keep", full)
+    for _ in range(5):
+        writes.record(lambda c: c.good(), posted(1, json.dumps(BODY_SENT).encode()))
+    writes.writer.close("finished")
+    assert sum(words["calls"] for words in writes.told if words["kind"] == "lost") == 5
+
+
+# The process
+
+
+@pytest.fixture(scope="module")
+def recorded(simulated_server):
+    card = recorder.start(simulated_server.base_url, name="a test's")
+    yield card
+    recorder.stop(card.run_id)
+
+
+def calls_of(run_id: str, count: int) -> recordings.Recording:
+    until(lambda: len(queries.recorded_calls(Store(), run_id)) >= count, 20)
+    return recordings.read(Store(), run_id)
+
+
+def test_the_sdk_goes_through_and_its_rows_come(recorded, simulated):
+    assert recorder.current() == recorded
+    client = anthropic.Anthropic(base_url=recorded.url, api_key=simulated.api_key, max_retries=0)
+    asked = {"model": "simulated-small", "max_tokens": 5, "messages": BODY_SENT["messages"]}
+    whole = client.messages.create(**asked)
+    with client.messages.stream(**asked) as stream:
+        streamed = stream.get_final_message()
+    assert client.messages.count_tokens(model=asked["model"], messages=asked["messages"])
+    with pytest.raises(anthropic.NotFoundError):
+        client.messages.create(**asked | {"model": "none"})
+    calls = calls_of(recorded.run_id, 3).calls
+    assert list(calls["message_id"][:2]) == [whole.id, streamed.id]
+    assert list(calls["output_tokens"][:2]) == [5, 5]
+    assert list(calls["outcome"]) == ["ok", "ok", "failed"]
+    assert list(calls["connection_reused"]) == [False, True, True]
+    run = queries.run(Store(), recorded.run_id)
+    assert (run["status"], run["endpoint_kind"], run["name"]) == (
+        "running",
+        "simulated",
+        "a test's",
+    )
+
+
+def test_a_killed_recorder_leaves_what_it_has_as_interrupted(simulated):
+    card = recorder.start(simulated.base_url)
+    client = anthropic.Anthropic(base_url=card.url, api_key=simulated.api_key, max_retries=0)
+    client.messages.create(model="simulated-small", max_tokens=5, messages=BODY_SENT["messages"])
+    until(lambda: any(words["kind"] == "call" for words in recorder.told(card.run_id)[0]), 20)
+    os.kill(card.pid, signal.SIGKILL)
+    status = lambda: queries.run(Store(), card.run_id)["status"]
+    assert until(lambda: status() == "interrupted", 20)
+    assert len(queries.recorded_calls(Store(), card.run_id)) == 1
+    assert card not in recorder.cards()
+
+
+def test_the_default_upstream_is_the_sdks(monkeypatch):
+    assert upstream.find().base_url == "https://api.anthropic.com"
+    assert upstream.find().authority == b"api.anthropic.com"
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", "https://gateway.example/claude/")
+    there = upstream.find()
+    assert (there.authority, there.path, there.port) == (b"gateway.example", b"/claude", 443)
+
+
+def test_lines_to_paste_name_the_port_and_no_key_of_the_users():
+    card = recorder.card_of("r", 1234, Upstream("anthropic", "live", "https://a.example"), False)
+    lines = recorder.paste_lines(card)
+    assert set(lines) == {"Shell", "Python", "TypeScript", "Claude Code"}
+    assert all("http://127.0.0.1:1234" in line and "KEY" not in line for line in lines.values())
+
+
+def test_added_time_leaves_out_connecting():
+    call = ObservedCall(started_ns=0, arrived_ns=0, asked_ns=10, ready_ns=70, handed_ns=75)
+    assert call.added_request_ns == 5

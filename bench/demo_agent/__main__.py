@@ -38,7 +38,9 @@ def recorded(folder: Path, kind: str, plan: list[str], seed: int) -> tuple[Path,
         "LAB_IGNORE_KEYS": "1",
     }
     (folder / "run").mkdir(mode=0o700)
-    (folder / "plan.json").write_text(json.dumps({"seed": seed, "causes": plan}))
+    (folder / "plan.json").write_text(
+        json.dumps({"seed": seed, "causes": plan, "short": kind == "local"})
+    )
     with subprocess.Popen(
         [sys.executable, "-m", "bench.demo_agent.served", *flags],
         stdout=subprocess.PIPE,

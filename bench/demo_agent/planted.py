@@ -20,7 +20,7 @@ from bench.demo_agent.agent import CACHED, Agent, Request
 from bench.demo_agent.served import EMPTY
 
 SHIFT_S = 301
-RULES = agent.RULES.partition(" Keep to")[0]
+SHORT = agent.RULES.partition(" Keep to")[0]
 """With the tools a little longer than the embedded model's minimum: what is read afresh takes long
 there."""
 FORMAT = {
@@ -36,7 +36,8 @@ SHORT_RULES = "Answer with one word."
 
 
 class Planted:
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, rules: str) -> None:
+        self.rules = rules
         self.client = anthropic.Anthropic(max_retries=0)
         self.model, self.other = [model.id for model in self.client.models.list()][:2]
         self.rng, self.count = random.Random(seed), 0
@@ -47,7 +48,7 @@ class Planted:
         """Every other one names its session, as some clients do."""
         self.count += 1
         session = str(uuid.uuid4()) if self.rng.random() < 0.5 else None
-        return Agent(self.client, self.model, max_tokens=4, session=session, rules=RULES)
+        return Agent(self.client, self.model, max_tokens=4, session=session, rules=self.rules)
 
     def question(self) -> str:
         towns = self.rng.sample(("Bergen", "Narvik", "Bodø", "Voss", "Hamar", "Moss", "Oslo"), 3)
@@ -70,6 +71,8 @@ class Planted:
             tell(error.request_id, cause, **truth)
             return
         usage = message.usage
+        if cause == "being_written" and not usage.cache_creation_input_tokens:
+            cause = None  # it came too late: the other had been written
         tell(agent.request_id, cause, read=usage.cache_read_input_tokens, **truth)
         # Of an answer with tools this driver runs none: it goes on with plain text.
         texts = [block for block in agent.messages[-1]["content"] if block["type"] == "text"]
@@ -195,7 +198,7 @@ class Planted:
     def plant_being_written(self) -> None:
         conversation = self.agent()
         first = [text(self.question() + f" {agent.HOTEL_RULES} {self.count}" * 2)]
-        twin = Agent(self.client, self.model, max_tokens=4, rules=RULES)
+        twin = Agent(self.client, self.model, max_tokens=4, rules=self.rules)
         thread = threading.Thread(target=self.clean, args=(conversation, first))
         thread.start()
         time.sleep(0.03)
@@ -213,7 +216,7 @@ def tell(request_id: str | None, cause: str | None, **truth: Any) -> None:
 
 def main() -> None:
     plan = json.loads(Path(sys.argv[1]).read_text())
-    planted = Planted(plan["seed"])
+    planted = Planted(plan["seed"], SHORT if plan["short"] else agent.RULES)
     # The first call of all writes the system prompt: no miss, and no plant.
     planted.clean(planted.agent(), [text("Good morning!")])
     for cause in plan["causes"]:

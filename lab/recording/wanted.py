@@ -53,9 +53,10 @@ class History:
 
     def add(self, call: Call) -> None:
         self.cache.add(call)
-        if call.path and call.through > SLACK:
-            self._in_lane[self._lane(call)].append(call)
+        if call.path and call.counts:
             self._latest = [*self._latest[1 - HELD_AGAINST :], call]
+            if call.through > SLACK:
+                self._in_lane[self._lane(call)].append(call)
 
     def _lane(self, call: Call) -> object:
         return self._lanes.get(call.call_id, call.call_id)
@@ -96,40 +97,54 @@ class History:
         return causes.again(before, place, call, self.pieces) >= causes.ALIKE
 
     def _at_its_head(self, call: Call) -> Wanted | None:
-        """With nothing before it in its lane: of a call with the same prefix, or with the same
-        tools and system prompt but for one change. Another model's is none of its own."""
+        """With nothing before it in its lane: of a call with the same prefix; else of one with the
+        same tools and system prompt but for one change. Another model's is none of its own."""
         if self.cached_before(call):
             return None
-        found = [
+        others = [before for before in reversed(self._latest) if before.model == call.model]
+        same = [
             wanted
-            for before in reversed(self._latest)
-            if before.model == call.model
+            for before in others
             for mark in before.marks
-            if (wanted := self._head(before, mark.place, call))
+            if _begins(before, mark.place, call)
+            and (wanted := self._head(before, mark.place, call))
         ]
-        # What is the same needs no guess at what it was meant to be.
-        return max(
-            found,
-            key=lambda wanted: (_begins(wanted.before, wanted.place, call), wanted.tokens),
-            default=None,
-        )
+        if same:
+            return max(same, key=lambda wanted: wanted.tokens)
+        return None if self._read_its_head(call) else self._but_for_one_change(others, call)
+
+    def _but_for_one_change(self, others: Sequence[Call], call: Call) -> Wanted | None:
+        """Of the latest one, unless one with no change came after it."""
+        end = prefixes.first_message(call.prompt) - 1
+        if end < 0 or self.cache.tokens(call, end)[0] < call.sure_minimum:
+            return None
+        for before in others:
+            if _begins(call, end, before):
+                return None
+            first = prefixes.first_message(before.prompt)
+            places = [mark.place for mark in before.marks if mark.place < first]
+            if places and self._is_one_change(before, places[-1], call):
+                return self._head(before, places[-1], call)
+        return None
 
     def _head(self, before: Call, place: int, call: Call) -> Wanted | None:
-        if before.keys[place] not in self.cache.entries or place > before.last_mark.place:
+        last = before.last_mark
+        if before.keys[place] not in self.cache.entries or last is None or place > last.place:
             return None
-        is_same = _begins(before, place, call)
-        if not is_same and before.prompt.blocks[place].section == "messages":
+        read = self.cache.read_place(call)
+        if read is not None and read >= place and _begins(before, place, call):
             return None
         tokens, is_counted = self.cache.tokens(before, place)
         tokens = min(tokens, call.tokens)
         if tokens - call.read <= SLACK or tokens < call.sure_minimum:
             return None
-        # By characters alone it may be the very prefix that was read.
-        if not (is_counted or is_same) and self.cache.read_place(call) is not None:
-            return None
-        if not is_same and not self._is_one_change(before, place, call):
-            return None
         return Wanted(before, place, tokens, is_counted)
+
+    def _read_its_head(self, call: Call) -> bool:
+        """Whether it read all that its own breakpoints in tools and system prompt ask for."""
+        first, read = prefixes.first_message(call.prompt), self.cache.read_place(call)
+        ends = [mark.place for mark in call.marks if mark.place < first]
+        return not ends or (read is not None and read >= ends[-1])
 
     def _is_one_change(self, before: Call, place: int, call: Call) -> bool:
         """Whether the tools or the system prompt are all the same: else it is another prompt."""

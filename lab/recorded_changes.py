@@ -13,7 +13,7 @@ import pandas as pd
 from lab import bounds, metrics, units
 from lab.bounds import LEVEL, UNDECIDED, Outcome
 from lab.model import LabError
-from lab.recorded_requirements import hit_share
+from lab.recorded_requirements import calls_of, hit_share
 from lab.recording import relation
 from lab.recording.scribe import ARM
 from lab.recordings import Recording
@@ -120,26 +120,36 @@ def _worse(
     base: Recording, new: Recording, changes: Changes, text: str, match: re.Match
 ) -> Outcome:
     metric = match["metric"]
-    if metric not in metrics.METRICS or metric not in base.calls:
-        known = ", ".join(name for name in metrics.METRICS if name in base.calls)
-        raise LabError(f"A recording has no metric {metric!r}; it has {known}.")
     asked, limit = bounds.quantile_asked(match), bounds.limit_asked(match)
     worse = -1 if metrics.METRICS[metric].higher_is_better else 1
-    old, now = (_ended(recording.calls)[metric].dropna().astype(float) for recording in (base, new))
+    sides = [calls_of(recording, metric) for recording in (base, new)]
+    (old, lost_before), (now, lost) = sides
     is_share = match["unit"] == "%"
-    change = unpaired(old, now, asked, LEVEL)
-    interval = change.ratio if is_share else change.difference
     limit = 1 + worse * limit if is_share else worse * limit
-    verdict = bounds.side(interval, limit, below="pass" if worse > 0 else "fail")
+    below: bounds.Verdict = "pass" if worse > 0 else "fail"
+
+    def change(old: pd.Series, now: pd.Series) -> Interval:
+        both = unpaired(old, now, asked, LEVEL)
+        return both.ratio if is_share else both.difference
+
+    interval = change(old, now)
+    verdict = bounds.side(interval, limit, below)
+    if lost_before.n or lost.n:
+        ranked = bounds.side(
+            change(*(bounds.with_worst(*side, metric) for side in sides)), limit, below
+        )
+        if ranked != verdict:  # failed is not fast
+            is_failing = lost.share > lost_before.share
+            verdict = "fail" if ranked == "fail" and is_failing else UNDECIDED
     written = units.times if is_share else partial(units.value, metric, sign=True)
     seen = f"{match['quantile']} {metric} {bounds.seen_words(interval, written)}"
-    seen += f", n = {len(old)} and {len(now)} calls"
+    counts = [", ".join(filter(None, (str(len(own)), gone.words))) for own, gone in sides]
+    seen += f", n = {' and '.join(counts)} calls"
     needed = bounds.more_needed(interval, limit, interval.n, metrics.needed(asked))
-    if metrics.METRICS[metric].judged and changes.doubt:
+    if metrics.METRICS[metric].is_time and changes.doubt:
         verdict, needed, seen = UNDECIDED, None, f"{seen}; {UNPROVEN}{changes.doubt}"
-    return bounds.outcome(
-        text, ARM, verdict, seen, interval, limit, interval.n, needed, unit="call"
-    )
+    n = interval.n
+    return bounds.outcome(text, ARM, verdict, seen, interval, limit, n, needed, lost.n, unit="call")
 
 
 def _ended(calls: pd.DataFrame) -> pd.DataFrame:

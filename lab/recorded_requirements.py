@@ -57,14 +57,9 @@ def judge(recording: Recording, text: str) -> Outcome:
 
 def _quantile(recording: Recording, text: str, match: re.Match) -> Outcome:
     """Of calls; one that failed is in the percentile, beyond every limit."""
-    metric, calls = match["metric"], recording.calls
-    known = [name for name in metrics.METRICS if name in calls]
-    if metric not in known:
-        raise LabError(f"A recording has no metric {metric!r}; it has {', '.join(known)}.")
+    metric = match["metric"]
     quantile, limit = bounds.quantile_asked(match), bounds.limit_asked(match)
-    failed = _is_failed(calls) if metrics.METRICS[metric].judged else _is_failed(calls) & False
-    answered = calls.loc[calls["error_kind"].isna(), metric].dropna().astype(float)
-    lost = LostTrials(int(failed.sum()), len(answered) + int(failed.sum()), 0)
+    answered, lost = calls_of(recording, metric)
     ranked = stats.quantile(bounds.with_worst(answered, lost, metric), quantile, LEVEL)
     interval = bounds.beyond(ranked, answered, metric)
     needed = bounds.more_needed(ranked, limit, ranked.n, metrics.needed(quantile))
@@ -74,6 +69,18 @@ def _quantile(recording: Recording, text: str, match: re.Match) -> Outcome:
     counted = ", ".join(filter(None, (f"n = {ranked.n} calls", lost.words)))
     seen = f"{match['quantile']} {metric} {seen}, {counted}"
     return _outcome(text, match, seen, interval, limit, needed, lost.n)
+
+
+def calls_of(recording: Recording, metric: str) -> tuple[pd.Series, LostTrials]:
+    """A metric of the calls that ended well and have it, and how many failed; of what is not judged
+    there is no worst, and none counts as lost. LabError for what is no metric of a call."""
+    calls = recording.calls
+    known = [name for name in metrics.METRICS if name in calls]
+    if metric not in known:
+        raise LabError(f"A recording has no metric {metric!r}; it has {', '.join(known)}.")
+    answered = calls.loc[calls["error_kind"].isna(), metric].dropna().astype(float)
+    failed = int(_is_failed(calls).sum()) if metrics.METRICS[metric].judged else 0
+    return answered, LostTrials(failed, len(answered) + failed, 0)
 
 
 def _hits(recording: Recording, text: str, match: re.Match) -> Outcome:

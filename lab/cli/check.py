@@ -110,7 +110,7 @@ def _compare_recordings(base: Recording, new: Recording, arguments: Namespace) -
         print(f"{'control: ' if row.is_control else ''}{row.told}")
     if changes.doubt:
         print(f"{recorded_changes.UNPROVEN}{changes.doubt}")
-    return _tell(told, False, SAYS_OF_WORSE)
+    return _tell(told, False, SAYS_OF_WORSE, doubt=changes.doubt)
 
 
 def _tell(
@@ -120,6 +120,8 @@ def _tell(
     **more: Any,
 ) -> int:
     verdicts = {outcome.verdict for outcome in outcomes}
+    if not outcomes and more.get("doubt"):
+        verdicts = {"not_enough_data"}
     verdict = next((word for word in ("fail", "not_enough_data") if word in verdicts), "pass")
     if as_json:
         print_json(verdict=verdict, requirements=[asdict(outcome) for outcome in outcomes], **more)

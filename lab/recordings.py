@@ -83,8 +83,9 @@ class Recording:
 
     @cached_property
     def cache_use(self) -> pd.DataFrame:
-        """By call_id, in tokens: read, written, uncached, could_read (what an earlier call had
-        written or shared that could have been read by then; null where it cannot be told)."""
+        """By call_id, in tokens: read, written, uncached, could_read (what an earlier call had left
+        in the cache: of the same blocks, or the call before it, had nothing been changed since;
+        null where it cannot be told)."""
         return cache_use.of(self.calls, self.conversations, self.prompts)
 
     @cached_property

@@ -126,7 +126,7 @@ def test_what_a_source_does_not_know_is_said(store):
 def test_a_recording_in_which_nothing_happened_says_so(store):
     app = App(store)
     lines = told(app.recording())
-    assert lines[2:] == ["No call has ended yet.", "0 calls."]
+    assert lines[2:] == ["No call was recorded."]
     fields = recorded_object.as_object(app.recording(), with_calls=True)
     assert (fields["conversations"], fields["misses"], fields["cost_usd"]) == ([], [], None)
 

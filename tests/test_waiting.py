@@ -135,7 +135,7 @@ def test_a_call_whose_end_nobody_saw_takes_no_time(app):
 
 def test_nothing_recorded_says_so(app):
     spent = app.recording().waiting
-    assert (spent.total_ms, spent.sentence) == (0, "No call has ended yet.")
+    assert (spent.total_ms, spent.sentence) == (0, "No call was recorded.")
     assert spent.timeline.empty
 
 

@@ -156,7 +156,7 @@ def _sentence(
 ) -> str:
     total = sum(took.values())
     if not total:
-        return "No call has ended yet."
+        return "No call has ended yet." if conversations else "No call was recorded."
     shares = dict(zip(took, whole_percents(list(took.values())), strict=True))
     # In the order in which they are told; the first one says whose it is.
     words = {

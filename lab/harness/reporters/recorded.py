@@ -98,9 +98,10 @@ def about(recording: Recording) -> list[str]:
 def counts(recording: Recording) -> list[str]:
     """Calls, tokens and dollars; then what was read from the cache."""
     calls = recording.calls
+    if calls.empty:
+        return []
     line = many(len(calls), "call")
-    if len(calls):
-        line += f" in {many(recording.conversations['conversation'].nunique(), 'conversation')}"
+    line += f" in {many(recording.conversations['conversation'].nunique(), 'conversation')}"
     if failed := int(calls["error_kind"].notna().sum()):
         line += f", {failed:,} failed"
     if tokens := calls["prompt_tokens"].sum():
@@ -125,8 +126,10 @@ def cache_sentence(use: Any) -> str:
     share = cache_use.read_share(use)
     if share is None:
         return ""
+    if not use[["read", "written"]].sum().sum():
+        return "Cache: nothing was written to it."
     if use["could_read"].notna().any():
-        return "Cache: nothing could have been read from it."
+        return "Cache: nothing that was written to it could have been read again."
     return (
         f"Cache: {units.percent(share)} of all prompt tokens were read from it; what could have "
         "been is not known."

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import copy
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pandas as pd
 import pytest
 
+from bench.demo_agent import agent
+from lab import recordings
 from lab.recording import misses, shape
 from lab.recording.facts import CAUSES, Miss
+from lab.recording.scribe import Scribe, Seen
 from lab.recording.shape import Hasher
+from lab.store.store import Store
 
 HASHER = Hasher(b"k" * 32)
 DAY = datetime(2026, 11, 20, tzinfo=UTC)
@@ -490,6 +495,15 @@ def test_all_the_same_and_not_read_is_not_known_with_what_was_seen():
     )
 
 
+def test_a_server_that_lost_one_entry_may_have_lost_others_so_a_change_is_named_again():
+    app = App()
+    app.call(0, body("Hi", speed="fast"), 0, 2000)
+    app.call(10, body("Hi"), 0, 2000, new=True)
+    app.call(20, body("Hi"), 0, 2000, new=True)
+    app.call(30, body("Hi", "Ho", "Hu", speed="fast"), 0, 2100)
+    assert [miss.cause for miss in app.faults()][1:] == ["not_known", "speed"]
+
+
 def test_of_a_part_of_a_request_no_difference_is_told():
     app = App()
     app.call(0, body("Hi"), 0, 2000, whole=False)
@@ -529,3 +543,108 @@ def test_the_apis_own_reason_stands_beside():
 
 def test_every_cause_has_its_words():
     assert second(body("Hi"), body("Hi", "Ho", "Hu")).words == CAUSES["not_known"]
+
+
+# Whom a call is held against
+
+
+def test_a_clean_conversation_is_not_blamed_for_the_change_in_the_one_before():
+    def asks(question: str, rules: str = RULES) -> dict:
+        return body(question, system=[marked(rules)])
+
+    app = App()
+    app.call(0, asks("Where is Oslo?"), 0, 2000)
+    app.call(10, asks("Where is Voss?", RULES + "It is 07:23:25."), 0, 2010, new=True)
+    app.call(20, asks("Where is Moss?"), 1990, 10, new=True)
+    app.call(30, asks("Where is Bodø?"), 1990, 10, new=True)
+    assert [(miss.call_id, miss.cause) for miss in app.faults()] == [("call 2", "system_differs")]
+
+
+def test_a_prompt_too_short_to_be_cached_is_not_blamed_either():
+    def asks(question: str, more: str = "") -> dict:
+        return body(question, system=[marked("Be kind. " * 200 + more)])
+
+    app = App()
+    app.call(0, asks("Where is Oslo?"), 0, 0, rest=500)
+    app.call(10, asks("Where is Voss?", "Be brief, too. " * 10), 0, 540, new=True)
+    app.call(20, asks("Where is Moss?" * 20), 0, 560, new=True)
+    assert "system_differs" not in [miss.cause for miss in app.misses()]
+
+
+def test_what_was_read_by_a_count_near_the_estimate_was_read():
+    def asks(question: str) -> dict:
+        return body(question, system=[marked(RULES)])
+
+    app = App()
+    # By characters the system prompt would have more tokens than the 1,900 that are read of it.
+    app.call(0, asks("Oslo"), 0, 2000)
+    app.call(10, asks("Voss"), 1900, 100, new=True)
+    assert app.faults() == []
+
+
+def test_the_latest_call_is_named_where_several_are_nearly_the_same():
+    def asks(time: str) -> dict:
+        return body("Hi", mark=False, system=[marked(f"{RULES} It is {time}. Be kind.")])
+
+    app = App()
+    for at, time in enumerate(("07:23:25", "07:23:31", "07:23:40")):
+        app.call(10 * at, asks(time), 0, 2000, new=True)
+    assert [(miss.call_id, miss.before) for miss in app.faults()] == [
+        ("call 2", "call 1"),
+        ("call 3", "call 2"),
+    ]
+
+
+def test_an_answer_edited_in_the_middle_is_found_though_the_conversation_branches_there():
+    long = "The fare is 20 EUR, asked at 07:23:25. " * 20
+    app = App()
+    first = app.call(0, body("Hello"), 0, 2000)
+    app.call(10, body("Hello", "Hi.", long), 2000, 300)
+    app.call(20, body("Hello", "Hi.", long.replace("25", "31"), "Yes.", "Well?"), 2000, 320)
+    app.lanes[-1]["parent"] = first
+    (miss,) = app.faults()
+    assert (miss.cause, miss.before, miss.missed_tokens) == ("message_differs", "call 2", 300)
+
+
+# The demo agent, and a recording that was stored
+
+
+@pytest.mark.parametrize(
+    ("mistake", "cause"),
+    [
+        ("time", "system_differs"),
+        ("id", "system_differs"),
+        ("tools", "tool_differs"),
+        ("order", "tool_order"),
+        ("message", "message_differs"),
+        ("breakpoint", "no_breakpoint"),
+    ],
+)
+def test_each_mistake_of_the_demo_agent_is_named(mistake, cause):
+    demo = agent.Agent(None, MODEL)
+    for text in ("How do I get to Bergen?", "And what does it cost? " * 20):
+        demo.say([{"type": "text", "text": text}])
+    clean = demo.request()
+    broken = copy.deepcopy(clean)
+    agent.BREAKS[mistake](broken)
+    # Behind the system prompt is a breakpoint too: a change in the messages loses these alone.
+    assert second(clean, broken, read=1800 if mistake == "message" else 0).cause == cause
+
+
+def test_a_stored_recording_tells_its_misses(tmp_path, monkeypatch):
+    monkeypatch.setenv("LAB_SETTINGS", str(tmp_path))
+    with closing(Store(tmp_path / "lab.duckdb")) as store:
+        run, session = recordings.begin(store, "recorder", "api", "live")
+        scribe = Scribe(run.run_id, session.session_id, "recorder", "api", recordings.hasher())
+        for at_s, text in ((0, "07:23:25"), (10, "07:23:35")):
+            request = body("Hi", rules=f"{RULES} It is {text}.")
+            usage = {"input_tokens": 0, "cache_read_input_tokens": 0, "output_tokens": 1}
+            usage["cache_creation_input_tokens"] = 2000
+            start = at_s * 10**9
+            clocks = {"message_start_ns": start + 10**8, "ended_ns": start + 2 * 10**8}
+            utc = DAY + timedelta(seconds=at_s)
+            store.keep(scribe.rows(Seen(utc, start, request, usage=usage, call=clocks)))
+        store.write_trials([])
+        found = recordings.read(store, run.run_id).misses
+    assert [miss.cause for miss in found] == ["first_use", "system_differs"]
+    assert (found[1].look, found[1].usd) == ("time", pytest.approx(0.0048))

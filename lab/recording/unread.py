@@ -76,8 +76,10 @@ def lost(call: Call, history: History) -> Miss | None:
             continue
         tokens, is_counted = cache.tokens(call, place)
         was_there = entry.is_sure or tokens > SURE * call.sure_minimum
+        was_there = was_there and entry.used_ms > history.emptied_ms
         in_time = entry.readable_ms <= call.started_ms and entry.is_alive(call.started_ms)
         if was_there and in_time and tokens - call.read > SLACK:
+            history.emptied_ms = call.started_ms
             return not_known(call, Wanted(entry.writer, place, tokens, is_counted), entry, history)
     return None
 

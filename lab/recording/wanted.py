@@ -3,6 +3,7 @@ it does."""
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -45,6 +46,9 @@ class History:
         pieces: Callable[[str], list[Piece]],
     ) -> None:
         self.pieces, self.cache = pieces, Cache()
+        self.emptied_ms = -math.inf
+        """When the server was last seen to have lost what it should have: whatever was last used
+        before that may be lost too."""
         self.ever_cached = any(call.through > SLACK for call in calls)
         self._by_id = {call.call_id: call for call in calls}
         self._lanes, self._parents = _places(conversations)
@@ -121,11 +125,24 @@ class History:
         for before in others:
             if _begins(call, end, before):
                 return None
-            first = prefixes.first_message(before.prompt)
-            places = [mark.place for mark in before.marks if mark.place < first]
-            if places and self._is_one_change(before, places[-1], call):
-                return self._head(before, places[-1], call)
+            place = self._meant(before, call)
+            if place is not None and self._is_one_change(before, place, call):
+                return self._head(before, place, call)
         return None
+
+    def _meant(self, before: Call, call: Call) -> int | None:
+        """The last breakpoint up to which, but for tools and system prompt, both say the same."""
+        first = prefixes.first_message(before.prompt)
+        said = [[block.hash for block in each.blocks("messages")] for each in (before, call)]
+        places = [mark.place for mark in before.marks]
+        return next(
+            (
+                place
+                for place in reversed(places)
+                if said[0][: place - first + 1] == said[1][: place - first + 1] or place < first
+            ),
+            None,
+        )
 
     def _head(self, before: Call, place: int, call: Call) -> Wanted | None:
         last = before.last_mark
@@ -144,7 +161,7 @@ class History:
         """Whether it read all that its own breakpoints in tools and system prompt ask for."""
         first, read = prefixes.first_message(call.prompt), self.cache.read_place(call)
         ends = [mark.place for mark in call.marks if mark.place < first]
-        return not ends or (read is not None and read >= ends[-1])
+        return call.read > SLACK if not ends else read is not None and read >= ends[-1]
 
     def _is_one_change(self, before: Call, place: int, call: Call) -> bool:
         """Whether the tools or the system prompt are all the same: else it is another prompt."""

@@ -130,8 +130,8 @@ def _known(calls: pd.DataFrame, prompts: Mapping[str, Prompt], usage: pd.DataFra
         known.append(
             Use(
                 call_id,
-                started,
-                started + begins,
+                started or 0.0,
+                (started or 0.0) + begins,
                 cache_rules.family(str(served or model)),
                 paths[call_id],
                 _marks(prompt),
@@ -149,7 +149,8 @@ def _marks(prompt: Prompt) -> list[tuple[int, str]]:
     marks = {mark.place: mark.ttl for mark in prompt.marks}
     if automatic := prompt.settings.get("automatic"):
         marks.setdefault(len(prompt.blocks) - 1, automatic)
-    marks = {place: ttl for place, ttl in marks.items() if place < len(prompt.blocks)}
+    size = len(prompt.blocks)
+    marks = {place: ttl for place, ttl in marks.items() if 0 <= place < size and ttl in TTL_MS}
     return sorted(marks.items())[:MOST_BREAKPOINTS]
 
 

@@ -108,8 +108,8 @@ def _calls(
         known.append(
             Call(
                 call_id,
-                start,
-                start + (total or 0.0),
+                start or 0.0,
+                (start or 0.0) + (total or 0.0),
                 error is not None,
                 name,
                 agent,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right, insort
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -73,13 +74,20 @@ def _lanes(members: Sequence[Chain], began: dict[Chain, Call]) -> list[Lane]:
 
 
 def _turns(lane: Lane) -> Iterable[tuple[Call, int, str | None]]:
-    last, before = lane.began, 0
+    turns, told = 0, []
     for chain in lane.chains:
+        # Of one agent's chains some may run at the same time: the last call before it counts.
+        place = bisect_right(told, chain.started_ms, key=_start)
+        last = told[place - 1] if place else lane.began
         for call in chain.calls:
             parent = call.parent or last
-            yield call, before + call.turn, parent.call_id if parent else None
-        before += max(call.turn for call in chain.calls)
-        last = chain.calls[-1]
+            yield call, turns + call.turn, parent.call_id if parent else None
+            insort(told, call, key=_start)
+        turns += max(call.turn for call in chain.calls)
+
+
+def _start(call: Call) -> float:
+    return call.started_ms
 
 
 def _spawners(chains: Sequence[Chain]) -> dict[Chain, Call]:
@@ -116,7 +124,7 @@ def _spawners(chains: Sequence[Chain]) -> dict[Chain, Call]:
 
 
 def _may(chain: Chain, spawner: Chain) -> bool:
-    return chain.name is None or spawner.name is None or chain.name == spawner.name
+    return chain.name is None or chain.name == spawner.name
 
 
 def _are_one(around: Sequence[Call], began: dict[Chain, Call]) -> bool:

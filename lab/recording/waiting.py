@@ -94,7 +94,7 @@ def _calls(calls: pd.DataFrame, conversations: pd.DataFrame, lost: str) -> list[
         zip(*(values(calls, name) for name in columns), strict=True), places, strict=True
     ):
         call_id, start, first, total, error = row
-        began = round(start * NS)
+        began = round((start or 0.0) * NS)
         ended = began + max(0, round((first or 0.0 if total is None else total) * NS))
         first = None if first is None else min(began + max(0, round(first * NS)), ended)
         is_lost = error is not None and error != "cancelled"

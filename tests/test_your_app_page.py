@@ -148,7 +148,7 @@ def test_many_misses_are_a_table_below_the_costliest(db):
     broken(Store(), 9)
     app = opened(PAGE)
     well(app)
-    # The third call of each, and the first of each but one: it sent again what the one before wrote.
+    # The third call of each; and the first of each but one, which the one before had written.
     assert "17 misses cost" in words(app) and "All of them, 17 in all" in words(app)
     assert len([button for button in app.button if button.key.startswith("open-miss-")]) == 6
 

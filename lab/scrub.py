@@ -37,8 +37,14 @@ TRIAL = {"error_kind": WORD, "error_text": ERROR_TEXT}
 CALL_WORDS = """model served_model message_id request_id cache_miss_reason diagnosis stop_reason
 speed service_tier inference_geo iterations rate_limits"""
 CALL = {**dict.fromkeys(CALL_WORDS.split(), WORD), **TRIAL, "usage_note": ERROR_TEXT}
-RECORDED_WORDS = "source conversation agent blocks marks settings reply"
-RECORDED = {**dict.fromkeys(RECORDED_WORDS.split(), WORD), "note": ERROR_TEXT}
+RECORDED_WORDS = "source conversation agent blocks marks reply"
+SETTING = 1_000
+"""Of a recorded request: a header anthropic-beta names many."""
+RECORDED = {
+    **dict.fromkeys(RECORDED_WORDS.split(), WORD),
+    "settings": SETTING,
+    "note": ERROR_TEXT,
+}
 WHOLE = {"body": None, "answer": None}
 """Of a recording that keeps text: a replay needs all of it, but its keys."""
 PASSED: set[str] = set()
@@ -68,6 +74,13 @@ def _text(value: str, limit: int | None, secrets: Secrets) -> str:
         return value
     note = f"… ({length:,} characters)"
     return value[: max(limit - len(note), 0)] + note
+
+
+def learn(secret: str) -> None:
+    """A key that passed by, as a header has it, is known from now on."""
+    for word in (secret, secret.rpartition(" ")[2]):
+        if len(PASSED) < MOST_PASSED and len(word) >= SHORTEST:
+            PASSED.add(word)
 
 
 def visible(value: str) -> str:

@@ -135,7 +135,7 @@ def test_a_foreign_recording_is_brought_into_its_shape(tmp_path):
     changes = {
         "blocks": [["messages", 0, "user", "text", "", 9, "h"], "no block", [1, 2]],
         "marks": [[0, "5m"], [1, "forever"], "x"],
-        "settings": {"model": "m", "nested": {"a": 1}, "long": "y" * 900},
+        "settings": {"model": "m", "nested": {"a": 1}, "long": "y" * 1_900},
         "reply": {"no": "list"},
         "body": ["no body"],
     }
@@ -153,7 +153,7 @@ def test_a_foreign_recording_is_brought_into_its_shape(tmp_path):
         ["messages", 0, "", "", "", 0, ""],
     ]
     assert json.loads(calls["marks"][0]) == [[0, "5m"]]
-    assert json.loads(calls["settings"][0]) == {"model": "m", "long": "y" * 200}
+    assert json.loads(calls["settings"][0]) == {"model": "m", "long": "y" * 1_000}
     assert calls["reply"].isna().all()
     assert queries.recorded_bodies(mine, run_id, calls["call_id"]) == {}
     assert queries.run(mine, run_id)["settings"]["recording"] == {"source": "client"}

@@ -10,10 +10,11 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from lab import limits
+from lab import limits, scrub
 from lab.instrumentation import parsing
 from lab.instrumentation.parsing import CLOCKS
 from lab.instrumentation.stamps import Exchange
+from lab.recorder.observed_call import SECRET_HEADERS
 from lab.recording import sender
 from lab.recording.scribe import Seen, known_id, offset_ns
 from lab.rows import EventRow
@@ -58,6 +59,8 @@ def seen(told: Told, *id: str) -> Seen:
     body = json.loads(told.body) if isinstance(told.body, str | bytes) else told.body
     if not isinstance(body, dict):
         raise ValueError("no request")
+    for name in SECRET_HEADERS:
+        scrub.learn(told.asked.get(name, ""))
     origin = offset_ns(told.started)
 
     def at_ns(ms: float | None) -> int | None:

@@ -23,7 +23,8 @@ WAITING_BYTES = 64 * MB
 """What comes beyond it is not recorded."""
 CALL_BYTES = 4_000
 """What a call takes beside its bodies."""
-FLUSH_S = 5.0
+FLUSH_S, END_S = 5.0, 20.0
+"""How long the close of a client, and the end of the process, wait for what is not stored yet."""
 log = logging.getLogger("lab.observing")
 
 
@@ -95,11 +96,11 @@ class Feed:
         if thread is None and self.process:
             self.process.stdin.close()  # no call came, so there is no recording
         elif thread:
-            self.flush()
+            self.flush(END_S)
             with self.news:
                 self.over = True
                 self.news.notify_all()
-            thread.join(FLUSH_S)
+            thread.join(END_S)
             self._heard_out()
         for reason, calls in (+self.lost).items():
             log.warning(
@@ -115,8 +116,8 @@ class Feed:
         """What a writer that ended said nothing of is lost."""
         if self.process and self.listener:
             with suppress(subprocess.TimeoutExpired):
-                self.process.wait(FLUSH_S)
-                self.listener.join(FLUSH_S)
+                self.process.wait(END_S)
+                self.listener.join(END_S)
                 self.lost[self.reason] += self.handed - self.told
 
     # The two threads

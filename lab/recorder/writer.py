@@ -161,7 +161,7 @@ class Writer:
         self, values: dict[str, Any], body: bytes, pieces: bytes, at_ns: bytes, lengths: bytes
     ) -> tuple[Seen, dict[str, Any]]:
         for secret in values["secrets"]:
-            learn(secret)
+            scrub.learn(secret)
         notes = [values["note"]] if values["note"] else []
         asked = _body(body, values["asked"].get("content-encoding", ""), notes)
         exchange = _exchange(values, body, chunks(pieces, at_ns, lengths))
@@ -310,13 +310,6 @@ def _told(seen: Seen, reading: Reading) -> dict[str, Any]:
         "cache_write_tokens": usage.get("cache_creation_input_tokens"),
         "output_tokens": usage.get("output_tokens"),
     }
-
-
-def learn(secret: str) -> None:
-    """A key that passed by is known from now on, so that the scrubber blanks it."""
-    for word in (secret, secret.rpartition(" ")[2]):
-        if len(scrub.PASSED) < scrub.MOST_PASSED and len(word) >= scrub.SHORTEST:
-            scrub.PASSED.add(word)
 
 
 def _stand_back() -> None:

@@ -8,7 +8,7 @@ import math
 from typing import Any
 
 from lab.metrics import METRICS
-from lab.scrub import visible
+from lab.scrub import SETTING, visible
 
 NO_ARM = {"technique": "", "arm": ""}
 NOTHING = {
@@ -101,10 +101,10 @@ def recording(value: Any) -> dict[str, Any]:
     value = value if isinstance(value, dict) else {}
     pairs = list(value.items())[:100]
     words: dict[str, Any] = {
-        name[:WORD]: part[:WORD] for name, part in pairs if isinstance(part, str)
+        name[:WORD]: part[:SETTING] for name, part in pairs if isinstance(part, str)
     }
     words |= {
-        name[:WORD]: [word[:WORD] for word in part[:20] if isinstance(word, str)]
+        name[:WORD]: [word[:SETTING] for word in part[:20] if isinstance(word, str)]
         for name, part in pairs
         if isinstance(part, list)
     }

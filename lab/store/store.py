@@ -204,6 +204,8 @@ class Store:
 
     def write_run(self, row: RunRow) -> bool:
         """Add a run, or renew it when it is resumed (its note and name stay)."""
+        if row.status != "running":
+            processes.recorded(row.run_id)
         return self._write({"rows": {"runs": [journalled_changes.values(row)]}})
 
     def write_session(self, row: SessionRow) -> bool:

@@ -153,6 +153,16 @@ def test_what_could_be_the_sub_agent_of_two_conversations_is_one_by_itself(app):
     assert [place[0] for place in app.places()] == [1, 2, 3, 1, 2]
 
 
+def test_a_short_conversation_beside_others_of_its_kind_is_nobodys_sub_agent(app):
+    other = [user("Find another")]
+    app.call(FIND, 0, 1, BOTH)
+    app.call(other, 0.5, 4, asks("toolu_9"))
+    app.call(HELLO, 2, 3, says("Hi"))
+    app.call(FOUND, 6, 7, says("Both"))
+    app.call([*other, answer(asks("toolu_9")), results("toolu_9")], 8, 9, says("It"))
+    assert [place[0] for place in app.places()] == [1, 2, 3, 1, 2]
+
+
 def test_the_sources_own_names_count_first(app):
     app.call(HELLO, 0, 1, says("Hi"), conversation="red")
     app.call(SECOND, 2, 3, says("Fine"), conversation="blue")

@@ -8,7 +8,8 @@ bring back. So:
 - the same first message once more is another conversation, and so are few-shot examples alike;
 - after a compaction a conversation goes on where the source names it, else another one begins;
 - what ran inside an open tool call of one conversation, from its first call to its last, is a
-  sub-agent of it; where that could be two conversations' it is one by itself;
+  sub-agent of it; where it could be two conversations', or a further one of an application that
+  has several of its kind at once, it is one by itself;
 - a call without prompt or name is a conversation of its own.
 """
 

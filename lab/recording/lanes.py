@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 Place = tuple[int, int, int, str | None]
 """Conversation, lane, turn, parent."""
+Family = tuple[str, frozenset[str]]
+"""A model and the names of its tools."""
 
 
 @dataclass(slots=True, eq=False)
@@ -23,7 +25,7 @@ class Lane:
     is_agent: bool = False
     calls: int = 0
     ended_ms: float = 0.0
-    families: set[tuple[str, frozenset[str]]] = field(default_factory=set)
+    families: set[Family] = field(default_factory=set)
 
     def add(self, chain: Chain) -> Lane:
         self.chains.append(chain)
@@ -92,8 +94,24 @@ def _start(call: Call) -> float:
 
 def _spawners(chains: Sequence[Chain]) -> dict[Chain, Call]:
     """Of each sub-agent the call whose tool it is: of those whose tool calls were open when it
-    began, the last one. Where the source names no agent, it must have ended inside them too, and
-    all of them must be the same conversation's."""
+    began, the last one. Where the source names no agent, it must have ended inside them too, all of
+    them must be the same conversation's, and it must be no sibling: of an application that has
+    several conversations at once, a short one may fall into another one's tool call."""
+    around = _open_around(chains)
+    at_once = _at_once([chain for chain in chains if not around[chain]])
+    began: dict[Chain, Call] = {}
+    for chain in chains:
+        if not (outer := around[chain]):
+            continue
+        family = chain.calls[0].family
+        is_sibling = family in at_once and family == outer[0].chain.calls[0].family
+        if chain.agent is not None or (_are_one(outer, began) and not is_sibling):
+            began[chain] = outer[0]
+    return began
+
+
+def _open_around(chains: Sequence[Chain]) -> dict[Chain, list[Call]]:
+    """The calls whose tools each chain may be, the last one first."""
     asking = sorted(
         (
             call
@@ -103,7 +121,7 @@ def _spawners(chains: Sequence[Chain]) -> dict[Chain, Call]:
         ),
         key=lambda call: call.ended_ms,
     )
-    began: dict[Chain, Call] = {}
+    around: dict[Chain, list[Call]] = {}
     opened: list[Call] = []
     following = iter(asking)
     upcoming = next(following, None)
@@ -113,14 +131,24 @@ def _spawners(chains: Sequence[Chain]) -> dict[Chain, Call]:
             upcoming = next(following, None)
         opened = [call for call in opened if call.answered_ms >= chain.started_ms]
         until = chain.started_ms if chain.agent is not None else chain.ended_ms
-        around = [
+        around[chain] = [
             call
             for call in reversed(opened)
             if call.answered_ms >= until and call.chain is not chain and _may(chain, call.chain)
         ]
-        if around and (chain.agent is not None or _are_one(around, began)):
-            began[chain] = around[0]
-    return began
+    return around
+
+
+def _at_once(chains: Sequence[Chain]) -> set[Family]:
+    """The families of which two chains, in the order of their starts, ran at the same time."""
+    ended: dict[Family, float] = {}
+    families = set()
+    for chain in chains:
+        family = chain.calls[0].family
+        if chain.started_ms < ended.get(family, chain.started_ms):
+            families.add(family)
+        ended[family] = max(ended.get(family, 0.0), chain.ended_ms)
+    return families
 
 
 def _may(chain: Chain, spawner: Chain) -> bool:

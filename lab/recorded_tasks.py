@@ -67,7 +67,7 @@ def resolved(config: BenchmarkConfig, store: Store | None = None) -> BenchmarkCo
     changes: dict[str, Any] = {}
     if not replays:
         pairs = named or [Pair(call) for call in spread(calls.ids)]
-    elif named and config.knobs.get("fix") and any(pair.before for pair in named):
+    elif named and _fix(config.knobs) and any(pair.before for pair in named):
         pairs = named
     else:
         choice = chosen(recordings.read(store, run["run_id"]), calls, named, config.knobs)
@@ -110,11 +110,11 @@ def told(config: BenchmarkConfig) -> str:
     """What the fix of a replay changed in the first of its calls, without a word of the prompt;
     LabError where the recording is gone or kept no text."""
     config = resolved(config)
-    task, fix = config.tasks[0], fixes.FIXES[config.knobs["fix"]]
-    count = len(config.tasks)
-    calls = f"{task.task_id}" if count == 1 else f"{count} calls, in {task.task_id}"
-    before = task.before[-1] if task.before else None
-    return f"{fix.description}; of {calls}: {fix.apply(before, task.body).words}"
+    task, count = config.tasks[0], len(config.tasks)
+    fix = fixes.FIXES[config.knobs["fix"]]
+    words = fix.apply(task.before[-1] if task.before else None, task.body).words
+    number = task.task_id.replace("-", " ")
+    return f"{number.capitalize()}: {words}" if count == 1 else f"{count} calls; {number}: {words}"
 
 
 def _predicted(seconds: Estimate, is_upper_bound: bool = False) -> Predicted:
@@ -164,7 +164,7 @@ def chosen(
     for call in ids:
         if call in misses and (fix := fixes.for_miss(misses[call])):
             proposed[fix].append(misses[call])
-    fix = knobs.get("fix")
+    fix = _fix(knobs)
     if not fix:
         if not proposed:
             raise LabError(
@@ -185,6 +185,12 @@ def chosen(
     known = {miss.call_id: miss.seconds for miss in mended if miss.seconds}
     seconds = [known[pair.call] for pair in kept if pair.call in known]
     return Choice(fix, kept, _predicted(mean(seconds)) if seconds else None)
+
+
+def _fix(knobs: Mapping[str, Any]) -> str | None:
+    """None is what is proposed."""
+    fix = knobs.get("fix")
+    return None if fix == fixes.PROPOSED else fix
 
 
 def mean(estimates: Sequence[Estimate]) -> Estimate:

@@ -65,10 +65,11 @@ def test_a_clock_in_the_system_prompt_is_mended_and_stands_beside_its_prediction
 
     kept = json.dumps(result.run["settings"])
     assert STABLE[:30] not in kept and "tide" not in kept
-    assert miss.call_id in result.run["settings"]["scenario"]
+    assert miss.call_id in result.run["settings"]["config"]["scenario"]
+    assert result.run["settings"]["scenario"] == f"recording:{clocked}"
     assert queries.runs_of_recording(Store(), clocked, REPLAY.slug) == [done.run_id]
     told = recorded_tasks.told(config_of(**result.run["settings"]["config"]))
-    assert "15 changing characters moved out of the system prompt" in told
+    assert told.startswith("Call 2: 15 changing characters moved out of the system prompt")
 
     console = Console(file=io.StringIO(), width=200)
     ConsoleReporter(console).report(result)
@@ -137,7 +138,7 @@ def test_a_run_of_an_apps_calls_keeps_their_ids_and_none_of_their_words(clocked)
         asked = config.model_copy(update={"keep_text": keep})
         stored = plan.stored_settings(asked, plan.experiment(asked, "simulated"))
         assert "tasks" not in stored["config"] and "tide" not in json.dumps(stored)
-        assert stored["scenario"].startswith(f"recording:{clocked}:")
+        assert stored["config"]["scenario"].startswith(f"recording:{clocked}:")
 
 
 def test_a_model_that_the_endpoint_does_not_have_is_the_runs_own(db):

@@ -218,6 +218,12 @@ def _variant(technique: Technique, name: str, knobs: Knobs) -> Variant:
     return Variant(technique, arms[name], knobs)
 
 
+def _short(scenario: str | None) -> str:
+    """Without the calls of a recording, for people to read; the config names them all."""
+    recorded = (scenario or "").startswith(definitions.RECORDING)
+    return ":".join(scenario.split(":")[:2]) if recorded else scenario or ""
+
+
 def stored_settings(config: BenchmarkConfig, plan: Experiment) -> dict[str, Any]:
     """What `runs.settings` keeps: enough to repeat, resume and judge the run."""
     knobs = {
@@ -236,7 +242,7 @@ def stored_settings(config: BenchmarkConfig, plan: Experiment) -> dict[str, Any]
         "baseline": plan.baseline.ref,
         "headline": {"metric": plan.metric, **plan.headline.ref},
         "knobs": knobs if config.technique == SIDE_BY_SIDE else next(iter(knobs.values())),
-        "scenario": config.scenario or category,
+        "scenario": _short(config.scenario) or category,
         "runs": config.blocks,
         "warmup": config.warmup,
         "quick": config.quick,

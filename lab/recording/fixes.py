@@ -381,6 +381,9 @@ FIXES = {
 }
 """By their names; `apply` makes each."""
 
+PROPOSED = "proposed"
+"""In place of a fix: the one that is proposed for the calls."""
+
 OF_CAUSES = {
     "system_differs": "move_changing",
     "message_differs": "move_changing",

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from lab.model import Arm, Bench, Knobs, Request, Technique
-from lab.recording.fixes import FIXES
+from lab.recording.fixes import FIXES, PROPOSED
 
 AS_RECORDED, FIXED = "as recorded", "fixed"
 LEFT_OUT = ("model", "stream", "diagnostics")
@@ -14,11 +14,11 @@ LEFT_OUT = ("model", "stream", "diagnostics")
 
 
 class ReplayKnobs(Knobs):
-    fix: Literal["", *FIXES] = Field(
-        "",
-        description="what the second arm changes; empty is what is proposed for the recorded calls",
+    fix: Literal[PROPOSED, *FIXES] = Field(
+        PROPOSED,
+        description="what the second arm changes: by default what is proposed for these calls",
         json_schema_extra={
-            "words": {"": "as proposed", **{name: fix.title for name, fix in FIXES.items()}}
+            "words": {PROPOSED: "as proposed", **{name: fix.title for name, fix in FIXES.items()}}
         },
     )
     answer_tokens: int = Field(
@@ -34,7 +34,7 @@ def sides(arm: str, knobs: ReplayKnobs, task) -> tuple[Mapping | None, Mapping]:
     """(the body sent before, None where nothing is; the body that is timed) of an arm."""
     before = task.before[-1] if task.before else None
     call = task.body or task.body_for(knobs.answer_tokens)
-    if not knobs.fix or task.body is None:  # a warm-up asks another prompt, as it is
+    if knobs.fix == PROPOSED or task.body is None:  # a warm-up asks another prompt, as it is
         return before, call
     fix = FIXES[knobs.fix]
     fixed = fix.apply(before, call)
@@ -69,7 +69,7 @@ async def prepare(bench: Bench, arm, knobs, task):
 
 async def trial(bench: Bench, arm, knobs, task):
     _, call = sides(arm, knobs, task)
-    of_answer = bool(knobs.fix) and FIXES[knobs.fix].answers
+    of_answer = knobs.fix != PROPOSED and FIXES[knobs.fix].answers
     await bench.call(request(call, None if of_answer else knobs.answer_tokens))
 
 

@@ -98,6 +98,8 @@ def _card(run_id: str) -> None:
     with suppress(LabError):
         st.markdown(escape(cached_queries.told_fix(run)))
     verdict_card.show(run)
+    if not cached_queries.judged(run_id).prediction:
+        st.caption("No seconds were predicted: this recording has too few streamed calls for it.")
     with st.container(horizontal=True, vertical_alignment="center"):
         frame.link(frame.page_of(run["technique"]), "Every trial of this replay", run=run_id)
         st.button("Close", key="close-proof", type="tertiary", on_click=_show, args=(None,))

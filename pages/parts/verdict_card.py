@@ -26,7 +26,7 @@ def show(run: dict[str, Any]) -> None:
         st.caption("This run has one arm: there is nothing to compare it with.")
         return
     planned, verdict = result.comparisons[0], result.verdicts[0]
-    dark, lines = chart.dark(), (result.prediction, verdict.seen, verdict.detail)
+    dark = chart.dark()
     with st.container(border=True, key="verdict"):
         doubts(verdict)
         st.markdown(f"**{escape(_lead(planned, verdict))}**")
@@ -45,7 +45,9 @@ def show(run: dict[str, Any]) -> None:
                     planned.metric,
                 )
                 chart.show(figure, key="interval")
-        st.caption("  \n".join(escape(line) for line in lines if line))
+        if result.prediction:
+            st.markdown(escape(result.prediction))
+        st.caption("  \n".join(escape(line) for line in (verdict.seen, verdict.detail) if line))
         _where(run, result.notes)
         _next(run, result, verdict)
 

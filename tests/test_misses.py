@@ -495,6 +495,16 @@ def test_all_the_same_and_not_read_is_not_known_with_what_was_seen():
     )
 
 
+def test_what_may_have_broken_it_is_told_and_not_named():
+    cleared = {"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]}}
+    miss = second(body("Hi"), body("Hi", "Ho", "Hu", thinking={"type": "adaptive"}, **cleared))
+    assert miss.cause == "not_known"
+    assert miss.evidence.endswith(
+        "Also seen: thinking said otherwise, context management, which may have cleared earlier"
+        " blocks."
+    )
+
+
 def test_a_server_that_lost_one_entry_may_have_lost_others_so_a_change_is_named_again():
     app = App()
     app.call(0, body("Hi", speed="fast"), 0, 2000)

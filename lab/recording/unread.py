@@ -181,10 +181,10 @@ def unmarked(call: Call, history: History) -> Miss | None:
     missed = tokens - max(call.read, marked)
     if tokens < least or missed < least:
         return None
+    begins = f"The first {place + 1} blocks are" if place else "The first block is"
     evidence = (
-        f"The first {place + 1} blocks, {about(tokens, is_counted)} tokens, are the same as in"
-        f" {history.name(call, before)}, which had no breakpoint"
-        + (" there." if behind is None else f" between block {behind + 1} and their end.")
+        f"{begins} the same as in {history.name(call, before)}, {about(tokens, is_counted)} tokens,"
+        " with no breakpoint" + (" behind." if behind is None else f" after block {behind + 1}.")
     )
     return Miss(
         call.call_id,
@@ -230,7 +230,7 @@ def about(tokens: int, is_counted: bool) -> str:
 def _pause(ms: float) -> str:
     """Seconds where minutes would round a time to live away."""
     if ms < 10_000:
-        return units.ms(ms)
+        return units.ms(ms, seconds=ms >= 1000)
     return f"{ms / 1000:.0f} s" if ms < 600_000 else f"{ms / 60_000:,.0f} min"
 
 

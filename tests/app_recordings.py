@@ -48,12 +48,13 @@ def record(
     bodies: Sequence[dict[str, Any]],
     *,
     endpoint: str = "simulated",
+    kind: str = "simulated",
     keep_text: bool = True,
     betas: str = "",
 ) -> str:
     """The id of a recording in which call n begins n × 10 s after the start; its first token comes
     after a second, and it ends half a second later."""
-    run, session = recordings.begin(store, "recorder", endpoint, "simulated", keep_text=keep_text)
+    run, session = recordings.begin(store, "recorder", endpoint, kind, keep_text=keep_text)
     scribe = Scribe(
         run.run_id,
         session.session_id,

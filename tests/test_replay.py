@@ -8,9 +8,10 @@ import pytest
 from rich.console import Console
 from streamlit.testing.v1 import AppTest
 
-from lab import recorded_tasks, recordings, results, techniques, worker
+from lab import recorded_tasks, recordings, results, resume, techniques, units, worker
 from lab.harness import plan
 from lab.harness.reporters.console import ConsoleReporter
+from lab.harness.reporters.markdown import markdown
 from lab.model import LabError
 from lab.recording.facts import Estimate, Worth
 from lab.scenarios.definitions import Task
@@ -68,6 +69,9 @@ def test_a_clock_in_the_system_prompt_is_mended_and_stands_beside_its_prediction
     assert miss.call_id in result.run["settings"]["config"]["scenario"]
     assert result.run["settings"]["scenario"] == f"recording:{clocked}"
     assert queries.runs_of_recording(Store(), clocked, REPLAY.slug) == [done.run_id]
+    assert f"- {units.in_markdown(result.prediction)}" in markdown(result)
+    more = resume.more(result.run, 2).model_copy(update={"endpoint": served})
+    assert [task.task_id for task in recorded_tasks.resolved(more).tasks] == ["call-2"]
     told = recorded_tasks.told(config_of(**result.run["settings"]["config"]))
     assert told.startswith("Call 2: 15 changing characters moved out of the system prompt")
 
@@ -188,3 +192,42 @@ def test_the_page_says_what_a_replay_needs_and_offers_it_once_it_is_there(db):
     app = opened(f"pages/{REPLAY.page}")
     assert not app.exception and not app.error
     assert not app.button("run-button").disabled
+
+
+def button_of(cause: str) -> None:
+    from lab import recordings
+    from lab.store import queries
+    from lab.store.store import Store
+    from pages.parts import prove
+
+    run_id = queries.recordings(Store())["run_id"].iloc[0]
+    recording = recordings.read(Store(), run_id)
+    prove.button(recording, next(miss for miss in recording.misses if miss.cause == cause))
+
+
+def pressed(cause: str) -> AppTest:
+    app = AppTest.from_function(button_of, args=(cause,), default_timeout=60)
+    app.session_state["asked"] = set()
+    return app.run()
+
+
+def test_a_button_that_cannot_prove_says_why(db):
+    app_recordings.record(Store(), app_recordings.with_a_clock(), keep_text=False)
+    (button,) = pressed("system_differs").button
+    assert button.disabled and "kept no text" in button.help
+    (button,) = pressed("first_use").button
+    assert button.disabled and "in your app itself" in button.help
+
+
+def test_what_costs_money_says_its_price_before_it_starts(db, monkeypatch):
+    calls = [call | {"model": "claude-sonnet-5-5"} for call in app_recordings.with_a_clock()]
+    app_recordings.record(Store(), calls, endpoint="anthropic", kind="live")
+    app = pressed("system_differs")
+    assert "No ANTHROPIC_API_KEY".replace("_", "\\_") in app.button[0].click().run().error[0].value
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-none")
+    monkeypatch.delenv("LAB_IGNORE_KEYS")
+    app = pressed("system_differs")
+    app.button[0].click().run()
+    assert not app.exception and not app.error
+    assert "at most" in app.markdown[-1].value and app.button("prove-start")
+    assert "ordered" not in app.session_state

@@ -28,7 +28,8 @@ def markdown(result: RunResult) -> str:
     """The text; nothing in it that a model or a user wrote is more than text."""
     rows, columns = summary.table(result), summary.COLUMNS
     legend = summary.legend(rows)
-    bullets = [*summary.counts(result), *result.why, *result.notes]
+    predicted = [result.prediction] if result.prediction else []
+    bullets = [*predicted, *summary.counts(result), *result.why, *result.notes]
     lines = [
         f"### {in_markdown(summary.title(result))}",
         "",

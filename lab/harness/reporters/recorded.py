@@ -51,7 +51,10 @@ def tell(recording: Recording, console: Console, with_calls: bool = False) -> No
     for line in counts(recording):
         say(line)
     if len(recording.calls):
-        _print(console, "Conversations", conversations(recording))
+        known = recording.conversations["conversation"].nunique()
+        longest = f", the {MOST_CONVERSATIONS} longest of {known:,}"
+        head = f"Conversations{longest if known > MOST_CONVERSATIONS else ''}"
+        _print(console, head, conversations(recording))
     if causes := sums.by_cause(recording):
         _print(console, missed(recording), _causes(causes))
         for cause in causes:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ class Transcript:
         self.lines: list[dict[str, Any]] = []
 
     def line(self, kind: str, at: float, parent: str | None = "", **fields: Any) -> str:
-        last = self.lines[-1]["uuid"] if self.lines else None
+        last = next((line["uuid"] for line in reversed(self.lines) if "uuid" in line), None)
         uuid = f"{self.session}-{self.agent or 'main'}-{len(self.lines)}"
         self.lines.append(
             {
@@ -57,6 +58,10 @@ class Transcript:
             }
         )
         return uuid
+
+    def bare(self, kind: str, **fields: Any) -> None:
+        """A record that is no message."""
+        self.lines.append({"type": kind, "sessionId": self.session, **fields})
 
     def says(self, at: float, content: Any, parent: str | None = "", **fields: Any) -> str:
         return self.line("user", at, parent, message={"role": "user", "content": content}, **fields)
@@ -100,8 +105,18 @@ def use(id: str, name: str = "Read") -> dict[str, Any]:
     return {"type": "tool_use", "id": id, "name": name, "input": {"path": "a.py"}}
 
 
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory) -> Path:
+    """An empty database, made once."""
+    path = tmp_path_factory.mktemp("fresh") / "lab.duckdb"
+    record(Store(path), blocks=1)
+    Store(path).delete_run(queries.runs(Store(path))["run_id"][0])
+    return path
+
+
 @pytest.fixture
-def store(db) -> Store:
+def store(db, fresh) -> Store:
+    shutil.copy(fresh, db)
     return Store(db)
 
 
@@ -233,73 +248,46 @@ def name_of(message: dict[str, Any]) -> str:
 def written(tmp_path) -> Path:
     """A transcript with its requests, as 2.1.332 writes them: two calls, whose system prompts tell
     two times."""
-    chat = Transcript("written")
-    chat.says(1, f"Hello, {SENTENCE}", None)
     asked = {"role": "user", "content": [text(f"Hello, {SENTENCE}")]}
     reminder = {"role": "system", "content": [text("You are in a shell.")]}
     answer = {"role": "assistant", "content": [text("Hi"), use("t1")]}
-    result = {"role": "user", "content": [json.loads(TOOL_RESULT)]}
-    lines = chat.lines
-    for time in ("09:00:01", "09:00:07"):
-        told = {
-            "system": [text(f"Be kind. It is {time} now. " + "Read with care. " * 400)],
-            "tools": [{"name": "Read", "input_schema": {"type": "object"}}],
-        }
-        shape = {"type": "api-request-shape", "sessionId": "written", "shape": told}
-        lines.insert(len(lines) - 1, shape | {"shapeHash": time, "uuid": None})
-    requests = [
-        {"keep": 0, "tail": [name_of(asked), name_of(reminder)]},
-        {"base": "r0", "keep": 2, "tail": [name_of(answer), name_of(result)]},
-    ]
-    for place, request in enumerate(requests):
-        lines.append(
-            {
-                "type": "api-request",
-                "id": f"r{place}",
-                "sessionId": "written",
-                "timestamp": f"2026-10-20T09:00:0{(2, 7)[place]}Z",
-                "shapeHash": ("09:00:01", "09:00:07")[place],
-                "params": {
-                    "model": "claude-opus-5-5",
-                    "max_tokens": 32_000,
-                    "betas": ["a", "b"],
-                    "output_config": {"effort": "high"},
-                },
-                "thread": {"type": "none"},
-                "cacheControl": [
-                    {"path": ["system", 0], "value": {"type": "ephemeral", "ttl": "1h"}},
-                    {"path": ["messages", 1 + 2 * place, "content", 0], "value": {}},
-                ],
-                **request,
-            }
+    result = {"type": "tool_result", "tool_use_id": "t1", "content": "done"}
+    chat = Transcript("written")
+
+    def asks(second: int, **messages: Any) -> None:
+        words = f"Be kind. It is 09:00:0{second} now. " + "Read with care. " * 400
+        tools = [{"name": "Read", "input_schema": {"type": "object"}}]
+        shape = {"system": [text(words)], "tools": tools}
+        chat.bare("api-request-shape", shapeHash=f"shape {second}", shape=shape)
+        last = messages["keep"] + len(messages["tail"]) - 1
+        chat.bare(
+            "api-request",
+            id=f"request {second}",
+            timestamp=f"2026-10-20T09:00:0{second}Z",
+            shapeHash=f"shape {second}",
+            params={
+                "model": "claude-opus-5-5",
+                "max_tokens": 32_000,
+                "betas": ["a", "b"],
+                "output_config": {"effort": "high"},
+            },
+            thread={"type": "none"},
+            cacheControl=[
+                {"path": ["system", 0], "value": {"type": "ephemeral", "ttl": "1h"}},
+                {"path": ["messages", last, "content", 0], "value": {"type": "ephemeral"}},
+            ],
+            **messages,
         )
-        if place == 0:
-            blob = {"type": "api-request-blob", "hash": name_of(reminder), "message": reminder}
-            lines.insert(len(lines) - 1, blob)
-            lines += with_parents(chat, "1", (4, text("Hi")), (5, use("t1")))
-            after = Transcript("written")
-            after.lines = [{"uuid": lines[-1]["uuid"]}]
-            after.results(6, "t1")
-            lines.append(after.lines[-1] | {"uuid": "result"})
-    lines += with_parents(chat, "2", (9, text("Done")), parent="result")
+
+    chat.says(1, f"Hello, {SENTENCE}", None)
+    chat.bare("api-request-blob", hash=name_of(reminder), message=reminder)
+    asks(2, keep=0, tail=[name_of(asked), name_of(reminder)])
+    chat.answers("1", (4, text("Hi")), (5, use("t1")))
+    chat.results(6, "t1")
+    later = [name_of(answer), name_of({"role": "user", "content": [result]})]
+    asks(7, base="request 2", keep=2, tail=later)
+    chat.answers("2", (9, text("Done")))
     return chat.write(tmp_path)
-
-
-def with_parents(
-    chat: Transcript, id: str, *blocks: tuple[float, dict[str, Any]], parent: str = ""
-) -> list[dict[str, Any]]:
-    """The lines of an answer that follows a line which is not the last."""
-    apart = Transcript(chat.session)
-    apart.lines = [{"uuid": parent or next(x["uuid"] for x in chat.lines if x.get("uuid"))}]
-    apart.answers(id, *blocks)
-    for place, line in enumerate(apart.lines[1:]):
-        line["uuid"] = f"{id}-{place}"
-        if place:
-            line["parentUuid"] = f"{id}-{place - 1}"
-    return apart.lines[1:]
-
-
-TOOL_RESULT = '{"type": "tool_result", "tool_use_id": "t1", "content": "done"}'
 
 
 def test_a_request_that_stands_in_the_transcript_is_the_whole_request(store, written):
@@ -335,7 +323,7 @@ def test_a_whole_request_that_keeps_its_text_can_be_sent_again(store, written):
         "assistant",
         "user",
     ]
-    assert body["messages"][3]["content"][0]["cache_control"] == {}
+    assert body["messages"][3]["content"][0]["cache_control"] == {"type": "ephemeral"}
     assert body["system"][0]["cache_control"]["ttl"] == "1h"
 
 
@@ -436,28 +424,28 @@ HOSTILE = [
     (b'"text"', "lines of another shape"),
     (b'{"type":' + b"[" * 100_000 + b"]" * 100_000 + b"}", "lines that are no JSON"),
     (b'{"type":[' + b"1," * 600_000 + b"1]}", "lines with more than 500,000 values"),
-    (b'{"type":"user","uuid":"x","timestamp":7,"message":[]}', "lines of another shape"),
-    (b'{"type":"user","uuid":"x","timestamp":"0001-01-01"}', "lines of another shape"),
-    (b'{"type":"assistant","uuid":"x","message":"no"}', "lines of another shape"),
-    (b'{"type":"user","uuid":"x","message":{"content":"\xff"}}', "lines that are no JSON"),
-    (b"x" * 1_000_001, "lines longer than 1 MB"),
+    (b'{"type":"user","uuid":"x24","timestamp":7,"message":[]}', "lines of another shape"),
+    (b'{"type":"user","uuid":"x28","timestamp":"0001-01-01"}', "lines of another shape"),
+    (b'{"type":"assistant","uuid":"x25","message":"no"}', "lines of another shape"),
+    (b'{"type":"user","uuid":"x31","message":{"content":"\xff"}}', "lines that are no JSON"),
+    (b"x" * 2_000_001, "lines longer than 2 MB"),
 ]
 
 
-@pytest.mark.parametrize(("line", "what"), HOSTILE, ids=[what for _, what in HOSTILE])
-def test_a_bad_line_is_counted_and_keeps_none_out(line, what, store, tmp_path, monkeypatch):
-    if "longer" in what:
-        monkeypatch.setenv("LAB_MAX_BODY_MB", "1")
-        json_files.limits.body_bytes.cache_clear()
+def test_bad_lines_are_counted_and_keep_none_out(store, tmp_path, monkeypatch):
+    monkeypatch.setenv("LAB_MAX_BODY_MB", "2")
+    json_files.limits.body_bytes.cache_clear()
     chat = Transcript("hostile")
     chat.says(1, "Hello", None)
     chat.answers("1", (2, text("Hi")))
     file = chat.write(tmp_path)
     good = file.read_bytes()
-    file.write_bytes(good + line + b"\n" + good.replace(b"msg_1", b"msg_2").replace(b"main", b"b"))
+    more = good.replace(b"msg_1", b"msg_2").replace(b"main", b"other")
+    file.write_bytes(good + b"\n".join(line for line, _ in HOSTILE) + b"\n" + more)
     summary = importers.bring_in(file, store)
     json_files.limits.body_bytes.cache_clear()
-    assert (summary.added, dict(summary.left_out)) == (2, {what: 1})
+    assert summary.added == 2
+    assert summary.left_out == Counter(what for _, what in HOSTILE)
 
 
 def test_the_summary_says_one_line_in_the_singular(store, tmp_path):

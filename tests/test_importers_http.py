@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from lab import importers, recordings
 from lab.importers import har, json_files
 from lab.store import queries
 from lab.store.store import Store
+from tests.recorded_runs import record
 
 KEY = "sk-ant-api03-planted-key-of-the-user"
 SENTENCE = "the planted secret sentence"
@@ -49,8 +51,18 @@ EVENTS = [
 STREAM = "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in EVENTS)
 
 
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory) -> Path:
+    """An empty database, made once."""
+    path = tmp_path_factory.mktemp("fresh") / "lab.duckdb"
+    record(Store(path), blocks=1)
+    Store(path).delete_run(queries.runs(Store(path))["run_id"][0])
+    return path
+
+
 @pytest.fixture
-def store(db) -> Store:
+def store(db, fresh) -> Store:
+    shutil.copy(fresh, db)
     return Store(db)
 
 

@@ -106,11 +106,14 @@ def _files(place: Path) -> Iterator[Path]:
     for folder, _, names in os.walk(place):
         for name in names:
             file = Path(folder, name)
-            if file.suffix.lower() in SUFFIXES and stat.S_ISREG(file.lstat().st_mode):
+            is_wanted = file.suffix.lower() in SUFFIXES and not name.endswith(NO_CALLS)
+            if is_wanted and stat.S_ISREG(file.lstat().st_mode):
                 yield file
 
 
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".har")
+NO_CALLS = (".meta.json", "sessions-index.json")
+"""What Claude Code keeps beside its transcripts."""
 
 
 def _is_database(place: Path) -> bool:

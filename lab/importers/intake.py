@@ -34,7 +34,7 @@ class Intake:
     ) -> None:
         self.importer, self.source, self.store, self.summary = importer, source, store, summary
         self.key, self.name = folder or "", name
-        self.run_id = ""
+        self.run_id, self.is_named = "", False
         self.run: RunRow | None = None
         """Once it has, or gets, a call of these."""
         self.scribe: Scribe | None = None
@@ -60,15 +60,19 @@ class Intake:
                 self.store.write_run(self.run)
 
     def _take(self, batch: list[Seen]) -> None:
-        if self.scribe is None:
-            self._identify(batch[0])
+        with self.store.snapshot():
+            if self.scribe is None:
+                self._identify(batch[0])
+            there = queries.runs_of_trials(self.store, [seen.id for seen in batch])
         summary, own = self.summary, self.run_id
-        there = queries.runs_of_trials(self.store, [seen.id for seen in batch])
         summary.elsewhere.update(run for run in there.values() if run != own)
         # Those that are there already too: what comes after them goes on with their prompts.
         trials = [self.scribe.rows(seen) for seen in batch if there.get(seen.id, own) == own]
         fresh = [trial for trial in trials if trial.trial.trial_id not in there]
         summary.known += len(trials) - len(fresh)
+        if self.is_named:
+            self.store.rename(own, self.name)
+            self.is_named = False
         if trials and own not in summary.runs:
             summary.runs.append(own)
         if fresh and not self.run:
@@ -103,8 +107,7 @@ class Intake:
             keep_text=self.source.keep_text,
             first_block=1 + queries.last_block(self.store, self.run_id),
         )
-        if row and self.name:
-            self.store.rename(self.run_id, self.name)
+        self.is_named = bool(row and self.name and row["name"] != self.name)
 
     def _begin(self, first: FinishedTrial) -> None:
         call = first.calls[0]

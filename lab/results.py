@@ -169,15 +169,16 @@ class RunResult:
             predicted = Predicted(**self.run["settings"]["config"]["predicted"])
         except (KeyError, TypeError, ValueError):
             return ""
-        ends = (predicted.value, predicted.low, predicted.high)
-        words = "at most " if predicted.is_upper_bound else ""
-        text = f"Predicted {words}{_in_seconds(*ends)} sooner"
-        planned = self.comparison()
-        is_claimed = planned is not None and planned.verdict != "fails_more"
-        if not is_claimed or planned.estimate is None or planned.low is None:
+        planned, ends = self.comparison(), [(predicted.value, predicted.low, predicted.high)]
+        if planned and planned.low is not None and planned.verdict != "fails_more":
+            sooner = (-planned.estimate, -planned.high, -planned.low)
+            ends.append(tuple(ms / 1000 for ms in sooner))
+        most = "at most " if predicted.is_upper_bound else ""
+        foreseen, *measured = _in_seconds(*ends)
+        text = f"Predicted {most}{foreseen} sooner"
+        if not measured:
             return f"{text}; nothing was measured to hold it against."
-        sooner = (-planned.estimate, -planned.high, -planned.low)
-        return f"{text}, measured {_in_seconds(*(ms / 1000 for ms in sooner))}."
+        return f"{text}, measured {measured[0]}."
 
     @property
     def effect(self) -> float | None:
@@ -304,14 +305,17 @@ def read(reference: str, store: Store | None = None) -> RunResult:
     return replace(result, verdicts=verdicts)
 
 
-def _in_seconds(value: float, low: float, high: float) -> str:
-    """ "1.2 s [0.9, 1.6]", "0.069 s [0.044, 0.087]": two figures of the widest end, three decimals
-    at most."""
-    widest = max(map(abs, (value, low, high)))
-    decimals = min(max(1 - math.floor(math.log10(widest)), 1), 3) if widest else 1
-    ends = (round(end, decimals) + 0.0 for end in (value, low, high))
-    texts = [f"{end:,.{decimals}f}".replace("-", "−") for end in ends]
-    return f"{texts[0]} s [{texts[1]}, {texts[2]}]"
+def _in_seconds(*intervals: tuple[float, float, float]) -> list[str]:
+    """Each as "1.2 s [0.9, 1.6]" or "0.069 s [0.044, 0.087]": two figures of the narrowest one's
+    widest end, three decimals at most."""
+    widest = [max(map(abs, ends)) for ends in intervals]
+    narrowest = min(filter(None, widest), default=1.0)
+    decimals = min(max(1 - math.floor(math.log10(narrowest)), 1), 3)
+    texts = []
+    for ends in intervals:
+        value, low, high = (f"{round(end, decimals) + 0.0:,.{decimals}f}" for end in ends)
+        texts.append(f"{value} s [{low}, {high}]".replace("-", "−"))
+    return texts
 
 
 def _median_pair(rows: pd.DataFrame) -> MedianPair | None:

@@ -7,6 +7,7 @@ from functools import partial
 import streamlit as st
 
 from lab import endpoint_kinds, recorded_tasks, techniques
+from lab.endpoints import registry
 from lab.harness.estimate import estimate
 from lab.model import LabError
 from lab.recording import fixes
@@ -88,7 +89,7 @@ def results(recording: Recording) -> None:
         st.error(escape(ended.get("text") or "The replay ended before its first trial."))
     elif mine and (result := cached_queries.judged(mine[0])).comparisons:
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.caption(escape(f"Proven last: {result.in_short}. {result.prediction}"))
+            st.caption(escape(f"Last replay: {result.in_short}. {result.prediction}"))
             st.button("Show", key="show-proof", type="tertiary", on_click=_show, args=(mine[0],))
 
 
@@ -101,7 +102,9 @@ def _card(run_id: str) -> None:
     if not cached_queries.judged(run_id).prediction:
         st.caption("No seconds were predicted: this recording has too few streamed calls for it.")
     with st.container(horizontal=True, vertical_alignment="center"):
-        frame.link(frame.page_of(run["technique"]), "Every trial of this replay", run=run_id)
+        where = {"endpoint": run["endpoint"]} if run["endpoint"] in registry.names() else {}
+        page = frame.page_of(run["technique"])
+        frame.link(page, "Every trial of this replay", run=run_id, **where)
         st.button("Close", key="close-proof", type="tertiary", on_click=_show, args=(None,))
 
 

@@ -1,10 +1,11 @@
 """Whether the seconds that a recording predicts for a cache miss are those that a replay measures:
-`python -m bench.predicted_misses [--misses 100] [--minutes 60] [--seed 1] [--rows FILE.json]`.
+`python -m bench.predicted_misses [--misses 100] [--minutes 60] [--seed 1]
+[--simulated] [--rows FILE.json]`.
 
 An application asks the embedded model about texts of different lengths; in front of each text
 stands a piece that changes with every other call, so that the cache misses. The calls are recorded,
 and the recording's own relation predicts what each miss cost. After each conversation its misses
-are replayed in pairs, in random order: the prefix new, and the same prefix written just before.
+are replayed in pairs, in random order: with a new beginning, and with one that was written before.
 Prints how often the measured difference lies in the predicted interval.
 """
 
@@ -25,7 +26,7 @@ from typing import Any
 
 from scipy import stats
 
-from lab import clock, recordings
+from lab import clock, endpoint_kinds, recordings
 from lab.endpoints.client import open_client
 from lab.endpoints.registry import Endpoint
 from lab.instrumentation import parsing
@@ -39,9 +40,9 @@ QUESTIONS = (
     "What had turned, and who noted it down?",
     "Say in a word what the log is about.",
 )
-FEWEST, MOST = 21, 34
+FEWEST, MOST = 21, 32
 """Sentences of a text; the server caches prefixes from 256 tokens on, some twenty sentences."""
-MISSES_EACH = 6
+MISSES_EACH = 5
 CLOCKS = tuple(name for name in parsing.Reading.__dataclass_fields__ if name.endswith("_ns"))
 STAMPS = ("dns_ns", "connected_ns", "tls_ns", "sent_ns", "headers_ns", "ended_ns")
 
@@ -51,12 +52,15 @@ class App:
 
     def __init__(self, store: Store, endpoint: Endpoint, name: str) -> None:
         self.store, self.client = store, open_client(endpoint)
-        self.run, session = recordings.begin(store, "client", "local", "local", name=name)
+        self.model = endpoint.model_for("small")
+        self.run, session = recordings.begin(
+            store, "client", endpoint.name, endpoint.kind, name=name
+        )
         self.scribe = Scribe(
             self.run.run_id,
             session.session_id,
             "client",
-            "local",
+            endpoint.name,
             recordings.hasher(),
             priced=False,
         )
@@ -66,7 +70,7 @@ class App:
         """(call_id, ms from the request's sending to the first token, usage)"""
         system = {"type": "text", "text": f"[{opening}] {text}"}
         body = {
-            "model": "smollm2-135m",
+            "model": self.model,
             "max_tokens": 2,
             "stream": True,
             "system": [{**system, "cache_control": {"type": "ephemeral"}}],
@@ -116,22 +120,25 @@ async def conversation(
         call_id, *_ = await app.ask(now, text, question := rng.choice(QUESTIONS))
         await app.ask(now, text, rng.choice(QUESTIONS))
         missed.append((call_id, question))
-    return [
-        {"call_id": call_id, **await pair(replay, rng, text, question)}
-        for call_id, question in missed
-    ]
+    rows = []
+    for call_id, question in missed:
+        new = opening()
+        rows.append({"call_id": call_id, **await pair(replay, rng, (now, new), text, question)})
+        now = new
+    return rows
 
 
-async def pair(replay: App, rng: random.Random, text: str, question: str) -> dict[str, Any]:
-    """The tokens that the hit of a pair read, and how many seconds longer the miss took. After a
-    miss the hit reads what that one wrote."""
-    opening, other = (f"{rng.randrange(10**12):012}" for _ in range(2))
+async def pair(
+    replay: App, rng: random.Random, openings: tuple[str, str], text: str, question: str
+) -> dict[str, Any]:
+    """The tokens that the hit of a pair read, and how many seconds longer the miss took. Of the
+    openings the first has been written; the second is new, and after the miss it can be read."""
+    known, new = openings
     if hit_first := rng.random() < 0.5:
-        await replay.ask(opening, text, rng.choice(QUESTIONS))
-        _, hit_ms, read = await replay.ask(opening, text, question)
-    _, miss_ms, written = await replay.ask(other if hit_first else opening, text, question)
+        _, hit_ms, read = await replay.ask(known, text, question)
+    _, miss_ms, written = await replay.ask(new, text, question)
     if not hit_first:
-        _, hit_ms, read = await replay.ask(opening, text, question)
+        _, hit_ms, read = await replay.ask(new, text, question)
     if written["cache_read_input_tokens"] or not read["cache_read_input_tokens"]:
         raise SystemExit("A miss read from the cache, or a hit did not.")
     return {
@@ -162,17 +169,25 @@ def main() -> None:
     flags.add_argument("--misses", type=int, default=100)
     flags.add_argument("--minutes", type=float, default=60, help="begins no conversation after")
     flags.add_argument("--seed", type=int, default=1)
+    flags.add_argument(
+        "--simulated", action="store_true", help="the simulated server, with noise of a known size"
+    )
     flags.add_argument("--rows", type=Path, help="also write each miss as JSON")
     given = flags.parse_args()
+    kind = endpoint_kinds.kind("simulated" if given.simulated else "local")
     with (
         tempfile.TemporaryDirectory() as folder,
         subprocess.Popen(
-            [sys.executable, "-m", "lab.local"], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", "lab.local", *kind.server_flags],
+            stdout=subprocess.PIPE,
+            text=True,
         ) as server,
     ):
         os.environ["LAB_SETTINGS"] = folder
         card = json.loads(server.stdout.readline())
-        endpoint = Endpoint("local", "local", card["base_url"], api_key=card["api_key"])
+        endpoint = Endpoint(
+            kind.name, kind.name, card["base_url"], api_key=card["api_key"], models=kind.models
+        )
         store = Store(Path(folder) / "lab.duckdb")
         started_ns = clock.now_ns()
         try:
@@ -190,7 +205,8 @@ def tell(
     recording: recordings.Recording, rows: list[dict[str, Any]], took_s: float, file: Path | None
 ) -> None:
     if file:
-        file.write_text(json.dumps({"rows": rows, "calls": recording.calls.to_json()}))
+        calls = recording.calls.to_json(date_format="iso")
+        file.write_text(json.dumps({"rows": rows, "calls": calls}))
     seconds = {miss.call_id: (miss.cause, miss.seconds) for miss in recording.misses}
     for row in rows:
         row["cause"], estimate = seconds.get(row["call_id"], ("no miss", None))

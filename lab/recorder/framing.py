@@ -19,6 +19,7 @@ HEAD_END = re.compile(rb"\r?\n\r?\n")
 REQUEST = re.compile(rb"[A-Z]{1,20}( |$)|[A-Z]{1,20}$")
 ANSWER = b"HTTP/1."
 SIZE = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,15})[ \t]*(;.*)?")
+PLAIN_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})\r\n")
 SIZE_LINE = 16_000
 _LINE, _DATA, _DATA_END, _TRAILER = range(4)
 
@@ -62,23 +63,28 @@ class Framing:
     def parts(self, data: bytes) -> Iterator[Part]:
         """Of what came: together their raw bytes are what came, but for those of a head that is not
         whole yet."""
-        while data or (not self._in_head and self._length == 0):
+        # By places, never by what is left: of many small chunks that would be copied each time.
+        at = 0
+        while at < len(data) or (not self._in_head and self._length == 0):
             if self.odd or (not self._in_head and self._length == TUNNEL):
-                yield Part(ODD, data)
+                yield Part(ODD, data[at:])
                 return
             if self._in_head:
-                part, data = self._head(data)
+                part, data = self._head(data[at:])
+                at = 0
                 if part is None:
                     return
                 yield part
             elif self._length == UNTIL_CLOSED:
-                yield Part(BODY, data, data)
+                yield Part(BODY, data[at:], data[at:])
                 return
             elif self._length == CHUNKED:
-                part, data = self._chunk(data)
+                part = self._chunk(data, at)
+                at += len(part.raw)
                 yield part
             else:
-                piece, data = data[: self._left], data[self._left :]
+                piece = data[at : at + self._left]
+                at += len(piece)
                 self._left -= len(piece)
                 if piece:
                     yield Part(BODY, piece, piece)
@@ -117,21 +123,29 @@ class Framing:
             return data.startswith(ANSWER[: len(data)])
         return REQUEST.match(data) is not None
 
-    def _chunk(self, data: bytes) -> tuple[Part, bytes]:
+    def _chunk(self, data: bytes, at: int) -> Part:
+        if (
+            self._place == _LINE
+            and not self._line
+            and (match := PLAIN_SIZE.match(data, at))
+            and (size := int(match[1], 16))
+            and data.startswith(b"\r\n", end := match.end() + size)
+        ):  # a whole chunk, as most are
+            return Part(BODY, data[at : end + 2], data[match.end() : end])
         if self._place == _DATA:
-            piece, data = data[: self._left], data[self._left :]
+            piece = data[at : at + self._left]
             self._left -= len(piece)
             if not self._left:
                 self._place = _DATA_END
-            return Part(BODY, piece, piece), data
-        line, ended, rest = data.partition(b"\n")
-        raw = line + ended
-        self._line += line
-        if not ended:
+            return Part(BODY, piece, piece)
+        end = data.find(b"\n", at) + 1
+        raw = data[at : end or len(data)]
+        self._line += raw
+        if not end:
             if len(self._line) > SIZE_LINE:
                 self.lose("a chunk's size without an end")
-            return Part(FRAME, raw), rest
-        line, self._line = self._line.removesuffix(b"\r"), b""
+            return Part(FRAME, raw)
+        line, self._line = self._line.rstrip(b"\r\n"), b""
         if self._place == _LINE:
             if not (match := SIZE.fullmatch(line)):
                 self.lose("a chunk without a size")
@@ -145,7 +159,7 @@ class Framing:
             self._place = _LINE
         elif not line:  # the end of the trailers
             self._length = self._left = 0
-        return Part(FRAME, raw), rest
+        return Part(FRAME, raw)
 
 
 class Lines(NamedTuple):

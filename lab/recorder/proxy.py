@@ -316,19 +316,31 @@ class Link:
         if call:
             call.added_reply_ns = max(call.added_reply_ns or 0, added)
             call.told_ns = call.told_ns or out_ns
+        bodies: list[bytes] = []
         for part in self.answering.parts(data):
-            call = self.waiting[0] if self.waiting else None
             if part.kind == HEAD:
                 self._begin_answer(at_ns, part.raw)
-            elif part.kind == BODY and call and call.is_open:
-                if self.proxy.hold(call, len(part.body) + limits.CHUNK_COST):
-                    call.pieces.append(part.body)
-                    call.at_ns.append(at_ns)
-                else:
-                    self._too_large(call)
-            elif part.kind == END and call and call.status is not None:
-                call.closed_ns = out_ns
+            elif part.kind == BODY:
+                bodies.append(part.body)
+            elif part.kind == END and self.waiting and self.waiting[0].status is not None:
+                self._keep_answer(at_ns, bodies)
+                self.waiting[0].closed_ns = out_ns
                 self._finish(at_ns)
+        self._keep_answer(at_ns, bodies)
+
+    def _keep_answer(self, at_ns: int, bodies: list[bytes]) -> None:
+        """What came at one instant is one piece, in however many chunks."""
+        call = self.waiting[0] if self.waiting else None
+        if bodies and call and call.is_open:
+            piece = b"".join(bodies)
+            if len(call.pieces) < limits.CHUNKS and self.proxy.hold(
+                call, len(piece) + limits.CHUNK_COST
+            ):
+                call.pieces.append(piece)
+                call.at_ns.append(at_ns)
+            else:
+                self._too_large(call)
+        bodies.clear()
 
     def _begin_answer(self, at_ns: int, head: bytes) -> None:
         read = framing.lines(head)

@@ -166,6 +166,8 @@ def test_export_writes_every_table(db, tmp_path):
         "calls",
         "spans",
         "events",
+        "recorded_calls",
+        "recorded_blocks",
         "trial_metrics",
         "call_metrics",
     )

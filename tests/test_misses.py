@@ -322,6 +322,13 @@ def test_a_setting_is_named_where_it_alone_differs(cause, setting, other):
     assert (miss.cause, miss.missed_tokens) == (cause, 2000)
 
 
+def test_another_effort_is_named_where_it_broke_the_system_prompt_too_as_on_some_models():
+    system = [marked(RULES)]
+    low = {"output_config": {"effort": "low"}}
+    miss = second(body("Hi", system=system), body("Hi", "Ho", "Hu", system=system, **low))
+    assert (miss.cause, miss.missed_tokens) == ("effort", 2000)
+
+
 @pytest.mark.parametrize(
     "default",
     [

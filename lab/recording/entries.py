@@ -63,12 +63,12 @@ class Cache:
         if not call.path or (call.read or 0) <= SLACK:
             return None
         fits = sorted(p for p in call.reachable if call.keys[p] in self.entries)
-        counts = {p: self.tokens(call, p) for p in fits}
-        sure = [p for p in fits if counts[p][1] and abs(counts[p][0] - call.read) <= SLACK]
+        known = {p: self.counted.get((call.model, call.path[p])) for p in fits}
+        sure = [p for p in fits if known[p] is not None and abs(known[p] - call.read) <= SLACK]
         if sure:
             return sure[-1]
-        unsure = [p for p in fits if not counts[p][1]]
-        return min(unsure, key=lambda p: abs(counts[p][0] - call.read), default=None)
+        unsure = {p: self.tokens(call, p)[0] for p in fits if known[p] is None}
+        return min(unsure, key=lambda p: abs(unsure[p] - call.read), default=None)
 
     def add(self, call: Call) -> None:
         if not call.counts:

@@ -77,11 +77,21 @@ def lost(call: Call, history: History) -> Miss | None:
         tokens, is_counted = cache.tokens(call, place)
         was_there = entry.is_sure or tokens > SURE * call.sure_minimum
         was_there = was_there and entry.used_ms > history.emptied_ms
+        was_there = was_there and not _may_break(entry.writer, place, call)
         in_time = entry.readable_ms <= call.started_ms and entry.is_alive(call.started_ms)
         if was_there and in_time and tokens - call.read > SLACK:
             history.emptied_ms = call.started_ms
             return not_known(call, Wanted(entry.writer, place, tokens, is_counted), entry, history)
     return None
+
+
+def _may_break(before: Call, place: int, call: Call) -> list[str]:
+    """Settings that differ and break the messages always, tools and system prompt on some models:
+    which ones is not documented."""
+    if call.prompt.blocks[place].section == "messages":
+        return []
+    names = ("effort", "thinking", "output_format")
+    return [name for name in names if before.settings[name] != call.settings[name]]
 
 
 def not_known(call: Call, wanted: Wanted, entry: Entry | None, history: History) -> Miss:
@@ -94,7 +104,7 @@ def not_known(call: Call, wanted: Wanted, entry: Entry | None, history: History)
         ago = _pause(call.started_ms - entry.used_ms)
         evidence += f", last used {ago} before, with {_ttl(entry.ttl_ms)} to live"
     evidence += f". It read {call.read:,}."
-    if hints := _hints(before, call):
+    if hints := _hints(before, wanted.place, call):
         evidence += f" Also seen: {', '.join(hints)}."
     return Miss(
         call.call_id,
@@ -107,13 +117,16 @@ def not_known(call: Call, wanted: Wanted, entry: Entry | None, history: History)
     )
 
 
-def _hints(before: Call, call: Call) -> list[str]:
+def _hints(before: Call, place: int, call: Call) -> list[str]:
     """What differs and is not documented to break this prefix, or only may."""
     first, second = before.prompt.settings, call.prompt.settings
-    hints = []
+    hints = [
+        f"another {name.replace('_', ' ')}, which on some models breaks tools and system prompt too"
+        for name in _may_break(before, place, call)
+    ]
     if first.get("betas") != second.get("betas"):
         hints.append("other beta headers")
-    if first.get("thinking") != second.get("thinking"):
+    if first.get("thinking") != second.get("thinking") and not hints:
         hints.append("thinking said otherwise")
     if second.get("context_management"):
         hints.append("context management, which may have cleared earlier blocks")

@@ -71,9 +71,11 @@ class History:
         return BEFORE if is_parent else EARLIER
 
     def ancestors(self, call: Call) -> Iterator[Call]:
-        """The calls before it in its lane, the nearest first."""
+        """The calls before it in its lane, the nearest first, as far as it is held against any."""
         lane, at = self._lane(call), self._parents.get(call.call_id)
-        while at in self._by_id and self._lanes.get(at) == lane:
+        for _ in range(HELD_AGAINST):
+            if at not in self._by_id or self._lanes.get(at) != lane:
+                return
             yield self._by_id[at]
             at = self._parents.get(at)
 
@@ -120,7 +122,7 @@ class History:
     def _but_for_one_change(self, others: Sequence[Call], call: Call) -> Wanted | None:
         """Of the latest one, unless one with no change came after it."""
         end = prefixes.first_message(call.prompt) - 1
-        if end < 0 or self.cache.tokens(call, end)[0] < call.sure_minimum:
+        if end < 0 or not call.marks or self.cache.tokens(call, end)[0] < call.sure_minimum:
             return None
         for before in others:
             if _begins(call, end, before):

@@ -53,9 +53,15 @@ def app_of(
     return app
 
 
-@pytest.fixture
-def recording(db) -> Recording:
-    return app_of(Store(db)).recording()
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Store:
+    """One for all that only read: a recording does not see another."""
+    return Store(tmp_path_factory.mktemp("recordings") / "lab.duckdb")
+
+
+@pytest.fixture(scope="module")
+def recording(store) -> Recording:
+    return app_of(store).recording()
 
 
 def test_a_share_is_met_only_where_its_whole_interval_is(recording):
@@ -99,21 +105,22 @@ def test_what_cannot_be_read_is_a_sentence(recording, text):
         recorded_requirements.judge(recording, text)
 
 
-def test_a_failed_call_is_slower_than_any_limit(db):
+def test_a_failed_call_is_slower_than_any_limit(store):
     """30 of 40 failed: there is no median."""
-    recording = app_of(Store(db), failed=30).recording()
+    recording = app_of(store, failed=30).recording()
     outcome = recorded_requirements.judge(recording, "median ttft_ms < 100 s")
     assert outcome.verdict == "fail" and "30 of 40 failed" in outcome.seen
 
 
-def test_few_calls_decide_nothing_and_say_how_many_would(db):
-    recording = app_of(Store(db), calls=4).recording()
+def test_few_calls_decide_nothing_and_say_how_many_would(store):
+    recording = app_of(store, calls=4).recording()
     outcome = recorded_requirements.judge(recording, "hit share > 10 %")
     assert (outcome.verdict, outcome.needed, outcome.unit) == ("not_enough_data", 2, "call")
 
 
-def changes(db, before: dict, after: dict) -> tuple[Recording, Recording, dict]:
-    store = Store(db)
+def changes(
+    store: Store, before: dict, after: dict
+) -> tuple[Recording, Recording, recorded_changes.Changes]:
     base, new = (app_of(store, **words).recording() for words in (before, after))
     told = recorded_changes.compare(base, new)
     return base, new, told
@@ -123,8 +130,8 @@ def row(told, words: str) -> recorded_changes.Row:
     return next(row for row in told.rows if row.words == words)
 
 
-def test_a_better_cache_shows_in_the_first_token_and_not_at_the_same_tokens(db):
-    base, new, told = changes(db, {"hits": 0.25}, {"hits": 0.75, "seed": 1})
+def test_a_better_cache_shows_in_the_first_token_and_not_at_the_same_tokens(store):
+    base, new, told = changes(store, {"hits": 0.25}, {"hits": 0.75, "seed": 1})
     assert told.doubt == ""
     assert round(row(told, "first token").change.estimate, -2) == -2000
     assert row(told, "first token at the same tokens").change.low < 0
@@ -136,31 +143,30 @@ def test_a_better_cache_shows_in_the_first_token_and_not_at_the_same_tokens(db):
     assert recorded_changes.judge(base, new, told, "hit share worse by 5 points").verdict == "pass"
 
 
-def test_where_the_network_moved_a_time_is_unproven_and_a_share_is_not(db):
-    base, new, told = changes(db, {}, {"network_ms": 400, "seed": 1})
+def test_where_the_network_moved_a_time_is_unproven_and_a_share_is_not(store):
+    base, new, told = changes(store, {}, {"network_ms": 400, "seed": 1})
     assert "headers at the same tokens" in told.doubt
     outcome = recorded_changes.judge(base, new, told, "p50 ttft_ms worse by 10%")
     assert outcome.verdict == "not_enough_data" and recorded_changes.UNPROVEN in outcome.seen
     assert recorded_changes.judge(base, new, told, "hit share worse by 30 points").verdict == "pass"
 
 
-def test_a_slower_model_is_seen_where_the_network_held(db):
-    base, new, told = changes(db, {}, {"slower_ms": 300, "seed": 1})
+def test_a_slower_model_is_seen_where_the_network_held(store):
+    base, new, told = changes(store, {}, {"slower_ms": 300, "seed": 1})
     assert told.doubt == ""
     assert round(row(told, "first token at the same tokens").change.estimate, -1) == 300
     outcome = recorded_changes.judge(base, new, told, "p50 ttft_ms worse by 10%")
     assert outcome.verdict == "fail"
 
 
-def test_who_fails_more_is_not_faster(db):
+def test_who_fails_more_is_not_faster(store):
     """All that answered is as quick, and half of it failed."""
-    base, new, told = changes(db, {}, {"failed": 20, "seed": 1})
+    base, new, told = changes(store, {}, {"failed": 20, "seed": 1})
     outcome = recorded_changes.judge(base, new, told, "p50 ttft_ms worse by 10%")
     assert outcome.verdict != "pass" and "20 of 40 failed" in outcome.seen
 
 
-def test_without_connection_and_headers_nothing_is_proven(db):
-    store = Store(db)
+def test_without_connection_and_headers_nothing_is_proven(store):
     apps = [app_of(store, seed=seed) for seed in range(2)]
     for app in apps:
         for trial in app.trials:

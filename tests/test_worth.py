@@ -12,9 +12,15 @@ LONG = "Answer in one short and friendly sentence, whatever you are asked. " * 4
 SONNET, HAIKU = "claude-sonnet-5-5", "claude-haiku-5-5"
 
 
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Store:
+    """One for all: a recording does not see another."""
+    return Store(tmp_path_factory.mktemp("recordings") / "lab.duckdb")
+
+
 @pytest.fixture
-def app(db) -> App:
-    return App(Store(db))
+def app(store) -> App:
+    return App(store)
 
 
 def gain(app: App, words: str):

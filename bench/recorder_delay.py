@@ -73,11 +73,13 @@ class Asked:
 
 
 async def stream(asked: Asked, pairs: int, rng: random.Random) -> list[dict[str, Exchange]]:
-    """Pairs, one call after the other; the first opens the connections and is not kept."""
+    """Pairs, one call after the other at times of their own; the first opens the connections and
+    is not kept."""
     made = []
     for place in range(pairs + 1):
         pair = {}
         for way in rng.sample(["direct", "through"], k=2):
+            await asyncio.sleep(rng.uniform(0, 0.05))
             pair[way] = await asked.call(way)
         made += [pair] if place else []
     return made
@@ -90,8 +92,8 @@ async def measured(control: Control, through: str, streams: int, pairs: int) -> 
     each = -(-pairs // streams)
     control.plays(*[PLAY] * (2 * streams * (each + 1)))
     clients = [Asked(control.base_url, through, control.api_key) for _ in range(streams)]
-    rng = random.Random(7)
-    done = await asyncio.gather(*(stream(client, each, rng) for client in clients))
+    rngs = (random.Random(number) for number in range(streams))
+    done = await asyncio.gather(*map(stream, clients, [each] * streams, rngs))
     for client in clients:
         await client.close()
     truths = {truth["request_id"]: truth for truth in await asyncio.to_thread(control.truth)}

@@ -6,10 +6,14 @@ import os
 import random
 import signal
 import socket
+import ssl
+import subprocess
+import sys
 import threading
 
 import anthropic
 import brotli
+import psutil
 import pytest
 import zstandard
 
@@ -445,3 +449,52 @@ def test_lines_to_paste_name_the_port_and_no_key_of_the_users():
 def test_added_time_leaves_out_connecting():
     call = ObservedCall(started_ns=0, arrived_ns=0, asked_ns=10, ready_ns=70, handed_ns=75)
     assert call.added_request_ns == 5
+
+
+def test_an_https_upstream_is_reached_with_the_systems_certificates(tmp_path, monkeypatch):
+    key, authority = tmp_path / "key.pem", tmp_path / "cert.pem"
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    made = ["openssl", "req", "-x509", *curve, *subject, "-keyout", key, "-out", authority]
+    subprocess.run(made, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(authority, key)
+    body = json.dumps(BODY_SENT | {"stream": True}).encode()
+    with RawServer(lambda c: c.good(), tls=context) as server:
+        url = f"https://localhost:{server.port}"
+        with wire(url) as through:
+            assert ask(through.port, posted(through.port, body)).data == b""  # nobody vouches
+        monkeypatch.setenv("SSL_CERT_FILE", str(authority))
+        with wire(url) as through:
+            met = ask(through.port, posted(through.port, body))
+            assert until(lambda: through.calls)
+        (call,) = through.calls
+    assert met.data.endswith(b"0\r\n\r\n") and met.ending == "closed"
+    assert call.dns_ns <= call.connected_ns <= call.tls_ns <= call.sent_ns
+    assert server.asked[-1].headers["host"] == f"localhost:{server.port}"
+
+
+def test_a_database_that_another_program_holds_keeps_nobody_waiting(simulated, db):
+    """And a writer that dies is followed by another one."""
+    Store(db).write_trials([])
+    hold = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print(1, flush=True); input()"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", hold, str(db)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    holder.stdout.readline()
+    card = recorder.start(simulated.base_url)
+    client = anthropic.Anthropic(base_url=card.url, api_key=simulated.api_key, max_retries=0)
+    asked = {"model": "simulated-small", "max_tokens": 5, "messages": BODY_SENT["messages"]}
+    said = lambda: [words["kind"] for words in recorder.told(card.run_id)[0]]
+    client.messages.create(**asked)
+    assert until(lambda: said().count("call") == 1, 20)
+    (pid,) = (child.pid for child in psutil.Process(card.pid).children())
+    os.kill(pid, signal.SIGKILL)
+    assert until(lambda: "note" in said(), 20)
+    client.messages.create(**asked)  # served, recorded or not
+    holder.communicate(b"\n")
+    until(lambda: psutil.Process(card.pid).children() != [], 20)
+    assert until(lambda: client.messages.create(**asked) and said().count("call") >= 2, 20)
+    recorder.stop(card.run_id)
+    assert len(queries.recorded_calls(Store(db), card.run_id)) == said().count("call")
+    assert queries.run(Store(db), card.run_id)["status"] == "finished"

@@ -24,8 +24,18 @@ sys.exit(7)
 """
 
 
+STARTED: list[subprocess.Popen] = []
+
+
+@pytest.fixture(autouse=True)
+def none_is_left():
+    yield
+    while STARTED:
+        STARTED.pop().terminate()
+
+
 def record(*words: str, **options) -> subprocess.Popen:
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "main.py", "record", *words],
         cwd=paths.ROOT,
         stdin=subprocess.PIPE,
@@ -34,6 +44,8 @@ def record(*words: str, **options) -> subprocess.Popen:
         text=True,
         **options,
     )
+    STARTED.append(process)
+    return process
 
 
 def test_a_command_has_its_own_input_output_and_exit_code(db):

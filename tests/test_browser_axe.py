@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from dashboards import IDLE, Dashboard, started
 from recorded_runs import record
+from test_your_app_page import broken
 
 from lab.figures import palette
 from lab.store.store import Store
@@ -45,6 +46,7 @@ def dashboard(browser, tmp_path_factory) -> Iterator[Dashboard]:
     with started(tmp_path_factory.mktemp("axe"), browser) as dashboard:
         for technique in ("caching", "streaming", "aa"):
             record(Store(), technique=technique)
+        broken(Store(), 2)
         yield dashboard
 
 

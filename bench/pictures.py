@@ -1,10 +1,12 @@
-"""Make the README's pictures from the running dashboard: home, a technique's page, side by side,
-and the race as a loop, each light and dark.
+"""Make the README's pictures from the running dashboard: home, a technique's page, side by side, a
+recording, and the race as a loop, each light and dark.
 
     python bench/pictures.py [--db FILE] [--out docs/pictures]
 
 It takes what the database holds (default data/lab.duckdb): run `python main.py all --quick` and
-`compare-arms streaming.whole streaming.streamed caching.cached` first.
+`compare-arms streaming.whole streaming.streamed caching.cached` first, and record an application:
+`record --upstream local --keep-text -- python -m bench.demo_agent.agent --break time`. `--only`
+takes one picture alone.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ VIEWS = {
     "home": "",
     "caching": "Prompt_caching",
     "side-by-side": "Side_by_side",
+    "your-app": "Your_app",
     "race": "Prompt_caching",
 }
 LOOP_S, FRAMES_PER_S, SPEED, COLOURS = 6, 10, 0.5, 64
@@ -84,6 +87,7 @@ def main() -> int:
     )
     ask.add_argument("--db")
     ask.add_argument("--out", type=Path, default=ROOT / "docs" / "pictures")
+    ask.add_argument("--only", choices=VIEWS, help="one of the pictures")
     args = ask.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     port = free_port()
@@ -106,6 +110,8 @@ def main() -> int:
                     viewport={"width": 1280, "height": 960}, color_scheme=scheme
                 )
                 for name, path in VIEWS.items():
+                    if args.only not in (None, name):
+                        continue
                     page = context.new_page()
                     ready(page, f"http://127.0.0.1:{port}/{path}")
                     file = args.out / f"{name}-{scheme}.{'gif' if name == 'race' else 'png'}"

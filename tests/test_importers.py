@@ -166,6 +166,24 @@ def test_tokens_and_dollars_are_the_sum_by_hand(store, folder):
     assert calls["cost_usd"].tolist() == pytest.approx([USD] * 5)
 
 
+def test_a_gateways_ids_come_again_in_other_sessions_and_a_copied_line_is_one_answer(
+    store, tmp_path
+):
+    first, other = Transcript("first"), Transcript("other")
+    for session in (first, other):
+        session.says(1, "Hello", None)
+        session.answers("1", (4, text("Hi")), (5, text("there")))
+        for line in session.lines:
+            if line.pop("requestId", None):
+                line["message"]["id"] = "gen-1"
+        session.write(tmp_path / "projects", age=100)
+    resumed = Transcript("resumed")
+    resumed.lines = [line | {"sessionId": "resumed"} for line in first.lines]
+    resumed.write(tmp_path / "projects")
+    summary = importers.bring_in(tmp_path / "projects", store)
+    assert (summary.added, summary.tokens["output"]) == (2, 1_000)
+
+
 def test_twice_adds_nothing(store, folder):
     importers.bring_in(folder, store)
     before = queries.row_counts(store)

@@ -386,6 +386,36 @@ def test_the_platforms_spans_alone_are_calls_on_its_own_clock(store, tmp_path):
     assert "platform" in note
 
 
+def test_calls_under_one_span_of_an_agent_are_as_many_as_they_were(store, tmp_path):
+    file = otlp_file(
+        tmp_path, request(PLATFORM, chat("s", 0, 900, "agent"), chat("t", 1_000, 900, "agent"))
+    )
+    assert importers.bring_in(file, store).tokens["output"] == 1_000
+
+
+def test_spans_around_one_another_are_one_call(store, tmp_path):
+    """A framework's around the SDK's, with one of HTTP between the SDK's and the platform's; then
+    a framework's that names no answer."""
+    answer = {"gen_ai__response__id": "msg_1"}
+    file = otlp_file(
+        tmp_path,
+        request("framework", chat("f", 0, 1_000, **answer), chat("g", 2_000, 1_000)),
+        request(SDK, chat("a", 10, 900, "step", **answer), chat("b", 2_010, 900, "g")),
+        request(PLATFORM, chat("s", 50, 800, "http", **answer)),
+    )
+    summary = importers.bring_in(file, store)
+    assert (summary.added, summary.tokens["output"], summary.left_out.total()) == (2, 1_000, 2)
+    assert only(store).calls["total_ms"].tolist() == [900, 900]
+
+
+def test_what_stands_twice_in_a_file_is_one_call(store, tmp_path):
+    har_file(tmp_path, entry(), entry())
+    tap_file(tmp_path, tap_line(), tap_line())
+    otlp_file(tmp_path, request(SDK, chat("a", 0, 10)), request(SDK, chat("a", 0, 10)))
+    summary = importers.bring_in(tmp_path, store)
+    assert (summary.added, summary.known, summary.tokens["output"]) == (3, 3, 1_500)
+
+
 def test_a_span_of_something_else_is_counted(store, tmp_path):
     other = chat("a", 0, 10) | {
         "attributes": attributes(gen_ai__operation__name="chat", gen_ai__system="openai")

@@ -250,6 +250,12 @@ def test_an_inserted_system_block_is_said_to_be_new():
     assert miss.evidence.startswith("System block 2 is new: 9 characters")
 
 
+def test_a_tool_that_waits_for_a_search_is_no_part_of_the_prompt():
+    later = {**TOOLS[0], "name": "ferries", "defer_loading": True}
+    miss = second(body("Hi", tools=TOOLS), body("Hi", "Ho", "Hu", tools=[later, *TOOLS]), at_s=400)
+    assert miss.cause == "expired"
+
+
 def test_another_description_of_a_tool_names_the_tool():
     tools = copy.deepcopy(TOOLS)
     tools[1]["description"] = "Looks up fares for a trip."
@@ -488,6 +494,18 @@ def test_asked_while_another_was_writing_it():
     (miss,) = app.faults()
     assert (miss.call_id, miss.cause, miss.missed_tokens) == ("call 2", "being_written", 2000)
     assert miss.evidence.startswith("Sent 500 ms before the answer began")
+
+
+@pytest.mark.parametrize(("stream", "cause"), [(True, "not_known"), (False, "being_written")])
+def test_of_a_streamed_answer_its_end_does_not_say_when_its_tokens_could_be_read(stream, cause):
+    """An imported one: it ended after 20 s, and may have begun after 2. One that came whole began
+    when it was there."""
+    app = App()
+    app.call(0, body("Hi", stream=stream), 0, 2000, message_start_at_ms=None, ended_at_ms=20_000)
+    app.call(10, body("Hi", stream=stream), 0, 2000, new=True)
+    (miss,) = app.faults()
+    assert miss.cause == cause
+    assert ("nobody saw it begin" in miss.evidence) == stream
 
 
 # What cannot be proven

@@ -199,6 +199,20 @@ def test_misses_are_told_together_by_their_cause(app):
     assert row.technique == "caching"
 
 
+def test_what_a_conversation_says_again_behind_its_last_mark_is_told_once(app):
+    """The system prompt is marked, the long question is not: nobody else tells of that."""
+    marked = [{"type": "text", "text": LONG, "cache_control": {"type": "ephemeral"}}]
+    messages = [user(LONG)]
+    for n in range(2):
+        app.call(messages, 60 * n, 60 * n + 2, says("a"), system=marked, stream=True,
+                 usage=usage(5000, read=5000 * n, written=5000 * (1 - n)))  # fmt: skip
+        messages = [*messages, answer(says("a")), user("And?")]
+    row = gain(app, "cache miss")
+    assert row.title == "Mend 1 cache miss: no breakpoint" and list(row.calls) == app.ids[1:]
+    assert row.is_upper_bound and "At most" in row.assumption
+    assert gain(app, "Mark the beginning") is None
+
+
 def test_a_large_model_that_writes_a_word(app):
     whole(app, 0, 3, out=1)
     whole(app, 10, 2, max_tokens=1)

@@ -111,6 +111,8 @@ class Transcript:
         self.source, self.known, self.conversations = source, known, conversations
         self.lines: dict[str, Line] = {}
         self.answers: dict[str, Answer] = {}
+        self.keys: dict[str, str] = {}
+        """Of answers, by what all lines of one file name one by."""
         self.uses: dict[str, Answer] = {}
         """By the id of a tool_use."""
         self.waiting: dict[str, Answer] = {}
@@ -189,9 +191,14 @@ class Transcript:
             return None
         session, complete = str(line.get("sessionId") or ""), None
         request_id = line.get("requestId") if isinstance(line.get("requestId"), str) else None
-        # Anthropic's ids are unique; a gateway may begin with 1 in each session.
+        # Anthropic's ids are unique; a gateway may begin with 1 in each session, but a line that is
+        # copied into another one keeps its own.
         name = str(message["id"])
         key = name if name.startswith("msg_") else f"{name} {request_id or session}"
+        if key not in self.keys:
+            is_unique = key == name or request_id
+            self.keys[key] = key if is_unique else f"{name} {line['uuid']}"
+        key = self.keys[key]
         answer = self.answers.get(key)
         if answer is None:
             asked, start = self._prompt(row.parent)

@@ -89,6 +89,9 @@ def seen(told: Told, *id: str) -> Seen:
     if told.arrivals:
         call |= {name: getattr(reading, name) for name in CLOCKS}
     is_told = bool(told.arrivals or told.answer or told.failure)
+    name = reading.message_id or ""
+    if not name.startswith("msg_"):  # a gateway's may come again
+        name = f"{name}{told.started} {len(str(body))}"
     return Seen(
         started_utc=told.started,
         started_ns=origin,
@@ -101,7 +104,7 @@ def seen(told: Told, *id: str) -> Seen:
         conversation=sender.conversation(told.asked, body),
         agent=sender.agent(told.asked),
         recorded={} if is_told else {"note": "The file does not have the answer."},
-        id=known_id(*id, host(told.url), reading.message_id or f"{told.started} {len(str(body))}"),
+        id=known_id(*id, host(told.url), name),
     )
 
 

@@ -65,6 +65,9 @@ class Intake:
                 self._identify(batch[0])
             there = queries.runs_of_trials(self.store, [seen.id for seen in batch])
         summary, own = self.summary, self.run_id
+        count = len(batch)
+        batch = list({seen.id: seen for seen in reversed(batch)}.values())[::-1]
+        summary.known += count - len(batch)  # two files may have the same exchange
         summary.elsewhere.update(run for run in there.values() if run != own)
         # Those that are there already too: what comes after them goes on with their prompts.
         trials = [self.scribe.rows(seen) for seen in batch if there.get(seen.id, own) == own]

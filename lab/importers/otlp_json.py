@@ -65,6 +65,12 @@ class Span:
     attributes: dict[str, Any]
 
     @property
+    def answer(self) -> str:
+        """Its id, where that is one of Anthropic's: those are unique."""
+        name = str(self.attributes.get("gen_ai.response.id") or "")
+        return name if name.startswith("msg_") else ""
+
+    @property
     def operation(self) -> str:
         return str(self.attributes.get("gen_ai.operation.name"))
 
@@ -75,7 +81,7 @@ def recognises(head: bytes) -> bool:
 
 def read(source: Source) -> Iterator[Seen]:
     chats: list[Span] = []
-    servers: dict[tuple[str, str], Span] = {}
+    servers: list[Span] = []
     tools: list[Span] = []
     for span in _spans(source):
         if len(chats) + len(servers) + len(tools) >= MOST_SPANS:
@@ -87,16 +93,48 @@ def read(source: Source) -> Iterator[Seen]:
         elif not _is_claude(span):
             source.leave_out("calls of other providers")
         elif span.is_server:
-            servers[span.trace, span.parent or span.id] = span
+            servers.append(span)
         else:
             chats.append(span)
-    joined = {(span.trace, span.id) for span in chats}
-    chats += [span for key, span in servers.items() if key not in joined]
-    chats.sort(key=lambda span: (span.start_ns, span.id))
+    chats = _innermost(chats, source)
+    joined, alone = _joined(chats, servers)
+    chats = sorted((*chats, *alone), key=lambda span: (span.start_ns, span.id))
     ran = _by_call(tools, chats)
     for span in chats:
-        server = servers.get((span.trace, span.id)) if not span.is_server else None
+        server = joined.get((span.trace, span.id)) if not span.is_server else None
         yield _seen(span, server, ran.get(span.id, []))
+
+
+def _innermost(chats: list[Span], source: Source) -> list[Span]:
+    """Without a framework's span around the SDK's: the two are one call."""
+    around = {(span.trace, span.parent) for span in chats}
+    inner: dict[tuple[str, str], Span] = {}
+    kept = []
+    for span in sorted(chats, key=lambda span: span.end_ns - span.start_ns):
+        own = inner.setdefault((span.trace, span.answer or span.id), span)
+        if own.id != span.id or (span.trace, span.id) in around:
+            source.leave_out("spans around another one of the same call")
+        else:
+            kept.append(span)
+    return kept
+
+
+def _joined(
+    chats: list[Span], servers: list[Span]
+) -> tuple[dict[tuple[str, str], Span], list[Span]]:
+    """The platform's span of each call, the last one of several attempts; and those of no call
+    here. Between the two there may be a span of HTTP: then the answer's id joins them."""
+    ids = {(span.trace, span.id) for span in chats}
+    answers = {(span.trace, span.answer): span.id for span in chats if span.answer}
+    joined: dict[tuple[str, str], Span] = {}
+    alone = []
+    for span in sorted(servers, key=lambda span: span.start_ns):
+        client = answers.get((span.trace, span.answer), span.parent)
+        if (span.trace, client) in ids:
+            joined[span.trace, client] = span
+        else:
+            alone.append(span)
+    return joined, alone
 
 
 def _spans(source: Source) -> Iterator[Span]:

@@ -145,7 +145,8 @@ def _mark(control: Mapping[str, Any], blocks: Sequence[Block], starts: Sequence[
     if section == "messages":
         place = starts[number] + int(inner[-1])
     else:
-        place = next(at for at, block in enumerate(blocks) if block.section == section) + number
+        numbered = [(block.section, block.turn) for block in blocks]
+        place = numbered.index((section, number))
     if blocks[place].section != section:
         raise ValueError("a breakpoint behind no block")
     return Mark(place, "1h" if control["value"].get("ttl") == "1h" else "5m")

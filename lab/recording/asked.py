@@ -33,7 +33,8 @@ class Call:
     started_ms: float
     sent_ms: float
     begun_ms: float | None
-    """When its answer began: from then on others can read what it wrote."""
+    """When its answer began: from then on others can read what it wrote. None where only its end is
+    known of one that may have streamed."""
     prompt: Prompt | None
     path: Path
     """Of a prompt that is known as a whole; else empty."""
@@ -109,7 +110,15 @@ class Call:
 
     @property
     def answering_ms(self) -> float:
-        """When its answer began; where that is not known its start, which accuses nobody."""
+        """By when its answer had begun: where nobody saw it begin its end, and where nobody saw
+        that its start, which accuses nobody."""
+        if self.begun_ms is not None:
+            return self.begun_ms
+        return self.started_ms + (self.row.get("ended_at_ms") or 0.0)
+
+    @property
+    def unanswered_ms(self) -> float:
+        """Until when its answer had not begun, for sure."""
         return self.started_ms if self.begun_ms is None else self.begun_ms
 
     @cached_property
@@ -140,7 +149,8 @@ def _call(row: Mapping[str, Any], prompt: Prompt | None, paths: Mapping[str, Pat
     settings = prompt.settings if prompt else {}
     model = str(row.get("served_model") or settings.get("model") or row.get("model") or "")
     is_whole = prompt is not None and settings.get("whole", True) and bool(prompt.blocks)
-    names = ("message_start_at_ms", "headers_at_ms", "first_byte_at_ms", "ended_at_ms")
+    names = ["message_start_at_ms", "headers_at_ms", "first_byte_at_ms"]
+    names += ["ended_at_ms"] if settings.get("stream") is False else []
     begun = next((row[name] for name in names if row.get(name) is not None), None)
     count, read, written = (
         row.get(name) for name in ("input_tokens", "cache_read_tokens", "cache_write_tokens")

@@ -57,8 +57,8 @@ def minimum(model: str, kind: str | None) -> int | None:
 
 
 def family(model: str) -> str:
-    """A dated name and its alias are one model."""
-    return re.sub(r"[-@]\d{8}$", "", model.rpartition("/")[2])
+    """A dated name and its aliases (claude-opus-4-0, claude-3-5-haiku-latest) are one model."""
+    return re.sub(r"[-@](\d{8}|latest|0)$", "", model.rpartition("/")[2])
 
 
 def settings_of_messages(settings: Mapping[str, Any], model: str) -> dict[str, Any]:

@@ -20,6 +20,9 @@ class Entry:
     writer: Call
     used_ms: float
     readable_ms: float
+    """By then it could be read, …"""
+    unreadable_ms: float
+    """… and until then it could not: apart where nobody saw the writer's answer begin."""
     is_sure: bool
     """Whether the usage alone proves it; a breakpoint in the middle may be below the minimum."""
 
@@ -92,17 +95,20 @@ class Cache:
         self.seen.update(dict.fromkeys(call.keys, call))
 
     def _write(self, call: Call, mark: Mark, is_sure: bool) -> None:
-        key, readable, ttl = call.keys[mark.place], call.answering_ms, TTL_MS[mark.ttl]
+        key, ttl = call.keys[mark.place], TTL_MS[mark.ttl]
+        readable, unreadable = call.answering_ms, call.unanswered_ms
         entry = self.entries.get(key)
         if entry and entry.is_alive(call.started_ms):
             entry.used_ms = max(entry.used_ms, call.started_ms)
             entry.readable_ms = min(entry.readable_ms, readable)
+            entry.unreadable_ms = min(entry.unreadable_ms, unreadable)
             # Which of two times to live holds is the server's to say: the longer one proves more.
             entry.ttl_ms, entry.is_sure = max(entry.ttl_ms, ttl), entry.is_sure or is_sure
             if is_sure and call.written:
                 entry.writer = call
         else:
-            self.entries[key] = Entry(mark.place, ttl, call, call.started_ms, readable, is_sure)
+            clocks = (call.started_ms, readable, unreadable)
+            self.entries[key] = Entry(mark.place, ttl, call, *clocks, is_sure)
 
     def last_use_ms(self, call: Call, place: int, entry: Entry) -> float:
         """The latest that its use can have been before this call."""

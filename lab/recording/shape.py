@@ -133,7 +133,9 @@ def prompt_of(
 
 def _values(body: Mapping[str, Any]) -> Iterator[tuple[str, int, str, Any]]:
     for place, tool in enumerate(_list(body.get("tools"))):
-        yield "tools", place, "", tool
+        # What waits for a tool search is no part of the prompt: to add one breaks no cache.
+        if not (isinstance(tool, Mapping) and tool.get("defer_loading") is True):
+            yield "tools", place, "", tool
     for place, block in enumerate(_list(body.get("system"))):
         yield "system", place, "", block
     for turn, message in enumerate(_list(body.get("messages"))):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from lab.recording import worth_of_reads
 from lab.recording.facts import CAUSES, Estimate, Miss
 from lab.recording.waiting import KINDS
 
@@ -105,21 +106,9 @@ def dollars(misses: Sequence[Miss]) -> float | None:
 
 
 def seconds(recording: Recording, misses: Sequence[Miss]) -> Estimate | None:
-    """All together, by model; None where that cannot be told of one of them."""
-    models = dict(zip(recording.calls["call_id"], recording.calls["model"], strict=True))
-    tokens: dict[str, list[int]] = defaultdict(list)
-    for miss in misses:
-        tokens[models[miss.call_id]].append(miss.missed_tokens)
-    relation = recording.relation
-    relations = {model: relation and relation.of_model(model) for model in tokens}
-    if not relations or not all(relations.values()):
-        return None
-    each = [relations[model].seconds_together(counts) for model, counts in tokens.items()]
-    return Estimate(
-        sum(part.value for part in each),
-        sum(part.low for part in each),
-        sum(part.high for part in each),
-    )
+    """All together; None where that cannot be told of one of them."""
+    tokens = {miss.call_id: miss.missed_tokens for miss in misses}
+    return worth_of_reads.seconds(recording, tokens)
 
 
 def untold(recording: Recording) -> list[str]:

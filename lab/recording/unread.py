@@ -54,9 +54,9 @@ def out_of_time(call: Call, wanted: Wanted, history: History) -> Change | None:
     entry = history.cache.entries.get(wanted.before.keys[wanted.place])
     if entry is None:
         return None
-    if entry.readable_ms > call.sent_ms:
+    if entry.unreadable_ms > call.sent_ms:
         evidence = (
-            f"Sent {_pause(entry.readable_ms - call.sent_ms)} before the answer began that wrote"
+            f"Sent {_pause(entry.unreadable_ms - call.sent_ms)} before the answer began that wrote"
             " these tokens; they can be read only from then on"
         )
         return Change("being_written", evidence, "it was still being written")
@@ -104,7 +104,10 @@ def not_known(call: Call, wanted: Wanted, entry: Entry | None, history: History)
         ago = _pause(call.started_ms - entry.used_ms)
         evidence += f", last used {ago} before, with {_ttl(entry.ttl_ms)} to live"
     evidence += f". It read {call.read:,}."
-    if hints := _hints(before, wanted.place, call):
+    hints = _hints(before, wanted.place, call)
+    if entry and entry.readable_ms > call.sent_ms:
+        hints.append("the answer that wrote it was not over yet, and nobody saw it begin")
+    if hints:
         evidence += f" Also seen: {', '.join(hints)}."
     return Miss(
         call.call_id,

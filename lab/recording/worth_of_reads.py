@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lab.recordings import Recording
 
 SHORT_MS, LONG_MS = cache_rules.TTL_MS["5m"], cache_rules.TTL_MS["1h"]
-NO_FAULT = ("first_use", "not_known", "below_minimum", "no_breakpoint", "expired")
+NO_FAULT = ("first_use", "not_known", "below_minimum", "expired")
 """Causes that are nobody's to mend, or that have a row of their own."""
 
 
@@ -143,11 +143,16 @@ def pauses(recording: Recording) -> Iterator[tuple[str, Worth]]:
 def by_cause(recording: Recording) -> Iterator[tuple[str, Worth]]:
     """The other misses that somebody can mend, together by what causes them."""
     groups: dict[str, list[Miss]] = {}
+    unmarked = {
+        call.call_id for call in recording.calls.itertuples() if _is_unmarked(recording, call)
+    }
     for miss in recording.misses:
-        if miss.cause not in NO_FAULT and miss.missed_tokens > 0:
+        in_repeats = miss.cause == "no_breakpoint" and miss.call_id in unmarked
+        if miss.cause not in NO_FAULT and miss.missed_tokens > 0 and not in_repeats:
             groups.setdefault(miss.cause, []).append(miss)
     for cause, misses in groups.items():
         known_usd = [miss.usd for miss in misses]
+        is_bound = cause == "no_breakpoint"
         yield (
             "reads",
             Worth(
@@ -155,8 +160,9 @@ def by_cause(recording: Recording) -> Iterator[tuple[str, Worth]]:
                 [miss.call_id for miss in misses],
                 seconds(recording, {miss.call_id: miss.missed_tokens for miss in misses}),
                 None if None in known_usd else sum(known_usd),
-                "Assumes that what was missed is then read from the cache each time.",
-                False,
+                "Assumes that what was missed is then read from the cache each time."
+                + (" At most: to write it there once costs more." if is_bound else ""),
+                is_bound,
                 fix=fixes.for_miss(misses[0]),
             ),
         )

@@ -21,9 +21,11 @@ from bench.broken import KINDS
 from bench.raw_server import RawServer, events, message, sse
 from bench.recorder_ground import Tap, ask, until, wire
 from lab import recorder, recordings, scrub
+from lab.model import LabError
 from lab.recorder import framing, upstream, writer
 from lab.recorder.framing import END, HEAD, Framing
 from lab.recorder.observed_call import ObservedCall, packed
+from lab.recorder.serving import UNREADABLE, Order, Serving
 from lab.recorder.upstream import Upstream
 from lab.store import queries
 from lab.store.store import Store
@@ -206,6 +208,98 @@ def test_many_clients_at_once_keep_their_own_answers():
         for name, data in met.items():
             assert data == ask(server.port, posted(server.port, name.encode())).data
         assert len(met) == 30
+
+
+@pytest.mark.parametrize(
+    "framed",
+    [
+        b"Content-Length: " + b"0" * 20 + b"%d",
+        b"X: a\r\n Content-Length: 0\r\nContent-Length: %d",
+        b"Transfer-Encoding: identity\r\nContent-Length: %d",
+        b"Transfer-Encoding: identity\r\nTransfer-Encoding: chunked",
+        b"Transfer-Encoding: gzip,\r\n chunked",
+        b"Transfer-Encoding: xchunked",
+    ],
+)
+def test_a_body_that_looks_like_a_request_is_left_alone(framed):
+    body = b"POST / HTTP/1.1\r\nHost: inside\r\n\r\n"
+    if framed.endswith(b"chunked"):
+        body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    framed = framed % len(body) if b"%d" in framed else framed
+    with RawServer(lambda c: c.json({}, 404)) as server, Tap(server.port) as tap:
+        with wire(tap.url) as through:
+            head = b"POST /v1/messages HTTP/1.1\r\n" + framed + b"\r\n\r\n"
+            ask(through.port, head + body, within_s=0.3)
+        assert bytes(tap.crossings[0].asked) == head + body
+
+
+def headed(*lines: str, target: str = "/v1/messages", method: str = "POST") -> bytes:
+    return "\r\n".join(
+        [f"{method} {target} HTTP/1.1", *lines, "content-length: 2", "", "{}"]
+    ).encode()
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        headed("host: evil.example:8787"),  # a name that was made to point here
+        headed("host: 127.0.0.1.evil.example"),
+        headed("host: localhost", "origin: https://evil.example"),
+        headed("host: 127.0.0.1", "origin: null"),
+        headed("host: 127.0.0.1", "origin: http://localhost.evil.example", method="OPTIONS"),
+        headed("host: 127.0.0.1", "origin: http://["),
+        headed("host: other.example", target="http://other.example/v1/messages"),
+        headed("host: localhost", target="http://localhost/v1/messages"),
+        headed("host: other.example:443", target="other.example:443", method="CONNECT"),
+    ],
+)
+def test_no_page_of_the_web_and_no_client_of_a_proxy_is_served(request_):
+    with RawServer(lambda c: c.good()) as server, wire(server.url) as through:
+        met = ask(through.port, request_ * 2)
+        assert met.data.startswith(b"HTTP/1.1 403 ") and met.ending == "closed"
+        assert json.loads(met.data.partition(b"\r\n\r\n")[2])["error"]["type"] == "permission_error"
+        assert (server.asked, through.calls) == ([], [])
+        assert until(lambda: not through.proxy.links)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("host: localhost:1",),
+        ("host: [::1]:1",),
+        ("host: host.docker.internal:1",),
+        ("host: recorder",),
+        ("x: no host at all",),
+        ("host: 127.0.0.1", "origin: http://localhost:3000"),
+        ("host: 127.0.0.1", "origin: http://127.0.0.1:3000"),
+        ("host: 127.0.0.1", "origin: vscode-webview://0a1b"),
+    ],
+)
+def test_programs_of_this_machine_are_served_by_whatever_name(lines):
+    with RawServer(lambda c: c.good()) as server, wire(server.url) as through:
+        request = headed(*lines, "connection: close")
+        assert ask(through.port, request).data.startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_recorder_does_not_ask_itself(db, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    for host in ("127.0.0.1", "localhost"):
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", f"http://{host}:{port}")
+        with pytest.raises(LabError, match="this recorder itself"):
+            recorder.start(port=port)
+    assert recorder.cards() == []
+
+
+def test_calls_that_a_writer_took_with_it_are_counted():
+    told: list[dict] = []
+    serving = Serving(Order(Upstream("raw", "live", "http://127.0.0.1:1"), ""), told.append)
+    serving._stopping, serving.handed = True, 3
+    serving._hear({"kind": "call"})
+    serving._hear({"kind": "lost", "calls": 1, "text": f"{UNREADABLE} (KeyError)"})
+    serving._hear({"kind": "gone"})
+    assert (serving.calls, serving.lost) == (1, 2)
+    assert told[-1] == {"kind": "lost", "calls": 1, "text": "what writes them ended"}
 
 
 # What is kept of it

@@ -80,7 +80,7 @@ def record(arguments: Namespace) -> int:
 
 
 async def _record(order, command: list[str], teller: "Teller") -> int:
-    from lab.recorder.serving import Serving
+    from lab.recorder.serving import Serving, lift_limits
 
     serving = Serving(order, teller.hear)
     ending = asyncio.Event()
@@ -91,6 +91,7 @@ async def _record(order, command: list[str], teller: "Teller") -> int:
         if command:
             code = await _through(card, command)
         else:
+            lift_limits()
             loop = asyncio.get_running_loop()
             for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 if signal.getsignal(name) is not signal.SIG_IGN:
@@ -104,7 +105,10 @@ async def _record(order, command: list[str], teller: "Teller") -> int:
 
 async def _through(card: recorder.Card, command: list[str]) -> int:
     """The command's exit code; its input, output and terminal are this one's."""
+    from lab.recorder import serving
+
     process = _started(command, card)
+    serving.lift_limits()  # the command keeps those that it would have without
     loop = asyncio.get_running_loop()
     # Ctrl-C reaches the command from the terminal; only what is sent to this process is passed on.
     loop.add_signal_handler(signal.SIGINT, lambda: None)
@@ -152,7 +156,7 @@ class Teller:
         for reason, calls in self.lost.items():
             what = "1 call was" if calls == 1 else f"{calls:,} calls were"
             self.say(f"{what} not recorded: {reason}.")
-        others = sum(serving.proxy.others.values())
+        others = serving.proxy.others
         also = f", {others:,} other requests passed on" if others else ""
         calls = "1 call" if serving.calls == 1 else f"{serving.calls:,} calls"
         self.say(f"Recorded {calls}{also}. See where the time went:")

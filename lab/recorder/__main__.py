@@ -13,7 +13,7 @@ from typing import Any
 
 from lab import processes, recorder, scrub
 from lab.model import LabError
-from lab.recorder.serving import Order, Serving, run
+from lab.recorder.serving import Order, Serving, lift_limits, run
 from lab.recorder.upstream import Upstream
 
 
@@ -34,6 +34,7 @@ async def serve() -> int:
     except LabError as error:
         answer({"text": scrub.text(str(error), scrub.MESSAGE)})
         return 1
+    lift_limits()
     card = recorder.card_of(serving.run_id, serving.port, order.upstream, order.keep_text)
     with recorder.announced(card):
         answer({"run_id": serving.run_id})

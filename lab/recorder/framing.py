@@ -16,6 +16,7 @@ what is no HTTP, or no longer is."""
 CHUNKED, UNTIL_CLOSED, TUNNEL = -1, -2, -3
 """How long a body is, where it is no number."""
 HEAD_END = re.compile(rb"\r?\n\r?\n")
+FOLD = re.compile(r"\n[ \t]+")
 REQUEST = re.compile(rb"[A-Z]{1,20}( |$)|[A-Z]{1,20}$")
 ANSWER = b"HTTP/1."
 SIZE = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,15})[ \t]*(;.*)?")
@@ -174,9 +175,10 @@ class Lines(NamedTuple):
 
 
 def lines(head: bytes) -> Lines:
-    first, *rest = head.decode("latin-1").replace("\r\n", "\n").rstrip("\n").split("\n")
+    text = FOLD.sub(" ", head.decode("latin-1").replace("\r\n", "\n").rstrip("\n"))
+    first, *rest = text.split("\n")
     headers: dict[str, str] = {}
-    odd, lengths = None, set()
+    odd, lengths, codings = None, set(), []
     for line in rest:
         name, colon, value = line.partition(":")
         name, value = name.strip().lower(), value.strip()
@@ -185,11 +187,16 @@ def lines(head: bytes) -> Lines:
         headers.setdefault(name, value)
         if name == "content-length":
             lengths.add(value)
+        elif name == "transfer-encoding":
+            codings += [word.strip().lower() for word in value.split(",")]
+            codings = [coding for coding in codings if coding not in ("", "identity")]
     length: int | None = None
-    if "chunked" in headers.get("transfer-encoding", "").lower():
+    if codings and codings[-1] == "chunked":
         length = CHUNKED
-    elif len(lengths) == 1 and (text := lengths.pop()).isascii() and text.isdigit():
-        length = int(text[:18])
+    elif codings:
+        odd = "a transfer-encoding that does not end with chunked"
+    elif len(lengths) == 1 and (said := lengths.pop()).isascii() and said.isdigit():
+        length = int(said.lstrip("0")[:18] or "0")
     elif lengths:
         odd = "a content-length that is none"
     return Lines(first, headers, length, odd)

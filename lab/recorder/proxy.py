@@ -15,13 +15,13 @@ import asyncio
 import re
 import socket
 import struct
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from lab import limits
 from lab.clock import now_ns
-from lab.recorder import framing
+from lab.recorder import framing, strangers
 from lab.recorder.framing import BODY, END, HEAD, Framing
 from lab.recorder.observed_call import (
     ASKED_HEADERS,
@@ -34,6 +34,8 @@ from lab.recorder.upstream import Connector, Phases, Upstream
 HOST = re.compile(rb"(?im)^(host[ \t]*:[ \t]*)[^\r\n]*")
 RESET = struct.pack("ii", 1, 0)
 FLUSH_POLL_S, FLUSHES = 0.0005, 20_000
+REFUSED_S = 2.0
+"""What a refused client has to read why."""
 MADE_AHEAD_NS = 100_000_000
 """A connection that has waited so long for its first request was not opened for it."""
 EARLY_BYTES = limits.MB
@@ -49,8 +51,8 @@ class Proxy:
         self.upstream, self.connector = upstream, Connector(upstream)
         self.on_call = on_call
         self.links: set[Link] = set()
-        self.others: Counter[str] = Counter()
-        """Requests to other paths, by method and path."""
+        self.others = 0
+        """Requests to other paths."""
         self.unread = 0
         """Calls that were too large to be kept."""
         self.held = 0
@@ -199,6 +201,7 @@ class Link:
         """What came before there was a connection upstream."""
         self.client_ended_ns: int | None = None
         self.upstream_ended_ns: int | None = None
+        self.is_refused = False
         proxy.links.add(self)
         self.connecting = asyncio.ensure_future(self._connect())
 
@@ -237,6 +240,8 @@ class Link:
     # The application asks
 
     def asked(self, at_ns: int, data: bytes) -> None:
+        if self.is_refused:
+            return
         out: list[bytes] = []
         whole: list[ObservedCall] = []
         if self.head_ns is None:
@@ -244,7 +249,11 @@ class Link:
         for part in self.asking.parts(data):
             out.append(part.raw)
             if part.kind == HEAD:
-                out[-1] = self._begin(at_ns, part.raw)
+                read = framing.lines(part.raw)
+                if answer := strangers.refusal(read, self.proxy.upstream.host):
+                    self._refuse(answer)
+                    return
+                out[-1] = self._begin(at_ns, part.raw, read)
             elif part.kind == BODY and (call := self.latest):
                 self._keep_body(call, part.body)
             elif part.kind == END:
@@ -262,12 +271,21 @@ class Link:
         for call in whole:
             call.handed_ns = call.sent_ns = now_ns()
 
-    def _begin(self, at_ns: int, head: bytes) -> bytes:
+    def _refuse(self, answer: bytes) -> None:
+        """This request, and whatever else the connection brings or waits for."""
+        self.is_refused = True
+        if not self.waiting:  # else it would stand in the midst of another answer
+            self.down.write(answer)
+        self.connecting.cancel()
+        self.up.close()
+        self.down.end()
+        asyncio.get_running_loop().call_later(REFUSED_S, self.down.close)
+
+    def _begin(self, at_ns: int, head: bytes, read: framing.Lines) -> bytes:
         """A request's head: the call that it begins, and the bytes to send upstream."""
-        read = framing.lines(head)
         method, _, rest = read.first.partition(" ")
         path = rest.partition(" ")[0]
-        self.asking.expect(framing.TUNNEL if method == "CONNECT" else read.length or 0)
+        self.asking.expect(read.length or 0)
         if read.odd:
             self.asking.lose(read.odd)
         self.requests += 1
@@ -283,7 +301,7 @@ class Link:
             call.secrets = [read.headers[name] for name in SECRET_HEADERS if name in read.headers]
         else:
             call.is_open = False
-            self.proxy.others[f"{method[:20]} {_shape(bare)}"] += 1
+            self.proxy.others += 1
         self.waiting.append(call)
         self.latest = call
         return self._readdressed(head)
@@ -447,14 +465,6 @@ class Link:
         call.closed_ns = call.closed_ns or at_ns
         self.proxy.on_call(call)
         self.proxy.let_go(call)
-
-
-def _shape(path: str) -> str:
-    """A path without its ids: what is counted must be few, and tells nothing."""
-    return "/".join(
-        part if re.fullmatch(r"[a-z_]{0,20}|v\d", part) else "…"
-        for part in path[:200].split("/")[:8]
-    )
 
 
 def _words(error: OSError) -> str:

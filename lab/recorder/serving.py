@@ -16,13 +16,17 @@ from lab import clock, paths
 from lab.endpoints import own_server
 from lab.limits import MB
 from lab.model import LabError
+from lab.recorder import strangers
 from lab.recorder.observed_call import ObservedCall, packed, told
 from lab.recorder.proxy import Proxy
 from lab.recorder.upstream import Upstream
 
+FILES = 65_536
 QUEUE_BYTES = 64 * MB
 """What may wait for the writer; what comes beyond it is not recorded."""
 START_S, GRACE_S, FLUSH_S, PING_S = 60.0, 2.0, 60.0, 120.0
+UNREADABLE = "a call could not be read"
+"""How a writer's reason begins where it could make nothing of a call that it was given."""
 WRITERS = 3
 """A writer that dies is followed by another one, so often in all."""
 
@@ -47,6 +51,8 @@ class Serving:
         self.run_id: str | None = None
         self.port = 0
         self.calls = self.lost = 0
+        self.handed = 0
+        """Calls given to the writer that runs, of which it has said nothing yet."""
         self.writers = 0
         self.process: subprocess.Popen | None = None
         self.pipe: asyncio.WriteTransport | None = None
@@ -65,16 +71,26 @@ class Serving:
                 f"Port {self.order.port} of 127.0.0.1 cannot be used ({error.strerror}). Choose"
                 " another with --port, or leave it out for a free one."
             ) from error
+        self.port = self.server.sockets[0].getsockname()[1]
         try:
+            self._must_lead_away()
             await self._start_writer()
         except LabError:
             self.server.close()
             raise
         await self.server.start_serving()
-        self.port = self.server.sockets[0].getsockname()[1]
         self._pinging = asyncio.ensure_future(self._ping())
         gc.collect()
         gc.freeze()
+
+    def _must_lead_away(self) -> None:
+        """A line that was pasted for an earlier recorder would make this one ask itself."""
+        upstream = self.order.upstream
+        if upstream.port == self.port and strangers.is_loopback(upstream.host):
+            raise LabError(
+                f"Requests would go on to {upstream.base_url}, which is this recorder itself. Unset"
+                " ANTHROPIC_BASE_URL, or say with --upstream where they are to go."
+            )
 
     @property
     def url(self) -> str:
@@ -152,12 +168,18 @@ class Serving:
                 return
             case "call":
                 self.calls += 1
+                self.handed -= 1
             case "lost":
                 self.lost += words["calls"]
+                if words["text"].startswith(UNREADABLE):
+                    self.handed -= words["calls"]
         self.tell(words)
 
     def _writer_gone(self) -> None:
         self.pipe = None
+        missing, self.handed = self.handed, 0
+        if missing > 0:
+            self._lose("what writes them ended", missing)
         if self._stopping:
             self.ended.set()
             return
@@ -187,9 +209,10 @@ class Serving:
             self._lose("they came faster than they can be written")
         else:
             self.pipe.write(packed(call))
+            self.handed += 1
 
-    def _lose(self, reason: str) -> None:
-        self._hear({"kind": "lost", "calls": 1, "text": reason})
+    def _lose(self, reason: str, calls: int = 1) -> None:
+        self._hear({"kind": "lost", "calls": calls, "text": reason})
 
     def _tell_of_others(self) -> None:
         if self.proxy.unread:
@@ -211,6 +234,18 @@ def _writer() -> subprocess.Popen:
         stdout=subprocess.PIPE,
         start_new_session=True,
     )
+
+
+def lift_limits() -> None:
+    """Each client needs two of the files that a process may have open, and many systems allow 1,024
+    until one asks for more."""
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+        if soft != resource.RLIM_INFINITY and soft < most:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def run(main: Callable[[], Any]) -> Any:

@@ -65,6 +65,14 @@ def test_first_use_and_new_tokens_count_against_nobody(app):
     assert share(app) == 1.0
 
 
+def test_a_read_keeps_what_it_read_for_another_five_minutes(app):
+    """Read after 200 s, it lives until 500 s: the miss after 400 s counts."""
+    for at, counts in ((0, usage(0, 1000)), (200, usage(1000)), (400, usage(0, 0, 1000))):
+        app.call([user(f"at {at}")], at, at + 1, says("a"), usage=counts, system=MARKED)
+    assert could(app) == [0, 1000, 1000]
+    assert share(app) == 0.5
+
+
 def test_what_was_not_read_though_it_was_there_lowers_the_share(app):
     app.call(turns(1), 0, 1, says("answer 0"), usage=usage(0, 1000))
     app.call(turns(2), 10, 11, says("answer 1"), usage=usage(0, 2000))

@@ -11,7 +11,7 @@ from lab import recorded_changes, recorded_requirements
 from lab.cli import main
 from lab.model import LabError
 from lab.recordings import Recording
-from lab.stats import shares
+from lab.stats import Interval, shares
 from lab.store.store import Store
 from tests.recorded_apps import App, answer, says, user
 from tests.recorded_runs import record as record_run
@@ -110,6 +110,27 @@ def test_a_failed_call_is_slower_than_any_limit(store):
     recording = app_of(store, failed=30).recording()
     outcome = recorded_requirements.judge(recording, "median ttft_ms < 100 s")
     assert outcome.verdict == "fail" and "30 of 40 failed" in outcome.seen
+
+
+def test_a_call_that_the_application_gave_up_did_not_fail(store):
+    app = App(store)
+    for n in range(8):
+        app.call([user(f"q {n}")], 10 * n, 10 * n + 1, error="cancelled" if n else "overloaded")
+    outcome = recorded_requirements.judge(app.recording(), "failed share < 50 %")
+    assert outcome.estimate == 1 / 8
+
+
+@pytest.mark.parametrize(
+    ("before", "shift", "moved"),
+    [(50, 4, False), (200, 19, False), (200, 21, True), (200, -21, True)],
+)
+def test_a_control_moved_where_it_did_by_more_than_5_ms_and_a_tenth(before, shift, moved):
+    change = Interval(shift, shift - 1, shift + 1, 40)
+    row = recorded_changes.Row(
+        "headers", "ttft_ms", before, before + shift, change, is_control=True
+    )
+    assert row.moved == moved
+    assert not row._replace(is_control=False).moved
 
 
 def test_few_calls_decide_nothing_and_say_how_many_would(store):

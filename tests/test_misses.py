@@ -486,6 +486,14 @@ def test_a_call_whose_use_nobody_knows_keeps_a_pause_from_being_named():
     assert [miss.cause for miss in app.faults()] == ["not_known"]
 
 
+def test_a_refused_call_used_nothing_so_the_pause_is_named():
+    app = App()
+    app.call(0, body("Hi"), 0, 2000)
+    app.call(200, body("Hi", "Ho", "Hu"), None, 0, http_status=400)
+    app.call(400, body("Hi", "Ho", "Hu"), 0, 2100)
+    assert [miss.cause for miss in app.faults()] == ["expired"]
+
+
 def test_asked_while_another_was_writing_it():
     app = App()
     app.call(0, body("Hi"), 0, 2000, begun_s=2)
@@ -569,6 +577,16 @@ def test_dollars_are_what_the_tokens_were_billed_above_a_read():
     # 2,000 tokens written at $2.50 a million and not read at $0.10.
     assert miss.usd == pytest.approx(2000 * (2.50 - 0.10) / 1e6)
     assert second(body("Hi"), body("Hi", "Ho", "Hu", rules=RULES + "!"), cost_usd=None).usd is None
+
+
+def test_what_was_written_for_an_hour_cost_more_and_in_a_batch_all_cost_half():
+    """Of 2,000 missed tokens the first 1,000 were written for an hour, at $4 a million."""
+    first, then = body("Hi"), body("Hi", "Ho", "Hu", rules=RULES + "!")
+    counts = {"cache_write_1h_tokens": 1000, "cache_write_5m_tokens": 1100}
+    by_hand = (1000 * (4.00 - 0.10) + 1000 * (2.50 - 0.10)) / 1e6
+    assert second(first, then, **counts).usd == pytest.approx(by_hand)
+    batch = second(first, then, **counts, service_tier="batch")
+    assert batch.usd == pytest.approx(by_hand / 2)
 
 
 def test_the_apis_own_reason_stands_beside():

@@ -126,6 +126,13 @@ def test_a_failed_call_is_waited_for_and_said(app):
     assert spent.sentence.endswith("nothing at all 20 %. Calls that failed took 20 % of it.")
 
 
+def test_a_call_that_its_application_gave_up_is_no_failure(app):
+    app.call(HELLO, 0, 2, error="cancelled")
+    app.call(HELLO, 4, 10, says("Hi"), first=5)
+    spent = app.recording().waiting
+    assert (spent.total_ms, spent.failed_ms) == (10_000, 0) and "failed" not in spent.sentence
+
+
 def test_a_call_whose_end_nobody_saw_takes_no_time(app):
     app.call(HELLO, 0, 4, says("Hi"), first=1)
     app.call(SECOND, 6, 9)

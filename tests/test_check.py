@@ -138,7 +138,7 @@ def test_last_and_the_one_before_it_are_two_runs_whatever_failed_since(db):
         newer,
         newer,
     ]
-    with pytest.raises(LabError, match="2 have measured trials"):
+    with pytest.raises(LabError, match="there are 2 measured runs"):
         results.read("last~2", store)
 
 

@@ -215,8 +215,8 @@ def test_exit_codes_and_one_json_object(db, capsys):
 def test_a_recording_and_a_measured_run_do_not_compare(db, capsys):
     store = Store(db)
     recorded = app_of(store, calls=6).recording().run_id
-    record_run(store, blocks=6)
-    assert main(["compare", "last", recorded]) == 2
+    measured = record_run(store, blocks=6)
+    assert main(["compare", measured, recorded]) == 2
     assert "the other a measured run" in capsys.readouterr().err
 
 

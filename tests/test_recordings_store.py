@@ -15,6 +15,7 @@ import duckdb
 import pytest
 
 from lab import cli, processes, recordings, results, resume, scrub
+from lab.cli import flags
 from lab.model import OBSERVED, LabError
 from lab.recording.scribe import Scribe, Seen
 from lab.store import importing, queries
@@ -229,7 +230,7 @@ def test_a_key_is_blanked_in_a_body_however_deep(tmp_path, monkeypatch):
 def test_it_stands_in_no_list_of_runs(tmp_path):
     store = Store(tmp_path / "lab.duckdb")
     run_id = recorded(store)
-    with pytest.raises(LabError, match="no measured run yet"):
+    with pytest.raises(LabError, match="only a recording of your app here"):
         queries.resolve(store, "last")
     assert queries.last_run_id(store) is None and queries.measured_run_ids(store) == []
     for rows in (
@@ -247,6 +248,20 @@ def test_it_stands_in_no_list_of_runs(tmp_path):
     measured = record(store, blocks=1)
     assert queries.resolve(store, "last") == measured
     assert queries.resolve(store, "my agent") == run_id
+
+
+def test_the_last_that_show_and_check_tell_may_be_a_recording(tmp_path, monkeypatch):
+    monkeypatch.setenv("LAB_DB", str(tmp_path / "lab.duckdb"))
+    store = Store(tmp_path / "lab.duckdb")
+    with pytest.raises(LabError, match="no run and no recording yet"):
+        flags.meant("last")
+    first = record(store, blocks=1)
+    assert flags.meant("last") == first
+    second = recorded(store)
+    assert flags.meant("last") == second and flags.meant("last~1") == first
+    assert queries.resolve(store, "last") == first
+    with pytest.raises(LabError, match="there are 2 runs and recordings"):
+        flags.meant("last~2")
 
 
 def test_each_command_says_something_right(db, capsys):

@@ -64,17 +64,19 @@ def compare_flags(parser: ArgumentParser) -> None:
 def check(arguments: Namespace) -> int:
     from lab import recorded_requirements, recordings, requirements, results
 
-    if recording := recordings.named(arguments.run):
+    reference = flags.meant(arguments.run)
+    if recording := recordings.named(reference):
         told = [recorded_requirements.judge(recording, text) for text in arguments.require]
         return _tell(told, arguments.json)
-    run = results.read(arguments.run)
+    run = results.read(reference)
     return _tell([requirements.judge(run, text) for text in arguments.require], arguments.json)
 
 
 def compare(arguments: Namespace) -> int:
     from lab import recordings, requirements, results
 
-    recorded = [recordings.named(reference) for reference in (arguments.base, arguments.new)]
+    references = [flags.meant(reference) for reference in (arguments.base, arguments.new)]
+    recorded = [recordings.named(reference) for reference in references]
     if all(recorded):
         return _compare_recordings(*recorded, arguments)
     if any(recorded):
@@ -84,7 +86,7 @@ def compare(arguments: Namespace) -> int:
         )
     if not arguments.fail_if:
         raise LabError('Say what may not get worse, as in --fail-if "p95 ttft_ms worse by 10%".')
-    base, new = results.read(arguments.base), results.read(arguments.new)
+    base, new = map(results.read, references)
     outcomes = [
         outcome
         for text in arguments.fail_if

@@ -113,6 +113,16 @@ def which(parser: ArgumentParser) -> None:
     )
 
 
+def meant(reference: str) -> str:
+    """The id of a run or of a recording, both counted for `last` and `last~1`; a file as it is."""
+    from lab.store import queries
+    from lab.store.store import Store
+
+    if reference.endswith(".duckdb"):
+        return reference
+    return queries.resolve(Store(), reference, recorded=True)
+
+
 def as_json(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", help="print exactly one JSON object on stdout"

@@ -157,7 +157,8 @@ class Teller:
             what = "1 call was" if calls == 1 else f"{calls:,} calls were"
             self.say(f"{what} not recorded: {reason}.")
         others = serving.proxy.others
-        also = f", {others:,} other requests passed on" if others else ""
+        what = "1 other request" if others == 1 else f"{others:,} other requests"
+        also = f", {what} passed on" if others else ""
         calls = "1 call" if serving.calls == 1 else f"{serving.calls:,} calls"
         self.say(f"Recorded {calls}{also}. See where the time went:")
         self.say(f"  {COMMAND} show {serving.run_id}")

@@ -164,12 +164,13 @@ def show_flags(parser: ArgumentParser) -> None:
 def show(arguments: Namespace) -> int:
     from lab import recordings, results
 
-    if recording := recordings.named(arguments.run):
+    run = flags.meant(arguments.run)
+    if recording := recordings.named(run):
         _show_recording(recording, arguments)
         return DONE
     if arguments.calls:
         raise LabError("--calls is for recordings of your own app; a run's are in its export.")
-    result = results.read(arguments.run)
+    result = results.read(run)
     report_all([result], arguments)
     if arguments.details:
         _details(result, arguments.json)

@@ -125,56 +125,73 @@ def sessions(store: Store, run_id: str) -> pd.DataFrame:
 
 
 def last_run_id(
-    store: Store, technique: str | None = None, endpoint_kind: str | None = None
+    store: Store,
+    technique: str | None = None,
+    endpoint_kind: str | None = None,
+    recorded: bool = False,
 ) -> str | None:
-    """The newest run that has a measured trial, else the newest of all but recordings; None where
-    there is none."""
+    """The newest run that has a measured trial, else the newest of all; a recording only where
+    `recorded` asks for it too. None where there is none."""
     rows = store.frame(
         """
         SELECT run_id
         FROM runs
-        WHERE technique <> $observed
+        WHERE ($recorded OR technique <> $observed)
             AND ($technique IS NULL OR technique = $technique)
             AND ($kind IS NULL OR endpoint_kind = $kind)
         ORDER BY
-            run_id IN (SELECT run_id FROM trials WHERE phase = 'measured') DESC,
+            technique = $observed
+            OR run_id IN (SELECT run_id FROM trials WHERE phase = 'measured') DESC,
             started_utc DESC,
             run_id DESC
         LIMIT 1
         """,
-        {"technique": technique, "kind": endpoint_kind, "observed": OBSERVED},
+        {
+            "technique": technique,
+            "kind": endpoint_kind,
+            "recorded": recorded,
+            "observed": OBSERVED,
+        },
     )
     return None if rows.empty else rows["run_id"].iloc[0]
 
 
-def measured_run_ids(store: Store) -> list[str]:
-    """The runs that have a measured trial, newest first: what `last` and `last~1` count."""
+def measured_run_ids(store: Store, recorded: bool = False) -> list[str]:
+    """The runs that have a measured trial, newest first: what `last` and `last~1` count. With
+    `recorded` the recordings among them."""
     rows = store.frame(
         """
         SELECT run_id
-        FROM runs SEMI JOIN (FROM trials WHERE phase = 'measured') USING (run_id)
-        WHERE technique <> ?
+        FROM runs
+        WHERE CASE
+            WHEN technique = $observed THEN $recorded
+            ELSE run_id IN (SELECT run_id FROM trials WHERE phase = 'measured')
+        END
         ORDER BY started_utc DESC, run_id DESC
         """,
-        [OBSERVED],
+        {"recorded": recorded, "observed": OBSERVED},
     )
     return rows["run_id"].tolist()
 
 
-def resolve(store: Store, words: str) -> str:
+def resolve(store: Store, words: str, recorded: bool = False) -> str:
     """The id that a user meant by `last`, `last~1` (the one before), a name, a whole id or its
-    beginning. Raises LabError where it is none or several."""
+    beginning; `recorded` counts recordings among the last. Raises LabError where it is none or
+    several."""
     if words == "last":
-        if run_id := last_run_id(store):
+        if run_id := last_run_id(store, recorded=recorded):
             return run_id
-        raise LabError(
-            f"There is no measured run yet. `{COMMAND} --help` says how to start one; a recording"
-            " is named by its id or its name."
+        none = (
+            "no run and no recording yet"
+            if recorded or recordings(store, 1).empty
+            else "only a recording of your app here, and no measured run"
         )
+        raise LabError(f"There is {none}. `{COMMAND} --help` says how to start one.")
     if words.startswith("last~"):
-        ids, back = measured_run_ids(store), words.removeprefix("last~")
+        ids, back = measured_run_ids(store, recorded), words.removeprefix("last~")
         if not back.isdecimal() or int(back) >= len(ids):
-            raise LabError(f"There is no run {words}; {len(ids)} have measured trials.")
+            what = "runs and recordings" if recorded else "measured runs"
+            raise LabError(f"There is no run {words}: there are {len(ids)} {what}.")
         return ids[int(back)]
     ids = store.frame(
         """

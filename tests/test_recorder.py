@@ -25,7 +25,7 @@ from lab.model import LabError
 from lab.recorder import framing, upstream, writer
 from lab.recorder.framing import END, HEAD, Framing
 from lab.recorder.observed_call import ObservedCall, packed
-from lab.recorder.serving import UNREADABLE, Order, Serving
+from lab.recorder.serving import REFUSED, UNREADABLE, Order, Serving
 from lab.recorder.upstream import Upstream
 from lab.store import queries
 from lab.store.store import Store
@@ -300,6 +300,14 @@ def test_calls_that_a_writer_took_with_it_are_counted():
     serving._hear({"kind": "gone"})
     assert (serving.calls, serving.lost) == (1, 2)
     assert told[-1] == {"kind": "lost", "calls": 1, "text": "what writes them ended"}
+
+
+def test_a_call_that_the_disk_refused_is_not_recorded_too():
+    serving = Serving(Order(Upstream("raw", "live", "http://127.0.0.1:1"), ""), lambda words: None)
+    for words in ({"kind": "call"}, {"kind": "call"}):
+        serving._hear(words)
+    serving._hear({"kind": "lost", "calls": 1, "text": REFUSED})
+    assert (serving.calls, serving.lost) == (1, 1)
 
 
 # What is kept of it

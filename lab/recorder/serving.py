@@ -27,6 +27,8 @@ QUEUE_BYTES = 64 * MB
 START_S, GRACE_S, FLUSH_S, PING_S = 60.0, 2.0, 60.0, 120.0
 UNREADABLE = "a call could not be read"
 """How a writer's reason begins where it could make nothing of a call that it was given."""
+REFUSED = "the disk refuses them"
+"""Its reason for calls that it has told of before."""
 WRITERS = 3
 """A writer that dies is followed by another one, so often in all."""
 
@@ -173,6 +175,8 @@ class Serving:
                 self.lost += words["calls"]
                 if words["text"].startswith(UNREADABLE):
                     self.handed -= words["calls"]
+                elif words["text"] == REFUSED:
+                    self.calls -= words["calls"]
         self.tell(words)
 
     def _writer_gone(self) -> None:

@@ -26,7 +26,7 @@ from typing import Any
 
 from scipy import stats
 
-from lab import clock, endpoint_kinds, recordings
+from lab import clock, endpoint_kinds, new_recording, recordings
 from lab.endpoints.client import open_client
 from lab.endpoints.registry import Endpoint
 from lab.instrumentation import parsing
@@ -53,7 +53,7 @@ class App:
     def __init__(self, store: Store, endpoint: Endpoint, name: str) -> None:
         self.store, self.client = store, open_client(endpoint)
         self.model = endpoint.model_for("small")
-        self.run, session = recordings.begin(
+        self.run, session = new_recording.begin(
             store, "client", endpoint.name, endpoint.kind, name=name
         )
         self.scribe = Scribe(
@@ -61,7 +61,7 @@ class App:
             session.session_id,
             "client",
             endpoint.name,
-            recordings.hasher(),
+            new_recording.hasher(),
             priced=False,
         )
         self.origin_ns = clock.now_ns()

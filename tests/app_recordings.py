@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from lab import recordings, scrub
+from lab import new_recording, scrub
 from lab.recording.scribe import Scribe, Seen
 from lab.store.store import Store
 
@@ -54,13 +54,13 @@ def record(
 ) -> str:
     """The id of a recording in which call n begins n × 10 s after the start; its first token comes
     after a second, and it ends half a second later."""
-    run, session = recordings.begin(store, "recorder", endpoint, kind, keep_text=keep_text)
+    run, session = new_recording.begin(store, "recorder", endpoint, kind, keep_text=keep_text)
     scribe = Scribe(
         run.run_id,
         session.session_id,
         "recorder",
         endpoint,
-        recordings.hasher(),
+        new_recording.hasher(),
         keep_text=keep_text,
     )
     for number, sent in enumerate(bodies):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from lab import recordings
+from lab import new_recording, recordings
 from lab.recording.scribe import Scribe, Seen, ToolSeen
 from lab.recording.shape import Block, Hasher
 from lab.recordings import Recording
@@ -55,7 +55,7 @@ class App:
         self.run = {"run_id": "a run", "keep_text": False, "endpoint_kind": kind}
         session_id = "a session"
         if store:
-            run, session = recordings.begin(store, source, kind, kind)
+            run, session = new_recording.begin(store, source, kind, kind)
             self.run, session_id = asdict(run), session.session_id
         self.scribe = Scribe(
             self.run["run_id"], session_id, source, kind, Hasher(b"for tests only")

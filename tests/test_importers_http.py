@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lab import importers, recordings
+from lab import importers, new_recording, recordings
 from lab.importers import har, json_files
 from lab.store import queries
 from lab.store.store import Store
@@ -225,7 +225,7 @@ def test_a_har_cut_short_or_too_large_gives_what_came_before(store, tmp_path, mo
 
 def test_a_har_is_read_an_entry_at_a_time(tmp_path):
     file = har_file(tmp_path, *(entry() for _ in range(2_000)))
-    source = json_files.Source([file], recordings.hasher())
+    source = json_files.Source([file], new_recording.hasher())
     calls = har.read(source)
     next(calls)
     assert source.read_bytes < file.stat().st_size / 3

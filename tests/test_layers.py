@@ -102,8 +102,8 @@ FLOORS = (
     endpoints.settings_files processes recording scrub""",
     "endpoints figures instrumentation local store techniques",
     "calibrate code_samples harness",
-    """bounds expected instrumentation.traces recorded_changes recorded_requirements recordings
-    requirements results""",
+    """bounds expected instrumentation.traces new_recording recorded_changes recorded_requirements
+    recordings requirements results""",
     "importers observing recorded_tasks recorder resume worker",
     "cli library",
     "pytest_latency",

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from bench.demo_agent import agent
-from lab import recordings
+from lab import new_recording, recordings
 from lab.recording import misses, shape
 from lab.recording.facts import CAUSES, Miss
 from lab.recording.scribe import Scribe, Seen
@@ -687,8 +687,8 @@ def test_each_mistake_of_the_demo_agent_is_named(mistake, cause):
 def test_a_stored_recording_tells_its_misses(tmp_path, monkeypatch):
     monkeypatch.setenv("LAB_SETTINGS", str(tmp_path))
     with closing(Store(tmp_path / "lab.duckdb")) as store:
-        run, session = recordings.begin(store, "recorder", "api", "live")
-        scribe = Scribe(run.run_id, session.session_id, "recorder", "api", recordings.hasher())
+        run, session = new_recording.begin(store, "recorder", "api", "live")
+        scribe = Scribe(run.run_id, session.session_id, "recorder", "api", new_recording.hasher())
         for at_s, text in ((0, "07:23:25"), (10, "07:23:35")):
             request = body("Hi", rules=f"{RULES} It is {text}.")
             usage = {"input_tokens": 0, "cache_read_input_tokens": 0, "output_tokens": 1}

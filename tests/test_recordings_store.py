@@ -14,7 +14,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from lab import cli, processes, recordings, results, resume, scrub
+from lab import cli, new_recording, processes, recordings, results, resume, scrub
 from lab.cli import flags
 from lab.model import OBSERVED, LabError
 from lab.recording.scribe import Scribe, Seen
@@ -39,7 +39,7 @@ def runtime(tmp_path, monkeypatch) -> Path:
 
 def recorded(store: Store, *, keep_text: bool = True, calls: int = 3, end: bool = True) -> str:
     """Call n begins n s after the start, has its first token after 200 ms and ends after 500."""
-    run, session = recordings.begin(
+    run, session = new_recording.begin(
         store, "client", "anthropic", "live", keep_text=keep_text, name="my agent"
     )
     scribe = Scribe(
@@ -47,7 +47,7 @@ def recorded(store: Store, *, keep_text: bool = True, calls: int = 3, end: bool 
         session.session_id,
         "client",
         "anthropic",
-        recordings.hasher(),
+        new_recording.hasher(),
         keep_text=keep_text,
     )
     messages = []
@@ -205,9 +205,14 @@ def test_a_recording_that_is_deleted_can_be_brought_back(tmp_path):
 def test_a_key_is_blanked_in_a_body_however_deep(tmp_path, monkeypatch):
     monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
     store = Store(tmp_path / "lab.duckdb")
-    run, session = recordings.begin(store, "client", "anthropic", "live", keep_text=True)
+    run, session = new_recording.begin(store, "client", "anthropic", "live", keep_text=True)
     scribe = Scribe(
-        run.run_id, session.session_id, "client", "anthropic", recordings.hasher(), keep_text=True
+        run.run_id,
+        session.session_id,
+        "client",
+        "anthropic",
+        new_recording.hasher(),
+        keep_text=True,
     )
     deep = {"input": [{"env": {KEY: [KEY, f"Bearer {KEY}"]}}]}
     deepest: list = []

@@ -14,7 +14,7 @@ from itertools import chain
 from pathlib import Path
 from types import ModuleType
 
-from lab import recordings, scrub
+from lab import new_recording, scrub
 from lab.importers import claude_code, claude_tap, har, otlp_json
 from lab.importers.import_summary import Progress, Summary
 from lab.importers.intake import Intake
@@ -61,7 +61,7 @@ def bring_in(
         )
     if others:
         summary.left_out["files of another kind"] = others
-    hasher = recordings.hasher()
+    hasher = new_recording.hasher()
     sources = {one: Source(files, hasher, keep_text) for one, files in by_importer.items()}
     size = sum(file.stat().st_size for source in sources.values() for file in source.files)
     folder = str(places[0].resolve()) if len(places) == 1 and places[0].is_dir() else None

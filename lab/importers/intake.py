@@ -6,7 +6,7 @@ from collections.abc import Callable
 from itertools import islice
 from types import ModuleType
 
-from lab import clock, endpoint_kinds, recordings, scrub
+from lab import clock, endpoint_kinds, new_recording, scrub
 from lab.importers.import_summary import Summary, listed
 from lab.importers.json_files import Source
 from lab.model import LabError, Status
@@ -119,7 +119,7 @@ class Intake:
             for kind in endpoint_kinds.KINDS.values()
             if call.model in kind.models.values()
         )
-        self.run, _ = recordings.begin(
+        self.run, _ = new_recording.begin(
             self.store,
             self.importer.NAME,
             call.endpoint,

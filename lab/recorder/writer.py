@@ -24,7 +24,7 @@ from typing import Any, BinaryIO
 
 import httpx2
 
-from lab import clock, endpoint_kinds, limits, processes, recordings, scrub
+from lab import clock, endpoint_kinds, limits, new_recording, processes, scrub
 from lab.instrumentation import parsing
 from lab.instrumentation.parsing import Reading
 from lab.instrumentation.stamps import Exchange, TooLarge, Unreadable
@@ -64,7 +64,7 @@ class Writer:
             self.session.session_id,
             self.source,
             order["endpoint"],
-            recordings.hasher(),
+            new_recording.hasher(),
             keep_text=order["keep_text"],
             priced=kind.has_prices,
             first_block=order["first_block"],
@@ -90,7 +90,7 @@ class Writer:
             processes.record(run_id)
             self.store.write_session(session)
             return session
-        return recordings.begin(
+        return new_recording.begin(
             self.store,
             self.source,
             order["endpoint"],

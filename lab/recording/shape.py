@@ -91,7 +91,7 @@ class Prompt:
 
 
 class Hasher:
-    """Keyed hashes of whatever JSON holds; see lab.recorder for where the key is kept."""
+    """Keyed hashes of whatever JSON holds; lab.new_recording has the key."""
 
     def __init__(self, key: bytes) -> None:
         self.key = key

@@ -63,7 +63,11 @@ def page(result: RunResult) -> str:
         lanes=_lanes(result),
         chosen=_in_words(result, settings),
         settings=json.dumps(settings, indent=1, ensure_ascii=False, default=str),
-        rows=[[name, units.whole(n)] for name, n in row_counts.items()],
+        rows=[
+            [name, units.whole(n)]
+            for name, n in row_counts.items()
+            if n or not name.startswith("recorded_")  # no run of the lab's own has any
+        ],
         colours=palette.LIGHT,
         figure_style=markup.STYLE,
         tone=palette.tone_colour(verdict.tone if verdict else "neutral"),

@@ -27,6 +27,7 @@ from lab.recorder.framing import END, HEAD, Framing
 from lab.recorder.observed_call import ObservedCall, packed
 from lab.recorder.serving import REFUSED, UNREADABLE, Order, Serving
 from lab.recorder.upstream import Upstream
+from lab.recording import sender
 from lab.store import queries
 from lab.store.store import Store
 
@@ -422,7 +423,7 @@ def test_an_answer_in_an_unknown_coding_says_so(writing):
 
 def test_conversations_are_told_by_what_clients_send():
     session = "0b8e7c1a-1111-2222-3333-444455556666"
-    named = writer._conversation
+    named = sender.conversation
     assert named({"x-claude-code-session-id": session}, None) == session
     user = f"user_abc_account__session_{session}"
     assert named({}, {"metadata": {"user_id": user}}) == session

@@ -9,16 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from lab.recording.sender import AGENT_HEADER, SESSION_HEADERS
+
 LENGTH = struct.Struct("!Q")
-SESSION_HEADERS = (
-    "x-claude-code-session-id",
-    "x-claude-remote-session-id",
-    "x-session-id",
-    "session-id",
-)
-"""Of the conversation, the surest first."""
-AGENT_HEADER = "x-claude-code-agent-id"
-"""Of a sub-agent; the main one sends none."""
 ASKED_HEADERS = {"anthropic-beta", "content-encoding", AGENT_HEADER, *SESSION_HEADERS}
 """What the writer hears of a request's headers; keys and cookies are not among them."""
 SECRET_HEADERS = ("x-api-key", "authorization", "proxy-authorization", "cookie")

@@ -14,7 +14,6 @@ import marshal
 import os
 import platform
 import queue
-import re
 import signal
 import sys
 import threading
@@ -30,8 +29,9 @@ from lab.instrumentation.parsing import Reading
 from lab.instrumentation.stamps import Exchange, TooLarge, Unreadable
 from lab.model import LabError, Status, new_id
 from lab.recorder import upstream
-from lab.recorder.observed_call import AGENT_HEADER, LENGTH, SESSION_HEADERS, chunks
+from lab.recorder.observed_call import LENGTH, chunks
 from lab.recorder.unpacking import unpacked
+from lab.recording import sender
 from lab.recording.scribe import Scribe, Seen
 from lab.rows import EventRow, FinishedTrial, SessionRow
 from lab.store.store import Store
@@ -40,9 +40,7 @@ from lab.version import VERSION
 PATIENCE_S, WRITE_EVERY_S = 0.5, 1.0
 WAITING_TRIALS = 2_000
 """Kept in memory while the disk refuses them."""
-SESSION_IN_USER = re.compile(r"_session_([0-9a-fA-F-]{8,})$")
 NICENESS = 10
-CLOCKS = tuple(name for name in Reading.__dataclass_fields__ if name.endswith("_ns"))
 PHASES = ("dns_ns", "connected_ns", "tls_ns", "sent_ns", "headers_ns", "ended_ns")
 SIDES = ("arrived_ns", "asked_ns", "told_ns", "closed_ns")
 
@@ -170,7 +168,7 @@ class Writer:
         offset = lambda at: None if at is None else at - self.origin_ns
         call = self._call(values, exchange, reading, asked)
         call |= {name: offset(values[name]) for name in PHASES}
-        call |= {name: offset(getattr(reading, name)) for name in CLOCKS}
+        call |= {name: offset(getattr(reading, name)) for name in parsing.CLOCKS}
         call["first_byte_ns"] = offset(first_byte_ns)
         since = timedelta(microseconds=offset(values["started_ns"]) / 1000)
         seen = Seen(
@@ -193,8 +191,8 @@ class Writer:
                 )
                 for seq, arrival in enumerate(reading.arrivals)
             ],
-            conversation=_conversation(values["asked"], asked),
-            agent=values["asked"].get(AGENT_HEADER) or None,
+            conversation=sender.conversation(values["asked"], asked),
+            agent=sender.agent(values["asked"]),
             recorded={
                 **{name: offset(values[name]) for name in SIDES},
                 "added_request_ns": values["added"],
@@ -274,24 +272,6 @@ def _reading(exchange: Exchange, coding: str, notes: list[str]) -> Reading:
         if failure is None and not is_refusal:
             return Reading()
     return parsing.read(exchange)
-
-
-def _conversation(headers: dict[str, str], body: dict[str, Any] | None) -> str | None:
-    """The session that the client names. A plain user's id is none: a user has many."""
-    for name in SESSION_HEADERS:
-        if headers.get(name):
-            return headers[name]
-    metadata = (body or {}).get("metadata")
-    user = metadata.get("user_id") if isinstance(metadata, dict) else None
-    if not isinstance(user, str):
-        return None
-    if match := SESSION_IN_USER.search(user):
-        return match[1]
-    with contextlib.suppress(ValueError, RecursionError):
-        named = json.loads(user)
-        session = named.get("session_id") if isinstance(named, dict) else None
-        return session if isinstance(session, str) and session else None
-    return None
 
 
 def _told(seen: Seen, reading: Reading) -> dict[str, Any]:

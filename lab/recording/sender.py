@@ -13,7 +13,9 @@ SESSION_HEADERS = (
     "x-session-id",
     "session-id",
 )
+"""Of the conversation, the surest first."""
 AGENT_HEADER = "x-claude-code-agent-id"
+"""Of a sub-agent; the main one sends none."""
 SESSION_IN_USER = re.compile(r"_session_([0-9a-fA-F-]{8,})$")
 
 

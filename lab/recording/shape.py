@@ -86,8 +86,7 @@ class Prompt:
     settings: Mapping[str, Any]
     """What else the request said: model, speed, stream, max_tokens as they are; effort, thinking,
     tool_choice in words; output_format, context_management and betas as keyed hashes; `automatic`
-    is the TTL of a top-level cache_control; `diagnosis` whether it asked why the cache missed;
-    `tool_order` never: the tools are blocks."""
+    is the TTL of a top-level cache_control; `diagnosis` whether it asked why the cache missed."""
 
 
 class Hasher:

@@ -137,7 +137,11 @@ class Writer:
             try:
                 self.store.keep(self.refused[0])
             except LabError as error:
-                self._say(str(error))
+                reason = str(error).partition(". ")[0].rstrip(".")
+                self._say(
+                    f"{reason}. Your application goes on; up to {WAITING_TRIALS:,} calls wait in"
+                    " memory until there is room."
+                )
                 break
             self.fresh.append(self.refused.popleft())
             self.trouble = None

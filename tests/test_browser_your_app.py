@@ -66,8 +66,8 @@ def test_record_watch_open_a_miss_and_prove_it(dashboard):
     assert re.match(r"Of .+, the model's first tokens took \d", sentence.inner_text())
     miss = page.locator(".st-key-miss-0")
     miss.wait_for(timeout=60_000)
-    assert "look like a time" in miss.inner_text()
-    miss.get_by_role("button", name="Open the call").click()
+    assert "looks like a time" in miss.inner_text()
+    miss.get_by_role("button", name="Open the costliest").click()
     page.locator(".st-key-one-call").get_by_text("differs").first.wait_for(timeout=60_000)
     assert dashboard.rows("SELECT DISTINCT phase FROM trials") == [("observed",)]
 

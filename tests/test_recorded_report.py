@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from recorded_apps import App, answer, asks, results, says, user
@@ -80,9 +81,23 @@ def test_a_miss_is_told_with_its_cause_and_evidence(agent):
     assert "time" in evidence
 
 
+def test_the_last_line_is_the_next_step_where_there_is_a_fix(agent):
+    seen = agent.recording()
+
+    def last(**changes) -> str:
+        return told(replace(seen, run={**seen.run, **changes}))[-1]
+
+    assert last() == "To prove a fix on these calls, record again with --keep-text."
+    assert last(keep_text=True, name="nightly").endswith("replay --scenario recording:nightly")
+    assert last(keep_text=True, name="two words").endswith(f" recording:{seen.run_id}")
+    assert "  2 calls with a first-token time; 10 of one model are needed to tell seconds." in (
+        told(seen)
+    )
+
+
 def test_each_call_is_told_on_request(agent):
     lines = told(agent.recording(), with_calls=True)
-    rows = lines[lines.index("Calls") + 2 :]
+    rows = lines[lines.index("Calls") + 2 :][: len(agent.ids)]
     assert [row.split()[0] for row in rows] == [call_id[-8:] for call_id in agent.ids]
     assert rows[2].split()[-1] == "overloaded"
 

@@ -3,6 +3,9 @@ not show."""
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import pandas as pd
 import pytest
 from recorded_apps import App, answer, asks, results, says, user
 from test_pages import opened, well
@@ -10,6 +13,8 @@ from test_pages import opened, well
 from lab import recorder, recordings
 from lab.figures import cache_by_call, timeline
 from lab.recorder import demo
+from lab.recording import sums
+from lab.recording.facts import Miss
 from lab.store.store import Store
 
 PAGE = "pages/0_Your_app.py"
@@ -144,13 +149,45 @@ def test_forget_takes_the_recording_and_leaves_the_page(db):
     assert run_id not in words(app)
 
 
-def test_many_misses_are_a_table_below_the_costliest(db):
+def test_misses_of_one_cause_at_one_place_are_one_row_that_unfolds(db):
     broken(Store(), 9)
     app = opened(PAGE)
     well(app)
-    # The third call of each; and the first of each but one, which the one before had written.
-    assert "17 misses cost" in words(app) and "All of them, 17 in all" in words(app)
-    assert len([button for button in app.button if button.key.startswith("open-miss-")]) == 6
+    # The third call of each; and the first of each but one, which the one before had written and
+    # which nothing in it keeps from being read.
+    assert "17 misses left 34,000 tokens unread: $0.082." in words(app)
+    assert "Why seconds are not known: the calls are too alike" in words(app)
+    title = "**9 × a block of the system prompt differs: looks like a time**"
+    assert words(app).count("of the system prompt differs") == 1 and title in words(app)
+    keys = [b.key for b in app.button if b.key.startswith("open-miss-")]
+    assert keys == ["open-miss-0", "open-miss-1"] and "**8 × cause not known**" in words(app)
+    table = next(frame.value for frame in app.dataframe if "evidence" in frame.value)
+    assert len(table) == 9 and "cause" not in table and "api" not in table
+
+
+def test_misses_that_look_alike_elsewhere_are_rows_of_their_own(db):
+    def miss(call: str, section: str, place: int, look: str = "time") -> Miss:
+        return Miss(
+            call,
+            f"{section[:-1] if section == 'messages' else section}_differs",
+            "",
+            10,
+            section=section,
+            place=place,
+            look=look,
+        )
+
+    misses = [miss("a", "system", 0), miss("b", "system", 0), miss("c", "system", 1)]
+    misses += [miss("d", "system", 0, "id"), miss("e", "messages", 4), miss("f", "messages", 6)]
+    misses.append(Miss("g", "first_use", "", 0))
+    recording = SimpleNamespace(
+        misses=misses,
+        calls=pd.DataFrame({"call_id": list("abcdefg"), "served_model": "m", "model": "m"}),
+        relation=None,
+    )
+    found = [[each.call_id for each in group.misses] for group in sums.by_place(recording)]
+    assert found == [["a", "b"], ["e", "f"], ["c"], ["d"]]
+    assert [group.look for group in sums.by_place(recording)][3] == "looks like an id"
 
 
 def test_the_timeline_leaves_pauses_out_and_says_so(db):

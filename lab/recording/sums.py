@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from lab.recording import worth_of_reads
+from lab.recording import differences, fixes, relation, worth_of_reads
 from lab.recording.facts import CAUSES, Estimate, Miss
 from lab.recording.waiting import KINDS
 
@@ -22,7 +22,7 @@ NO_FAULT = "first_use"
 
 @dataclass(frozen=True)
 class Cause:
-    """Misses with one cause, together."""
+    """Misses with one cause, together; of by_place, at one place too."""
 
     cause: str
     misses: Sequence[Miss]
@@ -34,6 +34,22 @@ class Cause:
     @property
     def words(self) -> str:
         return CAUSES[self.cause]
+
+    @property
+    def look(self) -> str:
+        """What the piece that changes looks like in all of them: "looks like a time"; else ""."""
+        looks = {miss.look for miss in self.misses}
+        look = looks.pop() if len(looks) == 1 else ""
+        return f"looks like {differences.ARTICLES.get(look, 'a')} {look}" if look else ""
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether usages told all of its tokens."""
+        return all(miss.is_counted for miss in self.misses)
+
+    @property
+    def fix(self) -> str | None:
+        return fixes.for_miss(self.example)
 
     @property
     def example(self) -> Miss:
@@ -84,18 +100,33 @@ def faults(misses: Sequence[Miss]) -> list[Miss]:
 
 def by_cause(recording: Recording) -> list[Cause]:
     """Faults alone, the cause that missed most tokens first."""
-    groups: dict[str, list[Miss]] = defaultdict(list)
+    return _together(recording, lambda miss: (miss.cause,))
+
+
+def by_place(recording: Recording) -> list[Cause]:
+    """As by_cause, and apart by where in the prompt and by what the changing piece looks like; the
+    messages are one place, since they move on with each turn."""
+
+    def place(miss: Miss) -> tuple:
+        is_fixed = miss.section in ("tools", "system")
+        return miss.cause, miss.section, miss.place if is_fixed else None, miss.look
+
+    return _together(recording, place)
+
+
+def _together(recording: Recording, key: Callable[[Miss], tuple]) -> list[Cause]:
+    groups: dict[tuple, list[Miss]] = defaultdict(list)
     for miss in faults(recording.misses):
-        groups[miss.cause].append(miss)
+        groups[key(miss)].append(miss)
     causes = [
         Cause(
-            cause,
+            misses[0].cause,
             misses,
             sum(miss.missed_tokens for miss in misses),
             dollars(misses),
             seconds(recording, misses),
         )
-        for cause, misses in groups.items()
+        for misses in groups.values()
     ]
     return sorted(causes, key=lambda cause: -cause.tokens)
 
@@ -109,6 +140,11 @@ def seconds(recording: Recording, misses: Sequence[Miss]) -> Estimate | None:
     """All together; None where that cannot be told of one of them."""
     tokens = {miss.call_id: miss.missed_tokens for miss in misses}
     return worth_of_reads.seconds(recording, tokens)
+
+
+def no_seconds(recording: Recording) -> str:
+    """Why what was missed cannot be told in seconds; empty where it can."""
+    return "" if recording.relation else relation.missing(recording.calls)
 
 
 def untold(recording: Recording) -> list[str]:
@@ -129,11 +165,14 @@ def untold(recording: Recording) -> list[str]:
             f"{_counted(unseen)} no request that could be read: what {_its(unseen, 'they')} "
             "could have read from the cache is not known."
         )
-    if len(ended) and recording.waiting.first_token_ms is None and not sentences:
-        sentences.append(
-            "No answer streamed, so there is no first-token time: what a missed token costs in "
-            "seconds cannot be told."
-        )
+    if len(ended) and recording.waiting.first_token_ms is None:
+        if not sentences:
+            sentences.append(
+                "No answer streamed, so there is no first-token time: what a missed token costs in "
+                "seconds cannot be told."
+            )
+    elif faults(recording.misses) and (why := no_seconds(recording)):
+        sentences.append(why)
     return sentences
 
 

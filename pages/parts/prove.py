@@ -1,6 +1,7 @@
 """Prove it: a finding of a recording, replayed with its fix, and the prediction beside what was
 measured."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -11,7 +12,7 @@ from lab.endpoints import registry
 from lab.harness.estimate import estimate
 from lab.model import LabError
 from lab.recording import fixes
-from lab.recording.facts import Estimate, Miss, Worth
+from lab.recording.facts import Estimate
 from lab.recordings import Recording
 from lab.settings import BenchmarkConfig
 from pages.parts import cached_queries, frame, run_panel, verdict_card
@@ -22,23 +23,24 @@ PARAM = "proof"
 OWN_WORK = "This is mended in your app itself; the lab has no change of a request for it."
 
 
-def fix_of(finding: Miss | Worth) -> str | None:
-    return finding.fix if isinstance(finding, Worth) else fixes.for_miss(finding)
-
-
-def button(recording: Recording, finding: Miss | Worth) -> None:
-    """Starts the replay of the finding's calls, where that costs nothing; else says its price
-    first."""
-    fix = fix_of(finding)
+def button(
+    recording: Recording,
+    fix: str | None,
+    calls: Sequence[str],
+    seconds: Estimate | None,
+    key: str,
+    is_upper_bound: bool = False,
+) -> None:
+    """Starts the replay of calls with a fix, where that costs nothing; else says its price first.
+    `seconds` are what is foreseen of all these calls together."""
     reason = OWN_WORK if fix is None else "" if recording.keeps_text else recorded_tasks.NO_TEXT
     reason = reason or run_panel.busy()
     about = f"{fixes.FIXES[fix].title}. {fixes.FIXES[fix].description}." if fix else ""
-    calls = [finding.call_id] if isinstance(finding, Miss) else list(finding.calls)
     priced = endpoint_kinds.kind(recording.run["endpoint_kind"]).priced
-    start = partial(_config, recording, finding, calls)
+    start = partial(_config, recording, fix, list(calls), seconds, is_upper_bound)
     pressed = st.button(
         "Prove it",
-        key=f"prove-{type(finding).__name__.lower()}-{fix}-{calls[0] if calls else ''}",
+        key=f"prove-{key}",
         disabled=bool(reason),
         help=escape(reason or about),
         on_click=None if priced else partial(_order, start),
@@ -47,13 +49,17 @@ def button(recording: Recording, finding: Miss | Worth) -> None:
         _ask(start)
 
 
-def _config(recording: Recording, finding: Miss | Worth, calls: list[str]) -> BenchmarkConfig:
-    seconds = finding.seconds
-    if seconds and isinstance(finding, Worth):  # of all its calls together
+def _config(
+    recording: Recording,
+    fix: str,
+    calls: list[str],
+    seconds: Estimate | None,
+    is_upper_bound: bool,
+) -> BenchmarkConfig:
+    if seconds:  # of a call
         share = 1 / max(1, len(calls))
         seconds = Estimate(*(end * share for end in (seconds.value, seconds.low, seconds.high)))
-    bound = isinstance(finding, Worth) and finding.is_upper_bound
-    return recorded_tasks.proof(recording, fix_of(finding), calls, seconds, bound)
+    return recorded_tasks.proof(recording, fix, calls, seconds, is_upper_bound)
 
 
 def _order(config: partial) -> None:
@@ -88,8 +94,10 @@ def results(recording: Recording) -> None:
     elif linked and (ended := run_panel.ending(linked)):
         st.error(escape(ended.get("text") or "The replay ended before its first trial."))
     elif mine and (result := cached_queries.judged(mine[0])).comparisons:
+        kind = endpoint_kinds.kind(result.run["endpoint_kind"]).name
+        told = f"Last replay, {_title(result.run)}, {kind}: {result.in_short}."
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.caption(escape(f"Last replay: {result.in_short}. {result.prediction}"))
+            st.caption(escape(f"{told} {result.prediction}"))
             st.button("Show", key="show-proof", type="tertiary", on_click=_show, args=(mine[0],))
 
 

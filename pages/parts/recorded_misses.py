@@ -1,5 +1,5 @@
-"""Misses of a recording, the costliest first: cause, evidence, cost, and a button that proves
-it."""
+"""Misses of a recording, those of one cause at one place together and the costliest first: cause,
+evidence, cost, and a button that proves the fix."""
 
 from collections.abc import Sequence
 
@@ -7,14 +7,14 @@ import pandas as pd
 import streamlit as st
 
 from lab import units
+from lab.recording import sums
 from lab.recording.facts import Estimate, Miss
 from lab.recordings import Recording
 from pages.parts import prove, recorded_call
 from pages.parts.frame import escape
 
 MOST_CARDS, MOST_LINES = 6, 1_000
-NO_FAULT = "first_use"
-"""What nobody can mend: somebody is always first."""
+NOTHING = ("", units.MISSING)
 
 
 def seconds(estimate: Estimate | None) -> str:
@@ -26,99 +26,115 @@ def seconds(estimate: Estimate | None) -> str:
 
 
 def show(recording: Recording) -> None:
-    faults = [miss for miss in recording.misses if miss.cause != NO_FAULT]
-    first = len(recording.misses) - len(faults)
-    uses = f"{first:,} first use{' is' if first == 1 else 's are'} no fault." if first else ""
-    if not faults:
+    groups = sums.by_place(recording)
+    first = len(recording.misses) - sum(len(group.misses) for group in groups)
+    are = "1 call was the first" if first == 1 else f"{first:,} calls were the first"
+    uses = f"{are} to use a prefix, which is no miss: somebody has to write it." if first else ""
+    if not groups:
         st.caption(f"Every call read from the cache what it could. {uses}")
         return
-    faults.sort(key=_cost, reverse=True)
-    st.markdown(escape(_sum(faults)))
-    cards = faults[:MOST_CARDS]
-    for place, miss in enumerate(cards):
-        card(recording, miss, f"{place}")
-    if len(faults) > len(cards):
-        _table(recording, faults)
-    st.caption(
-        "Tokens and dollars are from the usage that the API reported; with “about” they are told by"
-        " characters. Seconds are an estimate, from how this recording's own first tokens grow with"
-        f" what is read afresh, with a 95 % interval. {uses}"
-    )
+    st.markdown(escape(_sum(recording)))
+    for place, group in enumerate(groups[:MOST_CARDS]):
+        _row(recording, group, f"{place}")
+    if rest := [miss for group in groups[MOST_CARDS:] for miss in group.misses]:
+        st.caption(f"{many(len(rest), 'further miss', 'further misses')}:")
+        _table(recording, rest, "rest")
+    st.caption(" ".join(filter(None, (*_notes(recording, groups), uses))))
 
 
-def _cost(miss: Miss) -> tuple[float, float]:
-    return miss.seconds.value if miss.seconds else 0.0, miss.missed_tokens
+def many(count: int, one: str, several: str) -> str:
+    return f"{count:,} {one if count == 1 else several}"
 
 
-def _sum(misses: Sequence[Miss]) -> str:
-    tokens = sum(miss.missed_tokens for miss in misses)
-    usd = [miss.usd for miss in misses if miss.usd is not None]
-    known = [miss.seconds.value for miss in misses if miss.seconds]
-    parts = [f"{units.whole(tokens)} tokens"]
-    parts += [units.usd(sum(usd))] * bool(usd)
-    parts += [f"about {units.number(sum(known), 2)} s"] * bool(known)
-    costs = " and ".join(filter(None, (", ".join(parts[:-1]), parts[-1])))
-    one = len(misses) == 1
-    return f"{len(misses):,} {'miss' if one else 'misses'} cost {costs}."
+def _sum(recording: Recording) -> str:
+    """ "5 misses left 2,290 tokens unread: $0.01, 1.2 s [0.9, 1.6] (estimate)."; sums as `show`."""
+    misses = sums.faults(recording.misses)
+    is_counted = all(miss.is_counted for miss in misses)
+    tokens = many(sum(miss.missed_tokens for miss in misses), "token", "tokens")
+    costs = _costs(sums.dollars(misses), sums.seconds(recording, misses), is_counted)
+    left = f"{many(len(misses), 'miss', 'misses')} left {'' if is_counted else 'about '}{tokens}"
+    return f"{left} unread{': ' * bool(costs)}{', '.join(costs)}."
 
 
-def card(recording: Recording, miss: Miss, key: str) -> None:
+def _notes(recording: Recording, groups: Sequence[sums.Cause]) -> list[str]:
+    """What is exact and what is not, where there is such a thing."""
+    notes = []
+    if any(group.usd for group in groups):
+        notes.append("Dollars follow from the usage that the API reported.")
+    if not all(group.is_counted for group in groups):
+        notes.append(
+            "“About” stands where the usage does not tell the tokens: they are worked out from how"
+            " many characters the blocks have."
+        )
+    if any(group.seconds for group in groups):
+        notes.append(
+            "Seconds are an estimate, from how much later this recording's first tokens come when"
+            " more is read afresh; in brackets its 95 % interval."
+        )
+    elif why := sums.no_seconds(recording):
+        notes.append(escape(f"Why seconds are not known: {why[:1].lower()}{why[1:]}"))
+    return notes
+
+
+def _row(recording: Recording, group: sums.Cause, key: str) -> None:
+    """Misses of one cause at one place; several unfold to their calls."""
+    miss, count = group.example, len(group.misses)
     with st.container(key=f"miss-{key}"):
         words, cost, buttons = st.columns([13, 6, 6], vertical_alignment="center")
-        words.markdown(f"**{escape(_title(miss))}** &ensp;:small[{escape(where(recording, miss))}]")
-        words.caption(escape(miss.evidence))
-        if miss.api_reason:
-            words.caption(f"The API says: {escape(miss.api_reason)}")
-        cost.caption("  \n".join(map(escape, _costs(miss))))
+        if count == 1:
+            title = f"{group.words[:1].upper()}{group.words[1:]}"
+            words.markdown(f"**{escape(title)}** &ensp;:small[{escape(where(recording, miss))}]")
+            words.caption(escape(miss.evidence))
+        else:
+            title = ": ".join(filter(None, (f"{count:,} × {group.words}", group.look)))
+            words.markdown(f"**{escape(title)}**")
+        reasons = {other.api_reason for other in group.misses} - {None}
+        if len(reasons) == 1:
+            words.caption(f"The API says: {escape(reasons.pop())}")
+        about = "" if group.is_counted else "about "
+        tokens = [f"{about}{units.whole(group.tokens)} tokens not read"] * bool(group.tokens)
+        costs = _costs(group.usd, group.seconds, group.is_counted)
+        cost.caption("  \n".join(map(escape, (*tokens, *costs))))
         with buttons, st.container(horizontal=True, vertical_alignment="center"):
-            prove.button(recording, miss)
+            calls = [each.call_id for each in group.misses]
+            prove.button(recording, group.fix, calls, group.seconds, f"miss-{key}")
             st.button(
-                "Open the call",
+                "Open the call" if count == 1 else "Open the costliest",
                 key=f"open-miss-{key}",
                 type="tertiary",
                 on_click=recorded_call.open_now,
                 args=(miss.call_id,),
             )
-
-
-def _title(miss: Miss) -> str:
-    return miss.words[:1].upper() + miss.words[1:]
+        if count > 1:
+            with st.expander(f"The {count:,} calls", key=f"calls-of-miss-{key}"):
+                _table(recording, group.misses, key)
 
 
 def where(recording: Recording, miss: Miss) -> str:
-    """ "conversation 2, turn 4 · system block 1"."""
+    """ "conversation 2, sub-agent 1, turn 4"."""
     at = recording.conversations
-    parts = []
-    if miss.call_id in at.index:
-        row = at.loc[miss.call_id]
-        lane = f", sub-agent {row['lane']:.0f}" if row["lane"] else ""
-        parts.append(f"conversation {row['conversation']:.0f}{lane}, turn {row['turn']:.0f}")
-    parts += [f"differs in {miss.section}"] * bool(miss.section)
-    return " · ".join(parts)
+    if miss.call_id not in at.index:
+        return ""
+    row = at.loc[miss.call_id]
+    lane = f", sub-agent {row['lane']:.0f}" if row["lane"] else ""
+    return f"conversation {row['conversation']:.0f}{lane}, turn {row['turn']:.0f}"
 
 
-def _costs(miss: Miss) -> list[str]:
-    took, about = seconds(miss.seconds), "" if miss.is_counted else "about "
+def _costs(usd: float | None, took: Estimate | None, is_counted: bool) -> list[str]:
+    about = "" if is_counted else "about "
     return [
-        part
-        for part in (
-            f"{about}{units.whole(miss.missed_tokens)} tokens not read"
-            if miss.missed_tokens
-            else "",
-            "" if miss.usd is None else f"{about}{units.usd(miss.usd)}",
-            f"{took}, an estimate" if took else "",
-        )
-        if part
+        *[f"{about}{units.usd(usd)}"] * (usd is not None),
+        *[f"{seconds(took)} (estimate)"] * (took is not None),
     ]
 
 
-def _table(recording: Recording, misses: Sequence[Miss]) -> None:
-    """All of them; one that is chosen is told as those above are."""
+def _table(recording: Recording, misses: Sequence[Miss], key: str) -> None:
+    """One that is selected is opened as a call."""
     shown = misses[:MOST_LINES]
     rows = pd.DataFrame(
         {
-            "cause": [miss.words for miss in shown],
             "where": [where(recording, miss) for miss in shown],
+            "cause": [miss.words for miss in shown],
             "evidence": [miss.evidence for miss in shown],
             "tokens": [miss.missed_tokens for miss in shown],
             "usd": [units.usd(miss.usd) for miss in shown],
@@ -126,10 +142,19 @@ def _table(recording: Recording, misses: Sequence[Miss]) -> None:
             "api": [miss.api_reason or "" for miss in shown],
         }
     )
-    part = "All of them" if len(shown) == len(misses) else f"The {MOST_LINES:,} costliest"
-    st.caption(f"{part}, {len(misses):,} in all: select one to open it.")
-    picked = st.dataframe(
-        rows,
+    empty = [name for name in ("usd", "seconds", "api") if rows[name].isin(NOTHING).all()]
+    if rows["cause"].nunique() == 1:
+        empty.append("cause")
+    name = f"misses-{recording.run_id}-{key}"
+
+    def opened() -> None:
+        if picked := st.session_state[name].selection.rows:
+            recorded_call.open_now(shown[picked[0]].call_id)
+
+    part = "" if len(shown) == len(misses) else f"The first {MOST_LINES:,} of {len(misses):,}. "
+    st.caption(f"{part}Select a row to open its call.")
+    st.dataframe(
+        rows.drop(columns=empty),
         column_config={
             "tokens": st.column_config.NumberColumn("tokens not read", format="localized"),
             "usd": st.column_config.TextColumn("dollars", alignment="right"),
@@ -138,9 +163,7 @@ def _table(recording: Recording, misses: Sequence[Miss]) -> None:
         },
         hide_index=True,
         height=min(36 * (len(rows) + 1) + 4, 330),
-        on_select="rerun",
+        on_select=opened,
         selection_mode="single-row",
-        key=f"misses-{recording.run_id}",
+        key=name,
     )
-    if picked.selection.rows and picked.selection.rows[0] >= MOST_CARDS:  # those stand above
-        card(recording, shown[picked.selection.rows[0]], "chosen")

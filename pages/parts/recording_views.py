@@ -6,7 +6,7 @@ import streamlit as st
 
 from lab import endpoint_kinds, units
 from lab.figures import cache_by_call, first_token
-from lab.recording import cache_use, growth
+from lab.recording import cache_use, growth, sums
 from lab.recording.facts import Worth
 from lab.recordings import Recording
 from pages.parts import chart, controls, frame, prove, recorded_call, recorded_misses, tables
@@ -52,10 +52,15 @@ def worth(recording: Recording) -> None:
         return
     for place, row in enumerate(recording.worth):
         _worth(recording, row, place)
+    bounded = any(row.is_upper_bound for row in recording.worth)
+    bound = " “At most” is an upper bound: less may come of it." if bounded else ""
+    untimed = any(row.seconds is None for row in recording.worth)
     st.caption(
-        "Estimates from this recording alone, each with what it assumes. “At most” is an upper"
-        " bound: less may come of it. Only a replay or a run of your own proves one."
+        "Estimates from this recording alone, each with what it assumes."
+        f"{bound} Only a replay or a run of your own proves one."
     )
+    if untimed and (why := sums.no_seconds(recording)):
+        st.caption(escape(f"Why seconds are not known: {why[:1].lower()}{why[1:]}"))
 
 
 def _worth(recording: Recording, row: Worth, place: int) -> None:
@@ -66,7 +71,9 @@ def _worth(recording: Recording, row: Worth, place: int) -> None:
         gain.caption("  \n".join(map(escape, _gains(row))))
         with buttons, st.container(horizontal=True, vertical_alignment="center"):
             if row.fix:
-                prove.button(recording, row)
+                prove.button(
+                    recording, row.fix, row.calls, row.seconds, f"worth-{place}", row.is_upper_bound
+                )
             if row.technique and (page := frame.page_of(row.technique)):
                 frame.link(page, f"See {page.label[:1].lower()}{page.label[1:]}")
 
@@ -80,7 +87,7 @@ def _gains(row: Worth) -> list[str]:
         part
         for part in (f"{most}{took} sooner" if took else "", f"{saved} {word}" if row.usd else "")
         if part
-    ] or ["not known"]
+    ] or ["seconds not known"]
 
 
 def first_tokens(recording: Recording) -> None:

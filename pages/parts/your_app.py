@@ -174,6 +174,7 @@ def _conversation(recording: Recording) -> pd.DataFrame:
         length = units.stretch(row["ended"] - row["started"])
         return f"{number:.0f} · {many(row['n'], 'call')} · {length}"
 
+    picture = st.container()  # the choices stand below it
     with st.container(horizontal=True, vertical_alignment="bottom", key="choose-conversation"):
         number = longest
         if len(known) > 1:
@@ -206,9 +207,10 @@ def _conversation(recording: Recording) -> pd.DataFrame:
         chosen=st.session_state.get("call"),
         pauses=pauses,
     )
-    points = chart.show(figure, key=f"timeline-{recording.run_id}-{number}-{part}", clicks=True)
+    with picture:
+        points = chart.show(figure, key=f"timeline-{recording.run_id}-{number}-{part}", clicks=True)
+        st.caption("Click a bar to open its call.")
     recorded_call.follow(points, "timeline")
-    st.caption("Click a bar to open its call.")
     return mine
 
 

@@ -3,11 +3,13 @@ misses, and what each technique would be worth."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lab import endpoint_kinds, units
 from lab.harness.reporters.console import PIPE_WIDTH, PLAIN
+from lab.paths import COMMAND
 from lab.recording import cache_use, sums
 
 if TYPE_CHECKING:
@@ -70,6 +72,21 @@ def tell(recording: Recording, console: Console, with_calls: bool = False) -> No
             say(sentence, "dim", 2)
     if with_calls and len(recording.calls):
         _print(console, "Calls", calls(recording))
+    if step := next_step(recording):
+        say(f"\n{step}")
+
+
+def next_step(recording: Recording) -> str:
+    """How to prove a fix, where there is one; else empty."""
+    findings = (*sums.by_cause(recording), *recording.worth)
+    if not any(finding.fix for finding in findings):
+        return ""
+    if not recording.keeps_text:
+        return "To prove a fix on these calls, record again with --keep-text."
+    name = recording.run.get("name")
+    # A name of other letters would have to be quoted; the id never has.
+    word = name if re.fullmatch(r"[\w.-]+", str(name or "")) else recording.run_id
+    return f"Prove a fix on these calls: {COMMAND} replay --scenario recording:{word}"
 
 
 def title(recording: Recording) -> str:
@@ -163,7 +180,7 @@ def gain(row: Worth) -> str:
     if row.usd:
         word = "saved" if row.usd > 0 else "more to pay"
         parts.append(f"{most}{units.usd(abs(row.usd))} {word}")
-    return ", ".join(parts) or "not known"
+    return ", ".join(parts) or "seconds not known"
 
 
 def estimate(seconds: Estimate | None) -> str:

@@ -174,7 +174,7 @@ def test_a_worths_seconds_are_those_of_all_its_calls_and_a_proofs_of_one(clocked
     recording = recordings.read(Store(), clocked)
     calls = list(recording.calls["call_id"])
     worth = Worth("Stream", calls, Estimate(4, 2, 6), None, "", True, "stream")
-    config = prove._config(recording, worth, calls)
+    config = prove._config(recording, worth.fix, calls, worth.seconds, worth.is_upper_bound)
     assert (config.predicted.value, config.predicted.low, config.predicted.high) == (2, 1, 3)
     assert config.predicted.is_upper_bound and config.knobs == {"fix": "stream"}
 
@@ -196,13 +196,15 @@ def test_the_page_says_what_a_replay_needs_and_offers_it_once_it_is_there(db):
 
 def button_of(cause: str) -> None:
     from lab import recordings
+    from lab.recording import fixes
     from lab.store import queries
     from lab.store.store import Store
     from pages.parts import prove
 
     run_id = queries.recordings(Store())["run_id"].iloc[0]
     recording = recordings.read(Store(), run_id)
-    prove.button(recording, next(miss for miss in recording.misses if miss.cause == cause))
+    miss = next(miss for miss in recording.misses if miss.cause == cause)
+    prove.button(recording, fixes.for_miss(miss), [miss.call_id], miss.seconds, "miss")
 
 
 def pressed(cause: str) -> AppTest:

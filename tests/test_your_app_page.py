@@ -3,6 +3,7 @@ not show."""
 
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 
 import pandas as pd
@@ -229,3 +230,27 @@ def test_the_demo_agent_comes_with_the_lab():
 
     assert paths.shipped(demo.AGENT).is_file()
     assert demo.arguments()[0] == "record" and recorder.current() is None
+
+
+def test_what_is_imported_beside_a_recording_is_shown_at_once(db):
+    first = broken(Store(), name="the first")
+    line = {
+        "type": "assistant",
+        "uuid": "u",
+        "sessionId": "a session",
+        "requestId": "req",
+        "timestamp": "2026-11-20T10:00:00.000Z",
+        "message": {
+            "id": "msg",
+            "role": "assistant",
+            "model": "claude-sonnet-4-5",
+            "content": [{"type": "text", "text": "Yes"}],
+            "usage": {"input_tokens": 5, "output_tokens": 2},
+        },
+    }
+    app = opened(PAGE, run=first)
+    app.file_uploader(key="app-files").upload("s.jsonl", json.dumps(line).encode(), "text/plain")
+    app.run()
+    well(app.button(key="import-app").click().run())
+    assert app.selectbox(key="recording").value != first
+    assert "Transcripts have no first-token time" in words(app)

@@ -11,6 +11,7 @@ from lab.endpoints import consent, registry
 from lab.paths import COMMAND
 from lab.recorder import demo as recorder_demo
 from lab.store.store import Store
+from pages.parts import your_app
 from pages.parts.frame import escape
 
 CODE = """import lab
@@ -44,8 +45,7 @@ def demo() -> None:
         ):
             with st.spinner("Starting the demo agent"):
                 card = recorder_demo.start()
-            st.session_state["recording"] = card.run_id
-            st.rerun()
+            your_app.look_at(card.run_id)
         st.caption(
             "No app at hand? A small travel agent asks a model on this machine, with the time of"
             " day in its system prompt: a mistake that breaks its cache. It needs no key, and keeps"
@@ -79,8 +79,7 @@ def _record() -> None:
     ):
         with st.spinner("Starting the recorder"):
             card = recorder.start(upstream, keep, name=name.strip() or None)
-        st.session_state["recording"] = card.run_id
-        st.rerun()
+        your_app.look_at(card.run_id)
     st.caption(f"Or in a terminal: `{COMMAND} record -- python my_agent.py`")
 
 
@@ -107,8 +106,7 @@ def _import() -> None:
     if st.button("Import", key="import-app", disabled=not files):
         st.session_state["imported"] = _take_in(files, keep)
         if runs := st.session_state["imported"].runs:
-            st.session_state["recording"] = runs[0]
-            st.rerun()
+            your_app.look_at(runs[0])
     summary = st.session_state.get("imported")
     if summary:
         st.success("  \n".join(map(escape, summary.sentences())))

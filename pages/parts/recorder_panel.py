@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from lab import recorder, units
-from pages.parts import cached_queries, controls
+from pages.parts import cached_queries, controls, your_app
 from pages.parts.frame import escape, guard
 from pages.parts.history import many
 
@@ -29,24 +29,18 @@ def _panel(card: recorder.Card) -> None:
         left.markdown(f"**Recording** what goes to {escape(card.upstream)} · {keeps}")
         if right.button("Stop", key=f"stop-{card.run_id}", width="stretch"):
             recorder.stop(card.run_id)
-            _look_at(card.run_id)
+            your_app.look_at(card.run_id)
         lines = recorder.paste_lines(card)
         language = controls.segments("Where your app runs", lines, "paste")
         st.code(lines[language], language=LANGUAGES.get(language, "bash"), wrap_lines=True)
         st.fragment(_calls, run_every=EVERY_S)(card.run_id)
 
 
-def _look_at(run_id: str) -> None:
-    """Draw the page anew, with this recording."""
-    st.session_state["recording"] = run_id
-    st.rerun()
-
-
 def _calls(run_id: str) -> None:
     """As they come; once the recorder has ended the page is drawn again."""
     with guard():
         if run_id not in {card.run_id for card in recorder.cards()}:
-            _look_at(run_id)
+            your_app.look_at(run_id)
         count, rows = cached_queries.ask("newest_recorded", run_id, NEWEST)
         if not count:
             st.caption("Waiting for the first call: paste the line above where your app starts.")
@@ -61,7 +55,7 @@ def _calls(run_id: str) -> None:
             f"Show what is in the {units.whole(count)} calls so far", key=f"look-{run_id}"
         ):
             st.session_state[("seen", run_id)] = count
-            _look_at(run_id)
+            your_app.look_at(run_id)
 
 
 def _table(rows: pd.DataFrame) -> None:

@@ -24,6 +24,8 @@ from pages.parts.history import many
 SOURCES = {"recorder": "recorded here", "client": "recorded in code"}
 MOST_ROWS = 40
 """Calls in one picture of a conversation."""
+NEXT = "next-recording"
+"""The recording that the next drawing of the page shows."""
 MOSTLY_PAUSES = 0.3
 """Of a conversation's time: with more of nothing at all, the picture leaves it out at first."""
 
@@ -34,6 +36,9 @@ def chosen() -> dict[str, Any] | None:
     if known.empty:
         return None
     rows = known.set_index("run_id")
+    if st.session_state.get(NEXT) in rows.index:
+        _turn()
+        st.session_state["recording"] = st.session_state.pop(NEXT)
     if st.session_state.get("recording") not in rows.index:
         st.session_state.pop("recording", None)
     linked = st.query_params.get("run")
@@ -52,6 +57,13 @@ def chosen() -> dict[str, Any] | None:
     # The page's address, passed on, opens this recording and not a later one.
     st.query_params["run"] = run_id
     return cached_queries.run_or_none(run_id)
+
+
+def look_at(run_id: str) -> None:
+    """Draw the page anew, with this recording; from anywhere on it, where what is chosen may be
+    drawn already and no longer set."""
+    st.session_state[NEXT] = run_id
+    st.rerun()
 
 
 def _turn() -> None:

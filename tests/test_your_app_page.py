@@ -4,6 +4,7 @@ not show."""
 from __future__ import annotations
 
 import json
+import sys
 from types import SimpleNamespace
 
 import pandas as pd
@@ -13,6 +14,7 @@ from test_pages import opened, well
 
 from lab import recorder, recordings
 from lab.figures import cache_by_call, timeline
+from lab.model import LabError
 from lab.recorder import demo
 from lab.recording import sums
 from lab.recording.facts import Miss
@@ -230,6 +232,15 @@ def test_the_demo_agent_comes_with_the_lab():
 
     assert paths.shipped(demo.AGENT).is_file()
     assert demo.arguments()[0] == "record" and recorder.current() is None
+
+
+def test_a_demo_agent_that_ends_at_once_is_said_with_its_log(db, monkeypatch):
+    ended = [sys.executable, "-c", "raise SystemExit(1)"]
+    monkeypatch.setattr(demo, "arguments", list)
+    popen = demo.subprocess.Popen
+    monkeypatch.setattr(demo.subprocess, "Popen", lambda _, **given: popen(ended, **given))
+    with pytest.raises(LabError, match="did not start; its log is"):
+        demo.start()
 
 
 def test_what_is_imported_beside_a_recording_is_shown_at_once(db):

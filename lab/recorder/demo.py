@@ -15,6 +15,8 @@ AGENT = "bench/demo_agent/agent.py"
 NAME = "Demo agent"
 MISTAKE = "time"
 WORK = ("--questions", "4", "--break", MISTAKE)
+START_S = 60.0
+"""In which its model's server and its recorder are up."""
 
 
 def arguments() -> list[str]:
@@ -39,7 +41,7 @@ def start() -> recorder.Card:
             stderr=out,
             start_new_session=True,
         )
-    until_ns = clock.now_ns() + int(recorder.START_S * 1e9)
+    until_ns = clock.now_ns() + int(START_S * 1e9)
     while process.poll() is None and clock.now_ns() < until_ns:
         for card in recorder.cards():
             if card.run_id not in known:

@@ -102,7 +102,7 @@ def test_a_run_goes_on_by_whatever_name_its_help_offers(simulated, db):
     assert json.loads(out)["run_id"] == first
     assert run(simulated, "resume", "last~1")[2].startswith(f"Run {first} has all its 2 blocks.")
     assert run(simulated, "resume", "last~0")[2].startswith(f"Run {second} has all its 1 block.")
-    assert run(simulated, "resume", "last~2")[2].startswith("There is no run last~2; 2 have")
+    assert run(simulated, "resume", "last~2")[2].startswith("There is no run last~2: there are 2")
 
 
 def test_bodies_from_files_become_arms(simulated, db, tmp_path):

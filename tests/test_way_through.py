@@ -42,7 +42,11 @@ def card_of(monkeypatch, comparison: Comparison, seconds: float | None = None) -
     """The verdict's card of a run with this one comparison, whose blocks took so long."""
     told = stats.verdict(comparison, seconds_per_block=seconds)
     result = SimpleNamespace(
-        comparisons=[comparison], verdicts=[told], notes=[], block_cost=(None, seconds)
+        comparisons=[comparison],
+        verdicts=[told],
+        notes=[],
+        block_cost=(None, seconds),
+        prediction="",
     )
     monkeypatch.setattr(cached_queries, "judged", lambda run_id: result)
     app = AppTest.from_function(card, default_timeout=60)

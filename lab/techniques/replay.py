@@ -16,6 +16,7 @@ LEFT_OUT = ("model", "stream", "diagnostics")
 class ReplayKnobs(Knobs):
     fix: Literal[PROPOSED, *FIXES] = Field(
         PROPOSED,
+        title="Fix",
         description="what the second arm changes: by default what is proposed for these calls",
         json_schema_extra={
             "words": {PROPOSED: "as proposed", **{name: fix.title for name, fix in FIXES.items()}}
@@ -25,6 +26,7 @@ class ReplayKnobs(Knobs):
         16,
         ge=1,
         le=64_000,
+        title="Length of the answer",
         description="the most tokens an answer may have; where the fix is of the answer itself, "
         "it may be as long as the recorded one",
     )

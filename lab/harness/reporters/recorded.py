@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lab import endpoint_kinds, units
+from lab import endpoint_kinds, techniques, units
 from lab.harness.reporters.console import PIPE_WIDTH, PLAIN
 from lab.paths import COMMAND
 from lab.recording import cache_use, sums
@@ -86,7 +86,8 @@ def next_step(recording: Recording) -> str:
     name = recording.run.get("name")
     # A name of other letters would have to be quoted; the id never has.
     word = name if re.fullmatch(r"[\w.-]+", str(name or "")) else recording.run_id
-    return f"Prove a fix on these calls: {COMMAND} replay --scenario recording:{word}"
+    slug = techniques.of_recordings().slug
+    return f"Prove a fix on these calls: {COMMAND} {slug} --scenario recording:{word}"
 
 
 def title(recording: Recording) -> str:

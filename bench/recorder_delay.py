@@ -2,10 +2,11 @@
 bench.recorder_delay [--pairs N] [--streams 1,16]`.
 
 The simulated server writes each event at a set instant and stamps it; a client on the lab's stamps
-asks it directly and through a recorder, in an order drawn for each pair. Prints, for each number of
-streams, what a call takes longer with it (to the first token and to each event, as the difference
-within a pair), by how much a gap between two events comes out wrong, and how soon the server sees
-that a client has hung up. Ends with 1 where a p95 of the recorder's own part is 2 ms or more, or a
+asks it directly, directly once more and through a recorder, in an order drawn each time. Prints,
+for each number of streams, what a call takes longer with it (to the first token and to each event,
+as the difference within a pair; and the same of the two without it, below which nothing can be
+seen), by how much a gap between two events comes out wrong, and how soon the server sees that a
+client has hung up. Ends with 1 where a p95 of the recorder's own part is 2 ms or more, or a
 gap's error at one stream 1 ms or more, or a cancel takes more than 100 ms.
 """
 
@@ -41,6 +42,7 @@ BODY = {
     "stream": True,
     "messages": [{"role": "user", "content": "calibrate " * 400}],
 }
+WAYS = ("direct", "again", "through")
 MOST_ADDED_MS, MOST_GAP_MS, MOST_CANCEL_MS = 2.0, 1.0, 100.0
 
 
@@ -78,9 +80,9 @@ async def stream(asked: Asked, pairs: int, rng: random.Random) -> list[dict[str,
     made = []
     for place in range(pairs + 1):
         pair = {}
-        for way in rng.sample(["direct", "through"], k=2):
+        for way in rng.sample(WAYS, k=len(WAYS)):
             await asyncio.sleep(rng.uniform(0, 0.05))
-            pair[way] = await asked.call(way)
+            pair[way] = await asked.call("through" if way == "through" else "direct")
         made += [pair] if place else []
     return made
 
@@ -90,7 +92,7 @@ async def measured(control: Control, through: str, streams: int, pairs: int) -> 
     errors."""
     control.reset()
     each = -(-pairs // streams)
-    control.plays(*[PLAY] * (2 * streams * (each + 1)))
+    control.plays(*[PLAY] * (len(WAYS) * streams * (each + 1)))
     clients = [Asked(control.base_url, through, control.api_key) for _ in range(streams)]
     rngs = (random.Random(number) for number in range(streams))
     done = await asyncio.gather(*map(stream, clients, [each] * streams, rngs))
@@ -185,14 +187,18 @@ def main() -> int:
             card = recorder_for(control.base_url)
             pairs = asyncio.run(measured(control, card.url, streams, chosen.pairs))
             recorder.stop(card.run_id)
-            added = [
-                pair["through"]["first_token"] - pair["direct"]["first_token"] for pair in pairs
-            ]
-            late = [
-                there - here
-                for pair in pairs
-                for there, here in zip(pair["through"]["late"], pair["direct"]["late"], strict=True)
-            ]
+            added, floor = (
+                [pair[way]["first_token"] - pair["direct"]["first_token"] for pair in pairs]
+                for way in ("through", "again")
+            )
+            late, late_floor = (
+                [
+                    there - here
+                    for pair in pairs
+                    for there, here in zip(pair[way]["late"], pair["direct"]["late"], strict=True)
+                ]
+                for way in ("through", "again")
+            )
             gaps = {
                 way: [gap for pair in pairs for gap in pair[way]["gaps"]]
                 for way in ("direct", "through")
@@ -205,8 +211,10 @@ def main() -> int:
             own = list((rows["request"] + rows["reply"]).dropna())
             print(f"\n{streams} stream{'s' if streams > 1 else ''}")
             print(f"  first token, with − without     {quantiles(added)}")
+            print(f"  first token, without − without  {quantiles(floor)}")
             print(f"  each event, with − without      {quantiles(late)}")
-            print(f"  what it says it added itself    {quantiles(own)}")
+            print(f"  each event, without − without   {quantiles(late_floor)}")
+            print(f"  its own work, as it says itself {quantiles(own)}")
             print(f"  a gap's error without it        {quantiles(gaps['direct'])}")
             print(f"  a gap's error with it           {quantiles(gaps['through'])}", flush=True)
             if np.quantile(added, 0.95) >= MOST_ADDED_MS:

@@ -1,5 +1,6 @@
 """The recorder: every byte handed on as it came, both ways, and a row of what each call took."""
 
+import asyncio
 import gzip
 import json
 import os
@@ -24,7 +25,7 @@ from lab import recorder, recordings, scrub
 from lab.model import LabError
 from lab.recorder import framing, upstream, writer
 from lab.recorder.framing import END, HEAD, Framing
-from lab.recorder.observed_call import ObservedCall, packed
+from lab.recorder.observed_call import packed
 from lab.recorder.serving import REFUSED, UNREADABLE, Order, Serving
 from lab.recorder.upstream import Upstream
 from lab.recording import sender
@@ -549,9 +550,19 @@ def test_lines_to_paste_name_the_port_and_no_key_of_the_users():
     assert all("http://127.0.0.1:1234" in line and "KEY" not in line for line in lines.values())
 
 
-def test_added_time_leaves_out_connecting():
-    call = ObservedCall(started_ns=0, arrived_ns=0, asked_ns=10, ready_ns=70, handed_ns=75)
-    assert call.added_request_ns == 5
+def test_what_the_recorder_added_leaves_out_connecting(monkeypatch):
+    open_at_once = upstream.Connector.open
+
+    async def open_late(self, made, phases):
+        await asyncio.sleep(0.5)
+        return await open_at_once(self, made, phases)
+
+    monkeypatch.setattr(upstream.Connector, "open", open_late)
+    with RawServer(lambda c: c.good()) as server, wire(server.url) as through:
+        ask(through.port, posted(through.port, json.dumps(BODY_SENT).encode()))
+        (call,) = through.calls
+    assert call.sent_ns - call.asked_ns > 400e6
+    assert 0 < call.added_request_ns < 200e6
 
 
 def test_an_https_upstream_is_reached_with_the_systems_certificates(tmp_path, monkeypatch):

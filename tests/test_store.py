@@ -17,7 +17,7 @@ import pytest
 from lab import clock, paths, processes
 from lab.model import LabError, new_id
 from lab.rows import ROWS, CallRow, EventRow, FinishedTrial, RunRow, SessionRow, SpanRow, TrialRow
-from lab.store import migrations, queries
+from lab.store import journalled_changes, migrations, queries
 from lab.store.export import FORMATS, export, frame_bytes
 from lab.store.store import Imported, Store
 
@@ -200,6 +200,33 @@ def test_writing_the_same_trials_again_changes_nothing(db):
         "recorded_calls": 0,
         "recorded_blocks": 0,
     }
+
+
+def test_trials_that_waited_in_the_journal_are_written_together_and_each_once(db):
+    store, run_id = filled(db, trials=0)
+    (session,) = queries.run(store, run_id)["sessions"]
+    trials = [a_trial(run_id, session["session_id"], block) for block in range(3)]
+    changes = [journalled_changes.of_trials([trial]) for trial in trials]
+    named = {"update": run_id, "name": "between them"}
+    with duckdb.connect(str(db)) as connection:
+        again = [*changes[:2], changes[0], named, changes[1], changes[2]]
+        assert journalled_changes.applied(again, connection) == []
+    counts = queries.row_counts(store)
+    assert (counts["trials"], counts["calls"], counts["events"]) == (3, 3, 9)
+    assert queries.run(store, run_id)["name"] == "between them"
+
+
+def test_a_trial_that_does_not_fit_keeps_none_out_that_waited_with_it(db):
+    store, run_id = filled(db, trials=0)
+    (session,) = queries.run(store, run_id)["sessions"]
+    good, wrong, other = (
+        journalled_changes.of_trials([a_trial(run_id, session["session_id"], block)])
+        for block in range(3)
+    )
+    wrong["rows"]["calls"][0]["call_id"] = "no id"
+    with duckdb.connect(str(db)) as connection:
+        assert journalled_changes.applied([good, wrong, other], connection) == [1]
+    assert queries.row_counts(store)["trials"] == 2
 
 
 def test_a_resumed_run_keeps_its_note_and_name(db):

@@ -32,16 +32,20 @@ class ObservedCall:
     tls_ns: int | None = None
     reused: bool | None = None
     asked_ns: int | None = None
-    handed_ns: int | None = None
-    """The request's last byte given to the socket upstream, …"""
     sent_ns: int | None = None
-    """… and taken by it."""
+    """The request's last byte given to the socket upstream; of one that it could not take at once,
+    when it had taken the most of it. Before the writing, not after it: where both ends share a
+    core, whoever is written to runs before the writing returns."""
     headers_ns: int | None = None
     told_ns: int | None = None
     closed_ns: int | None = None
     ready_ns: int | None = None
     """When there was a connection upstream at all."""
+    added_request_ns: int | None = None
+    """The recorder's own work from the request's last byte in to its last byte out, waiting for a
+    processor left out."""
     added_reply_ns: int | None = None
+    """The most of such work for one piece of the answer."""
     ended_ns: int | None = None
     status: int | None = None
     asked: dict[str, str] = field(default_factory=dict)
@@ -59,13 +63,6 @@ class ObservedCall:
     size: int = 0
     is_open: bool = True
 
-    @property
-    def added_request_ns(self) -> int | None:
-        """From the last byte in to the last byte out, less the time that connecting took."""
-        if self.handed_ns is None or self.asked_ns is None:
-            return None
-        return max(0, self.handed_ns - max(self.asked_ns, self.ready_ns or 0))
-
 
 SCALARS = tuple(
     column.name
@@ -76,7 +73,7 @@ SCALARS = tuple(
 
 def packed(call: ObservedCall) -> bytes:
     lengths = array("q", map(len, call.pieces))
-    values = {name: getattr(call, name) for name in SCALARS} | {"added": call.added_request_ns}
+    values = {name: getattr(call, name) for name in SCALARS}
     data = marshal.dumps(
         (
             "call",

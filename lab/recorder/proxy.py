@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lab import limits
-from lab.clock import now_ns
+from lab.clock import now_ns, working_ns
 from lab.recorder import framing, strangers
 from lab.recorder.framing import BODY, END, HEAD, Framing
 from lab.recorder.observed_call import (
@@ -163,9 +163,9 @@ class Upward(Side):
         self.is_tls = link.proxy.upstream.is_tls
 
     def data_received(self, data: bytes) -> None:
-        at_ns = now_ns()
+        at_ns, worked_ns = now_ns(), working_ns()
         self.link.down.write(data)
-        self.link.answered(at_ns, now_ns(), data)
+        self.link.answered(at_ns, working_ns() - worked_ns, data)
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -221,11 +221,13 @@ class Link:
         self.up.transport = transport  # of TLS another one than connection_made was told
         self.up.other, self.down.other = self.down, self.up
         early, self.early = self.early, []
+        sent_ns, worked_ns = now_ns(), working_ns()
         self.up.write(b"".join(early))
         for call in self.waiting:
             self._connected(call)
             if call.asked_ns is not None:
-                call.handed_ns = call.sent_ns = now_ns()
+                call.sent_ns = sent_ns
+                call.added_request_ns += working_ns() - worked_ns
         if not self.up.is_full:
             self.down.hold_back(False)
 
@@ -242,6 +244,7 @@ class Link:
     def asked(self, at_ns: int, data: bytes) -> None:
         if self.is_refused:
             return
+        worked_ns = working_ns()
         out: list[bytes] = []
         whole: list[ObservedCall] = []
         if self.head_ns is None:
@@ -264,12 +267,16 @@ class Link:
         raw = b"".join(out)
         if self.ready_ns is None:
             self.early.append(raw)
+            for call in whole:
+                call.added_request_ns = working_ns() - worked_ns
             if sum(map(len, self.early)) > EARLY_BYTES:
                 self.down.hold_back(True)
             return
+        sent_ns = now_ns()
         self.up.write(raw)
         for call in whole:
-            call.handed_ns = call.sent_ns = now_ns()
+            call.sent_ns = sent_ns
+            call.added_request_ns = working_ns() - worked_ns
 
     def _refuse(self, answer: bytes) -> None:
         """This request, and whatever else the connection brings or waits for."""
@@ -327,13 +334,12 @@ class Link:
 
     # The API answers
 
-    def answered(self, at_ns: int, out_ns: int, data: bytes) -> None:
+    def answered(self, at_ns: int, added: int, data: bytes) -> None:
         """After it was handed on."""
-        added = out_ns - at_ns
         call = self.waiting[0] if self.waiting else None
         if call:
             call.added_reply_ns = max(call.added_reply_ns or 0, added)
-            call.told_ns = call.told_ns or out_ns
+            call.told_ns = call.told_ns or at_ns
         bodies: list[bytes] = []
         for part in self.answering.parts(data):
             if part.kind == HEAD:
@@ -342,7 +348,7 @@ class Link:
                 bodies.append(part.body)
             elif part.kind == END and self.waiting and self.waiting[0].status is not None:
                 self._keep_answer(at_ns, bodies)
-                self.waiting[0].closed_ns = out_ns
+                self.waiting[0].closed_ns = at_ns
                 self._finish(at_ns)
         self._keep_answer(at_ns, bodies)
 

@@ -199,7 +199,7 @@ class Writer:
             agent=sender.agent(values["asked"]),
             recorded={
                 **{name: offset(values[name]) for name in SIDES},
-                "added_request_ns": values["added"],
+                "added_request_ns": values["added_request_ns"],
                 "added_reply_ns": values["added_reply_ns"],
                 "note": "; ".join(notes)[: limits.ERROR_CHARACTERS] or None,
             },

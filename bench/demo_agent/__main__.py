@@ -1,5 +1,6 @@
 """Plants every cause of a miss in the demo agent, in random order between calls with none, records
-it in a process of its own, and prints what was named: `python -m bench.demo_agent`."""
+it in a process of its own, and prints what was named: `python -m bench.demo_agent`. Ctrl-C ends it
+after the plant under way, and prints what was run until then; a second one ends it at once."""
 
 from __future__ import annotations
 
@@ -14,17 +15,19 @@ from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
+from bench.demo_agent.planted import SHIFT_S
 from bench.demo_agent.served import EMPTY
 from lab import clock, recordings
-from lab.recording.facts import CAUSES, Miss
+from lab.recording.facts import CAUSES, NO_FAULT, Miss
 from lab.store.store import Store
 
 ROOT = Path(__file__).parents[2]
-PLANTED = [cause for cause in CAUSES if cause != "first_use"]
+PLANTED = [cause for cause in CAUSES if cause != NO_FAULT]
 
 
-def recorded(folder: Path, kind: str, plan: list[str], seed: int) -> tuple[Path, list[dict]]:
-    """The database, and the truth of each call in the order of the calls."""
+def recorded(folder: Path, kind: str, plan: list[str], seed: int) -> int:
+    """Fills lab.duckdb, and truth.jsonl with what was planted in each call; the agent's exit code:
+    0 where the whole plan was run."""
     flags = (
         ["--simulated", "--knobs", '{"queue_ms": 80, "thinking_tokens": 2}']
         if kind == "simulated"
@@ -47,23 +50,37 @@ def recorded(folder: Path, kind: str, plan: list[str], seed: int) -> tuple[Path,
         text=True,
         cwd=ROOT,
         env=environment,
+        start_new_session=True,  # Ctrl-C is this process's; it ends the others in their order
     ) as server:
         try:
             card = json.loads(server.stdout.readline())
+            key = {"ANTHROPIC_API_KEY": card["api_key"]}
             agent = [sys.executable, "-m", "bench.demo_agent.planted", str(folder / "plan.json")]
-            with (folder / "truth.jsonl").open("w") as truth:
-                record = [sys.executable, "main.py", "record", "--upstream", card["base_url"]]
-                subprocess.run(
+            record = [sys.executable, "main.py", "record", "--upstream", card["base_url"]]
+            with (
+                (folder / "truth.jsonl").open("w") as truth,
+                subprocess.Popen(
                     [*record, "--", *agent],
-                    check=False,  # what was recorded until then is told all the same
                     stdout=truth,
                     cwd=ROOT,
-                    env=environment | {"ANTHROPIC_API_KEY": card["api_key"]},
-                )
+                    env=environment | key,
+                    start_new_session=True,
+                ) as recorder,
+            ):
+                try:
+                    return recorder.wait()
+                except KeyboardInterrupt:
+                    recorder.terminate()  # passed on to the agent, which ends after its plant
+                    return recorder.wait()
         finally:
             server.terminate()
+
+
+def truths_of(folder: Path) -> dict[str, dict]:
+    """By request id."""
     lines = (folder / "truth.jsonl").read_text().splitlines()
-    return folder / "lab.duckdb", [json.loads(line) for line in lines if line.startswith("{")]
+    truths = [json.loads(line) for line in lines if line.startswith("{")]
+    return {truth["request_id"]: truth for truth in truths}
 
 
 def shifted(recording: recordings.Recording, truths: dict[str, dict]) -> recordings.Recording:
@@ -79,7 +96,7 @@ def shifted(recording: recordings.Recording, truths: dict[str, dict]) -> recordi
 def table(recording: recordings.Recording, truths: dict[str, dict]) -> tuple[list[tuple], list]:
     """By cause: planted, named right, named wrong, not named; and the calls told wrongly."""
     named: dict[str, Miss] = {
-        miss.call_id: miss for miss in recording.misses if miss.cause != "first_use"
+        miss.call_id: miss for miss in recording.misses if miss.cause != NO_FAULT
     }
     rows, wrong = Counter(), []
     for call in recording.calls.itertuples():
@@ -114,10 +131,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="demo-") as temporary:
         folder = given.keep or Path(temporary)
         folder.mkdir(exist_ok=True)
-        database, lines = recorded(folder, given.kind, plan, given.seed)
+        code = recorded(folder, given.kind, plan, given.seed)
         took_s = (clock.now_ns() - begun_ns) / 1e9
-        truths = {line["request_id"]: line for line in lines}
-        with closing(Store(database)) as store:
+        truths = truths_of(folder)
+        with closing(Store(folder / "lab.duckdb")) as store:
             (run_id,) = store.frame("SELECT run_id FROM runs")["run_id"]
             recording = shifted(recordings.read(store, str(run_id)), truths)
         begun_ns = clock.now_ns()
@@ -133,10 +150,12 @@ def main() -> int:
         print(f"  planted {cause}, told {told}: {evidence}")
     print(
         f"{len(recording.calls):,} calls of the {given.kind} server in {took_s:.0f} s, judged in"
-        f" {judged_s:.1f} s. Expired: the cache was emptied and {301} s put into the recording's"
-        " clock; not_known: emptied, and nothing else."
+        f" {judged_s:.1f} s. Expired: the cache was emptied and {SHIFT_S} s put into the"
+        " recording's clock; not_known: emptied, and nothing else."
     )
-    return 1 if wrong else 0
+    if code:
+        print("Ended early: what is above was run, the rest of the plan was not.")
+    return 1 if wrong or code else 0
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
 """The demo agent with mistakes planted by a plan: `python -m bench.demo_agent.planted PLAN`; for
-every call it prints a line of JSON: its request id, and what was planted in it."""
+every call it prints a line of JSON: its request id, and what was planted in it. SIGTERM ends it
+after the plant under way."""
 
 from __future__ import annotations
 
 import json
 import os
 import random
+import signal
 import sys
 import threading
 import time
@@ -214,14 +216,19 @@ def tell(request_id: str | None, cause: str | None, **truth: Any) -> None:
     print(json.dumps({"request_id": request_id, "cause": cause, **truth}), flush=True)
 
 
-def main() -> None:
+def main() -> int:
+    ending = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: ending.set())
     plan = json.loads(Path(sys.argv[1]).read_text())
     planted = Planted(plan["seed"], SHORT if plan["short"] else agent.RULES)
     # The first call of all writes the system prompt: no miss, and no plant.
     planted.clean(planted.agent(), [text("Good morning!")])
     for cause in plan["causes"]:
+        if ending.is_set():
+            return 1
         planted.run(cause)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import pandas as pd
 
 from lab import techniques
 from lab.model import OBSERVED, LabError
-from lab.recording import cache_use, conversations, misses, relation, shape, waiting, worth
+from lab.recording import asked, cache_use, conversations, misses, relation, shape, waiting, worth
 from lab.recording.facts import Miss, Worth
+from lab.recording.prefixes import values
 from lab.recording.relation import Relation
 from lab.recording.shape import Block, Mark, Piece, Prompt
 from lab.recording.waiting import Waiting
@@ -45,9 +46,15 @@ class Recording:
     def keeps_text(self) -> bool:
         return bool(self.run["keep_text"])
 
-    def pieces(self, hash: str) -> list[Piece]:
-        """Of a block, in their order; empty where they were not kept."""
-        return shape.read_pieces(self.kept_pieces.get(hash, ""))
+    @cached_property
+    def pieces(self) -> Callable[[str], list[Piece]]:
+        """Of a block by its hash, in their order; empty where they were not kept."""
+
+        @lru_cache(maxsize=64)  # one prompt that changes is held against many
+        def pieces(hash: str) -> list[Piece]:
+            return shape.read_pieces(self.kept_pieces.get(hash, ""))
+
+        return pieces
 
     @cached_property
     def conversations(self) -> pd.DataFrame:
@@ -62,11 +69,17 @@ class Recording:
         return waiting.of(self.calls, self.conversations, self.tools, self.replies)
 
     @cached_property
+    def asked(self) -> list[asked.Call]:
+        """The calls as the cache sees them, in the order of their starts."""
+        return asked.calls_of(self.calls, self.conversations, self.prompts)
+
+    @cached_property
     def cache_use(self) -> pd.DataFrame:
         """By call_id, in tokens: read, written, uncached, could_read (what an earlier call had left
         in the cache: of the same blocks, or the call before it, had nothing been changed since;
-        null where it cannot be told)."""
-        return cache_use.of(self.calls, self.conversations, self.prompts)
+        null where it cannot be told); and is_counted, whether a usage told could_read, not
+        characters."""
+        return cache_use.of(self.calls, self.asked)
 
     @cached_property
     def relation(self) -> Relation | None:
@@ -76,7 +89,7 @@ class Recording:
     @cached_property
     def misses(self) -> list[Miss]:
         """In the order of the calls, each with its cause, or "cause not known"."""
-        return misses.of(self.calls, self.conversations, self.prompts, self.pieces, self.relation)
+        return misses.of(self.asked, self.pieces, self.relation)
 
     @cached_property
     def worth(self) -> list[Worth]:
@@ -105,11 +118,8 @@ def read(store: Store, run_id: str) -> Recording:
         tools = queries.recorded_tools(store, run_id)
         kept = queries.recorded_pieces(store, run_id)
     prompts = _prompts(calls)
-    replies = {
-        call.call_id: [Block(*block) for block in _list(call.reply)]
-        for call in calls.itertuples()
-        if _list(call.reply) is not None
-    }
+    told = zip(calls["call_id"], values(calls, "reply"), strict=True)
+    replies = {call_id: blocks for call_id, text in told if (blocks := _blocks(text)) is not None}
     calls = calls.drop(columns=["blocks", "marks", "reply"])
     return Recording(run, calls, tools, prompts, replies, kept)
 
@@ -117,20 +127,23 @@ def read(store: Store, run_id: str) -> Recording:
 def _prompts(calls: pd.DataFrame) -> dict[str, Prompt]:
     """Each put together again: what it shares with the one that it follows, and its own."""
     prompts: dict[str, Prompt] = {}
-    for call in calls.itertuples():
-        own = _list(call.blocks)
-        base = prompts.get(call.follows) if isinstance(call.follows, str) else None
-        count = 0 if pd.isna(call.shared_blocks) else int(call.shared_blocks)
+    read = lru_cache(json.loads)  # most calls say the same of marks and settings
+    columns = ("call_id", "follows", "shared_blocks", "blocks", "marks", "settings")
+    for call_id, follows, shared, blocks, marks, settings in zip(
+        *(values(calls, name) for name in columns), strict=True
+    ):
+        own, base, count = _blocks(blocks), prompts.get(follows), int(shared or 0)
         if own is None or (count and (base is None or len(base.blocks) < count)):
             continue
         common = base.blocks[:count] if base else ()
-        prompts[call.call_id] = Prompt(
-            (*common, *(Block(*block) for block in own)),
-            tuple(Mark(*mark) for mark in _list(call.marks) or ()),
-            json.loads(call.settings) if isinstance(call.settings, str) else {},
+        prompts[call_id] = Prompt(
+            (*common, *own),
+            tuple(Mark(*mark) for mark in read(marks or "null") or ()),
+            read(settings or "{}"),
         )
     return prompts
 
 
-def _list(text: Any) -> list[list[Any]] | None:
-    return json.loads(text) if isinstance(text, str) and text != "null" else None
+def _blocks(text: str | None) -> list[Block] | None:
+    values = json.loads(text) if text else None
+    return None if values is None else [Block(*value) for value in values]

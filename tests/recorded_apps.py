@@ -148,6 +148,9 @@ class App:
             "endpoint_kind": self.kind,
             "started_ms": call.started_ns / 1e6,
             "total_ms": None if call.ended_ns is None else (call.ended_ns - call.started_ns) / 1e6,
+            "ended_at_ms": None
+            if call.ended_ns is None
+            else (call.ended_ns - call.started_ns) / 1e6,
             "ttft_ms": None if first is None else (first - call.started_ns) / 1e6,
             "cache_write_tokens": sum(tokens or 0 for tokens in written),
         }

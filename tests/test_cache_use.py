@@ -134,13 +134,22 @@ def test_another_model_has_a_cache_of_its_own(app):
     assert could(app) == [0, 0]
 
 
-def test_the_longest_prefix_counts_once_a_read_has_told_its_tokens(app):
-    both = [{"type": "text", "text": "Be kind", "cache_control": MARK}]
-    app.call(turns(1), 0, 1, usage=usage(0, 1500), system=both)
-    app.call([user("other")], 2, 3, usage=usage(0, 0, 1200), system=both)
-    assert could(app) == [0, None]
-    app.call([user("third")], 4, 5, usage=usage(1000, 0, 200), system=both)
-    assert could(app) == [0, 1000, 1000]
+def test_what_no_usage_told_is_told_by_characters_until_a_read_tells_it(app):
+    """Of 12 characters 7 are the system prompt: of 1,200 tokens 700."""
+    app.call(turns(1), 0, 1, usage=usage(0, 1500), system=MARKED)
+    app.call([user("other")], 2, 3, usage=usage(0, 0, 1200), system=MARKED)
+    assert (could(app), share(app)) == ([0, 700], 0)
+    assert app.recording().cache_use["is_counted"].tolist() == [True, False]
+    app.call([user("third")], 4, 5, usage=usage(1000, 0, 200), system=MARKED)
+    assert (could(app), share(app)) == ([0, 1000, 1000], 0.5)
+    assert app.recording().cache_use["is_counted"].all()
+
+
+def test_a_breakpoint_that_may_be_below_the_minimum_counts_against_nobody(app):
+    """About 600 tokens: above 512, but not for sure."""
+    app.call(turns(1), 0, 1, usage=usage(0, 1500), system=MARKED)
+    app.call([user("other")], 2, 3, usage=usage(0, 0, 1028), system=MARKED)
+    assert could(app) == [0, 0]
 
 
 def test_what_was_written_for_an_hour_ends_with_the_last_breakpoint_of_an_hour(app):

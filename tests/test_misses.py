@@ -11,7 +11,7 @@ import pytest
 
 from bench.demo_agent import agent
 from lab import new_recording, recordings
-from lab.recording import misses, shape
+from lab.recording import asked, misses, shape
 from lab.recording.facts import CAUSES, Miss
 from lab.recording.scribe import Scribe, Seen
 from lab.recording.shape import Hasher
@@ -112,9 +112,8 @@ class App:
         index = pd.Index(frame["call_id"], name="call_id")
         lanes = pd.DataFrame(self.lanes, index=index)
         kept = self.pieces
-        return misses.of(
-            frame, lanes, self.prompts, lambda hash: shape.read_pieces(kept.get(hash, "")), None
-        )
+        calls = asked.calls_of(frame, lanes, self.prompts)
+        return misses.of(calls, lambda hash: shape.read_pieces(kept.get(hash, "")), None)
 
     def faults(self) -> list[Miss]:
         return [miss for miss in self.misses() if miss.cause != "first_use"]

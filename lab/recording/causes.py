@@ -11,7 +11,7 @@ from typing import Any
 
 from lab.recording import cache_rules, differences
 from lab.recording.asked import Call
-from lab.recording.shape import Block, Piece
+from lab.recording.shape import SECTIONS, Block, Piece
 
 Pieces = Callable[[str], list[Piece]]
 ALIKE = 0.5
@@ -42,7 +42,7 @@ def changes(before: Call, place: int, call: Call, pieces: Pieces, words: str) ->
     if call.model != before.model:
         evidence = f"{words.capitalize()} was answered by {before.model}, this one by {call.model}"
         found.append(Change("model", evidence, "the model"))
-    for section in ("tools", "system", "messages"):
+    for section in SECTIONS:
         if section == "system" and reached != "tools" and call.speed != before.speed:
             evidence = f"The speed was {before.speed} in {words} and is {call.speed} here"
             found.append(Change("speed", evidence, "the speed"))
@@ -82,14 +82,14 @@ def _blocks(
     was, now = before.blocks(section), call.blocks(section)
     compared = len(now)
     if before.prompt.blocks[place].section == section:
-        compared = place - start(before, section) + 1
+        compared = place - before.prompt.parts[section].start + 1
         was = was[:compared]
     hashes = [[(b.role, b.hash) for b in blocks] for blocks in (was, now[:compared])]
     if hashes[0] == hashes[1]:
         return None
     pairs = enumerate(zip(*hashes, strict=False))
     at = next((at for at, (a, b) in pairs if a != b), min(map(len, hashes)))
-    where = start(call, section) + at
+    where = call.prompt.parts[section].start + at
     if section == "tools" and Counter(hashes[0]) == Counter(hashes[1]):
         moved = f" ({now[at].tool})" if now[at].tool else ""
         evidence = (
@@ -143,12 +143,6 @@ def _other(first: Block, second: Block) -> bool:
 def _goes_on(rest: Sequence[Block], other: Sequence[Block]) -> bool:
     """Whether the one goes on where the other stands: one block was put in or left out."""
     return bool(rest) and bool(other) and not _other(rest[0], other[0])
-
-
-def start(call: Call, section: str) -> int:
-    sections = ("tools", "system", "messages")
-    before = sections[: sections.index(section)]
-    return sum(block.section in before for block in call.prompt.blocks)
 
 
 def again(before: Call, place: int, call: Call, pieces: Pieces) -> float:

@@ -104,8 +104,8 @@ def _calls(
         *(values(calls, column) for column in columns), strict=True
     ):
         prompt = prompts.get(call_id)
-        blocks = prompt.blocks[: prefixes.first_message(prompt)] if prompt else ()
-        tools = frozenset(block.tool for block in blocks if block.section == "tools")
+        blocks = prompt.blocks[prompt.parts["tools"]] if prompt else ()
+        tools = frozenset(block.tool for block in blocks)
         known.append(
             Call(
                 call_id,

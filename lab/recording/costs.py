@@ -14,6 +14,8 @@ COUNTS = (
     "output_tokens",
 )
 MODES = ("service_tier", "speed", "inference_geo")
+COLUMNS = (*COUNTS, *MODES, "model", "served_model", "cost_usd", "started_utc")
+"""What `change_usd` asks of a call."""
 
 
 def change_usd(call: Any, model: str | None = None, **more: float) -> float | None:
@@ -33,9 +35,8 @@ def change_usd(call: Any, model: str | None = None, **more: float) -> float | No
 
 
 def priced_model(call: Any) -> str:
-    """The one that served; where no list knows it, the one asked."""
     served = None if _missing(call.served_model) else call.served_model
-    return served if served and pricing.price(served, call.started_utc.date()) else call.model
+    return pricing.priced_as(call.model, served, call.started_utc.date())
 
 
 def _usd(call: Any, model: str, counts: dict[str, float]) -> float | None:

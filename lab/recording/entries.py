@@ -10,12 +10,14 @@ from lab.recording.asked import Call, Key
 from lab.recording.cache_rules import SLACK, TTL_MS
 from lab.recording.shape import Mark
 
+SURE = 1.25
+"""Tokens told by characters are above a minimum for sure from so many times it on."""
 
-@dataclass(eq=False)
+
+@dataclass(eq=False, slots=True)
 class Entry:
     """A prefix that was written: by `writer` lastly, used lastly at `used_ms`."""
 
-    place: int
     ttl_ms: float
     writer: Call
     used_ms: float
@@ -25,6 +27,9 @@ class Entry:
     """… and until then it could not: apart where nobody saw the writer's answer begin."""
     is_sure: bool
     """Whether the usage alone proves it; a breakpoint in the middle may be below the minimum."""
+
+    def is_readable(self, at_ms: float) -> bool:
+        return self.readable_ms <= at_ms and self.is_alive(at_ms)
 
     def is_alive(self, at_ms: float) -> bool:
         return at_ms - self.used_ms < self.ttl_ms
@@ -61,32 +66,50 @@ class Cache:
         count = round(anchors[low] + share * (anchors[high] - anchors[low]))
         return count, ends[place] == ends[-1]
 
+    def longest(self, call: Call) -> int | None:
+        """The last block of the longest prefix of a call that it could have read when it began,
+        whatever it marked; None where nothing is known that could be read."""
+        for place in range(len(call.keys) - 1, -1, -1) if self.entries else ():
+            entry = self.entries.get(call.keys[place])
+            if entry and entry.is_readable(call.started_ms) and self.was_there(call, place, entry):
+                return place
+        return None
+
+    def was_there(self, call: Call, place: int, entry: Entry) -> bool:
+        """Whether it is sure that an entry was written."""
+        if entry.is_sure:
+            return True
+        tokens, is_counted = self.tokens(call, place)
+        return tokens > (1 if is_counted else SURE) * call.sure_minimum
+
     def read_place(self, call: Call) -> int | None:
         """Which entry a call read, by its count; None where it read none that is known."""
         if not call.path or (call.read or 0) <= SLACK:
             return None
-        fits = sorted(p for p in call.reachable if call.keys[p] in self.entries)
-        known = {p: self.counted.get((call.model, call.path[p])) for p in fits}
-        sure = [p for p in fits if known[p] is not None and abs(known[p] - call.read) <= SLACK]
-        if sure:
-            return sure[-1]
-        unsure = {p: self.tokens(call, p)[0] for p in fits if known[p] is None}
-        return min(unsure, key=lambda p: abs(unsure[p] - call.read), default=None)
+        fits = [place for place in call.reachable if call.keys[place] in self.entries]
+        known = {place: self.counted.get((call.model, call.path[place])) for place in fits}
+        for place in fits:
+            if known[place] is not None and abs(known[place] - call.read) <= SLACK:
+                return place
+        unsure = [place for place in reversed(fits) if known[place] is None]
+        apart = {place: abs(self.tokens(call, place)[0] - call.read) for place in unsure}
+        return min(unsure, key=apart.get, default=None)
 
     def add(self, call: Call) -> None:
         if not call.counts:
-            if not 400 <= (call.row.get("http_status") or 0) < 500:
+            if not 400 <= (call.row["http_status"] or 0) < 500:
                 self.maybe_used.update(dict.fromkeys(call.keys, call.started_ms))
             return
         if (place := self.read_place(call)) is not None:
             self.counted.setdefault((call.model, call.path[place]), call.read)
-            for key in call.keys[: place + 1]:
-                if entry := self.entries.get(key):
-                    entry.used_ms = max(entry.used_ms, call.started_ms)
+            self.entries[call.keys[place]].is_sure = True
+            for key in self.entries.keys() & call.keys[: place + 1]:
+                entry = self.entries[key]
+                entry.used_ms = max(entry.used_ms, call.started_ms)
         if call.path and (last := call.last_mark) and call.through > SLACK:
             self.counted[(call.model, call.path[last.place])] = call.through
             longer = [mark.place for mark in call.marks if mark.ttl == "1h"]
-            if longer and (hour := call.row.get("cache_write_1h_tokens")):
+            if longer and (hour := call.row["cache_write_1h_tokens"]):
                 # Longer times to live come first: what was written for an hour ends with them.
                 self.counted[(call.model, call.path[longer[-1]])] = call.read + int(hour)
             for mark in call.marks:
@@ -108,9 +131,8 @@ class Cache:
                 entry.writer = call
         else:
             clocks = (call.started_ms, readable, unreadable)
-            self.entries[key] = Entry(mark.place, ttl, call, *clocks, is_sure)
+            self.entries[key] = Entry(ttl, call, *clocks, is_sure)
 
     def last_use_ms(self, call: Call, place: int, entry: Entry) -> float:
         """The latest that its use can have been before this call."""
-        maybe = self.maybe_used.get(call.keys[place], entry.used_ms)
-        return max(entry.used_ms, maybe)
+        return max(entry.used_ms, self.maybe_used.get(call.keys[place], entry.used_ms))

@@ -9,31 +9,26 @@ asked; where none of them proves anything the cause is not known.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 
-import pandas as pd
-
 from lab.recording import causes, costs, unread
-from lab.recording.asked import Call, calls_of
+from lab.recording.asked import Call
 from lab.recording.cache_rules import SLACK
 from lab.recording.facts import Miss
 from lab.recording.relation import Relation
-from lab.recording.shape import Piece, Prompt
+from lab.recording.shape import Piece
 from lab.recording.wanted import History, Wanted
 
 
 def of(
-    calls: pd.DataFrame,
-    conversations: pd.DataFrame,
-    prompts: Mapping[str, Prompt],
+    asked: Sequence[Call],
     pieces: Callable[[str], list[Piece]],
     relation: Relation | None,
 ) -> list[Miss]:
     """See lab.recordings.Recording.misses."""
-    asked = calls_of(calls, prompts)
-    history = History(asked, conversations, pieces)
+    history = History(asked, pieces)
     misses = []
     for call in asked:
         if miss := _miss(call, history):
@@ -98,8 +93,8 @@ def _priced(miss: Miss, call: Call, relation: Relation | None) -> Miss:
     if miss.missed_tokens and call.counts:
         usd = _extra_usd(call, miss.missed_tokens)
         if relation is not None:
-            seconds = relation.seconds(miss.missed_tokens, call.row.get("model"))
-    reason = call.row.get("cache_miss_reason")
+            seconds = relation.seconds(miss.missed_tokens, call.row["model"])
+    reason = call.row["cache_miss_reason"]
     return replace(miss, usd=usd, seconds=seconds, api_reason=reason)
 
 
@@ -108,7 +103,7 @@ def _extra_usd(call: Call, tokens: int) -> float | None:
     those written for an hour, then those for five minutes, then the rest."""
     more, left = {"cache_read_tokens": tokens}, tokens
     for name in ("cache_write_1h_tokens", "cache_write_5m_tokens", "input_tokens"):
-        part = min(left, int(call.row.get(name) or 0))
+        part = min(left, int(call.row[name] or 0))
         more[name], left = -part, left - part
     saved = costs.change_usd(SimpleNamespace(**call.row), **more)
     return None if saved is None else -saved

@@ -33,10 +33,10 @@ def _paths(
     for call_id, follows, shared in zip(*(values(calls, name) for name in columns), strict=True):
         if (prompt := prompts.get(call_id)) is None:
             continue
-        skipped = first_message(prompt) if of_messages else 0
+        skipped = prompt.first_message if of_messages else 0
         # What it shares with an earlier one is not walked again: long conversations stay quick.
         known = paths.get(follows, [])[: max(0, int(shared or 0) - skipped)]
-        if of_messages and known and first_message(prompts[follows]) != skipped:
+        if of_messages and known and prompts[follows].first_message != skipped:
             known = []
         path = known
         node = path[-1] if path else 0
@@ -46,14 +46,6 @@ def _paths(
             path.append(node)
         paths[call_id] = path
     return paths
-
-
-def first_message(prompt: Prompt) -> int:
-    """The place of its first block of a message: how many are tools or system before it."""
-    for place, block in enumerate(prompt.blocks):
-        if block.section == "messages":
-            return place
-    return len(prompt.blocks)
 
 
 def values(calls: pd.DataFrame, name: str) -> list[Any]:

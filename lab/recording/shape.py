@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 PIECE_DIGITS = 6
@@ -35,6 +36,8 @@ SPECIAL = re.compile(
 PLAIN = re.compile(r"[^\n,;:.{}\[\]]{0,200}[\n,;:.{}\[\]]|[^\n,;:.{}\[\]]{1,200}")
 SETTINGS_AS_THEY_ARE = ("model", "speed", "service_tier", "max_tokens", "inference_geo")
 """Words and numbers of the API's own; `stream` is kept as true or false."""
+SECTIONS = ("tools", "system", "messages")
+"""In the order in which the API reads them."""
 
 
 class Piece(NamedTuple):
@@ -87,6 +90,21 @@ class Prompt:
     """What else the request said: model, speed, stream, max_tokens as they are; effort, thinking,
     tool_choice in words; output_format, context_management and betas as keyed hashes; `automatic`
     is the TTL of a top-level cache_control; `diagnosis` whether it asked why the cache missed."""
+
+    @cached_property
+    def parts(self) -> Mapping[str, slice]:
+        """Where its tools, its system and its messages stand."""
+        ends = [0]
+        for section in ("tools", "system"):
+            rest = range(ends[-1], len(self.blocks))
+            ends.append(next((at for at in rest if self.blocks[at].section != section), rest.stop))
+        ends.append(len(self.blocks))
+        return {name: slice(*ends[at : at + 2]) for at, name in enumerate(SECTIONS)}
+
+    @property
+    def first_message(self) -> int:
+        """How many blocks are tools or system before the messages."""
+        return self.parts["messages"].start
 
 
 class Hasher:

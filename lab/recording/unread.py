@@ -11,15 +11,13 @@ from lab.recording.entries import Entry
 from lab.recording.facts import Miss
 from lab.recording.wanted import BEFORE, History, Wanted
 
-SURE = 1.25
-"""Tokens told by characters are above a minimum for sure from so many times it on, …"""
 SHORT = 1.5
-"""… and below it where so many times as many were still below."""
+"""Tokens told by characters are below a minimum for sure where so many times as many were too."""
 
 
 def refused(call: Call) -> Miss | None:
     """The API answers a request with more than four breakpoints with an error."""
-    if len(call.marks) <= MOST_BREAKPOINTS or call.row.get("http_status") != 400:
+    if len(call.marks) <= MOST_BREAKPOINTS or call.row["http_status"] != 400:
         return None
     evidence = (
         f"It has {len(call.marks)} breakpoints, and 4 are allowed: the answer was status 400."
@@ -70,16 +68,19 @@ def out_of_time(call: Call, wanted: Wanted, history: History) -> Change | None:
 def lost(call: Call, history: History) -> Miss | None:
     """An entry that by all that is known could have been read, and was not."""
     cache, read = history.cache, history.cache.read_place(call)
-    for place in sorted(call.reachable, reverse=True):
+    for place in call.reachable:
         entry = cache.entries.get(call.keys[place])
         if entry is None or (read is not None and place <= read):
             continue
         tokens, is_counted = cache.tokens(call, place)
-        was_there = entry.is_sure or tokens > SURE * call.sure_minimum
-        was_there = was_there and entry.used_ms > history.emptied_ms
-        was_there = was_there and not _may_break(entry.writer, place, call)
-        in_time = entry.readable_ms <= call.started_ms and entry.is_alive(call.started_ms)
-        if was_there and in_time and tokens - call.read > SLACK:
+        was_there = (
+            tokens - call.read > SLACK
+            and entry.is_readable(call.started_ms)
+            and entry.used_ms > history.emptied_ms
+            and cache.was_there(call, place, entry)
+            and not _may_break(entry.writer, place, call)
+        )
+        if was_there:
             history.emptied_ms = call.started_ms
             return not_known(call, Wanted(entry.writer, place, tokens, is_counted), entry, history)
     return None
@@ -141,7 +142,7 @@ def _hints(before: Call, place: int, call: Call) -> list[str]:
 
 def nothing_cached(call: Call, history: History) -> Miss | None:
     """It asked for caching and neither read nor wrote: too short, or nobody knows."""
-    for place in sorted(call.reachable, reverse=True):
+    for place in call.reachable:
         before = history.cache.seen.get(call.keys[place])
         if before and any(mark.place == place for mark in before.marks):
             break
@@ -218,9 +219,9 @@ def of_a_part(call: Call, history: History) -> Miss | None:
     before = history.cached_before(call)
     if before is None or call.tokens < before.through or before.through - call.read <= SLACK:
         return None
-    was_short = before.row.get("cache_write_5m_tokens")
-    ttl = "5m" if was_short and not before.row.get("cache_write_1h_tokens") else "1h"
-    ended_ms = before.started_ms + (before.row.get("ended_at_ms") or 0.0)
+    was_short = before.row["cache_write_5m_tokens"]
+    ttl = "5m" if was_short and not before.row["cache_write_1h_tokens"] else "1h"
+    ended_ms = before.started_ms + (before.row["ended_at_ms"] or 0.0)
     pause_ms = call.started_ms - ended_ms
     counts = f"{before.through:,} tokens were in the cache; this one read {call.read:,}"
     if pause_ms >= TTL_MS[ttl]:

@@ -4,14 +4,13 @@ it does."""
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
-import pandas as pd
-
-from lab.recording import causes, prefixes
-from lab.recording.asked import Call
+from lab.recording import causes
+from lab.recording.asked import Call, Key
 from lab.recording.cache_rules import SLACK
 from lab.recording.entries import Cache
 from lab.recording.shape import Piece
@@ -39,49 +38,33 @@ class Wanted:
 class History:
     """The calls up to now, and what they left in the cache."""
 
-    def __init__(
-        self,
-        calls: Sequence[Call],
-        conversations: pd.DataFrame,
-        pieces: Callable[[str], list[Piece]],
-    ) -> None:
+    def __init__(self, calls: Sequence[Call], pieces: Callable[[str], list[Piece]]) -> None:
         self.pieces, self.cache = pieces, Cache()
         self.emptied_ms = -math.inf
         """When the server was last seen to have lost what it should have: whatever was last used
         before that may be lost too."""
         self.ever_cached = any(call.through > SLACK for call in calls)
-        self._by_id = {call.call_id: call for call in calls}
-        self._lanes, self._parents = _places(conversations)
+        self._cached: dict[str, Call | None] = {}
+        """By call_id: it, or the nearest before it in its lane, that had something in the cache."""
         self._in_lane: dict[object, list[Call]] = defaultdict(list)
-        self._latest: list[Call] = []
+        self._latest: deque[Call] = deque(maxlen=HELD_AGAINST)
 
     def add(self, call: Call) -> None:
         self.cache.add(call)
+        has_cached = call.through > SLACK
+        self._cached[call.call_id] = call if has_cached else self.cached_before(call)
         if call.path and call.counts:
-            self._latest = [*self._latest[1 - HELD_AGAINST :], call]
-            if call.through > SLACK:
-                self._in_lane[self._lane(call)].append(call)
-
-    def _lane(self, call: Call) -> object:
-        return self._lanes.get(call.call_id, call.call_id)
+            self._latest.append(call)
+            if has_cached:
+                self._in_lane[call.lane].append(call)
 
     def name(self, call: Call, before: Call) -> str:
         """What to call it: the call before, or an earlier one."""
-        is_parent = self._parents.get(call.call_id) == before.call_id
-        return BEFORE if is_parent else EARLIER
-
-    def ancestors(self, call: Call) -> Iterator[Call]:
-        """The calls before it in its lane, the nearest first, as far as it is held against any."""
-        lane, at = self._lane(call), self._parents.get(call.call_id)
-        for _ in range(HELD_AGAINST):
-            if at not in self._by_id or self._lanes.get(at) != lane:
-                return
-            yield self._by_id[at]
-            at = self._parents.get(at)
+        return BEFORE if call.before is before else EARLIER
 
     def cached_before(self, call: Call) -> Call | None:
-        """The nearest of them that had something in the cache."""
-        return next((before for before in self.ancestors(call) if before.through > SLACK), None)
+        """The nearest before it in its lane that had something in the cache."""
+        return self._cached[call.before.call_id] if call.before else None
 
     def wanted(self, call: Call) -> Wanted | None:
         """None where it read all that was there for it."""
@@ -90,12 +73,11 @@ class History:
     def _in_its_lane(self, call: Call) -> Wanted | None:
         """Of the call before it; or of a later one of the lane, where what that one said comes
         again with something changed in it."""
-        ancestors = {before.call_id for before in self.ancestors(call)}
-        for before in reversed(self._in_lane[self._lane(call)][-HELD_AGAINST:]):
+        for before in islice(reversed(self._in_lane[call.lane]), HELD_AGAINST):
             place, tokens = before.last_mark.place, min(before.through, call.tokens)
             if tokens - call.read > SLACK and self._comes_again(before, place, call):
                 return Wanted(before, place, tokens, True)
-            if before.call_id in ancestors:
+            if _goes_on_from(call, before):
                 break
         return None
 
@@ -108,24 +90,24 @@ class History:
         if self.cached_before(call):
             return None
         others = [before for before in reversed(self._latest) if before.model == call.model]
-        same = [
-            wanted
-            for before in others
-            for mark in before.marks
-            if _begins(before, mark.place, call)
-            and (wanted := self._head(before, mark.place, call))
-        ]
+        read = self.cache.read_place(call)
+        alike: dict[Key, tuple[Call, int]] = {}
+        for before in others:
+            for mark in before.marks:
+                if before.begins_like(call, mark.place) and (read is None or read < mark.place):
+                    alike.setdefault(before.keys[mark.place], (before, mark.place))
+        same = [wanted for own in alike.values() if (wanted := self._head(*own, call))]
         if same:
             return max(same, key=lambda wanted: wanted.tokens)
-        return None if self._read_its_head(call) else self._but_for_one_change(others, call)
+        return None if self._read_its_head(call, read) else self._but_for_one_change(others, call)
 
     def _but_for_one_change(self, others: Sequence[Call], call: Call) -> Wanted | None:
         """Of the latest one, unless one with no change came after it."""
-        end = prefixes.first_message(call.prompt) - 1
+        end = call.prompt.first_message - 1
         if end < 0 or not call.marks or self.cache.tokens(call, end)[0] < call.sure_minimum:
             return None
         for before in others:
-            if _begins(call, end, before):
+            if call.begins_like(before, end):
                 return None
             place = self._meant(before, call)
             if place is not None and self._is_one_change(before, place, call):
@@ -134,7 +116,7 @@ class History:
 
     def _meant(self, before: Call, call: Call) -> int | None:
         """The last breakpoint up to which, but for tools and system prompt, both say the same."""
-        first = prefixes.first_message(before.prompt)
+        first = before.prompt.first_message
         said = [[block.hash for block in each.blocks("messages")] for each in (before, call)]
         places = [mark.place for mark in before.marks]
         return next(
@@ -150,19 +132,16 @@ class History:
         last = before.last_mark
         if before.keys[place] not in self.cache.entries or last is None or place > last.place:
             return None
-        read = self.cache.read_place(call)
-        if read is not None and read >= place and _begins(before, place, call):
-            return None
         tokens, is_counted = self.cache.tokens(before, place)
         tokens = min(tokens, call.tokens)
         if tokens - call.read <= SLACK or tokens < call.sure_minimum:
             return None
         return Wanted(before, place, tokens, is_counted)
 
-    def _read_its_head(self, call: Call) -> bool:
-        """Whether it read all that its own breakpoints in tools and system prompt ask for."""
-        first, read = prefixes.first_message(call.prompt), self.cache.read_place(call)
-        ends = [mark.place for mark in call.marks if mark.place < first]
+    def _read_its_head(self, call: Call, read: int | None) -> bool:
+        """Whether it read all that its own breakpoints in tools and system prompt ask for; `read`
+        is the last block of what it read."""
+        ends = [mark.place for mark in call.marks if mark.place < call.prompt.first_message]
         return call.read > SLACK if not ends else read is not None and read >= ends[-1]
 
     def _is_one_change(self, before: Call, place: int, call: Call) -> bool:
@@ -175,18 +154,9 @@ class History:
         return same and self._comes_again(before, place, call)
 
 
-def _begins(before: Call, place: int, call: Call) -> bool:
-    """Whether a call's prompt begins with the same blocks, whatever its settings."""
-    return place < len(call.path) and call.path[place] == before.path[place]
-
-
-def _places(conversations: pd.DataFrame) -> tuple[dict[str, object], dict[str, str]]:
-    """By call_id: its lane, and the call before it."""
-    names = ("conversation", "lane", "parent")
-    columns = [prefixes.values(conversations, name) for name in names]
-    lanes, parents = {}, {}
-    for call_id, conversation, lane, parent in zip(conversations.index, *columns, strict=True):
-        lanes[call_id] = (conversation, lane)
-        if parent is not None:
-            parents[call_id] = parent
-    return lanes, parents
+def _goes_on_from(call: Call, earlier: Call) -> bool:
+    """Whether the earlier one stands before it in its lane."""
+    before = call.before
+    while before and before is not earlier and before.started_ms >= earlier.started_ms:
+        before = before.before
+    return before is earlier

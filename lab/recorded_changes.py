@@ -4,6 +4,7 @@ cache, its tokens and its dollars; and what must not have moved, or its times pr
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -26,9 +27,7 @@ CONTROL_LEVEL = 0.99
 SMALLEST_MS, SMALLEST_SHARE = 5.0, 0.1
 """Of a control that moved: less is no reason to doubt a first token."""
 FEWEST_CALLS = 10
-WORSE = re.compile(
-    rf"{bounds.QUANTILE}\s+(?P<metric>\w+)\s+worse\s+by\s+{bounds.NUMBER}{bounds.UNIT}"
-)
+WORSE = re.compile(rf"{bounds.OF_METRIC}{bounds.WORSE_BY}")
 WORSE_HITS = re.compile(rf"hit share\s+worse\s+by\s+{bounds.NUMBER}\s*(?:points?|%)")
 UNPROVEN = "unproven: "
 UNKNOWN = (
@@ -53,9 +52,17 @@ class Row(NamedTuple):
     def moved(self) -> bool:
         """Of a control: beyond chance, and by more than what does not matter."""
         low, high = self.change.low, self.change.high
-        least = max(SMALLEST_MS, SMALLEST_SHARE * abs(self.before))
         is_beyond = low is not None and (low > 0 or high < 0)
-        return self.is_control and is_beyond and abs(self.change.estimate) > least
+        return self.is_control and is_beyond and abs(self.change.estimate) > self._least
+
+    @property
+    def may_have_moved(self) -> tuple[float, ...]:
+        """Of a control: how far down and up its interval reaches, where that matters."""
+        return tuple(end for end in self.change[1:3] if end is not None and abs(end) > self._least)
+
+    @property
+    def _least(self) -> float:
+        return max(SMALLEST_MS, SMALLEST_SHARE * abs(self.before))
 
     @property
     def told(self) -> str:
@@ -70,7 +77,8 @@ class Row(NamedTuple):
 class Changes(NamedTuple):
     rows: list[Row]
     doubt: str
-    """Why the change of a time proves nothing; empty where the controls held."""
+    """Why the change of a time proves nothing; empty where the controls held, as closely as it
+    takes."""
 
 
 def compare(base: Recording, new: Recording) -> Changes:
@@ -86,15 +94,25 @@ def compare(base: Recording, new: Recording) -> Changes:
         _per_turn(base, new, "tokens a turn", "billed_tokens"),
         _per_turn(base, new, "dollars a turn", "cost_usd"),
     ]
-    return Changes([*filter(None, rows), *controls], _doubt(controls))
+    rows = [*filter(None, rows)]
+    times = [row.change for row in rows if row.is_time and bounds.side(row.change, 0) != UNDECIDED]
+
+    def stands(moved_ms: float) -> bool:
+        return all(bounds.side(change, moved_ms) == bounds.side(change, 0) for change in times)
+
+    return Changes([*rows, *controls], _doubt(controls, stands))
 
 
-def _doubt(controls: list[Row]) -> str:
+def _doubt(controls: Sequence[Row], stands: Callable[[float], bool]) -> str:
+    """Why a time proves nothing; `stands` says whether what it shows would be the same had so many
+    ms of it been the network's own."""
     known = [row for row in controls if row.change.low is not None]
     if not known:
         return UNKNOWN
-    moved = [row.told for row in known if row.moved]
-    return f"{' and '.join(moved)}, which no change of prompts explains" if moved else ""
+    if moved := [row.told for row in known if row.moved]:
+        return f"{' and '.join(moved)}, which no change of prompts explains"
+    wide = [row.told for row in known if not all(map(stands, row.may_have_moved))]
+    return f"{' and '.join(wide)}, too uncertain to say that the network held" if wide else ""
 
 
 def judge(base: Recording, new: Recording, changes: Changes, text: str) -> Outcome:
@@ -133,7 +151,7 @@ def _worse(
         return both.ratio if is_share else both.difference
 
     interval = change(old, now)
-    verdict = bounds.side(interval, limit, below)
+    verdict = plain = bounds.side(interval, limit, below)
     if lost_before.n or lost.n:
         ranked = bounds.side(
             change(*(bounds.with_worst(*side, metric) for side in sides)), limit, below
@@ -146,8 +164,13 @@ def _worse(
     counts = [", ".join(filter(None, (str(len(own)), gone.words))) for own, gone in sides]
     seen += f", n = {' and '.join(counts)} calls"
     needed = bounds.more_needed(interval, limit, interval.n, metrics.needed(asked))
-    if metrics.METRICS[metric].is_time and changes.doubt:
-        verdict, needed, seen = UNDECIDED, None, f"{seen}; {UNPROVEN}{changes.doubt}"
+
+    def stands(moved_ms: float) -> bool:
+        return bounds.side(change(old, now - moved_ms), limit, below) == plain
+
+    controls = [row for row in changes.rows if row.is_control]
+    if metrics.METRICS[metric].is_time and (doubt := _doubt(controls, stands)):
+        verdict, needed, seen = UNDECIDED, None, f"{seen}; {UNPROVEN}{doubt}"
     n = interval.n
     return bounds.outcome(text, ARM, verdict, seen, interval, limit, n, needed, lost.n, unit="call")
 

@@ -29,6 +29,7 @@ MOST_CALLS = 20
 BLOCKS = 10
 ID_CHARACTERS = 36
 NO_TEXT = "This recording kept no text, so it cannot be replayed. Record again with --keep-text."
+NO_CALL = "no call ended well with its whole request kept."
 
 
 class Pair(NamedTuple):
@@ -124,17 +125,27 @@ def _predicted(seconds: Estimate, is_upper_bound: bool = False) -> Predicted:
 
 
 def _run(store: Store, reference: str) -> Mapping[str, Any]:
-    if reference in ("", "last"):
-        newest = queries.recordings(store, limit=1)
-        if newest.empty:
-            raise LabError("There is no recording yet. Record your app with --keep-text first.")
-        reference = newest["run_id"].iloc[0]
-    run = queries.run(store, queries.resolve(store, reference))
+    is_newest = reference in ("", "last")
+    run = queries.run(store, _newest(store) if is_newest else queries.resolve(store, reference))
     if run["technique"] != OBSERVED:
         raise LabError(f"{run['run_id']} is a run of the lab's own, not a recording.")
     if not run["keep_text"]:
         raise LabError(NO_TEXT)
     return run
+
+
+def _newest(store: Store) -> str:
+    """The newest recording that can be replayed."""
+    known = queries.recordings(store)
+    kept = known[known["keep_text"].astype(bool)]
+    for run_id in kept["run_id"]:
+        if len(queries.replayable(store, run_id)):
+            return run_id
+    if known.empty:
+        raise LabError("There is no recording yet. Record your app with --keep-text first.")
+    if kept.empty:
+        raise LabError("No recording kept text, so none can be replayed. Record with --keep-text.")
+    raise LabError(f"None of the recordings can be replayed: {NO_CALL}")
 
 
 def _endpoint(config: BenchmarkConfig, run: Mapping[str, Any]) -> Endpoint:
@@ -227,7 +238,7 @@ class Calls:
         self.rows: pd.DataFrame = queries.replayable(store, run["run_id"]).set_index("call_id")
         self.ids: list[str] = list(self.rows.index)
         if not self.ids:
-            raise LabError("No call of this recording ended well with its whole request kept.")
+            raise LabError(f"This recording cannot be replayed: {NO_CALL}")
 
     def pair(self, word: str) -> Pair:
         """CALL or CALL@BEFORE, each a number in the recording, an id or its beginning."""

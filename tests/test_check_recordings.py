@@ -27,6 +27,7 @@ def app_of(
     *,
     slower_ms: int = 0,
     network_ms: int = 50,
+    jitter_ms: int = 3,
     failed: int = 0,
     seed: int = 0,
 ) -> App:
@@ -48,7 +49,7 @@ def app_of(
                          system=SYSTEM, stream=True, error=error)  # fmt: skip
         row = app.trials[place].calls[0]
         row.sent_ns = row.started_ns + MS
-        row.headers_ns = row.sent_ns + int((network_ms + random.uniform(0, 3)) * MS)
+        row.headers_ns = row.sent_ns + int((network_ms + random.uniform(0, jitter_ms)) * MS)
         messages = [*messages, answer(says(f"a {n}"))]
     return app
 
@@ -110,6 +111,29 @@ def test_a_failed_call_is_slower_than_any_limit(store):
     recording = app_of(store, failed=30).recording()
     outcome = recorded_requirements.judge(recording, "median ttft_ms < 100 s")
     assert outcome.verdict == "fail" and "30 of 40 failed" in outcome.seen
+
+
+@pytest.mark.parametrize(("stream", "n", "lost"), [(True, 9, 3), (False, 6, 0)])
+def test_a_failed_call_that_was_not_streamed_had_no_first_token_to_lose(stream, n, lost):
+    """6 streamed and answered after 1 s; 3 failed."""
+    app = App()
+    for at in range(9):
+        words = {"error": "overloaded_error", "stream": stream} if at > 5 else {"stream": True}
+        app.call([user(f"q {at}")], at, at + 2, first=at + 1 if at < 6 else None, **words)
+    told = {
+        metric: recorded_requirements.judge(app.recording(), f"median {metric} < 9 s")
+        for metric in ("ttft_ms", "total_ms")
+    }
+    assert (told["ttft_ms"].n, told["ttft_ms"].lost) == (n, lost)
+    assert (told["total_ms"].n, told["total_ms"].lost) == (9, 3)
+
+
+def test_where_no_first_token_is_known_a_failure_decides_nothing_about_it():
+    app = App()
+    app.call(None, 0, 1)
+    app.call(None, 1, 2, error="overloaded_error")
+    outcome = recorded_requirements.judge(app.recording(), "median ttft_ms < 1 s")
+    assert (outcome.verdict, outcome.lost) == ("not_enough_data", 0)
 
 
 def test_a_call_that_the_application_gave_up_did_not_fail(store):
@@ -178,6 +202,18 @@ def test_a_slower_model_is_seen_where_the_network_held(store):
     assert round(row(told, "first token at the same tokens").change.estimate, -1) == 300
     outcome = recorded_changes.judge(base, new, told, "p50 ttft_ms worse by 10%")
     assert outcome.verdict == "fail"
+
+
+@pytest.mark.parametrize(("jitter_ms", "verdict"), [(3, "fail"), (3000, "not_enough_data")])
+def test_a_control_too_wide_to_say_leaves_unproven_what_it_could_explain(store, jitter_ms, verdict):
+    """The first token takes 300 ms more; the headers of 40 calls come within 3 ms, or within 3 s,
+    whose median nobody knows to 300 ms."""
+    calm = {"hits": 1, "jitter_ms": jitter_ms}
+    base, new, told = changes(store, calm, calm | {"slower_ms": 300, "seed": 1})
+    outcome = recorded_changes.judge(base, new, told, "p50 ttft_ms worse by 10%")
+    assert outcome.verdict == verdict
+    for words in (told.doubt, outcome.seen):
+        assert ("too uncertain to say that the network held" in words) == (jitter_ms == 3000)
 
 
 def test_who_fails_more_is_not_faster(store):

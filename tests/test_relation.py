@@ -1,5 +1,7 @@
 """What a token that was not read from the cache costs in time, and how sure that is."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -126,6 +128,12 @@ def test_several_calls_together_stray_less_than_each_by_itself():
     one, four = seen.seconds(1000), seen.seconds_together([1000] * 4)
     assert four.value == pytest.approx(4 * one.value)
     assert one.high - one.low < four.high - four.low < 4 * (one.high - one.low)
+    # With nothing in doubt but what each call strays by, four stray as far as two would in step.
+    exact = replace(seen, ms_per_1000_missed=Estimate(2000, 2000, 2000))
+    one, four = exact.seconds(1000), exact.seconds_together([1000] * 4)
+    assert (four.value, four.high - four.value, four.value - four.low) == pytest.approx(
+        (8, 2 * (one.high - one.value), 2 * (one.value - one.low))
+    )
 
 
 @pytest.mark.parametrize("hung", [0.0, 0.02])

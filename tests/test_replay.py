@@ -119,6 +119,20 @@ def test_a_recording_that_kept_no_text_cannot_be_replayed(db):
         recorded_tasks.resolved(replayed(run_id))
 
 
+def test_the_last_recording_is_the_newest_that_can_be_replayed(db):
+    store, calls = Store(), app_recordings.with_a_clock()
+    app_recordings.record(store, calls, keep_text=False)
+    with pytest.raises(LabError, match=r"No recording kept text.*--keep-text"):
+        recorded_tasks.resolved(replayed("last"))
+    app_recordings.record(store, [])
+    with pytest.raises(LabError, match="None of the recordings can be replayed: no call ended"):
+        recorded_tasks.resolved(replayed("last"))
+    kept = app_recordings.record(store, calls)
+    app_recordings.record(store, [])
+    app_recordings.record(store, calls, keep_text=False)
+    assert kept in recorded_tasks.resolved(replayed("last")).scenario
+
+
 def test_a_replay_without_a_recording_says_which_name_it_needs(db):
     with pytest.raises(LabError, match="Name the recording"):
         recorded_tasks.resolved(config_of(technique=REPLAY.slug))

@@ -10,6 +10,7 @@ CLAIM = (
 
 with frame.open_page("Your app", CLAIM):
     recorder_panel.show()
+    bring_app_in.tell()
     run = your_app.chosen()
     if run:
         your_app.show(run)

@@ -17,8 +17,10 @@ from lab import results, units
 from lab.critical_path import critical_path
 from lab.figures import (
     adhoc,
+    cache_by_call,
     clocks,
     distribution,
+    first_token,
     forest,
     interval,
     layout,
@@ -27,16 +29,19 @@ from lab.figures import (
     progress_dots,
     spans,
     stacked,
+    timeline,
     trends,
     waterfall,
 )
 from lab.figures import pairs as pair_figures
 from lab.harness.reporters import figure_files, markdown
 from lab.harness.reporters import html as html_report
+from lab.recording import growth
 from lab.stats import Finding
 from lab.store import queries
 from lab.store.store import Store
 from lab.techniques.caching import figures as cache
+from tests.recorded_apps import App, asks, user
 from tests.recorded_runs import record
 
 LINK = "<a href='http://evil.example/a'>cached</a>"
@@ -149,6 +154,24 @@ def drawn(store: Store, run_id: str) -> dict[str, object]:
         ),
         "quick": adhoc.quick(every, "arm", "ttft_ms", "task_id"),
         "empty": layout.empty(LINK, False, LINK),
+        **recorded(Store(store.path.with_name("app.duckdb"))),
+    }
+
+
+def recorded(store: Store) -> dict[str, object]:
+    """Figures of a recording whose models, tools and errors have such names."""
+    app = App(store)
+    usage = {"input_tokens": 9, "output_tokens": 1}
+    app.call([user("q")], 0, 2, asks("a"), first=1, usage=usage, tools=[(LINK, 2, 3)], model=LINK)
+    app.call([user("r")], 3, 4, error=LINK, model=BOLD)
+    recording = app.recording()
+    calls = recording.calls.drop(columns="conversation").join(recording.conversations, on="call_id")
+    bars, use = recording.waiting.timeline, calls.join(recording.cache_use, on="call_id")
+    grown = growth.against_prompt(recording.calls)
+    return {
+        "timeline": timeline.timeline(bars, calls.assign(conversation=1), name=LINK, part=LINK),
+        "first_token": first_token.first_token(grown, title=LINK, x_title=LINK),
+        "cache_by_call": cache_by_call.cache_by_call(use, title=LINK, part=LINK),
     }
 
 
@@ -173,8 +196,10 @@ def test_every_figure_function_is_tried(hostile):
     modules = (
         pareto,
         cache,
+        cache_by_call,
         clocks,
         distribution,
+        first_token,
         forest,
         interval,
         noise_floor,
@@ -183,6 +208,7 @@ def test_every_figure_function_is_tried(hostile):
         adhoc,
         spans,
         stacked,
+        timeline,
         trends,
         waterfall,
     )

@@ -7,16 +7,17 @@ import json
 import sys
 from types import SimpleNamespace
 
+import duckdb
 import pandas as pd
 import pytest
 from recorded_apps import App, answer, asks, results, says, user
 from test_pages import opened, well
 
-from lab import recorder, recordings
-from lab.figures import cache_by_call, timeline
+from lab import processes, recorder, recordings
+from lab.figures import cache_by_call, first_token, timeline
 from lab.model import LabError
 from lab.recorder import demo
-from lab.recording import sums
+from lab.recording import growth, sums
 from lab.recording.facts import Miss
 from lab.store.store import Store
 
@@ -134,12 +135,50 @@ def test_every_view_of_a_source_that_knows_less_and_what_it_cannot_answer(db):
     every_view(page)
 
 
-def test_what_a_name_says_is_text_and_no_markup(db):
-    broken(Store(), name="[a link](http://elsewhere.example) <b>bold</b>")
+PLANTED = "[a link](http://elsewhere.example) <b>bold</b> :red[red]"
+
+
+def test_whatever_a_recording_says_is_text_and_no_markup(db):
+    run_id = broken(Store(), name=PLANTED)
+    with duckdb.connect(str(db)) as connection:
+        connection.execute(
+            "UPDATE calls SET model = $1, served_model = $1, stop_reason = $1,"
+            " cache_miss_reason = $1",
+            [PLANTED],
+        )
+        connection.execute(
+            "UPDATE runs SET note = $1, endpoint = $1, imported_from = $1", [PLANTED]
+        )
+        last, *_ = connection.execute("SELECT max(call_id)::VARCHAR FROM calls").fetchone()
+        settings = json.dumps({PLANTED: PLANTED})
+        connection.execute("UPDATE recorded_calls SET settings = ?", [settings])
+        error = "UPDATE calls SET error_kind = ? WHERE call_id = ?::UUID"
+        connection.execute(error, [PLANTED, last])
+    app = opened(PAGE, run=run_id, call=last)
+    for view in ("Misses", "Calls", "First token"):
+        well(app.button_group(key="view").set_value(view).run())
+        marked = [part.value for part in (*app.markdown, *app.caption, *app.info, *app.warning)]
+        assert not [text for text in marked if "<b>" in text or "](" in text or ":red[" in text]
+        assert "<b>bold" not in "".join(html_of(app))
+    assert sum("bold" in text for text in marked) >= 3
+
+
+def test_a_recording_that_ended_empty_says_so_and_is_not_opened_in_place_of_one_with_calls(db):
+    full, empty = broken(Store()), App(Store()).run["run_id"]
+    Store().finish_run(empty, "finished")
+    assert opened(PAGE).selectbox(key="recording").value == full
+    app = opened(PAGE, run=empty)
+    well(app)
+    assert "This recording ended before a call came. Give your app the line" in words(app)
+
+
+def test_calls_that_a_recorder_lost_are_said_with_why(db):
+    run_id = broken(Store())
+    for calls, text in ((2, "they were too large"), (1, "they were too large")):
+        processes.add_progress(run_id, {"kind": "lost", "calls": calls, "text": text})
     app = opened(PAGE)
     well(app)
-    assert "<b>" not in "".join(html_of(app))
-    assert "](http" not in "".join(part.value for part in app.markdown)
+    assert "3 calls were not recorded: they were too large." in words(app)
 
 
 def test_forget_takes_the_recording_and_leaves_the_page(db):
@@ -211,9 +250,26 @@ def test_the_timeline_leaves_pauses_out_and_says_so(db):
     assert ends == pytest.approx([8000, 7000])
 
 
-def end_of(figure) -> float:
-    bars = [zip(trace.base, trace.x, strict=True) for trace in figure.data]
-    return max(start + length for trace in bars for start, length in trace)
+def test_the_timeline_tells_its_kinds_apart_by_more_than_grey_and_names_those_it_shows(db):
+    recording = recordings.read(Store(), broken(Store()))
+    calls = recording.calls.drop(columns="conversation").join(recording.conversations, on="call_id")
+    bars = recording.waiting.timeline
+    meta = timeline.timeline(bars, calls).layout.meta
+    assert list(meta["legend"]) == ["first token", "writing", "tools", "nothing at all"]
+    assert meta["marks"] == {"tools": "hollow", "nothing at all": "line"}
+    # A gap of 4 ms in a conversation of 7 s is no wider than a hair.
+    idle = bars["kind"] == "idle"
+    bars.loc[idle, "ended_ms"] = bars.loc[idle, "started_ms"] + 4
+    assert "nothing at all" not in timeline.timeline(bars, calls).layout.meta["legend"]
+
+
+def test_of_many_calls_a_picture_shows_some_thousand_dots_and_says_so():
+    count = 5000
+    points = pd.DataFrame({name: range(count) for name in ("x", "at_ms", "prompt", "read")})
+    points = points.assign(call_id="c", model="m", turn=1.0, uncached=5, group=growth.AFRESH)
+    figure = first_token.first_token(growth.Growth(points, []), title="", x_title="turn")
+    assert len(figure.data[0].x) == 1667  # every third
+    assert "1,667 of 5,000 calls drawn" in figure.layout.meta["subtitle"]
 
 
 def test_a_bar_of_the_cache_says_what_could_have_been_read(db):

@@ -68,6 +68,7 @@ def cache_by_call(
         x_title="call",
         left=layout.AXIS_PX,
         legend=legend,
+        marks={COULD: "line"},
     )
 
 

@@ -20,8 +20,11 @@ def first_token(
     figure, theme = go.Figure(), palette.theme(dark)
     shades = {AFRESH: theme.phases["tokens"], READ: theme.phases["send"]}
     present = [group for group in shades if (points["group"] == group).any()]
+    drawn = 0
     for group in present:
         mine = points[points["group"] == group]
+        mine = mine.iloc[:: -(-len(mine) // layout.DENSE)]
+        drawn += len(mine)
         look = layout.crowd(shades[group], len(mine))
         look |= {"symbol": "circle" if group == AFRESH else "diamond"}
         hover = [
@@ -36,11 +39,13 @@ def first_token(
         layout.line(figure, line.x, line.y, shades[line.group], 2)
     layout.from_zero(figure, "y", nticks=5)
     layout.from_zero(figure, "x", tickformat=",d")
-    slopes = [line.words for line in growth.lines]
+    about = [line.words for line in growth.lines] or [layout.count(len(points))]
+    if drawn < len(points):
+        about.append(f"{drawn:,} of {len(points):,} calls drawn")
     return layout.finish(
         figure,
         title,
-        " · ".join(["ms", *(slopes or [layout.count(len(points))])]),
+        " · ".join(["ms", *about]),
         240,
         dark=dark,
         kind=kind,

@@ -251,8 +251,7 @@ def bars(
         marker={"color": colour, "line": {"width": 0}, "pattern": {"shape": pattern}},
         hovertext=hover,
         hovertemplate=HOVER,
-        **BAR,
-        **more,
+        **(BAR | more),
     )
     figure.update_layout(barmode="overlay")
 
@@ -281,11 +280,13 @@ def finish(
     reason: str | None = None,
     x_title: str = "",
     legend: Mapping[str, str] | None = None,
+    marks: Mapping[str, str] | None = None,
     left: int = 8,
 ) -> go.Figure:
     """Margins, height and words. Where a `frame` is given, the subtitle ends with its endpoint, and
-    its kind is the figure's `kind`. `legend` maps names to colours; `reason` greys the chart and
-    stands over its rows, where it hides none. An axis of ms that passes 10 s is told in seconds.
+    its kind is the figure's `kind`. `legend` maps names to colours, `marks` those of them that are
+    no filled squares to "hollow" or "line"; `reason` greys the chart and stands over its rows,
+    where it hides none. An axis of ms that passes 10 s is told in seconds.
 
     Title and subtitle, legend and reason are the figure's first annotations, for its pictures; on a
     page lab/figures/markup.py says the same as text.
@@ -300,7 +301,7 @@ def finish(
     words = _words(title, subtitle, colours.muted)
     if reason:  # the key of what is greyed
         legend = {name: palette.fade(colour, GREYED) for name, colour in (legend or {}).items()}
-    keys = _keys(legend or {})
+    keys = _keys(legend or {}, marks or {})
     doubt = textwrap.wrap(reason or "", SUBTITLE_CHARS)
     head_px = words.height + (REASON_PX + SUBTITLE_PX * len(doubt) if doubt else 0)
     top = head_px + 16 + (14 if hatched else 0)
@@ -319,6 +320,7 @@ def finish(
             "title": title,
             "subtitle": subtitle,
             "legend": dict(legend or {}),
+            "marks": dict(marks or {}),
             "reason": reason or "",
             "muted": colours.muted,
             "warn": colours.warn,
@@ -349,13 +351,13 @@ def _words(title: str, subtitle: str, muted: str) -> _Words:
     return _Words("<br>".join(lines), 4 + TITLE_PX * len(head) + SUBTITLE_PX * len(sub))
 
 
-def _keys(legend: Mapping[str, str]) -> _Words:
-    """Coloured squares with their names, in as few lines as a picture needs: plotly's own legend
+def _keys(legend: Mapping[str, str], marks: Mapping[str, str]) -> _Words:
+    """Coloured marks with their names, in as few lines as a picture needs: plotly's own legend
     would be a tall list."""
     lines, room = [], 0
     for name, colour in legend.items():
-        square = f'<span style="font-size:18px;color:{colour}">■</span>'
-        key = f"{square} {safe(name)}"
+        mark = {"hollow": "□", "line": "━"}.get(marks.get(name), "■")
+        key = f'<span style="font-size:18px;color:{colour}">{mark}</span> {safe(name)}'
         if not lines or room < len(name) + 4:
             lines, room = [*lines, key], SUBTITLE_CHARS - len(name)
         else:

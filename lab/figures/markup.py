@@ -21,7 +21,10 @@ STYLE = """
   font-size: 13px; line-height: 20px; box-sizing: border-box; }
 ul.lab-legend { padding: 0 !important; margin-left: 0 !important; margin-bottom: 0 !important; }
 .lab-legend li { display: flex; align-items: center; margin: 0; padding: 0; font-size: 13px; }
-.lab-swatch { width: 12px; height: 12px; border-radius: 2px; margin-right: 8px; flex: none; }
+.lab-swatch { width: 12px; height: 12px; border-radius: 2px; margin-right: 8px; flex: none;
+  background: currentColor; }
+.lab-swatch.hollow { background: none; border: 1px solid; box-sizing: border-box; }
+.lab-swatch.line { height: 2px; border-radius: 0; }
 :is(.lab-figure, [class*="st-key-figure-"]) .annotation:is([data-index="0"], [data-index="1"],
   [data-index="2"]) { visibility: hidden; }
 """
@@ -53,7 +56,8 @@ def key(figure: go.Figure) -> str:
         return ""
     px = words["key_px"]
     names = "".join(
-        f'<li><span class="lab-swatch" style="background:{colour}"></span>{safe(name)}</li>'
+        f'<li><span class="lab-swatch {words["marks"].get(name, "")}" style="color:{colour}">'
+        f"</span>{safe(name)}</li>"
         for name, colour in words["legend"].items()
     )
     return (

@@ -39,6 +39,7 @@ class Palette:
 PHASES = ("dns", "connect", "tls", "send", "headers", "prefill", "thinking", "tokens")
 HATCHED = {"thinking": "/"}
 """Phases drawn with a pattern over their colour, as plotly names it."""
+CLEAR = "rgba(0,0,0,0)"
 READABLE = 4.5
 """Contrast that words need (WCAG 2, 1.4.3); a mark needs 3 (1.4.11)."""
 
@@ -214,7 +215,7 @@ def template(dark: bool = False) -> go.layout.Template:
     """Transparent ground, gridlines at 6 %, the page's own font; nothing dims when a point is
     selected."""
     colours = theme(dark)
-    clear, small = "rgba(0,0,0,0)", {"color": colours.muted, "size": 13}
+    small = {"color": colours.muted, "size": 13}
     ink = {"family": FONT, "size": 13, "color": colours.ink}
     axis = {
         "gridcolor": colours.grid,
@@ -227,14 +228,14 @@ def template(dark: bool = False) -> go.layout.Template:
     }
     layout = go.Layout(
         font=ink,
-        paper_bgcolor=clear,
-        plot_bgcolor=clear,
+        paper_bgcolor=CLEAR,
+        plot_bgcolor=CLEAR,
         colorway=list(colours.arms),
         xaxis=axis,
         yaxis=axis,
         legend={
             "font": small,
-            "bgcolor": clear,
+            "bgcolor": CLEAR,
             "itemclick": False,
             "itemdoubleclick": False,
         },
@@ -245,7 +246,7 @@ def template(dark: bool = False) -> go.layout.Template:
             "align": "left",
             "namelength": 0,
         },
-        modebar={"bgcolor": clear, "color": colours.muted, "activecolor": colours.ink},
+        modebar={"bgcolor": CLEAR, "color": colours.muted, "activecolor": colours.ink},
         dragmode=False,
     )
     whole = {"selected": {"marker": {"opacity": 1}}, "unselected": {"marker": {"opacity": 1}}}

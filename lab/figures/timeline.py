@@ -1,5 +1,5 @@
 """A conversation of the user's own application in time: a row a call, with its first token, its
-writing and the tools after it; sub-agents as lanes, the critical path solid."""
+writing and the tools after it; sub-agents as lanes, the critical path thick."""
 
 from __future__ import annotations
 
@@ -21,8 +21,12 @@ WORDS = {
     "idle": "nothing at all",
 }
 """Kinds of bars, in the order in which they are drawn and told."""
-PALE = 0.35
-"""The opacity of what nobody waited for."""
+LOOKS = {"tools": "hollow", "nothing at all": "line"}
+"""Told apart by more than their grey."""
+THIN, LINE = 5 / layout.ROW_PX, 2 / layout.ROW_PX
+"""How high what nobody waited for is, and time in which nothing ran."""
+SEEN = 1 / 250
+"""Of the axis: what is shorter has no place in the legend."""
 LONG_PAUSE_MS = 1_000
 
 
@@ -30,7 +34,8 @@ def shades(dark: bool = False) -> dict[str, str]:
     theme = palette.theme(dark)
     steps = theme.phases
     answering = dict.fromkeys(("writing", "answering"), steps["tokens"])
-    return {"first_token": steps["headers"], **answering, "tool": theme.ghost, "idle": theme.zero}
+    rest = dict.fromkeys(("tool", "idle"), theme.muted)
+    return {"first_token": steps["headers"], **answering, **rest}
 
 
 def timeline(
@@ -54,14 +59,17 @@ def timeline(
     rows = {call_id: row for row, call_id in enumerate(calls["call_id"])}
     spans = _busy(bars)
     at = _clock(spans, pauses)
+    length = at([spans[-1][1]])[0]
     present = []
     for kind, colour in colours.items():
         mine = bars[bars["kind"] == kind]
-        if kind == "idle" and not pauses:
+        if mine.empty or (kind == "idle" and not pauses):
             continue
-        present += [kind] * (not mine.empty)
+        longest = 0.0
         for is_critical, part_of in mine.groupby("is_critical"):
             starts, ends = at(part_of["started_ms"]), at(part_of["ended_ms"])
+            longest = max(longest, (ends - starts).max())
+            height = LINE if kind == "idle" else layout.BAR["width"] if is_critical else THIN
             layout.bars(
                 figure,
                 [rows[call_id] for call_id in part_of["call_id"]],
@@ -69,11 +77,14 @@ def timeline(
                 ends - starts,
                 colour,
                 [_hover(bar, bool(is_critical)) for bar in part_of.itertuples()],
-                opacity=1 if is_critical else PALE,
+                width=height,
+                offset=layout.MIDDLE - height / 2,
                 customdata=part_of[["call_id"]].astype(str).values,
             )
-            if kind == "tool":
-                figure.data[-1].marker.line = {"color": palette.theme(dark).muted, "width": 1}
+            if LOOKS.get(WORDS[kind]) == "hollow":
+                outline = {"color": colour, "width": 1}
+                figure.data[-1].marker.update(color=palette.CLEAR, line=outline)
+        present += [kind] * bool(longest >= SEEN * length)
     left_out = _left_out(spans) if not pauses else {}
     for call in calls[calls["started_ms"].isin(left_out)].itertuples():
         _break(figure, float(at([call.started_ms])[0]), rows[call.call_id], dark)
@@ -85,7 +96,7 @@ def timeline(
         notes=[_note(call) for call in calls.itertuples()],
     )
     layout.from_zero(figure)
-    about = ["ms, critical path solid", part]
+    about = ["ms, critical path thick", part]
     if left_out:
         about.append(f"{stretch(sum(left_out.values()))} of nothing at all left out (dotted)")
     return layout.finish(
@@ -97,6 +108,7 @@ def timeline(
         frame=calls,
         x_title="ms from its first call shown",
         legend={WORDS[kind]: colours[kind] for kind in present},
+        marks=LOOKS,
     )
 
 

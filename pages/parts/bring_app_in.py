@@ -12,13 +12,14 @@ from lab.paths import COMMAND
 from lab.recorder import demo as recorder_demo
 from lab.store.store import Store
 from pages.parts import your_app
-from pages.parts.frame import escape
+from pages.parts.frame import escape, guard
 
 CODE = """import lab
 from anthropic import Anthropic
 
 client = lab.observe(Anthropic())"""
 CLAUDE = "Claude API"
+IMPORTED = "imported"
 
 
 def more() -> None:
@@ -28,13 +29,14 @@ def more() -> None:
 
 def show() -> None:
     record, bring, code = st.columns(3)
-    with record, st.container(border=True, height="stretch", key="way-record"):
+    with record, st.container(border=True, height="stretch", key="way-record"), guard():
         _record()
-    with bring, st.container(border=True, height="stretch", key="way-import"):
+    with bring, st.container(border=True, height="stretch", key="way-import"), guard():
         _import()
     with code, st.container(border=True, height="stretch", key="way-code"):
         _code()
-    demo()
+    with guard():
+        demo()
 
 
 def demo() -> None:
@@ -56,8 +58,8 @@ def demo() -> None:
 def _record() -> None:
     st.markdown("**Record**")
     st.caption(
-        "A recorder on this machine passes your app's requests on, byte for byte, and notes when"
-        " what arrived. Your key passes through it and is kept nowhere."
+        "A recorder on this machine passes your app's requests on, byte for byte, and notes what"
+        " arrived when. Your key passes through it and is kept nowhere."
     )
     name = st.text_input("Name", key="recording-name", max_chars=80, placeholder="my agent")
     upstream = st.selectbox(
@@ -104,27 +106,32 @@ def _import() -> None:
     )
     keep = _keep_text("keep-imported")
     if st.button("Import", key="import-app", disabled=not files):
-        st.session_state["imported"] = _take_in(files, keep)
-        if runs := st.session_state["imported"].runs:
-            your_app.look_at(runs[0])
-    summary = st.session_state.get("imported")
-    if summary:
-        st.success("  \n".join(map(escape, summary.sentences())))
+        summary = st.session_state[IMPORTED] = _take_in(files, keep)
+        if summary.runs:
+            your_app.look_at(summary.runs[0])
+        tell()
     st.caption(f"A whole folder: `{COMMAND} import ~/.claude/projects`")
 
 
 def _take_in(files: list[Any], keep: bool) -> importers.Summary:
     bar = st.progress(0.0, "Reading")
 
-    def tell(done: importers.Progress) -> None:
+    def move(done: importers.Progress) -> None:
         read = f"{done.read_bytes / 1e6:,.0f} of {done.size / 1e6:,.0f} MB"
         bar.progress(min(1.0, done.read_bytes / max(1, done.size)), f"{done.calls:,} calls, {read}")
 
-    with tempfile.TemporaryDirectory(prefix="lab-import-") as folder:
-        places = [_laid(file, Path(folder), place) for place, file in enumerate(files)]
-        summary = importers.bring_in(places, Store(), keep_text=keep, progress=tell)
-    bar.empty()
-    return summary
+    try:
+        with tempfile.TemporaryDirectory(prefix="lab-import-") as folder:
+            places = [_laid(file, Path(folder), place) for place, file in enumerate(files)]
+            return importers.bring_in(places, Store(), keep_text=keep, progress=move)
+    finally:
+        bar.empty()
+
+
+def tell() -> None:
+    """What was imported a moment ago, once."""
+    if summary := st.session_state.pop(IMPORTED, None):
+        st.success("  \n".join(map(escape, summary.sentences())))
 
 
 def _laid(file: Any, folder: Path, place: int) -> Path:
@@ -139,4 +146,7 @@ def _code() -> None:
     st.markdown("**In code**")
     st.caption("Wrap the client of the official SDK: all else of your app stays as it is.")
     st.code(CODE, language="python")
-    st.caption("It works for `Anthropic` and `AsyncAnthropic`, and never holds your app up.")
+    st.caption(
+        "It works for `Anthropic` and `AsyncAnthropic`, and never holds your app up. With"
+        " `keep_text=True` it keeps text too."
+    )

@@ -1,7 +1,7 @@
 """Prove it: a finding of a recording, replayed with its fix, and the prediction beside what was
 measured."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -11,8 +11,9 @@ from lab import endpoint_kinds, recorded_tasks, techniques
 from lab.endpoints import registry
 from lab.harness.estimate import estimate
 from lab.model import LabError
-from lab.recording import fixes
-from lab.recording.facts import Estimate
+from lab.recording import fixes, sums
+from lab.recording.facts import Estimate, Worth
+from lab.recording.sums import Cause
 from lab.recordings import Recording
 from lab.settings import BenchmarkConfig
 from pages.parts import cached_queries, frame, run_panel, verdict_card
@@ -47,6 +48,12 @@ def button(
     )
     if pressed and priced:
         _ask(start)
+
+
+def refusal(recording: Recording, rows: Iterable[Cause | Worth]) -> str:
+    """Why none of these can be proven, for a caption; empty where one can, or none has a fix."""
+    has_fix = any(row.fix for row in rows)
+    return escape(recorded_tasks.NO_TEXT) if has_fix and not recording.keeps_text else ""
 
 
 def _config(
@@ -90,7 +97,7 @@ def results(recording: Recording) -> None:
     linked = st.query_params.get(PARAM)
     if linked in mine:
         with guard():
-            _card(linked)
+            _card(linked, recording)
     elif linked and (ended := run_panel.ending(linked)):
         st.error(escape(ended.get("text") or "The replay ended before its first trial."))
     elif mine and (result := cached_queries.judged(mine[0])).comparisons:
@@ -101,14 +108,16 @@ def results(recording: Recording) -> None:
             st.button("Show", key="show-proof", type="tertiary", on_click=_show, args=(mine[0],))
 
 
-def _card(run_id: str) -> None:
+def _card(run_id: str, recording: Recording) -> None:
     run = cached_queries.run_or_none(run_id)
     st.subheader(escape(_title(run)), anchor=False)
     with suppress(LabError):
         st.markdown(escape(cached_queries.told_fix(run)))
     verdict_card.show(run)
     if not cached_queries.judged(run_id).prediction:
-        st.caption("No seconds were predicted: this recording has too few streamed calls for it.")
+        why = sums.no_seconds(recording)
+        reason = f": {why[:1].lower()}{why[1:]}" if why else " for these calls."
+        st.caption(escape(f"No seconds were predicted{reason}"))
     with st.container(horizontal=True, vertical_alignment="center"):
         where = {"endpoint": run["endpoint"]} if run["endpoint"] in registry.names() else {}
         page = frame.page_of(run["technique"])

@@ -37,22 +37,19 @@ def show(recording: Recording) -> None:
     for place, group in enumerate(groups[:MOST_CARDS]):
         _row(recording, group, f"{place}")
     if rest := [miss for group in groups[MOST_CARDS:] for miss in group.misses]:
-        st.caption(f"{many(len(rest), 'further miss', 'further misses')}:")
+        st.caption(f"{units.counted(len(rest), 'further miss')}:")
         _table(recording, rest, "rest")
     st.caption(" ".join(filter(None, (*_notes(recording, groups), uses))))
-
-
-def many(count: int, one: str, several: str) -> str:
-    return f"{count:,} {one if count == 1 else several}"
 
 
 def _sum(recording: Recording) -> str:
     """ "5 misses left 2,290 tokens unread: $0.01, 1.2 s [0.9, 1.6] (estimate)."; sums as `show`."""
     misses = sums.faults(recording.misses)
     is_counted = all(miss.is_counted for miss in misses)
-    tokens = many(sum(miss.missed_tokens for miss in misses), "token", "tokens")
+    tokens = units.counted(sum(miss.missed_tokens for miss in misses), "token")
     costs = _costs(sums.dollars(misses), sums.seconds(recording, misses), is_counted)
-    left = f"{many(len(misses), 'miss', 'misses')} left {'' if is_counted else 'about '}{tokens}"
+    about = "" if is_counted else "about "
+    left = f"{units.counted(len(misses), 'miss')} left {about}{tokens}"
     return f"{left} unread{': ' * bool(costs)}{', '.join(costs)}."
 
 
@@ -73,7 +70,7 @@ def _notes(recording: Recording, groups: Sequence[sums.Cause]) -> list[str]:
         )
     elif why := sums.no_seconds(recording):
         notes.append(escape(f"Why seconds are not known: {why[:1].lower()}{why[1:]}"))
-    return notes
+    return [*notes, prove.refusal(recording, groups)]
 
 
 def _row(recording: Recording, group: sums.Cause, key: str) -> None:
@@ -83,7 +80,8 @@ def _row(recording: Recording, group: sums.Cause, key: str) -> None:
         words, cost, buttons = st.columns([13, 6, 6], vertical_alignment="center")
         if count == 1:
             title = f"{group.words[:1].upper()}{group.words[1:]}"
-            words.markdown(f"**{escape(title)}** &ensp;:small[{escape(where(recording, miss))}]")
+            place = escape(where(recording, [miss])[0])
+            words.markdown(f"**{escape(title)}** &ensp;:small[{place}]")
             words.caption(escape(miss.evidence))
         else:
             title = ": ".join(filter(None, (f"{count:,} × {group.words}", group.look)))
@@ -110,14 +108,16 @@ def _row(recording: Recording, group: sums.Cause, key: str) -> None:
                 _table(recording, group.misses, key)
 
 
-def where(recording: Recording, miss: Miss) -> str:
-    """ "conversation 2, sub-agent 1, turn 4"."""
-    at = recording.conversations
-    if miss.call_id not in at.index:
-        return ""
-    row = at.loc[miss.call_id]
-    lane = f", sub-agent {row['lane']:.0f}" if row["lane"] else ""
-    return f"conversation {row['conversation']:.0f}{lane}, turn {row['turn']:.0f}"
+def where(recording: Recording, misses: Sequence[Miss]) -> list[str]:
+    """Of each "conversation 2, sub-agent 1, turn 4"."""
+    placed = recording.conversations.reindex([miss.call_id for miss in misses])
+    return [
+        ""
+        if row.turn != row.turn
+        else f"conversation {row.conversation:.0f}"
+        f"{f', sub-agent {row.lane:.0f}' if row.lane else ''}, turn {row.turn:.0f}"
+        for row in placed.itertuples()
+    ]
 
 
 def _costs(usd: float | None, took: Estimate | None, is_counted: bool) -> list[str]:
@@ -133,7 +133,7 @@ def _table(recording: Recording, misses: Sequence[Miss], key: str) -> None:
     shown = misses[:MOST_LINES]
     rows = pd.DataFrame(
         {
-            "where": [where(recording, miss) for miss in shown],
+            "where": where(recording, shown),
             "cause": [miss.words for miss in shown],
             "evidence": [miss.evidence for miss in shown],
             "tokens": [miss.missed_tokens for miss in shown],

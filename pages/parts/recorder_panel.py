@@ -9,7 +9,6 @@ import streamlit as st
 from lab import recorder, units
 from pages.parts import cached_queries, controls, your_app
 from pages.parts.frame import escape, guard
-from pages.parts.history import many
 
 EVERY_S = 1.0
 NEWEST = 8
@@ -28,7 +27,8 @@ def _panel(card: recorder.Card) -> None:
         keeps = "**keeps text**" if card.keep_text else "structure only, no text"
         left.markdown(f"**Recording** what goes to {escape(card.upstream)} · {keeps}")
         if right.button("Stop", key=f"stop-{card.run_id}", width="stretch"):
-            recorder.stop(card.run_id)
+            with st.spinner("Ending the recording"):
+                recorder.stop(card.run_id)
             your_app.look_at(card.run_id)
         lines = recorder.paste_lines(card)
         language = controls.segments("Where your app runs", lines, "paste")
@@ -39,22 +39,24 @@ def _panel(card: recorder.Card) -> None:
 def _calls(run_id: str) -> None:
     """As they come; once the recorder has ended the page is drawn again."""
     with guard():
-        if run_id not in {card.run_id for card in recorder.cards()}:
-            your_app.look_at(run_id)
         count, rows = cached_queries.ask("newest_recorded", run_id, NEWEST)
+        if run_id not in {card.run_id for card in recorder.cards()}:
+            if not count:  # nobody is led away from what they look at
+                st.rerun()
+            your_app.look_at(run_id)
+        your_app.tell_losses(run_id)
         if not count:
             st.caption("Waiting for the first call: paste the line above where your app starts.")
             return
-        st.caption(
-            f"{many(count, 'call')} recorded{', the newest here' if count > NEWEST else ''}."
-        )
+        newest = ", the newest here" if count > NEWEST else ""
+        st.caption(f"{units.counted(count, 'call')} recorded{newest}.")
         _table(rows)
-        seen = st.session_state.setdefault(("seen", run_id), count)
         # What was found stands below, as of the last time the page was drawn.
-        if count > seen and st.button(
-            f"Show what is in the {units.whole(count)} calls so far", key=f"look-{run_id}"
+        shown, seen = st.session_state.get(your_app.SHOWN, (run_id, count))
+        calls = "call" if count == 1 else f"{units.whole(count)} calls"
+        if (shown != run_id or count > seen) and st.button(
+            f"Show what is in the {calls} so far", key=f"look-{run_id}"
         ):
-            st.session_state[("seen", run_id)] = count
             your_app.look_at(run_id)
 
 

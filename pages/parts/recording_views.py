@@ -9,41 +9,43 @@ from lab.figures import cache_by_call, first_token
 from lab.recording import cache_use, growth, sums
 from lab.recording.facts import Worth
 from lab.recordings import Recording
+from lab.view_parts import Column
 from pages.parts import chart, controls, frame, prove, recorded_call, recorded_misses, tables
 from pages.parts.frame import escape
 
 MOST_BARS, MOST_LINES = 400, 1_000
-CALL_COLUMNS = [
-    "conversation",
-    "lane",
-    "turn",
-    "model",
-    "ttft_ms",
-    "total_ms",
-    "prompt_tokens",
-    "cache_read_tokens",
-    "cache_write_tokens",
-    "output_tokens",
-    "cost_usd",
-    "stop_reason",
-    "error_kind",
-    "note",
-    "call_id",
-]
+CALL_WORDS = {
+    "lane": Column("sub-agent"),
+    "turn": Column("turn"),
+    "model": Column("model"),
+    "ttft_ms": Column("first token, ms", "localized"),
+    "total_ms": Column("whole, ms", "localized"),
+    "prompt_tokens": Column("prompt tokens", "localized"),
+    "cache_read_tokens": Column("read", "localized"),
+    "cache_write_tokens": Column("written", "localized"),
+    "output_tokens": Column("answered", "localized"),
+    "cost_usd": st.column_config.NumberColumn("dollars", format="%.5f"),
+    "stop_reason": Column("stopped for"),
+    "error_kind": Column("failed"),
+    "note": Column("note"),
+    "call_id": Column("call"),
+}
 
 
 def show(recording: Recording, calls: pd.DataFrame) -> None:
     """What is chosen, and only that; `calls` are those of the conversation that is looked at."""
     views = {
-        "Misses": lambda: recorded_misses.show(recording),
-        "What it would be worth": lambda: worth(recording),
-        "First token": lambda: first_tokens(recording),
-        "Cache by call": lambda: cache(recording, calls),
-        "Calls": lambda: table(recording, calls),
+        "Misses": ("Looking why calls missed", lambda: recorded_misses.show(recording)),
+        "What it would be worth": ("Working out what each is worth", lambda: worth(recording)),
+        "First token": ("Fitting the lines", lambda: first_tokens(recording)),
+        "Cache by call": ("Looking what could be read", lambda: cache(recording, calls)),
+        "Calls": ("Listing the calls", lambda: table(recording, calls)),
     }
     chosen = controls.segments("What was found", views, "view")
-    with st.container(key=f"found-{list(views).index(chosen)}"), st.spinner("Looking"):
-        views[chosen]()
+    doing, draw = views[chosen]
+    key = f"found-{list(views).index(chosen)}"
+    with st.container(key=key), st.spinner(doing, show_time=True):
+        draw()
 
 
 def worth(recording: Recording) -> None:
@@ -58,6 +60,7 @@ def worth(recording: Recording) -> None:
     st.caption(
         "Estimates from this recording alone, each with what it assumes."
         f"{bound} Only a replay or a run of your own proves one."
+        f" {prove.refusal(recording, recording.worth)}"
     )
     if untimed and (why := sums.no_seconds(recording)):
         st.caption(escape(f"Why seconds are not known: {why[:1].lower()}{why[1:]}"))
@@ -123,10 +126,9 @@ def cache(recording: Recording, calls: pd.DataFrame) -> None:
         title = "What could have been read is not known here"
     else:
         title = f"{units.percent(share)} of what could have been read from the cache was read"
-    shown = calls.join(whole, on="call_id").head(MOST_BARS)
-    part = f"conversation {calls['conversation'].iloc[0]:.0f}"
-    if len(calls) > MOST_BARS:
-        part += f", the first {MOST_BARS:,} of {len(calls):,} calls"
+    shown, place = _around(calls, MOST_BARS)
+    part = f"conversation {calls['conversation'].iloc[0]:.0f}{place and f', {place}'}"
+    shown = shown.join(whole, on="call_id")
     figure = cache_by_call.cache_by_call(shown, chart.dark(), title=title, part=part)
     points = chart.show(figure, key=f"cache-{recording.run_id}-{part}", clicks=True)
     recorded_call.follow(points, "cache")
@@ -137,19 +139,38 @@ def cache(recording: Recording, calls: pd.DataFrame) -> None:
 
 
 def table(recording: Recording, calls: pd.DataFrame) -> None:
-    columns = [name for name in CALL_COLUMNS if name in calls and not calls[name].isna().all()]
-    rows = calls[columns].head(MOST_LINES)
+    calls = calls.assign(lane=calls["lane"].where(calls["lane"] > 0))  # the main one has no number
+    names = ("conversation", *CALL_WORDS)
+    columns = [name for name in names if name in calls and not calls[name].isna().all()]
+    rows, part = _around(calls[columns].drop(columns="conversation"), MOST_LINES)
+    key = f"calls-{recording.run_id}-{part}"
+
+    def opened() -> None:
+        if picked := st.session_state[key].selection.rows:
+            recorded_call.open_now(rows["call_id"].iloc[picked[0]])
+
     tables.show(
         rows,
-        key=f"calls-{recording.run_id}",
-        columns={
-            "ttft_ms": st.column_config.NumberColumn("first token, ms", format="%.0f"),
-            "total_ms": st.column_config.NumberColumn("whole, ms", format="%.0f"),
-            "cost_usd": st.column_config.NumberColumn("dollars", format="%.5f"),
-        },
+        key=key,
+        columns=CALL_WORDS,
         height=min(36 * (len(rows) + 1) + 4, 430),
+        on_select=opened,
+        selection_mode="single-row",
     )
-    part = "" if len(rows) == len(calls) else f"The first {MOST_LINES:,} of {len(calls):,} calls. "
     kind = endpoint_kinds.kind(recording.run["endpoint_kind"])
-    st.caption(f"{part}Calls of this conversation, {kind.name}; the files hold all of them.")
+    part = f"{part[:1].upper()}{part[1:]} of this conversation" if part else "This conversation"
+    st.caption(
+        f"{part}, {kind.name}. Select a row to open its call; the files hold the whole"
+        " conversation."
+    )
     controls.files(calls[columns], f"recording-{units.short_id(recording.run_id)}")
+
+
+def _around(calls: pd.DataFrame, most: int) -> tuple[pd.DataFrame, str]:
+    """At most so many calls, with those that are chosen above among them, and which they are; ""
+    where they are all."""
+    if len(calls) <= most:
+        return calls, ""
+    first = int(st.session_state.get("calls") or 0) // most * most
+    last = min(first + most, len(calls))
+    return calls.iloc[first:last], f"calls {first + 1:,} to {last:,} of {len(calls):,}"

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from lab import endpoint_kinds, importers, units
+from lab import endpoint_kinds, importers, recorder, scrub, units
 from lab.figures import timeline
 from lab.recordings import Recording
 from lab.store.store import Store
@@ -19,19 +19,20 @@ from pages.parts import (
     recording_views,
 )
 from pages.parts.frame import escape
-from pages.parts.history import many
 
 SOURCES = {"recorder": "recorded here", "client": "recorded in code"}
-MOST_ROWS = 40
+MOST_ROWS = 20
 """Calls in one picture of a conversation."""
 NEXT = "next-recording"
 """The recording that the next drawing of the page shows."""
+SHOWN = "shown-recording"
+"""The recording that the page shows, and how many of its calls."""
 MOSTLY_PAUSES = 0.3
 """Of a conversation's time: with more of nothing at all, the picture leaves it out at first."""
 
 
 def chosen() -> dict[str, Any] | None:
-    """The recording in the URL, else the newest; None where there is none."""
+    """The recording in the URL, else the newest that has calls; None where there is none."""
     known = cached_queries.ask("recordings")
     if known.empty:
         return None
@@ -43,13 +44,14 @@ def chosen() -> dict[str, Any] | None:
         st.session_state.pop("recording", None)
     linked = st.query_params.get("run")
     if linked and linked not in rows.index and "recording" not in st.session_state:
-        st.warning("The recording in this link is not in this database; the newest one is shown.")
+        st.warning("The recording in this link is not in this database; another one is shown.")
+    with_calls = rows.index[rows["calls"] > 0]
     run_id = controls.by_name(
         st.selectbox,
         "Recording",
         list(rows.index),
         "recording",
-        rows.index[0],
+        (with_calls if len(with_calls) else rows.index)[0],
         "run",
         format_func=lambda run_id: _words(rows.loc[run_id]),
         on_change=_turn,
@@ -63,11 +65,13 @@ def look_at(run_id: str) -> None:
     """Draw the page anew, with this recording; from anywhere on it, where what is chosen may be
     drawn already and no longer set."""
     st.session_state[NEXT] = run_id
+    st.session_state.pop(SHOWN, None)
     st.rerun()
 
 
-def _turn() -> None:
-    for name in ("conversation", "call", "calls", prove.PARAM):
+def _turn(*names: str) -> None:
+    """Something else is looked at: what was chosen within it holds no more, `names` or all."""
+    for name in names or ("conversation", "call", "calls", prove.PARAM):
         st.session_state.pop(name, None)
         st.query_params.pop(name, None)
 
@@ -75,14 +79,18 @@ def _turn() -> None:
 def _words(row: pd.Series) -> str:
     name = "Unnamed" if units.missing(row["name"]) else units.short(row["name"], 60)
     return " · ".join(
-        (name, many(row["calls"], "call"), source_of(row), units.when(row["started_utc"]))
+        (name, units.counted(row["calls"], "call"), source_of(row), units.when(row["started_utc"]))
     )
 
 
 def source_of(run: Any) -> str:
     """How it came in, in words."""
-    source = str((run["settings"].get("recording") or {}).get("source") or "recorder")
+    source = _source(run)
     return _sources().get(source, source.replace("_", " "))
+
+
+def _source(run: Any) -> str:
+    return str((run["settings"].get("recording") or {}).get("source") or "recorder")
 
 
 def _sources() -> dict[str, str]:
@@ -91,21 +99,44 @@ def _sources() -> dict[str, str]:
 
 def _cannot(run: dict[str, Any]) -> None:
     """What this recording's source leaves open."""
-    source = (run["settings"].get("recording") or {}).get("source")
     for importer in importers.IMPORTERS:
-        if source == importer.NAME:
+        if _source(run) == importer.NAME:
             st.caption("  \n".join(map(escape, importer.CANNOT)))
 
 
+def tell_losses(run_id: str) -> None:
+    """What a recorder said of calls that it could not keep, and why, and its last note; nothing
+    once its files are gone."""
+    key = ("told", run_id)
+    lost, note, offset = st.session_state.get(key, ({}, "", 0))
+    entries, offset = recorder.told(run_id, offset)
+    for entry in entries:
+        if entry["kind"] == "lost":
+            lost = lost | {entry["text"]: lost.get(entry["text"], 0) + entry["calls"]}
+        elif entry["kind"] == "note":
+            note = entry["text"]
+    st.session_state[key] = (lost, note, offset)
+    told = [
+        f"{units.counted(calls, 'call')} {'was' if calls == 1 else 'were'} not recorded: {reason}."
+        for reason, calls in lost.items()
+    ]
+    if told := [*told, *[note] * bool(note)]:
+        st.warning("  \n".join(escape(scrub.text(line, scrub.MESSAGE)) for line in told))
+
+
 def show(run: dict[str, Any]) -> None:
-    with st.spinner("Reading the recording", show_time=True):
+    known = cached_queries.ask("recordings").set_index("run_id")["calls"]
+    count = units.counted(known[run["run_id"]], "call")
+    with st.spinner(f"Reading {count}", show_time=True):
         recording = cached_queries.recording(run["run_id"])
+    st.session_state[SHOWN] = (run["run_id"], len(recording.calls))
     if recording.calls.empty:
         _head(run)
-        st.info("No call was recorded yet. Rows appear here as soon as your app sends one.")
+        _nothing(run)
         return
     with st.container(border=True, key="recording-head"):
-        with st.container(key="sentence"), st.spinner("Looking where the time went"):
+        looking = f"Looking where the time of {count} went"
+        with st.container(key="sentence"), st.spinner(looking, show_time=True):
             st.markdown(escape(recording.waiting.sentence.replace(" %", "\u00a0%")))
         _head(run, recording)
         _cannot(run)
@@ -113,6 +144,18 @@ def show(run: dict[str, Any]) -> None:
     calls = _conversation(recording)
     recorded_call.show(recording, calls)
     recording_views.show(recording, calls)
+
+
+def _nothing(run: dict[str, Any]) -> None:
+    """Why there is no call, and what to do; a recorder that runs says it above."""
+    if run["status"] == "running":
+        if run["run_id"] not in {card.run_id for card in recorder.cards()}:
+            st.info("No call has come yet. The first one appears here once you reload the page.")
+        return
+    todo = "Give your app the line that the recorder shows while it runs, and record again."
+    if _source(run) == "client":
+        todo = "Let your app call the client that `lab.observe` returns, and run it again."
+    st.info(f"This recording ended before a call came. {todo}")
 
 
 def _head(run: dict[str, Any], recording: Recording | None = None) -> None:
@@ -126,8 +169,8 @@ def _head(run: dict[str, Any], recording: Recording | None = None) -> None:
         calls = recording.calls
         models = calls["served_model"].fillna(calls["model"]).value_counts().index
         about += [
-            f"{many(len(calls), 'call')} in"
-            f" {many(recording.conversations['conversation'].nunique(), 'conversation')}",
+            f"{units.counted(len(calls), 'call')} in"
+            f" {units.counted(recording.conversations['conversation'].nunique(), 'conversation')}",
             ", ".join(map(str, models[:3])) + (" …" if len(models) > 3 else ""),
             units.usd(calls["cost_usd"].sum(min_count=1)),
         ]
@@ -137,6 +180,8 @@ def _head(run: dict[str, Any], recording: Recording | None = None) -> None:
         st.html(f'<div class="lab-small">{" ".join(tags)}&ensp;{words}</div>')
         _rename(run)
         _forget(run)
+    if run["run_id"] not in {card.run_id for card in recorder.cards()}:  # whose panel says it
+        tell_losses(run["run_id"])
     if note := run.get("note"):
         st.caption(escape(note))
 
@@ -184,7 +229,7 @@ def _conversation(recording: Recording) -> pd.DataFrame:
     def words(number: float) -> str:
         row = known.loc[number]
         length = units.stretch(row["ended"] - row["started"])
-        return f"{number:.0f} · {many(row['n'], 'call')} · {length}"
+        return f"{number:.0f} · {units.counted(row['n'], 'call')} · {length}"
 
     picture = st.container()  # the choices stand below it
     with st.container(horizontal=True, vertical_alignment="bottom", key="choose-conversation"):
@@ -197,7 +242,8 @@ def _conversation(recording: Recording) -> pd.DataFrame:
                 "conversation",
                 longest,
                 format_func=words,
-                on_change=recorded_call.close,
+                on_change=_turn,
+                args=("call", "calls"),
             )
         mine = calls[calls["conversation"] == number].sort_values("started_ms", kind="stable")
         bars = recording.waiting.timeline
@@ -244,7 +290,7 @@ def _go_to_opened(calls: pd.DataFrame) -> None:
 def _part(calls: pd.DataFrame) -> tuple[pd.DataFrame, str]:
     """As many as a picture holds, and which."""
     if len(calls) <= MOST_ROWS:
-        return calls, many(len(calls), "call")
+        return calls, units.counted(len(calls), "call")
     first = controls.by_name(
         st.selectbox,
         "Calls",
@@ -252,7 +298,8 @@ def _part(calls: pd.DataFrame) -> tuple[pd.DataFrame, str]:
         "calls",
         0,
         format_func=lambda at: f"{at + 1:,} to {min(at + MOST_ROWS, len(calls)):,}",
-        on_change=recorded_call.close,
+        on_change=_turn,
+        args=("call",),
     )
     last = min(first + MOST_ROWS, len(calls))
     return calls.iloc[first:last], f"calls {first + 1:,} to {last:,} of {len(calls):,}"

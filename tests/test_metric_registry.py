@@ -67,7 +67,7 @@ def added(db, monkeypatch, tmp_path) -> str:
     monkeypatch.setattr(migrations, "VIEWS", file)
     for metric in (READABLE, SPACES):
         monkeypatch.setitem(METRICS, metric.name, metric)
-    caches = (migrations.wanted, migrations._own_definitions)
+    caches = (migrations.wanted, migrations.empty, migrations._own_definitions)
     for cached in caches:
         cached.cache_clear()
     yield record(Store(db), begun_twice=[2])

@@ -151,14 +151,13 @@ def _types(table: str) -> dict[str, str]:
 
 @cache
 def _all_types() -> dict[str, dict[str, str]]:
-    with duckdb.connect(":memory:") as connection:
-        migrations.apply(connection)
-        rows = connection.execute(
-            "SELECT table_name, column_name, data_type FROM system.main.duckdb_columns()"
-            " WHERE NOT internal ORDER BY column_index"
-        ).fetchall()
+    asked = migrations.empty().cursor()
+    asked.execute(
+        "SELECT table_name, column_name, data_type FROM system.main.duckdb_columns()"
+        " WHERE NOT internal ORDER BY column_index"
+    )
     types: dict[str, dict[str, str]] = {}
-    for table, name, kind in rows:
+    for table, name, kind in asked.fetchall():
         types.setdefault(table, {})[name] = kind
     return types
 

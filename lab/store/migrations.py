@@ -7,7 +7,7 @@ import hashlib
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +18,13 @@ from lab.rows import ROWS
 
 SCHEMA = Path(__file__).parent / "schema"
 VIEWS = Path(__file__).parent / "metrics.sql"
+# What a program of the lab never needs; the same for all connections of a process to one file, or
+# DuckDB refuses the second one.
+CONFIG = {
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "python_enable_replacements": "false",
+}
 
 
 @cache
@@ -72,6 +79,15 @@ def apply(connection: duckdb.DuckDBPyConnection, where: str = "the database") ->
             f"{where} is not a database of the lab ({str(error).splitlines()[0]})."
             " Choose another file with --db."
         ) from error
+
+
+@cache
+def empty() -> duckdb.DuckDBPyConnection:
+    """A database in memory without a row, to take cursors of. Made once a process: that takes a
+    fifth of a second. One thread, since a process that is forked has no other."""
+    connection = duckdb.connect(":memory:", config={**CONFIG, "threads": 1})
+    apply(connection)
+    return connection
 
 
 @contextmanager
@@ -131,19 +147,16 @@ def storage(connection: duckdb.DuckDBPyConnection) -> str:
 def _own_definitions(storage: str = "") -> list[tuple]:
     """As they come back out of a file: in an older storage DuckDB words some expressions
     otherwise."""
-    with ExitStack() as stack:
-        connection = stack.enter_context(duckdb.connect(":memory:"))
-        if storage:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="lab-views-"))
-            file = Path(folder) / "own"
-            config = {"storage_compatibility_version": storage}
-            connection = duckdb.connect(str(file), config=config)
-        for name in wanted():
-            connection.execute(_text(name))
-        if storage:
-            connection.close()
-            connection = stack.enter_context(duckdb.connect(str(file), read_only=True))
-        return _definitions(connection)
+    if not storage:
+        return _definitions(empty().cursor())
+    with tempfile.TemporaryDirectory(prefix="lab-views-") as folder:
+        file = Path(folder) / "own"
+        config = {"storage_compatibility_version": storage}
+        with duckdb.connect(str(file), config=config) as connection:
+            for name in wanted():
+                connection.execute(_text(name))
+        with duckdb.connect(str(file), read_only=True) as connection:
+            return _definitions(connection)
 
 
 def _drop_definitions(connection: duckdb.DuckDBPyConnection) -> None:

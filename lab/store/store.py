@@ -24,13 +24,6 @@ from lab.store.importing import Imported
 from lab.store.journal import Journal
 from lab.store.turnstile import Busy
 
-# What a program of the lab never needs; the same for all connections of a process, or DuckDB
-# refuses the second one.
-CONFIG = {
-    "autoinstall_known_extensions": "false",
-    "autoload_known_extensions": "false",
-    "python_enable_replacements": "false",
-}
 PATIENCE_S = 10.0
 SHORT_PATIENCE_S = 0.5
 """Of a reader for whom rows wait beside the database: they can be read there too."""
@@ -126,8 +119,8 @@ class Store:
                 yield connection
             return
         if not self._exists():
-            with self._connected(":memory:") as connection:
-                migrations.apply(connection)
+            with migrations.empty().cursor() as connection:
+                connection.execute("SET TimeZone = 'UTC'")
                 yield connection
             return
         for attempt in range(2):
@@ -378,7 +371,7 @@ class Store:
 
     @contextmanager
     def _connected(self, name: str) -> Iterator[duckdb.DuckDBPyConnection]:
-        with duckdb.connect(name, config=CONFIG) as connection:
+        with duckdb.connect(name, config=migrations.CONFIG) as connection:
             connection.execute("SET TimeZone = 'UTC'")
             yield connection
 
@@ -415,7 +408,9 @@ class Store:
         if not read_only and not self.path.exists():
             self._create()
         try:
-            connection = duckdb.connect(str(self.path), read_only=read_only, config=CONFIG)
+            connection = duckdb.connect(
+                str(self.path), read_only=read_only, config=migrations.CONFIG
+            )
         except duckdb.IOException as error:
             if "Could not set lock" not in str(error):
                 raise self.unreadable(error) from error

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
-from scipy import optimize, stats
+import scipy
 
 from lab.recording.facts import Estimate
 from lab.stats import robust
@@ -55,7 +55,7 @@ class Noise:
             rank = (1 - LEVEL) / 2 * (pairs + 1)
             down, up = at_rank(strays, rank), at_rank(strays, pairs + 1 - rank)
             return max(-float(down), 0.0), max(float(up), 0.0)
-        reach = float(stats.t.ppf((1 + LEVEL) / 2, max(pairs - 1, 1)))
+        reach = float(scipy.special.stdtrit(max(pairs - 1, 1), (1 + LEVEL) / 2))
         spread = float(np.sqrt(np.mean(strays**2) * (1 + 1 / pairs)))
         return reach * spread, reach * spread
 
@@ -241,7 +241,7 @@ def _fitted(x: np.ndarray, y: np.ndarray, tokens: np.ndarray) -> tuple[robust.Fi
         rest = np.abs(fitted.residuals)
         rest = np.minimum(rest, 5 * np.median(rest))  # one that hung would decide it alone
         lines = np.column_stack([np.ones(len(tokens)), tokens])
-        base, growth = optimize.nnls(lines, rest)[0]
+        base, growth = scipy.optimize.nnls(lines, rest)[0]
         # Some noise is everywhere: where the shortest calls show none, a line alone would have it.
         base = max(base, float(rest.mean()) / 20, 1e-3)
     return fitted, float(base), float(growth)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy
 
 from lab.metrics import supported
 from lab.stats.intervals import shift
@@ -50,7 +50,7 @@ def drift(values, started_utc) -> Drift | None:
         return None
     late = shift(frame["value"].iloc[: n // 2], frame["value"].iloc[n - n // 2 :])
     order = frame["at"].rank(method="dense")
-    p = float(stats.kendalltau(order, frame["value"]).pvalue)
+    p = float(scipy.stats.kendalltau(order, frame["value"]).pvalue)
     return Drift(late.estimate, late.low, late.high, p if p == p else 1.0, n)
 
 

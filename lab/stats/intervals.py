@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from scipy import optimize, special, stats
+from scipy import special
 
 EXACT_UP_TO = 120
 """Blocks for which signed-rank probabilities are exact; beyond, the normal approximation is off by
@@ -49,7 +49,7 @@ def signed_rank_p(t: float, n: int) -> float:
     if n <= EXACT_UP_TO:
         return float(min(1.0, 2 * signed_rank_cdf(n)[int(t)])) if t >= 0 else 0.0
     mean, sd = n * (n + 1) / 4, np.sqrt(n * (n + 1) * (2 * n + 1) / 24)
-    return float(min(1.0, 2 * stats.norm.cdf((t + 0.5 - mean) / sd)))
+    return float(min(1.0, 2 * special.ndtr((t + 0.5 - mean) / sd)))
 
 
 @lru_cache(maxsize=512)
@@ -62,7 +62,7 @@ def signed_rank_cut(n: int, level: float) -> int:
             - 1
         )
     mean, sd = n * (n + 1) / 4, np.sqrt(n * (n + 1) * (2 * n + 1) / 24)
-    return int(np.floor(mean - 0.5 + sd * stats.norm.ppf((1 - level) / 2)))
+    return int(np.floor(mean - 0.5 + sd * special.ndtri((1 - level) / 2)))
 
 
 def nonpositive(values: np.ndarray) -> int:
@@ -149,13 +149,12 @@ def shift(base, new, level: float = 0.95) -> Interval:
     m, n = base.size, new.size
     if not m or not n:
         return Interval(float("nan"), None, None, 0)
-    p = float(stats.mannwhitneyu(new, base).pvalue)
     spread = np.sqrt(m * n * (m + n + 1) / 12)
-    cut = int(np.floor(m * n / 2 - 0.5 + stats.norm.ppf((1 - level) / 2) * spread))
+    cut = int(np.floor(m * n / 2 - 0.5 + special.ndtri((1 - level) / 2) * spread))
     median, low, high = ranked_sums(new, -base, cut)
     if cut < 0 or min(m, n) < 4:
-        return Interval(median, None, None, min(m, n), p)
-    return Interval(median, low, high, min(m, n), p)
+        return Interval(median, None, None, min(m, n))
+    return Interval(median, low, high, min(m, n))
 
 
 @lru_cache(maxsize=2048)
@@ -169,8 +168,15 @@ def quantile_ranks(n: float, q: float, level: float) -> tuple[float, float] | No
 
     if beyond(1.0) < 1 - tail or beyond(n) > tail + 1e-9:
         return None
-    low = optimize.brentq(lambda r: beyond(r) - (1 - tail), 1.0, n)
-    return low, n if beyond(n) > tail else optimize.brentq(lambda r: beyond(r) - tail, 1.0, n)
+
+    def falls_to(share: float) -> float:
+        low, high = 1.0, float(n)
+        for _ in range(60):
+            middle = (low + high) / 2
+            low, high = (middle, high) if beyond(middle) > share else (low, middle)
+        return high
+
+    return falls_to(1 - tail), falls_to(tail)
 
 
 def at_rank(ordered: np.ndarray, r: float) -> np.ndarray:

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.stats import t
+from scipy.special import stdtrit
 
 from lab.stats.paired_rows import of_metric
 
@@ -38,7 +38,7 @@ def quality_gate(rows: pd.DataFrame | None, margin: float) -> Quality | None:
         return None
     values = changes["difference"].to_numpy(float)
     mean, n = float(values.mean()), values.size
-    spread = float(values.std(ddof=1) / np.sqrt(n) * t.ppf(0.975, n - 1)) if n > 1 else 0.0
+    spread = float(values.std(ddof=1) / np.sqrt(n) * stdtrit(n - 1, 0.975)) if n > 1 else 0.0
     shown = (
         "not worse"
         if mean - spread >= -margin

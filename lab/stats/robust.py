@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 BEND = 1.345
 """95 % efficient where the noise is normal (Holland & Welsch 1977)."""
@@ -25,7 +25,7 @@ class Fit(NamedTuple):
         weights = np.asarray(weights, float)
         value = float(weights @ self.coefficients)
         error = float(np.sqrt(max(weights @ self.covariance @ weights, 0.0)))
-        reach = error * float(stats.t.ppf((1 + level) / 2, self.freedom))
+        reach = error * float(stdtrit(self.freedom, (1 + level) / 2))
         return value, value - reach, value + reach
 
 

@@ -4,7 +4,7 @@ bootstrap over the units that the sums are of."""
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
+from scipy.special import betaincinv
 
 from lab.metrics import FEWEST_BLOCKS
 from lab.stats.intervals import Interval
@@ -60,5 +60,7 @@ def proportion(hits: int, n: int, level: float = 0.95) -> Interval:
     """How many of n, exactly (Clopper & Pearson 1934)."""
     if not n:
         return Interval(float("nan"), None, None, 0)
-    ends = stats.binomtest(hits, n).proportion_ci(level, "exact")
-    return Interval(hits / n, float(ends.low), float(ends.high), n)
+    tail = (1 - level) / 2
+    low = betaincinv(hits, n - hits + 1, tail) if hits else 0.0
+    high = betaincinv(hits + 1, n - hits, 1 - tail) if hits < n else 1.0
+    return Interval(hits / n, float(low), float(high), n)

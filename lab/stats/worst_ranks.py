@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from lab.stats.intervals import nonpositive, signed_rank_p
 
@@ -55,7 +55,7 @@ class Ranked(NamedTuple):
     def more(self, side: Side, level: float) -> int | None:
         """Blocks until this side is shown, if more are like these: the z of a signed-rank sum grows
         with √n. None where the ranks lean the other way."""
-        z, wanted = norm.isf([self.p / 2, (1 - level) / 2])
+        z, wanted = -ndtri([self.p / 2, (1 - level) / 2])
         if self.side != side or z <= 0:
             return None
         return max(ceil(self.blocks * (wanted / z) ** 2) - self.blocks, 1)

@@ -1,6 +1,7 @@
 """Plants every cause of a miss in the demo agent, in random order between calls with none, records
-it in a process of its own, and prints what was named: `python -m bench.demo_agent`. Ctrl-C ends it
-after the plant under way, and prints what was run until then; a second one ends it at once."""
+it in a process of its own, and prints what was named: `python -m bench.demo_agent`. Ctrl-C or
+SIGTERM ends it after the plant under way, and what was run until then is told; a second one ends it
+at once."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -125,6 +127,7 @@ def main() -> int:
     flags.add_argument("--seed", type=int, default=13)
     flags.add_argument("--keep", type=Path, help="a new folder to keep the recording in")
     given = flags.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     plan = PLANTED * given.each + ["none"] * (given.clean // 10)
     random.Random(given.seed).shuffle(plan)
     begun_ns = clock.now_ns()

@@ -50,7 +50,7 @@ class Planted:
         """Every other one names its session, as some clients do."""
         self.count += 1
         session = str(uuid.uuid4()) if self.rng.random() < 0.5 else None
-        return Agent(self.client, self.model, max_tokens=4, session=session, rules=self.rules)
+        return Agent(self.client, self.model, max_tokens=1, session=session, rules=self.rules)
 
     def question(self) -> str:
         towns = self.rng.sample(("Bergen", "Narvik", "Bodø", "Voss", "Hamar", "Moss", "Oslo"), 3)
@@ -200,7 +200,7 @@ class Planted:
     def plant_being_written(self) -> None:
         conversation = self.agent()
         first = [text(self.question() + f" {agent.HOTEL_RULES} {self.count}" * 2)]
-        twin = Agent(self.client, self.model, max_tokens=4, rules=self.rules)
+        twin = Agent(self.client, self.model, max_tokens=1, rules=self.rules)
         thread = threading.Thread(target=self.clean, args=(conversation, first))
         thread.start()
         time.sleep(0.03)

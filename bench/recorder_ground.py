@@ -120,6 +120,7 @@ class Tap:
             except OSError:
                 return
             try:
+                self.greet(sock)
                 other = socket.create_connection(("127.0.0.1", self.target))
             except OSError:
                 sock.close()
@@ -133,6 +134,9 @@ class Tap:
                 source.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 threading.Thread(target=_hand_on, args=(source, sink, kept), daemon=True).start()
 
+    def greet(self, sock: socket.socket) -> None:
+        """Before anything is handed on; OSError hangs up."""
+
     def close(self) -> None:
         with contextlib.suppress(OSError):
             self.listener.shutdown(socket.SHUT_RDWR)
@@ -143,6 +147,26 @@ class Tap:
 
     def __exit__(self, *_) -> None:
         self.close()
+
+
+class ProxyTap(Tap):
+    """An HTTP proxy that leads every CONNECT to one port, or refuses it."""
+
+    def __init__(self, port: int, reply: bytes = b"HTTP/1.1 200 Yes\r\n\r\n") -> None:
+        self.reply = reply
+        self.heads: list[str] = []
+        super().__init__(port)
+
+    def greet(self, sock: socket.socket) -> None:
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            if not (data := sock.recv(1000)):
+                raise OSError("it hung up")
+            head += data
+        self.heads.append(head.decode())
+        sock.sendall(self.reply)
+        if not self.reply.startswith(b"HTTP/1.1 200"):
+            raise OSError("refused")
 
 
 def _hand_on(source: socket.socket, sink: socket.socket, kept: bytearray) -> None:

@@ -177,14 +177,14 @@ class RecordedCallRow:
     asked_ns: int | None = None
     """… its last byte, …"""
     told_ns: int | None = None
-    """… the first byte of the answer handed on, …"""
+    """… the first byte of the answer, as it is handed on, …"""
     closed_ns: int | None = None
     """… and the last one, or the end of the connection."""
     added_request_ns: int | None = None
-    """What the recorder itself added, from the request's last byte in to it out, less the time that
-    connecting took, …"""
+    """What the recorder itself worked on the request, from its last byte in to its last byte out:
+    without connecting, and without waiting for a processor, …"""
     added_reply_ns: int | None = None
-    """… and at most to a piece of the answer, from its arrival to its handing on."""
+    """… and the most of such work for a piece of the answer."""
     note: str | None = None
     body: dict[str, Any] | None = None
     answer: list[dict[str, Any]] | None = None

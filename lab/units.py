@@ -20,7 +20,7 @@ seconds."""
 
 def missing(value: object) -> bool:
     """None, NaN and pandas' NA alike."""
-    return value is None or value != value or str(value) == "<NA>"
+    return value is None or str(value) == "<NA>" or value != value
 
 
 def plain(value: Any) -> Any:
@@ -112,6 +112,12 @@ def times(ratio: float | None) -> str:
 def whole(value: float | None) -> str:
     """A count: "12,345"."""
     return MISSING if missing(value) else f"{int(value):,}"
+
+
+def counted(n: int, noun: str, several: str = "") -> str:
+    """ "1 call", "1,200 misses"; `several` where its plural is another: "2 retries"."""
+    several = several or f"{noun}{'es' if noun.endswith('s') else 's'}"
+    return f"{whole(n)} {noun if n == 1 else several}"
 
 
 SHARES = ("share", "share right")

@@ -1,14 +1,17 @@
 """`record`: a command runs through the recorder as it would without, and is told where to look."""
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
 import sys
 
+import psutil
 import pytest
 
 from bench.raw_server import RawServer
+from bench.recorder_ground import until
 from lab import cli, paths
 from lab.store import queries
 from lab.store.store import Store
@@ -68,14 +71,37 @@ def test_without_a_command_it_shows_what_to_paste_and_each_call(db):
         assert f"Recording what goes through {url} to {server.url}" in said[0]
         subprocess.run([sys.executable, "-c", ASK], input=b"", env={**os.environ, name: url})
         told = process.stdout.readline()
-        process.send_signal(signal.SIGINT)
-        rest, _ = process.communicate(timeout=60)
+        (writer,) = psutil.Process(process.pid).children()
+        writer.suspend()
+        while process.poll() is None:  # Ctrl-C, and again
+            process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.5)
+        rest = process.stdout.read()
     assert "12 tokens in" in told
     assert "7 out" in told
     assert "Recorded 1 call." in rest
     assert process.returncode == 0
+    writer.resume()  # what hung is not waited for, and goes on by itself
+    recording = lambda: queries.recordings(Store(db)).to_dict("records")[0]
+    assert until(lambda: recording()["status"] == "finished", 20)
+    assert (recording()["name"], recording()["calls"]) == ("mine", 1)
+
+
+def test_a_recorder_that_is_killed_takes_its_command_along(db):
+    command = f"{ASK}\nprint(os.getpid(), flush=True)\nimport time; time.sleep(60)"
+    command = command.replace("sys.exit(7)", "").replace("sys.stdin.read()", "1")
+    with RawServer(lambda c: c.good()) as server:
+        words = ["--upstream", server.url, "--", "sh", "-c", '"$0" -c "$1"; true', sys.executable]
+        process = record(*words, command)
+        assert process.stdout.readline().startswith("msg_1")
+        pid = int(process.stdout.readline())
+        process.kill()
+        assert until(lambda: not psutil.pid_exists(pid), 20)
+        assert "its command was ended with it" in process.stderr.read()
+    assert until(lambda: "running" not in set(queries.recordings(Store(db))["status"]), 20)
     (run,) = queries.recordings(Store(db)).to_dict("records")
-    assert (run["name"], run["status"]) == ("mine", "finished")
+    assert (run["calls"], run["status"]) == (1, "interrupted")
 
 
 def test_mistakes_are_one_sentence(db, capsys, monkeypatch):

@@ -1,6 +1,7 @@
 """The recorder: every byte handed on as it came, both ways, and a row of what each call took."""
 
 import asyncio
+import base64
 import gzip
 import json
 import os
@@ -20,13 +21,14 @@ import zstandard
 
 from bench.broken import KINDS
 from bench.raw_server import RawServer, events, message, sse
-from bench.recorder_ground import Tap, ask, until, wire
+from bench.recorder_ground import ProxyTap, Tap, ask, until, wire
 from lab import recorder, recordings, scrub
+from lab.clock import now_ns
 from lab.model import LabError
 from lab.recorder import framing, upstream, writer
 from lab.recorder.framing import END, HEAD, Framing
-from lab.recorder.observed_call import packed
-from lab.recorder.serving import REFUSED, UNREADABLE, Order, Serving
+from lab.recorder.observed_call import ObservedCall, packed
+from lab.recorder.serving import WRITERS, Order, Serving
 from lab.recorder.upstream import Upstream
 from lab.recording import sender
 from lab.store import queries
@@ -296,20 +298,34 @@ def test_a_recorder_does_not_ask_itself(db, monkeypatch):
 def test_calls_that_a_writer_took_with_it_are_counted():
     told: list[dict] = []
     serving = Serving(Order(Upstream("raw", "live", "http://127.0.0.1:1"), ""), told.append)
-    serving._stopping, serving.handed = True, 3
+    serving._stopping, serving.handed, serving.writers = True, 3, WRITERS - 1
     serving._hear({"kind": "call"})
-    serving._hear({"kind": "lost", "calls": 1, "text": f"{UNREADABLE} (KeyError)"})
+    serving._hear({"kind": "lost", "calls": 1, "text": "a call could not be read (KeyError)"})
     serving._hear({"kind": "gone"})
-    assert (serving.calls, serving.lost) == (1, 2)
+    assert (serving.calls, serving.lost, serving.ended.is_set()) == (1, 2, True)
     assert told[-1] == {"kind": "lost", "calls": 1, "text": "what writes them ended"}
 
 
-def test_a_call_that_the_disk_refused_is_not_recorded_too():
+def test_calls_that_were_written_and_not_told_of_are_not_lost(monkeypatch):
     serving = Serving(Order(Upstream("raw", "live", "http://127.0.0.1:1"), ""), lambda words: None)
-    for words in ({"kind": "call"}, {"kind": "call"}):
-        serving._hear(words)
-    serving._hear({"kind": "lost", "calls": 1, "text": REFUSED})
-    assert (serving.calls, serving.lost) == (1, 1)
+    serving.calls, serving.missing = 5, 3
+
+    async def start_writer() -> int:
+        return 7  # calls on disk
+
+    monkeypatch.setattr(serving, "_start_writer", start_writer)
+    asyncio.run(serving._restart())
+    assert (serving.calls, serving.lost, serving.missing) == (7, 1, 0)
+
+
+def test_why_the_upstream_is_not_reached_is_told_once():
+    told: list[dict] = []
+    serving = Serving(Order(Upstream("raw", "live", "http://127.0.0.1:1"), ""), told.append)
+    for _ in range(3):
+        serving._record(ObservedCall(1, 1, ending="connect", note="no connection upstream: Dark"))
+    assert [words["text"] for words in told if words["kind"] == "note"] == [
+        "http://127.0.0.1:1 is not reached: no connection upstream: Dark."
+    ]
 
 
 # What is kept of it
@@ -325,7 +341,7 @@ def writing(db, monkeypatch, tmp_path):
 
     class Writing:
         def __init__(self, **order) -> None:
-            order = {"keep_text": False, "name": None, "run_id": None, "first_block": 1} | order
+            order = {"keep_text": False, "name": None, "run_id": None, "calls": 0} | order
             order = {"db": str(db), "endpoint": "raw", "kind": "live"} | order
             self.writer, self.told = writer.Writer(order), told
 
@@ -458,17 +474,21 @@ def test_no_key_is_kept_and_no_word_without_leave(writing, db, capfd, keep_text)
 def test_a_disk_that_refuses_loses_nothing_while_it_fits_in_memory(writing, monkeypatch):
     writes = writing()
 
-    def full(trial) -> None:
-        raise writer.LabError("No space left.")
+    def full(trials) -> None:
+        place = "the database" if isinstance(trials, list) else "its spool"
+        raise writer.LabError(f"No space left for {place}.")
 
-    keep = writes.writer.store.keep
-    monkeypatch.setattr(writes.writer.store, "keep", full)
-    asked = [posted(1, json.dumps(BODY_SENT).encode())] * 3
-    for request in asked:
-        writes.record(lambda c: c.good(), request)
-    assert [words["kind"] for words in writes.told].count("note") == 1
-    monkeypatch.setattr(writes.writer.store, "keep", keep)
+    request = posted(1, json.dumps(BODY_SENT).encode())
+    with monkeypatch.context() as disk:
+        disk.setattr(writes.writer.store, "keep", full)
+        disk.setattr(writes.writer.store, "write_trials", full)
+        for _ in range(3):
+            writes.writer.fresh = [None]  # what was kept while there was room
+            writes.record(lambda c: c.good(), request)
+    # A call is told of once it is on disk; a trouble once, whatever is told between.
+    assert [words["kind"] for words in writes.told] == ["note", "note"]
     assert len(writes.read().calls) == 3
+    assert [words["kind"] for words in writes.told[2:]] == ["call"] * 3
 
 
 def test_what_no_memory_holds_is_counted(writing, monkeypatch):
@@ -483,6 +503,7 @@ def test_what_no_memory_holds_is_counted(writing, monkeypatch):
         writes.record(lambda c: c.good(), posted(1, json.dumps(BODY_SENT).encode()))
     writes.writer.close("finished")
     assert sum(words["calls"] for words in writes.told if words["kind"] == "lost") == 5
+    assert not any(words["kind"] == "call" for words in writes.told)
 
 
 # The process
@@ -550,7 +571,9 @@ def test_lines_to_paste_name_the_port_and_no_key_of_the_users():
     assert all("http://127.0.0.1:1234" in line and "KEY" not in line for line in lines.values())
 
 
-def test_what_the_recorder_added_leaves_out_connecting(monkeypatch):
+def test_what_the_recorder_added_leaves_out_connecting_and_half_a_connection_is_answered(
+    monkeypatch,
+):
     open_at_once = upstream.Connector.open
 
     async def open_late(self, made, phases):
@@ -559,15 +582,43 @@ def test_what_the_recorder_added_leaves_out_connecting(monkeypatch):
 
     monkeypatch.setattr(upstream.Connector, "open", open_late)
     with RawServer(lambda c: c.good()) as server, wire(server.url) as through:
-        ask(through.port, posted(through.port, json.dumps(BODY_SENT).encode()))
+        met = []
+        for port in (server.port, through.port):
+            with socket.create_connection(("127.0.0.1", port), 5) as sock:
+                sock.sendall(posted(port, json.dumps(BODY_SENT).encode()))
+                sock.shutdown(socket.SHUT_WR)  # long before there is a connection upstream
+                met.append(b"".join(iter(lambda: sock.recv(1 << 16), b"")))
+        assert met[0] == met[1] != b""
         (call,) = through.calls
     assert call.sent_ns - call.asked_ns > 400e6
     assert 0 < call.added_request_ns < 200e6
+    assert call.ending is None
+
+
+def test_a_large_body_is_sent_when_a_slow_reader_has_taken_it():
+    resumed_ns = []
+
+    def greet(connection) -> bool:
+        left = 20_000_000
+        while left > 0:
+            left -= len(connection.sock.recv(1 << 20))
+            if left < 10_000_000 and not resumed_ns:
+                threading.Event().wait(0.2)
+                resumed_ns.append(now_ns())
+        connection.json(message())
+        return True
+
+    with RawServer(lambda c: None, greet) as server, wire(server.url) as through:
+        ask(through.port, posted(through.port, b"x" * 20_000_000))
+        (call,) = through.calls
+    assert resumed_ns[0] < call.sent_ns <= call.headers_ns
+    assert call.asked_ns <= call.sent_ns
 
 
 def test_an_https_upstream_is_reached_with_the_systems_certificates(tmp_path, monkeypatch):
     key, authority = tmp_path / "key.pem", tmp_path / "cert.pem"
-    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    names = "subjectAltName=DNS:localhost,DNS:api.example"
+    subject = ["-subj", "/CN=localhost", "-addext", names]
     curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
     made = ["openssl", "req", "-x509", *curve, *subject, "-keyout", key, "-out", authority]
     subprocess.run(made, check=True, capture_output=True)
@@ -583,9 +634,50 @@ def test_an_https_upstream_is_reached_with_the_systems_certificates(tmp_path, mo
             met = ask(through.port, posted(through.port, body))
             assert until(lambda: through.calls)
         (call,) = through.calls
-    assert met.data.endswith(b"0\r\n\r\n") and met.ending == "closed"
-    assert call.dns_ns <= call.connected_ns <= call.tls_ns <= call.sent_ns
-    assert server.asked[-1].headers["host"] == f"localhost:{server.port}"
+        assert met.data.endswith(b"0\r\n\r\n") and met.ending == "closed"
+        assert call.dns_ns <= call.connected_ns <= call.tls_ns <= call.sent_ns
+        assert server.asked[-1].headers["host"] == f"localhost:{server.port}"
+        # An upstream that only a proxy reaches: its name is looked up there, and nowhere here.
+        with ProxyTap(server.port) as proxy:
+            monkeypatch.setenv("HTTPS_PROXY", f"http://me:{KEY}%21@127.0.0.1:{proxy.port}")
+            with wire("https://api.example") as through:
+                same = ask(through.port, posted(through.port, body))
+                assert until(lambda: through.calls)
+        (call,) = through.calls
+    assert same == met
+    assert call.connected_ns <= call.tls_ns <= call.sent_ns
+    assert server.asked[-1].headers["host"] == "api.example"
+    login = base64.b64encode(f"me:{KEY}!".encode()).decode()
+    assert proxy.heads == [
+        "CONNECT api.example:443 HTTP/1.1\r\nHost: api.example:443\r\nProxy-Authorization: Basic"
+        f" {login}\r\n\r\n"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("reply", "why"),
+    [
+        (b"HTTP/1.1 407 No\r\n\r\n", "status 407: put its name and password into HTTPS_PROXY"),
+        (b"HTTP/1.1 403 No\r\n\r\n", "status 403"),
+        (b"220 mail.example ESMTP\r\n\r\n", "no HTTP"),
+        (b"", "it hung up"),
+    ],
+)
+def test_a_proxy_that_refuses_is_named_without_its_password(monkeypatch, reply, why):
+    with ProxyTap(1, reply) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://me:{KEY}@127.0.0.1:{proxy.port}")
+        with wire("https://api.example") as through:
+            assert ask(through.port, posted(through.port, b"{}")).data == b""
+            assert until(lambda: through.calls)
+    assert [(call.ending, call.note) for call in through.calls] == [
+        (
+            "connect",
+            f"no connection upstream: the proxy 127.0.0.1:{proxy.port} lets nothing through to"
+            f" api.example:443 ({why})",
+        )
+    ]
+    monkeypatch.setenv("NO_PROXY", ".example")
+    assert upstream.tunnel(Upstream("raw", "live", "https://api.example")) is None
 
 
 def test_a_database_that_another_program_holds_keeps_nobody_waiting(simulated, db):

@@ -24,7 +24,8 @@ from lab.store.store import Store
 
 KEY = "sk-ant-api03-Planted7Gq2Xw9Vb4Nk8Lp5Rt1Ys3"
 SENTENCE = "The heron sleeps under the third bridge"
-WAYS = ("observe", "recorder", "har", "claude-tap")
+WAYS = ("observe", "recorder", "imports")
+IMPORTED = ("har", "claude-tap", "transcript", "spans")
 BODY = {
     "model": "claude-haiku-5-5",
     "max_tokens": 9,
@@ -135,13 +136,18 @@ def brought_in(way: str, url: str, own: Path, keep_text: bool, monkeypatch) -> N
         finally:
             recorder.stop()
     else:
-        file = own.parent / f"{own.name}-theirs"  # the user's own, not the lab's
-        file.write_text(theirs(way))
-        importers.bring_in(file, Store(), keep_text=keep_text)
+        for source in IMPORTED[:3] if keep_text else IMPORTED:  # spans have no text to keep
+            file = own.parent / f"{own.name}-{source}"  # the user's own, not the lab's
+            file.write_text(theirs(source))
+            importers.bring_in(file, Store(), keep_text=keep_text)
 
 
 def theirs(way: str) -> str:
     """One call as another program has recorded it."""
+    if way == "transcript":
+        return transcript()
+    if way == "spans":
+        return spans()
     said = {
         "id": "msg_1",
         "type": "message",
@@ -177,6 +183,62 @@ def theirs(way: str) -> str:
     return json.dumps({"log": {"version": "1.2", "entries": [entry]}})
 
 
+def transcript() -> str:
+    """Claude Code's: a question, a tool's call, its result and the answer."""
+    usage = {"input_tokens": 10, "output_tokens": 3}
+    answered = {"type": "message", "role": "assistant", "model": "claude-haiku-5-5", "usage": usage}
+    use = {"type": "tool_use", "id": "t1", "name": "look", "input": {"a": SENTENCE, "b": KEY}}
+    thought = {"type": "thinking", "thinking": f"{SENTENCE} {KEY}", "signature": KEY}
+    result = {"type": "tool_result", "tool_use_id": "t1", "content": f"{SENTENCE} {KEY}"}
+    said = {"type": "text", "text": f"{SENTENCE} {KEY}"}
+    lines = [
+        ("user", {"role": "user", "content": f"{SENTENCE} {KEY}"}),
+        ("assistant", {**answered, "id": "msg_1", "content": [thought], "stop_reason": None}),
+        ("assistant", {**answered, "id": "msg_1", "content": [use], "stop_reason": "tool_use"}),
+        ("user", {"role": "user", "content": [result]}),
+        ("assistant", {**answered, "id": "msg_2", "content": [said], "stop_reason": "end_turn"}),
+    ]
+    common = {"sessionId": SENTENCE, "cwd": f"/{SENTENCE}", "gitBranch": KEY, "slug": SENTENCE}
+    made = [{"type": "summary", "summary": f"{SENTENCE} {KEY}", "leafUuid": "u5"}]
+    for place, (kind, message) in enumerate(lines, 1):
+        ids = {"uuid": f"u{place}", "parentUuid": f"u{place - 1}" if place > 1 else None}
+        line = {"type": kind, "message": message, "isSidechain": False, **ids, **common}
+        line |= {"timestamp": f"2026-10-20T11:00:0{place}Z", "requestId": f"req_{KEY}"}
+        made.append(line | {"toolUseResult": {"stdout": f"{SENTENCE} {KEY}"}})
+    return "".join(json.dumps(line) + "\n" for line in made)
+
+
+def spans() -> str:
+    """The SDK's, with all that the conventions let it say."""
+    told = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "anthropic",
+        "gen_ai.request.model": "claude-haiku-5-5",
+        "gen_ai.response.id": f"msg_{KEY}",
+        "gen_ai.conversation.id": f"{SENTENCE} {KEY}",
+        "gen_ai.tool.name": "look",
+        "http.request.header.x-api-key": KEY,
+    }
+    words = ("input.messages", "output.messages", "system_instructions", "tool.call.arguments")
+    told |= {f"gen_ai.{word}": f"{SENTENCE} {KEY}" for word in (*words, "tool.description")}
+    said = lambda **told: [{"key": k, "value": {"stringValue": v}} for k, v in told.items()]
+    span = {
+        "traceId": "t1",
+        "spanId": "s1",
+        "name": f"{SENTENCE} {KEY}",
+        "startTimeUnixNano": "1792486800000000000",
+        "endTimeUnixNano": "1792486801000000000",
+        "status": {"code": 2, "message": f"{SENTENCE} {KEY}"},
+        "attributes": said(**told),
+        "events": [{"name": "exception", "attributes": said(message=f"{SENTENCE} {KEY}")}],
+    }
+    tool = {**span, "spanId": "s2", "parentSpanId": "s1"}
+    tool["attributes"] = said(**{**told, "gen_ai.operation.name": "execute_tool"})
+    scopes = [{"scope": {"name": "com.anthropic.sdk.python"}, "spans": [span, tool]}]
+    resource = {"attributes": said(**{"service.name": f"{SENTENCE} {KEY}"})}
+    return json.dumps({"resourceSpans": [{"resource": resource, "scopeSpans": scopes}]})
+
+
 def written(own: Path) -> bytes:
     """Every byte that the lab has written: database, spool, cards, progress, logs, settings."""
     return b"".join(file.read_bytes() for file in sorted(own.rglob("*")) if file.is_file())
@@ -184,14 +246,15 @@ def written(own: Path) -> bytes:
 
 def shown(capsys) -> str:
     """What commands and pages say of it."""
-    store = Store()
-    (run_id,) = queries.recordings(store)["run_id"]
-    cli.main(["show", run_id, "--calls"])
-    cli.main(["show", run_id, "--calls", "--json"])
+    runs = list(queries.recordings(Store())["run_id"])
+    for run_id in runs:
+        cli.main(["show", run_id, "--calls"])
+        cli.main(["show", run_id, "--calls", "--json"])
     cli.main(["runs"])
     said = capsys.readouterr()
     words = [said.out, said.err]
-    for page in ("0_Your_app", "21_History", "22_Explorer"):
+    pages = [("0_Your_app", run_id) for run_id in runs]
+    for page, run_id in (*pages, ("21_History", runs[0]), ("22_Explorer", runs[0])):
         app = AppTest.from_file(str(paths.ROOT / "app.py"), default_timeout=90)
         app.query_params["run"] = run_id
         app.switch_page(f"pages/{page}.py").run()
@@ -204,7 +267,8 @@ def shown(capsys) -> str:
 def test_without_text_neither_is_anywhere(way, echo, own, capsys, monkeypatch):
     brought_in(way, echo, own, False, monkeypatch)
     rows = queries.recordings(Store())
-    assert rows["calls"].tolist() == [1 if way in ("har", "claude-tap") else 2]
+    assert sorted(rows["calls"]) == ([1, 1, 1, 2] if way == "imports" else [2])
+    assert Store().path.stat().st_mode & 0o077 == 0
     words = shown(capsys)
     data = written(own) + words.encode()
     assert "look" in data.decode("utf-8", "replace")  # the name of a tool is structure
@@ -221,5 +285,6 @@ def test_with_text_the_sentence_is_there_and_the_key_is_not(way, echo, own, caps
     data = written(own)
     for secret in (KEY, base64.b64encode(KEY.encode()).decode()[:-4]):
         assert secret.encode() not in data
-    cli.main(["forget", queries.recordings(store)["run_id"][0], "--yes"])
+    for run_id in queries.recordings(store)["run_id"]:
+        cli.main(["forget", run_id, "--yes"])
     assert SENTENCE.encode() not in written(own)

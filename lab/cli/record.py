@@ -83,39 +83,41 @@ async def _record(order, command: list[str], teller: "Teller") -> int:
     from lab.recorder.serving import Serving, lift_limits
 
     serving = Serving(order, teller.hear)
-    ending = asyncio.Event()
     await serving.open()
     card = recorder.card_of(serving.run_id, serving.port, order.upstream, order.keep_text)
     with recorder.announced(card):
-        teller.begin(card, command)
+        teller.begin(card, command, serving.proxy.connector.tunnel)
         if command:
-            code = await _through(card, command)
+            code = await _through(serving, card, command)
         else:
             lift_limits()
-            loop = asyncio.get_running_loop()
-            for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                if signal.getsignal(name) is not signal.SIG_IGN:
-                    loop.add_signal_handler(name, ending.set)
-            await ending.wait()
+            _on_signals(lambda name: serving.interrupt())
+            await serving.asked_to_end.wait()
             code = DONE
         await serving.close()
     teller.end(serving)
     return code
 
 
-async def _through(card: recorder.Card, command: list[str]) -> int:
+async def _through(serving, card: recorder.Card, command: list[str]) -> int:
     """The command's exit code; its input, output and terminal are this one's."""
-    from lab.recorder import serving
+    from lab.recorder.serving import lift_limits
 
     process = _started(command, card)
-    serving.lift_limits()  # the command keeps those that it would have without
-    loop = asyncio.get_running_loop()
+    serving.guard(process.pid)
+    lift_limits()  # the command keeps those that it would have without
     # Ctrl-C reaches the command from the terminal; only what is sent to this process is passed on.
-    loop.add_signal_handler(signal.SIGINT, lambda: None)
-    for name in (signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(name, process.send_signal, name)
+    _on_signals(lambda name: name == signal.SIGINT or process.send_signal(name))
     code = await asyncio.to_thread(process.wait)
+    _on_signals(lambda name: serving.interrupt())
     return code if code >= 0 else SIGNALLED - code
+
+
+def _on_signals(work) -> None:
+    """What nohup makes a process deaf to is left so."""
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(name) is not signal.SIG_IGN:
+            asyncio.get_running_loop().add_signal_handler(name, work, name)
 
 
 def _started(command: list[str], card: recorder.Card) -> subprocess.Popen:
@@ -133,11 +135,10 @@ class Teller:
         with contextlib.suppress(OSError, ValueError):
             print(text, file=self.output, flush=True)
 
-    def begin(self, card: recorder.Card, command: list[str]) -> None:
+    def begin(self, card: recorder.Card, command: list[str], tunnel) -> None:
         text = "with its text" if card.keep_text else "its shape, no text"
-        self.say(f"Recording what goes through {card.url} to {card.base_url} ({text}).")
-        if proxies := _proxies(card):
-            self.say(f"{proxies} is set; the recorder does not use it and goes there directly.")
+        way = f" by the proxy {tunnel.name}" if tunnel else ""
+        self.say(f"Recording what goes through {card.url} to {card.base_url}{way} ({text}).")
         if not command:
             self.say("Point your application at it:")
             self.say(f"  {recorder.paste_lines(card)['Shell']}")
@@ -149,17 +150,18 @@ class Teller:
                 self.say(line(entry))
             case "lost":
                 self.lost[entry["text"]] = self.lost.get(entry["text"], 0) + entry["calls"]
+            case "waiting":
+                self.say("Still writing. Ctrl-C ends this at once, and what was written stays.")
             case "note":
                 self.say(scrub.text(entry["text"], scrub.MESSAGE))
 
     def end(self, serving) -> None:
         for reason, calls in self.lost.items():
-            what = "1 call was" if calls == 1 else f"{calls:,} calls were"
-            self.say(f"{what} not recorded: {reason}.")
+            were = "was" if calls == 1 else "were"
+            self.say(f"{units.counted(calls, 'call')} {were} not recorded: {reason}.")
         others = serving.proxy.others
-        what = "1 other request" if others == 1 else f"{others:,} other requests"
-        also = f", {what} passed on" if others else ""
-        calls = "1 call" if serving.calls == 1 else f"{serving.calls:,} calls"
+        also = f", {units.counted(others, 'other request')} passed on" if others else ""
+        calls = units.counted(serving.calls, "call")
         self.say(f"Recorded {calls}{also}. See where the time went:")
         self.say(f"  {COMMAND} show {serving.run_id}")
         self.say(f"or the page Your app: {COMMAND} ui")
@@ -179,11 +181,3 @@ def line(entry: dict) -> str:
         words.append(f"{prompt:,} tokens in, {read:,} of them from the cache")
         words.append(f"{entry['output_tokens'] or 0:,} out")
     return "  ".join(words)
-
-
-def _proxies(card: recorder.Card) -> str:
-    """The variable of a proxy that requests to this upstream would go through."""
-    name = f"{card.base_url.partition(':')[0]}_proxy"
-    if "127.0.0.1" in card.base_url or "localhost" in card.base_url:
-        return ""
-    return next((word for word in (name, name.upper()) if os.environ.get(word)), "")

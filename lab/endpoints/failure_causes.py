@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-import urllib.request
 from urllib.parse import urlsplit
 
+from lab import machine
 from lab.endpoints import keys
 from lab.endpoints.registry import Endpoint
 from lab.instrumentation.parsing import Reading
@@ -76,7 +76,7 @@ def cause(
 def _unreached(endpoint: Endpoint, chain: str, reading: Reading) -> str:
     parts = urlsplit(endpoint.base_url)
     host = f"{parts.hostname}:{parts.port}" if parts.port else parts.hostname
-    proxy = _proxy(endpoint.base_url)
+    proxy = urlsplit(machine.proxy(endpoint.base_url) or "").netloc.rpartition("@")[2]
     if "CERTIFICATE_VERIFY_FAILED" in chain:
         why = chain.partition("certificate verify failed: ")[2].partition(" (_ssl")[0]
         if "expired" in why or "not yet valid" in why:
@@ -131,16 +131,6 @@ def _key(endpoint: Endpoint, status: int, place: str) -> str:
 
 def names_a_model(reading: Reading) -> bool:
     return "model" in (reading.error_text or "").lower()
-
-
-def _proxy(base_url: str) -> str | None:
-    """host:port of the proxy that the environment puts before an address; without the password that
-    may stand in its URL."""
-    parts = urlsplit(base_url)
-    if parts.hostname in keys.LOOPBACK or urllib.request.proxy_bypass(parts.hostname or ""):
-        return None
-    url = urllib.request.getproxies().get(parts.scheme)
-    return urlsplit(url).netloc.rpartition("@")[2] or None if url else None
 
 
 def _chain(failure: BaseException | None) -> str:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import select
 import ssl
-import urllib.request
 import zlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
@@ -24,7 +23,7 @@ from typing import Any
 import httpcore2
 import httpx2
 
-from lab import limits
+from lab import limits, machine
 from lab.clock import now_ns, sleep_s
 
 NEXT_ADDRESS_S = 2.0
@@ -454,11 +453,7 @@ def _parser(response: httpx2.Response) -> Any:
 def transport_for(base_url: str, connections: int = 256) -> StampedTransport:
     """The stamped transport for an endpoint; the environment's proxy applies, never to a loopback
     address."""
-    url = httpx2.URL(base_url)
-    proxy = urllib.request.getproxies().get(url.scheme)
-    if url.host in ("localhost", "127.0.0.1", "::1") or urllib.request.proxy_bypass(url.host):
-        proxy = None
     limits = httpx2.Limits(
         max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=55
     )
-    return StampedTransport(proxy=proxy, limits=limits)
+    return StampedTransport(proxy=machine.proxy(base_url), limits=limits)

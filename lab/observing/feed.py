@@ -155,7 +155,7 @@ class Feed:
             "keep_text": order.keep_text,
             "name": order.name,
             "run_id": None,
-            "first_block": 1,
+            "calls": 0,
         }
         _write(process, json.dumps(words).encode() + b"\n")
         self.listener = threading.Thread(target=self._listen, args=(process,), daemon=True)

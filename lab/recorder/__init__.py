@@ -132,7 +132,7 @@ def stop(run_id: str | None = None) -> str | None:
 
 def told(run_id: str, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
     """What a recorder has said of itself since `offset`, and the offset to ask from next: `kind` is
-    call, note, lost or ended."""
+    call, note, lost, waiting or ended."""
     return processes.read_progress(run_id, offset)
 
 

@@ -20,15 +20,14 @@ from lab.recorder.upstream import Upstream
 async def serve() -> int:
     words = json.load(sys.stdin)
     order = Order(**{**words, "upstream": Upstream(**words["upstream"])})
-    ending = asyncio.Event()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(name, ending.set)
 
     def tell(entry: dict[str, Any]) -> None:
         with contextlib.suppress(OSError):  # a full runtime folder: the rows are kept all the same
             processes.add_progress(serving.run_id, entry)
 
     serving = Serving(order, tell)
+    for name in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(name, serving.interrupt)
     try:
         await serving.open()
     except LabError as error:
@@ -38,7 +37,7 @@ async def serve() -> int:
     card = recorder.card_of(serving.run_id, serving.port, order.upstream, order.keep_text)
     with recorder.announced(card):
         answer({"run_id": serving.run_id})
-        await ending.wait()
+        await serving.asked_to_end.wait()
         await serving.close()
     return 0
 

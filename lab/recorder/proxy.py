@@ -228,7 +228,9 @@ class Link:
             if call.asked_ns is not None:
                 call.sent_ns = sent_ns
                 call.added_request_ns += working_ns() - worked_ns
-        if not self.up.is_full:
+        if self.client_ended_ns is not None:
+            self.up.end()
+        elif not self.up.is_full:
             self.down.hold_back(False)
 
     def _connected(self, call: ObservedCall) -> None:
@@ -397,12 +399,12 @@ class Link:
 
     def client_ended(self, at_ns: int) -> None:
         self.client_ended_ns = at_ns
-        if self.ready_ns is None:  # nothing was sent yet, and nothing will be
-            self.down.close()
-        elif self.upstream_ended_ns is not None:
+        if self.upstream_ended_ns is not None:
             self._close()
-        else:
+        elif self.ready_ns is not None:
             self.up.end()
+        elif self.is_refused or self.up.is_tls:  # TLS knows no half of a connection
+            self.down.close()
 
     def client_lost(self, at_ns: int, exc: Exception | None) -> None:
         self._finish_all(self.client_ended_ns or at_ns, "cancelled")

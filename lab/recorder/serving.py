@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from lab import clock, paths
+from lab import clock, machine, paths, units
 from lab.endpoints import own_server
 from lab.limits import MB
 from lab.model import LabError
@@ -24,11 +24,7 @@ from lab.recorder.upstream import Upstream
 FILES = 65_536
 QUEUE_BYTES = 64 * MB
 """What may wait for the writer; what comes beyond it is not recorded."""
-START_S, GRACE_S, FLUSH_S, PING_S = 60.0, 2.0, 60.0, 120.0
-UNREADABLE = "a call could not be read"
-"""How a writer's reason begins where it could make nothing of a call that it was given."""
-REFUSED = "the disk refuses them"
-"""Its reason for calls that it has told of before."""
+START_S, GRACE_S, SILENT_S, FLUSH_S, PING_S = 60.0, 2.0, 2.0, 60.0, 120.0
 WRITERS = 3
 """A writer that dies is followed by another one, so often in all."""
 
@@ -45,7 +41,7 @@ class Order:
 
 
 class Serving:
-    """`tell` is given what happens, as values: begun, call, lost, note, ended."""
+    """`tell` is given what happens, as values: begun, call, lost, note, waiting, ended."""
 
     def __init__(self, order: Order, tell: Callable[[dict[str, Any]], None]) -> None:
         self.order, self.tell = order, tell
@@ -54,12 +50,19 @@ class Serving:
         self.port = 0
         self.calls = self.lost = 0
         self.handed = 0
-        """Calls given to the writer that runs, of which it has said nothing yet."""
+        """Calls given to the writer that runs, of which it has said nothing yet, …"""
+        self.missing = 0
+        """… and to one that has ended."""
+        self.command: tuple[int, str | None] | None = None
+        """pid and birth of what runs through it."""
+        self.unreached: str | None = None
         self.writers = 0
         self.process: subprocess.Popen | None = None
         self.pipe: asyncio.WriteTransport | None = None
+        self.asked_to_end, self.hurried = asyncio.Event(), asyncio.Event()
         self.ended = asyncio.Event()
-        self._stopping = False
+        """No writer runs any more, and none will, or it is not waited for."""
+        self._stopping = self._all_written = False
 
     async def open(self) -> None:
         """Raises LabError where nothing can be recorded, or the port is taken."""
@@ -81,6 +84,7 @@ class Serving:
             self.server.close()
             raise
         await self.server.start_serving()
+        self._tell_of_a_proxy()
         self._pinging = asyncio.ensure_future(self._ping())
         gc.collect()
         gc.freeze()
@@ -94,9 +98,24 @@ class Serving:
                 " ANTHROPIC_BASE_URL, or say with --upstream where they are to go."
             )
 
+    def _tell_of_a_proxy(self) -> None:
+        base_url = self.order.upstream.base_url
+        if machine.proxy(base_url) and not self.proxy.connector.tunnel:
+            self._note(
+                f"The proxy of the environment is not used: requests go to {base_url} directly. The"
+                " recorder uses http:// proxies, for https:// addresses."
+            )
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    def interrupt(self) -> None:
+        """Ask it to end; asked while it does, it waits for nothing more."""
+        if self._stopping:
+            self.hurried.set()
+            self.ended.set()
+        self.asked_to_end.set()
 
     async def close(self) -> None:
         """Let calls under way end, for a moment; cut the rest, and wait until all is written."""
@@ -104,21 +123,42 @@ class Serving:
         self.server.close()
         self._pinging.cancel()
         for _ in range(int(GRACE_S / 0.05)):
-            if not self.proxy.is_busy:
+            if self.hurried.is_set() or not self.proxy.is_busy:
                 break
             await clock.sleep_s(0.05)
         self.proxy.close()
-        if self.pipe and not self.pipe.is_closing():
-            self.pipe.write(told("goodbye", None))
-            self.pipe.close()
+        self._say_goodbye()
+        if not await self._ended_within(SILENT_S):
+            self.tell({"kind": "waiting"})
+            await self._ended_within(FLUSH_S)
+        if self.handed > 0:
+            calls = units.counted(self.handed, "call")
+            self._note(f"Still to be written: {calls}. Without room or a disk they may be missing.")
+        if self.proxy.unread:
+            self._lose("they were too large", self.proxy.unread)
+
+    async def _ended_within(self, seconds: float) -> bool:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(FLUSH_S):
+            async with asyncio.timeout(seconds):
                 await self.ended.wait()
-        self._tell_of_others()
+        return self.ended.is_set()
 
     # The writer
 
-    async def _start_writer(self) -> None:
+    def guard(self, pid: int) -> None:
+        """A command that must not outlive this process: the writer ends it where nobody here can
+        any more."""
+        self.command = (pid, machine.born(pid))
+        if self.pipe:
+            self.pipe.write(told("command", self.command))
+
+    def _say_goodbye(self) -> None:
+        if self.pipe and not self.pipe.is_closing():
+            self.pipe.write(told("goodbye", None))
+            self.pipe.close()
+
+    async def _start_writer(self) -> int:
+        """How many calls an earlier one has left on disk."""
         loop = asyncio.get_running_loop()
         order = self.order
         self.process = _writer()
@@ -129,7 +169,7 @@ class Serving:
             "keep_text": order.keep_text,
             "name": order.name,
             "run_id": self.run_id,
-            "first_block": self.calls + 1,
+            "calls": self.calls,
         }
         with contextlib.suppress(BrokenPipeError):
             self.process.stdin.write(json.dumps(words).encode() + b"\n")
@@ -140,19 +180,25 @@ class Serving:
             async with asyncio.timeout(START_S):
                 words = await begun
         except TimeoutError:
+            self.process.kill()
             words = {"text": f"The recorder's writer did not start within {START_S:.0f} s."}
         if "run_id" not in words:
             raise LabError(words.get("text") or "The recorder's writer ended at once.")
         self.run_id = words["run_id"]
+        self._all_written = False
         self.pipe, _ = await loop.connect_write_pipe(asyncio.Protocol, self.process.stdin)
+        if self.command:
+            self.pipe.write(told("command", self.command))
+        return words["stored"]
 
     def _listen(
         self, loop: asyncio.AbstractEventLoop, process: subprocess.Popen, begun: asyncio.Future
     ) -> None:
         def hear(words: dict[str, Any]) -> None:
-            if not begun.done():
+            is_first = not begun.done()
+            if is_first:
                 begun.set_result(words)
-            else:
+            if self.run_id and (words["kind"] == "gone" or not is_first):
                 self._hear(words)
 
         with process.stdout as lines:
@@ -173,40 +219,49 @@ class Serving:
                 self.handed -= 1
             case "lost":
                 self.lost += words["calls"]
-                if words["text"].startswith(UNREADABLE):
-                    self.handed -= words["calls"]
-                elif words["text"] == REFUSED:
-                    self.calls -= words["calls"]
+                self.handed -= words["calls"]
+            case "ended":
+                self._all_written = True
         self.tell(words)
 
     def _writer_gone(self) -> None:
         self.pipe = None
-        missing, self.handed = self.handed, 0
-        if missing > 0:
-            self._lose("what writes them ended", missing)
-        if self._stopping:
-            self.ended.set()
-            return
+        self.missing, self.handed = self.missing + self.handed, 0
         self.writers += 1
-        if self.writers >= WRITERS:
-            self.tell(
-                {
-                    "kind": "note",
-                    "text": "Nothing more is recorded: what writes it ended again and again. Your"
-                    " application is served as before.",
-                }
-            )
+        if not self._all_written and self.writers < WRITERS:
+            self._restarting = asyncio.ensure_future(self._restart())
             return
-        self._restarting = asyncio.ensure_future(self._restart())
+        self._lose_missing()
+        self.ended.set()
+        if not self._stopping:
+            self._note(
+                "Nothing more is recorded: what writes it ended again and again. Your application"
+                " is served as before."
+            )
 
     async def _restart(self) -> None:
-        self.tell({"kind": "note", "text": "What writes the recording ended, and is started anew."})
+        self._note("What writes the recording ended, and is started anew.")
         try:
-            await self._start_writer()
-        except LabError as error:
-            self.tell({"kind": "note", "text": str(error)})
+            stored = await self._start_writer()
+        except LabError as error:  # its end is heard too
+            self._note(str(error))
+            return
+        # It may have written calls and not come to tell of them.
+        found = min(self.missing, max(0, stored - self.calls))
+        self.calls += found
+        self.missing -= found
+        self._lose_missing()
+        if self._stopping:
+            self._say_goodbye()
+
+    def _lose_missing(self) -> None:
+        self._lose("what writes them ended", self.missing)
+        self.missing = 0
 
     def _record(self, call: ObservedCall) -> None:
+        if call.ending == "connect" and call.note != self.unreached:
+            self.unreached = call.note
+            self._note(f"{self.order.upstream.base_url} is not reached: {call.note}.")
         if self.pipe is None or self.pipe.is_closing():
             self._lose("nobody writes them")
         elif self.pipe.get_write_buffer_size() + call.size > QUEUE_BYTES:
@@ -216,11 +271,13 @@ class Serving:
             self.handed += 1
 
     def _lose(self, reason: str, calls: int = 1) -> None:
-        self._hear({"kind": "lost", "calls": calls, "text": reason})
+        """Calls that no writer has, or none that lives."""
+        if calls > 0:
+            self.lost += calls
+            self.tell({"kind": "lost", "calls": calls, "text": reason})
 
-    def _tell_of_others(self) -> None:
-        if self.proxy.unread:
-            self._hear({"kind": "lost", "calls": self.proxy.unread, "text": "they were too large"})
+    def _note(self, text: str) -> None:
+        self.tell({"kind": "note", "text": text})
 
     async def _ping(self) -> None:
         """The lab's own server ends when nobody has asked it for ten minutes."""

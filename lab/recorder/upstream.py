@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from http import HTTPStatus
+from urllib.parse import unquote, urlsplit
 
-from lab import endpoint_kinds
+from lab import endpoint_kinds, machine
 from lab.clock import now_ns
 from lab.endpoints import keys, own_server, registry
 from lab.model import EndpointKind
 
 NEXT_ADDRESS_S = 2.0
+TUNNEL_S = 30.0
+"""What a proxy has to reach the upstream."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,47 @@ class Phases:
 
     dns_ns: int | None = None
     connected_ns: int | None = None
+    """Through a proxy, which is then the host looked up: when the tunnel was there."""
     tls_ns: int | None = None
+
+
+class Tunnel:
+    """Through a proxy of the environment (HTTPS_PROXY, ALL_PROXY, NO_PROXY, as the SDK reads them)
+    to one https upstream (CONNECT, RFC 9110, 9.3.6)."""
+
+    def __init__(self, url: str, upstream: Upstream) -> None:
+        proxy = urlsplit(url)
+        self.host, self.port = proxy.hostname or "", proxy.port or keys.DEFAULT_PORTS["http"]
+        host = f"[{upstream.host}]" if ":" in upstream.host else upstream.host
+        self.target = f"{host}:{upstream.port}"
+        lines = [f"CONNECT {self.target} HTTP/1.1", f"Host: {self.target}"]
+        if proxy.username is not None:
+            login = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
+            lines.append(f"Proxy-Authorization: Basic {base64.b64encode(login.encode()).decode()}")
+        self.asked = "".join(f"{line}\r\n" for line in [*lines, ""]).encode()
+
+    @property
+    def name(self) -> str:
+        """Without the password that its URL may hold."""
+        return f"{self.host}:{self.port}"
+
+    async def dig(self, transport: asyncio.Transport, answers: asyncio.StreamReader) -> None:
+        """Raises OSError where the proxy refuses."""
+        transport.write(self.asked)
+        try:
+            async with asyncio.timeout(TUNNEL_S):
+                head = await answers.readuntil(b"\r\n\r\n")
+        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+            head = b""
+        except TimeoutError:
+            raise OSError(f"the proxy {self.name} did not answer within {TUNNEL_S:.0f} s") from None
+        status = head[9:12].decode("latin-1") if head.startswith(b"HTTP/1.") else ""
+        if status.startswith("2"):
+            return
+        why = "it hung up" if not head else f"status {status}" if status.isdigit() else "no HTTP"
+        if status == str(HTTPStatus.PROXY_AUTHENTICATION_REQUIRED.value):
+            why += ": put its name and password into HTTPS_PROXY"
+        raise OSError(f"the proxy {self.name} lets nothing through to {self.target} ({why})")
 
 
 class Connector:
@@ -93,6 +137,7 @@ class Connector:
 
     def __init__(self, upstream: Upstream) -> None:
         self.upstream = upstream
+        self.tunnel = tunnel(upstream)
         self.tls: ssl.SSLContext | None = None
         if upstream.is_tls:
             self.tls = ssl.create_default_context()
@@ -103,8 +148,10 @@ class Connector:
     ) -> tuple[asyncio.Transport, asyncio.Protocol]:
         """Raises OSError (ssl.SSLError among them) where there is none."""
         loop = asyncio.get_running_loop()
-        host, port = self.upstream.host, self.upstream.port
-        answers = await loop.getaddrinfo(host, port, type=1)
+        way = self.tunnel or self.upstream
+        replies = asyncio.StreamReader()
+        first = (lambda: asyncio.StreamReaderProtocol(replies)) if self.tunnel else protocol
+        answers = await loop.getaddrinfo(way.host, way.port, type=1)
         phases.dns_ns = now_ns()
         addresses = list(dict.fromkeys(answer[4][0] for answer in answers))
         for place, address in enumerate(addresses):
@@ -112,17 +159,30 @@ class Connector:
             try:
                 # An unreachable first address (IPv6, mostly) must not take all the time.
                 async with asyncio.timeout(None if is_last else NEXT_ADDRESS_S):
-                    transport, side = await loop.create_connection(protocol, address, port)
+                    transport, side = await loop.create_connection(first, address, way.port)
                 break
             except OSError:
                 if is_last:
                     raise
-        phases.connected_ns = now_ns()
-        if self.tls:
-            try:
-                transport = await loop.start_tls(transport, side, self.tls, server_hostname=host)
-            except BaseException:
-                transport.close()
-                raise
-            phases.tls_ns = now_ns()
+        try:
+            if self.tunnel:
+                await self.tunnel.dig(transport, replies)
+                side = protocol()
+                transport.set_protocol(side)
+            phases.connected_ns = now_ns()
+            if self.tls:
+                transport = await loop.start_tls(
+                    transport, side, self.tls, server_hostname=self.upstream.host
+                )
+                phases.tls_ns = now_ns()
+        except BaseException:
+            transport.close()
+            raise
         return transport, side
+
+
+def tunnel(upstream: Upstream) -> Tunnel | None:
+    """The way that calls take there, where it leads through a proxy that can be used."""
+    url = machine.proxy(upstream.base_url) or ""
+    is_usable = upstream.is_tls and url.startswith("http://")
+    return Tunnel(url, upstream) if is_usable else None

@@ -1,8 +1,9 @@
 """`python -m lab.recorder.writer`: what a recorder saw, made into rows.
 
 A process of its own: to read a prompt of a megabyte takes longer than a byte may wait in the
-recorder. Observed calls come on stdin, and what is to be told goes to stdout as lines of JSON. It
-ends when stdin does; what it was not told goodbye of was interrupted.
+recorder. Observed calls come on stdin, and what is to be told goes to stdout as lines of JSON: a
+call once it is on disk, or what was lost. It ends when stdin does; what it was not told goodbye of
+was interrupted, and a command that ran through the recorder is then ended by it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any, BinaryIO
 
 import httpx2
 
-from lab import clock, endpoint_kinds, limits, new_recording, processes, scrub
+from lab import clock, endpoint_kinds, limits, machine, new_recording, processes, scrub
 from lab.instrumentation import parsing
 from lab.instrumentation.parsing import Reading
 from lab.instrumentation.stamps import Exchange, TooLarge, Unreadable
@@ -40,6 +41,8 @@ from lab.version import VERSION
 PATIENCE_S, WRITE_EVERY_S = 0.5, 1.0
 WAITING_TRIALS = 2_000
 """Kept in memory while the disk refuses them."""
+END_COMMAND_S = 5.0
+"""What a command has to end by itself."""
 NICENESS = 10
 PHASES = ("dns_ns", "connected_ns", "tls_ns", "sent_ns", "headers_ns", "ended_ns")
 SIDES = ("arrived_ns", "asked_ns", "told_ns", "closed_ns")
@@ -54,6 +57,10 @@ class Writer:
         if url := order.get("base_url"):
             where = upstream.at(url)
             order |= {"endpoint": where.name, "kind": where.kind}
+        self.stored, last_block = 0, 0
+        """Calls that an earlier writer of this recording has left on disk."""
+        if order["run_id"]:
+            self.stored, last_block = _left_behind(self.store, order["run_id"], order["calls"])
         self.session = self._begun(order)
         self.origin_ns = clock.now_ns()
         kind = endpoint_kinds.kind(order["kind"])
@@ -65,12 +72,14 @@ class Writer:
             new_recording.hasher(),
             keep_text=order["keep_text"],
             priced=kind.has_prices,
-            first_block=order["first_block"],
+            first_block=last_block + 1,
         )
-        self.refused: deque[FinishedTrial] = deque()
+        self.refused: deque[tuple[FinishedTrial, dict[str, Any]]] = deque()
+        """Not on disk yet, with what is to be told of each."""
         self.fresh: list[FinishedTrial] = []
         self.lost = 0
-        self.trouble: str | None = None
+        self.troubles: set[str] = set()
+        """Told since all was well."""
 
     def _begun(self, order: dict[str, Any]) -> SessionRow:
         if run_id := order["run_id"]:  # an earlier writer of this recording has died
@@ -107,9 +116,8 @@ class Writer:
         except Exception as error:  # what an application sends is beyond all foreseeing
             self._lose(1, f"a call could not be read ({type(error).__name__})")
             return
-        self.refused.append(finished)
+        self.refused.append((finished, {**told, "cost_usd": finished.trial.cost_usd}))
         self._keep()
-        tell("call", **told, cost_usd=finished.trial.cost_usd)
 
     def write(self) -> None:
         """What is new, into the database."""
@@ -117,7 +125,8 @@ class Writer:
         if not self.fresh:
             return
         try:
-            self.store.write_trials(self.fresh)
+            if self.store.write_trials(self.fresh):
+                self.troubles.clear()
         except LabError as error:
             self._say(str(error))
         self.fresh.clear()
@@ -134,8 +143,9 @@ class Writer:
 
     def _keep(self) -> None:
         while self.refused:
+            finished, told = self.refused[0]
             try:
-                self.store.keep(self.refused[0])
+                self.store.keep(finished)
             except LabError as error:
                 reason = str(error).partition(". ")[0].rstrip(".")
                 self._say(
@@ -143,8 +153,9 @@ class Writer:
                     " memory until there is room."
                 )
                 break
-            self.fresh.append(self.refused.popleft())
-            self.trouble = None
+            self.refused.popleft()
+            self.fresh.append(finished)
+            tell("call", **told)
         while len(self.refused) > WAITING_TRIALS:
             self.refused.popleft()
             self._lose(1, "the disk refuses them")
@@ -154,9 +165,9 @@ class Writer:
         tell("lost", calls=calls, text=reason)
 
     def _say(self, text: str) -> None:
-        """A trouble, once."""
-        if text != self.trouble:
-            self.trouble = text
+        """A trouble, once, until all is well again."""
+        if text not in self.troubles:
+            self.troubles.add(text)
             tell("note", text=scrub.text(text, scrub.MESSAGE))
 
     def _seen(
@@ -209,26 +220,44 @@ class Writer:
     def _call(
         self, values: dict[str, Any], exchange: Exchange, reading: Reading, asked: Any
     ) -> dict[str, Any]:
-        lab = reading.lab
-        parts = {name: lab.get(f"{name}_ms") for name in ("queue", "prefill", "decode")}
         return {
-            "message_id": reading.message_id,
             "request_id": values["answered"].get("request-id", "")[: limits.WORD_CHARACTERS]
             or None,
             "connection_reused": values["reused"],
             "http_status": exchange.status,
-            "stop_reason": reading.stop_reason,
-            "error_kind": reading.error_kind,
-            "error_text": reading.error_text,
-            "cache_miss_reason": reading.cache_miss_reason,
-            "missed_cache_tokens": reading.missed_cache_tokens,
-            "diagnosis": reading.diagnosis if asked and asked.get("diagnostics") else None,
-            "served_model": reading.model,
-            "rate_limits": reading.rate_limits or None,
-            "usage_note": "; ".join(dict.fromkeys(reading.usage_notes)) or None,
-            "server_ms": {name: part for name, part in parts.items() if part is not None} or None,
-            "physical_cache_tokens": lab.get("cached_tokens"),
+            **reading.columns(asked),
         }
+
+
+def _left_behind(store: Store, run_id: str, told: int) -> tuple[int, int]:
+    """How many calls of a recording are on disk, and the last one's number; where that cannot be
+    asked now, those that were told."""
+    from lab.store import queries  # of one recording in a thousand
+
+    try:
+        return queries.row_counts(store, run_id)["calls"], queries.last_block(store, run_id)
+    except LabError:
+        return told, told
+
+
+def _end_command(pid: int, born: str | None) -> None:
+    """The recorder was killed: the command would go on asking where nobody answers, which it would
+    not without the recorder. Its own children end with it."""
+    if not born or machine.born(pid) != born:
+        return
+    import psutil
+
+    with contextlib.suppress(psutil.Error):
+        command = psutil.Process(pid)
+        processes = [*command.children(recursive=True), command]
+        for process in processes:
+            with contextlib.suppress(psutil.Error):
+                process.terminate()
+        for process in psutil.wait_procs(processes, END_COMMAND_S)[1]:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        with contextlib.suppress(OSError):
+            print("The recorder was killed, and its command was ended with it.", file=sys.stderr)
 
 
 def _body(raw: bytes, coding: str, notes: list[str]) -> dict[str, Any] | None:
@@ -322,6 +351,7 @@ def main() -> int:
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(name, signal.SIG_IGN)  # it ends with the recorder, once all is written
     _stand_back()
+    os.umask(0o077)  # DuckDB makes a log beside the database, which may hold the user's words
     line = sys.stdin.buffer.readline()
     if not line:  # nothing to record
         return 0
@@ -331,16 +361,24 @@ def main() -> int:
     except (LabError, OSError) as error:
         tell("refused", text=scrub.text(str(error), scrub.MESSAGE))
         return 1
-    tell("begun", run_id=writer.session.run_id)
+    tell("begun", run_id=writer.session.run_id, stored=writer.stored)
     waiting: queue.Queue[tuple | None] = queue.Queue(maxsize=8)
 
     def listen() -> None:
+        command: tuple | None = None
         with contextlib.suppress(OSError, ValueError, EOFError, TypeError):
             for frame in frames(sys.stdin.buffer):
+                if frame[0] == "command":
+                    command = frame[1]
+                elif frame[0] == "goodbye":
+                    command = None
                 waiting.put(frame)
         waiting.put(None)
+        if command:
+            _end_command(*command)
 
-    threading.Thread(target=listen, daemon=True).start()
+    listening = threading.Thread(target=listen, daemon=True)
+    listening.start()
     status: Status = "interrupted"
     due_ns = clock.now_ns()
     while True:
@@ -363,6 +401,7 @@ def main() -> int:
             due_ns = clock.now_ns() + int(WRITE_EVERY_S * 1e9)
     writer.close(status)
     tell("ended", status=status, lost=writer.lost)
+    listening.join()
     return 0
 
 

@@ -72,7 +72,7 @@ class Journal:
         self.file = None
 
     def _made(self) -> FileIO:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         while True:
             path = self.folder / f"{new_id()}.jsonl"
             file = FileIO(path, "a+", opener=partial(os.open, mode=0o600))
@@ -114,7 +114,7 @@ def set_aside(file: Path, lines: list[str]) -> bool:
     """Write what does not fit into FILE.refused; whether that could be done."""
     aside, log = file.with_suffix(".refused"), logging.getLogger(__name__)
     try:
-        aside.parent.mkdir(parents=True, exist_ok=True)
+        aside.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         aside.write_text("".join(line + "\n" for line in lines))
     except OSError as error:
         log.warning(

@@ -255,7 +255,7 @@ class Store:
             ).fetchall():
                 raise LabError(f"There is no run {run_id}. List the runs with: {COMMAND} runs")
             shutil.rmtree(self._trash, ignore_errors=True)
-            self._trash.mkdir(parents=True)
+            self._trash.mkdir(mode=0o700)
             for table in ROWS:
                 file = importing.quoted(self._trash / f"{table}.parquet")
                 connection.execute(
@@ -438,6 +438,7 @@ class Store:
         try:
             with self._explained(), self._connected(str(draft)) as connection:
                 migrations.apply(connection, str(self.path))
+            draft.chmod(0o600)  # it may come to hold the user's words
             draft.replace(self.path)
         finally:
             clear()

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from functools import cache
 
 import duckdb
 import pytest
@@ -13,11 +14,18 @@ from lab.store.store import Store
 from tests.recorded_runs import record
 
 
-@pytest.fixture
-def run(db):
+@pytest.fixture(scope="module")
+def of_80(tmp_path_factory):
     """80 blocks: uncached starts at 900 + block ms, cached at 300 + block ms."""
-    record(Store(), blocks=80)
-    return results.read("last")
+    store = Store(tmp_path_factory.mktemp("check") / "lab.duckdb")
+    return results.read(record(store, blocks=80), store)
+
+
+@pytest.fixture
+def run(of_80, monkeypatch):
+    """The same, its database in use."""
+    monkeypatch.setenv("LAB_DB", str(of_80.database))
+    return of_80
 
 
 @pytest.mark.parametrize(
@@ -95,19 +103,15 @@ def test_exit_codes_of_check(run, capsys):
     assert found["requirements"][0]["needed"] == 368 - 80
 
 
-def test_a_regression_fails_and_the_same_data_passes(tmp_path, monkeypatch, capsys):
+def test_a_regression_fails_and_the_same_data_passes(db, monkeypatch):
     import tests.recorded_runs as recorded
 
-    base, same, slow, few = (
-        str(tmp_path / f"{name}.duckdb") for name in ("base", "same", "slow", "few")
-    )
-    record(Store(base), blocks=40)
-    record(Store(same), blocks=40)
-    record(Store(few), blocks=3)
+    store = Store()
+    base, same, few = (record(store, blocks=blocks) for blocks in (40, 40, 3))
     monkeypatch.setattr(
         recorded, "FIRST", {arm: first * 1.3 for arm, first in recorded.FIRST.items()}
     )
-    recorded.record(Store(slow), blocks=40)
+    slow = recorded.record(store, blocks=40)
     rule = ["--fail-if", "p50 ttft_ms worse by 10%"]
     assert main(["compare", base, same, *rule]) == 0
     assert main(["compare", base, slow, *rule]) == 3
@@ -145,11 +149,18 @@ def test_last_and_the_one_before_it_are_two_runs_whatever_failed_since(db):
 # Failed is not fast
 
 
-def lossy(db, losses: int) -> results.RunResult:
+@pytest.fixture(scope="module")
+def lossy(tmp_path_factory):
     """20 blocks: cached starts at 300 + block ms against 900 + block, and fails in the last of
-    them."""
-    record(Store(db), blocks=20, lost=dict.fromkeys(range(21 - losses, 21), "failed"))
-    return results.read("last")
+    them, as many as one asks for."""
+    store = Store(tmp_path_factory.mktemp("lossy") / "lab.duckdb")
+
+    @cache
+    def read(losses: int) -> results.RunResult:
+        lost = dict.fromkeys(range(21 - losses, 21), "failed")
+        return results.read(record(store, blocks=20, lost=lost), store)
+
+    return read
 
 
 @pytest.mark.parametrize(
@@ -170,14 +181,14 @@ def lossy(db, losses: int) -> results.RunResult:
         (2, "uncached not slower than cached by 10%", "fail"),
     ],
 )
-def test_a_lost_trial_is_the_worst_there_is(db, losses, text, verdict):
+def test_a_lost_trial_is_the_worst_there_is(lossy, losses, text, verdict):
     """Of 20 values those from the 6th to the 15th bound the median: with four or five lost the 15th
     is known, with eight it is not, and with sixteen the 6th is not either."""
-    assert requirements.judge(lossy(db, losses), text).verdict == verdict
+    assert requirements.judge(lossy(losses), text).verdict == verdict
 
 
-def test_a_requirement_says_how_many_failed(db):
-    result = lossy(db, 8)
+def test_a_requirement_says_how_many_failed(lossy):
+    result = lossy(8)
     bound = requirements.judge(result, "cached median ttft_ms < 400")
     assert (bound.n, bound.lost, bound.high) == (20, 8, None)
     assert bound.seen.endswith(", never], n = 20, 8 of 20 failed")
@@ -186,8 +197,8 @@ def test_a_requirement_says_how_many_failed(db):
     assert claim.seen.endswith("n = 12; cached: 8 of 20 failed")
 
 
-def test_an_arm_of_which_nothing_is_left_meets_no_limit(db):
-    result = lossy(db, 20)
+def test_an_arm_of_which_nothing_is_left_meets_no_limit(lossy):
+    result = lossy(20)
     never = requirements.judge(result, "cached median ttft_ms < 400")
     assert (never.verdict, never.estimate) == ("fail", None) and "never" in never.seen
     assert requirements.judge(result, "cached faster than uncached").verdict == "fail"
@@ -201,11 +212,9 @@ def test_where_every_block_lost_both_arms_no_more_blocks_are_asked_for(db):
     assert (outcome.verdict, outcome.n, outcome.needed) == ("not_enough_data", 0, None)
 
 
-def test_a_run_that_fails_more_is_worse_though_what_answered_is_not(tmp_path, capsys):
-    for name, losses in (("base", 0), ("half", 10), ("most", 16)):
-        lost = dict.fromkeys(range(21 - losses, 21), "failed")
-        record(Store(tmp_path / f"{name}.duckdb"), blocks=20, lost=lost)
-    base, half, most = (str(tmp_path / f"{name}.duckdb") for name in ("base", "half", "most"))
+def test_a_run_that_fails_more_is_worse_though_what_answered_is_not(lossy, monkeypatch, capsys):
+    base, half, most = (lossy(losses).run_id for losses in (0, 10, 16))
+    monkeypatch.setenv("LAB_DB", str(lossy(0).database))
     rule = ["--fail-if", "cached p50 ttft_ms worse by 10%"]
     assert main(["compare", base, base, *rule]) == 0
     assert main(["compare", half, half, *rule]) == 0
@@ -214,28 +223,32 @@ def test_a_run_that_fails_more_is_worse_though_what_answered_is_not(tmp_path, ca
     assert main(["compare", most, base, *rule]) != 3
 
 
-def test_check_tells_a_machine_what_was_lost(db, capsys):
+def test_check_tells_a_machine_what_was_lost(lossy, monkeypatch, capsys):
     """Five worst ranks of twenty, 90 of 210, lean to faster and show it in more blocks."""
-    lossy(db, 5)
-    assert main(["check", "--require", "cached faster than uncached by 50%", "--json"]) == 4
+    monkeypatch.setenv("LAB_DB", str(lossy(5).database))
+    assert (
+        main(
+            ["check", lossy(5).run_id, "--require", "cached faster than uncached by 50%", "--json"]
+        )
+        == 4
+    )
     told = json.loads(capsys.readouterr().out)
     assert told["requirements"][0]["lost"] == 5 and told["requirements"][0]["needed"] > 0
 
 
-def test_no_number_of_blocks_is_told_where_the_failures_leave_it_open(db):
+def test_no_number_of_blocks_is_told_where_the_failures_leave_it_open(lossy):
     """Sooner where both answered, and more often without an answer: the times alone are decided."""
-    half = lossy(db, 10)
+    half = lossy(10)
     for text in ("uncached faster than cached", "cached not slower than uncached"):
         outcome = requirements.judge(half, text)
         assert (outcome.verdict, outcome.needed) == ("not_enough_data", None), text
-    whole = results.read(record(Store(db), blocks=20))
-    outcome = requirements.regressions(whole, half, "cached p50 ttft_ms worse by 10%")[0]
+    outcome = requirements.regressions(lossy(0), half, "cached p50 ttft_ms worse by 10%")[0]
     assert (outcome.verdict, outcome.needed) == ("not_enough_data", None)
 
 
-def test_a_lost_trial_has_no_speed(db):
+def test_a_lost_trial_has_no_speed(lossy):
     """Ten of twenty lost: the median and its lower end lie among them."""
-    outcome = requirements.judge(lossy(db, 10), "cached p50 tokens_per_s > 1")
+    outcome = requirements.judge(lossy(10), "cached p50 tokens_per_s > 1")
     assert (outcome.verdict, outcome.low, outcome.needed) == ("not_enough_data", 0.0, None)
     assert outcome.seen.startswith("cached tokens_per_s 0 [0, ")
 

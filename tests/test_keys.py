@@ -156,16 +156,6 @@ def leaking(folder: Path) -> dict[str, list[str]]:
     return {name: kinds for name, data in files.items() if (kinds := leaks(data))}
 
 
-def lab(*words: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [sys.executable, "main.py", *words],
-        cwd=ROOT,
-        capture_output=True,
-        timeout=120,
-        stdin=subprocess.DEVNULL,
-    )
-
-
 def opened(path: str, **query: str) -> AppTest:
     app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
     for name, value in query.items():
@@ -186,18 +176,10 @@ def test_a_key_that_a_server_sends_back_is_in_no_file_and_on_no_console(
     hostile = server(echo)
     assert main(["endpoints", "allow", hostile.url]) == 0
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "console")
-    ran = lab(
-        "streaming",
-        "--endpoint",
-        hostile.url,
-        "--runs",
-        "3",
-        "--answer-tokens",
-        "16",
-        "--keep-text",
-        "--json",
-    )
-    assert b"Traceback" not in ran.stderr and len(hostile.asked) > 6 and received(hostile) == [True]
+    asks = ["streaming", "--endpoint", hostile.url]
+    main([*asks, "--runs", "3", "--answer-tokens", "16", "--keep-text", "--json"])
+    ran = capfd.readouterr()
+    assert "Traceback" not in ran.err and len(hostile.asked) > 6 and received(hostile) == [True]
     monkeypatch.delenv("OTEL_TRACES_EXPORTER")
     for words in (
         ["show", "last"],
@@ -205,12 +187,12 @@ def test_a_key_that_a_server_sends_back_is_in_no_file_and_on_no_console(
         ["runs"],
         ["report", "last", "--out", str(planted / "report.html")],
         ["export", "--format", "json", "--out", str(planted / "export")],
-        ["streaming", "--endpoint", hostile.url, *QUICK, "--no-keep-text"],
+        [*asks, *QUICK, "--no-keep-text"],
         ["endpoints", "test", hostile.url],
     ):
         main(words)
     told = capfd.readouterr()
-    told = ran.stdout + ran.stderr + told.out.encode() + told.err.encode()
+    told = "".join([ran.out, ran.err, told.out, told.err]).encode()
     assert leaks(told) == [] and leaking(planted) == {}
     assert b"\x1b]0;" not in told and b"[key]" in told and len(told) < 100_000
     assert (planted / "report.html").exists() and any((planted / "export").iterdir())
@@ -240,17 +222,16 @@ def test_a_page_shows_a_run_on_an_echoing_server_without_the_key(planted, server
 # Where it goes
 
 
-def test_a_typed_url_asks_first_where_there_is_a_key(planted, server):
+def test_a_typed_url_asks_first_where_there_is_a_key(planted, server, capsys):
     typed = server()
-    refused = lab("streaming", "--endpoint", typed.url, *QUICK)
-    said = refused.stderr.decode()
-    assert refused.returncode == 2 and typed.asked == []
+    assert main(["streaming", "--endpoint", typed.url, *QUICK]) == 2 and typed.asked == []
+    said = capsys.readouterr().err
     assert (
         typed.url in said
         and f"endpoints allow {typed.url}" in said
         and f"endpoints allow {typed.url} --no-key" in said
     )
-    assert lab("endpoints", "test", typed.url).returncode == 2 and typed.asked == []
+    assert main(["endpoints", "test", typed.url]) == 2 and typed.asked == []
     with pytest.raises(consent.ConsentNeeded):
         Lab(typed.url, progress=False).run("streaming", runs=1)
     assert typed.asked == []
@@ -272,25 +253,26 @@ def test_a_typed_url_is_simply_used_where_there_is_no_key(planted, server, monke
 def test_a_terminal_is_asked_once_in_words_that_name_the_host(
     planted, server, answer, code, stored
 ):
-    typed = server()
-    for turn in range(2 if answer else 1):
-        outer, inner = pty.openpty()
-        command = [sys.executable, "main.py", "endpoints", "test", typed.url]
-        with subprocess.Popen(
-            command, cwd=ROOT, stdin=inner, stdout=subprocess.DEVNULL, stderr=inner
-        ) as process:
-            os.close(inner)
-            if turn == 0:
-                shown = b""
-                while b"Enter = stop" not in shown and select.select([outer], [], [], 60)[0]:
-                    shown += os.read(outer, 4096)
-                assert (
-                    f"Send your Anthropic API key to {typed.url}?".encode() in shown
-                    and typed.asked == []
-                )
-                os.write(outer, f"{answer}\n".encode())
-            assert process.wait(60) == code
-        os.close(outer)
+    typed, command = server(), ["endpoints", "test"]
+    outer, inner = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "main.py", *command, typed.url],
+        cwd=ROOT,
+        stdin=inner,
+        stdout=subprocess.DEVNULL,
+        stderr=inner,
+    ) as process:
+        os.close(inner)
+        shown = b""
+        while b"Enter = stop" not in shown and select.select([outer], [], [], 60)[0]:
+            shown += os.read(outer, 4096)
+        assert (
+            f"Send your Anthropic API key to {typed.url}?".encode() in shown and typed.asked == []
+        )
+        os.write(outer, f"{answer}\n".encode())
+        assert process.wait(60) == code
+    os.close(outer)
+    assert main([*command, typed.url]) == code  # not asked again: here is no terminal
     assert received(typed) == [bool(stored)] and consent.stored() == (
         {} if stored is None else {typed.url: stored}
     )

@@ -4,7 +4,9 @@ session's origin."""
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -91,9 +93,10 @@ def a_trial(
     return FinishedTrial(trial, list(calls))
 
 
-@pytest.fixture
-def store(db) -> Store:
-    store = Store(db)
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory) -> Path:
+    """A database with a run and its session, and no trial yet."""
+    store = Store(tmp_path_factory.mktemp("metrics") / "lab.duckdb")
     settings = {
         "baseline": {"technique": "streaming", "arm": "whole"},
         "headline": {"metric": "wait_ms", "technique": "streaming", "arm": "streamed"},
@@ -113,7 +116,13 @@ def store(db) -> Store:
         )
     )
     store.write_session(SessionRow(SESSION, RUN, "w", "h", clock.utc_now(), "0.1.0", None, {}, {}))
-    return store
+    return store.path
+
+
+@pytest.fixture
+def store(begun, db) -> Store:
+    shutil.copy(begun, db)
+    return Store(db)
 
 
 def one(store: Store, view: str = "trial_metrics") -> pd.Series:

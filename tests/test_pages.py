@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import tomllib
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from lab.figures import palette
 from lab.model import new_id
 from lab.store import queries
 from lab.store.store import Store
-from lab.techniques import all_techniques
+from lab.techniques import all_techniques, find
 from pages.parts import frame, run_panel
 from tests.measured import FAST, measure
 
@@ -43,52 +45,56 @@ def well(app: AppTest) -> None:
 
 
 @pytest.fixture(scope="module")
-def recorded(simulated_server, tmp_path_factory) -> tuple[Path, dict[str, str]]:
-    """One real block of each technique through harness, wire and store: (database, technique -> run
-    id)."""
+def measured(simulated_server, tmp_path_factory) -> tuple[Path, Callable[[str], str]]:
+    """A database, and the run id of a technique: one real block through harness, wire and store,
+    measured when it is first asked for."""
     path = tmp_path_factory.mktemp("pages") / "lab.duckdb"
-    simulated_server.reset()
-    simulated_server.knobs(**FAST)
-    runs = {}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("LAB_DB", str(path))
-        for technique in all_techniques():
-            given = {"service_ms": 20} if "service_ms" in technique.knobs.model_fields else {}
-            runs[technique.slug] = asyncio.run(
-                measure(simulated_server, technique.slug, runs=1, seed=7, knobs=given)
-            ).run_id
-    return path, runs
+
+    @cache
+    def run_of(slug: str) -> str:
+        simulated_server.reset()
+        simulated_server.knobs(**FAST)
+        given = {"service_ms": 20} if "service_ms" in find(slug).knobs.model_fields else {}
+        return asyncio.run(measure(simulated_server, slug, runs=1, seed=7, knobs=given)).run_id
+
+    return path, run_of
 
 
 @pytest.fixture
-def stored(recorded, monkeypatch) -> dict[str, str]:
-    """The recorded runs, their database in use."""
-    monkeypatch.setenv("LAB_DB", str(recorded[0]))
-    return recorded[1]
+def stored(measured, monkeypatch) -> Callable[[str], str]:
+    """The runs, their database in use."""
+    monkeypatch.setenv("LAB_DB", str(measured[0]))
+    return measured[1]
 
 
 @pytest.mark.parametrize("path", ["app.py", *PAGES])
 def test_an_empty_database_shows_what_to_do_next(db, path):
-    well(opened(path))
+    app = opened(path)
+    well(app)
+    assert not app.get("download_button")
+    assert app.info or path not in ("pages/21_History.py", "pages/22_Explorer.py")
 
 
 @pytest.mark.parametrize("technique", [technique.slug for technique in all_techniques()])
 def test_a_run_shows_its_verdict_and_every_view(stored, technique):
-    app = opened(frame.page_of(technique).path, run=stored[technique])
+    app = opened(frame.page_of(technique).path, run=stored(technique))
     well(app)
     assert any("Not enough data" in words.value for words in app.markdown)
     for view in app.button_group(key="view").options[1:]:
         well(app.button_group(key="view").set_value(str(getattr(view, "content", view))).run())
-    assert chosen_run(app) == stored[technique]
+    assert chosen_run(app) == stored(technique)
 
 
 def test_home_has_a_row_for_each_technique_that_ran(stored):
+    for technique in all_techniques():
+        stored(technique.slug)
     app = opened("app.py")
     well(app)
     assert [button.key for button in app.button if button.key.startswith("run-")] == []
 
 
 def test_a_page_says_where_its_run_was_measured_and_where_a_new_one_goes(stored):
+    stored("streaming")
     app = opened(frame.page_of("streaming").path, endpoint="local")
     assert any("A new one goes to **local**" in words.value for words in app.info)
 
@@ -105,7 +111,7 @@ def test_home_sends_nothing_to_an_address_that_it_does_not_show(db, monkeypatch)
 
 
 def test_another_endpoint_lets_go_of_the_run_in_the_url(stored):
-    app = opened(frame.page_of("streaming").path, run=stored["streaming"], arm="whole")
+    app = opened(frame.page_of("streaming").path, run=stored("streaming"), arm="whole")
     app.selectbox(key="endpoint").set_value("simulated").run()
     assert "arm" not in app.query_params
 
@@ -162,7 +168,7 @@ def test_a_run_that_goes_on_is_watched_anew(monkeypatch):
 
 
 def test_a_run_is_shared_as_one_file(stored):
-    app = opened(frame.page_of("streaming").path, run=stored["streaming"])
+    app = opened(frame.page_of("streaming").path, run=stored("streaming"))
     assert {"report", "save-distribution"} <= {button.key for button in app.get("download_button")}
 
 

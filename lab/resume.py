@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from lab import endpoint_kinds, processes, techniques
+from lab import endpoint_kinds, processes, techniques, units
 from lab.harness import own_text
 from lab.harness.budget import COUNTED, stored_usd
 from lab.harness.plan import SIDE_BY_SIDE, knobs_of
@@ -232,8 +232,7 @@ def rest(store: Store, reference: str, max_usd: float | None = None) -> Benchmar
     stored = progress(store, queries.resolve(store, reference))
     run = stored.run
     if run.status == "finished" or not stored.missing:
-        count = len(stored.complete)
-        blocks = f"{count} block{'' if count == 1 else 's'}"
+        blocks = units.counted(len(stored.complete), "block")
         raise LabError(f"Run {run.run_id} has all its {blocks}. {_hint(run)}")
     return config_of(technique=run.technique, join_run=run.run_id, max_usd=max_usd)
 

@@ -135,7 +135,7 @@ def test_what_a_source_does_not_know_is_said(store):
         "Cache: 75 % of all prompt tokens were read from it; what could have been is not known."
         in (lines)
     )
-    assert "  One call has no usage: its tokens and dollars are not in the sums." in lines
+    assert "  1 call has no usage: its tokens and dollars are not in the sums." in lines
 
 
 def test_a_recording_in_which_nothing_happened_says_so(store):

@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from lab import techniques
+from lab import techniques, units
 from lab.cli import DONE, REFUSED, UNDECIDED, flags, print_json
 from lab.model import LabError
 
@@ -97,7 +97,7 @@ def compare(arguments: Namespace) -> int:
 
 def _compare_recordings(base: Recording, new: Recording, arguments: Namespace) -> int:
     """All that changed, then what was asked; where the control moved, what its times prove."""
-    from lab import recorded_changes, units
+    from lab import recorded_changes
 
     changes = recorded_changes.compare(base, new)
     told = [recorded_changes.judge(base, new, changes, text) for text in arguments.fail_if]
@@ -129,7 +129,7 @@ def _tell(
         print_json(verdict=verdict, requirements=[asdict(outcome) for outcome in outcomes], **more)
         return CODES[verdict]
     for outcome in outcomes:
-        units = outcome.unit if outcome.needed == 1 else f"{outcome.unit}s"
-        rest = f"; about {outcome.needed:,} more {units}" if outcome.needed else ""
+        needed = units.counted(outcome.needed, f"more {outcome.unit}")
+        rest = f"; about {needed}" if outcome.needed else ""
         print(f"{says[outcome.verdict]}: {outcome.requirement} — {outcome.seen}{rest}")
     return CODES[verdict]

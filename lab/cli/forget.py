@@ -40,9 +40,8 @@ def forget(arguments: Namespace) -> int:
     else:
         run, count = queries.run(store, run_id), queries.row_counts(store, run_id)["calls"]
         kind = "the recording" if run["technique"] == OBSERVED else "the run"
-        calls = f"{units.whole(count)} call{'' if count == 1 else 's'}"
         what = f"{kind} {units.short(run['name'] or run_id)} of {units.when(run['started_utc'])}"
-        what += f" with its {calls}"
+        what += f" with its {units.counted(count, 'call')}"
     if not arguments.yes:
         if not sys.stdin.isatty():
             raise LabError(

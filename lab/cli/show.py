@@ -131,11 +131,10 @@ def runs(arguments: Namespace) -> int:
     for run in recorded:
         name = "" if units.missing(run["name"]) else f"  {units.short(run['name'])}"
         kept = "  (keeps text)" if run["keep_text"] else ""
-        calls = int(run["calls"])
         print(
             f"{run['run_id']}  {units.when(run['started_utc'])}  "
             f"{units.short(source_of(run)):<13} {units.short(run['endpoint']):<10} "
-            f"{units.short(run['status']):<11} {calls} call{'' if calls == 1 else 's'}{name}{kept}"
+            f"{units.short(run['status']):<11} {units.counted(run['calls'], 'call')}{name}{kept}"
         )
     return DONE
 

@@ -77,7 +77,7 @@ class Summary:
             self.unpriced += call.cost_usd is None and call.output_tokens is not None
 
     def _calls(self) -> str:
-        parts = [_counted(self.added, "call") + " added"]
+        parts = [units.counted(self.added, "call") + " added"]
         if self.known:
             parts.append(f"{self.known:,} already there")
         if self.elsewhere:
@@ -96,7 +96,8 @@ class Summary:
             return f"{text} No price is known for them."
         text += f" Together {units.usd(self.usd)}"
         if self.unpriced:
-            return f"{text} without {_counted(self.unpriced, 'call')} whose price is not known."
+            calls = units.counted(self.unpriced, "call")
+            return f"{text} without {calls} whose price is not known."
         return f"{text}."
 
 
@@ -105,13 +106,9 @@ def _of_database(rows: Imported, name: str) -> str:
         return f"Everything in {name} is here already."
     left = f" {rows.left_out:,} rows were left out: they are no lab's." if rows.left_out else ""
     parts = ", ".join(
-        _counted(count, noun) for count, noun in ((rows.runs, "run"), (rows.trials, "trial"))
+        units.counted(count, noun) for count, noun in ((rows.runs, "run"), (rows.trials, "trial"))
     )
-    return f"Imported {parts} and {_counted(rows.calls, 'call')} from {name}.{left}"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    return f"Imported {parts} and {units.counted(rows.calls, 'call')} from {name}.{left}"
 
 
 def listed(left_out: Counter[str]) -> list[str]:

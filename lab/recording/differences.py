@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
+from lab import units
 from lab.recording.shape import Piece
 
 LOOKS = {"t": "time", "i": "id", "n": "number"}
@@ -46,7 +47,7 @@ ARTICLES = {"time": "a", "id": "an", "number": "a"}
 
 
 def characters(count: int) -> str:
-    return f"{count:,} character{'' if count == 1 else 's'}"
+    return units.counted(count, "character")
 
 
 def between(first: Sequence[Piece], second: Sequence[Piece]) -> Difference | None:

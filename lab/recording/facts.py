@@ -26,6 +26,8 @@ CAUSES = {
     "not_known": "cause not known",
 }
 """Why a prefix was not read from the cache, in the words of every page."""
+NO_FAULT = "first_use"
+"""Somebody is always first."""
 
 
 @dataclass(frozen=True)

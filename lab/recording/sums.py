@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from lab import units
 from lab.recording import differences, fixes, relation, worth_of_reads
-from lab.recording.facts import CAUSES, Estimate, Miss
+from lab.recording.facts import CAUSES, NO_FAULT, Estimate, Miss
 from lab.recording.waiting import KINDS
 
 if TYPE_CHECKING:
     from lab.recordings import Recording
-
-NO_FAULT = "first_use"
-"""Somebody is always first."""
 
 
 @dataclass(frozen=True)
@@ -157,12 +155,12 @@ def untold(recording: Recording) -> list[str]:
     without = int(ended["input_tokens"].isna().sum())
     if without:
         sentences.append(
-            f"{_counted(without)} no usage: {_its(without)} tokens and dollars are not in the sums."
+            f"{_have(without)} no usage: {_its(without)} tokens and dollars are not in the sums."
         )
     whole = sum(1 for prompt in recording.prompts.values() if prompt.settings.get("whole", True))
     if whole and (unseen := len(calls) - whole):
         sentences.append(
-            f"{_counted(unseen)} no request that could be read: what {_its(unseen, 'they')} "
+            f"{_have(unseen)} no request that could be read: what {_its(unseen, 'they')} "
             "could have read from the cache is not known."
         )
     if len(ended) and recording.waiting.first_token_ms is None:
@@ -176,8 +174,8 @@ def untold(recording: Recording) -> list[str]:
     return sentences
 
 
-def _counted(calls: int) -> str:
-    return "One call has" if calls == 1 else f"{calls:,} calls have"
+def _have(calls: int) -> str:
+    return f"{units.counted(calls, 'call')} {'has' if calls == 1 else 'have'}"
 
 
 def _its(calls: int, many: str = "their") -> str:

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from lab import pricing
+from lab import pricing, units
 from lab.recording import costs, worth_of_reads
 from lab.recording.facts import Estimate, Worth
-from lab.recording.worth_of_reads import counted
 from lab.stats import robust
 
 if TYPE_CHECKING:
@@ -61,13 +60,14 @@ def _streaming(recording: Recording) -> Iterator[tuple[str, Worth]]:
             and call.output_tokens > A_WORD
         )
 
-    ended = calls[calls["error_kind"].isna()].dropna(subset=["total_ms", "output_tokens"])
-    waited = [call for call in ended.itertuples() if is_waited_for(call)]
+    ended = calls["error_kind"].isna() & calls[["total_ms", "output_tokens"]].notna().all(axis=1)
+    waited = [call for call, has in zip(recording.rows, ended, strict=True) if has]
+    waited = [call.call_id for call in waited if is_waited_for(call)]
     if not waited:
         return
-    rows = ended[ended["call_id"].isin({call.call_id for call in waited})]
+    rows = calls[calls["call_id"].isin(waited)]
     seconds, assumption = _unseen_writing(recording, rows)
-    title = f"Stream {counted(len(waited), 'answer')} that somebody waits for"
+    title = f"Stream {units.counted(len(waited), 'answer')} that somebody waits for"
     yield (
         "streams",
         Worth(title, list(rows["call_id"]), seconds, 0.0, assumption, False, fix="stream"),
@@ -120,7 +120,7 @@ def _tools(recording: Recording) -> Iterator[tuple[str, Worth]]:
         yield (
             "tools_together",
             Worth(
-                f"Run the tool calls of {counted(len(saved), 'message')} at the same time",
+                f"Run the tool calls of {units.counted(len(saved), 'message')} at the same time",
                 list(saved),
                 Estimate(total_s, total_s, total_s),
                 0.0,
@@ -133,7 +133,7 @@ def _tools(recording: Recording) -> Iterator[tuple[str, Worth]]:
         yield (
             "tools_together",
             Worth(
-                f"Run the tool calls of {counted(len(bounds), 'message')} at the same time",
+                f"Run the tool calls of {units.counted(len(bounds), 'message')} at the same time",
                 list(bounds),
                 Estimate(sum(bounds.values()), 0.0, sum(bounds.values())),
                 0.0,
@@ -170,8 +170,9 @@ def _connections(recording: Recording) -> Iterator[tuple[str, Worth]]:
     ends = np.sort((calls["started_ms"] + calls["total_ms"]).dropna().to_numpy(float))
     opened, saved = 0, {}
     is_fresh = calls["connection_reused"].eq(False).fillna(False)
-    for place, (call, took_ms) in enumerate(zip(calls.itertuples(), connecting, strict=True)):
-        if not is_fresh.iloc[place]:
+    known = zip(recording.rows, connecting.tolist(), is_fresh.tolist(), strict=True)
+    for place, (call, took_ms, is_new) in enumerate(known):
+        if not is_new:
             continue
         under_way = place - int(np.searchsorted(ends, call.started_ms, side="right"))
         if under_way >= opened:
@@ -183,7 +184,7 @@ def _connections(recording: Recording) -> Iterator[tuple[str, Worth]]:
         yield (
             "",
             Worth(
-                f"Keep connections open: {counted(len(saved), 'call')} opened a new one",
+                f"Keep connections open: {units.counted(len(saved), 'call')} opened a new one",
                 list(saved),
                 Estimate(total_s, total_s, total_s),
                 0.0,
@@ -205,10 +206,10 @@ def _words(recording: Recording) -> Iterator[tuple[str, Worth]]:
     ]
     asked = pd.Series(pd.to_numeric(pd.Series(limits), errors="coerce").to_numpy(), calls.index)
     is_short = calls["output_tokens"].between(1, A_WORD) | asked.between(1, A_WORD)
-    short = calls[is_short & calls["error_kind"].isna() & calls["stop_reason"].ne("tool_use")]
+    is_short &= calls["error_kind"].isna() & calls["stop_reason"].ne("tool_use")
     by_model: dict[str, list[Any]] = {}
-    for call in short.itertuples():
-        if (cheap := _cheaper(call)) and call.total_ms > 0:
+    for call, asks_little in zip(recording.rows, is_short.tolist(), strict=True):
+        if asks_little is True and (cheap := _cheaper(call)) and call.total_ms > 0:
             by_model.setdefault(cheap, []).append(call)
     for cheap, own in by_model.items():
         changes = [costs.change_usd(call, model=cheap) for call in own]
@@ -216,7 +217,7 @@ def _words(recording: Recording) -> Iterator[tuple[str, Worth]]:
         yield (
             "small_models",
             Worth(
-                f"Ask a small model in {counted(len(own), 'call')} that write a word",
+                f"Ask a small model in {units.counted(len(own), 'call')} that write a word",
                 [call.call_id for call in own],
                 Estimate(total_s, 0.0, total_s),
                 None if None in changes else -sum(changes),

@@ -8,24 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from lab import units
 from lab.recording import cache_rules, costs, fixes
-from lab.recording.facts import CAUSES, Estimate, Miss, Worth
+from lab.recording.facts import CAUSES, NO_FAULT, Estimate, Miss, Worth
 
 if TYPE_CHECKING:
     from lab.recordings import Recording
 
 SHORT_MS, LONG_MS = cache_rules.TTL_MS["5m"], cache_rules.TTL_MS["1h"]
-NO_FAULT = ("first_use", "not_known", "below_minimum", "expired")
+NOT_TOGETHER = (NO_FAULT, "not_known", "below_minimum", "expired")
 """Causes that are nobody's to mend, or that have a row of their own."""
 
 
 def repeats(recording: Recording) -> Iterator[tuple[str, Worth]]:
     """Calls without any mark whose prompt begins like an earlier one's of the last five minutes."""
-    calls, known = recording.calls, {}
+    known: dict[str, Any] = {}
     read: dict[str, float] = {}
     written: dict[str, float] = {}
     kind = recording.run.get("endpoint_kind")
-    for call in calls.itertuples():
+    for call in recording.rows:
         known[call.call_id] = call
         before = known.get(call.follows) if isinstance(call.follows, str) else None
         if before is None or not (_is_unmarked(recording, call) and _is_alike(before, call)):
@@ -54,7 +55,7 @@ def repeats(recording: Recording) -> Iterator[tuple[str, Worth]]:
     yield (
         "reads",
         Worth(
-            f"Mark the beginning that {counted(len(read), 'call')} share with the one before",
+            f"Mark the beginning that {units.counted(len(read), 'call')} share with the one before",
             list(read),
             seconds(recording, read),
             None if None in changes else -sum(changes),
@@ -95,7 +96,7 @@ def _tokens(recording: Recording, call: Any, blocks: int) -> float | None:
 
 def pauses(recording: Recording) -> Iterator[tuple[str, Worth]]:
     """Misses after a pause that an entry of an hour would have outlived."""
-    calls = {call.call_id: call for call in recording.calls.itertuples()}
+    calls = {call.call_id: call for call in recording.rows}
 
     def pause_ms(miss: Miss) -> float:
         before = calls.get(miss.before)
@@ -128,7 +129,7 @@ def pauses(recording: Recording) -> Iterator[tuple[str, Worth]]:
     yield (
         "reads",
         Worth(
-            f"Keep the cache for an hour: {counted(len(expired), 'pause')} of 5 min to 1 h",
+            f"Keep the cache for an hour: {units.counted(len(expired), 'pause')} of 5 min to 1 h",
             list(missed),
             seconds(recording, missed),
             None if None in changes else -sum(changes),
@@ -143,12 +144,10 @@ def pauses(recording: Recording) -> Iterator[tuple[str, Worth]]:
 def by_cause(recording: Recording) -> Iterator[tuple[str, Worth]]:
     """The other misses that somebody can mend, together by what causes them."""
     groups: dict[str, list[Miss]] = {}
-    unmarked = {
-        call.call_id for call in recording.calls.itertuples() if _is_unmarked(recording, call)
-    }
+    unmarked = {call.call_id for call in recording.rows if _is_unmarked(recording, call)}
     for miss in recording.misses:
         in_repeats = miss.cause == "no_breakpoint" and miss.call_id in unmarked
-        if miss.cause not in NO_FAULT and miss.missed_tokens > 0 and not in_repeats:
+        if miss.cause not in NOT_TOGETHER and miss.missed_tokens > 0 and not in_repeats:
             groups.setdefault(miss.cause, []).append(miss)
     for cause, misses in groups.items():
         known_usd = [miss.usd for miss in misses]
@@ -156,7 +155,7 @@ def by_cause(recording: Recording) -> Iterator[tuple[str, Worth]]:
         yield (
             "reads",
             Worth(
-                f"Mend {counted(len(misses), 'cache miss')}: {CAUSES[cause]}",
+                f"Mend {units.counted(len(misses), 'cache miss')}: {CAUSES[cause]}",
                 [miss.call_id for miss in misses],
                 seconds(recording, {miss.call_id: miss.missed_tokens for miss in misses}),
                 None if None in known_usd else sum(known_usd),
@@ -193,12 +192,6 @@ def together(parts: Sequence[Estimate]) -> Estimate:
 
 def _models(calls: pd.DataFrame) -> list[str]:
     return list(calls["served_model"].fillna(calls["model"]))
-
-
-def counted(n: int, noun: str) -> str:
-    """ "1 call", "1,200 misses"."""
-    ending = "" if n == 1 else "es" if noun.endswith("s") else "s"
-    return f"{n:,} {noun}{ending}"
 
 
 FINDERS = (repeats, pauses, by_cause)

@@ -122,9 +122,8 @@ def title(comparison: Comparison) -> str:
     if comparison.hopeless or comparison.n == 0:
         return f"{_capital(metric.words)} of each trial: nothing to compare"
     if comparison.verdict == "not_enough_data":
-        return (
-            f"Not enough data: {arm} faster in {comparison.favourable} of {_blocks(comparison.n)}"
-        )
+        blocks = units.counted(comparison.n, "block")
+        return f"Not enough data: {arm} faster in {comparison.favourable} of {blocks}"
     if comparison.verdict == "no_difference":
         return f"No difference shown between {arm} and {baseline} in {metric.words}"
     share = comparison.share
@@ -218,11 +217,7 @@ def _seen(comparison: Comparison) -> str:
     # Where tasks differ more than arms do, each arm's own median may say the opposite of the pairs.
     if (comparison.p50 - comparison.baseline_p50) * comparison.estimate < 0:
         medians = ""
-    return f"{arm} faster in {better} of {_blocks(n)}{medians}."
-
-
-def _blocks(n: int) -> str:
-    return f"{n} block{'' if n == 1 else 's'}"
+    return f"{arm} faster in {better} of {units.counted(n, 'block')}{medians}."
 
 
 def _pair(comparison: Comparison) -> str:

@@ -6,7 +6,7 @@ import re
 import pandas as pd
 import streamlit as st
 
-from lab import paths
+from lab import paths, units
 from lab.figures import adhoc
 from lab.store import export, sandbox
 from lab.store.store import Store
@@ -91,11 +91,10 @@ def tables() -> None:
 def _rows(name: str, first: pd.DataFrame) -> None:
     st.dataframe(first, hide_index=True, height=280, key="first-rows")
     counts = cached_queries.ask("row_counts")
-    many = "A view, computed from the tables"
-    if name in counts:
-        many = f"{counts[name]:,} row{'' if counts[name] == 1 else 's'}"
+    computed = "A view, computed from the tables"
+    size = units.counted(counts[name], "row") if name in counts else computed
     shown = "; the first 100 are shown" if len(first) == 100 else ""
-    st.caption(f"{many}{shown}. A file has them all:")
+    st.caption(f"{size}{shown}. A file has them all:")
     controls.row(name, lambda kind: export.table_bytes(Store(), name, kind))
 
 

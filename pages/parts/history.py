@@ -53,11 +53,6 @@ def filters() -> dict[str, Any]:
     return chosen | {"text": text or None}
 
 
-def many(n: int, noun: str) -> str:
-    """ "1 run", "12 runs"."""
-    return f"{units.whole(n)} {noun}{'' if n == 1 else 's'}"
-
-
 def table(chosen: dict[str, Any]) -> dict[str, Any] | None:
     """The runs, newest first; the one that is selected, else the one in the URL."""
     runs = cached_queries.ask("runs", **chosen)
@@ -99,8 +94,8 @@ def table(chosen: dict[str, Any]) -> dict[str, Any] | None:
         key="runs-table",
     )
     st.caption(
-        f"{many(len(runs), 'run')}. Select one to open it, name it, add a note, take its report or"
-        " delete it."
+        f"{units.counted(len(runs), 'run')}. Select one to open it, name it, add a note, take its"
+        " report or delete it."
     )
     if picked.selection.rows:
         st.query_params["run"] = runs["run_id"].iloc[picked.selection.rows[0]]
@@ -123,7 +118,7 @@ def recordings() -> None:
                     frame.page_of(OBSERVED), escape(units.short(name, 40)), run=run["run_id"]
                 )
             about = (
-                many(run["calls"], "call"),
+                units.counted(run["calls"], "call"),
                 units.short(run["endpoint"]),
                 units.when(run["started_utc"]),
                 "" if run["status"] == "finished" else run["status"],
@@ -204,7 +199,7 @@ def trend(chosen: dict[str, Any]) -> None:
         figure = trends.history_trend(_as_in_newest(mine), chart.dark(), metric=metric)
         chart.show(figure, key=f"trend-{technique}-{kind}")
     if (more := len(several) - MOST_TRENDS) > 0:
-        st.caption(f"{many(more, 'more group')} to see: choose a technique above.")
+        st.caption(f"{units.counted(more, 'more group')} to see: choose a technique above.")
     if once := [
         f"{frame.title_of(technique)} on {kind}"
         for (technique, kind), mine in groups
@@ -250,14 +245,14 @@ def bring_in() -> None:
                 source, name = _laid_out(files, Path(folder))
                 added = Store().import_from(source, name)
             st.success(
-                f"Added {many(added.runs, 'run')}, {many(added.trials, 'trial')},"
-                f" {many(added.calls, 'call')} and {many(added.events, 'event')}."
+                f"Added {units.counted(added.runs, 'run')}, {units.counted(added.trials, 'trial')},"
+                f" {units.counted(added.calls, 'call')} and {units.counted(added.events, 'event')}."
             )
             if added.left_out:
                 were = "was" if added.left_out == 1 else "were"
                 st.caption(
-                    f"{many(added.left_out, 'row')} {were} left out: there twice, or nothing that"
-                    " a lab writes."
+                    f"{units.counted(added.left_out, 'row')} {were} left out: there twice, or"
+                    " nothing that a lab writes."
                 )
 
 

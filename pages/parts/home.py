@@ -146,7 +146,7 @@ def show_your_app() -> None:
     if not newest.empty:
         row = newest.iloc[0]
         name = "" if units.missing(row["name"]) else units.short(row["name"])
-        calls = f"{units.whole(row['calls'])} recorded call{'' if row['calls'] == 1 else 's'}"
+        calls = units.counted(row["calls"], "recorded call")
         about = " · ".join(filter(None, (name, calls, units.when(row["started_utc"]))))
         query = {"run": row["run_id"]}
     st.subheader("Your own app", anchor=False)

@@ -35,7 +35,7 @@ def _expected(config: BenchmarkConfig) -> tuple[float | None, str]:
     kind = registry.find(config.endpoint).kind
     run_id = cached_queries.ask("last_run_id", config.technique, kind)
     seen = expected.half_width(cached_queries.judged(run_id) if run_id else None, config.blocks)
-    blocks = f"{config.blocks} block{'' if config.blocks == 1 else 's'}"
+    blocks = units.counted(config.blocks, "block")
     if seen is None:
         return None, ""
     if seen.metric:

@@ -243,7 +243,7 @@ def offer(config: BenchmarkConfig, problem: str = "") -> None:
     busy, most = run_panel.busy(), "up to " if config.target_half_width_ms else ""
     with left:
         st.button(
-            f"Run {most}{blocks} block{'' if blocks == 1 else 's'}",
+            f"Run {most}{units.counted(blocks, 'block')}",
             type="primary",
             key="run-button",
             disabled=bool(expected.refusals or busy or problem),

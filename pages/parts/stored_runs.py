@@ -70,8 +70,7 @@ def _group(runs: pd.DataFrame, linked: list[str]) -> str:
 
     def words(group: str) -> str:
         slug, _, kind = group.rpartition(" ")
-        count = counts[group]
-        return f"{frame.title_of(slug)}, {kind} ({count} run{'' if count == 1 else 's'})"
+        return f"{frame.title_of(slug)}, {kind} ({units.counted(counts[group], 'run')})"
 
     return controls.by_name(
         st.selectbox,

@@ -121,8 +121,8 @@ def counts(recording: Recording) -> list[str]:
     calls = recording.calls
     if calls.empty:
         return []
-    line = many(len(calls), "call")
-    line += f" in {many(recording.conversations['conversation'].nunique(), 'conversation')}"
+    known = recording.conversations["conversation"].nunique()
+    line = f"{units.counted(len(calls), 'call')} in {units.counted(known, 'conversation')}"
     if failed := int(calls["error_kind"].notna().sum()):
         line += f", {failed:,} failed"
     if tokens := calls["prompt_tokens"].sum():
@@ -192,15 +192,11 @@ def estimate(seconds: Estimate | None) -> str:
     return f"{value} s" if low == value == high else f"{value} s [{low}, {high}]"
 
 
-def many(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 def missed(recording: Recording) -> str:
     """ "13 of 20 calls missed 20,000 tokens, $0.05, about 12 s [9.1, 15]"."""
     misses = sums.faults(recording.misses)
-    tokens = many(sum(miss.missed_tokens for miss in misses), "token")
-    parts = [f"{len(misses):,} of {many(len(recording.calls), 'call')} missed {tokens}"]
+    tokens = units.counted(sum(miss.missed_tokens for miss in misses), "token")
+    parts = [f"{len(misses):,} of {units.counted(len(recording.calls), 'call')} missed {tokens}"]
     if (usd := sums.dollars(misses)) is not None:
         parts.append(units.usd(usd))
     if seconds := sums.seconds(recording, misses):

@@ -6,13 +6,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from math import inf, isnan
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from lab import metrics, units
+from lab import metrics, stats, units
 from lab.model import LabError
 from lab.stats import Interval
 from lab.stats.arms import LostTrials
@@ -22,7 +23,9 @@ LARGEST = 1e15
 LEVEL = 0.95
 NUMBER, UNIT = r"(?P<amount>\d+(?:\.\d+)?)", r"\s*(?P<unit>ms|s|%|\$)?"
 QUANTILE = r"(?P<quantile>p\d{1,2}(?:\.\d+)?|median)"
-SIGN = r"(?P<sign><=|>=|<|>)"
+OF_METRIC = rf"{QUANTILE}\s+(?P<metric>\w+)"
+AGAINST = rf"\s*(?P<sign><=|>=|<|>)\s*{NUMBER}{UNIT}"
+WORSE_BY = rf"\s+worse\s+by\s+{NUMBER}{UNIT}"
 
 Verdict = Literal["pass", "fail", "not_enough_data"]
 UNDECIDED: Verdict = "not_enough_data"
@@ -75,6 +78,32 @@ def side(interval: Interval, limit: float, below: Verdict = "pass") -> Verdict:
     if interval.low is None or interval.high is None:
         return UNDECIDED
     return below if interval.high < limit else above if interval.low > limit else UNDECIDED
+
+
+def met(interval: Interval, limit: float, sign: str) -> Verdict:
+    """By `sign`: <, <=, > or >=."""
+    if interval.low == interval.high == limit:  # a number that is the limit itself
+        return "pass" if "=" in sign else "fail"
+    return side(interval, limit, below="fail" if ">" in sign else "pass")
+
+
+def percentile(
+    answered: pd.Series, lost: LostTrials, match: re.Match
+) -> tuple[Interval, str, int | None]:
+    """What is asked for by OF_METRIC and AGAINST, each that was lost beyond every limit: its
+    interval, that in words, and about how many more a decision takes."""
+    quantile, metric = quantile_asked(match), match["metric"]
+    ranked = stats.quantile(with_worst(answered, lost, metric), quantile, LEVEL)
+    interval = beyond(ranked, answered, metric)
+    needed = more_needed(ranked, limit_asked(match), ranked.n, metrics.needed(quantile))
+    if interval != ranked and interval.low is not None:
+        needed = None  # an interval that reaches among the lost has no width to go by
+    return interval, seen_words(interval, partial(units.value, metric)), needed
+
+
+def counted(n: int, lost: LostTrials, noun: str = "") -> str:
+    """ "15, 3 of 15 failed", "40 calls"."""
+    return ", ".join(filter(None, (units.counted(n, noun) if noun else f"{n}", lost.words)))
 
 
 def more_needed(interval: Interval, limit: float, n: int, fewest: int) -> int | None:

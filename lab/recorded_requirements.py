@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from functools import partial
 
 import numpy as np
 import pandas as pd
 
-from lab import bounds, metrics, stats, units
-from lab.bounds import LEVEL, Outcome
+from lab import bounds, metrics, units
+from lab.bounds import AGAINST, LEVEL, Outcome
 from lab.model import LabError
+from lab.recording.facts import NO_FAULT
 from lab.recording.scribe import ARM
 from lab.recordings import Recording
 from lab.stats import shares
@@ -25,9 +25,9 @@ KINDS = {
     "nothing": ("idle",),
 }
 """What time of a recording went to, and the bars of Waiting.timeline that it is."""
-NO_FAULT = ("first_use",)
-AGAINST = rf"\s*{bounds.SIGN}\s*{bounds.NUMBER}{bounds.UNIT}"
-QUANTILE = re.compile(rf"{bounds.QUANTILE}\s+(?P<metric>\w+){AGAINST}")
+STREAMED = ("ttft_ms", "gap_ms")
+"""What no call has that is not streamed, whether it fails or not."""
+QUANTILE = re.compile(rf"{bounds.OF_METRIC}{AGAINST}")
 HITS = re.compile(rf"hit share{AGAINST}")
 WAITS = re.compile(rf"wait share of (?P<kind>{'|'.join(KINDS)}){AGAINST}")
 FAILED = re.compile(rf"failed share{AGAINST}")
@@ -57,30 +57,33 @@ def judge(recording: Recording, text: str) -> Outcome:
 
 def _quantile(recording: Recording, text: str, match: re.Match) -> Outcome:
     """Of calls; one that failed is in the percentile, beyond every limit."""
-    metric = match["metric"]
-    quantile, limit = bounds.quantile_asked(match), bounds.limit_asked(match)
-    answered, lost = calls_of(recording, metric)
-    ranked = stats.quantile(bounds.with_worst(answered, lost, metric), quantile, LEVEL)
-    interval = bounds.beyond(ranked, answered, metric)
-    needed = bounds.more_needed(ranked, limit, ranked.n, metrics.needed(quantile))
-    if interval != ranked and interval.low is not None:
-        needed = None  # an interval that reaches among the failed has no width to go by
-    seen = bounds.seen_words(interval, partial(units.value, metric))
-    counted = ", ".join(filter(None, (f"n = {ranked.n} calls", lost.words)))
-    seen = f"{match['quantile']} {metric} {seen}, {counted}"
-    return _outcome(text, match, seen, interval, limit, needed, lost.n)
+    answered, lost = calls_of(recording, match["metric"])
+    interval, seen, needed = bounds.percentile(answered, lost, match)
+    counted = bounds.counted(len(answered) + lost.n, lost, "call")
+    seen = f"{match['quantile']} {match['metric']} {seen}, n = {counted}"
+    return _outcome(text, match, seen, interval, bounds.limit_asked(match), needed, lost.n)
 
 
 def calls_of(recording: Recording, metric: str) -> tuple[pd.Series, LostTrials]:
-    """A metric of the calls that ended well and have it, and how many failed; of what is not judged
-    there is no worst, and none counts as lost. LabError for what is no metric of a call."""
+    """A metric of the calls that ended well and have it, and how many failed of those that would
+    have had it; of what is not judged there is no worst, and none counts as lost. LabError for what
+    is no metric of a call."""
     calls = recording.calls
     known = [name for name in metrics.METRICS if name in calls]
     if metric not in known:
         raise LabError(f"A recording has no metric {metric!r}; it has {', '.join(known)}.")
-    answered = calls.loc[calls["error_kind"].isna(), metric].dropna().astype(float)
-    failed = int(_is_failed(calls).sum()) if metrics.METRICS[metric].judged else 0
+    if metric in STREAMED:
+        calls = calls[~calls["call_id"].isin(_not_streamed(recording))]
+    ended = calls.loc[calls["error_kind"].isna(), metric]
+    answered = ended.dropna().astype(float)
+    is_told = len(answered) > 0 or ended.empty  # some sources know no first token of any call
+    failed = int(_is_failed(calls).sum()) if is_told and metrics.METRICS[metric].judged else 0
     return answered, LostTrials(failed, len(answered) + failed, 0)
+
+
+def _not_streamed(recording: Recording) -> list[str]:
+    prompts = recording.prompts.items()
+    return [call_id for call_id, prompt in prompts if prompt.settings.get("stream") is False]
 
 
 def _hits(recording: Recording, text: str, match: re.Match) -> Outcome:
@@ -121,9 +124,9 @@ def _misses(recording: Recording, text: str, match: re.Match) -> Outcome:
     if match["unit"]:
         raise LabError(f'{text!r}: misses are a number, as in "misses < 5".')
     limit, misses = bounds.limit_asked(match), recording.misses
-    count = float(sum(miss.cause not in NO_FAULT for miss in misses))
+    count = float(sum(miss.cause != NO_FAULT for miss in misses))
     interval = Interval(count, count, count, len(recording.calls))
-    seen = f"{count:,.0f} cache misses in {len(recording.calls):,} calls"
+    seen = f"{units.counted(count, 'cache miss')} in {units.counted(len(recording.calls), 'call')}"
     return _outcome(text, match, seen, interval, limit, None)
 
 
@@ -146,8 +149,7 @@ def _share(text: str, match: re.Match, words: str, interval: Interval, noun: str
     limit = bounds.limit_asked(match)
     needed = bounds.more_needed(interval, limit, interval.n, metrics.FEWEST_BLOCKS)
     seen = bounds.seen_words(interval, units.percent)
-    ending = "" if interval.n == 1 else "s"
-    seen = f"{words} {seen}, n = {interval.n} {noun}{ending}"
+    seen = f"{words} {seen}, n = {units.counted(interval.n, noun)}"
     return _outcome(text, match, seen, interval, limit, needed, unit=noun)
 
 
@@ -161,8 +163,5 @@ def _outcome(
     lost: int = 0,
     unit: str = "call",
 ) -> Outcome:
-    sign = match["sign"]
-    verdict = bounds.side(interval, limit, below="fail" if ">" in sign else "pass")
-    if interval.low == interval.high == limit:
-        verdict = "pass" if "=" in sign else "fail"  # a number that is the limit itself
+    verdict = bounds.met(interval, limit, match["sign"])
     return bounds.outcome(text, ARM, verdict, seen, interval, limit, interval.n, needed, lost, unit)

@@ -21,13 +21,13 @@ from lab.results import RunResult
 from lab.stats import Interval
 from lab.stats.arms import LostTrials, lost_trials
 
-WHICH = rf"(?:(?P<arm>.+?)\s+)?{bounds.QUANTILE}\s+(?P<metric>\w+)"
-BOUND = re.compile(rf"{WHICH}\s*{bounds.SIGN}\s*{bounds.NUMBER}{bounds.UNIT}")
+WHICH = rf"(?:(?P<arm>.+?)\s+)?{bounds.OF_METRIC}"
+BOUND = re.compile(rf"{WHICH}{bounds.AGAINST}")
 FASTER = re.compile(
     r"(?P<arm>.+?)\s+(?P<claim>faster|not slower)\s+than\s+(?P<other>.+?)"
     rf"(?:\s+by\s+{bounds.NUMBER}{bounds.UNIT})?(?:\s+on\s+(?P<metric>\w+))?"
 )
-WORSE = re.compile(rf"{WHICH}\s+worse\s+by\s+{bounds.NUMBER}{bounds.UNIT}")
+WORSE = re.compile(rf"{WHICH}{bounds.WORSE_BY}")
 
 
 class Which(NamedTuple):
@@ -49,25 +49,13 @@ def judge(result: RunResult, text: str) -> Outcome:
 
 
 def _bound(result: RunResult, text: str, match: re.Match) -> Outcome:
-    """Lost trials are in the percentile, each beyond every limit."""
-    quantile, limit, metric = (
-        bounds.quantile_asked(match),
-        bounds.limit_asked(match),
-        match["metric"],
-    )
-    arm = find_arm(result, match["arm"])
-    answered, losses = measured(result, arm, metric), _lost(result, arm, metric)
-    values = bounds.with_worst(answered, losses, metric)
-    ranked = stats.quantile(values, quantile, LEVEL)
-    interval = bounds.beyond(ranked, answered, metric)
-    verdict = bounds.side(interval, limit, below="fail" if ">" in match["sign"] else "pass")
-    written, n = partial(units.value, metric), len(values)
-    seen = f"{result.name(*arm)} {metric} {bounds.seen_words(interval, written)}"
-    seen += f", n = {_counted(n, losses)}"
-    needed = bounds.more_needed(ranked, limit, n, metrics.needed(quantile))
-    if interval != ranked and interval.low is not None:
-        needed = None  # an interval that reaches among the lost has no width to go by
-    return bounds.outcome(text, arm.arm, verdict, seen, interval, limit, n, needed, losses.n)
+    arm, metric, limit = find_arm(result, match["arm"]), match["metric"], bounds.limit_asked(match)
+    answered, lost = measured(result, arm, metric), _lost(result, arm, metric)
+    interval, seen, needed = bounds.percentile(answered, lost, match)
+    n = len(answered) + lost.n
+    seen = f"{result.name(*arm)} {metric} {seen}, n = {bounds.counted(n, lost)}"
+    verdict = bounds.met(interval, limit, match["sign"])
+    return bounds.outcome(text, arm.arm, verdict, seen, interval, limit, n, needed, lost.n)
 
 
 def _faster(result: RunResult, text: str, match: re.Match) -> Outcome:
@@ -176,7 +164,7 @@ def _worse(base: RunResult, new: RunResult, text: str, match: re.Match, arm: Whi
     if match["unit"] == "%":
         changed = bounds.seen_words(answered, _change_written)
     seen = f"{new.name(*arm)} {match['quantile']} {metric} {changed}"
-    seen += f", n = {_counted(len(old), lost_before)} and {_counted(len(now), lost)}"
+    seen += f", n = {bounds.counted(len(old), lost_before)} and {bounds.counted(len(now), lost)}"
     # The interval speaks of other runs like these two; the very same values cannot be worse than
     # themselves.
     is_same = sorted(old) == sorted(now) and lost.share == lost_before.share
@@ -200,11 +188,6 @@ def _lost(result: RunResult, arm: Which, metric: str) -> LostTrials:
     if not metrics.METRICS[metric].judged:
         trials = trials[trials["counts"]]
     return lost_trials(trials)
-
-
-def _counted(n: int, lost: LostTrials) -> str:
-    """ "15, 3 of 15 failed"."""
-    return ", ".join(filter(None, (str(n), lost.words)))
 
 
 def find_arm(result: RunResult, name: str | None) -> Which:

@@ -68,10 +68,34 @@ def prices() -> tuple[Price, ...]:
     return rows
 
 
+def family(model: str) -> str:
+    """The API's name, without its day, of a model that Bedrock (us.anthropic.claude-…-v1:0), Google
+    (publishers/anthropic/models/claude-…@20250929) or a gateway (anthropic/claude-…) calls
+    otherwise."""
+    name = model.rpartition("/")[2]
+    if "anthropic." in name:
+        name = re.sub(r"-v\d+(:\w+)*$", "", name.rpartition("anthropic.")[2])
+    return re.sub(r"[-@](\d{8}|latest|default|0)$", "", name)
+
+
+SOLD_ELSEWHERE = re.compile(r"@|publishers/|vertex|(?<!global\.)\banthropic\.")
+"""Names of Google's and of Bedrock's, where a region costs more than the list and the name does not
+say which one it is; Bedrock's `global.` costs what the list says
+(platform.claude.com/docs/en/about-claude/pricing, read 2026-11-26)."""
+
+
+def priced_as(asked: str, served: str | None, day: date) -> str:
+    """The name by which a call is paid: that of the model which served it; the one asked where no
+    list knows the other, which may be a gateway's own, or where it was bought elsewhere."""
+    is_known = served and price(served, day) and not SOLD_ELSEWHERE.search(asked)
+    return served if is_known else asked
+
+
 def price(model: str, day: date) -> Price | None:
     """The row that holds for a model on a day; None for a model that has no price, or had none
     yet."""
-    names = (model, _family(model))
+    is_listed = "/" not in model and not SOLD_ELSEWHERE.search(model)
+    names = (model, family(model)) if is_listed else (model,)
     begun = [row for row in prices() if row.model in names and row.from_day <= day]
     # Of two rows of one day, the later in the list: max() would take the first.
     return max(reversed(begun), key=lambda row: row.from_day, default=None)
@@ -105,13 +129,13 @@ def is_declined(iteration: Mapping[str, Any], iterations: Iterable[Mapping[str, 
     """Whether another model answered in its place, in a `fallback_message`: then it is not
     billed."""
     answered = {
-        _family(entry.get("model"))
+        family(entry.get("model") or "")
         for entry in iterations
         if entry.get("type") == "fallback_message"
     }
-    own = _family(iteration.get("model"))
+    own = family(iteration.get("model") or "")
     is_message = iteration.get("type") == "message"
-    return bool(answered) and is_message and own is not None and own not in answered
+    return bool(answered and is_message and own) and own not in answered
 
 
 ANSWERING = ("message", "fallback_message")
@@ -145,10 +169,6 @@ def _cost_usd(model: str, usage: Mapping[str, Any], day: date) -> float | None:
 
 OTHERS = ("compaction", "advisor_message")
 """Iterations that need not run in the mode that was asked for the answer."""
-
-
-def _family(model: str | None) -> str | None:
-    return model and re.sub(r"-\d{8}$", "", model)
 
 
 def cache_writes(usage: Mapping[str, Any]) -> tuple[int | None, int | None]:

@@ -7,6 +7,7 @@ import pytest
 
 from lab import pricing
 from lab.model import LabError
+from lab.recording import cache_rules
 
 AUTUMN = date(2026, 11, 24)
 MILLION = 1_000_000
@@ -73,6 +74,28 @@ def test_an_unverified_price_is_called_so():
 
 def test_a_dated_model_name_has_the_price_of_its_family():
     assert pricing.price("claude-haiku-4-5-20251001", AUTUMN).input == 1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "usd"),
+    [
+        ("global.anthropic.claude-haiku-4-5-20251001-v1:0", 1.0),
+        ("us.anthropic.claude-haiku-4-5-20251001-v1:0", None),
+        ("anthropic.claude-haiku-4-5-20251001-v1:0", None),
+        ("claude-haiku-4-5@20251001", None),
+        ("publishers/anthropic/models/claude-haiku-4-5@20251001", None),
+        ("anthropic/claude-haiku-4-5", None),
+    ],
+)
+def test_a_model_bought_elsewhere_is_known_and_its_price_is_not_guessed(name, usd):
+    """Bedrock and Google ask a tenth more in some regions, and their names do not say where."""
+    usage = {"input_tokens": MILLION}
+    assert pricing.family(name) == "claude-haiku-4-5"
+    assert cache_rules.minimum(name, "live") == 4096
+    assert pricing.cost_usd(name, usage, AUTUMN) == usd
+    served = pricing.priced_as(name, "claude-haiku-4-5-20251001", AUTUMN)
+    is_sold_by_anthropic = usd or name == "anthropic/claude-haiku-4-5"
+    assert pricing.cost_usd(served, usage, AUTUMN) == (1.0 if is_sold_by_anthropic else None)
 
 
 def test_the_simulated_model_has_a_price_only_when_the_user_sets_one(tmp_path, monkeypatch):

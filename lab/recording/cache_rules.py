@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from lab import endpoint_kinds
+from lab.pricing import family
 
 LOOKBACK = 20
 """Blocks that a breakpoint looks back, itself counted first."""
@@ -54,11 +54,6 @@ def minimum(model: str, kind: str | None) -> int | None:
     if endpoint_kinds.kind(kind).own_server:
         return OWN_MINIMUM
     return MINIMUMS.get(family(model))
-
-
-def family(model: str) -> str:
-    """A dated name and its aliases (claude-opus-4-0, claude-3-5-haiku-latest) are one model."""
-    return re.sub(r"[-@](\d{8}|latest|0)$", "", model.rpartition("/")[2])
 
 
 def settings_of_messages(settings: Mapping[str, Any], model: str) -> dict[str, Any]:

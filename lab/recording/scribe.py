@@ -177,9 +177,7 @@ class Scribe:
         cost = None
         if usage and self.priced:
             day = seen.started_utc.date()
-            cost = pricing.cost_usd(
-                served if served and pricing.price(served, day) else model, usage, day
-            )
+            cost = pricing.cost_usd(pricing.priced_as(model, served, day), usage, day)
         if not self.keep_text:
             known.pop("error_text", None)  # a server may quote what it was sent
         details = usage.get("output_tokens_details") or {}

@@ -21,7 +21,7 @@ import httpx2
 
 from lab import limits, pricing
 from lab.clock import now_ns, sleep_s, today
-from lab.harness.bodies import asks_diagnosis, completed, marks_cache, with_nonce
+from lab.harness.bodies import completed, marks_cache, with_nonce
 from lab.harness.budget import BudgetReached, billable, counted_usd
 from lab.instrumentation import parsing
 from lab.instrumentation.parsing import CLOCKS, Reading
@@ -77,10 +77,7 @@ class Call:
 
     @property
     def priced_as(self) -> str:
-        """The model that answered; a gateway may call one by a name of its own, for which no list
-        has a price: then the one asked."""
-        served = self.reading.model
-        return served if served and pricing.price(served, today()) else self.intent.model
+        return pricing.priced_as(self.intent.model, self.reading.model, today())
 
     @property
     def reading(self) -> Reading:
@@ -437,17 +434,8 @@ class TrialBench:
             endpoint=intent.endpoint,
             model=intent.model,
             intended_cache="any" if unmeant else request.intended_cache,
-            message_id=reading.message_id,
-            stop_reason=reading.stop_reason,
-            error_kind=reading.error_kind,
-            error_text=reading.error_text,
-            cache_miss_reason=reading.cache_miss_reason,
-            missed_cache_tokens=reading.missed_cache_tokens,
-            diagnosis=reading.diagnosis if asks_diagnosis(request.body) else None,
-            served_model=reading.model,
-            rate_limits=reading.rate_limits or None,
-            usage_note="; ".join(dict.fromkeys(reading.usage_notes)) or None,
             counted_usd=call.counted_usd,
+            **reading.columns(request.body),
         )
         stamps: dict[str, int | None] = {
             "started_ns": intent.started_ns,
@@ -469,10 +457,6 @@ class TrialBench:
             )
         for name, at_ns in stamps.items():
             setattr(row, name, at_ns - self.session.origin_ns if at_ns is not None else None)
-        if reading.lab:
-            parts = {name: reading.lab.get(f"{name}_ms") for name in ("queue", "prefill", "decode")}
-            row.server_ms = {name: value for name, value in parts.items() if value is not None}
-            row.physical_cache_tokens = reading.lab.get("cached_tokens")
         if reading.usage:
             _usage(row, reading.usage)
             row.cost_usd = self.session.cost_usd(call.priced_as, reading.usage)

@@ -61,9 +61,3 @@ def marks_cache(body: Mapping[str, Any]) -> bool:
 def object_in(value: Any) -> Mapping[str, Any]:
     """Itself, or an empty one: a body of the user's own may hold anything."""
     return value if isinstance(value, Mapping) else {}
-
-
-def asks_diagnosis(body: Mapping[str, Any]) -> bool:
-    """Whether the request named an earlier message to be compared with: an answer's null then says
-    that nothing has changed."""
-    return bool(object_in(body.get("diagnostics")).get("previous_message_id"))

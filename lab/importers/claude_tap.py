@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from itertools import chain
 from typing import Any
 
 from lab.importers import exchanges, instants
@@ -18,7 +19,7 @@ TITLE = "claude-tap traces"
 CANNOT = (
     "claude-tap keeps no first-token time: how long an answer took to begin, and what a missed"
     " token costs in seconds, cannot be told.",
-    "It does not say what ran between two calls: tools show as gaps.",
+    exchanges.NO_TOOLS,
 )
 MARKS = (b'"request_id"', b'"duration_ms"', b'"turn"', b'"timestamp"')
 
@@ -29,42 +30,26 @@ def recognises(head: bytes) -> bool:
 
 
 def read(source: Source) -> Iterator[Seen]:
-    for file in sorted(source.files):
-        for line in lines(file, source):
-            try:
-                if seen := _seen(line):
-                    yield seen
-                else:
-                    source.leave_out("requests to other paths")
-            except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
-                source.leave_out("lines of another shape")
-            except RecursionError:
-                source.leave_out("lines nested too deeply")
+    pieces = chain.from_iterable(lines(file, source) for file in sorted(source.files))
+    return exchanges.read(source, NAME, "lines", pieces, _told)
 
 
-def _seen(line: Mapping[str, Any]) -> Seen | None:
-    request, response = line["request"], line["response"]
-    if not exchanges.is_call(request["method"], request["path"]):
-        return None
-    duration_ms = float(line["duration_ms"])
+def _told(line: Mapping[str, Any]) -> Told:
+    duration_ms, first_ms = float(line["duration_ms"]), line.get("ttft_ms")
     if not 0 <= duration_ms < 1e8:
         raise ValueError("no duration")
-    status, first_ms = response.get("status"), line.get("ttft_ms")
     is_time = isinstance(first_ms, int | float) and 0 <= first_ms <= duration_ms
-    told = Told(
+    return Told(
         # The line's own time is that of its end.
         started=instants.read(line["timestamp"]) - timedelta(milliseconds=duration_ms),
         url=str(line.get("upstream_base_url") or "https://api.anthropic.com"),
-        body=request["body"],
-        status=status if isinstance(status, int) else None,
-        answer=_answer(response),
-        asked=_headers(request.get("headers")),
-        answered=_headers(response.get("headers")),
+        body=line["request"]["body"],
         ended_ms=duration_ms,
         # Newer ones have a time called ttft_ms, of the first byte: that is no token.
         clocks_ms={"first_byte_ns": first_ms if is_time else None},
+        answer=_answer(line["response"]),
+        id=str(line["request_id"]),
     )
-    return exchanges.seen(told, NAME, str(line["request_id"]))
 
 
 def _answer(response: Mapping[str, Any]) -> bytes | None:
@@ -77,8 +62,3 @@ def _answer(response: Mapping[str, Any]) -> bytes | None:
     if body in (None, ""):
         return None
     return (body if isinstance(body, str) else json.dumps(body)).encode("utf-8", "replace")
-
-
-def _headers(headers: Any) -> dict[str, str]:
-    pairs = headers.items() if isinstance(headers, Mapping) else ()
-    return {name.lower(): value for name, value in pairs if isinstance(value, str)}

@@ -1,16 +1,18 @@
-"""One HTTP exchange with /v1/messages as a file tells it, read as the lab reads its own."""
+"""HTTP exchanges with /v1/messages as files tell them, read as the lab reads its own. A source says
+where it keeps what; the rest is here."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 from lab import limits, scrub
+from lab.importers.json_files import Source
 from lab.instrumentation import parsing
 from lab.instrumentation.parsing import CLOCKS
 from lab.instrumentation.stamps import Exchange
@@ -21,30 +23,53 @@ from lab.rows import EventRow
 
 PATH = re.compile(r"/v1/messages/?$")
 """And not count_tokens or batches."""
+NO_TOOLS = "It does not say what ran between two calls: tools show as gaps."
+"""What no file of exchanges can tell."""
 
 
 @dataclass
 class Told:
-    """Milliseconds run from its start. Names of headers are in lower case; keys among them go no
-    further."""
+    """What each source keeps in its own way; milliseconds run from the call's start."""
 
     started: datetime
     url: str
+    """Of its host; the path need not be in it."""
     body: Any
     """Of the request: JSON, as text or read."""
-    status: int | None = None
-    answer: bytes | None = None
+    ended_ms: float | None
+    clocks_ms: Mapping[str, float | None]
+    """Instants by their columns of `calls`: sent_ns, first_byte_ns, …"""
+    answer: bytes | None
     """The answer's body; None where the file has none."""
-    asked: Mapping[str, str] = field(default_factory=dict)
-    answered: Mapping[str, str] = field(default_factory=dict)
     arrivals: Sequence[tuple[float, bytes]] = ()
     """The answer in pieces, where their times are known."""
-    ended_ms: float | None = None
-    clocks_ms: Mapping[str, float | None] = field(default_factory=dict)
-    """Instants by their columns of `calls`: sent_ns, first_byte_ns, …"""
     reused: bool | None = None
     failure: str | None = None
     """The lab's word for what ended it without an answer."""
+    id: str = ""
+    """The source's own."""
+
+
+def read(
+    source: Source,
+    name: str,
+    noun: str,
+    pieces: Iterable[Mapping[str, Any]],
+    tell: Callable[[Mapping[str, Any]], Told],
+) -> Iterator[Seen]:
+    """What is seen of each call among `pieces`, which are called `noun` where they are left out;
+    `tell` makes Told of one."""
+    for piece in pieces:
+        try:
+            request = piece["request"]
+            if is_call(request["method"], request.get("url", request.get("path"))):
+                yield _seen(piece, tell(piece), name)
+            else:
+                source.leave_out("requests to other paths")
+        except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
+            source.leave_out(f"{noun} of another shape")
+        except RecursionError:
+            source.leave_out(f"{noun} nested too deeply")
 
 
 def is_call(method: Any, url: Any) -> bool:
@@ -54,36 +79,45 @@ def is_call(method: Any, url: Any) -> bool:
         return False
 
 
-def seen(told: Told, *id: str) -> Seen:
-    """`id` makes it known again. Raises ValueError where the request is no JSON object."""
+def _headers(listed: Any) -> dict[str, str]:
+    """By their names in lower case, from an object or from HAR's list of pairs. Keys among them go
+    no further."""
+    if isinstance(listed, list):
+        pairs = [(pair.get("name"), pair.get("value")) for pair in listed if isinstance(pair, dict)]
+    else:
+        pairs = listed.items() if isinstance(listed, dict) else ()
+    return {
+        name.lower(): value
+        for name, value in pairs
+        if isinstance(name, str) and isinstance(value, str)
+    }
+
+
+def _seen(piece: Mapping[str, Any], told: Told, source: str) -> Seen:
+    """Raises ValueError where the request is no JSON object."""
     body = json.loads(told.body) if isinstance(told.body, str | bytes) else told.body
     if not isinstance(body, dict):
         raise ValueError("no request")
+    response = piece["response"]
+    asked, answered = _headers(piece["request"].get("headers")), _headers(response.get("headers"))
+    status = response.get("status")
+    status = status if isinstance(status, int) and status > 0 else None
     for name in SECRET_HEADERS:
-        scrub.learn(told.asked.get(name, ""))
+        scrub.learn(asked.get(name, ""))
     origin = offset_ns(told.started)
 
     def at_ns(ms: float | None) -> int | None:
         return None if ms is None else origin + round(ms * 1e6)
 
-    reading = _reading(told, origin, at_ns(told.ended_ms))
+    reading = _reading(told, status, answered, origin)
     call: dict[str, Any] = {
         "endpoint": host(told.url),
         "model": str(body.get("model") or "?")[: limits.WORD_CHARACTERS],
-        "served_model": reading.model,
-        "message_id": reading.message_id,
-        "request_id": told.answered.get("request-id", "")[: limits.WORD_CHARACTERS] or None,
+        "request_id": answered.get("request-id", "")[: limits.WORD_CHARACTERS] or None,
         "ended_ns": at_ns(told.ended_ms),
         "connection_reused": told.reused,
-        "http_status": told.status,
-        "stop_reason": reading.stop_reason,
-        "error_kind": reading.error_kind,
-        "error_text": reading.error_text,
-        "cache_miss_reason": reading.cache_miss_reason,
-        "missed_cache_tokens": reading.missed_cache_tokens,
-        "diagnosis": reading.diagnosis if _asks_diagnosis(body) else None,
-        "rate_limits": reading.rate_limits or None,
-        "usage_note": "; ".join(dict.fromkeys(reading.usage_notes)) or None,
+        "http_status": status,
+        **reading.columns(body),
     }
     call |= {name: at_ns(ms) for name, ms in told.clocks_ms.items()}
     if told.arrivals:
@@ -96,21 +130,16 @@ def seen(told: Told, *id: str) -> Seen:
         started_utc=told.started,
         started_ns=origin,
         body=body,
-        betas=told.asked.get("anthropic-beta", ""),
+        betas=asked.get("anthropic-beta", ""),
         content=reading.content or None,
         call=call,
         usage=reading.usage,
         events=_events(reading) if told.arrivals else (),
-        conversation=sender.conversation(told.asked, body),
-        agent=sender.agent(told.asked),
+        conversation=sender.conversation(asked, body),
+        agent=sender.agent(asked),
         recorded={} if is_told else {"note": "The file does not have the answer."},
-        id=known_id(*id, host(told.url), name),
+        id=known_id(*filter(None, (source, told.id)), host(told.url), name),
     )
-
-
-def _asks_diagnosis(body: Mapping[str, Any]) -> bool:
-    asked = body.get("diagnostics")
-    return isinstance(asked, Mapping) and bool(asked.get("previous_message_id"))
 
 
 def host(url: str) -> str:
@@ -121,16 +150,17 @@ def host(url: str) -> str:
         return "anthropic"
 
 
-def _reading(told: Told, origin: int, ended_ns: int | None) -> parsing.Reading:
-    if told.failure:
-        return parsing.Reading(error_kind=told.failure)
-    if not (told.arrivals or told.answer):
-        is_refused = told.status is not None and told.status >= 400
-        return parsing.Reading(error_kind=f"http_{told.status}" if is_refused else None)
-    exchange = Exchange(b"", origin, ended_ns=ended_ns, status=told.status or 200)
-    exchange.headers = dict(told.answered)
-    exchange.chunks = [(origin + round(ms * 1e6), piece) for ms, piece in told.arrivals]
-    exchange.chunks = exchange.chunks or [(ended_ns or origin, told.answer or b"")]
+def _reading(
+    told: Told, status: int | None, answered: Mapping[str, str], origin: int
+) -> parsing.Reading:
+    if told.failure or not (told.arrivals or told.answer):
+        refused = f"http_{status}" if status and status >= 400 else None
+        return parsing.Reading(error_kind=told.failure or refused)
+    pieces = told.arrivals or [(told.ended_ms or 0.0, told.answer)]
+    chunks = [(origin + round(ms * 1e6), piece) for ms, piece in pieces]
+    ended_ns = None if told.ended_ms is None else origin + round(told.ended_ms * 1e6)
+    exchange = Exchange(b"", origin, ended_ns=ended_ns, status=status or 200)
+    exchange.headers, exchange.chunks = dict(answered), chunks
     return parsing.read(exchange)
 
 

@@ -11,6 +11,7 @@ import base64
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 from lab import limits
@@ -24,7 +25,7 @@ TITLE = "HAR files"
 CANNOT = (
     "A HAR file has the answer's first byte, which is no token, and in most no time of any piece:"
     " first-token times are known only where the browser kept each event's.",
-    "It does not say what ran between two calls: tools show as gaps.",
+    exchanges.NO_TOOLS,
 )
 
 
@@ -34,41 +35,25 @@ def recognises(head: bytes) -> bool:
 
 
 def read(source: Source) -> Iterator[Seen]:
-    for file in sorted(source.files):
-        for entry in elements(file, "entries", source):
-            try:
-                if seen := _seen(entry):
-                    yield seen
-                else:
-                    source.leave_out("requests to other paths")
-            except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError):
-                source.leave_out("entries of another shape")
-            except RecursionError:
-                source.leave_out("entries nested too deeply")
+    pieces = chain.from_iterable(elements(file, "entries", source) for file in sorted(source.files))
+    return exchanges.read(source, NAME, "entries", pieces, _told)
 
 
-def _seen(entry: Mapping[str, Any]) -> Seen | None:
+def _told(entry: Mapping[str, Any]) -> Told:
     request, response = entry["request"], entry["response"]
-    if not exchanges.is_call(request["method"], request["url"]):
-        return None
     started = instants.read(entry["startedDateTime"])
     clocks, ended_ms, reused = _clocks(entry.get("timings"), entry.get("time"))
-    status = response.get("status")
-    told = Told(
+    return Told(
         started=started,
         url=request["url"],
         body=request["postData"]["text"],
-        status=status if isinstance(status, int) and status > 0 else None,
-        answer=_content(response.get("content")),
-        asked=_headers(request.get("headers")),
-        answered=_headers(response.get("headers")),
-        arrivals=_arrivals(entry.get("_eventSourceMessages"), started, ended_ms),
         ended_ms=ended_ms,
         clocks_ms=clocks,
+        answer=_content(response.get("content")),
+        arrivals=_arrivals(entry.get("_eventSourceMessages"), started, ended_ms),
         reused=reused,
-        failure=_failure(status, response.get("_error")),
+        failure=_failure(response.get("status"), response.get("_error")),
     )
-    return exchanges.seen(told, NAME)
 
 
 def _clocks(timings: Any, total: Any) -> tuple[dict[str, float | None], float | None, bool | None]:
@@ -104,17 +89,6 @@ PHASES = ("blocked", "dns", "connect", "send", "wait", "receive")
 def _ms(value: Any) -> float | None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return float(value) if is_number and math.isfinite(value) and 0 <= value < 1e9 else None
-
-
-def _headers(listed: Any) -> dict[str, str]:
-    pairs = listed if isinstance(listed, list) else []
-    return {
-        pair["name"].lower(): pair["value"]
-        for pair in pairs
-        if isinstance(pair, Mapping)
-        and isinstance(pair.get("name"), str)
-        and isinstance(pair.get("value"), str)
-    }
 
 
 def _content(content: Any) -> bytes | None:

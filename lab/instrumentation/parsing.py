@@ -102,6 +102,33 @@ class Reading:
     def fail(self, kind: str, text: str) -> None:
         self.error_kind, self.error_text = kind, text
 
+    def columns(self, asked: Any) -> dict[str, Any]:
+        """What it says of its call, which asked for `asked`, by the columns of `calls`: all but
+        its usage and its clocks."""
+        names = ("queue", "prefill", "decode")
+        parts = {name: self.lab[f"{name}_ms"] for name in names if f"{name}_ms" in self.lab}
+        return {
+            "message_id": self.message_id,
+            "served_model": self.model,
+            "stop_reason": self.stop_reason,
+            "error_kind": self.error_kind,
+            "error_text": self.error_text,
+            "cache_miss_reason": self.cache_miss_reason,
+            "missed_cache_tokens": self.missed_cache_tokens,
+            "diagnosis": self.diagnosis if asks_diagnosis(asked) else None,
+            "rate_limits": self.rate_limits or None,
+            "usage_note": "; ".join(dict.fromkeys(self.usage_notes)) or None,
+            "server_ms": parts or None,
+            "physical_cache_tokens": self.lab.get("cached_tokens"),
+        }
+
+
+def asks_diagnosis(body: Any) -> bool:
+    """Whether a request, of whatever shape, named an earlier message to be compared with: an
+    answer's null then says that nothing has changed."""
+    asked = body.get("diagnostics") if isinstance(body, Mapping) else None
+    return isinstance(asked, Mapping) and bool(asked.get("previous_message_id"))
+
 
 CLOCKS = tuple(name for name in Reading.__dataclass_fields__ if name.endswith("_ns"))
 

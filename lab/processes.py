@@ -27,6 +27,8 @@ from lab.version import VERSION
 
 SERVER_START_S = 300.0
 SLOW_ANSWER_S = 60.0
+WORKER_START_S = 60.0
+"""A busy machine makes it slow; one that has ended is not waited for."""
 TURN_S, TURN_POLL_S = 2.0, 0.05
 _started: list[subprocess.Popen] = []
 _asked: dict[str, Any] = {}
@@ -246,7 +248,7 @@ def start_run(config: Any) -> str:
             " another folder."
         ) from error
     process = _detached(paths.module("lab.worker", str(path)), log, {})
-    deadline = clock.now_ns() + 10e9
+    deadline = clock.now_ns() + WORKER_START_S * 1e9
     while process.poll() is None and clock.now_ns() < deadline:
         card = running()
         if (card and card.run_id == run_id) or read_progress(run_id)[0]:

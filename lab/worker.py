@@ -18,7 +18,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lab import processes, scrub
+from lab import machine, processes, scrub
 from lab.model import LabError, Status, Technique, new_id
 from lab.paths import COMMAND
 
@@ -175,6 +175,7 @@ def _leave_if_stopped(run_id: str, ready: threading.Event) -> None:
 
 
 def main(arguments: list[str]) -> int:
+    machine.start_quickly()
     path = Path(arguments[0])
     order = json.loads(path.read_text())
     path.unlink()

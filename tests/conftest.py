@@ -14,10 +14,13 @@ import sys
 import tempfile
 import threading
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from lab import machine
 
 for name in [one for one in os.environ if one.startswith(("ANTHROPIC_", "LANGFUSE_", "OTEL_"))]:
     del os.environ[name]
@@ -32,6 +35,7 @@ os.environ["LAB_SETTINGS"] = str(SCRATCH / "settings")
 # test could hang up or interrupt one.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
+machine.start_quickly()
 
 
 def end_servers(runtime: Path) -> None:
@@ -43,14 +47,19 @@ def end_servers(runtime: Path) -> None:
                 os.kill(json.loads(card.read_text())["pid"], signal.SIGTERM)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Fast ones first: what needs neither model nor browser, then the model, then the browser."""
-    items.sort(
-        key=lambda item: (
-            item.get_closest_marker("browser") is not None,
-            item.get_closest_marker("model") is not None,
-        )
-    )
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Fast ones first: what needs neither model nor browser, then the model, then the browser.
+    Where processes share the files, the long ones first: none is left for the end."""
+
+    def needs(marker: str, item: pytest.Item) -> bool:
+        return item.get_closest_marker(marker) is not None
+
+    if hasattr(config, "workerinput"):
+        slow = {item.path for item in items if needs("browser", item) or needs("model", item)}
+        tests = Counter(item.path for item in items)
+        items.sort(key=lambda item: (item.path not in slow, -tests[item.path], item.path))
+    else:
+        items.sort(key=lambda item: (needs("browser", item), needs("model", item)))
 
 
 def pytest_sessionfinish() -> None:
@@ -139,12 +148,27 @@ def simulated(simulated_server):
     yield simulated_server
 
 
+@contextlib.contextmanager
+def one_core() -> Iterator[None]:
+    """What starts meanwhile has one core: threads of the model that wait for each other take ten
+    times as long where other tests use the cores too."""
+    cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+    if cores:
+        os.sched_setaffinity(0, {max(cores)})
+    try:
+        yield
+    finally:
+        if cores:
+            os.sched_setaffinity(0, cores)
+
+
 @pytest.fixture(scope="session")
 def local_server() -> Iterator:
-    """The real embedded model, once for all tests that are marked `model`."""
+    """The real embedded model, once for all tests of a process that are marked `model`."""
     from lab.local.control import Control
 
-    process, card = serve()
+    with one_core():
+        process, card = serve()
     yield Control(card["base_url"], card["api_key"])
     process.terminate()
     process.wait(20)

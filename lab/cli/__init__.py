@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from lab import scrub, techniques
+from lab import machine, scrub, techniques
 from lab.model import LabError
 from lab.paths import COMMAND
 from lab.version import VERSION
@@ -164,6 +164,7 @@ def resolve(word: str) -> Command:
 def main(argv: list[str] | None = None) -> int:
     """Run one command, of the process's own arguments unless told; answers with the exit code: 0
     done, 1 failed, 2 usage, 3 requirement not met, 4 not enough data, 130 interrupted."""
+    machine.start_quickly()
     argv = sys.argv[1:] if argv is None else argv
     for problem in techniques.problems() if argv[:1] != ["new"] else ():
         print(problem, file=sys.stderr)

@@ -85,11 +85,8 @@ def _wide(rows: pd.DataFrame) -> pd.DataFrame:
     """A row for each block: total, wait (both differences), and the two parts of the difference in
     generation time."""
     keep = rows[rows["metric"].isin(["total_ms", "ttft_ms", "output_tokens"])]
-    sides = keep.pivot_table(
-        index=["session_id", "block", "trial_id", "baseline_trial_id"],
-        columns="metric",
-        values=["value", "baseline_value"],
-    )
+    of_a_block = ["session_id", "block", "trial_id", "baseline_trial_id"]
+    sides = keep.set_index([*of_a_block, "metric"])[["value", "baseline_value"]].unstack("metric")
     blank = pd.Series(np.nan, index=sides.index)
 
     def get(side: str, metric: str) -> pd.Series:

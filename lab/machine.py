@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import gc
 import os
 import sys
 from pathlib import Path
@@ -11,12 +10,6 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 # psutil is imported where it is used: on Linux most commands and the server need none of it.
-
-
-def start_quickly() -> None:
-    """For this process's whole life: a command imports thousands of classes, and to look among them
-    for what is garbage took a quarter of its start."""
-    gc.set_threshold(100_000, 50, 1000)
 
 
 def start_quickly() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from lab import clock, endpoint_kinds, heartbeat, machine, paths, processes
+from lab import clock, endpoint_kinds, heartbeat, machine, paths, processes, worker
 from lab.clock import sleep_s
 from lab.endpoints import own_server, registry
 from lab.harness import session as sessions
@@ -64,8 +64,12 @@ def test_a_killed_worker_loses_no_trial_that_was_told(db, how):
     os.kill(processes.running().pid, how)
     wait_for(lambda: processes.running() is None)
     told = {entry["trial_id"] for entry in entries(run_id, "trial")}
-    assert told <= set(queries.trials(Store(db), run_id)["trial_id"])
     assert queries.run(Store(db), run_id)["status"] == "interrupted"
+    # The dead holder's lease is void, too: the next run starts at once.
+    worker.measure(config_of(technique="streaming", endpoint="simulated", runs=1, warmup=0))
+    assert told <= set(queries.trials(Store(db), run_id)["trial_id"])
+    in_file = "SELECT status FROM runs WHERE run_id = ?::UUID"  # which the next run has closed
+    assert Store(db).frame(in_file, [run_id])["status"].tolist() == ["interrupted"]
 
 
 def test_a_dead_workers_run_is_interrupted_wherever_it_is_listed(db):
@@ -134,8 +138,6 @@ def test_torn_and_foreign_lines_of_a_progress_file_are_passed_over():
 
 
 def test_a_runtime_folder_that_takes_no_more_costs_no_row(db, monkeypatch):
-    from lab import worker
-
     def full(run_id, entry):
         raise OSError(28, "No space left on device")
 
@@ -519,8 +521,6 @@ async def test_a_broken_pipe_stops_a_run_like_ctrl_c(simulated, db):
         if entry["kind"] == "trial":
             raise BrokenPipeError
 
-    from lab import worker
-
     done = await asyncio.to_thread(
         worker.measure,
         config_of(technique="streaming", endpoint="simulated", runs=50, warmup=0),
@@ -566,7 +566,7 @@ async def test_a_stop_while_the_disk_refuses_tells_no_trial_that_was_not_kept(si
 def test_a_process_does_not_wait_for_what_the_users_code_has_left_behind(
     simulated, db, stubborn, monkeypatch
 ):
-    from lab import Lab, library, worker
+    from lab import Lab, library
 
     monkeypatch.setenv("LAB_LOCAL_KEY", simulated.api_key)
     begun = threading.Event()

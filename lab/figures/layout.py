@@ -122,14 +122,15 @@ def rows(
 ) -> int:
     """Row i stands at y = −i: its label above the bar at the left, a note at the right and, where
     it has a colour, a 4 px tab. Returns the plot's height in px."""
-    count = max(len(labels), 1)
+    count, written = max(len(labels), 1), []
     for row, label in enumerate(labels):
         place = {"y": -row + 10 / row_px, "xref": "paper", "yref": "y", "yanchor": "middle"}
-        write(figure, label, 0, xanchor="left", **place)
+        written.append(note(label, 0, xanchor="left", **place))
         if notes and notes[row]:
-            write(figure, notes[row], 1, xanchor="right", **place)
+            written.append(note(notes[row], 1, xanchor="right", **place))
         if colours and colours[row]:
             _tab(figure, row, colours[row], row_px)
+    figure.layout.annotations = (*figure.layout.annotations, *written)
     figure.update_yaxes(range=[-(count - 1) - 0.5, 0.5], visible=False)
     return count * row_px
 
@@ -168,8 +169,14 @@ def write(
     figure: go.Figure, markup: str, x: float, y: float, colour: str | None = None, **more: Any
 ) -> None:
     """Words on a figure; what comes from data in them is safe() already."""
+    figure.add_annotation(note(markup, x, y, colour, **more))
+
+
+def note(markup: str, x: float, y: float, colour: str | None = None, **more: Any) -> dict:
+    """What `write` writes, for those who have many: with each set of annotations plotly checks
+    every one."""
     font = {"font": {"color": colour}} if colour else {}
-    figure.add_annotation(text=markup, x=x, y=y, showarrow=False, **font, **more)
+    return {"text": markup, "x": x, "y": y, "showarrow": False, **font, **more}
 
 
 def points(
@@ -260,6 +267,12 @@ def from_zero(figure: go.Figure, side: str = "x", **more: Any) -> None:
     """An axis of numbers, x or y."""
     look = {"rangemode": "tozero", "separatethousands": True, "nticks": 6} | more
     figure.update_layout({f"{side}axis": look})
+
+
+def whole_steps(most: float) -> dict[str, Any]:
+    """Of an axis of whole numbers up to `most`: where they are few each has its tick, since halves
+    would be written as whole ones."""
+    return {"tickformat": ",d"} | ({"dtick": 1} if most < 6 else {})
 
 
 def metric_axis(figure: go.Figure, metric: str, *, log: bool = False) -> str:
@@ -378,19 +391,16 @@ def _write_first(
     """Title, legend and reason before the annotations that are drawn already; what there is none
     of is not seen. `where_px` is each one's shift up from its corner of the plot."""
     corner = TOP_LEFT | {"xshift": -left}
-    drawn = figure.layout.annotations
-    figure.layout.annotations = ()
     # A title of plotly's own is cut off at the top once it has several lines; an annotation is not.
     place = {"yshift": where_px["title"], "font": {"size": 15}, "name": "title"}
-    write(figure, words.markup, 0, 1, **place, **corner)
+    title = note(words.markup, 0, 1, **place, **corner)
     place = {"yshift": where_px["legend"], "name": "legend", "visible": bool(keys.markup)}
-    write(figure, keys.markup, 0, 0, colours.muted, **place, **corner)
+    legend = note(keys.markup, 0, 0, colours.muted, **place, **corner)
     # No box: a picture is drawn in another font than it was measured in.
     place = {"yshift": where_px["reason"], "name": "reason", "visible": bool(doubt)}
     look = {"font": {"size": 13, "color": colours.warn}}
-    write(figure, "<br>".join(map(safe, doubt)), 0, 1, **(corner | place | look))
-    for annotation in drawn:
-        figure.add_annotation(annotation)
+    reason = note("<br>".join(map(safe, doubt)), 0, 1, **(corner | place | look))
+    figure.layout.annotations = (title, legend, reason, *figure.layout.annotations)
 
 
 def _hatch(figure: go.Figure, plot_px: int, dark: bool) -> None:

@@ -8,6 +8,7 @@ import gc
 import json
 import subprocess
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,7 @@ FILES = 65_536
 QUEUE_BYTES = 64 * MB
 """What may wait for the writer; what comes beyond it is not recorded."""
 START_S, GRACE_S, SILENT_S, FLUSH_S, PING_S = 60.0, 2.0, 2.0, 60.0, 120.0
+ENDED = "what writes them ended"
 WRITERS = 3
 """A writer that dies is followed by another one, so often in all."""
 
@@ -49,10 +51,10 @@ class Serving:
         self.run_id: str | None = None
         self.port = 0
         self.calls = self.lost = 0
-        self.handed = 0
-        """Calls given to the writer that runs, of which it has said nothing yet, …"""
-        self.missing = 0
-        """… and to one that has ended."""
+        self.unheard: deque[bytes] = deque()
+        """Calls of which no writer has said anything yet, the oldest first, for another writer
+        where this one dies; empty where there was no room for a copy, or two have had it."""
+        self.copied = 0
         self.command: tuple[int, str | None] | None = None
         """pid and birth of what runs through it."""
         self.unreached: str | None = None
@@ -131,8 +133,8 @@ class Serving:
         if not await self._ended_within(SILENT_S):
             self.tell({"kind": "waiting"})
             await self._ended_within(FLUSH_S)
-        if self.handed > 0:
-            calls = units.counted(self.handed, "call")
+        if self.unheard:
+            calls = units.counted(len(self.unheard), "call")
             self._note(f"Still to be written: {calls}. Without room or a disk they may be missing.")
         if self.proxy.unread:
             self._lose("they were too large", self.proxy.unread)
@@ -216,22 +218,26 @@ class Serving:
                 return
             case "call":
                 self.calls += 1
-                self.handed -= 1
+                self._heard_of(1)
             case "lost":
                 self.lost += words["calls"]
-                self.handed -= words["calls"]
+                self._heard_of(words["calls"])
             case "ended":
                 self._all_written = True
         self.tell(words)
 
+    def _heard_of(self, calls: int) -> None:
+        for _ in range(min(calls, len(self.unheard))):
+            self.copied -= len(self.unheard.popleft())
+
     def _writer_gone(self) -> None:
         self.pipe = None
-        self.missing, self.handed = self.missing + self.handed, 0
         self.writers += 1
         if not self._all_written and self.writers < WRITERS:
             self._restarting = asyncio.ensure_future(self._restart())
             return
-        self._lose_missing()
+        self._lose(ENDED, len(self.unheard))
+        self._heard_of(len(self.unheard))
         self.ended.set()
         if not self._stopping:
             self._note(
@@ -246,29 +252,35 @@ class Serving:
         except LabError as error:  # its end is heard too
             self._note(str(error))
             return
-        # It may have written calls and not come to tell of them.
-        found = min(self.missing, max(0, stored - self.calls))
+        # The one before may have written a call and not come to tell of it.
+        found = max(0, stored - self.calls)
+        self._heard_of(found)
         self.calls += found
-        self.missing -= found
-        self._lose_missing()
+        again = list(filter(None, self.unheard))
+        self._lose(ENDED, len(self.unheard) - len(again))
+        # Only once more: one of them may be what it died of.
+        self.unheard, self.copied = deque(b"" for _ in again), 0
+        self.pipe.write(b"".join(again))
         if self._stopping:
             self._say_goodbye()
-
-    def _lose_missing(self) -> None:
-        self._lose("what writes them ended", self.missing)
-        self.missing = 0
 
     def _record(self, call: ObservedCall) -> None:
         if call.ending == "connect" and call.note != self.unreached:
             self.unreached = call.note
             self._note(f"{self.order.upstream.base_url} is not reached: {call.note}.")
-        if self.pipe is None or self.pipe.is_closing():
+        if self.ended.is_set():
             self._lose("nobody writes them")
-        elif self.pipe.get_write_buffer_size() + call.size > QUEUE_BYTES:
+            return
+        pipe = self.pipe if self.pipe and not self.pipe.is_closing() else None
+        if (pipe.get_write_buffer_size() if pipe else self.copied) + call.size > QUEUE_BYTES:
             self._lose("they came faster than they can be written")
-        else:
-            self.pipe.write(packed(call))
-            self.handed += 1
+            return
+        data = packed(call)
+        if pipe:
+            pipe.write(data)
+        copy = data if self.copied + len(data) <= QUEUE_BYTES else b""
+        self.unheard.append(copy)
+        self.copied += len(copy)
 
     def _lose(self, reason: str, calls: int = 1) -> None:
         """Calls that no writer has, or none that lives."""

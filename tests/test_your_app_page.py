@@ -4,6 +4,7 @@ not show."""
 from __future__ import annotations
 
 import json
+import os
 import sys
 from types import SimpleNamespace
 
@@ -13,13 +14,14 @@ import pytest
 from recorded_apps import App, answer, asks, results, says, user
 from test_pages import opened, well
 
-from lab import processes, recorder, recordings
+from lab import machine, processes, recorder, recordings
 from lab.figures import cache_by_call, first_token, timeline
 from lab.model import LabError
 from lab.recorder import demo
 from lab.recording import growth, sums
 from lab.recording.facts import Miss
 from lab.store.store import Store
+from pages.parts import your_app
 
 PAGE = "pages/0_Your_app.py"
 LONG = "Be kind. " * 900
@@ -191,6 +193,23 @@ def test_forget_takes_the_recording_and_leaves_the_page(db):
     assert run_id not in words(app)
 
 
+def test_calls_that_came_since_the_page_was_drawn_are_offered(db):
+    run_id, own = broken(Store()), os.getpid()
+    card = recorder.Card(run_id, 1, own, machine.born(own), "anthropic", "live", "", False, "")
+    with recorder.announced(card):
+        app = opened(PAGE)
+        assert "3 calls recorded." in words(app) and f"look-{run_id}" not in keys_of(app)
+        app.session_state[your_app.SHOWN] = (run_id, 1)
+        app.run()
+    well(app)
+    assert app.button(key=f"look-{run_id}").label == "Show what is in the 3 calls so far"
+    assert app.button(key="start-recorder").disabled
+
+
+def keys_of(app) -> list[str]:
+    return [button.key for button in app.button]
+
+
 def test_misses_of_one_cause_at_one_place_are_one_row_that_unfolds(db):
     broken(Store(), 9)
     app = opened(PAGE)
@@ -201,7 +220,7 @@ def test_misses_of_one_cause_at_one_place_are_one_row_that_unfolds(db):
     assert "Why seconds are not known: the calls are too alike" in words(app)
     title = "**9 × a block of the system prompt differs: looks like a time**"
     assert words(app).count("of the system prompt differs") == 1 and title in words(app)
-    keys = [b.key for b in app.button if b.key.startswith("open-miss-")]
+    keys = [key for key in keys_of(app) if key.startswith("open-miss-")]
     assert keys == ["open-miss-0", "open-miss-1"] and "**8 × cause not known**" in words(app)
     table = next(frame.value for frame in app.dataframe if "evidence" in frame.value)
     assert len(table) == 9 and "cause" not in table and "api" not in table
@@ -269,6 +288,9 @@ def test_of_many_calls_a_picture_shows_some_thousand_dots_and_says_so():
     points = points.assign(call_id="c", model="m", turn=1.0, uncached=5, group=growth.AFRESH)
     figure = first_token.first_token(growth.Growth(points, []), title="", x_title="turn")
     assert len(figure.data[0].x) == 1667  # every third
+    assert figure.layout.xaxis.dtick is None
+    few = first_token.first_token(growth.Growth(points[:3], []), title="", x_title="turn")
+    assert few.layout.xaxis.dtick == 1, "no turn is written twice"
     assert "1,667 of 5,000 calls drawn" in figure.layout.meta["subtitle"]
 
 

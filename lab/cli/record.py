@@ -9,7 +9,7 @@ import subprocess
 import sys
 from argparse import REMAINDER, ArgumentParser, Namespace
 
-from lab import paths, recorder, scrub, units
+from lab import paths, processes, recorder, scrub, units
 from lab.cli import DONE, flags
 from lab.model import LabError
 from lab.paths import COMMAND
@@ -82,7 +82,13 @@ def record(arguments: Namespace) -> int:
 async def _record(order, command: list[str], teller: "Teller") -> int:
     from lab.recorder.serving import Serving, lift_limits
 
-    serving = Serving(order, teller.hear)
+    def hear(entry: dict) -> None:
+        teller.hear(entry)
+        if entry["kind"] in ("lost", "note"):
+            with contextlib.suppress(OSError):  # for the page Your app
+                processes.add_progress(serving.run_id, entry)
+
+    serving = Serving(order, hear)
     await serving.open()
     card = recorder.card_of(serving.run_id, serving.port, order.upstream, order.keep_text)
     with recorder.announced(card):

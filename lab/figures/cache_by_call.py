@@ -57,7 +57,7 @@ def cache_by_call(
         legend[COULD] = warn
     figure.update_layout(barmode="stack", bargap=0.25 if len(use) < 100 else 0)
     layout.from_zero(figure, "y", nticks=5)
-    figure.update_xaxes(range=[0.4, len(use) + 0.6], nticks=8, tickformat=",d")
+    figure.update_xaxes(range=[0.4, len(use) + 0.6], nticks=8, **layout.whole_steps(len(use)))
     return layout.finish(
         figure,
         title,

@@ -38,7 +38,7 @@ def first_token(
     for line in growth.lines:
         layout.line(figure, line.x, line.y, shades[line.group], 2)
     layout.from_zero(figure, "y", nticks=5)
-    layout.from_zero(figure, "x", tickformat=",d")
+    layout.from_zero(figure, "x", **layout.whole_steps(points["x"].max()))
     about = [line.words for line in growth.lines] or [layout.count(len(points))]
     if drawn < len(points):
         about.append(f"{drawn:,} of {len(points):,} calls drawn")

@@ -23,7 +23,8 @@ IMPORTED = "imported"
 
 
 def more() -> None:
-    with st.expander("Record or import more", key="bring-more"):
+    is_empty = not st.session_state[your_app.SHOWN][1] and recorder.current() is None
+    with st.expander("Record or import more", expanded=is_empty, key="bring-more"):
         show()
 
 

@@ -192,8 +192,11 @@ def _prompt(recording: Recording, call: pd.Series) -> None:
         },
         height=min(36 * (len(rows) + 1) + 4, 330),
     )
-    words = [f"{name} {_word(value)}" for name, value in sorted(prompt.settings.items())]
+    settings = {name: value for name, value in prompt.settings.items() if name != "whole"}
+    words = [f"{name} {_word(value)}" for name, value in sorted(settings.items())]
     st.caption(escape("Settings: " + " · ".join(words)))
+    if not prompt.settings.get("whole", True):
+        st.caption("A part of this request is not known.")
 
 
 def _change(before: shape.Prompt, block: shape.Block, place: int) -> str:

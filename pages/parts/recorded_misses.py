@@ -86,6 +86,7 @@ def _row(recording: Recording, group: sums.Cause, key: str) -> None:
         else:
             title = ": ".join(filter(None, (f"{count:,} × {group.words}", group.look)))
             words.markdown(f"**{escape(title)}**")
+            words.caption(f"The costliest: {escape(miss.evidence)}")
         reasons = {other.api_reason for other in group.misses} - {None}
         if len(reasons) == 1:
             words.caption(f"The API says: {escape(reasons.pop())}")

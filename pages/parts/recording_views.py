@@ -17,7 +17,7 @@ MOST_BARS, MOST_LINES = 400, 1_000
 CALL_WORDS = {
     "lane": Column("sub-agent"),
     "turn": Column("turn"),
-    "model": Column("model"),
+    "model": "model",
     "ttft_ms": Column("first token, ms", "localized"),
     "total_ms": Column("whole, ms", "localized"),
     "prompt_tokens": Column("prompt tokens", "localized"),
@@ -25,10 +25,10 @@ CALL_WORDS = {
     "cache_write_tokens": Column("written", "localized"),
     "output_tokens": Column("answered", "localized"),
     "cost_usd": st.column_config.NumberColumn("dollars", format="%.5f"),
-    "stop_reason": Column("stopped for"),
-    "error_kind": Column("failed"),
-    "note": Column("note"),
-    "call_id": Column("call"),
+    "stop_reason": "stopped for",
+    "error_kind": "failed",
+    "note": "note",
+    "call_id": "call",
 }
 
 
@@ -96,7 +96,7 @@ def _gains(row: Worth) -> list[str]:
 def first_tokens(recording: Recording) -> None:
     """Against the prompt and against the turn."""
     relation = recording.relation
-    title = "Too few streamed calls to say how the first token grows with the prompt"
+    title = "How the first token grows with the prompt is not known"
     if relation:
         slope = relation.ms_per_1000_uncached
         grows = units.estimated("ttft_ms", slope.value, slope.low, slope.high).removeprefix("+")
@@ -114,7 +114,7 @@ def first_tokens(recording: Recording) -> None:
         recorded_call.follow(points, f"first-{key}")
     st.caption(
         "Lines by a fit that a few slow calls do not bend; their intervals are 95 %. Click a dot to"
-        " open its call."
+        f" open its call. {escape(sums.no_seconds(recording))}"
     )
 
 

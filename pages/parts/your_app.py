@@ -8,6 +8,7 @@ import streamlit as st
 
 from lab import endpoint_kinds, importers, recorder, scrub, units
 from lab.figures import timeline
+from lab.recording.facts import SOURCES, origin_of
 from lab.recordings import Recording
 from lab.store.store import Store
 from pages.parts import (
@@ -20,7 +21,6 @@ from pages.parts import (
 )
 from pages.parts.frame import escape
 
-SOURCES = {"recorder": "recorded here", "client": "recorded in code"}
 MOST_ROWS = 20
 """Calls in one picture of a conversation."""
 NEXT = "next-recording"
@@ -77,7 +77,8 @@ def _turn(*names: str) -> None:
 
 
 def _words(row: pd.Series) -> str:
-    name = "Unnamed" if units.missing(row["name"]) else units.short(row["name"], 60)
+    known = (name for name in (row["name"], row["imported_from"]) if not units.missing(name))
+    name = units.short(next(known, "Unnamed"), 60)
     return " · ".join(
         (name, units.counted(row["calls"], "call"), source_of(row), units.when(row["started_utc"]))
     )
@@ -90,7 +91,7 @@ def source_of(run: Any) -> str:
 
 
 def _source(run: Any) -> str:
-    return str((run["settings"].get("recording") or {}).get("source") or "recorder")
+    return str(origin_of(run).get("source") or "recorder")
 
 
 def _sources() -> dict[str, str]:

@@ -44,8 +44,6 @@ class Cache:
         self.counted: dict[tuple[str, int], int] = {}
         self.maybe_used: dict[Key, float] = {}
         """By calls that failed and told no usage."""
-        self.seen: dict[Key, Call] = {}
-        """The latest call whose prompt begins so."""
 
     def tokens(self, call: Call, place: int) -> tuple[int, bool]:
         """Up to the end of a block: (tokens, whether counted; else by characters between what is
@@ -104,8 +102,7 @@ class Cache:
             self.counted.setdefault((call.model, call.path[place]), call.read)
             self.entries[call.keys[place]].is_sure = True
             for key in self.entries.keys() & call.keys[: place + 1]:
-                entry = self.entries[key]
-                entry.used_ms = max(entry.used_ms, call.started_ms)
+                self.entries[key].used_ms = call.started_ms
         if call.path and (last := call.last_mark) and call.through > SLACK:
             self.counted[(call.model, call.path[last.place])] = call.through
             longer = [mark.place for mark in call.marks if mark.ttl == "1h"]
@@ -115,14 +112,13 @@ class Cache:
             for mark in call.marks:
                 if mark.place <= last.place:
                     self._write(call, mark, is_sure=mark is last)
-        self.seen.update(dict.fromkeys(call.keys, call))
 
     def _write(self, call: Call, mark: Mark, is_sure: bool) -> None:
         key, ttl = call.keys[mark.place], TTL_MS[mark.ttl]
         readable, unreadable = call.answering_ms, call.unanswered_ms
         entry = self.entries.get(key)
         if entry and entry.is_alive(call.started_ms):
-            entry.used_ms = max(entry.used_ms, call.started_ms)
+            entry.used_ms = call.started_ms
             entry.readable_ms = min(entry.readable_ms, readable)
             entry.unreadable_ms = min(entry.unreadable_ms, unreadable)
             # Which of two times to live holds is the server's to say: the longer one proves more.

@@ -143,7 +143,7 @@ def _hints(before: Call, place: int, call: Call) -> list[str]:
 def nothing_cached(call: Call, history: History) -> Miss | None:
     """It asked for caching and neither read nor wrote: too short, or nobody knows."""
     for place in call.reachable:
-        before = history.cache.seen.get(call.keys[place])
+        before = history.latest_like(call, place)
         if before and any(mark.place == place for mark in before.marks):
             break
     else:
@@ -185,12 +185,11 @@ def unmarked(call: Call, history: History) -> Miss | None:
     if not (history.ever_cached or call.minimum) or call.tokens - call.read < least:
         return None
     places = range(len(call.path) - 1, -1, -1)
-    place = next((place for place in places if call.keys[place] in history.cache.seen), None)
-    if place is None:
+    place = next((place for place in places if call.keys[place] in history.begun), None)
+    before = None if place is None else history.latest_like(call, place)
+    if before is None or call.started_ms - before.started_ms >= TTL_MS["5m"]:
         return None
-    before = history.cache.seen[call.keys[place]]
-    is_late = call.started_ms - before.started_ms >= TTL_MS["5m"]
-    if before.answering_ms > call.sent_ms or is_late:
+    if before.answering_ms > call.sent_ms:
         return None
     tokens, is_counted = history.cache.tokens(call, place)
     behind = max((mark.place for mark in before.marks if mark.place <= place), default=None)

@@ -11,7 +11,7 @@ from itertools import islice
 
 from lab.recording import causes
 from lab.recording.asked import Call, Key
-from lab.recording.cache_rules import SLACK
+from lab.recording.cache_rules import SLACK, TTL_MS
 from lab.recording.entries import Cache
 from lab.recording.shape import Piece
 
@@ -48,9 +48,18 @@ class History:
         """By call_id: it, or the nearest before it in its lane, that had something in the cache."""
         self._in_lane: dict[object, list[Call]] = defaultdict(list)
         self._latest: deque[Call] = deque(maxlen=HELD_AGAINST)
+        self._counted: list[Call] = []
+        self.begun: set[Key] = set()
+        """Prefixes that prompts of these begin with."""
 
     def add(self, call: Call) -> None:
         self.cache.add(call)
+        if call.counts:
+            self._counted.append(call)
+            for key in reversed(call.keys):
+                if key in self.begun:
+                    break  # and so are all that are shorter
+                self.begun.add(key)
         has_cached = call.through > SLACK
         self._cached[call.call_id] = call if has_cached else self.cached_before(call)
         if call.path and call.counts:
@@ -65,6 +74,19 @@ class History:
     def cached_before(self, call: Call) -> Call | None:
         """The nearest before it in its lane that had something in the cache."""
         return self._cached[call.before.call_id] if call.before else None
+
+    def latest_like(self, call: Call, place: int) -> Call | None:
+        """The latest call whose prompt begins with a block and all before it; a longer while ago
+        than anything lives there may as well be none."""
+        key, oldest_ms = call.keys[place], call.started_ms - max(TTL_MS.values())
+        if key not in self.begun:
+            return None
+        for before in reversed(self._counted):
+            if before.started_ms < oldest_ms:
+                return None
+            if place < len(before.keys) and before.keys[place] == key:
+                return before
+        return None
 
     def wanted(self, call: Call) -> Wanted | None:
         """None where it read all that was there for it."""

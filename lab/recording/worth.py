@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from datetime import date
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -208,8 +210,11 @@ def _words(recording: Recording) -> Iterator[tuple[str, Worth]]:
     is_short = calls["output_tokens"].between(1, A_WORD) | asked.between(1, A_WORD)
     is_short &= calls["error_kind"].isna() & calls["stop_reason"].ne("tool_use")
     by_model: dict[str, list[Any]] = {}
+    cheaper = lru_cache(_cheaper)
     for call, asks_little in zip(recording.rows, is_short.tolist(), strict=True):
-        if asks_little is True and (cheap := _cheaper(call)) and call.total_ms > 0:
+        if asks_little is not True or pd.isna(call.cost_usd) or not call.total_ms > 0:
+            continue
+        if cheap := cheaper(costs.priced_model(call), call.started_utc.date()):
             by_model.setdefault(cheap, []).append(call)
     for cheap, own in by_model.items():
         changes = [costs.change_usd(call, model=cheap) for call in own]
@@ -228,12 +233,11 @@ def _words(recording: Recording) -> Iterator[tuple[str, Worth]]:
         )
 
 
-def _cheaper(call: Any) -> str | None:
-    """The cheapest model that the price list knew on the day, where the call's costs more than
+def _cheaper(model: str, day: date) -> str | None:
+    """The cheapest model that the price list knew on the day, where this one costs more than
     CHEAPER times as much; None where its price is not known."""
-    day = call.started_utc.date()
-    own = pricing.price(costs.priced_model(call), day)
-    if own is None or pd.isna(call.cost_usd):
+    own = pricing.price(model, day)
+    if own is None:
         return None
     listed = {row.model: pricing.price(row.model, day) for row in pricing.prices()}
     known = [row for row in listed.values() if row]

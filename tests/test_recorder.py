@@ -28,7 +28,7 @@ from lab.clock import now_ns
 from lab.model import LabError
 from lab.recorder import framing, upstream, writer
 from lab.recorder.framing import END, HEAD, Framing
-from lab.recorder.observed_call import ObservedCall, packed
+from lab.recorder.observed_call import packed
 from lab.recorder.serving import WRITERS, Order, Serving
 from lab.recorder.upstream import Upstream
 from lab.recording import sender
@@ -328,7 +328,7 @@ def test_why_the_upstream_is_not_reached_is_told_once():
     told: list[dict] = []
     serving = Serving(Order(Upstream("raw", "live", "http://127.0.0.1:1"), ""), told.append)
     for _ in range(3):
-        serving._record(ObservedCall(1, 1, ending="connect", note="no connection upstream: Dark"))
+        serving.proxy.on_unreached("no connection upstream: Dark")
     assert [words["text"] for words in told if words["kind"] == "note"] == [
         "http://127.0.0.1:1 is not reached: no connection upstream: Dark."
     ]

@@ -157,7 +157,8 @@ class Teller:
             case "lost":
                 self.lost[entry["text"]] = self.lost.get(entry["text"], 0) + entry["calls"]
             case "waiting":
-                self.say("Still writing. Ctrl-C ends this at once, and what was written stays.")
+                calls = f" {units.counted(entry['calls'], 'call')}" if entry["calls"] else ""
+                self.say(f"Still writing{calls}. Ctrl-C ends this at once; what is written stays.")
             case "note":
                 self.say(scrub.text(entry["text"], scrub.MESSAGE))
 

@@ -118,7 +118,8 @@ def current() -> Card | None:
 
 def stop(run_id: str | None = None) -> str | None:
     """End a recorder (the latest, unless its run is given) and answer with its run once all is
-    written; None where there is none. Calls under way have two seconds."""
+    written, or after STOP_S: it then goes on by itself. None where there is none. Calls under way
+    have two seconds."""
     card = next((card for card in cards() if run_id in (None, card.run_id)), None)
     if card is None:
         return None

@@ -47,9 +47,14 @@ HELD_BYTES = 256 * limits.MB
 class Proxy:
     """Everything that the links of one recorder share."""
 
-    def __init__(self, upstream: Upstream, on_call: Callable[[ObservedCall], None]) -> None:
+    def __init__(
+        self,
+        upstream: Upstream,
+        on_call: Callable[[ObservedCall], None],
+        on_unreached: Callable[[str], None] = lambda why: None,
+    ) -> None:
         self.upstream, self.connector = upstream, Connector(upstream)
-        self.on_call = on_call
+        self.on_call, self.on_unreached = on_call, on_unreached
         self.links: set[Link] = set()
         self.others = 0
         """Requests to other paths."""
@@ -213,6 +218,7 @@ class Link:
         except OSError as error:
             self._finish_all(now_ns(), "connect", _words(error))
             self.down.reset()
+            self.proxy.on_unreached(_words(error))  # the request may not have been read
             return
         if self.down.transport.is_closing():
             self.up.close()

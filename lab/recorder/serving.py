@@ -47,7 +47,7 @@ class Serving:
 
     def __init__(self, order: Order, tell: Callable[[dict[str, Any]], None]) -> None:
         self.order, self.tell = order, tell
-        self.proxy = Proxy(order.upstream, self._record)
+        self.proxy = Proxy(order.upstream, self._record, self._tell_of_nobody)
         self.run_id: str | None = None
         self.port = 0
         self.calls = self.lost = 0
@@ -131,11 +131,15 @@ class Serving:
         self.proxy.close()
         self._say_goodbye()
         if not await self._ended_within(SILENT_S):
-            self.tell({"kind": "waiting"})
-            await self._ended_within(FLUSH_S)
+            self.tell({"kind": "waiting", "calls": len(self.unheard)})
+            waiting = None
+            while waiting != len(self.unheard):  # as long as it gets on
+                waiting = len(self.unheard)
+                if await self._ended_within(FLUSH_S):
+                    break
         if self.unheard:
             calls = units.counted(len(self.unheard), "call")
-            self._note(f"Still to be written: {calls}. Without room or a disk they may be missing.")
+            self._note(f"{calls} had not been written by the end, and may be missing.")
         if self.proxy.unread:
             self._lose("they were too large", self.proxy.unread)
 
@@ -265,9 +269,6 @@ class Serving:
             self._say_goodbye()
 
     def _record(self, call: ObservedCall) -> None:
-        if call.ending == "connect" and call.note != self.unreached:
-            self.unreached = call.note
-            self._note(f"{self.order.upstream.base_url} is not reached: {call.note}.")
         if self.ended.is_set():
             self._lose("nobody writes them")
             return
@@ -281,6 +282,11 @@ class Serving:
         copy = data if self.copied + len(data) <= QUEUE_BYTES else b""
         self.unheard.append(copy)
         self.copied += len(copy)
+
+    def _tell_of_nobody(self, why: str) -> None:
+        if why != self.unreached:
+            self.unreached = why
+            self._note(f"{self.order.upstream.base_url} is not reached: {why}.")
 
     def _lose(self, reason: str, calls: int = 1) -> None:
         """Calls that no writer has, or none that lives."""

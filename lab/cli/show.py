@@ -12,6 +12,7 @@ from lab import techniques
 from lab.cli import DONE, FAILED, flags, print_json
 from lab.model import LabError
 from lab.paths import COMMAND
+from lab.recording.facts import origin_of
 
 if TYPE_CHECKING:
     from lab.recordings import Recording
@@ -141,7 +142,7 @@ def runs(arguments: Namespace) -> int:
 
 def source_of(run: Mapping[str, Any]) -> str:
     """How a recording came in."""
-    return (run["settings"].get("recording") or {}).get("source") or "recording"
+    return origin_of(run).get("source") or "recording"
 
 
 def show_flags(parser: ArgumentParser) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 CAUSES = {
     "first_use": "first use",
@@ -28,6 +29,14 @@ CAUSES = {
 """Why a prefix was not read from the cache, in the words of every page."""
 NO_FAULT = "first_use"
 """Somebody is always first."""
+SOURCES = {"recorder": "recorded here", "client": "recorded in code"}
+"""How a recording came in that no importer made."""
+
+
+def origin_of(run: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a recording's run keeps of where it is from: source; of an import cannot and left_out,
+    sentences."""
+    return (run.get("settings") or {}).get("recording") or {}
 
 
 @dataclass(frozen=True)

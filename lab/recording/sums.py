@@ -11,7 +11,7 @@ import pandas as pd
 
 from lab import units
 from lab.recording import differences, fixes, relation, worth_of_reads
-from lab.recording.facts import CAUSES, NO_FAULT, Estimate, Miss
+from lab.recording.facts import CAUSES, NO_FAULT, Estimate, Miss, origin_of
 from lab.recording.waiting import KINDS
 
 if TYPE_CHECKING:
@@ -148,8 +148,7 @@ def no_seconds(recording: Recording) -> str:
 def untold(recording: Recording) -> list[str]:
     """Questions that this recording cannot answer: what its source does not know, and what was not
     seen of single calls."""
-    known = (recording.run.get("settings") or {}).get("recording") or {}
-    sentences = [str(sentence) for sentence in known.get("cannot") or ()]
+    sentences = [str(sentence) for sentence in origin_of(recording.run).get("cannot") or ()]
     calls = recording.calls
     ended = calls[calls["error_kind"].isna()]
     without = int(ended["input_tokens"].isna().sum())

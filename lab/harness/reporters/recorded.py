@@ -11,6 +11,7 @@ from lab import endpoint_kinds, techniques, units
 from lab.harness.reporters.console import PIPE_WIDTH, PLAIN
 from lab.paths import COMMAND
 from lab.recording import cache_use, sums
+from lab.recording.facts import SOURCES, origin_of
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from lab.recordings import Recording
 
 MOST_CONVERSATIONS = 20
-SOURCES = {"recorder": "recorded here", "client": "recorded in code"}
 WORDS = ("cause", "call", "model", "ended with")
 """Columns of words."""
 PARTS = {
@@ -101,7 +101,7 @@ def source(run: Mapping[str, Any]) -> str:
     """ "recorded here", "imported from session.jsonl"."""
     if where := units.origin(run):
         return where
-    word = ((run.get("settings") or {}).get("recording") or {}).get("source")
+    word = origin_of(run).get("source")
     return SOURCES.get(word, str(word or "recorded"))
 
 

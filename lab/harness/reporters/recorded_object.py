@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lab import units
 from lab.harness.reporters.json_object import VERSION
 from lab.recording import cache_use, sums
-from lab.recording.facts import Estimate
+from lab.recording.facts import Estimate, origin_of
 
 if TYPE_CHECKING:
     from lab.recordings import Recording
@@ -51,7 +51,7 @@ def as_object(recording: Recording, with_calls: bool = False) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "version": VERSION,
         **{name: run.get(name) for name in OF_A_RUN},
-        "source": ((run.get("settings") or {}).get("recording") or {}).get("source"),
+        "source": origin_of(run).get("source"),
         "imported_from": run.get("imported_from"),
         "started_utc": units.iso(run["started_utc"]),
         "sentence": waiting.sentence,

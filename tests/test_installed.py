@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import end_servers
-from dashboards import free_port
+from dashboards import IDLE, WRONG, free_port
 
 from lab import clock, paths
 
@@ -34,22 +35,23 @@ def bin_folder(tmp_path_factory) -> Path:
     return folder / "venv" / "bin"
 
 
-@pytest.fixture
-def stand(tmp_path, bin_folder):
+@pytest.fixture(scope="module")
+def stand(tmp_path_factory, bin_folder):
     """An empty folder, and the environment of whoever stands there: none leads to the checkout."""
+    home = tmp_path_factory.mktemp("stand")
     variables = {
         name: value for name, value in os.environ.items() if not name.startswith(("LAB_", "PYTHON"))
     }
     variables |= {
         "LAB_IGNORE_KEYS": "1",
-        "LAB_RUNTIME": str(tmp_path / "runtime"),
-        "LAB_SETTINGS": str(tmp_path / "settings"),
+        "LAB_RUNTIME": str(home / "runtime"),
+        "LAB_SETTINGS": str(home / "settings"),
         "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}",
     }
-    folder = tmp_path / "empty"
+    folder = home / "empty"
     folder.mkdir()
     yield folder, variables
-    end_servers(tmp_path / "runtime")
+    end_servers(home / "runtime")
 
 
 def lab(stand, *words: str) -> subprocess.CompletedProcess:
@@ -57,6 +59,11 @@ def lab(stand, *words: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         ["latency-lab", *words], cwd=folder, env=variables, capture_output=True, text=True
     )
+
+
+@pytest.fixture(scope="module")
+def quick(stand) -> subprocess.CompletedProcess:
+    return lab(stand, "streaming", "--quick", "--endpoint", "simulated")
 
 
 def test_nothing_of_the_checkout_is_used(stand, bin_folder):
@@ -74,10 +81,9 @@ def test_nothing_of_the_checkout_is_used(stand, bin_folder):
     assert told[1:] == ["latency-lab", str(folder / "lab.duckdb")]
 
 
-def test_a_quick_run_in_an_empty_folder_ends_with_a_verdict(stand):
-    done = lab(stand, "streaming", "--quick", "--endpoint", "simulated")
-    assert done.returncode == 0, done.stderr
-    assert "n = 6" in done.stdout and "latency-lab show" in done.stdout
+def test_a_quick_run_in_an_empty_folder_ends_with_a_verdict(stand, quick):
+    assert quick.returncode == 0, quick.stderr
+    assert "n = 6" in quick.stdout and "latency-lab show" in quick.stdout
     assert all(path.name.startswith("lab.duckdb") for path in stand[0].iterdir())
     shown = lab(stand, "show", "last")
     assert shown.returncode == 0 and "n = 6" in shown.stdout
@@ -86,23 +92,27 @@ def test_a_quick_run_in_an_empty_folder_ends_with_a_verdict(stand):
     assert unknown.returncode == 2 and "main.py" not in unknown.stderr
 
 
-def test_the_dashboard_is_served_from_any_folder(stand, browser):
+def test_the_dashboard_is_served_from_any_folder(stand, quick, browser):
     folder, variables = stand
     (folder / "pages").mkdir()  # a user's own, which is no concern of the lab's
     (folder / "pages" / "__init__.py").write_text("raise SystemExit('the wrong pages')")
-    assert lab(stand, "streaming", "--quick", "--endpoint", "simulated").returncode == 0
+    assert quick.returncode == 0, quick.stderr
     with dashboard(folder, variables) as url:
         page = browser.new_page()
         page.goto(url)
         links = page.locator('[data-testid="stSidebar"] [data-testid="stPageLink-NavLink"]')
         links.first.wait_for(timeout=60_000)
-        addresses = [link.get_attribute("href") for link in links.all()]
-        assert len(addresses) >= 11
-        for address in addresses:
-            page.goto(f"{url}/{address}")
-            page.locator('[data-testid="stHeading"]').first.wait_for(timeout=60_000)
-            page.locator('[data-testid="stStatusWidget"]').wait_for(state="hidden", timeout=60_000)
-            assert page.locator('[data-testid="stException"]').count() == 0, address
+        page.locator(IDLE).wait_for(timeout=60_000)
+        pages = {link.get_attribute("href"): link.inner_text() for link in links.all()}
+        assert len(pages) >= 11
+        for address, title in pages.items():
+            links.get_by_text(title, exact=True).click()
+            path = address.strip("/").partition("?")[0]
+            page.wait_for_url(re.compile(rf"/{path}(\?|$)"), timeout=60_000)
+            if path:
+                page.get_by_role("heading", name=title, exact=True).wait_for(timeout=60_000)
+            page.locator(IDLE).wait_for(timeout=60_000)
+            assert page.locator(WRONG).count() == 0, address
         with urllib.request.urlopen(url, timeout=10) as reply:
             assert reply.headers["x-frame-options"] == "DENY"
 

@@ -3,6 +3,8 @@ the machine as they were."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from lab.model import LabError
@@ -74,25 +76,32 @@ GREEDY = [
 ]
 
 
-@pytest.fixture
-def store(tmp_path) -> Store:
-    (tmp_path / "secret.csv").write_text("key\nsk-ant-do-not-show\n")
-    store = Store(tmp_path / "lab.duckdb")
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("sandbox")
+    (folder / "secret.csv").write_text("key\nsk-ant-do-not-show\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def store(folder) -> Store:
+    """One for all: whatever is tried, it stays as it is."""
+    store = Store(folder / "lab.duckdb")
     store._bring_up_to_date()
     return store
 
 
 @pytest.mark.parametrize("sql", ATTEMPTS)
-def test_refused_in_one_line(store, tmp_path, sql):
-    before = sorted(file.name for file in tmp_path.iterdir()), store.version()
+def test_refused_in_one_line(store, folder, sql):
+    before = sorted(file.name for file in folder.iterdir()), store.version()
     with pytest.raises(LabError) as refused:
-        run_sql(store, sql.replace("{folder}", str(tmp_path)))
+        run_sql(store, sql.replace("{folder}", str(folder)))
     assert (
         "\n" not in str(refused.value)
         and "Traceback" not in str(refused.value)
         and "sk-ant" not in str(refused.value)
     )
-    assert (sorted(file.name for file in tmp_path.iterdir()), store.version()) == before
+    assert (sorted(file.name for file in folder.iterdir()), store.version()) == before
 
 
 @pytest.mark.parametrize("sql", [*ENDLESS, *GREEDY])
@@ -116,11 +125,11 @@ def test_stopped_at_a_limit_and_the_database_is_free_again(store, sql):
     ],
 )
 def test_questions_are_answered(store, sql):
-    assert len(run_sql(store, sql).columns) > 0
+    assert len(run_sql(store, sql, timeout_s=60).columns) > 0
 
 
 def test_a_long_answer_is_cut_and_says_so(store):
-    rows = run_sql(store, "SELECT * FROM range(1000)", max_rows=10)
+    rows = run_sql(store, "SELECT * FROM range(1000)", timeout_s=60, max_rows=10)
     assert (len(rows), rows.attrs["truncated"]) == (10, True)
     assert run_sql(store, "SELECT * FROM range(10)", max_rows=10).attrs["truncated"] is False
 

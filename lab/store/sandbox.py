@@ -97,9 +97,6 @@ def alone(module: str, order: dict, timeout_s: float, too_slow: str, killed: str
 
 def _answer(order: dict) -> bytes:
     import duckdb
-    import pyarrow as pa
-
-    from lab.store import frames, migrations, turnstile
 
     statements = duckdb.extract_statements(order["sql"])
     if len(statements) != 1:
@@ -110,6 +107,11 @@ def _answer(order: dict) -> bytes:
         )
     if statements[0].type != duckdb.StatementType.SELECT:
         raise LabError("Only a query can run here: SELECT, WITH, DESCRIBE, SHOW or SUMMARIZE.")
+    # What is refused above needs none of these.
+    import pyarrow as pa
+
+    from lab.store import frames, migrations, turnstile
+
     path = Path(order["path"])
     with turnstile.reading(path, 10):
         connection = (

@@ -29,6 +29,15 @@ def lab(*words: str, **environment: str) -> subprocess.CompletedProcess:
     )
 
 
+def here(capsys, *words: str) -> tuple[int, str, str]:
+    """The same command in this process: its exit code, what it printed and what it complained."""
+    try:
+        code = cli.main(list(words))
+    except SystemExit as end:
+        code = end.code
+    return code, *capsys.readouterr()
+
+
 def test_every_flag_has_help():
     silent = [
         (name, action.dest)
@@ -85,13 +94,12 @@ def test_short_long_and_underscore_names_are_one_technique(word):
         (["check", "--require", "quick enough"], "Cannot read the requirement"),
     ],
 )
-def test_a_mistake_gets_one_sentence_and_code_2(words, said, db):
+def test_a_mistake_gets_one_sentence_and_code_2(words, said, db, capsys):
     record(Store(), blocks=1)
-    found = lab(*words)
-    assert found.returncode == 2
-    assert said in found.stderr
-    assert len(found.stderr.strip().splitlines()) == 1
-    assert found.stdout == ""
+    code, out, err = here(capsys, *words)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert len(err.strip().splitlines()) == 1
 
 
 def test_an_unreadable_database_is_a_sentence(tmp_path):
@@ -133,9 +141,9 @@ def test_bodies_are_named_after_their_files(tmp_path):
         run._objects([str(tmp_path / "short.json")], AB)
 
 
-def test_show_prints_one_object(db):
+def test_show_prints_one_object(db, capsys):
     run_id = record(Store(), blocks=8)
-    found = json.loads(lab("show", "last", "--json").stdout)
+    found = json.loads(here(capsys, "show", "last", "--json")[1])
     assert found["run_id"] == run_id
     assert [arm["arm"] for arm in found["arms"]] == ["uncached", "cached"]
     assert found["arms"][1]["metrics"]["ttft_ms"]["p50"] == 304.5
@@ -155,10 +163,9 @@ def test_show_prints_one_object(db):
     }  # fmt: skip
 
 
-def test_export_writes_every_table(db, tmp_path):
+def test_export_writes_every_table(db, tmp_path, capsys):
     record(Store(), blocks=1)
-    found = lab("export", "--format", "csv", "--out", str(tmp_path / "out"))
-    assert found.returncode == 0
+    assert here(capsys, "export", "--format", "csv", "--out", str(tmp_path / "out"))[0] == 0
     tables = (
         "runs",
         "sessions",
@@ -177,8 +184,8 @@ def test_export_writes_every_table(db, tmp_path):
 
 
 def test_a_port_that_no_machine_has_is_a_sentence(capsys):
-    assert cli.main(["serve", "--simulated", "--port", "65536"]) == 1
-    assert capsys.readouterr().err == "There is no port 65536: ports go from 0 to 65535.\n"
+    told = "There is no port 65536: ports go from 0 to 65535.\n"
+    assert here(capsys, "serve", "--simulated", "--port", "65536") == (1, "", told)
 
 
 def test_serve_says_where_for_programs_and_for_shells_and_ends_on_sigterm():

@@ -1,13 +1,8 @@
 """Planted differences, through worker, wire and store: ten runs on the simulated server."""
 
-import os
-import signal
-
 import pandas as pd
-import pytest
 
-from lab import clock, endpoint_kinds, processes, results, stats
-from lab.local.control import Control
+from lab import results, stats, worker
 from lab.settings import config_of
 from tests.measured import PLANTED_ARMS, QUIET
 
@@ -15,43 +10,29 @@ BLOCKS = 12
 STRICT = 0.999
 
 
-@pytest.fixture(scope="module")
-def server():
-    card = processes.local_server(endpoint_kinds.SIMULATED)
-    yield Control(card.base_url, card.api_key)
-    os.kill(card.pid, signal.SIGTERM)
-
-
-def measure(seed: int):
-    run_id = processes.start_run(
-        config_of(
-            technique="ab",
-            endpoint="simulated",
-            runs=BLOCKS,
-            warmup=1,
-            seed=seed,
-            knobs={"bodies": PLANTED_ARMS, "answer_tokens": 16},
-        )
+def measure(endpoint: str, seed: int) -> results.RunResult:
+    config = config_of(
+        technique="ab",
+        endpoint=endpoint,
+        runs=BLOCKS,
+        warmup=1,
+        seed=seed,
+        knobs={"bodies": PLANTED_ARMS, "answer_tokens": 16},
     )
-    offset, give_up = 0, clock.now_ns() + 180_000_000_000
-    while clock.now_ns() < give_up:
-        entries, offset = processes.read_progress(run_id, offset)
-        ended = next((entry for entry in entries if entry["kind"] == "ended"), None)
-        if ended:
-            assert ended["status"] == "finished", ended
-            return results.read(run_id)
-        clock.pause_s(0.1)
-    raise AssertionError("the run did not end")
+    result = results.read(worker.measure(config).run_id)
+    assert result.run["status"] == "finished"
+    return result
 
 
-def test_ten_planted_effects_come_back(server, db):
+def test_ten_planted_effects_come_back(simulated, db, monkeypatch):
     """Queueing 60 ms in a and 60 − planted in b. At 99.9 % an interval misses by chance once in a
     thousand; at 95 % once in twenty."""
+    monkeypatch.setenv("LAB_LOCAL_KEY", simulated.api_key)
     planted = [0, 0, 5, 10, 15, 20, 25, 30, 40, -40]
     found = []
     for seed, effect in enumerate(planted):
-        server.reset()
-        server.knobs(
+        simulated.reset()
+        simulated.knobs(
             **QUIET,
             seed=seed,
             models={
@@ -59,7 +40,7 @@ def test_ten_planted_effects_come_back(server, db):
                 "simulated-small": {"queue_ms": 60 - effect},
             },
         )
-        found.append(measure(seed))
+        found.append(measure(simulated.base_url, seed))
     differences = [one.pairs.loc[one.pairs.metric == one.headline, "difference"] for one in found]
     assert [len(one) for one in differences] == [BLOCKS] * 10
     intervals = [stats.hodges_lehmann(one, STRICT) for one in differences]

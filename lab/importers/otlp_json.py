@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from lab import limits
+from lab import limits, units
 from lab.importers.json_files import Source, elements
 from lab.recording.scribe import ORIGIN_UTC, Seen, ToolSeen, known_id
 
@@ -236,7 +236,7 @@ def _seen(span: Span, server: Span | None, tools: list[ToolSeen]) -> Seen:
     status, again = said.get("http.response.status_code"), said.get("http.request.resend_count")
     notes = [note] if note else []
     if isinstance(again, int) and again > 0:
-        notes.append(f"Its time holds {again} {'retry' if again == 1 else 'retries'}.")
+        notes.append(f"Its time holds {units.counted(again, 'retry', 'retries')}.")
     if span.is_server:
         notes.append("Its times are the platform's: no client's span is there.")
     return Seen(

@@ -193,6 +193,19 @@ def test_forget_takes_the_recording_and_leaves_the_page(db):
     assert run_id not in words(app)
 
 
+def test_another_conversation_begins_with_its_first_calls(db):
+    app = App(Store())
+    for session, count in (("long", 45), ("short", 25)):
+        for at in range(count):
+            app.call([user(session)], at, at + 0.5, says("a"), conversation=session)
+    app.recording()
+    page = opened(PAGE, conversation="1", calls="40", view="Calls")
+    well(page)
+    assert page.selectbox(key="calls").value == 40 and len(page.dataframe[0].value) == 45
+    well(page.selectbox(key="conversation").set_value(2).run())
+    assert page.selectbox(key="calls").value == 0 and len(page.dataframe[0].value) == 25
+
+
 def test_calls_that_came_since_the_page_was_drawn_are_offered(db):
     run_id, own = broken(Store()), os.getpid()
     card = recorder.Card(run_id, 1, own, machine.born(own), "anthropic", "live", "", False, "")

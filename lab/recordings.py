@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -22,6 +24,27 @@ from lab.store import queries
 from lab.store.store import Store
 
 NUMBERS = (pd.Int8Dtype, pd.Int16Dtype, pd.Int32Dtype, pd.Int64Dtype, pd.Float64Dtype)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the garbage collector: to look for cycles among millions of values, of which none is
+    in one, takes as long as it takes to make them."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+class worked_out(cached_property):
+    """Once, when it is first asked for."""
+
+    def __get__(self, recording: Any, owner: Any = None) -> Any:
+        with _uncollected():
+            return super().__get__(recording, owner)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +71,7 @@ class Recording:
     def keeps_text(self) -> bool:
         return bool(self.run["keep_text"])
 
-    @cached_property
+    @worked_out
     def pieces(self) -> Callable[[str], list[Piece]]:
         """Of a block by its hash, in their order; empty where they were not kept."""
 
@@ -58,31 +81,31 @@ class Recording:
 
         return pieces
 
-    @cached_property
+    @worked_out
     def rows(self) -> list[Any]:
         """The calls as named tuples, quick to go through; a number that is not known is NaN."""
         calls = self.calls
         numbers = [name for name in calls if isinstance(calls[name].dtype, NUMBERS)]
         return list(calls.astype(dict.fromkeys(numbers, "float64")).itertuples())
 
-    @cached_property
+    @worked_out
     def conversations(self) -> pd.DataFrame:
         """By call_id: conversation (from 1), lane (0 the main one, from 1 its sub-agents), turn
         (from 1 within its lane), parent (the call_id before it in its lane; of a lane's first
         call the one that began the lane; None)."""
         return conversations.of(self.calls, self.prompts, self.replies)
 
-    @cached_property
+    @worked_out
     def waiting(self) -> Waiting:
         """Where the time of its conversations went."""
         return waiting.of(self.calls, self.conversations, self.tools, self.replies)
 
-    @cached_property
+    @worked_out
     def asked(self) -> list[asked.Call]:
         """The calls as the cache sees them, in the order of their starts."""
         return asked.calls_of(self.calls, self.conversations, self.prompts)
 
-    @cached_property
+    @worked_out
     def cache_use(self) -> pd.DataFrame:
         """By call_id, in tokens: read, written, uncached, could_read (what an earlier call had left
         in the cache: of the same blocks, or the call before it, had nothing been changed since;
@@ -90,17 +113,17 @@ class Recording:
         characters."""
         return cache_use.of(self.calls, self.asked)
 
-    @cached_property
+    @worked_out
     def relation(self) -> Relation | None:
         """How first-token time grows with uncached tokens here; None where too little is known."""
         return relation.of(self.calls)
 
-    @cached_property
+    @worked_out
     def misses(self) -> list[Miss]:
         """In the order of the calls, each with its cause, or "cause not known"."""
         return misses.of(self.asked, self.pieces, self.relation)
 
-    @cached_property
+    @worked_out
     def worth(self) -> list[Worth]:
         """What each technique would be worth here, the most seconds first."""
         return worth.of(self, techniques.shown())
@@ -126,9 +149,10 @@ def read(store: Store, run_id: str) -> Recording:
         calls = queries.recorded_calls(store, run_id)
         tools = queries.recorded_tools(store, run_id)
         kept = queries.recorded_pieces(store, run_id)
-    prompts = _prompts(calls)
     told = zip(calls["call_id"], values(calls, "reply"), strict=True)
-    replies = {call_id: blocks for call_id, text in told if (blocks := _blocks(text)) is not None}
+    with _uncollected():
+        prompts = _prompts(calls)
+        replies = {id: blocks for id, text in told if (blocks := _blocks(text)) is not None}
     calls = calls.drop(columns=["blocks", "marks", "reply"])
     return Recording(run, calls, tools, prompts, replies, kept)
 

@@ -568,6 +568,13 @@ def test_a_server_that_caches_by_itself_and_reads_all_misses_nothing():
     assert app.misses() == []
 
 
+def test_a_server_that_caches_by_itself_and_read_less_is_not_explained():
+    app = App("live")
+    app.call(0, body("Hi", mark=False, model="qwen"), 1500, 0, rest=500)
+    app.call(10, body("Hi", "Ho", "Hu", mark=False, model="qwen"), 100, 0, rest=1900)
+    assert app.misses() == []
+
+
 # What it cost
 
 

@@ -64,7 +64,7 @@ class History:
         self._cached[call.call_id] = call if has_cached else self.cached_before(call)
         if call.path and call.counts:
             self._latest.append(call)
-            if has_cached:
+            if has_cached and call.marks:
                 self._in_lane[call.lane].append(call)
 
     def name(self, call: Call, before: Call) -> str:

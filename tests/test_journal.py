@@ -17,12 +17,12 @@ from lab import paths
 from lab.model import LabError, new_id
 from lab.store import journal, queries
 from lab.store.store import Store
-from tests.test_store import a_trial, filled, held_by_a_foreign_program
+from tests.stored_trials import a_trial, filled, held_by_a_foreign_program
 
 KEEP = """
     import resource, sys
-    sys.path[:0] = ["tests", "."]
-    from tests.test_store import a_trial
+    sys.path[:0] = ["."]
+    from tests.stored_trials import a_trial
     from lab.model import LabError, new_id
     from lab.store.store import Store
     store, run_id, session_id = Store(sys.argv[1]), *sys.argv[2:4]
@@ -177,7 +177,7 @@ def test_whoever_only_looks_keeps_no_row_from_being_taken_in(db):
     thread = threading.Thread(target=lambda: [looking.version() for _ in iter(ended.is_set, True)])
     thread.start()
     try:
-        for block in range(40):
+        for block in range(20):
             writer = Store(db)
             writer.keep(a_trial(run_id, session_id, block))
             writer._journal.close()
@@ -185,7 +185,7 @@ def test_whoever_only_looks_keeps_no_row_from_being_taken_in(db):
     finally:
         ended.set()
         thread.join()
-    assert len(queries.trials(store, run_id)) == 40
+    assert len(queries.trials(store, run_id)) == 20
 
 
 def test_rows_that_neither_the_database_nor_the_spool_took_are_said_and_written_later(db):
@@ -283,7 +283,7 @@ def test_much_that_waits_keeps_no_run_waiting(db, monkeypatch):
 CREATE = """
     import resource, sys
     sys.path[:0] = ["."]
-    from tests.test_store import a_run
+    from tests.stored_trials import a_run
     from lab.store.store import Store
     store, limit = Store(sys.argv[1]), int(sys.argv[3])
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))

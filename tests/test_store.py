@@ -14,91 +14,13 @@ import duckdb
 import pandas as pd
 import pytest
 
-from lab import clock, paths, processes
+from lab import paths, processes
 from lab.model import LabError, new_id
-from lab.rows import ROWS, CallRow, EventRow, FinishedTrial, RunRow, SessionRow, SpanRow, TrialRow
+from lab.rows import ROWS
 from lab.store import journalled_changes, migrations, queries
 from lab.store.export import FORMATS, export, frame_bytes
 from lab.store.store import Imported, Store
-
-MS = 1_000_000
-
-
-def a_run(run_id: str, **changes) -> RunRow:
-    arms = [{"technique": "streaming", "arm": arm} for arm in ("whole", "streamed")]
-    settings = {
-        "config": {"technique": "streaming"},
-        "arms": arms,
-        "baseline": arms[0],
-        "headline": {"metric": "wait_ms", **arms[1]},
-        "knobs": {},
-        "runs": 2,
-    }
-    row = RunRow(
-        run_id,
-        "streaming",
-        "local",
-        "local",
-        {"small": "smollm2-135m"},
-        settings,
-        7,
-        "running",
-        True,
-        clock.utc_now(),
-    )
-    for name, value in changes.items():
-        setattr(row, name, value)
-    return row
-
-
-def a_trial(run_id: str, session_id: str, block: int = 0, arm: str = "whole") -> FinishedTrial:
-    trial_id, call_id, span_id = new_id(), new_id(), new_id()
-    return FinishedTrial(
-        TrialRow(
-            trial_id,
-            run_id,
-            session_id,
-            "streaming",
-            arm,
-            block,
-            0,
-            1,
-            "measured",
-            "t",
-            clock.utc_now(),
-            0,
-            150 * MS,
-        ),
-        [
-            CallRow(
-                call_id,
-                trial_id,
-                run_id,
-                session_id,
-                span_id,
-                "answer",
-                1,
-                "local",
-                "m",
-                ended_ns=100 * MS,
-                server_ms={"queue": 1.5},
-            )
-        ],
-        [SpanRow(span_id, trial_id, run_id, session_id, None, "trial", arm, 0, 150 * MS)],
-        [EventRow(call_id, run_id, seq, seq * MS, "text", 3, "abc") for seq in range(3)],
-    )
-
-
-def filled(path, trials: int = 4) -> tuple[Store, str]:
-    store, run_id, session_id = Store(path), new_id(), new_id()
-    store.write_run(a_run(run_id))
-    store.write_session(
-        SessionRow(session_id, run_id, "w", "h", clock.utc_now(), "0.1.0", None, {"cores": 2}, {})
-    )
-    store.write_trials(
-        [a_trial(run_id, session_id, n // 2, ("whole", "streamed")[n % 2]) for n in range(trials)]
-    )
-    return store, run_id
+from tests.stored_trials import a_run, a_trial, filled, held_by_a_foreign_program
 
 
 def python(code: str, *arguments: str) -> subprocess.Popen:
@@ -361,25 +283,6 @@ def test_what_a_file_cannot_hold_is_text_in_it(db, format):
 # Several at once
 
 
-HOLD = """
-    import duckdb, sys
-    connection = duckdb.connect(sys.argv[1])
-    print("held", flush=True)
-    sys.stdin.readline()
-"""
-
-
-def held_by_a_foreign_program(path) -> subprocess.Popen:
-    program = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(HOLD), str(path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert program.stdout.readline() == "held\n"
-    return program
-
-
 def test_what_a_foreign_program_keeps_out_waits_in_the_spool(db):
     _, run_id = filled(db)
     session_id = queries.run(Store(db), run_id)["sessions"][0]["session_id"]
@@ -518,8 +421,8 @@ def test_threads_of_one_process_read_and_write_one_file(db):
 
 WRITE_UNTIL_KILLED = """
     import sys
-    sys.path.insert(0, "tests")
-    from test_store import a_trial
+    sys.path.insert(0, ".")
+    from tests.stored_trials import a_trial
     from lab.store.store import Store
     store = Store(sys.argv[1])
     for block in range(100000):

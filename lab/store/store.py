@@ -10,10 +10,9 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import duckdb
-import pandas as pd
 
 from lab import clock, paths, processes
 from lab.model import LabError, Status, new_id
@@ -23,6 +22,9 @@ from lab.store import erasure, frames, importing, journal, journalled_changes, m
 from lab.store.importing import Imported
 from lab.store.journal import Journal
 from lab.store.turnstile import Busy
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PATIENCE_S = 10.0
 SHORT_PATIENCE_S = 0.5
@@ -71,6 +73,8 @@ class Store:
     def frame(self, sql: str, params: Sequence[Any] | dict[str, Any] = ()) -> pd.DataFrame:
         """The rows of one query, read under the turnstile. UUIDs are str, times are UTC, JSON is
         text; an absent database has no rows."""
+        import pandas as pd  # half a second that whoever only writes does not need
+
         try:
             with self.snapshot():
                 relation = self._thread.connection.sql(sql, params=params or None)

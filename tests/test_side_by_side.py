@@ -60,6 +60,15 @@ def paired_run(number=6, metric="total_ms", arms=ARMS, blocks=7, **changes):
     return mixed.run_id
 
 
+@pytest.fixture(scope="module")
+def paired(tmp_path_factory):
+    """What the page says of one paired run, and the run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LAB_DB", str(tmp_path_factory.mktemp("paired") / "lab.duckdb"))
+        paired_run()
+        return shown(opened()), results.read("last")
+
+
 def shown(app):
     """Each piece of HTML on the page as text."""
     texts = [re.sub(r"</?b\b[^>]*>", "", element.proto.body) for element in app.get("html")]
@@ -149,11 +158,10 @@ def test_each_arm_is_judged_on_its_own_headline_and_on_the_chosen_one(db):
     assert "Caching.cached is faster: total time −500 ms" in told
 
 
-def test_an_arms_own_headline_that_the_baseline_has_not_is_no_comparison(db):
+def test_an_arms_own_headline_that_the_baseline_has_not_is_no_comparison(paired, db):
     """Seven answers that came whole have no first token, and six more would have none either."""
-    paired_run()
     cause = "none of the 7 trials of streaming.whole has a time to first token"
-    told = " ".join(shown(opened()))
+    told = " ".join(paired[0])
     assert "Streaming.streamed is faster: perceived wait −600 ms" in told
     assert f"time to first token Not enough data, and more blocks would not help: {cause}" in told
     paired_run(9, metric="ttft_ms")
@@ -188,11 +196,8 @@ def test_a_refusal_names_its_arm_and_metric_on_the_console(db):
     assert refusals[0].startswith("caching.cached, time to first token: Not enough data")
 
 
-def test_doubts_stand_before_the_words_of_an_arm(db):
-    paired_run()
-    app = opened()
-    told = " ".join(shown(app))
-    result = results.read("last")
+def test_doubts_stand_before_the_words_of_an_arm(paired):
+    told, result = " ".join(paired[0]), paired[1]
     (cached,) = [
         result.told(comparison)
         for comparison in result.comparisons
@@ -203,10 +208,9 @@ def test_doubts_stand_before_the_words_of_an_arm(db):
     assert cached.headline in told
 
 
-def test_the_table_has_every_arm_with_medians_and_intervals(db):
+def test_the_table_has_every_arm_with_medians_and_intervals(paired):
     """Of the blocks 1 to 7 the fourth is the median; a p95 needs 72 of them."""
-    paired_run()
-    (table,) = [text for text in shown(opened()) if text.startswith("Arm Perceived wait")]
+    (table,) = [text for text in paired[0] if text.startswith("Arm Perceived wait")]
     whole, streamed, cached = re.split(r" (?=streaming\.streamed|caching\.cached)", table)
     assert re.search(r"streaming\.whole n = 7 804 ms 801 … 807 ms — 804 ms", whole)
     assert re.search(r"n = 7 204 ms 201 … 207 ms 204 ms .* 804 ms .* \(807 ms\) — 100 %", streamed)
@@ -350,9 +354,8 @@ def test_an_arm_has_its_runs_colours_in_the_trend_of_paired_runs_too(db):
     assert list(colours.values()) == [line.line.color for line in drawn.data if line.line.color]
 
 
-def test_a_requirement_names_an_arm_as_its_verdict_does(db):
+def test_a_requirement_names_an_arm_as_its_verdict_does(paired):
     """The gate spoke of "cached" where the run says "caching.cached"."""
-    paired_run()
-    run = results.read("last")
+    _, run = paired
     for text in ("cached p50 wait_ms < 400", "caching.cached faster than streaming.whole"):
         assert requirements.judge(run, text).seen.startswith("caching.cached ")

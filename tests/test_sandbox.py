@@ -109,7 +109,7 @@ def test_stopped_at_a_limit_and_the_database_is_free_again(store, sql):
     with pytest.raises(LabError):
         run_sql(store, sql, timeout_s=1)
     store._bring_up_to_date()
-    assert run_sql(store, "SELECT 42 AS n")["n"].tolist() == [42]
+    assert run_sql(store, "SELECT 42 AS n", timeout_s=60)["n"].tolist() == [42]
 
 
 @pytest.mark.parametrize(
@@ -131,17 +131,21 @@ def test_questions_are_answered(store, sql):
 def test_a_long_answer_is_cut_and_says_so(store):
     rows = run_sql(store, "SELECT * FROM range(1000)", timeout_s=60, max_rows=10)
     assert (len(rows), rows.attrs["truncated"]) == (10, True)
-    assert run_sql(store, "SELECT * FROM range(10)", max_rows=10).attrs["truncated"] is False
+    assert (
+        run_sql(store, "SELECT * FROM range(10)", timeout_s=60, max_rows=10).attrs["truncated"]
+        is False
+    )
 
 
 def test_a_key_in_the_environment_is_not_passed_on(store, monkeypatch):
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-do-not-show")
-    shown = run_sql(store, "SELECT * FROM duckdb_settings()").to_csv()
+    shown = run_sql(store, "SELECT * FROM duckdb_settings()", timeout_s=60).to_csv()
     assert "sk-ant" not in shown
 
 
 def test_an_absent_database_has_no_rows(tmp_path):
-    assert run_sql(Store(tmp_path / "none.duckdb"), "SELECT * FROM trial_metrics").empty
+    absent = Store(tmp_path / "none.duckdb")
+    assert run_sql(absent, "SELECT * FROM trial_metrics", timeout_s=60).empty
     assert not (tmp_path / "none.duckdb").exists()
 
 
@@ -166,7 +170,7 @@ ODD = {
 
 
 def test_a_value_that_python_has_not_is_text_and_the_rest_goes_on(store):
-    rows = run_sql(store, f"SELECT {', '.join(ODD)}, count(*) AS even, 1 AS even")
+    rows = run_sql(store, f"SELECT {', '.join(ODD)}, count(*) AS even, 1 AS even", timeout_s=60)
     assert rows.iloc[0].tolist() == [*ODD.values(), 1, 1]
     assert {len(frame_bytes(rows, format)) > 0 for format in FORMATS} == {True}
 

@@ -16,6 +16,7 @@ what is no HTTP, or no longer is."""
 CHUNKED, UNTIL_CLOSED, TUNNEL = -1, -2, -3
 """How long a body is, where it is no number."""
 HEAD_END = re.compile(rb"\r?\n\r?\n")
+BLANK = re.compile(rb"[\r\n]+")
 FOLD = re.compile(r"\n[ \t]+")
 REQUEST = re.compile(rb"[A-Z]{1,20}( |$)|[A-Z]{1,20}$")
 ANSWER = b"HTTP/1."
@@ -64,17 +65,18 @@ class Framing:
     def parts(self, data: bytes) -> Iterator[Part]:
         """Of what came: together their raw bytes are what came, but for those of a head that is not
         whole yet."""
-        # By places, never by what is left: of many small chunks that would be copied each time.
+        # By places, never by what is left: of many small messages that would be copied each time.
+        known, data, self.held = len(self.held), self.held + data, b""
         at = 0
         while at < len(data) or (not self._in_head and self._length == 0):
             if self.odd or (not self._in_head and self._length == TUNNEL):
                 yield Part(ODD, data[at:])
                 return
             if self._in_head:
-                part, data = self._head(data[at:])
-                at = 0
+                part, known = self._head(data, at, known), 0
                 if part is None:
                     return
+                at += len(part.raw)
                 yield part
             elif self._length == UNTIL_CLOSED:
                 yield Part(BODY, data[at:], data[at:])
@@ -96,28 +98,23 @@ class Framing:
         self._in_head = True
         return Part(END, b"")
 
-    def _head(self, data: bytes) -> tuple[Part | None, bytes]:
-        if (
-            not self.held and data[:1] in b"\r\n"
-        ):  # RFC 9112: between two messages it is passed over
-            rest = data.lstrip(b"\r\n")
-            return Part(FRAME, data[: len(data) - len(rest)]), rest
-        known, data = len(self.held), self.held + data
-        if match := HEAD_END.search(data, max(0, known - 3)):
-            self.held = b""
+    def _head(self, data: bytes, at: int, known: int) -> Part | None:
+        """`known` bytes of it were there before. None where it is not whole: it is then held."""
+        if blank := BLANK.match(data, at):  # RFC 9112: between two messages it is passed over
+            return Part(FRAME, blank[0])
+        if match := HEAD_END.search(data, at + max(0, known - 3)):
             self._in_head, self._length = False, 0
-            if self._looks_right(data[: match.end()]):
-                return Part(HEAD, data[: match.end()]), data[match.end() :]
+            if self._looks_right(data[at : match.end()]):
+                return Part(HEAD, data[at : match.end()])
             self.lose("not HTTP")
-        elif len(data) > limits.HEAD_BYTES:
+        elif len(data) - at > limits.HEAD_BYTES:
             self.lose("headers without an end")
-        elif not self._looks_right(data):
+        elif not self._looks_right(data[at:]):
             self.lose("not HTTP")
         else:
-            self.held = data
-            return None, b""
-        self.held = b""
-        return Part(ODD, data), b""
+            self.held = data[at:]
+            return None
+        return Part(ODD, data[at:])
 
     def _looks_right(self, data: bytes) -> bool:
         if self.is_answer:

@@ -34,6 +34,8 @@ from lab.recorder.upstream import Connector, Phases, Upstream
 HOST = re.compile(rb"(?im)^(host[ \t]*:[ \t]*)[^\r\n]*")
 RESET = struct.pack("ii", 1, 0)
 FLUSH_POLL_S, FLUSHES = 0.0005, 20_000
+INTERIM_ANSWERS = 100
+"""Before one answer (1xx); a server has one or two."""
 REFUSED_S = 2.0
 """What a refused client has to read why."""
 MADE_AHEAD_NS = 100_000_000
@@ -201,7 +203,7 @@ class Link:
         self.latest: ObservedCall | None = None
         """The call whose request is coming, or came last."""
         self.head_ns: int | None = None
-        self.requests = 0
+        self.requests = self.interim = 0
         self.early: list[bytes] = []
         """What came before there was a connection upstream."""
         self.client_ended_ns: int | None = None
@@ -389,6 +391,9 @@ class Link:
             self.answering.expect(framing.TUNNEL)
         elif code < 200:
             self.answering.expect(0)
+            self.interim += 1
+            if self.interim > INTERIM_ANSWERS:
+                self.answering.lose("interim answers without an end")
             return
         elif self.methods[0] == "HEAD" or code in (204, 304):
             self.answering.expect(0)
@@ -396,6 +401,7 @@ class Link:
             self.answering.lose(read.odd)
         else:
             self.answering.expect(framing.UNTIL_CLOSED if read.length is None else read.length)
+        self.interim = 0
         if call:
             call.status, call.headers_ns = code, at_ns
             if call.is_open:

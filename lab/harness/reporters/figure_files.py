@@ -27,6 +27,7 @@ class ChartReporter:
         self.folder = folder
 
     def report(self, result: RunResult) -> Path | None:
+        import plotly.io
         from plotly.offline import get_plotlyjs
 
         from lab.figures import layout, markup, share_card
@@ -34,18 +35,23 @@ class ChartReporter:
         folder = self.folder / result.run_id
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "plotly.min.js").write_text(get_plotlyjs(), encoding="utf-8")
-        chrome = browser()
-        if chrome:
-            os.environ.setdefault("BROWSER_PATH", chrome)
+        pictures = []
         for name, figure in run_figures(result).items():
             page = markup.interactive(figure, plotlyjs="directory")
             (folder / f"{name}.html").write_text(page, encoding="utf-8")
-            for kind, scale in (("png", 2), ("svg", 1)) if chrome else ():
-                size = {"width": layout.WIDTH_PX, "height": figure.layout.height}
-                figure.write_image(folder / f"{name}.{kind}", scale=scale, **size)
-        card = share(result)
-        if chrome and card:
-            card.write_image(folder / "share-card.png", scale=share_card.SCALE)
+            size = {"fig": figure, "width": layout.WIDTH_PX, "height": figure.layout.height}
+            pictures.append({"file": folder / f"{name}.png", "scale": 2, **size})
+            pictures.append({"file": folder / f"{name}.svg", "scale": 1, **size})
+        if card := share(result):
+            size = {"fig": card, "width": card.layout.width, "height": card.layout.height}
+            file = folder / "share-card.png"
+            pictures.append({"file": file, "scale": share_card.SCALE, **size})
+        if chrome := browser():
+            os.environ.setdefault("BROWSER_PATH", chrome)
+            # One browser draws them all; each picture for itself would start its own.
+            plotly.io.write_images(
+                **{name: [picture[name] for picture in pictures] for name in pictures[0]}
+            )
         return folder
 
 

@@ -20,6 +20,16 @@ from lab.store.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 IDLE = '[data-testid=stApp][data-test-script-state="notRunning"]'
+WRONG = "[data-testid=stException], [data-testid=stAlertContentError]"
+STILL = """quiet => new Promise(done => {
+    let timer;
+    const wait = () => { clearTimeout(timer); timer = setTimeout(due, quiet); };
+    const watch = new MutationObserver(wait);
+    const due = () => { watch.disconnect(); done(); };
+    const all = {subtree: true, childList: true, attributes: true, characterData: true};
+    watch.observe(document, all);
+    wait();
+})"""
 
 
 class Dashboard:
@@ -74,6 +84,13 @@ def started(
             process.terminate()
             process.wait(20)
             end_servers(folder / "runtime")
+
+
+def still(page: Any, quiet_ms: int = 300) -> None:
+    """Until the script has ended and nothing on the page has changed for so long."""
+    page.locator(IDLE).wait_for(timeout=120_000)
+    page.evaluate(STILL, quiet_ms)
+    page.locator(IDLE).wait_for(timeout=120_000)
 
 
 def settle(run_id: str) -> None:

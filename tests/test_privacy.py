@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pytest
 from measured import FAST
 from recorded_runs import recorded
 
-from lab import Lab, paths, processes, results, resume, worker
+from lab import Lab, clock, paths, processes, results, resume, worker
 from lab.harness import own_text
 from lab.harness.reporters.html import page as report
 from lab.harness.reporters.json_object import JSONReporter
@@ -54,8 +53,9 @@ def lab(simulated, db, tmp_path, monkeypatch):
 def tables() -> dict[str, str]:
     """Every value of every column that can hold a text, by table."""
     store = Store()
-    names = store.frame("SHOW TABLES")["name"]
-    return {name: store.frame(f'FROM "{name}"').to_csv() for name in names}
+    with store.snapshot():
+        names = store.frame("SHOW TABLES")["name"]
+        return {name: store.frame(f'FROM "{name}"').to_csv() for name in names}
 
 
 def leaks(word: str = "Umbrella") -> list[str]:
@@ -226,7 +226,7 @@ def test_whoever_started_it_has_the_words_for_more_blocks(lab):
     while not ended:
         entries = processes.read_progress(run_id)[0]
         ended = [entry for entry in entries if entry["kind"] == "ended"]
-        os.sched_yield()
+        clock.pause_s(0.05)
     assert resume.more(results.read(run_id).run, 3).knobs == {"bodies": BODIES}
     assert leaks() == []
 

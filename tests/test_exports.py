@@ -153,10 +153,10 @@ def rows_of(store):
     return rows
 
 
-@pytest.fixture
-def noted(tmp_path):
+@pytest.fixture(scope="module")
+def noted(tmp_path_factory):
     """A run with a text that a file could spoil: commas, quotes, lines, nothing at all."""
-    store = Store(tmp_path / "lab.duckdb")
+    store = Store(tmp_path_factory.mktemp("noted") / "lab.duckdb")
     run_id = record(store, blocks=2, started=STARTED, lost={2: "failed"})
     store.set_note(run_id, 'Monday, "late"\nsecond line; 08:00')
     with duckdb.connect(str(store.path)) as connection:

@@ -175,6 +175,12 @@ def streaming(store, blocks=8):
     return recording.run_id
 
 
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    store = Store(tmp_path_factory.mktemp("waterfall") / "lab.duckdb")
+    return results.read(streaming(store), store)
+
+
 def drawn_race(result):
     return race.race_data(
         result.ask("trial_events", result.typical),
@@ -185,16 +191,14 @@ def drawn_race(result):
     )
 
 
-def test_race_and_waterfall_draw_the_same_trials_of_one_block(store):
-    result = results.read(streaming(store), store)
+def test_race_and_waterfall_draw_the_same_trials_of_one_block(result):
     data, calls = drawn_race(result), result.typical_calls()
     assert [lane["arm"] for lane in data["lanes"]] == ["whole", "streamed", "third"]
     assert {lane["trial"] for lane in data["lanes"]} == {trial[-8:] for trial in result.typical}
     assert set(calls["block"]) == {result.pair.block}
 
 
-def test_the_finish_line_is_the_headlines_clock_and_not_the_end(store):
-    result = results.read(streaming(store), store)
+def test_the_finish_line_is_the_headlines_clock_and_not_the_end(result):
     block = result.pair.block
     whole, streamed, _ = drawn_race(result)["lanes"]
     assert (whole["finish"], streamed["finish"]) == (2150 + block, 670 + block)
@@ -202,8 +206,7 @@ def test_the_finish_line_is_the_headlines_clock_and_not_the_end(store):
 
 
 @pytest.mark.parametrize("metric", ["tokens_per_s", "gap_ms", "cost_usd"])
-def test_a_metric_that_is_no_moment_of_the_trial_is_raced_to_the_end(store, metric):
-    result = results.read(streaming(store), store)
+def test_a_metric_that_is_no_moment_of_the_trial_is_raced_to_the_end(result, metric):
     data = race.race_data(
         result.ask("trial_events", result.pair.trial_id),
         result.calls[result.calls["trial_id"] == result.pair.trial_id],
@@ -226,8 +229,9 @@ def texts(app):
     return [part.value for part in (*app.markdown, *app.caption, *app.info)]
 
 
-def test_the_race_stands_between_verdict_and_waterfall_with_its_blocks_name(store):
-    app = opened(streaming(store), "1_Streaming.py")
+def test_the_race_stands_between_verdict_and_waterfall_with_its_blocks_name(result, monkeypatch):
+    monkeypatch.setenv("LAB_DB", str(result.database))
+    app = opened(result.run_id, "1_Streaming.py")
     said = texts(app)
     assert any("in this pair" in text for text in said)
     assert any(text.startswith("The median pair") for text in said)

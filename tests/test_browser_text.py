@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from dashboards import Dashboard, started
+from dashboards import Dashboard, started, still
 from test_browser import WATERFALL
 from test_inert_text import LINK, named
 
@@ -35,27 +35,26 @@ def links(page: Any) -> list[str]:
     return page.evaluate(FOREIGN)
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "",
-        "Prompt_caching?run={run}",
-        "Prompt_caching?run={run}&view=Pairs",
-        "History?run={run}",
-    ],
-)
-def test_no_page_makes_a_link_of_a_name(dashboard, path):
+def test_no_page_makes_a_link_of_a_name(dashboard):
     shown, _, run_id = dashboard
-    page = shown.opened(path.format(run=run_id))
-    page.locator(".js-plotly-plot .main-svg, [data-testid=stDataFrame]").first.wait_for(
-        timeout=60_000
-    )
-    page.wait_for_timeout(500)
-    assert links(page) == []
-    assert page.locator("[data-testid=stException]").count() == 0
-    if "caching" in path:
-        page.locator(WATERFALL).wait_for(timeout=60_000)
-        assert LINK in page.locator(WATERFALL).text_content()
+    page = shown.opened("")
+    for path in (
+        "",
+        f"History?run={run_id}",
+        f"Prompt_caching?run={run_id}",
+        f"Prompt_caching?run={run_id}&view=Pairs",
+    ):
+        if path:
+            shown.goto(page, path)
+        page.locator(".js-plotly-plot .main-svg, [data-testid=stDataFrame]").first.wait_for(
+            timeout=60_000
+        )
+        if "caching" in path:
+            page.locator(WATERFALL).wait_for(timeout=60_000)
+            assert LINK in page.locator(WATERFALL).text_content()
+        still(page)
+        assert links(page) == [], path
+        assert page.locator("[data-testid=stException]").count() == 0, path
 
 
 def test_no_report_makes_a_link_of_a_name(dashboard, browser, tmp_path):

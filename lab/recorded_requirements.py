@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import pandas as pd
 from lab import bounds, metrics, units
 from lab.bounds import AGAINST, LEVEL, Outcome
 from lab.model import LabError
+from lab.recording import cache_use
 from lab.recording.facts import NO_FAULT
 from lab.recording.scribe import ARM
 from lab.recordings import Recording
@@ -88,7 +90,9 @@ def _not_streamed(recording: Recording) -> list[str]:
 
 def _hits(recording: Recording, text: str, match: re.Match) -> Outcome:
     interval, noun = hit_share(recording)
-    return _share(text, match, "hit share", interval, noun)
+    outcome = _share(text, match, "hit share", interval, noun)
+    doubt = cache_use.doubt(recording.cache_use)
+    return replace(outcome, seen="; ".join(filter(None, (outcome.seen, doubt))))
 
 
 def hit_share(recording: Recording) -> tuple[Interval, str]:

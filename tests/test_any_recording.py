@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
+import sys
 from itertools import pairwise
 
 import pytest
 from recorded_apps import App, answer, asks, results, says, user
+
+from lab.recording import misses
 
 MARK = {"type": "ephemeral"}
 
@@ -88,3 +91,42 @@ def test_any_recording(seed):
     told = use.dropna()
     assert (told["read"] <= told["could_read"]).all()
     assert (told["could_read"] <= told[["read", "written", "uncached"]].sum(axis=1)).all()
+
+
+def steps_to_read(conversations: int, turns: int) -> int:
+    """How many functions run to find all that is asked of a recording, of which every tenth call
+    misses the cache."""
+    app, told = App(), [[user(f"question of {n}")] for n in range(conversations)]
+    for turn in range(turns):
+        for number, messages in enumerate(told):
+            is_miss = (turn + number) % 10 == 9
+            counts = (0, 600 + 100 * turn) if is_miss or not turn else (500 + 100 * turn, 100)
+            usage = {"input_tokens": 4, "output_tokens": 9}
+            usage["cache_read_input_tokens"], usage["cache_creation_input_tokens"] = counts
+            at, reply = 9.0 * turn + number / 100, says(f"answer {turn} of {number}" * 5)
+            system = f"It is {turn}" if is_miss else "Be kind"
+            app.call(messages, at, at + 1, reply, first=at + 0.5, usage=usage, system=system,
+                     cache_control=MARK)  # fmt: skip
+            told[number] = [*messages, answer(reply), user(f"and {turn} of {number}?")]
+    recording, steps = app.recording(), 0
+
+    def count(frame, event, argument) -> None:
+        nonlocal steps
+        steps += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        assert len(recording.cache_use) == conversations * turns and recording.waiting.total_ms
+        found = misses.of(recording.asked, recording.pieces, None)
+    finally:
+        sys.setprofile(None)
+    assert found
+    return steps
+
+
+def test_a_further_call_takes_as_many_steps_whatever_came_before():
+    steps_to_read(1, 1)  # whatever is imported late
+    few = steps_to_read(2, 5)
+    fifty = steps_to_read(12, 5) - few
+    assert steps_to_read(22, 5) - few < 2.5 * fifty
+    assert steps_to_read(2, 30) - few < 2 * fifty, "of prompts six times as long"

@@ -139,10 +139,12 @@ def test_what_no_usage_told_is_told_by_characters_until_a_read_tells_it(app):
     app.call(turns(1), 0, 1, usage=usage(0, 1500), system=MARKED)
     app.call([user("other")], 2, 3, usage=usage(0, 0, 1200), system=MARKED)
     assert (could(app), share(app)) == ([0, 700], 0)
-    assert app.recording().cache_use["is_counted"].tolist() == [True, False]
+    use = app.recording().cache_use
+    assert use["is_counted"].tolist() == [True, False] and not cache_use.is_counted(use)
+    assert cache_use.doubt(use) == "what 1 call could have read is told by characters"
     app.call([user("third")], 4, 5, usage=usage(1000, 0, 200), system=MARKED)
     assert (could(app), share(app)) == ([0, 1000, 1000], 0.5)
-    assert app.recording().cache_use["is_counted"].all()
+    assert cache_use.is_counted(app.recording().cache_use)
 
 
 def test_a_breakpoint_that_may_be_below_the_minimum_counts_against_nobody(app):
@@ -204,7 +206,9 @@ def test_what_cannot_be_told_is_null(app):
     app.call([user("by itself")], 4, 5, usage=usage(300, 0, 300))
     assert could(app) == [None, None, None]
     assert share(app) is None
-    assert cache_use.read_share(app.recording().cache_use) == 0.75
+    use = app.recording().cache_use
+    assert cache_use.read_share(use) == 0.75
+    assert cache_use.doubt(use) == "what 3 calls could have read is not known and left out"
 
 
 def test_nothing_recorded_has_no_share(app):

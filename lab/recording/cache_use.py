@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from lab import units
 from lab.recording.asked import Call
 from lab.recording.entries import Cache
 from lab.recording.prefixes import values
@@ -59,6 +60,26 @@ def hit_share(use: pd.DataFrame) -> float | None:
     """Tokens read of those that could have been read, 0 to 1; None where none could."""
     told = use[use["could_read"] > 0]
     return float(told["read"].sum() / told["could_read"].sum()) if len(told) else None
+
+
+def is_counted(use: pd.DataFrame) -> bool:
+    """Whether usages told all that could have been read; else its share is one by characters,
+    too."""
+    return bool(use["is_counted"].fillna(True).all())
+
+
+def doubt(use: pd.DataFrame) -> str:
+    """What the hit share stands on beside usages: what is told by characters, and what by nothing,
+    and so is left out of it."""
+    missing = int((use["uncached"].notna() & use["could_read"].isna()).sum())
+    parts = (
+        (int((~use["is_counted"].fillna(True)).sum()), "told by characters"),
+        (missing, "not known and left out"),
+    )
+    told = (
+        f"what {units.counted(n, 'call')} could have read is {words}" for n, words in parts if n
+    )
+    return "; ".join(told)
 
 
 def read_share(use: pd.DataFrame) -> float | None:

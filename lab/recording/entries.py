@@ -44,6 +44,8 @@ class Cache:
         self.counted: dict[tuple[str, int], int] = {}
         self.maybe_used: dict[Key, float] = {}
         """By calls that failed and told no usage."""
+        self._asked: Call | None = None
+        self._place: int | None = None
 
     def tokens(self, call: Call, place: int) -> tuple[int, bool]:
         """Up to the end of a block: (tokens, whether counted; else by characters between what is
@@ -82,6 +84,11 @@ class Cache:
 
     def read_place(self, call: Call) -> int | None:
         """Which entry a call read, by its count; None where it read none that is known."""
+        if self._asked is not call:  # until it is added, several ask
+            self._asked, self._place = call, self._read_place(call)
+        return self._place
+
+    def _read_place(self, call: Call) -> int | None:
         if not call.path or (call.read or 0) <= SLACK:
             return None
         fits = [place for place in call.reachable if call.keys[place] in self.entries]

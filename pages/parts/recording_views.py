@@ -125,7 +125,8 @@ def cache(recording: Recording, calls: pd.DataFrame) -> None:
     if share is None:
         title = "What could have been read is not known here"
     else:
-        title = f"{units.percent(share)} of what could have been read from the cache was read"
+        share = f"{'' if cache_use.is_counted(whole) else 'About '}{units.percent(share)}"
+        title = f"{share} of what could have been read from the cache was read"
     shown, place = _around(calls, MOST_BARS)
     part = f"conversation {calls['conversation'].iloc[0]:.0f}{place and f', {place}'}"
     shown = shown.join(whole, on="call_id")

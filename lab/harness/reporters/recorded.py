@@ -140,9 +140,10 @@ def cache_sentence(use: Any) -> str:
     if share is not None:
         told = use[use["could_read"] > 0]
         read, could = (units.whole(told[name].sum()) for name in ("read", "could_read"))
+        about = "" if cache_use.is_counted(use) else "about "
         return (
-            f"Cache: {units.percent(share)} of the tokens that could have been read from it were "
-            f"({read} of {could})."
+            f"Cache: {about}{units.percent(share)} of the tokens that could have been read from it"
+            f" were ({read} of {about}{could})."
         )
     share = cache_use.read_share(use)
     if share is None:

@@ -411,6 +411,7 @@ class Store:
         over."""
         if not read_only and not self.path.exists():
             self._create()
+            OURS.add(self._file())
         try:
             connection = duckdb.connect(
                 str(self.path), read_only=read_only, config=migrations.CONFIG
@@ -447,9 +448,12 @@ class Store:
         finally:
             clear()
 
-    def _is_current(self, connection: duckdb.DuckDBPyConnection) -> bool:
+    def _file(self) -> tuple[int, int]:
         status = self.path.stat()
-        file = (status.st_dev, status.st_ino)
+        return status.st_dev, status.st_ino
+
+    def _is_current(self, connection: duckdb.DuckDBPyConnection) -> bool:
+        file = self._file()
         if self._current != file:
             with self._explained():
                 if not migrations.is_current(connection, str(self.path)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from dashboards import Dashboard, started
+from dashboards import Dashboard, started, still
 
 from lab.store.store import Store
 from tests import golden_runs
@@ -27,20 +27,17 @@ def tools(dashboard) -> str:
     return recording.run_id
 
 
-def test_the_race_stands_directly_under_the_verdict(dashboard, tools):
+def test_a_drag_across_the_waterfall_moves_the_race_above_it_and_a_line_shows_where(
+    dashboard, tools
+):
     page = dashboard.opened(f"Parallelism?run={tools}", reduced_motion="reduce")
     page.locator(WATERFALL).wait_for(timeout=60_000)
     places = [".st-key-verdict", ".race", WATERFALL]
     tops = [page.locator(place).first.bounding_box()["y"] for place in places]
-    assert tops == sorted(tops)
+    assert tops == sorted(tops), "the race stands directly under the verdict"
     assert page.get_by_test_id("stButtonGroup").get_by_text("Race", exact=True).count() == 0
-
-
-def test_a_drag_across_the_waterfall_moves_the_race_and_a_line_shows_where(dashboard, tools):
-    page = dashboard.opened(f"Parallelism?run={tools}", reduced_motion="reduce")
-    page.locator(WATERFALL).wait_for(timeout=60_000)
     page.set_viewport_size({"width": 1440, "height": 2400})
-    page.wait_for_timeout(500)
+    still(page)
     plot = page.locator(WATERFALL).bounding_box()
     at, y = plot["x"] + plot["width"] / 2, plot["y"] + 90
     page.mouse.move(plot["x"] + 100, y)

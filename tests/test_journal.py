@@ -177,7 +177,7 @@ def test_whoever_only_looks_keeps_no_row_from_being_taken_in(db):
     thread = threading.Thread(target=lambda: [looking.version() for _ in iter(ended.is_set, True)])
     thread.start()
     try:
-        for block in range(20):
+        for block in range(40):
             writer = Store(db)
             writer.keep(a_trial(run_id, session_id, block))
             writer._journal.close()
@@ -185,7 +185,7 @@ def test_whoever_only_looks_keeps_no_row_from_being_taken_in(db):
     finally:
         ended.set()
         thread.join()
-    assert len(queries.trials(store, run_id)) == 20
+    assert len(queries.trials(store, run_id)) == 40
 
 
 def test_rows_that_neither_the_database_nor_the_spool_took_are_said_and_written_later(db):

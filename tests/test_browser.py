@@ -8,26 +8,15 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from dashboards import IDLE, Dashboard, settle, started
+from dashboards import WRONG, Dashboard, settle, started, still
 
 from lab import endpoint_kinds, processes
 from lab.local.control import Control
 from lab.store.store import Store
-from pages.parts import frame
 from tests.measured import FAST
 
 pytestmark = pytest.mark.browser
-URLS = [
-    "",
-    *(
-        page.path.removeprefix("pages/").removesuffix(".py").split("_", 1)[1]
-        for page in frame.page_files()
-    ),
-]
 WATERFALL = '[class*="st-key-waterfall-"] .js-plotly-plot'
-WRONG = "[data-testid=stException], [data-testid=stAlertContentError]"
-# Streamlit's own client first looks for its server below the page's path, and finds it at the root.
-STREAMLITS_OWN = re.compile(r"/[^/]+/_stcore/(health|host-config)$")
 
 
 @pytest.fixture(scope="module")
@@ -71,40 +60,6 @@ def test_run_pressed_on_the_real_model_shows_the_waterfall_without_another_click
         recorded["run"],
     )
     assert all(value > 0 for value in tokens[0])
-
-
-def test_every_page_opens_cold_by_its_url(dashboard, recorded):
-    context = dashboard.browser.new_context(viewport={"width": 1440, "height": 900})
-    pages, said = {url: context.new_page() for url in URLS}, {url: [] for url in URLS}
-    for url, page in pages.items():
-        page.on("pageerror", lambda error, url=url: said[url].append(str(error)))
-        page.on(
-            "console",
-            lambda line, url=url: (
-                said[url].append(line.text) if line.type == "error" and not own(line) else None
-            ),
-        )
-        page.goto(f"{dashboard.url}/{url}", wait_until="commit")
-    for url, page in pages.items():
-        page.locator(IDLE).wait_for(timeout=60_000)
-        page.locator("[data-testid=stHeading]").first.wait_for(timeout=60_000)
-        if page.locator(WRONG).count():
-            said[url].append("an error on the page")
-        for width in (1440, 420):
-            page.set_viewport_size({"width": width, "height": 900})
-            page.wait_for_timeout(300)
-            if (
-                over := page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
-            ) > 0:
-                said[url].append(f"{over} px of sideways scroll at {width} px")
-        page.close()
-    context.close()
-    assert {url: wrong for url, wrong in said.items() if wrong} == {}
-
-
-def own(line: Any) -> bool:
-    """Whether a console line is Streamlit's own search for its server on a deep link."""
-    return "404" in line.text and bool(STREAMLITS_OWN.search(urlsplit(line.location["url"]).path))
 
 
 def test_a_reload_and_a_second_tab_show_the_run_and_either_can_stop_it(dashboard):
@@ -248,19 +203,21 @@ def test_arms_of_three_techniques_run_side_by_side_in_shared_blocks(dashboard):
 
 def test_a_hostile_name_is_shown_as_it_is(dashboard, recorded):
     hostile = "<img src=x onerror=window.bad=1> [a](javascript:window.bad=1) :red[b] $c$"
-    Store(dashboard.database).rename(recorded["run"], hostile)
-    for path in (
-        "History",
-        f"Streaming?run={recorded['run']}",
-        f"Side_by_side?runs={recorded['run']}",
-        "",
-    ):
-        page = dashboard.opened(path)
-        page.wait_for_timeout(500)
-        assert page.evaluate(
-            "window.bad === undefined && !document.querySelector('img[src=x], a[href^=javascript]')"
-        )
-        assert page.locator(WRONG).count() == 0
+    run = recorded["run"]
+    Store(dashboard.database).rename(run, hostile)
+    page = dashboard.opened("History")
+    for path in (f"Streaming?run={run}", f"Side_by_side?runs={run}", ""):
+        inert(page)
+        dashboard.goto(page, path)
+    inert(page)
     # The last one opened is Home, whose list of runs has the name, letter for letter.
     page.get_by_text(hostile).first.wait_for(timeout=60_000)
-    Store(dashboard.database).rename(recorded["run"], None)
+    Store(dashboard.database).rename(run, None)
+
+
+def inert(page: Any) -> None:
+    still(page)
+    assert page.evaluate(
+        "window.bad === undefined && !document.querySelector('img[src=x], a[href^=javascript]')"
+    )
+    assert page.locator(WRONG).count() == 0

@@ -1,5 +1,4 @@
-"""Batches are a queue that the SDK's own client can fill, watch, cancel, read and delete; the
-embedded model says that it has none."""
+"""Batches are a queue that the SDK's own client can fill, watch, cancel, read and delete."""
 
 import os
 
@@ -127,13 +126,3 @@ async def test_a_batch_waits_while_a_measurement_has_the_server(simulated, batch
     simulated.ask("DELETE", "/lease", json={"lease": lease})
     assert waiting.processing_status == "in_progress"
     assert (await ended(batches, waiting)).request_counts.succeeded == 12
-
-
-@pytest.mark.model
-async def test_the_embedded_model_takes_no_batches_and_says_who_does(local_server):
-    async with anthropic.AsyncAnthropic(
-        base_url=local_server.base_url, api_key=local_server.api_key, max_retries=0
-    ) as client:
-        assert not (await client.models.retrieve("smollm2-135m")).capabilities.batch.supported
-        with pytest.raises(anthropic.NotFoundError, match="serve --simulated"):
-            await client.messages.batches.create(requests=requests("a"))

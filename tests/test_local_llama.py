@@ -9,6 +9,7 @@ import anthropic
 import pytest
 
 from lab.scenarios.tools import EVERY_TOOL
+from tests.measured import measure
 
 pytestmark = pytest.mark.model
 MODEL = "smollm2-135m"
@@ -243,3 +244,26 @@ async def test_an_agents_schemas_are_kept_to_and_what_the_card_denies_is_refused
         await client.messages.create(
             **{**ASK, "messages": [{"role": "user", "content": "tide " * 9000}]}
         )
+
+
+async def test_of_600_cached_tokens_85_percent_are_not_read_again_and_the_answer_begins_sooner(
+    local_server, db
+):
+    """How much sooner is bench/cache's to print: other work on the machine lengthens a short
+    reading most."""
+    found = await measure(
+        local_server, "caching", runs=3, arms=["uncached", "cached"], knobs={"answer_tokens": 8}
+    )
+    cached = found.arm("cached")
+    assert (cached["cache_read_tokens"] >= 600).all()
+    assert (cached["cache_read_tokens"] > 0.85 * cached["prompt_tokens"]).all()
+    shortest = found.trials.groupby("arm")["ttft_ms"].min()
+    assert shortest["cached"] < 0.5 * shortest["uncached"]
+    assert (found.trials["outcome"] == "ok").all()
+
+
+async def test_it_takes_no_batches_and_says_who_does(client):
+    assert not (await client.models.retrieve(MODEL)).capabilities.batch.supported
+    asked = [{"custom_id": "a", "params": ASK}]
+    with pytest.raises(anthropic.NotFoundError, match="serve --simulated"):
+        await client.messages.batches.create(requests=asked)

@@ -23,8 +23,7 @@ run: setup
 setup: $(RUN_READY)
 
 test: $(DEV_READY) chromium
-	@$(BIN)/python -m pytest -n 3 --dist loadfile -m "not model and not browser"
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "model or browser"
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 check: $(DEV_READY)
 	@$(BIN)/ruff check .

@@ -534,7 +534,7 @@ class Inputs:
             for model in {row.model for row in rows}:
                 cost = pricing.cost_usd(model, usage, TODAY)
                 assert cost is None or 0 <= cost < float("inf")
-            assert pricing.ceiling_usd(usage, TODAY) >= 0
+            assert pricing.ceiling_usd("novel-1", usage, TODAY) >= 0
             pricing.remark([row.model for row in rows], TODAY)
 
 

@@ -109,8 +109,16 @@ def cost_usd(model: str, usage: Mapping[str, Any], day: date) -> float | None:
     the sum of what each billed at its own model's price.
     """
     mode = {name: usage.get(name) for name in ("service_tier", "inference_geo", "speed")}
-    costs = [_cost_usd(own or model, mode | counts, day) for own, counts in billed(usage)]
+    costs = [_cost_usd(_paid_as(model, own), mode | counts, day) for own, counts in billed(usage)]
     return None if None in costs else sum(costs)
+
+
+def _paid_as(model: str, own: str | None) -> str | None:
+    """The name by which one sampling of a call is paid. Where the call was bought elsewhere that is
+    the call's, and None of another model: its plain name does not say what it costs there."""
+    if own is None or not SOLD_ELSEWHERE.search(model):
+        return own or model
+    return model if family(own) == family(model) else None
 
 
 def billed(usage: Mapping[str, Any]) -> list[tuple[str | None, dict[str, Any]]]:
@@ -141,8 +149,8 @@ def is_declined(iteration: Mapping[str, Any], iterations: Iterable[Mapping[str, 
 ANSWERING = ("message", "fallback_message")
 
 
-def _cost_usd(model: str, usage: Mapping[str, Any], day: date) -> float | None:
-    row = price(model, day)
+def _cost_usd(model: str | None, usage: Mapping[str, Any], day: date) -> float | None:
+    row = price(model, day) if model else None
     if row is None:
         return None
     fresh = int(usage.get("input_tokens") or 0)
@@ -182,17 +190,17 @@ def cache_writes(usage: Mapping[str, Any]) -> tuple[int | None, int | None]:
     return short if total is None else max(total - (long or 0), short or 0), long
 
 
-def ceiling_usd(usage: Mapping[str, Any], day: date) -> float:
+def ceiling_usd(model: str, usage: Mapping[str, Any], day: date) -> float:
     """Dollars for one call with each part that has no price at the dearest listed one: what a
     budget counts."""
     mode = {name: usage.get(name) for name in ("service_tier", "inference_geo", "speed")}
     models = {row.model for row in prices()}
     total = 0.0
-    for model, counts in billed(usage):
-        cost = _cost_usd(model, mode | counts, day) if model else None
+    for own, counts in billed(usage):
+        cost = _cost_usd(_paid_as(model, own), mode | counts, day)
         if cost is None:
             plain = mode | counts | {"speed": None}
-            cost = max((_cost_usd(model, plain, day) or 0.0 for model in models), default=0.0)
+            cost = max((_cost_usd(name, plain, day) or 0.0 for name in models), default=0.0)
         total += cost
     return total
 

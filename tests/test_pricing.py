@@ -98,6 +98,29 @@ def test_a_model_bought_elsewhere_is_known_and_its_price_is_not_guessed(name, us
     assert pricing.cost_usd(served, usage, AUTUMN) == (1.0 if is_sold_by_anthropic else None)
 
 
+@pytest.mark.parametrize("own", ["claude-haiku-4-5-20251001", "claude-haiku-5-5"])
+def test_a_sampling_of_a_call_that_was_bought_elsewhere_is_not_priced_by_the_list(own):
+    sampling = {"type": "message", "model": own, "input_tokens": MILLION}
+    usage = {"input_tokens": MILLION, "iterations": [sampling]}
+    regional, everywhere = (f"{area}.anthropic.claude-haiku-4-5-v1:0" for area in ("us", "global"))
+    assert pricing.cost_usd(regional, usage, AUTUMN) is None
+    dearest = pricing.ceiling_usd("claude-next", {"input_tokens": MILLION}, AUTUMN)
+    assert pricing.ceiling_usd(regional, usage, AUTUMN) == dearest
+    by_list = pricing.cost_usd(own, {"input_tokens": MILLION}, AUTUMN)
+    assert pricing.cost_usd(everywhere, usage, AUTUMN) == by_list
+
+
+def test_a_sampling_is_priced_by_the_users_own_row_for_the_name_that_was_asked(
+    tmp_path, monkeypatch
+):
+    regional = "us.anthropic.claude-haiku-4-5-v1:0"
+    row = f"[[prices]]\nmodel = '{regional}'\nfrom = 2020-01-01\ninput = 1.1\noutput = 5.5"
+    (tmp_path / "mine.toml").write_text(f"{row}\nwrite_5m = 1.4\nwrite_1h = 2.2\nread = 0.11\n")
+    monkeypatch.setenv("LAB_PRICES", str(tmp_path / "mine.toml"))
+    sampling = {"type": "message", "model": "claude-haiku-4-5", "input_tokens": MILLION}
+    assert pricing.cost_usd(regional, {"iterations": [sampling]}, AUTUMN) == 1.1
+
+
 def test_the_simulated_model_has_a_price_only_when_the_user_sets_one(tmp_path, monkeypatch):
     assert pricing.price("simulated-small", AUTUMN) is None
     rows = (
@@ -113,7 +136,7 @@ def test_the_simulated_model_has_a_price_only_when_the_user_sets_one(tmp_path, m
 
 def test_a_budget_counts_a_model_without_a_price_at_the_dearest_listed_one():
     dearest = max(row.output for row in pricing.prices() if not row.above)
-    assert pricing.ceiling_usd({"output_tokens": MILLION}, AUTUMN) >= dearest
+    assert pricing.ceiling_usd("claude-next", {"output_tokens": MILLION}, AUTUMN) >= dearest
     assert pricing.cost_usd("claude-next", {"output_tokens": MILLION}, AUTUMN) is None
 
 

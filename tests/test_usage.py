@@ -121,7 +121,7 @@ def test_a_budget_counts_a_part_without_a_price_at_the_dearest_one():
         "input_tokens": 0,
     }
     assert pricing.cost_usd("claude-sonnet-5-5", unknown, DAY) is None
-    assert pricing.ceiling_usd(unknown, DAY) >= 8
+    assert pricing.ceiling_usd("claude-sonnet-5-5", unknown, DAY) >= 8
 
 
 def stream(usage: dict, **message) -> list[dict]:

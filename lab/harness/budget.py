@@ -76,7 +76,7 @@ def counted_usd(kind: EndpointKind, model: str, usage: Mapping[str, Any]) -> flo
         return 0.0
     cost = pricing.cost_usd(model, usage, today())
     if cost is None and traits.priced:
-        return pricing.ceiling_usd(usage, today())
+        return pricing.ceiling_usd(model, usage, today())
     return cost or 0.0
 
 

@@ -70,17 +70,18 @@ def _together(changes: list[Any]) -> Iterator[Any]:
     """Trials that follow one another as one change: to append the rows of a table costs two
     milliseconds, however many they are."""
     gathered: dict[str, list[dict[str, Any]]] = {}
+    known: set[str] = set()
     for change in changes:
         rows = change.get("rows") if isinstance(change, dict) else None
-        if rows and rows.keys() <= {*OF_A_TRIAL}:
-            known = {row["trial_id"] for row in gathered.get("trials", [])}
+        if rows and rows.keys() <= {*OF_A_TRIAL} and rows.get("trials"):
             for table, more in rows.items():
                 fresh = [row for row in more if row["trial_id"] not in known]
                 gathered.setdefault(table, []).extend(fresh)
+            known |= {row["trial_id"] for row in rows["trials"]}
             continue
         if gathered:
             yield {"rows": gathered}
-            gathered = {}
+            gathered, known = {}, set()
         yield change
     if gathered:
         yield {"rows": gathered}

@@ -361,6 +361,10 @@ def writing(db, monkeypatch, tmp_path):
             self.writer, self.told = writer.Writer(order), told
 
         def record(self, answer, *requests: bytes) -> recordings.Recording:
+            self.take(answer, *requests)
+            return self.read()
+
+        def take(self, answer, *requests: bytes) -> None:
             observed: list[bytes] = []
             with RawServer(answer) as server, wire(server.url) as through:
                 through.proxy.on_call = lambda call: observed.append(packed(call))
@@ -371,7 +375,6 @@ def writing(db, monkeypatch, tmp_path):
             for data in observed:
                 _, *call = writer.marshal.loads(data[8:])
                 self.writer.take(tuple(call))
-            return self.read()
 
         def read(self) -> recordings.Recording:
             self.writer.write()
@@ -489,8 +492,8 @@ def test_no_key_is_kept_and_no_word_without_leave(writing, db, capfd, keep_text)
 def test_a_disk_that_refuses_loses_nothing_while_it_fits_in_memory(writing, monkeypatch):
     writes = writing()
 
-    def full(trials) -> None:
-        place = "the database" if isinstance(trials, list) else "its spool"
+    def full(*trials) -> None:
+        place = "the database" if isinstance(trials[0], list) else "its spool"
         raise writer.LabError(f"No space left for {place}.")
 
     request = posted(1, json.dumps(BODY_SENT).encode())
@@ -506,11 +509,34 @@ def test_a_disk_that_refuses_loses_nothing_while_it_fits_in_memory(writing, monk
     assert [words["kind"] for words in writes.told[2:]] == ["call"] * 3
 
 
+def test_calls_that_wait_are_on_disk_at_once_or_where_there_is_no_room_one_by_one(
+    writing, monkeypatch
+):
+    writes, sizes = writing(), []
+    keep = writes.writer.store.keep
+
+    def almost_full(*trials) -> None:
+        sizes.append(len(trials))
+        if sizes[-1] == 2:
+            raise writer.LabError("No space left.")
+        keep(*trials)
+
+    monkeypatch.setattr(writes.writer.store, "keep", almost_full)
+    request = posted(1, json.dumps(BODY_SENT).encode())
+    for answered in (3, 2):
+        for _ in range(answered):
+            writes.take(lambda c: c.good(), request)
+        writes.writer.take(({}, b"", b"", b"", b""))  # not to be read
+    assert sizes == [3, 2, 1, 1] and len(writes.read().calls) == 5
+    kinds = [words["kind"] for words in writes.told]
+    assert kinds == [*["call"] * 3, "lost", *["call"] * 2, "lost"]
+
+
 def test_what_no_memory_holds_is_counted(writing, monkeypatch):
     monkeypatch.setattr(writer, "WAITING_TRIALS", 2)
     writes = writing()
 
-    def full(trial) -> None:
+    def full(*trials) -> None:
         raise writer.LabError("No space left.")
 
     monkeypatch.setattr(writes.writer.store, "keep", full)

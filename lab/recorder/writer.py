@@ -20,6 +20,7 @@ import sys
 import threading
 from collections import deque
 from datetime import timedelta
+from itertools import islice
 from typing import Any, BinaryIO
 
 import httpx2
@@ -39,6 +40,8 @@ from lab.store.store import Store
 from lab.version import VERSION
 
 PATIENCE_S, WRITE_EVERY_S = 0.5, 1.0
+TOGETHER = 64
+"""Calls that wait anyway are on disk at once: to be sure of it takes longer than to write them."""
 WAITING_TRIALS = 2_000
 """Kept in memory while the disk refuses them."""
 END_COMMAND_S = 5.0
@@ -74,7 +77,7 @@ class Writer:
             priced=kind.has_prices,
             first_block=last_block + 1,
         )
-        self.refused: deque[tuple[FinishedTrial, dict[str, Any]]] = deque()
+        self.unkept: deque[tuple[FinishedTrial, dict[str, Any]]] = deque()
         """Not on disk yet, with what is to be told of each."""
         self.fresh: list[FinishedTrial] = []
         self.lost = 0
@@ -114,14 +117,14 @@ class Writer:
             finished = self.scribe.rows(seen)
             scrub.trial(finished)
         except Exception as error:  # what an application sends is beyond all foreseeing
+            self.keep()  # what is told of comes in the order of the calls
             self._lose(1, f"a call could not be read ({type(error).__name__})")
             return
-        self.refused.append((finished, {**told, "cost_usd": finished.trial.cost_usd}))
-        self._keep()
+        self.unkept.append((finished, {**told, "cost_usd": finished.trial.cost_usd}))
 
     def write(self) -> None:
         """What is new, into the database."""
-        self._keep()
+        self.keep()
         if not self.fresh:
             return
         try:
@@ -133,31 +136,37 @@ class Writer:
 
     def close(self, status: Status) -> None:
         self.write()
-        if self.refused:
-            self._lose(len(self.refused), "the disk refuses them")
+        if self.unkept:
+            self._lose(len(self.unkept), "the disk refuses them")
         try:
             self.store.finish_run(self.session.run_id, status)
             self.store.close()
         except LabError as error:
             self._say(str(error))
 
-    def _keep(self) -> None:
-        while self.refused:
-            finished, told = self.refused[0]
+    def keep(self) -> None:
+        """What was taken, onto the disk."""
+        size = TOGETHER
+        while self.unkept:
+            calls = list(islice(self.unkept, size))
             try:
-                self.store.keep(finished)
+                self.store.keep(*(finished for finished, _ in calls))
             except LabError as error:
+                if len(calls) > 1:  # there may be room for one
+                    size = 1
+                    continue
                 reason = str(error).partition(". ")[0].rstrip(".")
                 self._say(
                     f"{reason}. Your application goes on; up to {WAITING_TRIALS:,} calls wait in"
                     " memory until there is room."
                 )
                 break
-            self.refused.popleft()
-            self.fresh.append(finished)
-            tell("call", **told)
-        while len(self.refused) > WAITING_TRIALS:
-            self.refused.popleft()
+            for finished, told in calls:
+                self.unkept.popleft()
+                self.fresh.append(finished)
+                tell("call", **told)
+        while len(self.unkept) > WAITING_TRIALS:
+            self.unkept.popleft()
             self._lose(1, "the disk refuses them")
 
     def _lose(self, calls: int, reason: str) -> None:
@@ -391,6 +400,8 @@ def main() -> int:
         kind, *rest = frame
         if kind == "call":
             writer.take(tuple(rest))
+            if waiting.empty() or len(writer.unkept) >= TOGETHER:
+                writer.keep()
         elif kind == "goodbye":
             status = "finished"
         elif kind == "flush":

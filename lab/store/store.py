@@ -208,18 +208,18 @@ class Store:
     def write_session(self, row: SessionRow) -> bool:
         return self._write({"rows": {"sessions": [journalled_changes.values(row)]}})
 
-    def keep(self, trial: FinishedTrial) -> None:
-        """On disk, beside the database, before this returns; the next write takes it into the
-        database. Raises LabError where the disk refuses: then nobody must be told of the trial."""
+    def keep(self, *trials: FinishedTrial) -> None:
+        """On disk, beside the database, before this returns; the next write takes them into the
+        database. Raises LabError where the disk refuses: then nobody must be told of any."""
         with self._writes:
             try:
-                self._append(journalled_changes.of_trials([trial]))
+                self._append(*(journalled_changes.of_trials([trial]) for trial in trials))
             except OSError as error:
                 raise LabError(
                     f"Cannot write {self._spool}: {error.strerror}. What was shown so far is kept;"
                     " make room and go on with `resume`."
                 ) from error
-            self._kept.add(trial.trial.trial_id)
+            self._kept |= {trial.trial.trial_id for trial in trials}
 
     def write_trials(self, trials: Sequence[FinishedTrial]) -> bool:
         """Trials with all that belongs to them in one transaction; those that are there already are

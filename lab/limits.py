@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from functools import cache
+from typing import Any
 
 from lab.model import LabError
 
@@ -38,6 +39,13 @@ CUT_BYTES, CUT_CHUNKS = 4 * MB, 20_000
 SENTENCE_CHARACTERS = 100_000
 """Where a first sentence is looked for."""
 ERROR_CHARACTERS, WORD_CHARACTERS = 500, 200
+COUNT_LIMIT = 2**31
+"""What a count stays below: its column holds no more."""
+
+
+def is_count(value: Any) -> bool:
+    """Whether it is a number of things, as JSON has it, that fits its column."""
+    return type(value) is int and 0 <= value < COUNT_LIMIT
 
 
 @cache

@@ -124,7 +124,8 @@ def _stored(kind: EndpointKind, row: Mapping[str, Any]) -> float:
     }
     usage["iterations"] = row["iterations"]
     known = usage["input_tokens"] is not None or usage["output_tokens"] is not None
-    return counted_usd(kind, row["served_model"] or row["model"], usage) if known else 0.0
+    name = pricing.priced_as(row["model"], row["served_model"], today())
+    return counted_usd(kind, name, usage) if known else 0.0
 
 
 def at_most_usd(kind: EndpointKind, model: str, body: Mapping[str, Any]) -> float:

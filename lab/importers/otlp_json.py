@@ -275,27 +275,23 @@ def _usage(said: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
     the API's what came after the cache."""
     usage: dict[str, Any] = {}
     for name, aliases in USAGE.items():
-        counts = (said[alias] for alias in aliases if _is_count(said.get(alias)))
+        counts = (said[alias] for alias in aliases if limits.is_count(said.get(alias)))
         if (value := next(counts, None)) is not None:
             usage[name] = value
     cached = sum(usage.get(name, 0) for name in list(USAGE)[1:])
-    if _is_count(whole := said.get("gen_ai.usage.input_tokens")):
+    if limits.is_count(whole := said.get("gen_ai.usage.input_tokens")):
         usage["input_tokens"] = whole - cached if whole >= cached else whole
     split = {
         name.removeprefix(SPLIT): value
         for name, value in said.items()
-        if name.startswith(SPLIT) and _is_count(value)
+        if name.startswith(SPLIT) and limits.is_count(value)
     }
     if split:
         usage["cache_creation"] = split
-    if _is_count(thinking := said.get("gen_ai.usage.reasoning.output_tokens")):
+    if limits.is_count(thinking := said.get("gen_ai.usage.reasoning.output_tokens")):
         usage["output_tokens_details"] = {"thinking_tokens": thinking}
     if isinstance(tier := said.get("anthropic.response.service_tier"), str):
         usage["service_tier"] = tier
     compacted = said.get("anthropic.usage.compaction.input_tokens")
     note = "The tokens of a compaction are not in its sums." if compacted else None
     return usage, note
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 2**31

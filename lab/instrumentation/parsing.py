@@ -349,12 +349,12 @@ def _check(reading: Reading) -> None:
             usage[name] = _word(name, usage[name])
     for counts in _all_counts(usage):
         for name in COUNTS:
-            if not _is_count(counts.get(name)):
+            if not _fits(counts.get(name)):
                 raise Odd(f"{name} is {counts[name]!r:.60}")
     for entry in usage.get("iterations") or ():
         for name in ("type", "model"):
             _word(name, entry.get(name))
-    if not _is_count(reading.missed_cache_tokens):
+    if not _fits(reading.missed_cache_tokens):
         raise Odd(f"cache_missed_input_tokens is {reading.missed_cache_tokens!r:.60}")
     reading.usage_notes += _contradictions(usage)
     reading.lab = {name: amount for name, amount in reading.lab.items() if _amount(name, amount)}
@@ -400,8 +400,8 @@ def _all_counts(usage: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
             yield counts
 
 
-def _is_count(value: Any) -> bool:
-    return value is None or (type(value) is int and 0 <= value < 2**31)
+def _fits(value: Any) -> bool:
+    return value is None or limits.is_count(value)
 
 
 def counted(usage: Mapping[str, Any]) -> dict[str, Any]:
@@ -412,7 +412,7 @@ def counted(usage: Mapping[str, Any]) -> dict[str, Any]:
             counts[name] = counted(value)
         elif name == "iterations" and isinstance(value, list):
             counts[name] = [counted(entry) for entry in value if isinstance(entry, Mapping)]
-        elif (name in COUNTS and _is_count(value)) or (name in WORDS and isinstance(value, str)):
+        elif (name in COUNTS and _fits(value)) or (name in WORDS and isinstance(value, str)):
             counts[name] = value[: limits.WORD_CHARACTERS] if isinstance(value, str) else value
     return counts
 
@@ -444,7 +444,7 @@ def _amount(name: str, amount: Any) -> bool:
     """Whether one of the local server's own figures fits its column; another server may mean
     anything by `lab`."""
     if name.endswith("_tokens"):
-        return type(amount) is int and 0 <= amount < 2**31
+        return limits.is_count(amount)
     return not name.endswith("_ms") or (type(amount) in (int, float) and math.isfinite(amount))
 
 

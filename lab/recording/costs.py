@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lab import pricing
+from lab.units import missing
 
 COUNTS = (
     "input_tokens",
@@ -22,9 +23,9 @@ def change_usd(call: Any, model: str | None = None, **more: float) -> float | No
     """Dollars that a call (a row of Recording.calls) would cost more with so many more tokens of
     COUNTS (input_tokens=-500, …), or of another model. None where its cost is not known: without a
     price, or on a server of the lab's own."""
-    if _missing(call.cost_usd):
+    if missing(call.cost_usd):
         return None
-    counts = {name: 0 if _missing(getattr(call, name)) else getattr(call, name) for name in COUNTS}
+    counts = {name: 0 if missing(getattr(call, name)) else getattr(call, name) for name in COUNTS}
     now = _usd(call, priced_model(call), counts)
     then = _usd(
         call,
@@ -35,7 +36,7 @@ def change_usd(call: Any, model: str | None = None, **more: float) -> float | No
 
 
 def priced_model(call: Any) -> str:
-    served = None if _missing(call.served_model) else call.served_model
+    served = None if missing(call.served_model) else call.served_model
     return pricing.priced_as(call.model, served, call.started_utc.date())
 
 
@@ -49,9 +50,5 @@ def _usd(call: Any, model: str, counts: dict[str, float]) -> float | None:
         },
         "output_tokens": round(counts["output_tokens"]),
     }
-    modes = {name: getattr(call, name) for name in MODES if not _missing(getattr(call, name))}
+    modes = {name: getattr(call, name) for name in MODES if not missing(getattr(call, name))}
     return pricing.cost_usd(model, usage | modes, call.started_utc.date())
-
-
-def _missing(value: Any) -> bool:
-    return value is None or value != value or str(value) == "<NA>"

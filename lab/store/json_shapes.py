@@ -7,6 +7,7 @@ import json
 import math
 from typing import Any
 
+from lab.limits import is_count
 from lab.metrics import METRICS
 from lab.scrub import SETTING, visible
 
@@ -85,9 +86,7 @@ def _iteration(entry: dict[str, Any]) -> dict[str, Any]:
         name: entry[name][:200] for name in ("type", "model") if isinstance(entry.get(name), str)
     }
     sampling |= {
-        name: part
-        for name, part in entry.items()
-        if name.endswith("_tokens") and _is_count(part) and part < 2**31
+        name: part for name, part in entry.items() if name.endswith("_tokens") and is_count(part)
     }
     if entry.get("declined") is True:
         sampling["declined"] = True
@@ -129,7 +128,7 @@ def marks(value: Any) -> list[list[Any]]:
     return [
         [pair[0], pair[1]]
         for pair in pairs
-        if isinstance(pair, list) and len(pair) == 2 and _is_count(pair[0]) and pair[1] in TTLS
+        if isinstance(pair, list) and len(pair) == 2 and is_count(pair[0]) and pair[1] in TTLS
     ]
 
 
@@ -171,10 +170,6 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
 def _is_config(value: Any) -> bool:
     return (
         isinstance(value, dict)
@@ -193,5 +188,5 @@ SOUND = {
     "baseline": _is_arm,
     "headline": _is_headline,
     "knobs": lambda value: isinstance(value, dict),
-    "runs": _is_count,
+    "runs": is_count,
 }

@@ -721,6 +721,39 @@ def test_a_proxy_that_refuses_is_named_without_its_password(monkeypatch, reply, 
     assert upstream.tunnel(Upstream("raw", "live", "https://api.example")) is None
 
 
+@pytest.mark.parametrize(
+    ("name", "proxy", "is_told"),
+    [
+        ("ALL_PROXY", "socks5h://127.0.0.1:9", True),
+        ("HTTPS_PROXY", "https://127.0.0.1:9", True),
+        ("HTTPS_PROXY", f"http://me:{KEY}/2@127.0.0.1:9", True),
+        ("HTTPS_PROXY", "HTTP://127.0.0.1:9", False),
+    ],
+)
+def test_a_proxy_that_is_not_used_is_told_of(monkeypatch, name, proxy, is_told):
+    monkeypatch.setenv(name, proxy)
+    told: list[dict] = []
+    for url in ("https://api.example", "https://127.0.0.2", "https://a.localhost"):
+        order = Order(Upstream("raw", "live", url), "")
+        Serving(order, told.append)._tell_of_a_proxy()
+        monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")  # never before a loopback address
+        assert url == "https://api.example" or not upstream.tunnel(order.upstream)
+    assert [words["text"] for words in told] == is_told * [
+        "The proxy of the environment is not used: requests go to https://api.example directly. The"
+        " recorder uses proxies like http://HOST:PORT, for https:// addresses."
+    ]
+
+
+def test_a_command_keeps_what_it_had_of_no_proxy_under_both_names(monkeypatch):
+    monkeypatch.setenv("no_proxy", "corp.example")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    card = recorder.Card("r", 1, 1, None, "raw", "live", "http://127.0.0.1:2", False, "")
+    environment = recorder.command_environment(card)
+    assert {environment["no_proxy"], environment["NO_PROXY"]} == {
+        "corp.example,127.0.0.1,localhost"
+    }
+
+
 def test_a_database_that_another_program_holds_keeps_nobody_waiting(simulated, db):
     """And a writer that dies is followed by another one."""
     Store(db).write_trials([])

@@ -196,6 +196,9 @@ def command_environment(card: Card) -> dict[str, str]:
     if card.own_key:  # a login of the user's own is nothing that the lab's server knows
         for name in ("ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN"):
             environment.pop(name, None)
-    for name in ("no_proxy", "NO_PROXY"):  # a proxy of the environment cannot reach this machine
-        environment[name] = ",".join(filter(None, [environment.get(name), "127.0.0.1,localhost"]))
+    names = ("no_proxy", "NO_PROXY")  # a proxy of the environment cannot reach this machine
+    own = [environment.get(name) for name in names]
+    for name, value in zip(names, own, strict=True):
+        hosts = [value or own[0] or own[1], "127.0.0.1,localhost"]
+        environment[name] = ",".join(filter(None, hosts))
     return environment

@@ -17,7 +17,6 @@ from lab import clock, machine, paths, units
 from lab.endpoints import own_server
 from lab.limits import MB
 from lab.model import LabError
-from lab.recorder import strangers
 from lab.recorder.observed_call import ObservedCall, packed, told
 from lab.recorder.proxy import Proxy
 from lab.recorder.upstream import Upstream
@@ -94,7 +93,7 @@ class Serving:
     def _must_lead_away(self) -> None:
         """A line that was pasted for an earlier recorder would make this one ask itself."""
         upstream = self.order.upstream
-        if upstream.port == self.port and strangers.is_loopback(upstream.host):
+        if upstream.port == self.port and machine.is_loopback(upstream.host):
             raise LabError(
                 f"Requests would go on to {upstream.base_url}, which is this recorder itself. Unset"
                 " ANTHROPIC_BASE_URL, or say with --upstream where they are to go."
@@ -102,10 +101,10 @@ class Serving:
 
     def _tell_of_a_proxy(self) -> None:
         base_url = self.order.upstream.base_url
-        if machine.proxy(base_url) and not self.proxy.connector.tunnel:
+        if machine.proxy(base_url, socks=True) and not self.proxy.connector.tunnel:
             self._note(
                 f"The proxy of the environment is not used: requests go to {base_url} directly. The"
-                " recorder uses http:// proxies, for https:// addresses."
+                " recorder uses proxies like http://HOST:PORT, for https:// addresses."
             )
 
     @property

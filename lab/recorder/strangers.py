@@ -12,6 +12,7 @@ import ipaddress
 import json
 from urllib.parse import urlsplit
 
+from lab import machine
 from lab.recorder.framing import Lines
 
 LOCAL = ("localhost", "internal")
@@ -40,15 +41,6 @@ def refusal(head: Lines, upstream_host: str) -> bytes | None:
     return None
 
 
-def is_loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def _is_local_name(host: str) -> bool:
     if "." not in host or host.rpartition(".")[2] in LOCAL:
         return True
@@ -66,7 +58,7 @@ def _is_of_a_site(origin: str) -> bool:
         return True
     if not origin.startswith(("http://", "https://")):
         return False
-    return not is_loopback(_host(origin))
+    return not machine.is_loopback(_host(origin))
 
 
 def _host(url: str) -> str:

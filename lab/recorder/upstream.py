@@ -184,5 +184,9 @@ class Connector:
 def tunnel(upstream: Upstream) -> Tunnel | None:
     """The way that calls take there, where it leads through a proxy that can be used."""
     url = machine.proxy(upstream.base_url) or ""
-    is_usable = upstream.is_tls and url.startswith("http://")
-    return Tunnel(url, upstream) if is_usable else None
+    try:
+        proxy = urlsplit(url)
+        is_usable = proxy.scheme == "http" and proxy.hostname and proxy.port != 0
+    except ValueError:  # its words may be a part of the password
+        return None
+    return Tunnel(url, upstream) if upstream.is_tls and is_usable else None

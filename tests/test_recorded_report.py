@@ -109,7 +109,14 @@ def test_the_object_has_what_the_console_tells(agent):
     assert fields["technique"] == "observed"
     assert fields["waiting"]["total_ms"] == 50_000
     assert fields["waiting"]["failed_ms"] == 10_000
-    assert fields["cache"]["hit_share"] == 0
+    assert {
+        name: fields["cache"][name] for name in ("hit_share", "doubt", "could_read_tokens")
+    } == {
+        "hit_share": 0,
+        "doubt": None,
+        "could_read_tokens": 1000,
+    }
+    assert "is_counted_tokens" not in fields["cache"]  # how many, not how many tokens
     assert fields["conversations"][0]["calls"] == 3
     assert "system_differs" in [miss["cause"] for miss in fields["misses"]]
     assert [call["could_read"] for call in fields["each_call"]] == [0, 1000, None]

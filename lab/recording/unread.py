@@ -106,6 +106,8 @@ def not_known(call: Call, wanted: Wanted, entry: Entry | None, history: History)
         evidence += f", last used {ago} before, with {_ttl(entry.ttl_ms)} to live"
     evidence += f". It read {call.read:,}."
     hints = _hints(before, wanted.place, call)
+    if entry and history.cache.last_use_ms(before, wanted.place, entry) > entry.used_ms:
+        hints.append("a call that failed in between, which may have used it")
     if entry and entry.readable_ms > call.sent_ms:
         hints.append("the answer that wrote it was not over yet, and nobody saw it begin")
     if hints:

@@ -122,7 +122,9 @@ def cache(recording: Recording, calls: pd.DataFrame) -> None:
     """What each call of the conversation read, and the share of what it could have read."""
     whole = recording.cache_use
     share = cache_use.hit_share(whole)
-    if share is None:
+    if share is None and whole["could_read"].notna().any():
+        title = "Nothing could have been read from the cache"
+    elif share is None:
         title = "What could have been read is not known here"
     else:
         share = f"{'' if cache_use.is_counted(whole) else 'About '}{units.percent(share)}"

@@ -23,6 +23,7 @@ OF_THE_WAIT = (
     "idle_ms",
     "failed_ms",
 )
+OF_THE_CACHE = ("read", "written", "uncached", "could_read")
 OF_A_CALL = (
     "call_id",
     "conversation",
@@ -33,10 +34,7 @@ OF_A_CALL = (
     "started_ms",
     "ttft_ms",
     "total_ms",
-    "read",
-    "written",
-    "uncached",
-    "could_read",
+    *OF_THE_CACHE,
     "output_tokens",
     "cost_usd",
     "stop_reason",
@@ -64,7 +62,8 @@ def as_object(recording: Recording, with_calls: bool = False) -> dict[str, Any]:
         "cache": {
             "hit_share": cache_use.hit_share(use),
             "read_share": cache_use.read_share(use),
-            **{f"{name}_tokens": use[name].sum(min_count=1) for name in use},
+            **{f"{name}_tokens": use[name].sum(min_count=1) for name in OF_THE_CACHE},
+            "doubt": cache_use.doubt(use) or None,
         },
         "ms_per_1000_uncached": asdict(relation.ms_per_1000_uncached) if relation else None,
         "conversations": sums.conversations(recording).to_dict("records"),

@@ -126,6 +126,14 @@ def test_a_failed_call_is_waited_for_and_said(app):
     assert spent.sentence.endswith("nothing at all 20 %. Calls that failed took 20 % of it.")
 
 
+def test_where_every_call_failed_no_answer_is_said_to_have_taken_time(app):
+    app.call(HELLO, 0, 1, error="connection")
+    app.call(HELLO, 9, 10, error="connection")
+    spent = app.recording().waiting
+    assert (spent.failed_ms, spent.idle_ms) == (2000, 8000)
+    assert spent.sentence == "Of 10.0 s, calls that failed took 20 %, nothing at all 80 %."
+
+
 def test_a_call_that_its_application_gave_up_is_no_failure(app):
     app.call(HELLO, 0, 2, error="cancelled")
     app.call(HELLO, 4, 10, says("Hi"), first=5)

@@ -158,6 +158,7 @@ def _sentence(
     if not total:
         return "No call has ended yet." if conversations else "No call was recorded."
     shares = dict(zip(took, whole_percents(list(took.values())), strict=True))
+    unanswered = not has_first and 0 < failed == took["answering"]
     # In the order in which they are told; the first one says whose it is.
     words = {
         "first_token": (f"{whose} first tokens", ""),
@@ -166,12 +167,14 @@ def _sentence(
         "tool": ("your tools", "your tools"),
         "idle": ("nothing at all", "nothing at all"),
     }
+    if unanswered:  # no answer is anybody's then
+        words["answering"] = ("calls that failed", "")
     told = [kind for kind in KINDS if shares[kind]]
     parts = [f"{words[kind][place > 0]} {shares[kind]} %" for place, kind in enumerate(told)]
     parts[0] = f"{words[told[0]][0]} took {shares[told[0]]} %"
     several = f" in {conversations:,} conversations" if conversations > 1 else ""
     sentence = f"Of {units.stretch(total)}{several}, {', '.join(parts)}."
-    if failed >= total / 200:
+    if failed >= total / 200 and not unanswered:
         sentence += f" Calls that failed took {units.percent(failed / total)} of it."
     return sentence
 

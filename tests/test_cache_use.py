@@ -112,6 +112,14 @@ def test_an_entry_lives_from_the_start_of_the_request_that_wrote_it(app, ttl, pa
     assert could(app) == [0, there]
 
 
+@pytest.mark.parametrize(("pause", "there"), [(299, 1000), (301, 0)])
+def test_what_the_call_before_left_is_there_no_longer_than_that(app, pause, there):
+    app.call(turns(1), 0, 1, says("answer 0"), usage=usage(0, 1000), system=MARKED)
+    changed = [MARKED[0] | {"text": "Be brief"}]
+    app.call(turns(2), pause, pause + 1, usage=usage(0, 1100), system=changed)
+    assert could(app) == [0, there]
+
+
 def test_reading_gives_it_a_new_life(app):
     for start in (0, 200, 400):
         read = 1000 if start else 0

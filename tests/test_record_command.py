@@ -89,19 +89,32 @@ def test_without_a_command_it_shows_what_to_paste_and_each_call(db):
 
 
 def test_a_recorder_that_is_killed_takes_its_command_along(db):
-    command = f"{ASK}\nprint(os.getpid(), flush=True)\nimport time; time.sleep(60)"
-    command = command.replace("sys.exit(7)", "").replace("sys.stdin.read()", "1")
+    """Also where the writer, which sees to it, is not the first one."""
+    asks = ASK.replace("sys.exit(7)", "").replace("sys.stdin.read()", "1")
+    command = (
+        f"{asks}\nprint(os.getpid(), flush=True)\ninput()\n{asks}\nimport time; time.sleep(60)"
+    )
     with RawServer(lambda c: c.good()) as server:
         words = ["--upstream", server.url, "--", "sh", "-c", '"$0" -c "$1"; true', sys.executable]
         process = record(*words, command)
         assert process.stdout.readline().startswith("msg_1")
         pid = int(process.stdout.readline())
+        (writer,) = (
+            child
+            for child in psutil.Process(process.pid).children()
+            if "lab.recorder.writer" in child.cmdline()
+        )
+        writer.kill()
+        process.stdin.write("\n")
+        process.stdin.flush()
+        calls = lambda: queries.recordings(Store(db))["calls"].tolist()
+        assert until(lambda: calls() == [2], 20)
         process.kill()
         assert until(lambda: not psutil.pid_exists(pid), 20)
         assert "its command was ended with it" in process.stderr.read()
     assert until(lambda: "running" not in set(queries.recordings(Store(db))["status"]), 20)
     (run,) = queries.recordings(Store(db)).to_dict("records")
-    assert (run["calls"], run["status"]) == (1, "interrupted")
+    assert (run["calls"], run["status"]) == (2, "interrupted")
 
 
 def test_mistakes_are_one_sentence(db, capsys, monkeypatch):

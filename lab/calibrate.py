@@ -277,8 +277,7 @@ def lines(calibration: Calibration) -> list[str]:
         rows = list(errors)
         shown = ", ".join(f"{row['quantile']} {row['error_ms']:.3f}" for row in rows)
         sentences.append(
-            f"{name} error at {streams} stream{'s' if streams > 1 else ''}: {shown} ms"
-            f" (n = {rows[0]['n']})"
+            f"{name} error at {units.counted(streams, 'stream')}: {shown} ms (n = {rows[0]['n']})"
         )
     seen = ", ".join(f"{n} blocks: {ms:.3f} ms" for n, ms in calibration.detectable_ms.items())
     return [

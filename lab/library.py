@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from lab import clock, processes, results, resume, techniques, worker
+from lab import clock, processes, results, resume, techniques, units, worker
 from lab.endpoints import blocking, consent
 from lab.harness.plan import AGENTS
 from lab.harness.reporters import figure_files
@@ -311,7 +311,7 @@ def _past_words(arm: str, hosts: list[str]) -> str:
     """Whom an agent asked without the lab, and what to do about it."""
     called = " and ".join(f"{count} to {host}" for host, count in Counter(hosts).items())
     return (
-        f"{len(hosts)} call{'s' if len(hosts) > 1 else ''} of {arm} went past the lab's client "
+        f"{units.counted(len(hosts), 'call')} of {arm} went past the lab's client "
         f"({called}): neither measured nor in its budget. Hand the client that the function is "
         "given to what makes them; docs/library.md shows how for common frameworks."
     )

@@ -163,9 +163,8 @@ class Teller:
                 self.say(scrub.text(entry["text"], scrub.MESSAGE))
 
     def end(self, serving) -> None:
-        for reason, calls in self.lost.items():
-            were = "was" if calls == 1 else "were"
-            self.say(f"{units.counted(calls, 'call')} {were} not recorded: {reason}.")
+        for sentence in recorder.unrecorded(self.lost):
+            self.say(sentence)
         others = serving.proxy.others
         also = f", {units.counted(others, 'other request')} passed on" if others else ""
         calls = units.counted(serving.calls, "call")

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 
 from lab import metrics
 from lab.figures import layout, palette
-from lab.units import percent, short_id, value
+from lab.units import counted, percent, short_id, value
 
 COLUMNS = (
     *("label", "run_id", "technique", "arm", "endpoint", "endpoint_kind", "model", "n", "failed"),
@@ -129,7 +129,7 @@ AXES = {"cost_usd": "cost", "quality": "quality"}
 def _title(metric: str, others: list[str], count: int) -> str:
     """ "Total time, cost and quality of 3 arms": only of what is there."""
     first, last = [metrics.words(metric).capitalize(), *map(AXES.get, others[:-1])], others[-1]
-    return f"{', '.join(first)} and {AXES[last]} of {count} arm{'s' if count > 1 else ''}"
+    return f"{', '.join(first)} and {AXES[last]} of {counted(count, 'arm')}"
 
 
 def _subtitle(metric: str, others: list[str], summary: pd.DataFrame, left_out: int) -> str:

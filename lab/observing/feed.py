@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from lab import paths
+from lab import paths, recorder
 from lab.limits import MB
 from lab.recorder.observed_call import ObservedCall, packed, told
 
@@ -102,14 +102,8 @@ class Feed:
                 self.news.notify_all()
             thread.join(END_S)
             self._heard_out()
-        for reason, calls in (+self.lost).items():
-            log.warning(
-                "%d call%s of your application %s not recorded: %s.",
-                calls,
-                "" if calls == 1 else "s",
-                "was" if calls == 1 else "were",
-                reason,
-            )
+        for sentence in recorder.unrecorded(+self.lost, " of your application"):
+            log.warning("%s", sentence)
         self.lost.clear()
 
     def _heard_out(self) -> None:

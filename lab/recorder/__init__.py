@@ -12,6 +12,7 @@ import os
 import shlex
 import signal
 import subprocess
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,17 @@ def told(run_id: str, offset: int = 0) -> tuple[list[dict[str, Any]], int]:
     """What a recorder has said of itself since `offset`, and the offset to ask from next: `kind` is
     call, note, lost, waiting or ended."""
     return processes.read_progress(run_id, offset)
+
+
+def unrecorded(lost: Mapping[str, int], whose: str = "") -> list[str]:
+    """What is missing in a recording, in words, from how many calls by why."""
+    from lab import units  # for an observed application, only where something is
+
+    return [
+        f"{units.counted(calls, 'call')}{whose} {'was' if calls == 1 else 'were'} not recorded:"
+        f" {reason}."
+        for reason, calls in lost.items()
+    ]
 
 
 def folder() -> Path:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import scipy
 
+from lab import units
 from lab.recording.facts import Estimate
 from lab.stats import robust
 from lab.stats.intervals import at_rank
@@ -146,7 +147,7 @@ def missing(calls: pd.DataFrame) -> str:
         return ""
     most = int(timed.groupby("model").size().max())
     if most < FEWEST:
-        have = f"{most} call{'s' if most != 1 else ''} with a first-token time"
+        have = f"{units.counted(most, 'call')} with a first-token time"
         return f"{have}; {FEWEST} of one model are needed to tell seconds."
     return (
         "The calls are too alike in what they read afresh to tell seconds: prompts of different "

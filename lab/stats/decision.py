@@ -54,7 +54,7 @@ def decide(
         return Decision(verdict, answered, blocks, OPPOSED if blocks is None else UNBORNE)
     reason = "the interval is too wide to decide"
     if interval.low is None:
-        seen = f"{interval.n} block{'s' if interval.n != 1 else ''}"
+        seen = units.counted(interval.n, "block")
         reason = f"{seen}; {needed(0.5, level)} are the fewest"
     return Decision(verdict, answered, of_all(blocks, interval.n, losses), reason)
 

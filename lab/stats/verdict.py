@@ -246,7 +246,7 @@ def more_blocks(blocks: int | None, seconds: float | None = None, usd: float | N
     cost = [] if not usd else [units.usd(usd * blocks)]
     cost += [] if not seconds else [units.duration(seconds * blocks)]
     return (
-        f"about {blocks:,} more block{'s' if blocks != 1 else ''}"
+        f"about {units.counted(blocks, 'more block')}"
         + (f" (≈ {', '.join(cost)})" if cost else "")
         + ("" if worthwhile(blocks, seconds) else ", which is hardly worth it")
     )

@@ -117,11 +117,7 @@ def tell_losses(run_id: str) -> None:
         elif entry["kind"] == "note":
             note = entry["text"]
     st.session_state[key] = (lost, note, offset)
-    told = [
-        f"{units.counted(calls, 'call')} {'was' if calls == 1 else 'were'} not recorded: {reason}."
-        for reason, calls in lost.items()
-    ]
-    if told := [*told, *[note] * bool(note)]:
+    if told := [*recorder.unrecorded(lost), *[note] * bool(note)]:
         st.warning("  \n".join(escape(scrub.text(line, scrub.MESSAGE)) for line in told))
 
 

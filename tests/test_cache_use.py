@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from recorded_apps import App, answer, says, user
 
-from lab.recording import cache_use
+from lab.recording import cache_use, misses
 
 MARK = {"type": "ephemeral"}
 MARKED = [{"type": "text", "text": "Be kind", "cache_control": MARK}]
@@ -153,6 +153,47 @@ def test_what_no_usage_told_is_told_by_characters_until_a_read_tells_it(app):
     app.call([user("third")], 4, 5, usage=usage(1000, 0, 200), system=MARKED)
     assert (could(app), share(app)) == ([0, 1000, 1000], 0.5)
     assert cache_use.is_counted(app.recording().cache_use)
+
+
+def test_a_longer_prefix_that_is_read_brings_back_no_shorter_one_that_had_expired(app):
+    """The system prompt was last used at 0 s. At 410 s something longer is read."""
+    app.call([user("a")], 0, 1, usage=usage(0, 1000), system=MARKED)
+    app.call(turns(1), 400, 401, usage=usage(0, 2000), system="Be kind")
+    app.call(turns(1), 410, 411, usage=usage(2000), system="Be kind")
+    app.call([user("c")], 420, 421, usage=usage(0, 1000), system=MARKED)
+    assert could(app) == [0, 0, 2000, 0]
+    recording = app.recording()
+    last = misses.of(recording.asked, recording.pieces, None)[-1]
+    assert (last.call_id, last.cause) == (app.ids[-1], "expired")
+
+
+def test_a_read_that_leaves_nothing_to_write_ends_with_the_last_breakpoint(app):
+    """The second call wrote 1,800 tokens and told no usage: they are not the system prompt's, which
+    has 7 of 12 characters of the last call."""
+    app.call(turns(1), 0, 1, usage=usage(0, 1500), system=MARKED)
+    other = [{"role": "user", "content": [{"type": "text", "text": "o", "cache_control": MARK}]}]
+    app.call(other, 2, 3, error="cancelled", system=MARKED)
+    app.call(other, 10, 11, usage=usage(1800), system=MARKED)
+    app.call([user("third")], 12, 13, usage=usage(0, 0, 1200), system=MARKED)
+    assert could(app)[-1] == 700
+
+
+def test_of_two_prefixes_the_longer_one_has_more_tokens(app):
+    """What was read, 1,500 tokens, is longer than both system blocks, of 1,000: not the first."""
+    both = [*MARKED, {"type": "text", "text": "Be brief", "cache_control": MARK}]
+    app.call([user("a")], 0, 1, usage=usage(0, 1000), system=both)
+    app.call(turns(1), 2, 3, usage=usage(1500, 100), system=both)
+    app.call([user("third")], 4, 5, usage=usage(0, 0, 1200), system="Be kind")
+    assert could(app)[-1] == 700
+
+
+def test_of_two_counts_that_are_nearly_alike_the_one_that_was_read_is_the_nearest(app):
+    """The question, 10 tokens behind the system prompt's 1,000, was last used at 0 s."""
+    app.call(turns(1), 0, 1, usage=usage(0, 1010), system=MARKED)
+    for at, count in ((200, 1), (310, 2), (320, 1)):
+        messages = [user("a")] if at == 200 else turns(count)
+        app.call(messages, at, at + 1, usage=usage(1000, 10 if at > 200 else 0), system=MARKED)
+    assert could(app) == [0, 1000, 1000, 1000]
 
 
 def test_a_breakpoint_that_may_be_below_the_minimum_counts_against_nobody(app):

@@ -83,7 +83,8 @@ class Cache:
         return tokens > (1 if is_counted else SURE) * call.sure_minimum
 
     def read_place(self, call: Call) -> int | None:
-        """Which entry a call read, by its count; None where it read none that is known."""
+        """The last block of what a call read, by its count; None where it read no entry that is
+        known."""
         if self._asked is not call:  # until it is added, several ask
             self._asked, self._place = call, self._read_place(call)
         return self._place
@@ -91,12 +92,22 @@ class Cache:
     def _read_place(self, call: Call) -> int | None:
         if not call.path or (call.read or 0) <= SLACK:
             return None
+        if call.last_mark and not call.written:
+            return call.last_mark.place  # it left nothing to write, whoever wrote it
         fits = [place for place in call.reachable if call.keys[place] in self.entries]
-        known = {place: self.counted.get((call.model, call.path[place])) for place in fits}
-        for place in fits:
-            if known[place] is not None and abs(known[place] - call.read) <= SLACK:
-                return place
-        unsure = [place for place in reversed(fits) if known[place] is None]
+        counts = {place: self.counted.get((call.model, call.path[place])) for place in fits}
+        known = {place: count for place, count in counts.items() if count is not None}
+        apart = {place: abs(count - call.read) for place, count in known.items()}
+        nearest = min(apart, key=apart.get, default=None)
+        if nearest is not None and apart[nearest] <= SLACK:
+            return nearest
+        # Of two prefixes the longer one has more tokens.
+        unsure = [
+            place
+            for place in reversed(fits)
+            if place not in known
+            and all((at < place) == (count < call.read) for at, count in known.items())
+        ]
         apart = {place: abs(self.tokens(call, place)[0] - call.read) for place in unsure}
         return min(unsure, key=apart.get, default=None)
 
@@ -107,9 +118,7 @@ class Cache:
             return
         if (place := self.read_place(call)) is not None:
             self.counted.setdefault((call.model, call.path[place]), call.read)
-            self.entries[call.keys[place]].is_sure = True
-            for key in self.entries.keys() & call.keys[: place + 1]:
-                self.entries[key].used_ms = call.started_ms
+            self._read(call, place)
         if call.path and (last := call.last_mark) and call.through > SLACK:
             self.counted[(call.model, call.path[last.place])] = call.through
             longer = [mark.place for mark in call.marks if mark.ttl == "1h"]
@@ -119,6 +128,18 @@ class Cache:
             for mark in call.marks:
                 if mark.place <= last.place:
                     self._write(call, mark, is_sure=mark is last)
+
+    def _read(self, call: Call, place: int) -> None:
+        """It lives anew, and so does all that is shorter; but what had expired is not there again
+        because something longer was read."""
+        if entry := self.entries.get(call.keys[place]):
+            entry.is_sure, entry.used_ms = True, call.started_ms
+        for key in self.entries.keys() & call.keys[:place]:
+            entry = self.entries[key]
+            if entry.is_alive(call.started_ms):
+                entry.used_ms = call.started_ms
+            elif call.started_ms - self.maybe_used.get(key, entry.used_ms) < entry.ttl_ms:
+                self.maybe_used[key] = call.started_ms
 
     def _write(self, call: Call, mark: Mark, is_sure: bool) -> None:
         key, ttl = call.keys[mark.place], TTL_MS[mark.ttl]

@@ -27,7 +27,7 @@ from lab.instrumentation import parsing
 from lab.instrumentation.parsing import CLOCKS, Reading
 from lab.instrumentation.stamps import Exchange
 from lab.model import NOT_TIMED, Reply, Request, Role, SpanKind, Tier, new_id
-from lab.rows import CallRow, EventRow, FinishedTrial, SpanRow, TrialRow
+from lab.rows import CallRow, FinishedTrial, SpanRow, TrialRow
 from lab.scenarios import tools
 
 if TYPE_CHECKING:
@@ -374,18 +374,10 @@ class TrialBench:
             self._close(call)
             self._count(call)
             rows.append(self._row(call))
-            events += [
-                EventRow(
-                    call_id=call.id,
-                    run_id=self.trial.run_id,
-                    seq=seq,
-                    at_ns=arrival.at_ns - origin,
-                    kind=arrival.kind,
-                    characters=arrival.characters,
-                    text=(arrival.text or None) if self.session.keep_text else None,
-                )
-                for seq, arrival in enumerate(call.reading.arrivals)
-            ]
+            events += call.reading.events(origin, call.id, self.trial.run_id)
+        if not self.session.keep_text:
+            for event in events:
+                event.text = None
         for span in self.spans:
             span.started_ns -= origin
             if span.ended_ns is not None:

@@ -19,7 +19,6 @@ from lab.instrumentation.stamps import Exchange
 from lab.recorder.observed_call import SECRET_HEADERS
 from lab.recording import sender
 from lab.recording.scribe import Seen, known_id, offset_ns
-from lab.rows import EventRow
 
 PATH = re.compile(r"/v1/messages/?$")
 """And not count_tokens or batches."""
@@ -134,7 +133,7 @@ def _seen(piece: Mapping[str, Any], told: Told, source: str) -> Seen:
         content=reading.content or None,
         call=call,
         usage=reading.usage,
-        events=_events(reading) if told.arrivals else (),
+        events=reading.events() if told.arrivals else (),
         conversation=sender.conversation(asked, body),
         agent=sender.agent(asked),
         recorded={} if is_told else {"note": "The file does not have the answer."},
@@ -162,10 +161,3 @@ def _reading(
     exchange = Exchange(b"", origin, ended_ns=ended_ns, status=status or 200)
     exchange.headers, exchange.chunks = dict(answered), chunks
     return parsing.read(exchange)
-
-
-def _events(reading: parsing.Reading) -> list[EventRow]:
-    return [
-        EventRow("", "", seq, arrival.at_ns, arrival.kind, arrival.characters, arrival.text or None)
-        for seq, arrival in enumerate(reading.arrivals)
-    ]

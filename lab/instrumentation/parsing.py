@@ -22,6 +22,7 @@ import httpx2
 from lab import limits
 from lab.instrumentation.stamps import Exchange, TooLarge, Unreadable
 from lab.model import Reply
+from lab.rows import EventRow
 
 # A full stop after a digit is a list number or a decimal more often than an end.
 SENTENCE_END = re.compile(r"[^\W\d_][\"'”’)\]]?[.!?…][\"'”’)\]]?(?=\s|$)|\S(?=\n)|[。！？]")
@@ -121,6 +122,21 @@ class Reading:
             "server_ms": parts or None,
             "physical_cache_tokens": self.lab.get("cached_tokens"),
         }
+
+    def events(self, origin_ns: int = 0, call_id: str = "", run_id: str = "") -> list[EventRow]:
+        """Its arrivals as rows, with their text, in ns from the origin."""
+        return [
+            EventRow(
+                call_id,
+                run_id,
+                seq,
+                arrival.at_ns - origin_ns,
+                arrival.kind,
+                arrival.characters,
+                arrival.text or None,
+            )
+            for seq, arrival in enumerate(self.arrivals)
+        ]
 
 
 def asks_diagnosis(body: Any) -> bool:

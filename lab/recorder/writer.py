@@ -35,7 +35,7 @@ from lab.recorder.observed_call import LENGTH, chunks
 from lab.recorder.unpacking import unpacked
 from lab.recording import sender
 from lab.recording.scribe import Scribe, Seen
-from lab.rows import EventRow, FinishedTrial, SessionRow
+from lab.rows import FinishedTrial, SessionRow
 from lab.store.store import Store
 from lab.version import VERSION
 
@@ -203,18 +203,7 @@ class Writer:
             content=reading.content or None,
             call=call,
             usage=reading.usage,
-            events=[
-                EventRow(
-                    "",
-                    "",
-                    seq,
-                    offset(arrival.at_ns),
-                    arrival.kind,
-                    arrival.characters,
-                    arrival.text or None,
-                )
-                for seq, arrival in enumerate(reading.arrivals)
-            ],
+            events=reading.events(self.origin_ns),
             conversation=sender.conversation(values["asked"], asked),
             agent=sender.agent(values["asked"]),
             recorded={

@@ -134,9 +134,16 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="demo-") as temporary:
         folder = given.keep or Path(temporary)
         folder.mkdir(exist_ok=True)
-        code = recorded(folder, given.kind, plan, given.seed)
+        try:
+            code = recorded(folder, given.kind, plan, given.seed)
+        except KeyboardInterrupt:
+            print("Ended at once: nothing is told.")
+            return 1
         took_s = (clock.now_ns() - begun_ns) / 1e9
         truths = truths_of(folder)
+        if not truths:
+            print("Ended before its first call: there is nothing to tell.")
+            return 1
         with closing(Store(folder / "lab.duckdb")) as store:
             (run_id,) = store.frame("SELECT run_id FROM runs")["run_id"]
             recording = shifted(recordings.read(store, str(run_id)), truths)

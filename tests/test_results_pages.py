@@ -98,9 +98,10 @@ def test_a_run_is_named_and_deleted_and_brought_back(db):
     store = Store()
     run_id = record(store)
     app = opened("21_History", run=run_id)
-    app.text_input[1].set_value("Monday")
+    app.text_input[1].set_value("[Monday](http://a.example)")
     next(button for button in app.button if button.label == "Save").click().run()
-    assert queries.run(store, run_id)["name"] == "Monday"
+    assert queries.run(store, run_id)["name"] == "[Monday](http://a.example)"
+    assert any(text.value.startswith("**\\[Monday\\]\\(") for text in app.markdown)  # no link
     app.button("delete").click().run()
     assert queries.runs(store).empty
     app.button("undo").click().run()

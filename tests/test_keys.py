@@ -363,6 +363,13 @@ def test_an_imported_run_repeats_only_where_the_user_agreed(
     assert not app.exception and processes.running() is None
     assert buttons(app) == [f"allow-key-{hostile.url}", f"allow-{hostile.url}"]
     assert hostile.asked == [] and not (tmp_path / "x.duckdb").exists()
+    begun = []
+    monkeypatch.setattr(processes, "start_run", lambda config: begun.append(config) or shown)
+    monkeypatch.setattr("pages.parts.run_panel._await", lambda run_id: None)
+    app.button(key=f"allow-{hostile.url}").click().run()
+    assert [config.endpoint for config in begun] == [hostile.url] and not app.warning
+    app.run()
+    assert len(begun) == 1
 
 
 def foreign(path: Path, technique: str, arms: tuple[str, str], endpoint: str, config: dict) -> str:

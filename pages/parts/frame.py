@@ -39,6 +39,8 @@ YOURS = "pages/0_Your_app.py"
 """The page of every recording."""
 OF_ALL_PAGES = ("ordered", "calibrating", "calibration_failed", "deleted")
 """What was chosen or begun on one page and holds on the next; all else stays where it was."""
+AWAITS_CONSENT = "awaits_consent"
+"""Of the session: the run that was ordered and now waits for an answer to ask(); Yes starts it."""
 OF_AN_ENDPOINT = ("model_small", "model_large")
 WATCH_S = 2.0
 
@@ -209,6 +211,8 @@ def ask(needed: ConsentNeeded) -> None:
 def _agree(url: str, key: bool) -> None:
     with guard():
         consent.allow(url, key)
+        if order := st.session_state.pop(AWAITS_CONSENT, None):
+            st.session_state.setdefault("ordered", order)
 
 
 def escape(text: str) -> str:

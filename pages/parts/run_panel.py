@@ -14,7 +14,7 @@ from lab.figures import progress_dots
 from lab.harness.estimate import estimate
 from lab.processes import RunCard
 from lab.settings import BenchmarkConfig
-from pages.parts import cached_queries, chart
+from pages.parts import cached_queries, chart, frame
 from pages.parts.frame import escape, guard
 
 EVERY_S, PATIENCE_S = 0.5, 60.0
@@ -60,6 +60,7 @@ def watch(
 
 def _start(place: Any, technique: str, param: str) -> None:
     """The panel comes into view before the worker is there: that takes it a second or two."""
+    st.session_state.pop(frame.AWAITS_CONSENT, None)  # its question stood on the page before
     ordered = st.session_state.get("ordered")
     if ordered is None:
         return
@@ -79,6 +80,8 @@ def _start(place: Any, technique: str, param: str) -> None:
             _await(ordered["run_id"])
         except Exception as error:
             del st.session_state["ordered"]
+            if isinstance(error, ConsentNeeded):
+                st.session_state[frame.AWAITS_CONSENT] = ordered
             with place.container(), guard():
                 raise error
             return

@@ -57,6 +57,12 @@ def test_json_is_one_object_and_progress_goes_elsewhere(simulated, db):
     assert err.startswith("Streaming on ")
 
 
+def test_a_server_of_the_labs_that_wants_a_key_says_where_to_put_it(simulated, run, monkeypatch):
+    monkeypatch.delenv("LAB_LOCAL_KEY")
+    code, _, err = run("streaming", "--runs", "1", "--answer-tokens", "16")
+    assert code == 2 and f'LAB_API_KEYS=\'{{"{simulated.base_url}": "KEY"}}\'' in err
+
+
 def test_the_answer_says_where_it_asks_before_it_asks_and_the_verdict_before_the_table(run):
     code, out, _ = run("streaming", "--runs", "1", "--answer-tokens", "16")
     assert code == 0

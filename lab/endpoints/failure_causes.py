@@ -42,7 +42,7 @@ def cause(
             " what stands before it."
         )
     if status in (401, 403, 407):
-        return f"{_key(endpoint, status, place)} The server's words: {words or 'none'}"
+        return f"{of_the_key(endpoint, status, place)} The server's words: {words or 'none'}"
     if status == 413:
         return (
             "The server takes no request as long as this (status 413). Raise its limit (nginx:"
@@ -111,7 +111,8 @@ def _unreached(endpoint: Endpoint, chain: str, reading: Reading) -> str:
     return f"{host} was not reached or hung up: {reading.error_text}. Check the server's own log."
 
 
-def _key(endpoint: Endpoint, status: int, place: str) -> str:
+def of_the_key(endpoint: Endpoint, status: int, place: str) -> str:
+    """What is wrong with the key that went there, or with its absence."""
     if status == 407:
         return (
             f"The proxy before {place} wants a name and a password: put them into"

@@ -17,7 +17,7 @@ from anthropic import AsyncAnthropic
 
 from lab import heartbeat, pricing
 from lab.clock import now_ns, sleep_s, today
-from lab.endpoints import registry
+from lab.endpoints import failure_causes, registry
 from lab.endpoints.client import open_client
 from lab.endpoints.registry import Endpoint
 from lab.harness.budget import Budget
@@ -209,6 +209,9 @@ class Session:
                 f"Another measurement uses the {self.endpoint.kind} server; waiting for it to end. "
                 f"{answer['error']['message']}"
             )
+        if reply.status_code == 401:
+            place = self.endpoint.base_url
+            raise LabError(failure_causes.of_the_key(self.endpoint, reply.status_code, place))
         if reply.status_code >= 400:
             raise LabError(f"{server} refused: {answer['error']['message']}")
         return answer

@@ -7,6 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from lab import units
+from lab.harness.reporters import recorded
 from lab.recording import sums
 from lab.recording.facts import Estimate, Miss
 from lab.recordings import Recording
@@ -15,14 +16,6 @@ from pages.parts.frame import escape
 
 MOST_CARDS, MOST_LINES = 6, 1_000
 NOTHING = ("", units.MISSING)
-
-
-def seconds(estimate: Estimate | None) -> str:
-    """ "1.2 s [0.9, 1.6]"; empty where there is none."""
-    if estimate is None:
-        return ""
-    middle, low, high = (units.number(end, 2) for end in vars(estimate).values())
-    return f"{middle} s" if low == middle == high else f"{middle} s [{low}, {high}]"
 
 
 def show(recording: Recording) -> None:
@@ -125,7 +118,7 @@ def _costs(usd: float | None, took: Estimate | None, is_counted: bool) -> list[s
     about = "" if is_counted else "about "
     return [
         *[f"{about}{units.usd(usd)}"] * (usd is not None),
-        *[f"{seconds(took)} (estimate)"] * (took is not None),
+        *[f"{recorded.estimate(took)} (estimate)"] * (took is not None),
     ]
 
 
@@ -139,7 +132,7 @@ def _table(recording: Recording, misses: Sequence[Miss], key: str) -> None:
             "evidence": [miss.evidence for miss in shown],
             "tokens": [miss.missed_tokens for miss in shown],
             "usd": [units.usd(miss.usd) for miss in shown],
-            "seconds": [seconds(miss.seconds) or units.MISSING for miss in shown],
+            "seconds": [recorded.estimate(miss.seconds) for miss in shown],
             "api": [miss.api_reason or "" for miss in shown],
         }
     )

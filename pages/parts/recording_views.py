@@ -6,6 +6,7 @@ import streamlit as st
 
 from lab import endpoint_kinds, units
 from lab.figures import cache_by_call, first_token
+from lab.harness.reporters import recorded
 from lab.recording import cache_use, growth, sums
 from lab.recording.facts import Worth
 from lab.recordings import Recording
@@ -71,7 +72,7 @@ def _worth(recording: Recording, row: Worth, place: int) -> None:
         words, gain, buttons = st.columns([13, 6, 6], vertical_alignment="center")
         words.markdown(f"**{escape(row.title)}**")
         words.caption(escape(row.assumption))
-        gain.caption("  \n".join(map(escape, _gains(row))))
+        gain.caption("  \n".join(map(escape, recorded.gains(row))))
         with buttons, st.container(horizontal=True, vertical_alignment="center"):
             if row.fix:
                 prove.button(
@@ -79,18 +80,6 @@ def _worth(recording: Recording, row: Worth, place: int) -> None:
                 )
             if row.technique and (page := frame.page_of(row.technique)):
                 frame.link(page, f"See {page.label[:1].lower()}{page.label[1:]}")
-
-
-def _gains(row: Worth) -> list[str]:
-    most = "at most " if row.is_upper_bound else ""
-    took = recorded_misses.seconds(row.seconds)
-    saved = "" if row.usd is None else f"{most}{units.usd(abs(row.usd))}"
-    word = "saved" if (row.usd or 0) >= 0 else "more to pay"
-    return [
-        part
-        for part in (f"{most}{took} sooner" if took else "", f"{saved} {word}" if row.usd else "")
-        if part
-    ] or ["seconds not known"]
 
 
 def first_tokens(recording: Recording) -> None:

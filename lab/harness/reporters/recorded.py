@@ -64,7 +64,7 @@ def tell(recording: Recording, console: Console, with_calls: bool = False) -> No
     if recording.worth:
         say("\nWhat each technique would be worth here")
         for row in recording.worth:
-            say(f"{row.title}: {gain(row)}", indent=2)
+            say(f"{row.title}: {', '.join(gains(row))}", indent=2)
             say(row.assumption, "dim", 4)
     if untold := sums.untold(recording):
         say("\nWhat it cannot tell")
@@ -173,8 +173,8 @@ def where(recording: Recording, call_id: str) -> str:
     return f"conversation {row['conversation']}{lane}, turn {row['turn']}"
 
 
-def gain(row: Worth) -> str:
-    """ "at most 3.2 s [2.9, 3.5] sooner, $0.12 saved"."""
+def gains(row: Worth) -> list[str]:
+    """ "at most 3.2 s [2.9, 3.5] sooner", "$0.12 saved"."""
     most = "at most " if row.is_upper_bound else ""
     parts = []
     if row.seconds:
@@ -182,7 +182,7 @@ def gain(row: Worth) -> str:
     if row.usd:
         word = "saved" if row.usd > 0 else "more to pay"
         parts.append(f"{most}{units.usd(abs(row.usd))} {word}")
-    return ", ".join(parts) or "seconds not known"
+    return parts or ["seconds not known"]
 
 
 def estimate(seconds: Estimate | None) -> str:

@@ -164,7 +164,7 @@ class RunResult:
     @property
     def prediction(self) -> str:
         """What a recording predicted of its fix, beside what was measured: "Predicted 1.2 s
-        [0.9, 1.6] sooner, measured 1.1 s [1.0, 1.3]."; empty where nothing was."""
+        [0.9, 1.6] sooner a call, measured 1.1 s [1.0, 1.3]."; empty where nothing was."""
         try:
             predicted = Predicted(**self.run["settings"]["config"]["predicted"])
         except (KeyError, TypeError, ValueError):
@@ -175,7 +175,7 @@ class RunResult:
             ends.append(tuple(ms / 1000 for ms in sooner))
         most = "at most " if predicted.is_upper_bound else ""
         foreseen, *measured = _in_seconds(*ends)
-        text = f"Predicted {most}{foreseen} sooner"
+        text = f"Predicted {most}{foreseen} sooner a call"
         if not measured:
             return f"{text}; nothing was measured to hold it against."
         return f"{text}, measured {measured[0]}."

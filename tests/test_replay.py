@@ -55,7 +55,7 @@ def test_a_clock_in_the_system_prompt_is_mended_and_stands_beside_its_prediction
     result = results.read(done.run_id)
     assert result.comparison().verdict == "faster"
     assert result.verdicts[0].headline.startswith("Fixed is faster")
-    assert result.prediction.startswith("Predicted 0.40 s [0.30, 0.50] sooner, measured 0.")
+    assert result.prediction.startswith("Predicted 0.40 s [0.30, 0.50] sooner a call, measured 0.")
     assert 200 < -result.effect < 600
 
     calls = result.calls[result.calls["role"] == "answer"]

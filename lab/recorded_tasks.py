@@ -28,7 +28,10 @@ MOST_CALLS = 20
 """Of a recording in one run, where the user names none: spread over all of them."""
 BLOCKS = 10
 ID_CHARACTERS = 36
-NO_TEXT = "This recording kept no text, so it cannot be replayed. Record again with --keep-text."
+NO_TEXT = (
+    "This recording kept no text, so it cannot be replayed. Record again with --keep-text (in code:"
+    " keep_text=True)."
+)
 NO_CALL = "no call ended well with its whole request kept."
 
 

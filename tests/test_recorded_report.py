@@ -87,7 +87,10 @@ def test_the_last_line_is_the_next_step_where_there_is_a_fix(agent):
     def last(**changes) -> str:
         return told(replace(seen, run={**seen.run, **changes}))[-1]
 
-    assert last() == "To prove a fix on these calls, record again with --keep-text."
+    assert (
+        last()
+        == "To prove a fix on these calls, record again with --keep-text (in code: keep_text=True)."
+    )
     assert last(keep_text=True, name="nightly").endswith("replay --scenario recording:nightly")
     assert last(keep_text=True, name="two words").endswith(f" recording:{seen.run_id}")
     assert "  2 calls with a first-token time; 10 of one model are needed to tell seconds." in (

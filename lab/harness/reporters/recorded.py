@@ -82,7 +82,8 @@ def next_step(recording: Recording) -> str:
     if not any(finding.fix for finding in findings):
         return ""
     if not recording.keeps_text:
-        return "To prove a fix on these calls, record again with --keep-text."
+        again = "record again with --keep-text (in code: keep_text=True)"
+        return f"To prove a fix on these calls, {again}."
     name = recording.run.get("name")
     # A name of other letters would have to be quoted; the id never has.
     word = name if re.fullmatch(r"[\w.-]+", str(name or "")) else recording.run_id

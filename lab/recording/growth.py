@@ -72,5 +72,5 @@ def _line(group: str, rows: pd.DataFrame, unit: float, words: str) -> Line:
     heights = tuple(float(fitted.coefficients @ (1, end / unit)) for end in ends)
     written = units.estimated("at_ms", slope.value, slope.low, slope.high).replace(" ms ", " ", 1)
     value, _, interval = written.partition(" ")
-    text = f"{group}: {value} {words} {interval}, n = {len(rows)}"
+    text = f"{group}: {value} {words} {interval}, n = {len(rows):,}"
     return Line(group, ends, heights, slope, len(rows), text)

@@ -140,8 +140,10 @@ def test_an_interrupted_run_is_resumed_with_the_same_order(server, db):
     full = measure(config).run_id
     run_id = processes.start_run(config)
     wait_for(lambda: len(entries(run_id, "trial")) >= 2)
-    os.kill(processes.running().pid, signal.SIGTERM)
-    wait_for(lambda: processes.running() is None)
+    pid = processes.running().pid
+    os.kill(pid, signal.SIGTERM)
+    # Once it has ended it is no process any more, and its lease is nobody's.
+    wait_for(lambda: processes.running() is None and machine.born(pid) is None)
     assert entries(run_id, "ended")[0]["status"] == "interrupted"
     done = measure(config_of(technique="streaming", join_run=run_id))
     assert done.status == "finished"

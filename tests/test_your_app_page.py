@@ -137,6 +137,16 @@ def test_every_view_of_a_source_that_knows_less_and_what_it_cannot_answer(db):
     every_view(page)
 
 
+def test_where_every_call_failed_nothing_is_said_to_have_been_read(db):
+    app = App(Store())
+    app.call([user("q")], 0, 1, error="connection")
+    app.call([user("q")], 2, 3, error="connection")
+    app.recording()
+    page = opened(PAGE)
+    well(page.button_group(key="view").set_value("Misses").run())
+    assert "No answer said what it read from the cache" in words(page)
+
+
 PLANTED = "[a link](http://elsewhere.example) <b>bold</b> :red[red]"
 
 

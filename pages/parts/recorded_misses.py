@@ -16,6 +16,7 @@ from pages.parts.frame import escape
 
 MOST_CARDS, MOST_LINES = 6, 1_000
 NOTHING = ("", units.MISSING)
+NOBODY_TOLD = "No answer said what it read from the cache."
 
 
 def show(recording: Recording) -> None:
@@ -24,7 +25,9 @@ def show(recording: Recording) -> None:
     are = "1 call was the first" if first == 1 else f"{first:,} calls were the first"
     uses = f"{are} to use a prefix, which is no miss: somebody has to write it." if first else ""
     if not groups:
-        st.caption(f"Every call read from the cache what it could. {uses}")
+        is_told = recording.calls["cache_read_tokens"].notna().any()
+        read = "Every call read from the cache what it could." if is_told else NOBODY_TOLD
+        st.caption(f"{read} {uses}")
         return
     st.markdown(escape(_sum(recording)))
     for place, group in enumerate(groups[:MOST_CARDS]):

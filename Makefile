@@ -23,7 +23,8 @@ run: setup
 setup: $(RUN_READY)
 
 test: $(DEV_READY) chromium
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n 3 --dist loadfile -m "not model and not browser"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "model or browser"
 
 check: $(DEV_READY)
 	@$(BIN)/ruff check .

@@ -104,6 +104,14 @@ def made_databases() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def no_key_has_passed(monkeypatch) -> None:
+    """A key that passed by in another test, shortened perhaps, is not known in this one."""
+    from lab import scrub
+
+    monkeypatch.setattr(scrub, "PASSED", set())
+
+
 @pytest.fixture
 def db(tmp_path, monkeypatch) -> Path:
     """A database file of this test's own."""

@@ -710,15 +710,16 @@ def test_a_proxy_that_refuses_is_named_without_its_password(monkeypatch, reply, 
     with ProxyTap(1, reply) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", f"http://me:{KEY}@127.0.0.1:{proxy.port}")
         with wire("https://api.example") as through:
-            assert ask(through.port, posted(through.port, b"{}")).data == b""
-            assert until(lambda: through.calls)
-    assert [(call.ending, call.note) for call in through.calls] == [
+            # A refusal may come before the request was read: then nobody knows of a call.
+            request = posted(through.port, b"{}")
+            assert until(lambda: ask(through.port, request).data == b"" and through.calls)
+    assert {(call.ending, call.note) for call in through.calls} == {
         (
             "connect",
             f"no connection upstream: the proxy 127.0.0.1:{proxy.port} lets nothing through to"
             f" api.example:443 ({why})",
         )
-    ]
+    }
     monkeypatch.setenv("NO_PROXY", ".example")
     assert upstream.tunnel(Upstream("raw", "live", "https://api.example")) is None
 

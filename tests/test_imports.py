@@ -5,9 +5,6 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 import zipfile
@@ -24,6 +21,7 @@ from lab.store.export import export
 from lab.store.store import Store
 from pages.parts import history
 from tests.recorded_runs import record
+from tests.stored_trials import held_by_a_foreign_program
 
 SECRET = "sk-ant-of-somebody"
 
@@ -169,7 +167,7 @@ def test_the_writers_go_on_while_a_file_is_read(mine, foreign, monkeypatch):
     monkeypatch.setattr(
         importing, "PATIENCE_S", 60.0
     )  # the file is held below, so that reading it waits for the limit
-    holder = held(foreign.path)
+    holder = held_by_a_foreign_program(foreign.path)
 
     def refused() -> None:
         with pytest.raises(LabError, match="took longer than"):
@@ -187,25 +185,6 @@ def test_the_writers_go_on_while_a_file_is_read(mine, foreign, monkeypatch):
     finally:
         holder.communicate("\n")
     assert len(waits) > 3 and max(waits) < 2
-
-
-HOLD = """
-    import duckdb, sys
-    connection = duckdb.connect(sys.argv[1])
-    print("held", flush=True)
-    sys.stdin.readline()
-"""
-
-
-def held(path) -> subprocess.Popen:
-    program = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(HOLD), str(path)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert program.stdout.readline() == "held\n"
-    return program
 
 
 # Files that cannot be read
@@ -255,7 +234,7 @@ def test_each_file_that_cannot_be_read_is_a_sentence_and_changes_nothing(
 
 def test_a_database_that_another_program_holds_is_named(mine, foreign, monkeypatch):
     monkeypatch.setattr(importing, "PATIENCE_S", 0.1)
-    holder = held(foreign.path)
+    holder = held_by_a_foreign_program(foreign.path)
     try:
         with pytest.raises(LabError, match="another program holds it"):
             mine.import_from(foreign.path)

@@ -23,7 +23,7 @@ import zstandard
 from bench.broken import KINDS
 from bench.raw_server import RawServer, events, message, sse
 from bench.recorder_ground import ProxyTap, Tap, ask, until, wire
-from lab import recorder, recordings, scrub
+from lab import clock, recorder, recordings, scrub
 from lab.clock import now_ns, working_ns
 from lab.model import LabError
 from lab.recorder import framing, upstream, writer
@@ -610,6 +610,12 @@ def test_lines_to_paste_name_the_port_and_no_key_of_the_users():
     lines = recorder.paste_lines(card)
     assert set(lines) == {"Shell", "Python", "TypeScript", "Claude Code"}
     assert all("http://127.0.0.1:1234" in line and "KEY" not in line for line in lines.values())
+
+
+def test_what_a_thread_worked_leaves_out_its_waiting():
+    began_ns = clock.working_ns()
+    clock.pause_s(0.2)
+    assert clock.working_ns() - began_ns < 100e6
 
 
 def test_what_the_recorder_added_leaves_out_connecting_and_half_a_connection_is_answered(

@@ -92,8 +92,8 @@ class LoadConfig(BaseModel):
     search: Annotated[Literal["concurrency", "rate"] | None, Flag("how much")] = Field(
         None,
         title="Search",
-        description="find the largest load that keeps every --slo, by doubling and halving; a level "
-        "that has decided ends early",
+        description="find the largest load that keeps every --slo, by doubling and halving; a "
+        "level ends once it is decided",
     )
     slo: Annotated[list[str], Flag("how much", "RULE", repeated=True)] = Field(
         [],

@@ -101,7 +101,7 @@ FLOORS = (
     """endpoints.caching_modes endpoints.consent endpoints.keys endpoints.own_server
     endpoints.settings_files processes recording scrub""",
     "endpoints figures instrumentation local store techniques",
-    "calibrate code_samples harness",
+    "calibrate code_samples harness load",
     """bounds expected instrumentation.traces new_recording recorded_changes recorded_requirements
     recordings requirements results""",
     "importers observing recorded_tasks recorder resume worker",

@@ -152,11 +152,15 @@ PATHS = {b"/v1/messages": Messages, b"/v1/chat/completions": Chat}
 class Answer:
     """One answer under way, and what is known of it afterwards."""
 
-    __slots__ = ("connection", "due_ns", "left", "read_ns", "streams", "words", "written")
+    __slots__ = (
+        "asked_as", "connection", "due_ns", "left", "read_ns", "streams", "words", "written",
+    )  # fmt: skip
 
     def __init__(self, connection: Connection, words: Messages | Chat, asked: dict) -> None:
         self.connection, self.words, self.streams = connection, words, bool(asked.get("stream"))
         self.left = words.tokens
+        self.asked_as = connection.asked_as
+        """What the client called its request (x-request-id): some tell no id of the answer."""
         self.read_ns = self.due_ns = 0
         """Of its request; of its first token."""
         self.written = array.array("q")
@@ -168,7 +172,7 @@ class Connection:
     def __init__(self, server: Server, sock: socket.socket) -> None:
         self.server, self.sock = server, sock
         self.parser = httptools.HttpRequestParser(self)
-        self.path, self.body = b"", bytearray()
+        self.path, self.body, self.asked_as = b"", bytearray(), None
         self.is_open = True
 
     def readable(self) -> None:
@@ -202,8 +206,12 @@ class Connection:
             self.sock.close()
 
     def on_message_begin(self) -> None:
-        self.path = b""
+        self.path, self.asked_as = b"", None
         self.body.clear()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if name.lower() == b"x-request-id":
+            self.asked_as = value.decode("latin-1")
 
     def on_url(self, url: bytes) -> None:
         self.path += url
@@ -264,6 +272,7 @@ class Server:
                 "read_ns": answer.read_ns,
                 "due_ns": answer.due_ns,
                 "written_ns": answer.written.tolist(),
+                "asked_as": answer.asked_as,
             }
             for name, answer in self.known.items()
         }

@@ -231,11 +231,11 @@ def _locked(path: Path, wait: bool = False, shared: bool = False) -> Iterator[in
 
 
 def start_run(config: Any) -> str:
-    """Start a worker for a BenchmarkConfig and answer with its run id; LabError at once while
-    another run is measured."""
+    """Start a worker for a BenchmarkConfig or a LoadConfig and answer with its run id; LabError at
+    once while another run is measured."""
     if card := running():
         raise Busy(f"Only one run is measured at a time: {card.text}.")
-    run_id = config.join_run or new_id()
+    run_id = getattr(config, "join_run", None) or new_id()
     remember(run_id, config)
     path, log = _run_file(run_id, ".json"), _run_file(run_id, ".log")
     start_afresh(run_id)
@@ -294,8 +294,8 @@ def forget(run_id: str) -> None:
 
 
 def remember(run_id: str, config: Any) -> None:
-    """A BenchmarkConfig with which a run was started here."""
-    if config.tasks or config.knobs:
+    """A config with which a run was started here."""
+    if getattr(config, "tasks", None) or getattr(config, "knobs", None):
         _asked[run_id] = config
         for oldest in list(_asked)[:-REMEMBERED]:
             del _asked[oldest]

@@ -6,40 +6,29 @@ second or more, in which a Stop must be heard already.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
-import signal
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from lab import machine, processes, scrub
-from lab.model import LabError, Status, Technique, new_id
+from lab import machine, processes, run_loop, scrub
+from lab.model import LOAD, LabError, Technique, new_id
 from lab.paths import COMMAND
+from lab.run_loop import PATIENCE_S, STOPPED_S, Measured, Telling
 
 if TYPE_CHECKING:
     from lab.harness.runner import BenchmarkRunner
     from lab.settings import BenchmarkConfig
     from lab.store.store import Store
 
-PATIENCE_S = 0.5
-STOPPED_S = 0.5
 STOP_POLL_S = 0.1
-LEFT: list[asyncio.Task] = []
-"""Tasks of the user's own that would not end, kept from the collector: it would end them where
-nothing of theirs is in place."""
 CODES = {"finished": 0, "interrupted": 130}
-
-
-class Measured(NamedTuple):
-    run_id: str
-    status: Status
-    text: str
 
 
 def measure(
@@ -63,8 +52,6 @@ def measure(
         # A worker's was made afresh before it started, and may have been asked to stop since.
         if not begun_elsewhere:
             processes.start_afresh(run_id)
-        # Rows that cannot be written now are safe beside the database: nothing is won by waiting,
-        # and Stop would wait too.
         store = Store(config.db, PATIENCE_S)
         store.close_orphans(run_id)
         joined = None
@@ -73,39 +60,22 @@ def measure(
         config = recorded_tasks.resolved(config, store)
         processes.remember(run_id, config)
 
-        kinds: set[str] = set()
-        ending, deaf = threading.Event(), threading.Event()
-
-        def stop() -> bool:
-            return ending.is_set() or processes.stop_asked(run_id)
+        telling = Telling(run_id, on_progress)
 
         def tell(entry: dict[str, Any]) -> None:
-            kinds.add(entry["kind"])
             # The last row is written by now: what tracing does can no longer touch a number.
-            note = entry["kind"] == "ended" and "trial" in kinds and _sent(store, run_id, stop)
-            if note:
-                tell({"kind": "note", "text": note})
-            if entry.get("text"):
-                entry = {**entry, "text": scrub.text(entry["text"], scrub.MESSAGE)}
-            # A full runtime folder: the dots are missing, the rows are not.
-            with contextlib.suppress(OSError):
-                processes.add_progress(run_id, entry)
-            if on_progress is None or deaf.is_set():
-                return
-            try:
-                on_progress(entry)
-            except OSError:
-                # The terminal or the pipe is gone: the run ends as at Ctrl-C, with its rows.
-                deaf.set()
-                ending.set()
+            is_last = entry["kind"] == "ended" and "trial" in telling.kinds
+            if is_last and (note := _sent(store, run_id, telling.stop)):
+                telling({"kind": "note", "text": note})
+            telling(entry)
 
         try:
             runner = BenchmarkRunner(
                 config, store, tell, run_id=run_id, joined=joined, technique=technique
             )
-            return _run(runner, run_id, ending, stop)
+            return _run(runner, telling)
         except LabError as error:
-            if "ended" not in kinds:
+            if "ended" not in telling.kinds:
                 tell({"kind": "ended", "status": "failed", "text": str(error)})
             raise
         finally:
@@ -129,37 +99,13 @@ def _sent(store: Store, run_id: str, stop: Callable[[], bool]) -> str | None:
     return f"traces: not sent, the receiver is slow. Later: {COMMAND} trace {run_id}"
 
 
-def _run(
-    runner: BenchmarkRunner, run_id: str, ending: threading.Event, stop: Callable[[], bool]
-) -> Measured:
+def _run(runner: BenchmarkRunner, telling: Telling) -> Measured:
     async def main() -> Measured:
-        loop = asyncio.get_running_loop()
-        for name in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            # Not in the main thread: then who started it also ends it.
-            with contextlib.suppress(RuntimeError, ValueError):
-                if signal.getsignal(name) is not signal.SIG_IGN:  # as nohup leaves it
-                    loop.add_signal_handler(name, ending.set)
-        runner.stop = stop
+        runner.stop = telling.stop
         await runner.run()
-        return Measured(run_id, runner.status, runner.text)
+        return Measured(telling.run_id, runner.status, runner.text)
 
-    try:
-        from uvloop import new_event_loop
-    except ImportError:
-        new_event_loop = asyncio.new_event_loop
-    loop = new_event_loop()
-    try:
-        return loop.run_until_complete(main())
-    finally:
-        # Not asyncio.run, which would wait for code of the user's that does not let go.
-        left = asyncio.all_tasks(loop)
-        for task in left:
-            task.cancel()
-        if left:
-            loop.run_until_complete(asyncio.wait(left, timeout=STOPPED_S))
-            LEFT.extend(task for task in left if not task.done())
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.close()
+    return run_loop.to_its_end(main, telling.ending)
 
 
 def _leave_if_stopped(run_id: str, ready: threading.Event) -> None:
@@ -174,6 +120,21 @@ def _leave_if_stopped(run_id: str, ready: threading.Event) -> None:
             os._exit(CODES["interrupted"])
 
 
+def _technique(words: dict[str, Any], run_id: str) -> Callable[[], Measured]:
+    for name in ("lab.harness.runner", "lab.store.store"):
+        import_module(name)
+    from lab.settings import config_of
+
+    return partial(measure, config_of(**words), run_id=run_id)
+
+
+def _load(words: dict[str, Any], run_id: str) -> Callable[[], Measured]:
+    from lab import load_run
+    from lab.load.load_settings import load_config_of
+
+    return partial(load_run.measure, load_config_of(**words), run_id=run_id)
+
+
 def main(arguments: list[str]) -> int:
     machine.start_quickly()
     path = Path(arguments[0])
@@ -182,13 +143,10 @@ def main(arguments: list[str]) -> int:
     run_id, ready = order["run_id"], threading.Event()
     threading.Thread(target=_leave_if_stopped, args=(run_id, ready), daemon=True).start()
     try:
-        for name in ("lab.harness.runner", "lab.store.store"):
-            import_module(name)
-        from lab.settings import config_of
-
-        config = config_of(**order["config"])
+        start = _load if order["config"].get("technique") == LOAD else _technique
+        measured = start(order["config"], run_id)
         ready.set()
-        done = measure(config, run_id=run_id)
+        done = measured()
     except LabError as error:
         text = scrub.text(str(error), scrub.MESSAGE)
         if not any(entry["kind"] == "ended" for entry in processes.read_progress(run_id)[0]):
@@ -196,7 +154,7 @@ def main(arguments: list[str]) -> int:
         print(text, file=sys.stderr)
         return 1
     code = CODES.get(done.status, 1)
-    if LEFT:
+    if run_loop.LEFT:
         os._exit(code)
     return code
 

@@ -17,10 +17,10 @@ PREFIX = "knob_"
 METAVARS = {int: "N", float: "X", str: "TEXT"}
 
 
-def add_settings(parser: ArgumentParser) -> None:
+def add_settings(parser: ArgumentParser, model: type[Model] = BenchmarkConfig) -> None:
     """The flags of a run's settings, in their groups."""
     groups: dict[str, Any] = {}
-    for name, setting in settings.of(BenchmarkConfig).items():
+    for name, setting in settings.of(model).items():
         if setting.flag:
             title = setting.flag.group
             group = groups.get(title) or groups.setdefault(title, parser.add_argument_group(title))
@@ -43,7 +43,7 @@ def add(parser: Any, setting: Setting, dest: str, help: str = "") -> None:
     metavar = (setting.flag and setting.flag.metavar) or METAVARS.get(setting.kind, "JSON")
     if setting.flag and setting.flag.repeated:
         options |= {"action": "append", "metavar": metavar}
-    elif setting.kind is bool and setting.flag and not setting.optional:
+    elif setting.kind is bool and setting.flag and not setting.optional and not setting.default:
         options |= {"action": "store_true"}
     elif setting.kind is bool:
         options |= {"action": BooleanOptionalAction}
@@ -72,9 +72,9 @@ def _list_of(kind: type) -> Callable[[str], list[Any]]:
     return read
 
 
-def chosen_settings(arguments: Namespace) -> dict[str, Any]:
+def chosen_settings(arguments: Namespace, model: type[Model] = BenchmarkConfig) -> dict[str, Any]:
     """Only the settings named on the command line."""
-    flags = {name for name, setting in settings.of(BenchmarkConfig).items() if setting.flag}
+    flags = {name for name, setting in settings.of(model).items() if setting.flag}
     return {name: value for name, value in vars(arguments).items() if name in flags}
 
 

@@ -9,14 +9,13 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from lab import endpoint_kinds
+from lab.load.schedule import FEWEST_REQUESTS, ROUNDS
 from lab.model import LOAD
 from lab.scenarios.definitions import CATEGORIES, RECORDING
 from lab.settings import LARGEST_SEED, LIVE_MAX_USD, Flag, build
 
 STREAMS, FEW_STREAMS = 16, 4
 """At once, where the user says nothing; few where one model on this machine answers them all."""
-FEWEST_REQUESTS, ROUNDS = 96, 6
-"""Of a level: each stream has six turns at least, and a p95 its 72 requests."""
 LIVE_STREAMS, MOST_STREAMS = 8, 512
 """The ceiling where requests cost money, and elsewhere, unless the user names one."""
 MOST_LEVELS = 50
@@ -57,8 +56,8 @@ class LoadConfig(BaseModel):
     arrivals: Annotated[str, Flag("how much", "NAME|FILE")] = Field(
         "poisson",
         title="Arrivals",
-        description=f"with --rate: {', '.join(ARRIVALS)}; or, without --rate, a file with the "
-        "instant of each request (.csv, .txt, .json, .jsonl)",
+        description=f"of an open loop: {', '.join(ARRIVALS)}; or a file with the instant of each "
+        "request (.csv, .txt, .json, .jsonl), stretched to --rate where there is one",
     )
     gamma_shape: Annotated[float, Flag("how much", "X")] = Field(
         0.5,
@@ -197,9 +196,10 @@ class LoadConfig(BaseModel):
             "--rate": self.rate,
             "--ramp": self.ramp,
             "--search": self.search,
-            "--arrivals FILE": self.arrivals_file,
         }
         named = [flag for flag, value in chosen.items() if value]
+        if self.arrivals_file and (self.concurrency or self.ramp):
+            named.append("a file of --arrivals")
         if len(named) > 1:
             raise ValueError(f"{named[0]} and {named[1]} exclude each other; name one of them")
         if self.ramp and not self.seconds:
@@ -208,8 +208,8 @@ class LoadConfig(BaseModel):
             self.rising  # noqa: B018 - refuses what is none
         if self.search and not self.slo:
             raise ValueError("--search needs what must hold: --slo 'p95 ttft_ms < 800'")
-        if self.is_open and self.requests and self.seconds and not self.rate:
-            raise ValueError("--requests and --seconds exclude each other here; name one of them")
+        if self.is_open and self.requests and self.seconds:
+            raise ValueError("--requests and --seconds exclude each other; name one of them")
         return self
 
     @field_validator("concurrency", "rate")

@@ -26,10 +26,15 @@ NOT_TIMED: tuple[Role, ...] = ("prime", "check")
 """Roles of calls that a trial's clock does not wait for; is_timed in metrics.sql is the rest."""
 Cache = Literal["none", "write", "read", "any"]
 Outcome = Literal["ok", "failed", "cancelled", "mismatch"]
-Phase = Literal["warmup", "measured", "observed"]
+Phase = Literal["warmup", "measured", "observed", "load"]
 OBSERVED = "observed"
 """What stands for the technique in a recording of the user's own application: a run that the lab
 did not make. Its calls are trials of the phase `observed`, one each: never charted with others."""
+LOAD = "load"
+"""The same of a load: many requests at once, each a trial of the phase `load`."""
+UNPAIRED = (OBSERVED, LOAD)
+"""What stands for the technique where nothing is paired: never judged against an arm, and never
+charted with trials that are."""
 Status = Literal["running", "finished", "interrupted", "failed"]
 SpanKind = Literal["trial", "call", "tool", "route", "join"]
 

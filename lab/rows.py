@@ -122,6 +122,9 @@ class CallRow:
     missed_cache_tokens: int | None = None
     rate_limits: dict[str, str] | None = None
     counted_usd: float | None = None
+    scheduled_ns: int | None = None
+    """Of a load: when it was due."""
+    second_token_ns: int | None = None
 
 
 @dataclass(slots=True)
@@ -202,6 +205,29 @@ class RecordedBlockRow:
 
 
 @dataclass(slots=True)
+class LoadLevelRow:
+    """One steady load, as one session of a run measured it: lab.load.profile says what a level is.
+    Written again, its end, its reason and what the client did are renewed."""
+
+    run_id: str
+    session_id: str
+    level: int
+    label: str
+    mode: str
+    target: float
+    started_ns: int
+    """From the session's origin, as all instants of rows."""
+    ended_ns: int | None = None
+    planned: int = 0
+    """Requests."""
+    not_begun: int | None = None
+    """Of those; None while it is under way."""
+    reason: str | None = None
+    """Why it ended before all of them; None where it did not."""
+    client: dict[str, float] | None = None
+
+
+@dataclass(slots=True)
 class FinishedTrial:
     """One trial with all that happened in it: what the harness hands to the sink, and the store
     writes in one transaction. A recorded call is one too, with what was recorded of it."""
@@ -217,6 +243,7 @@ class FinishedTrial:
 ROWS = {
     "runs": RunRow,
     "sessions": SessionRow,
+    "load_levels": LoadLevelRow,
     "trials": TrialRow,
     "calls": CallRow,
     "spans": SpanRow,

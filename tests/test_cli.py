@@ -169,6 +169,7 @@ def test_export_writes_every_table(db, tmp_path, capsys):
     tables = (
         "runs",
         "sessions",
+        "load_levels",
         "trials",
         "calls",
         "spans",

@@ -231,7 +231,7 @@ def test_every_table_is_exported(db, tmp_path, format):
     }
     events = next(file for file in files if file.stem in ("events", "lab"))
     assert len(readers[format](events)) == 12
-    assert len(files) == (1 if format == "duckdb" else 10)
+    assert len(files) == (1 if format == "duckdb" else 11)
     with pytest.raises(LabError):
         export(store, "/dev/null/nowhere", format)
 

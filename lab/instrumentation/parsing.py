@@ -90,6 +90,8 @@ class Reading:
     """A block that begins, a signature, an estimate or a token."""
     first_token_ns: int | None = None
     """The first generated piece of any block, known or unknown."""
+    second_token_ns: int | None = None
+    """The second one: with it, a stream has begun to flow."""
     thinking_started_ns: int | None = None
     first_thinking_ns: int | None = None
     first_text_ns: int | None = None
@@ -687,7 +689,10 @@ def _read_stream(exchange: Exchange, reading: Reading, gone: Callable[[], bool])
 
 def _token(reading: Reading, at_ns: int) -> None:
     reading.first_sign_ns = reading.first_sign_ns or at_ns
-    reading.first_token_ns = reading.first_token_ns or at_ns
+    if reading.first_token_ns is None:
+        reading.first_token_ns = at_ns
+    elif reading.second_token_ns is None:
+        reading.second_token_ns = at_ns
     reading.last_token_ns = at_ns
 
 

@@ -41,6 +41,7 @@ LENGTHS = {"note": NAME, "name": NAME, "error_text": ERROR, "text": TEXT, "piece
 WORDS = {
     ("runs", "endpoint_kind"): tuple(endpoint_kinds.KINDS),
     ("runs", "status"): get_args(model.Status),
+    ("load_levels", "mode"): ("closed", "open"),
     ("trials", "phase"): get_args(model.Phase),
     ("trials", "outcome"): get_args(model.Outcome),
     ("calls", "role"): get_args(model.Role),
@@ -50,6 +51,7 @@ WORDS = {
 KEYS = {
     "runs": "run_id",
     "sessions": "session_id",
+    "load_levels": "session_id, level",
     "trials": "trial_id",
     "calls": "call_id",
     "spans": "span_id",
@@ -57,6 +59,7 @@ KEYS = {
 }
 BELONGS = {
     "sessions": ("runs", ("run_id",)),
+    "load_levels": ("sessions", ("run_id", "session_id")),
     "trials": ("runs", ("run_id",)),
     "calls": ("trials", ("run_id", "session_id", "trial_id")),
     "spans": ("trials", ("run_id", "session_id", "trial_id")),
@@ -65,6 +68,7 @@ BELONGS = {
     "recorded_blocks": ("calls", ("run_id", "trial_id", "call_id")),
 }
 OF_RECORDINGS = ("recorded_calls", "recorded_blocks")
+NEWER = ("load_levels", *OF_RECORDINGS)
 """Tables that an older lab's file has not."""
 NOT_TAKEN_OVER = ("db", "join_run", "max_usd")
 """Parts of a run's config that say where this user's rows go and what this user spends."""
@@ -138,6 +142,7 @@ def take_in(connection: duckdb.DuckDBPyConnection, clean: Clean) -> Imported:
     marked = f" REPLACE ({quoted(clean.name)} AS imported_from)" if clean.name else ""
     runs = insert("runs", "run_id NOT IN (SELECT run_id FROM runs)", marked)
     insert("sessions", "session_id NOT IN (SELECT session_id FROM sessions)")
+    insert("load_levels", "(session_id, level) NOT IN (SELECT (session_id, level) FROM load_levels)")
     of_new_trials = "trial_id IN (SELECT trial_id FROM new_trials)"
     for table, new in (
         ("trials", "trial_id NOT IN (SELECT trial_id FROM trials)"),
@@ -279,7 +284,7 @@ def _files(present: Collection[str]) -> dict[str, str]:
 
 
 def _missing(present: Collection[str]) -> str:
-    needed = {table: name for table, name in _files(present).items() if table not in OF_RECORDINGS}
+    needed = {table: name for table, name in _files(present).items() if table not in NEWER}
     return ", ".join(name for name in needed.values() if name not in present)
 
 
@@ -309,7 +314,7 @@ def _columns(
         """,
         [table],
     ).fetchall()
-    if not columns and table not in OF_RECORDINGS:
+    if not columns and table not in NEWER:
         raise LabError(f"it has no table {table}, and is no database of the lab")
     return frozenset(name for (name,) in columns)
 
@@ -389,10 +394,11 @@ def _json(table: str, name: str, text: str) -> str:
     """The SQL that makes of a JSON text one of the shape that its readers rely on, or NULL."""
     function, longest, where = CLEAN_BY.get((table, name), "facts"), JSON, ""
     if (table, name) == ("runs", "settings"):
-        recording = f"theirs.technique = {quoted(model.OBSERVED)}"
         return (
-            f"CASE WHEN strlen({text}) > {JSON} THEN NULL WHEN {recording} THEN"
-            f" clean_recording({text}) ELSE clean_settings({text}) END"
+            f"CASE WHEN strlen({text}) > {JSON} THEN NULL"
+            f" WHEN theirs.technique = {quoted(model.OBSERVED)} THEN clean_recording({text})"
+            f" WHEN theirs.technique = {quoted(model.LOAD)} THEN clean_load({text})"
+            f" ELSE clean_settings({text}) END"
         )
     if name in ("body", "answer"):
         longest = BODY
@@ -408,14 +414,26 @@ def settings(text: str | None) -> str | None:
     value = json_shapes.settings(value)
     for part in (*value["arms"], value["baseline"], value["headline"]):
         part |= {name: part[name][:WORD] for name in ("technique", "arm")}
-    value["config"] = {
-        name: part for name, part in value["config"].items() if name not in NOT_TAKEN_OVER
-    }
-    scenario = value["config"].get("scenario")
-    if scenario and set("/.~\\") & set(scenario):
-        # A path on another machine: here another file's lines would go to an endpoint.
-        value["config"]["scenario"] = f"imported: {Path(scenario).name}"
+    value["config"] = _config(value["config"])
     return json.dumps(value)
+
+
+def _config(value: dict[str, Any]) -> dict[str, Any]:
+    kept = {name: part for name, part in value.items() if name not in NOT_TAKEN_OVER}
+    for name in ("scenario", "arrivals"):
+        if isinstance(path := kept.get(name), str) and set("/.~\\") & set(path):
+            # A path on another machine: here another file's lines would go to an endpoint.
+            kept[name] = f"imported: {Path(path).name}"
+    return kept
+
+
+def load(text: str | None) -> str | None:
+    """The settings of a load."""
+    value = json_shapes.parsed(text)
+    if not isinstance(value, dict) or not isinstance(value.get("config"), dict):
+        return None
+    value = json_shapes.load(value)
+    return json.dumps(value | {"config": _config(value["config"])})
 
 
 def models(text: str | None) -> str | None:
@@ -471,7 +489,10 @@ def answer(text: str | None) -> str | None:
     return json.dumps([block for block in value if isinstance(block, dict)])
 
 
-CLEAN = (settings, recording, models, facts, iterations, blocks, marks, asked, body, answer)
+CLEAN = (
+    *(settings, recording, load, models, facts, iterations),
+    *(blocks, marks, asked, body, answer),
+)
 CLEAN_BY = {
     ("runs", "models"): "models",
     ("calls", "iterations"): "iterations",

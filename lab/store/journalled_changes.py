@@ -108,12 +108,18 @@ def apply(connection: duckdb.DuckDBPyConnection, change: Any) -> None:
         _insert(connection, change["rows"])
 
 
+RENEWED = {
+    "runs": ("run_id", ("models", "settings", "status", "ended_utc")),
+    "sessions": ("session_id", ("instrument",)),
+    "load_levels": ("session_id, level", ("ended_ns", "not_begun", "reason", "client")),
+}
+"""Rows that may be written again: by which columns they are known, and which are then renewed."""
+
+
 def _insert(connection: duckdb.DuckDBPyConnection, rows: dict[str, list[dict[str, Any]]]) -> None:
-    renewed = ", ".join(
-        f"{name} = excluded.{name}" for name in ("models", "settings", "status", "ended_utc")
-    )
-    conflicts = {"runs": f"(run_id) DO UPDATE SET {renewed}", "sessions": "DO NOTHING"}
-    for table, conflict in conflicts.items():
+    for table, (key, names) in RENEWED.items():
+        renewed = ", ".join(f"{name} = excluded.{name}" for name in names)
+        conflict = f"({key}) DO UPDATE SET {renewed}"
         columns = _types(table)
         places = ", ".join("?" * len(columns))
         sql = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places}) ON CONFLICT {conflict}"

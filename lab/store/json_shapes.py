@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from lab.limits import is_count
@@ -49,7 +50,29 @@ def settings(value: Any) -> dict[str, Any]:
     read |= {name: value[name] for name in OTHERS if isinstance(value.get(name), (str, int, float))}
     if isinstance(value.get("recording"), dict):
         read["recording"] = recording(value["recording"])
+    if isinstance(value.get("load"), dict):
+        read["load"] = value["load"]
     return read
+
+
+def load(value: Mapping[str, Any]) -> dict[str, Any]:
+    """`runs.settings` of a load: what was asked for (`config`) and what came of it (`load`), as
+    words, numbers, and lists and objects of them."""
+    parts = {name: value[name] for name in ("config", "load") if isinstance(value.get(name), dict)}
+    others = {name: value[name] for name in OTHERS if isinstance(value.get(name), (str, int, float))}
+    return {name: _flat(part, 2) for name, part in (parts | others).items()}
+
+
+def _flat(value: Any, depth: int) -> Any:
+    """Lists and objects no deeper than that, each of a hundred parts; None stands for the rest."""
+    if isinstance(value, str):
+        return value[:SETTING]
+    if isinstance(value, dict) and depth:
+        parts = list(value.items())[:100]
+        return {name[:WORD]: _flat(part, depth - 1) for name, part in parts}
+    if isinstance(value, list) and depth:
+        return [_flat(part, depth - 1) for part in value[:100]]
+    return value if isinstance(value, int | float) else None
 
 
 def is_sound(value: Any) -> bool:

@@ -17,7 +17,7 @@ import duckdb
 from lab import clock, paths, processes
 from lab.model import LabError, Status, new_id
 from lab.paths import COMMAND
-from lab.rows import ROWS, FinishedTrial, RunRow, SessionRow
+from lab.rows import ROWS, FinishedTrial, LoadLevelRow, RunRow, SessionRow
 from lab.store import erasure, frames, importing, journal, journalled_changes, migrations, turnstile
 from lab.store.importing import Imported
 from lab.store.journal import Journal
@@ -206,7 +206,12 @@ class Store:
         return self._write({"rows": {"runs": [journalled_changes.values(row)]}})
 
     def write_session(self, row: SessionRow) -> bool:
+        """Add a session, or renew what its instrument was found to be."""
         return self._write({"rows": {"sessions": [journalled_changes.values(row)]}})
+
+    def write_level(self, row: LoadLevelRow) -> bool:
+        """Add a level of a load, or renew it once it has ended."""
+        return self._write({"rows": {"load_levels": [journalled_changes.values(row)]}})
 
     def keep(self, *trials: FinishedTrial) -> None:
         """On disk, beside the database, before this returns; the next write takes them into the

@@ -14,18 +14,11 @@ import numpy as np
 import pandas as pd
 
 from lab import metrics, stats, units
-from lab.model import LabError
+from lab.limit_words import LARGEST, limit_asked, quantile_asked
 from lab.stats import Interval
 from lab.stats.arms import LostTrials
 
-LARGEST = 1e15
-"""What the views count as no number of this world; a lost trial is as bad as this."""
 LEVEL = 0.95
-NUMBER, UNIT = r"(?P<amount>\d+(?:\.\d+)?)", r"\s*(?P<unit>ms|s|%|\$)?"
-QUANTILE = r"(?P<quantile>p\d{1,2}(?:\.\d+)?|median)"
-OF_METRIC = rf"{QUANTILE}\s+(?P<metric>\w+)"
-AGAINST = rf"\s*(?P<sign><=|>=|<|>)\s*{NUMBER}{UNIT}"
-WORSE_BY = rf"\s+worse\s+by\s+{NUMBER}{UNIT}"
 
 Verdict = Literal["pass", "fail", "not_enough_data"]
 UNDECIDED: Verdict = "not_enough_data"
@@ -57,13 +50,13 @@ class Outcome:
 
 def with_worst(values: pd.Series, lost: LostTrials, metric: str) -> np.ndarray:
     """The values, and for each lost trial the worst there is."""
-    worst = 1 / LARGEST if metrics.METRICS[metric].higher_is_better else LARGEST
+    worst = 1 / LARGEST if metrics.find(metric).higher_is_better else LARGEST
     return np.concatenate([values.to_numpy(float), np.full(lost.n, worst)])
 
 
 def beyond(interval: Interval, answered: pd.Series, metric: str) -> Interval:
     """An end that lies beyond all that answered lies among the lost: it is never, or no speed."""
-    if metrics.METRICS[metric].higher_is_better:
+    if metrics.find(metric).higher_is_better:
         least = answered.min() if len(answered) else inf
         ends = (0.0 if end is not None and end < least else end for end in interval[:3])
     else:
@@ -126,25 +119,6 @@ def seen_words(interval: Interval, written: Callable[[float], str]) -> str:
         "never" if end == inf else end is not None and written(end) for end in interval[:3]
     )
     return f"{estimate} [{low}, {high}]" if low and high else f"{estimate} (no interval yet)"
-
-
-def quantile_asked(match: re.Match) -> float:
-    quantile = 0.5 if match["quantile"] == "median" else float(match["quantile"][1:]) / 100
-    if not quantile:
-        raise LabError(f"Trials cannot bound the percentile {match['quantile']}; try p50 or p95.")
-    return quantile
-
-
-def limit_asked(match: re.Match) -> float:
-    """In the metric's own unit: seconds become milliseconds, per cent a share."""
-    amount = float(match["amount"] or 0)
-    if amount > LARGEST:
-        raise LabError(
-            f"No trial comes near a limit of {match['amount'][:20]}…; give one below 10^15."
-        )
-    if match["unit"] == "%":
-        return amount / 100
-    return amount * 1000 if match["unit"] == "s" else amount
 
 
 def outcome(

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from lab import bounds, metrics, units
+from lab import bounds, limit_words, metrics, units
 from lab.bounds import LEVEL, UNDECIDED, Outcome
 from lab.model import LabError
 from lab.recorded_requirements import calls_of, hit_share
@@ -27,8 +27,8 @@ CONTROL_LEVEL = 0.99
 SMALLEST_MS, SMALLEST_SHARE = 5.0, 0.1
 """Of a control that moved: less is no reason to doubt a first token."""
 FEWEST_CALLS = 10
-WORSE = re.compile(rf"{bounds.OF_METRIC}{bounds.WORSE_BY}")
-WORSE_HITS = re.compile(rf"hit share\s+worse\s+by\s+{bounds.NUMBER}\s*(?:points?|%)")
+WORSE = re.compile(rf"{limit_words.OF_METRIC}{limit_words.WORSE_BY}")
+WORSE_HITS = re.compile(rf"hit share\s+worse\s+by\s+{limit_words.NUMBER}\s*(?:points?|%)")
 UNPROVEN = "unproven: "
 UNKNOWN = (
     "neither the connection's time nor that to the headers is known in both recordings, so that a "
@@ -138,7 +138,7 @@ def _worse(
     base: Recording, new: Recording, changes: Changes, text: str, match: re.Match
 ) -> Outcome:
     metric = match["metric"]
-    asked, limit = bounds.quantile_asked(match), bounds.limit_asked(match)
+    asked, limit = limit_words.quantile_asked(match), limit_words.limit_asked(match)
     worse = -1 if metrics.METRICS[metric].higher_is_better else 1
     sides = [calls_of(recording, metric) for recording in (base, new)]
     (old, lost_before), (now, lost) = sides

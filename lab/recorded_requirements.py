@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from lab import bounds, metrics, units
-from lab.bounds import AGAINST, LEVEL, Outcome
+from lab import bounds, limit_words, metrics, units
+from lab.bounds import LEVEL, Outcome
+from lab.limit_words import AGAINST
 from lab.model import LabError
 from lab.recording import cache_use
 from lab.recording.facts import NO_FAULT
@@ -29,7 +30,7 @@ KINDS = {
 """What time of a recording went to, and the bars of Waiting.timeline that it is."""
 STREAMED = ("ttft_ms", "gap_ms")
 """What no call has that is not streamed, whether it fails or not."""
-QUANTILE = re.compile(rf"{bounds.OF_METRIC}{AGAINST}")
+QUANTILE = re.compile(rf"{limit_words.OF_METRIC}{AGAINST}")
 HITS = re.compile(rf"hit share{AGAINST}")
 WAITS = re.compile(rf"wait share of (?P<kind>{'|'.join(KINDS)}){AGAINST}")
 FAILED = re.compile(rf"failed share{AGAINST}")
@@ -63,7 +64,7 @@ def _quantile(recording: Recording, text: str, match: re.Match) -> Outcome:
     interval, seen, needed = bounds.percentile(answered, lost, match)
     counted = bounds.counted(len(answered) + lost.n, lost, "call")
     seen = f"{match['quantile']} {match['metric']} {seen}, n = {counted}"
-    return _outcome(text, match, seen, interval, bounds.limit_asked(match), needed, lost.n)
+    return _outcome(text, match, seen, interval, limit_words.limit_asked(match), needed, lost.n)
 
 
 def calls_of(recording: Recording, metric: str) -> tuple[pd.Series, LostTrials]:
@@ -127,7 +128,7 @@ def _misses(recording: Recording, text: str, match: re.Match) -> Outcome:
     """What was recorded, so that it decides at once; first uses are no misses."""
     if match["unit"]:
         raise LabError(f'{text!r}: misses are a number, as in "misses < 5".')
-    limit, misses = bounds.limit_asked(match), recording.misses
+    limit, misses = limit_words.limit_asked(match), recording.misses
     count = float(sum(miss.cause != NO_FAULT for miss in misses))
     interval = Interval(count, count, count, len(recording.calls))
     seen = f"{units.counted(count, 'cache miss')} in {units.counted(len(recording.calls), 'call')}"
@@ -150,7 +151,7 @@ def _is_failed(calls: pd.DataFrame) -> pd.Series:
 def _share(text: str, match: re.Match, words: str, interval: Interval, noun: str) -> Outcome:
     if match["unit"] != "%":
         raise LabError(f'{text!r}: a share is in per cent, as in "{words} > 60 %".')
-    limit = bounds.limit_asked(match)
+    limit = limit_words.limit_asked(match)
     needed = bounds.more_needed(interval, limit, interval.n, metrics.FEWEST_BLOCKS)
     seen = bounds.seen_words(interval, units.percent)
     seen = f"{words} {seen}, n = {units.counted(interval.n, noun)}"

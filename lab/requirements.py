@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from lab import bounds, metrics, stats, units
+from lab import bounds, limit_words, metrics, stats, units
 from lab.bounds import LEVEL, UNDECIDED, Outcome, Verdict
 from lab.model import LabError
 from lab.paths import COMMAND
@@ -21,13 +21,13 @@ from lab.results import RunResult
 from lab.stats import Interval
 from lab.stats.arms import LostTrials, lost_trials
 
-WHICH = rf"(?:(?P<arm>.+?)\s+)?{bounds.OF_METRIC}"
-BOUND = re.compile(rf"{WHICH}{bounds.AGAINST}")
+WHICH = rf"(?:(?P<arm>.+?)\s+)?{limit_words.OF_METRIC}"
+BOUND = re.compile(rf"{WHICH}{limit_words.AGAINST}")
 FASTER = re.compile(
     r"(?P<arm>.+?)\s+(?P<claim>faster|not slower)\s+than\s+(?P<other>.+?)"
-    rf"(?:\s+by\s+{bounds.NUMBER}{bounds.UNIT})?(?:\s+on\s+(?P<metric>\w+))?"
+    rf"(?:\s+by\s+{limit_words.NUMBER}{limit_words.UNIT})?(?:\s+on\s+(?P<metric>\w+))?"
 )
-WORSE = re.compile(rf"{WHICH}{bounds.WORSE_BY}")
+WORSE = re.compile(rf"{WHICH}{limit_words.WORSE_BY}")
 
 
 class Which(NamedTuple):
@@ -49,7 +49,11 @@ def judge(result: RunResult, text: str) -> Outcome:
 
 
 def _bound(result: RunResult, text: str, match: re.Match) -> Outcome:
-    arm, metric, limit = find_arm(result, match["arm"]), match["metric"], bounds.limit_asked(match)
+    arm, metric, limit = (
+        find_arm(result, match["arm"]),
+        match["metric"],
+        limit_words.limit_asked(match),
+    )
     answered, lost = measured(result, arm, metric), _lost(result, arm, metric)
     interval, seen, needed = bounds.percentile(answered, lost, match)
     n = len(answered) + lost.n
@@ -69,7 +73,7 @@ def _faster(result: RunResult, text: str, match: re.Match) -> Outcome:
     arm, other = find_arm(result, match["arm"]), find_arm(result, match["other"])
     values, others = (_by_block(result, which, metric) for which in (arm, other))
     both = values.to_frame("value").join(others.to_frame("baseline"), how="inner").dropna()
-    limit = bounds.limit_asked(match)
+    limit = limit_words.limit_asked(match)
     limit = 0.0 - limit if match["claim"] == "faster" else limit
     share, offset = (limit, 0.0) if match["unit"] == "%" else (0.0, limit)
     # What decides is what is left of the difference once the claim is taken off it.
@@ -138,9 +142,9 @@ def regressions(base: RunResult, new: RunResult, text: str) -> list[Outcome]:
 
 def _worse(base: RunResult, new: RunResult, text: str, match: re.Match, arm: Which) -> Outcome:
     quantile, metric, limit = (
-        bounds.quantile_asked(match),
+        limit_words.quantile_asked(match),
         match["metric"],
-        bounds.limit_asked(match),
+        limit_words.limit_asked(match),
     )
     old, now = measured(base, arm, metric), measured(new, arm, metric)
     lost_before, lost = _lost(base, arm, metric), _lost(new, arm, metric)

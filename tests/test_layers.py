@@ -95,8 +95,8 @@ def test_layers(files, forbidden):
 
 # From the ground up; docs/design.md says what each floor knows. The longest name that fits counts.
 FLOORS = (
-    """clock critical_path endpoint_kinds heartbeat json_schema limits machine metrics model paths
-    pattern rows units version""",
+    """clock critical_path endpoint_kinds heartbeat json_schema limit_words limits machine metrics
+    model paths pattern rows units version""",
     "pasted pricing scenarios settings stats view_parts",
     """endpoints.caching_modes endpoints.consent endpoints.keys endpoints.own_server
     endpoints.settings_files processes recording scrub""",

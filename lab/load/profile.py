@@ -37,7 +37,8 @@ class Level:
     plays: tuple[Play, ...]
     """In the order in which they begin."""
     at_s: tuple[float, ...] | None = None
-    """Open loop: when each play is due, in seconds from the level's start; None in a closed one."""
+    """Open loop: when each play is due, in seconds from the level's start. Closed loop: when each
+    stream begins, where that is not evenly over `over_s` (a ramp)."""
     over_s: float = 0.0
     """Closed loop: the streams begin spread over so many seconds."""
     label: str = ""

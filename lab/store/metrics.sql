@@ -312,7 +312,8 @@ LEFT JOIN trial_totals AS total
     AND total.session_id = trial.session_id
     AND total.trial_id = trial.trial_id
 LEFT JOIN (
-    SELECT calls.* FROM calls SEMI JOIN first_answers USING (run_id, session_id, trial_id, call_id)
+    -- No SEMI JOIN: through it no run_id reaches the calls underneath.
+    SELECT calls.* FROM calls JOIN first_answers USING (run_id, session_id, trial_id, call_id)
 ) AS answer
     ON  answer.run_id = trial.run_id
     AND answer.session_id = trial.session_id

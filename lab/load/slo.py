@@ -1,5 +1,5 @@
-"""Objectives: what a load is to keep, in the language of `check`, and whether its requests do.
-Failed is not fast: it counts as never answered.
+"""Objectives: what must hold of a level's requests, in the language of lab.requirements, and whether
+it does. Failed is not fast: it counts as never answered.
 
 "p95 ttft_ms < 800" holds where at least 95 % of the requests begin within 800 ms: the count of
 those that miss it decides, and the percentile told is the value at that very place in their order,
@@ -10,18 +10,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from math import ceil, floor, inf, nan
+from math import ceil, inf, nan
 from typing import NamedTuple
 
 from lab import limit_words, metrics, units
-from lab.limit_words import AGAINST, OF_METRIC
-from lab.load.profile import CallFact
+from lab.load.profile import CallFact, Mode
 from lab.model import LabError
 
-WHICH = r"(?:(?P<level>\d.*?)\s+)?"
-QUANTILE = re.compile(rf"{WHICH}{OF_METRIC}{AGAINST}")
-FAILED = re.compile(rf"{WHICH}failed share{AGAINST}")
-LANGUAGE = '"p95 ttft_ms < 800", "16 streams p95 total_ms < 2 s" or "failed share < 1 %"'
+RULE = re.compile(rf"{limit_words.OF_METRIC}{limit_words.AGAINST}")
 SINCE_DUE = {"ttft_ms": "scheduled_ttft_ms", "total_ms": "scheduled_latency_ms"}
 """What an open loop is held to in their place: there the wait before a request is sent counts, or a
 server that falls behind would seem to keep up."""
@@ -55,34 +51,18 @@ test holds these to it. None where it is not known."""
 
 class Objective(NamedTuple):
     text: str
-    level: str | None
-    """The label of the one level that it is about; None is about each."""
-    match: re.Match
-    is_open: bool = False
-    """Whether the load is an open loop: times then count from when a request was due."""
-
-    @property
-    def metric(self) -> str | None:
-        """What is measured; None where it is about the share that failed."""
-        asked = self.match.groupdict().get("metric")
-        return SINCE_DUE.get(asked, asked) if self.is_open else asked
-
-    @property
-    def limit(self) -> float:
-        return limit_words.limit_asked(self.match)
-
-    @property
-    def sign(self) -> str:
-        return self.match["sign"]
+    percentile: str
+    """ "p95" or "median"."""
+    quantile: float
+    metric: str
+    """As it was asked for; `judged` says what is measured."""
+    sign: str
+    limit: float
+    """In the metric's own unit."""
 
     @property
     def is_upper(self) -> bool:
         return self.sign in ("<", "<=")
-
-    @property
-    def quantile(self) -> float:
-        """Of a share that may fail, the share that must not."""
-        return limit_words.quantile_asked(self.match) if self.metric else 1 - self.limit
 
     @property
     def share(self) -> float:
@@ -92,62 +72,62 @@ class Objective(NamedTuple):
     @property
     def needed(self) -> int:
         """The fewest requests that can carry its percentile."""
-        return metrics.needed(self.quantile) if self.quantile < 1 else metrics.FEWEST_BLOCKS
+        return metrics.needed(self.quantile)
 
-    @property
-    def words(self) -> str:
+    def judged(self, mode: Mode) -> str:
+        return SINCE_DUE.get(self.metric, self.metric) if mode == "open" else self.metric
+
+    def words(self, mode: Mode) -> str:
         """ "p95 time to first token under 800 ms"."""
-        if self.metric is None:
-            return f"failed share {SIGNS[self.sign]} {self.written(self.limit)}"
-        name = f"{self.match['quantile']} {metrics.words(self.metric)}"
+        name = f"{self.percentile} {metrics.words(self.judged(mode))}"
         return f"{name} {SIGNS[self.sign]} {self.written(self.limit)}"
 
     def written(self, value: float) -> str:
-        if self.metric is None:
-            return units.percent(value)
         return "never" if value == inf else units.value(self.metric, value)
 
     def meets(self, value: float) -> bool:
         """Whether one request keeps the limit."""
-        limit = self.limit if self.metric else 1.0  # of a share: the request did not fail
         if self.is_upper:
-            return value < limit or (self.sign == "<=" and value == limit)
-        return value > limit or (self.sign == ">=" and value == limit)
+            return value < self.limit or (self.sign == "<=" and value == self.limit)
+        return value > self.limit or (self.sign == ">=" and value == self.limit)
 
     def allowed(self, n: int) -> int:
-        """How many of n requests may miss it; −1 where none may be asked at all."""
-        if self.metric is None and self.sign == "<":
-            return ceil(self.limit * n - 1e-9) - 1
-        return floor((1 - self.share) * n + 1e-9)
+        """How many of n requests may miss it."""
+        return n - ceil(self.share * n - 1e-9)
 
-    def value_of(self, fact: CallFact) -> float | None:
+    def value_of(self, fact: CallFact, mode: Mode) -> float | None:
         """What it judges of a call: the worst where that failed, None where it says nothing."""
         if fact.error_kind == CANCELLED:
             return None
         if fact.error_kind is not None:
             return inf if self.is_upper else 0.0
-        return FIGURES[self.metric](fact) if self.metric else 0.0
+        return FIGURES[self.judged(mode)](fact)
 
 
-def read(text: str, is_open: bool = False) -> Objective:
+def objective(text: str) -> Objective:
     """LabError for what cannot be read, or is no figure of a request under load."""
-    words = text.strip()
-    match = FAILED.fullmatch(words) or QUANTILE.fullmatch(words)
-    if match is None:
-        raise LabError(f"Cannot read the requirement {text!r:.80} of a load: write {LANGUAGE}.")
-    objective = Objective(words, match["level"], match, is_open)
-    if objective.metric is None:
-        if match["unit"] != "%" or not objective.is_upper or objective.limit > 1:
-            raise LabError(
-                f'{text!r:.80}: write a share that may fail, as in "failed share < 1 %".'
-            )
-        return objective
-    if objective.metric not in metrics.OF_LOAD:
-        known = ", ".join(metrics.OF_LOAD)
-        raise LabError(f"A load has no metric {objective.metric!r:.40}; it has {known}.")
-    if match["unit"] in ("%", "$") or not 0 < objective.quantile < 1:
-        raise LabError(f"{text!r:.80} says nothing of {objective.metric}: write {LANGUAGE}.")
-    return objective
+    match = RULE.fullmatch(text.strip())
+    if not match:
+        raise LabError(f'Cannot read the objective {text!r:.80}: write "p95 ttft_ms < 800".')
+    if match["metric"] not in FIGURES:
+        raise LabError(
+            f"There is no {match['metric']!r:.40} of a request under load; try"
+            f" {', '.join(FIGURES)}."
+        )
+    if match["unit"] in ("%", "$"):
+        raise LabError(f"{text!r:.80}: {match['metric']} has no limit in {match['unit']}.")
+    return Objective(
+        text.strip(),
+        match["quantile"],
+        limit_words.quantile_asked(match),
+        match["metric"],
+        match["sign"],
+        limit_words.limit_asked(match),
+    )
+
+
+def objectives(texts: Iterable[str]) -> tuple[Objective, ...]:
+    return tuple(map(objective, texts))
 
 
 def fewest(known: Iterable[Objective]) -> int:
@@ -174,13 +154,11 @@ class Held(NamedTuple):
     @property
     def is_kept(self) -> bool | None:
         """None is not enough data."""
-        if max(self.n, self.planned) < self.objective.needed:
-            return False if self._is_surely_missed() else None
-        if self.is_lost:
+        if self.n >= self.objective.needed:
+            return self.misses <= self.objective.allowed(self.n)
+        if self.is_lost and self.planned >= self.objective.needed:
             return False
-        if self.n < self.objective.needed:
-            return None
-        return self.misses <= self.objective.allowed(self.n)
+        return False if self._is_surely_missed() else None
 
     def _is_surely_missed(self) -> bool:
         """Few requests can show that a share is too small, though not that it is large enough."""
@@ -195,15 +173,10 @@ def held(known: Objective, values: Sequence[float], planned: int = 0) -> Held:
     ordered = sorted(values, reverse=not known.is_upper)
     n = len(ordered)
     misses = sum(not known.meets(value) for value in ordered)
-    if not n:
-        value = nan
-    elif known.metric is None:
-        value = misses / n
-    else:
-        value = ordered[n - known.allowed(n) - 1]
-    return Held(known, n, misses, planned or n, value)
+    place = n - known.allowed(n) - 1
+    return Held(known, n, misses, planned or n, ordered[place] if n else nan)
 
 
-def held_by(known: Objective, facts: Iterable[CallFact], planned: int = 0) -> Held:
-    values = map(known.value_of, facts)
+def held_by(known: Objective, facts: Iterable[CallFact], mode: Mode, planned: int = 0) -> Held:
+    values = (known.value_of(fact, mode) for fact in facts)
     return held(known, [value for value in values if value is not None], planned)

@@ -11,8 +11,6 @@ import os
 from functools import cache
 from typing import Any
 
-from lab.model import LabError
-
 MB = 1_000_000
 HEAD_BYTES = 256_000
 """Status line, headers and interim (1xx) answers: a server of the API sends about 2 KB."""
@@ -54,6 +52,8 @@ def body_bytes() -> int:
     is no number of megabytes."""
     value = os.environ.get("LAB_MAX_BODY_MB") or "64"
     if not (value.isascii() and value.isdigit() and 1 <= int(value) <= 10_000):
+        from lab.model import LabError  # pydantic, which the loader must do without
+
         raise LabError(
             f"LAB_MAX_BODY_MB is {value!r:.40}. Set it to a whole number of megabytes from 1 to"
             " 10000, or unset it for 64."

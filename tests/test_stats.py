@@ -9,7 +9,7 @@ import pytest
 from scipy import stats as scipy_stats
 
 from lab import stats
-from lab.stats import intervals
+from lab.stats import intervals, ranked_sums
 from lab.stats.intervals import signed_rank_cdf
 
 BEFORE = np.array([1.83, 0.50, 1.62, 2.48, 1.68, 1.88, 1.55, 3.06, 1.30])
@@ -132,11 +132,29 @@ def test_sums_ranked_by_halving_are_those_of_a_list(monkeypatch):
         expected = (np.median(averages), averages[cut], averages[-1 - cut])
         shifted = np.median(sample[40:, None] - sample[None, :40])
         for few in (100_000, 10):
-            monkeypatch.setattr(intervals, "LISTED_UP_TO", few)
+            monkeypatch.setattr(ranked_sums, "LISTED_UP_TO", few)
             found = intervals.hodges_lehmann(sample)
             assert (found.estimate, found.low, found.high) == pytest.approx(expected, abs=1e-9)
             moved = intervals.shift(sample[:40], sample[40:])
             assert moved.estimate == pytest.approx(shifted, abs=1e-9)
+
+
+def test_the_ranks_of_three_hundred_million_sums_take_a_few_dozen_counts():
+    """Of 25,000 values as they are, of 20 values many times, and of two heaps far apart."""
+    random = np.random.default_rng(7)
+    heaps = np.concatenate([random.normal(0, 1, 12_500), random.normal(1e6, 1, 12_500)])
+    for sample in (random.lognormal(6, 0.3, 25_000), random.integers(0, 20, 25_000), heaps):
+        ordered = np.sort(sample.astype(float))
+        sums = ranked_sums._Sums(ordered, ordered, halves=True)
+        assert sums.count == 312_512_500
+        place = sums.count // 2
+        median = sums.at(place)
+        below, upto = (
+            int(np.maximum(np.searchsorted(ordered, median - ordered, side) - sums.first, 0).sum())
+            for side in ("left", "right")
+        )
+        assert below <= place < upto or abs(below - place) < 3  # the sum is rounded, its place not
+        assert len(sums.bounds) < 80
 
 
 def test_five_thousand_pairs_take_less_than_a_second():

@@ -9,11 +9,11 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
+from lab.stats.ranked_sums import ranked_sums
+
 EXACT_UP_TO = 120
 """Blocks for which signed-rank probabilities are exact; beyond, the normal approximation is off by
 less than 1e-4."""
-LISTED_UP_TO = 2_000
-"""Sums that are listed and ranked; of more, an interval is halved until so few lie in it."""
 
 
 class Interval(NamedTuple):
@@ -70,47 +70,6 @@ def nonpositive(values: np.ndarray) -> int:
     ordered = np.sort(values)
     upto = np.searchsorted(ordered, -ordered, side="right")
     return int(np.maximum(upto - np.arange(ordered.size), 0).sum())
-
-
-def ranked_sums(
-    new: np.ndarray, old: np.ndarray, cut: int, halves: bool = False
-) -> tuple[float, float, float]:
-    """The median of all sums new + old, and the sums with `cut` others below and above.
-
-    Found by halving an interval until few sums lie in it, which costs n·log n where listing all
-    would cost n² (the problem is Johnson & Mizoguchi 1978). `halves`: new and old are the same
-    values and each pair counts once, as the Walsh averages want it (times two).
-    """
-    new, old = np.sort(new), np.sort(old)
-    # Row i has the sums of new[i] with old[first[i]:]; those in the interval are old[begin:end].
-    first = np.arange(new.size) if halves else np.zeros(new.size, int)
-    total = int((old.size - first).sum())
-    cut = max(cut, 0)
-
-    def at(place: int) -> float:
-        low, high = new[0] + old[0], new[-1] + old[-1]
-        begin, end = first, np.full(new.size, old.size)
-        for _ in range(64):
-            if (end - begin).sum() <= LISTED_UP_TO:
-                break
-            middle = (low + high) / 2
-            upto = np.maximum(np.searchsorted(old, middle - new, side="right"), first)
-            if (upto - first).sum() > place:
-                high, end = middle, upto
-            else:
-                low, begin = middle, upto
-        widths = end - begin
-        if widths.sum() > LISTED_UP_TO:  # ties: what is left is one and the same sum
-            row = int(np.argmax(widths > 0))
-            return float(new[row] + old[begin[row]])
-        rows = np.repeat(np.arange(new.size), widths)
-        columns = np.arange(rows.size) + np.repeat(begin - np.cumsum(widths) + widths, widths)
-        place -= int((begin - first).sum())
-        return float(np.partition(new[rows] + old[columns], place)[place])
-
-    lower, upper, last = (total - 1) // 2, total // 2, total - 1
-    sums = {place: at(place) for place in {lower, upper, cut, last - cut}}
-    return (sums[lower] + sums[upper]) / 2, sums[cut], sums[last - cut]
 
 
 def hodges_lehmann(differences, level: float = 0.95) -> Interval:

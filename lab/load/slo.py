@@ -1,5 +1,5 @@
-"""Objectives: what must hold of a level's requests, in the language of lab.requirements, and whether
-it does. Failed is not fast: it counts as never answered.
+"""Objectives: what must hold of a level's requests, in the language of lab.requirements, and
+whether it does. Failed is not fast: it counts as never answered.
 
 "p95 ttft_ms < 800" holds where at least 95 % of the requests begin within 800 ms: the count of
 those that miss it decides, and the percentile told is the value at that very place in their order,

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from lab import metrics
 from lab.load import client_limit, slo, steering
 from lab.load.client_limit import Point
 from lab.load.profile import CallFact, LevelOutcome, Step
@@ -232,6 +233,21 @@ def test_the_percentile_told_and_the_count_that_decides_cannot_disagree():
     (slow,) = slo.objectives(["p5 tokens_per_s > 5"])
     held = slo.held(slow, [float(value) for value in range(1, 101)])
     assert held.value == 6 and held.misses == 5 and held.is_kept is True
+
+
+def test_every_figure_of_a_load_can_be_an_objective():
+    assert slo.FIGURES.keys() == metrics.OF_LOAD.keys()
+    one = fact(0, 200, waited_ms=50, gap_ms=20)  # eleven tokens in 200 ms
+    assert {name: figure(one) for name, figure in slo.FIGURES.items()} == {
+        "ttft_ms": 200,
+        "scheduled_ttft_ms": 250,
+        "ttft_sent_ms": 200,
+        "second_token_ms": 20,
+        "total_ms": 400,
+        "scheduled_latency_ms": 450,
+        "dispatch_delay_ms": 50,
+        "tokens_per_s": 50,
+    }
 
 
 def test_what_is_no_objective_is_refused_in_a_sentence():

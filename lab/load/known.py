@@ -29,9 +29,7 @@ from typing import Any
 
 import httptools
 
-from lab import paths
 from lab.clock import now_ns
-from lab.model import LabError
 
 WORDS = ("the", "harbour", "is", "quiet", "and", "nothing", "moves", "before", "the", "tide")
 SPIN_NS = 200_000
@@ -340,11 +338,13 @@ class Server:
         return 0
 
 
-def start(pace: Pace = Pace(), core: int | None = None) -> subprocess.Popen:
+def start(pace: Pace | None = None, core: int | None = None) -> subprocess.Popen:
     """The server as a child that ends with this process; `base_url` waits for it. On a core of its
     own it spins."""
-    flags = [f"--{name.replace('_', '-')}={value}" for name, value in vars(pace).items()]
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in vars(pace or Pace()).items()]
     flags += [] if core is None else [f"--core={core}", "--spin"]
+    from lab import paths
+
     command = paths.module("lab.load.known", "--with-parent", *flags)
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     return subprocess.Popen(command, cwd=paths.home(), **pipes)
@@ -354,8 +354,21 @@ def base_url(server: subprocess.Popen) -> str:
     """Of a server just started. Raises LabError where it ended at once."""
     line = server.stdout.readline()
     if not line:
+        from lab.model import LabError  # pydantic, which the server must do without
+
         raise LabError("The server with known answers did not start; run python -m lab.load.known.")
     return json.loads(line)["base_url"]
+
+
+def truth(url: str) -> dict[str, dict[str, Any]]:
+    """What GET /known says: by the id of each answer read_ns, due_ns (of the first token) and
+    written_ns (of each)."""
+    import http.client  # the server itself needs none of it
+
+    server = http.client.HTTPConnection(url.removeprefix("http://"), timeout=60)
+    with contextlib.closing(server):
+        server.request("GET", "/known")
+        return json.loads(server.getresponse().read())
 
 
 def main() -> None:

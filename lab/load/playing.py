@@ -21,9 +21,10 @@ LONGEST_WAIT_S = 60.0
 """Asked by retry-after, and waited for; a server that asks for more ends the level."""
 
 
-def nonce(salt: str, level: int, request: int) -> bytes:
-    """16 digits that no other request of any run has."""
-    digest = hashlib.sha256(f"{salt}:{level}:{request}".encode()).digest()
+def nonce(salt: str, level: int, play: int) -> bytes:
+    """16 digits that no other play of any run has; the requests of one share its cache, as those of
+    one user would."""
+    digest = hashlib.sha256(f"{salt}:{level}:{play}".encode()).digest()
     return b"%016d" % (int.from_bytes(digest[:8]) % 10**16)
 
 
@@ -103,7 +104,7 @@ class Playing:
         while self.due and self.in_flight < self.most and not self._is_held():
             due_ns, play, step = self.due.popleft()
             request, template = self.first_requests[play] + step, self.plays[play][step][0]
-            filled = self.templates[template].filled(nonce(self.salt, self.number, request))
+            filled = self.templates[template].filled(nonce(self.salt, self.number, play))
             call = CallFrame(
                 self.number, request, play, step, template, 1, due_ns, now_ns(),
                 None, None, None, None, None, 0, None, None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,7 +14,7 @@ from lab.instrumentation import parsing
 from lab.instrumentation.timing import LatencyCollector
 from lab.load import known
 from lab.load.call_frame import CallFrame
-from lab.load.loading import Loader, Prepared
+from lab.load.loading import LevelEnd, Loader, Prepared
 from lab.load.profile import Level, Step
 from lab.load.wire import Address, Template
 from lab.model import LabError
@@ -22,7 +22,7 @@ from lab.model import LabError
 BRIEF = known.Pace(first_ms=100.0, spread_ms=10.0, tokens=32, gap_ms=10.0)
 ROUNDS = 2
 """Answers of a stream; with BRIEF they take 0.9 s together."""
-SPREAD_S = 0.05
+SPREAD_S = 0.1
 
 
 @dataclass
@@ -72,6 +72,11 @@ def errors(
     return sums
 
 
+def measured(truth: Mapping[str, Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """Without the answers of one token that opened the connections."""
+    return {name: told for name, told in truth.items() if len(told["written_ns"]) > 1}
+
+
 def request(url: str, tokens: int) -> Template:
     """What asks the known server for so many tokens."""
     body = json.dumps({
@@ -86,9 +91,16 @@ def request(url: str, tokens: int) -> Template:
 
 
 async def play(
-    loader: Loader, url: str, streams: int, rounds: int, tokens: int, over_s: float
-) -> list[CallFrame]:
-    """A closed level against the known server, its connections opened before: each call."""
+    loader: Loader,
+    url: str,
+    streams: int,
+    rounds: int,
+    tokens: int,
+    over_s: float,
+    take: Callable[[CallFrame], Any] = lambda call: None,
+) -> tuple[list[CallFrame], LevelEnd]:
+    """A closed level against the known server, its connections opened before; each call is given
+    to `take` as it ends."""
     place = urlsplit(url)
     templates = request(url, 1), request(url, tokens)
     await loader.prepare(Prepared(Address(place.hostname, place.port), templates, ""))
@@ -96,7 +108,13 @@ async def play(
     async for _ in loader.level(warm):
         pass
     level = Level(2, "closed", streams, ((Step(1),),) * (rounds * streams), over_s=over_s)
-    return [call async for call in loader.level(level) if isinstance(call, CallFrame)]
+    calls = []
+    async for call in loader.level(level):
+        if isinstance(call, LevelEnd):
+            return calls, call
+        take(call)
+        calls.append(call)
+    raise AssertionError("a level without an end")
 
 
 async def bias(streams: int) -> dict[str, Any]:
@@ -106,7 +124,7 @@ async def bias(streams: int) -> dict[str, Any]:
     try:
         url = await asyncio.to_thread(known.base_url, server)
         await loader.start()
-        calls = await play(loader, url, streams, ROUNDS, BRIEF.tokens, SPREAD_S)
+        calls, _ = await play(loader, url, streams, ROUNDS, BRIEF.tokens, SPREAD_S)
         truth = await asyncio.to_thread(known.truth, url)
     finally:
         await loader.close()
@@ -114,8 +132,7 @@ async def bias(streams: int) -> dict[str, Any]:
         await asyncio.to_thread(server.wait)
         server.stdin.close()
         server.stdout.close()
-    longer = {name: answer for name, answer in truth.items() if len(answer["written_ns"]) > 1}
-    sums = errors(calls, longer, BRIEF.gap_ms)
+    sums = errors(calls, measured(truth), BRIEF.gap_ms)
     if not len(sums.ttft):
         raise LabError("The loader's own error could not be measured: no call was answered.")
     quantiles = sums.ttft.percentiles(50, 95, 99)

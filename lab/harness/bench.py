@@ -222,7 +222,7 @@ class TrialBench:
         failure: BaseException | None = None
         try:
             # The raw stream even for a whole answer: nothing is parsed before the last byte is
-            # stamped.
+            # stamped, and nobody is woken.
             response = await client.post(
                 "/v1/messages",
                 cast_to=httpx2.Response,
@@ -232,8 +232,7 @@ class TrialBench:
                 stream_cls=anthropic.AsyncStream,
             )
             try:
-                async for _ in response.aiter_raw():
-                    pass
+                await intent.call.exchange.body.read_out()
             finally:
                 await response.aclose()
         except (anthropic.APIError, httpx2.TransportError, httpx2.StreamError) as e:

@@ -1,17 +1,18 @@
-"""Stamps at the socket: an httpx2 transport that notes when bytes leave and arrive, before any
-HTTP, SSE or JSON is parsed.
+"""Stamps at the socket: an httpx2 transport that notes when bytes leave and arrive, before any SSE
+or JSON is parsed.
 
     resolve ─ connect ─ TLS ─ write … sent │ headers │ chunk chunk chunk … │ ended
     └ only on a new connection ┘           └ stamped in data_received, the first Python to see it
 
 Every POST …/messages made while OBSERVER holds a function becomes an Exchange, whoever made it;
 lab.instrumentation.parsing reads it later. Observed or not, nothing comes in beyond lab.limits.
+The sockets are those of lab.instrumentation.http1; where a proxy stands before the server,
+httpcore's on a StampedStream.
 """
 
 from __future__ import annotations
 
 import asyncio
-import select
 import ssl
 import zlib
 from collections import deque
@@ -25,15 +26,12 @@ import httpx2
 
 from lab import limits, machine
 from lab.clock import now_ns, sleep_s
+from lab.instrumentation import http1
+from lab.instrumentation.http1 import TooLarge
 
-NEXT_ADDRESS_S = 2.0
 UNPACKED_BYTES = 256_000
 UNPACKED_AT_ONCE = 2
 """Pieces of that size, before the loop has its turn: unpacking is slow."""
-
-
-class TooLarge(httpx2.TransportError):
-    """More came than lab.limits allows; the text names the limit."""
 
 
 class Unreadable(httpx2.TransportError):
@@ -61,10 +59,14 @@ class Exchange:
     allowance: limits.Allowance = field(default_factory=limits.Allowance)
     failure: BaseException | None = None
     begun: asyncio.Event | None = None
+    body: StampedBody | None = None
+    """Of its answer, while that comes."""
 
     def take(self, at_ns: int, chunk: bytes) -> None:
         self.chunks.append((at_ns, chunk))
         self.received += len(chunk)
+        if self.begun:
+            self.begun.set()
         self.allowance.left -= len(chunk) + limits.CHUNK_COST
         if len(self.chunks) > limits.CHUNKS:
             raise TooLarge(f"the answer came in more than {limits.CHUNKS:,} pieces")
@@ -76,7 +78,7 @@ class Exchange:
 
     def close(self, at_ns: int, failure: BaseException | None = None) -> None:
         if self.ended_ns is None:
-            self.ended_ns, self.failure = at_ns, failure
+            self.ended_ns, self.failure, self.body = at_ns, failure, None
             if isinstance(failure, TooLarge | asyncio.CancelledError | GeneratorExit):
                 self.cut()
 
@@ -193,10 +195,7 @@ class StampedStream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
         self.eager += len(data)
         self.allowed -= len(data)
         if self.allowed < 0:
-            raise TooLarge(
-                f"the {self.allowed_for} of the answer are longer than any server of the API makes"
-                " them"
-            )
+            raise http1.too_long(self.allowed_for)
         return data
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
@@ -244,19 +243,9 @@ class StampedStream(httpcore2.AsyncNetworkStream, asyncio.Protocol):
     def get_extra_info(self, info: str) -> Any:
         if info == "is_readable":  # before a connection is reused: has the server hung up?
             left = self.parser and self.parser.trailing_data[0]
-            return bool(self.ended or self.arrived or left) or _readable(self.transport)
+            return bool(self.ended or self.arrived or left) or http1.is_readable(self.transport)
         name = {"client_addr": "sockname", "server_addr": "peername"}.get(info, info)
         return self.transport.get_extra_info(name) if self.transport else None
-
-
-def _readable(transport: asyncio.Transport | None) -> bool:
-    """Whether the kernel holds bytes or an end that the loop has not looked at yet."""
-    sock = transport.get_extra_info("socket") if transport else None
-    if sock is None or sock.fileno() < 0:
-        return True
-    poll = select.poll()
-    poll.register(sock.fileno(), select.POLLIN)
-    return bool(poll.poll(0))
 
 
 class StampedBackend(httpcore2.AsyncNetworkBackend):
@@ -270,26 +259,10 @@ class StampedBackend(httpcore2.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable | None = None,
     ) -> StampedStream:
-        loop = asyncio.get_running_loop()
         exchange = EXCHANGE.get()
         local = (local_address, 0) if local_address else None
         try:
-            async with asyncio.timeout(timeout):
-                answers = await loop.getaddrinfo(host, port, type=1)
-                addresses = list(dict.fromkeys(item[4][0] for item in answers))
-                resolved_ns = now_ns()
-                for position, address in enumerate(addresses):
-                    last = position == len(addresses) - 1
-                    try:
-                        # An unreachable first address (IPv6, mostly) must not take all the time.
-                        async with asyncio.timeout(None if last else NEXT_ADDRESS_S):
-                            _, stream = await loop.create_connection(
-                                StampedStream, address, port, local_addr=local
-                            )
-                        break
-                    except OSError:
-                        if last:
-                            raise
+            stream, resolved_ns = await http1.reach(StampedStream, host, port, timeout, local)
         except TimeoutError as e:
             raise httpcore2.ConnectTimeout(f"no connection to {host}:{port} in time") from e
         except (OSError, ValueError) as e:  # a name that no address can have is a UnicodeError
@@ -350,28 +323,41 @@ class StampedBody(httpx2.AsyncByteStream):
     inner: httpx2.AsyncByteStream
     exchange: Exchange | None
     network: StampedStream | None
+    """Where httpcore reads from."""
     most: int
     unpack: Unpacking | None
+    size: int = 0
+
+    async def _pieces(self) -> AsyncIterator[tuple[int, bytes]]:
+        if isinstance(self.inner, http1.Body):
+            async for piece in self.inner.connection.each_piece():
+                yield piece
+            return
+        async for packed in self.inner:
+            yield self._now(), packed
 
     def _now(self) -> int:
+        """When what was read last had come."""
+        if isinstance(self.inner, http1.Body):
+            return self.inner.connection.read_ns
         return self.network.read_ns if self.network else now_ns()
 
+    def _take(self, at_ns: int, chunk: bytes) -> None:
+        self.size += len(chunk)
+        if self.size > self.most:
+            raise TooLarge(
+                f"the body{' unpacks to' if self.unpack else ' is'} more than"
+                f" {self.most // limits.MB} MB"
+            )
+        if self.exchange:
+            self.exchange.take(at_ns, chunk)
+
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        exchange, left, count = self.exchange, self.most, 0
+        exchange, count = self.exchange, 0
         try:
-            async for packed in self.inner:
-                at_ns = self._now()
+            async for at_ns, packed in self._pieces():
                 for chunk in self.unpack(packed) if self.unpack else (packed,):
-                    left -= len(chunk)
-                    if left < 0:
-                        raise TooLarge(
-                            f"the body{' unpacks to' if self.unpack else ' is'} more than"
-                            f" {self.most // limits.MB} MB"
-                        )
-                    if exchange:
-                        exchange.take(at_ns, chunk)
-                        if exchange.begun:
-                            exchange.begun.set()
+                    self._take(at_ns, chunk)
                     yield chunk
                     count += 1
                     if not count % (UNPACKED_AT_ONCE if self.unpack else limits.EAGER_CHUNKS):
@@ -383,6 +369,19 @@ class StampedBody(httpx2.AsyncByteStream):
         if exchange:
             exchange.close(self._now())
 
+    async def read_out(self) -> None:
+        """All of it for the exchange alone: who reads it is woken once, by its end."""
+        if self.unpack or not isinstance(self.inner, http1.Body):
+            async for _ in self:
+                pass
+            return
+        try:
+            await self.inner.connection.read_out(self._take)
+        except BaseException as e:
+            self.exchange.close(now_ns(), e)
+            raise
+        self.exchange.close(self._now())
+
     async def aclose(self) -> None:
         await self.inner.aclose()
         if self.exchange:
@@ -392,9 +391,17 @@ class StampedBody(httpx2.AsyncByteStream):
 class StampedTransport(httpx2.AsyncBaseTransport):
     """What AsyncAnthropic's `http_client` sends with."""
 
-    def __init__(self, **options: Any) -> None:
-        self.inner = httpx2.AsyncHTTPTransport(**options)
-        self.inner._pool._network_backend = StampedBackend()  # httpx2 has no public argument for it
+    def __init__(self, proxy: str | None = None, connections: int = 256) -> None:
+        self.direct = http1.DirectTransport(connections) if proxy is None else None
+        if proxy is not None:
+            kept = httpx2.Limits(
+                max_connections=connections,
+                max_keepalive_connections=connections,
+                keepalive_expiry=http1.IDLE_NS / 1e9,
+            )
+            self.through = httpx2.AsyncHTTPTransport(proxy=proxy, limits=kept)
+            # httpx2 has no public argument for it.
+            self.through._pool._network_backend = StampedBackend()
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         observe = OBSERVER.get()
@@ -413,33 +420,45 @@ class StampedTransport(httpx2.AsyncBaseTransport):
             EXCHANGE.reset(token)
 
     async def _answer(self, request: httpx2.Request, exchange: Exchange | None) -> httpx2.Response:
-        response = await self.inner.handle_async_request(request)
-        network = response.extensions.get("network_stream")
-        network = network if isinstance(network, StampedStream) else None
-        most = limits.body_bytes() if response.status_code < 300 else limits.ERROR_BYTES
-        if network:
-            network.parser = _parser(response)
-            # Chunked, each byte of a body may come in six.
-            network.allowed, network.allowed_for = 6 * limits.CHUNKS + 2 * most, "chunk headers"
+        if self.direct:
+            response = await self.direct.handle_async_request(request, exchange)
+            network, headers_ns = None, response.stream.connection.headers_ns
+        else:
+            response = await self.through.handle_async_request(request)
+            network = _network(response)
+            headers_ns = network.read_ns if network else now_ns()
         if exchange:
-            exchange.headers_ns = network.read_ns if network else now_ns()
+            exchange.headers_ns = headers_ns
             exchange.status = response.status_code
             exchange.headers = {
                 name.lower().decode("latin-1"): value.decode("latin-1")
                 for name, value in response.headers.raw
             }
-            if network:
-                network.requests += 1
         try:
             unpack = unpacking(response.headers)
         except Unreadable:
             await response.stream.aclose()
             raise
-        response.stream = StampedBody(response.stream, exchange, network, most, unpack)
+        most = http1.most_of_body(response.status_code)
+        body = response.stream = StampedBody(response.stream, exchange, network, most, unpack)
+        if exchange:
+            exchange.body = body
         return response
 
     async def aclose(self) -> None:
-        await self.inner.aclose()
+        await (self.direct or self.through).aclose()
+
+
+def _network(response: httpx2.Response) -> StampedStream | None:
+    """What an answer through a proxy is read from, and how much may come of it."""
+    network = response.extensions.get("network_stream")
+    if not isinstance(network, StampedStream):
+        return None
+    network.parser = _parser(response)
+    network.allowed = http1.most_with_framing(response.status_code)
+    network.allowed_for = "chunk headers"
+    network.requests += 1
+    return network
 
 
 def _parser(response: httpx2.Response) -> Any:
@@ -453,7 +472,4 @@ def _parser(response: httpx2.Response) -> Any:
 def transport_for(base_url: str, connections: int = 256) -> StampedTransport:
     """The stamped transport for an endpoint; the environment's proxy applies, never to a loopback
     address."""
-    limits = httpx2.Limits(
-        max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=55
-    )
-    return StampedTransport(proxy=machine.proxy(base_url), limits=limits)
+    return StampedTransport(machine.proxy(base_url), connections)

@@ -6,7 +6,7 @@ import gc
 import os
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 # psutil is imported where it is used: on Linux most commands and the server need none of it.
@@ -58,6 +58,20 @@ def memory_mb() -> int:
     import psutil
 
     return psutil.virtual_memory().total // 2**20
+
+
+def facts() -> dict[str, Any]:
+    """What a session's row keeps of this machine."""
+    import platform
+
+    return {
+        "cpus": os.cpu_count(),
+        "memory_mb": memory_mb(),
+        "usable_cpus": cores(),
+        "system": platform.platform(),
+        "processor": platform.machine(),
+        "python": platform.python_version(),
+    }
 
 
 def is_loopback(host: str) -> bool:

@@ -98,6 +98,26 @@ def write_private(file: Path, values: dict[str, Any]) -> None:
     draft.replace(file)
 
 
+def commit() -> str | None:
+    """The checkout's commit, if the lab runs from one."""
+    if INSTALLED:  # the repository around it would be another project's
+        return None
+    import subprocess  # which few commands need
+
+    try:
+        reply = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return reply.stdout.strip() or None
+
+
 def _platform():
     from platformdirs import PlatformDirs  # 30 ms that most commands need not spend
 

@@ -101,10 +101,11 @@ FLOORS = (
     """endpoints.caching_modes endpoints.consent endpoints.keys endpoints.own_server
     endpoints.settings_files processes recording scrub""",
     "endpoints figures instrumentation local store techniques",
-    "calibrate code_samples harness load",
-    """bounds expected instrumentation.traces new_recording recorded_changes recorded_requirements
-    recordings requirements results""",
-    "importers observing recorded_tasks recorder resume worker",
+    "calibrate code_samples harness load load_answer load_figures load_table",
+    """bounds expected instrumentation.traces load_requirements load_results new_recording
+    recorded_changes recorded_requirements recordings requirements results""",
+    """importers load_estimate load_keeping load_leading load_order load_run observing
+    recorded_tasks recorder resume run_loop worker""",
     "cli library",
     "pytest_latency",
 )

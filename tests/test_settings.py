@@ -10,11 +10,13 @@ from streamlit.testing.v1 import AppTest
 from lab import cli, endpoint_kinds, paths, settings, techniques
 from lab.cli import flags
 from lab.harness import runner
+from lab.load.load_settings import LoadConfig
 from lab.model import LabError, sentence
 from lab.settings import BenchmarkConfig, config_of
 from pages.parts import knob_form
 
 SETTINGS = settings.of(BenchmarkConfig)
+OF_A_LOAD = settings.of(LoadConfig)
 DOCUMENT = paths.ROOT / "docs" / "settings.md"
 FORM = {"blocks": "runs", "warmup": "warmup", "seed": "seed", "precision": "target_half_width_ms"}
 """Key of a page's widget -> the setting that it asks for."""
@@ -33,7 +35,8 @@ def test_the_promised_name_is_the_one_definition():
 
 
 def test_every_setting_says_what_it_is():
-    silent = [setting.name for setting in SETTINGS.values() if not setting.help]
+    of_runs = (*SETTINGS.values(), *OF_A_LOAD.values())
+    silent = [setting.name for setting in of_runs if not setting.help]
     knobs = [
         f"{technique.slug}.{knob.name}"
         for technique in techniques.all_techniques()
@@ -45,12 +48,14 @@ def test_every_setting_says_what_it_is():
 
 def test_the_document_lists_every_setting_as_it_is():
     lines = DOCUMENT.read_text(encoding="utf-8").splitlines()
-    assert [line for line in lines if line.startswith("| `")] == list(map(row, SETTINGS.values()))
+    rows = [row(setting) for setting in (*SETTINGS.values(), *OF_A_LOAD.values())]
+    assert [line for line in lines if line.startswith("| `")] == rows
 
 
-def test_the_commands_flags_are_the_settings():
-    options = cli.commands()["streaming"].parser()._option_string_actions
-    for setting in SETTINGS.values():
+@pytest.mark.parametrize(("command", "known"), [("streaming", SETTINGS), ("load", OF_A_LOAD)])
+def test_the_commands_flags_are_the_settings(command, known):
+    options = cli.commands()[command].parser()._option_string_actions
+    for setting in known.values():
         if setting.flag:
             assert setting.help.replace("%", "%%") in options[setting.option].help
             assert setting.limits in options[setting.option].help

@@ -50,6 +50,10 @@ class Parser(ArgumentParser):
         raise SystemExit(USAGE)
 
 
+LOAD = Command(
+    "load", "Put a load on an endpoint: many requests at once, or so many a second", "load"
+)
+"""Listed under the techniques, after them."""
 GROUPS = {
     "Several at once": (
         Command("all", "Run every technique, one after another, with one summary table", "run"),
@@ -120,6 +124,7 @@ def commands() -> dict[str, Command]:
         technique.slug: Command(technique.slug, f"{technique.title}: {technique.claim}", "run")
         for technique in techniques.all_techniques()
     }
+    measuring[LOAD.name] = LOAD
     return measuring | {command.name: command for group in GROUPS.values() for command in group}
 
 
@@ -132,6 +137,7 @@ def overview() -> str:
         "Techniques",
     ]
     lines += [f"  {slug:<14}{techniques.find(slug).title}" for slug in techniques.slugs()]
+    lines.append(f"  {LOAD.name:<14}{LOAD.summary}")
     for group, members in GROUPS.items():
         lines += ["", group] + [f"  {command.name:<14}{command.summary}" for command in members]
     lines += ["", f"Start here: {COMMAND} {techniques.slugs()[0]} --quick        "]

@@ -6,10 +6,8 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import platform
 import secrets
 import socket
-import subprocess
 import threading
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -576,14 +574,6 @@ class BenchmarkRunner:
         )
 
     def _session_row(self) -> SessionRow:
-        facts = {
-            "cpus": os.cpu_count(),
-            "memory_mb": machine.memory_mb(),
-            "usable_cpus": machine.cores(),
-            "system": platform.platform(),
-            "processor": platform.machine(),
-            "python": platform.python_version(),
-        }
         instrument = {
             **calibrate.of_session(),
             **self.session.lag.summary(),
@@ -597,8 +587,8 @@ class BenchmarkRunner:
             host=socket.gethostname(),
             started_utc=utc_now(),
             lab_version=VERSION,
-            commit=commit(),
-            machine=facts,
+            commit=paths.commit(),
+            machine=machine.facts(),
             instrument=instrument,
         )
 
@@ -645,21 +635,3 @@ class Unwaited(ThreadPoolExecutor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """There is nothing to shut down."""
-
-
-def commit() -> str | None:
-    """The checkout's commit, if the lab runs from one."""
-    if paths.INSTALLED:  # the repository around it would be another project's
-        return None
-    try:
-        reply = subprocess.run(
-            ["git", "rev-parse", "--short=12", "HEAD"],
-            cwd=paths.ROOT,
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return reply.stdout.strip() or None

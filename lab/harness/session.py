@@ -155,7 +155,7 @@ class Session:
         application would."""
         if endpoint.base_url not in self._clients:
             leased = endpoint.base_url == self.endpoint.base_url
-            headers = self._lease_header() if leased else {}
+            headers = self.lease_header() if leased else {}
             self._clients[endpoint.base_url] = open_client(endpoint, self.timeout_s, headers)
         return self._clients[endpoint.base_url]
 
@@ -176,7 +176,8 @@ class Session:
         has_prices = self.endpoint.traits.has_prices
         return pricing.cost_usd(model, usage, today()) if has_prices else None
 
-    def _lease_header(self) -> dict[str, str]:
+    def lease_header(self) -> dict[str, str]:
+        """What shows the lab's own server that a request is this run's."""
         return {"x-lab-lease": self.lease} if self.lease else {}
 
     def _terms(self) -> dict[str, Any]:
@@ -191,7 +192,7 @@ class Session:
         self, method: str, path: str, body: dict[str, Any], timeout_s: float = ANSWER_S
     ) -> dict[str, Any]:
         server = f"The {self.endpoint.kind} server"
-        headers = {"x-api-key": self.endpoint.api_key, **self._lease_header()}
+        headers = {"x-api-key": self.endpoint.api_key, **self.lease_header()}
         try:
             # Plain HTTP on loopback: what would verify a certificate takes 20 ms to be made ready.
             options = {"trust_env": False, "verify": False, "timeout": timeout_s}

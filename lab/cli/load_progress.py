@@ -1,0 +1,95 @@
+"""What a load says on a terminal or in a pipe while it goes on."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from lab import units
+
+LINE_S = 5.0
+"""A pipe gets a line so often within a level, and one at its end."""
+
+
+class Progress:
+    """Give it to a load as `on_progress`; it takes the progress file's entries, one dict each."""
+
+    def __init__(self, console: Any) -> None:
+        self.console = console
+        self.bar: Any = None
+        self.task: Any = None
+        self.line_s = 0.0
+
+    def __call__(self, entry: dict[str, Any]) -> None:
+        getattr(self, f"_{entry['kind']}", lambda entry: None)(entry)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.stop()
+            self.bar = None
+
+    def _level(self, entry: dict[str, Any]) -> None:
+        self.line_s = LINE_S
+        if not self.console.is_terminal:
+            return
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+        from rich.progress import Progress as Bar
+
+        self.bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[seen]}"),
+            console=self.console,
+        )
+        self.task = self.bar.add_task(place(entry), total=entry["planned"], seen="")
+        self.bar.start()
+
+    def _load(self, entry: dict[str, Any]) -> None:
+        if self.bar is not None:
+            self.bar.update(self.task, completed=entry["done"], seen=seen(entry))
+        elif not self.console.is_terminal and entry["elapsed_s"] >= self.line_s:
+            self.line_s = entry["elapsed_s"] + LINE_S
+            self._say(f"{place(entry)}: {entry['done']:,}/{entry['planned']:,} {seen(entry)}")
+
+    def _level_ended(self, entry: dict[str, Any]) -> None:
+        self.close()
+        reason = f" ({entry['reason']})" if entry["reason"] else ""
+        self._say(
+            f"{place(entry)}: {units.counted(entry['done'], 'request')} {seen(entry)}{reason}"
+        )
+
+    def _note(self, entry: dict[str, Any]) -> None:
+        self._say(entry["text"])
+
+    def _ended(self, entry: dict[str, Any]) -> None:
+        self.close()
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, markup=False, soft_wrap=True)
+        if not self.console.is_terminal:
+            sys.stdout.flush()
+
+
+def place(entry: dict[str, Any]) -> str:
+    """ "2/5 16 streams"; of a search nobody knows how many there will be."""
+    of = f"/{entry['of']}" if entry["of"] else ""
+    return f"{entry['level']}{of} {entry['label']}"
+
+
+def seen(entry: dict[str, Any]) -> str:
+    parts = []
+    if entry["ttft_p50_ms"] is not None:
+        ends = units.values("ttft_ms", entry["ttft_p50_ms"], entry["ttft_p95_ms"])
+        parts.append(f"first token {ends[0]}, p95 {ends[1]}")
+    parts.append(f"{units.number(entry['requests_per_s'])} requests/s")
+    if entry["tokens_per_s"]:
+        parts.append(f"{units.number(entry['tokens_per_s'])} tokens/s")
+    if entry["failed"]:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in entry["errors"].items())
+        parts.append(f"failed: {kinds}")
+    if entry.get("spent_usd"):
+        parts.append(f"{units.usd(entry['spent_usd'])} spent")
+    if entry["kind"] == "load" and entry["left_s"] is not None:
+        parts.append(f"about {units.duration(entry['left_s'])} left")
+    return "· " + " · ".join(parts)

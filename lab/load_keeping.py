@@ -1,0 +1,143 @@
+"""What a load keeps: the rows of its run, session and levels, and its calls about once a second."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lab import machine, paths
+from lab.clock import utc_now
+from lab.endpoints.registry import Endpoint
+from lab.load.call_frame import CallFrame
+from lab.load.loading import LevelEnd
+from lab.load.profile import CallFact, Level
+from lab.load.reading import Reader
+from lab.load_order import LoadOrder
+from lab.model import LOAD, Status
+from lab.rows import LoadLevelRow, RunRow, SessionRow
+from lab.scenarios import definitions
+from lab.store.store import Store
+from lab.version import VERSION
+
+MOST_KEPT_BYTES = 64_000_000
+IN_THE_SPOOL = (
+    "The database cannot be written now; the rows are safe in the spool beside it and will be taken"
+    " in."
+)
+
+
+class Keeping:
+    """Writes go to a thread, one after the other: the loop reads on meanwhile. Each raises LabError
+    where not even the disk takes them."""
+
+    def __init__(
+        self,
+        store: Store,
+        reader: Reader,
+        note: Callable[[str], None],
+        ids: tuple[str, str],
+        origin_ns: int,
+    ) -> None:
+        self.store, self.reader, self.note = store, reader, note
+        self.ids, self.origin_ns = ids, origin_ns
+        """The run's and the session's; what instants in rows count from."""
+        self.turn = asyncio.Lock()
+        self.is_written = True
+
+    def read(self, frame: CallFrame, label: str) -> CallFact:
+        return self.reader.read(frame, label)
+
+    async def calls(self) -> None:
+        """Those that were read since the last time are safe on disk; the database has them when a
+        level has ended, or so many wait that they would take it long."""
+        if (batch := self.reader.take()) is not None:
+            async with self.turn:
+                await asyncio.to_thread(self.store.keep_batch, batch)
+        if self.store.kept_bytes > MOST_KEPT_BYTES:
+            await self.write_calls()
+
+    async def write_calls(self) -> None:
+        """Into the database, all of them."""
+        await self._write(self.store.write_batch, self.reader.take())
+
+    async def run(self, row: RunRow) -> None:
+        await self._write(self.store.write_run, row)
+
+    async def session(self, row: SessionRow) -> None:
+        await self._write(self.store.write_session, row)
+
+    async def level(self, level: Level, end: LevelEnd | int) -> None:
+        """What it came to; while it is under way, when it began (by the loader's clock)."""
+        row = level_row(self.ids, self.origin_ns, level, end)
+        await self._write(self.store.write_level, row)
+
+    async def ended(self, run_id: str, status: Status) -> None:
+        await self._write(self.store.finish_run, run_id, status)
+
+    async def _write(self, write: Callable[..., Any], *values: Any) -> None:
+        async with self.turn:
+            is_written = await asyncio.to_thread(write, *values) is not False
+        if self.is_written and not is_written:
+            self.note(IN_THE_SPOOL)
+        self.is_written = is_written
+
+
+def run_row(order: LoadOrder, endpoint: Endpoint, run_id: str) -> RunRow:
+    """`endpoint` is the order's, with its address."""
+    config = order.config
+    chosen = config.model_dump(mode="json", exclude={"db"}, exclude_defaults=True)
+    settings = {
+        "config": chosen | {"seed": order.seed, "endpoint": endpoint.name},
+        "scenario": config.scenario or definitions.CATEGORIES[0],
+        "ceiling": order.ceiling,
+        "lab_version": VERSION,
+    }
+    return RunRow(
+        run_id=run_id,
+        technique=LOAD,
+        endpoint=endpoint.name,
+        endpoint_kind=endpoint.kind,
+        models={endpoint.generates: order.model},
+        settings=settings,
+        seed=order.seed,
+        status="running",
+        keep_text=config.keep_text,
+        started_utc=utc_now(),
+        note=config.note,
+        name=config.name,
+    )
+
+
+def session_row(run_id: str, session_id: str, ready: Mapping[str, Any]) -> SessionRow:
+    """`ready` is what the loader said of itself."""
+    return SessionRow(
+        session_id=session_id,
+        run_id=run_id,
+        worker=f"{socket.gethostname()}:{ready['pid']}",
+        host=socket.gethostname(),
+        started_utc=utc_now(),
+        lab_version=VERSION,
+        commit=paths.commit(),
+        machine=machine.facts(),
+        instrument={"loop": ready["loop"]},
+    )
+
+
+def level_row(
+    ids: tuple[str, str], origin_ns: int, level: Level, end: LevelEnd | int
+) -> LoadLevelRow:
+    row = LoadLevelRow(
+        *ids,
+        level=level.number,
+        label=level.label,
+        mode=level.mode,
+        target=level.target,
+        started_ns=(end if isinstance(end, int) else end.started_ns) - origin_ns,
+        planned=level.requests,
+    )
+    if isinstance(end, LevelEnd):
+        row.ended_ns, row.client = end.ended_ns - origin_ns, end.client
+        row.not_begun, row.reason = end.not_begun, end.reason or None
+    return row

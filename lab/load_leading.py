@@ -1,0 +1,196 @@
+"""One level led from beginning to end: what ends in the loader is read, counted, told and stored,
+and the level is cut where it has nothing more to say."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from lab import units
+from lab.clock import now_ns, sleep_s
+from lab.harness.budget import Budget
+from lab.load.call_frame import CallFrame
+from lab.load.loading import LevelEnd, Loader
+from lab.load.profile import CallFact, Level, LevelOutcome
+from lab.load.so_far import CANCELLED, SoFar
+from lab.load.steering import Steering
+from lab.load_keeping import Keeping
+from lab.model import LabError
+
+TOLD_S, STORED_NS = 0.25, 1_000_000_000
+HELD_NS = 20_000_000
+"""So long at most what has ended is read before anything else gets its turn."""
+ALL_FAILED = 20
+"""So many first requests of a run, none of which was answered, end it: more would fail alike."""
+UNTOLD = "The loading process told no end of its level; run the load again."
+
+
+class LoaderGone(LabError):
+    """The loading process has ended by itself."""
+
+
+class Leading:
+    """`await lead(level)`, one level after another. `most` is how many requests may be under way at
+    once in an open loop; after `seconds` a closed one makes no more."""
+
+    def __init__(
+        self,
+        loader: Loader,
+        keeping: Keeping,
+        tell: Callable[[dict[str, Any]], None],
+        budget: Budget,
+        steering: Steering,
+        most: int,
+        seconds: float | None,
+    ) -> None:
+        self.loader, self.keeping, self.tell, self.budget = loader, keeping, tell, budget
+        self.steering, self.most, self.seconds = steering, most, seconds
+        self.answered = self.failed = 0
+        self.ended_by = ""
+        """Why no level follows; empty where one may."""
+        self.facts: list[CallFact] = []
+        self.so_far: SoFar | None = None
+        """Of the level under way; None between two."""
+        self.is_cut = self.is_row_begun = False
+
+    async def lead(self, level: Level) -> LevelOutcome:
+        """LoaderGone where the loading process died. What it had handed on is stored by then, and
+        so it is where this is cancelled."""
+        self.facts, self.is_cut, self.is_row_begun = [], False, False
+        self.loader.started_ns = None
+        self.so_far = SoFar(level, now_ns(), self._seconds_of(level))
+        self._tell("level", mode=level.mode, target=level.target, planned=self.so_far.planned)
+        watching = asyncio.create_task(self._watch(level))
+        end = self._cut_short(level, "stopped")
+        try:
+            end = await self._played(level)
+        except LabError as error:
+            end = self._cut_short(level, str(error))
+            raise LoaderGone(str(error)) from None
+        finally:
+            watching.cancel()
+            await asyncio.wait({watching})
+            outcome = await self._ended(level, end)
+        if not watching.cancelled():
+            watching.result()  # it ends by itself only where something is wrong with it
+        return outcome
+
+    async def _played(self, level: Level) -> LevelEnd:
+        most, let_go_ns = (self.most if level.mode == "open" else None), now_ns() + HELD_NS
+        async for item in self.loader.level(level, most):
+            if isinstance(item, LevelEnd):
+                return item
+            self._count(item)
+            if now_ns() > let_go_ns:
+                await sleep_s(0)
+                let_go_ns = now_ns() + HELD_NS
+        raise LabError(UNTOLD)
+
+    def _count(self, frame: CallFrame) -> None:
+        fact = self.keeping.read(frame, self.so_far.level.label)
+        self.facts.append(fact)
+        self.so_far.add(fact)
+        self.budget.spent_usd += fact.cost_usd or 0.0
+        if fact.error_kind is None:
+            self.answered += 1
+        elif fact.error_kind != CANCELLED:
+            self.failed += 1
+
+    def _cut_short(self, level: Level, reason: str) -> LevelEnd:
+        """What is known of a level whose end nobody told."""
+        started_ns = self.loader.started_ns or self.so_far.started_ns
+        left = max(0, level.requests - len(self.facts))
+        return LevelEnd(level.number, started_ns, now_ns(), left, reason)
+
+    async def _ended(self, level: Level, end: LevelEnd) -> LevelOutcome:
+        if self._seconds_of(level) is not None and not end.reason:
+            # What was planned was only enough for its seconds.
+            level, end = shortened(level, len(self.facts)), replace(end, not_begun=0)
+        await self.keeping.write_calls()
+        if level.number:
+            await self.keeping.level(level, end)
+        self._tell("level_ended", **self._figures(end.ended_ns), reason=end.reason)
+        self.so_far = None
+        return LevelOutcome(
+            level, end.started_ns, end.ended_ns, self.facts, end.client, end.reason, end.not_begun
+        )
+
+    # While it goes on
+
+    async def _watch(self, level: Level) -> None:
+        """Tell, store and cut, whether calls end or not."""
+        stored_ns = now_ns()
+        while True:
+            await sleep_s(min(TOLD_S, max(self._left_s(level), 0.0)))
+            await self._cut_if_decided(level)
+            self._tell("load", **self._figures(now_ns()))
+            if now_ns() - stored_ns >= STORED_NS:
+                stored_ns = now_ns()
+                await self._store(level)
+
+    async def _store(self, level: Level) -> None:
+        try:
+            if level.number and not self.is_row_begun and self.loader.started_ns is not None:
+                # So that the calls of a run that is killed have a level to belong to.
+                self.is_row_begun = True
+                await self.keeping.level(level, self.loader.started_ns)
+            await self.keeping.calls()
+        except LabError as error:
+            self.ended_by = str(error)
+            await self._cut(self.ended_by)
+
+    async def _cut_if_decided(self, level: Level) -> None:
+        if self.is_cut:
+            return
+        if self.budget.is_reached:
+            self.ended_by = self.budget.text
+            await self._cut("the budget is reached", let_end=True)
+        elif not self.answered and self.failed >= ALL_FAILED:
+            first = units.counted(self.failed, "request")
+            self.ended_by = f"None of the first {first} was answered: {self.so_far.kinds}."
+            await self._cut(f"none of the first {first} was answered")
+        elif self._left_s(level) <= 0:
+            await self._cut("", let_end=True)
+        elif level.number and (reason := self.steering.cut(level, self.facts)):
+            await self._cut(reason)
+
+    async def _cut(self, reason: str, let_end: bool = False) -> None:
+        self.is_cut = True
+        with contextlib.suppress(LabError):  # it has ended: whoever reads it hears so too
+            await self.loader.cut(reason, let_end)
+
+    def _seconds_of(self, level: Level) -> float | None:
+        """How long it makes requests, where that is what ends it."""
+        return self.seconds if level.mode == "closed" and level.number else None
+
+    def _left_s(self, level: Level) -> float:
+        seconds = self._seconds_of(level)
+        if seconds is None or self.is_cut:
+            return TOLD_S
+        return seconds - (now_ns() - self.so_far.started_ns) / 1e9
+
+    # What to say
+
+    def _figures(self, at_ns: int) -> dict[str, Any]:
+        spent = None if self.budget.usd is None else round(self.budget.spent_usd, 6)
+        return {**self.so_far.figures(at_ns), "spent_usd": spent}
+
+    def _tell(self, kind: str, **words: Any) -> None:
+        level = self.so_far.level
+        if level.number:  # a warm-up is no level of the run
+            of = self.steering.levels
+            about = {"level": level.number, "of": of, "label": level.label}
+            self.tell({"kind": kind, **about, **words})
+
+
+def shortened(level: Level, requests: int) -> Level:
+    """With so many plays as make up the requests."""
+    kept, count = 0, 0
+    for play in level.plays:
+        if count >= requests:
+            break
+        kept, count = kept + 1, count + len(play)
+    return replace(level, plays=level.plays[:kept])

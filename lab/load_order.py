@@ -1,0 +1,182 @@
+"""A load's settings made into what is asked, of whom and how much of it; nothing is sent, and the
+lab's own server is not started yet."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+from urllib.parse import urlsplit
+
+from lab import machine, pricing
+from lab.clock import today
+from lab.endpoints import keys, registry
+from lab.endpoints.registry import Endpoint
+from lab.harness.bodies import completed
+from lab.load import arrivals_file, schedule
+from lab.load.load_settings import FEW_STREAMS, LIVE_STREAMS, MOST_STREAMS, STREAMS, LoadConfig
+from lab.load.profile import Play, Step
+from lab.load.schedule import Plan
+from lab.model import LabError, Request
+from lab.scenarios import definitions
+from lab.scenarios.definitions import RECORDING, Task
+from lab.settings import LIVE_MAX_USD
+
+EXTRA = (
+    "Several processes or machines need Dask: pip install 'llm-latency-lab[distributed]'. Without"
+    " it, leave --workers and --scheduler out."
+)
+
+
+@dataclass(frozen=True)
+class LoadOrder:
+    config: LoadConfig
+    endpoint: Endpoint
+    bodies: tuple[Mapping[str, Any], ...]
+    """What is sent, each once, but for its nonce; the first of them are the warm-up's."""
+    betas: tuple[str, ...]
+    """The header anthropic-beta of each; empty where it needs none."""
+    task_ids: tuple[str | None, ...]
+    """Of the tasks that they ask."""
+    plays: tuple[Play, ...]
+    seed: int
+    warmups: int
+    """How many of the bodies are the warm-up's."""
+    about: str = ""
+    """What has to be said of the plays, in a sentence."""
+
+    @property
+    def model(self) -> str:
+        return self.endpoint.model_for(None)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the server is on this machine."""
+        return self.endpoint.traits.own_server or machine.is_loopback(
+            urlsplit(self.endpoint.base_url).hostname or ""
+        )
+
+    @property
+    def is_paid(self) -> bool:
+        """Whether requests may cost money: not on a server of this machine that is given no key, or
+        whose model no price list knows."""
+        if not self.endpoint.traits.priced:
+            return False
+        has_key = self.endpoint.api_key not in ("", keys.PLACEHOLDER)
+        return not self.is_here or (has_key and pricing.price(self.model, today()) is not None)
+
+    @property
+    def budget_usd(self) -> float | None:
+        """None is without a limit."""
+        if self.config.max_usd is not None:
+            return self.config.max_usd
+        return LIVE_MAX_USD if self.is_paid else None
+
+    @property
+    def ceiling(self) -> int:
+        """Requests under way at once, at most. Streams that were named on a server of this machine
+        are what was meant."""
+        named = 0 if self.config.is_open or not self.is_here else round(max(self.targets))
+        return self.config.most or max(MOST_STREAMS if self.is_here else LIVE_STREAMS, named)
+
+    @property
+    def is_queue(self) -> bool:
+        """Whether one model on this machine answers one request after another."""
+        return self.endpoint.traits.embedded
+
+    @cached_property
+    def targets(self) -> tuple[float, ...]:
+        """Of the levels that are known before the load begins; of a search the first one's, of a
+        ramp where it ends."""
+        config = self.config
+        if config.rising:
+            return (max(config.rising.low, config.rising.high),)
+        if config.search:
+            return (1.0,)
+        if config.is_open:
+            return tuple(config.rate) or (schedule.mean_rate(self.plan.at_s),)
+        few = FEW_STREAMS if self.is_queue else STREAMS
+        usual = few if self.is_here else min(few, config.most or LIVE_STREAMS)
+        return tuple(config.concurrency) or (usual,)
+
+    @cached_property
+    def plan(self) -> Plan:
+        config = self.config
+        file = config.arrivals_file
+        return Plan(
+            mode="open" if config.is_open else "closed",
+            known=self.plays,
+            requests=config.requests,
+            seconds=config.seconds,
+            least=schedule.ROUNDS if self.is_queue else schedule.FEWEST_REQUESTS,
+            arrivals="poisson" if file else config.arrivals,
+            shape=config.gamma_shape,
+            at_s=arrivals_file.read(file) if file else None,
+            seed=self.seed,
+        )
+
+    def check(self) -> None:
+        """LabError where the load is more than the ceiling allows."""
+        highest = max(self.targets)
+        if not self.config.is_open and highest > self.ceiling:
+            raise LabError(
+                f"{highest:g} streams at once are more than the {self.ceiling} that"
+                f" {self.endpoint.name} is asked by default; --most {highest:g} allows them."
+            )
+
+
+def resolve(config: LoadConfig, db: str | None = None) -> LoadOrder:
+    """LabError for what cannot be asked; ConsentNeeded where the user has not agreed to the
+    address."""
+    if config.workers > 1 or config.scheduler:
+        raise LabError(EXTRA)
+    if (config.scenario or "").startswith(RECORDING):
+        order = _of_recording(config)
+    else:
+        endpoint = registry.find(config.endpoint, config.models)
+        tasks = definitions.load(config.scenario, endpoint.kind)
+        bodies = [_body(task, config, endpoint) for task in tasks]
+        plays = [(Step(place),) for place in range(len(tasks))]
+        order = _order(config, endpoint, bodies, tasks, plays)
+    definitions.check_characters(config.name, config.note, *order.bodies)
+    order.check()
+    return order
+
+
+def _order(
+    config: LoadConfig,
+    endpoint: Endpoint,
+    bodies: Sequence[Mapping[str, Any]],
+    tasks: Sequence[Task],
+    plays: Sequence[Play],
+    about: str = "",
+) -> LoadOrder:
+    warmups = definitions.warmup_tasks()[: config.warmup]
+    first = [_body(task, config, endpoint) for task in warmups]
+    moved = [
+        tuple(step._replace(template=step.template + len(first)) for step in play) for play in plays
+    ]
+    return LoadOrder(
+        config=config,
+        endpoint=endpoint,
+        bodies=(*first, *bodies),
+        betas=tuple(task.betas for task in (*warmups, *tasks)),
+        task_ids=tuple(task.task_id or None for task in (*warmups, *tasks)),
+        plays=tuple(moved),
+        seed=secrets.randbelow(2**31) if config.seed is None else config.seed,
+        warmups=len(first),
+        about=about,
+    )
+
+
+def _body(task: Task, config: LoadConfig, endpoint: Endpoint) -> dict[str, Any]:
+    request = Request(task.body_for(config.max_tokens), stream=config.stream)
+    is_brief = endpoint.traits.priced and task.origin == "built-in"
+    body = completed(request, endpoint, is_brief)
+    return {**body, "stream": True} if config.stream else body
+
+
+def _of_recording(config: LoadConfig) -> LoadOrder:
+    raise LabError("Recordings are not replayed under load yet.")

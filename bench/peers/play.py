@@ -16,6 +16,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import duckdb
+
 from bench.interop.__main__ import alone
 from bench.peers import bias
 from bench.peers.catalogue import Client, Load
@@ -115,7 +117,7 @@ def errors(client: Client, work: Path, told_by_server: dict[str, Any]) -> dict[s
     """Of the answers that the client told of; None of a figure that its export does not have."""
     try:
         told = client.read(work)
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, KeyError, ValueError, duckdb.Error) as error:
         printed = (work / "printed").read_text(errors="replace").strip()[-400:]
         return {"answered": 0, "failure": f"{type(error).__name__}: {printed}"}
     pairs = bias.joined(told, bias.known_answers(told_by_server))

@@ -352,28 +352,45 @@ WHERE counts;
 
 
 -- One row per arm and metric. quantile_cont interpolates linearly between the two nearest trials
--- (Hyndman & Fan, type 7).
+-- (Hyndman & Fan, type 7). Columns are summed up, then laid in rows: the other way round each trial
+-- would first be a row for each metric.
 CREATE OR REPLACE VIEW arm_summary AS
 SELECT
     run_id,
     technique,
     arm,
     metric,
-    count(*)                   AS n,
-    quantile_cont(value, 0.50) AS p50,
-    quantile_cont(value, 0.95) AS p95,
-    quantile_cont(value, 0.99) AS p99,
-    avg(value)                 AS mean,
-    min(value)                 AS low,
-    max(value)                 AS high
+    measured.n,
+    measured.quantiles[1] AS p50,
+    measured.quantiles[2] AS p95,
+    measured.quantiles[3] AS p99,
+    measured.mean,
+    measured.low,
+    measured.high
 FROM (
-    UNPIVOT compared_trials
-    ON COLUMNS(
-        * EXCLUDE (run_id, session_id, block, technique, arm, trial_id, task_id, started_utc)
+    UNPIVOT (
+        SELECT
+            run_id,
+            technique,
+            arm,
+            {
+                'n': count(COLUMNS(* EXCLUDE (run_id, technique, arm))),
+                'quantiles':
+                    quantile_cont(COLUMNS(* EXCLUDE (run_id, technique, arm)), [0.50, 0.95, 0.99]),
+                'mean': avg(COLUMNS(* EXCLUDE (run_id, technique, arm))),
+                'low': min(COLUMNS(* EXCLUDE (run_id, technique, arm))),
+                'high': max(COLUMNS(* EXCLUDE (run_id, technique, arm)))
+            }
+        FROM (
+            SELECT * EXCLUDE (session_id, block, trial_id, task_id, started_utc)
+            FROM compared_trials
+        )
+        GROUP BY run_id, technique, arm
     )
-    INTO NAME metric VALUE value
+    ON COLUMNS(* EXCLUDE (run_id, technique, arm))
+    INTO NAME metric VALUE measured
 )
-GROUP BY run_id, technique, arm, metric;
+WHERE measured.n > 0;
 
 
 -- What became of each arm in each block that was begun: of several attempts the one that counts,
@@ -400,8 +417,28 @@ WHERE phase = 'measured' AND NOT superseded
 GROUP BY run_id, technique, arm;
 
 
--- Each arm against the run's baseline within one block of one session: their clocks are the same
--- clock, their task the same task.
+-- Each arm's trial beside the baseline's of the same block of one session: their clocks are the
+-- same clock, their task the same task. In a block one trial of an arm counts. Every metric stands
+-- there twice, the baseline's with baseline_ before it.
+CREATE OR REPLACE VIEW paired_trials AS
+WITH arms AS (
+    SELECT trial.*, is_baseline(run, trial) AS is_baseline
+    FROM compared_trials AS trial JOIN runs AS run ON run.run_id = trial.run_id
+)
+SELECT
+    mine.* EXCLUDE (is_baseline),
+    base.* EXCLUDE (baseline_run_id, baseline_session_id, baseline_block, baseline_task_id,
+        baseline_started_utc)
+FROM arms AS mine
+JOIN (SELECT COLUMNS(* EXCLUDE (is_baseline)) AS 'baseline_\0' FROM arms WHERE is_baseline) AS base
+    ON  base.baseline_run_id = mine.run_id
+    AND base.baseline_session_id = mine.session_id
+    AND base.baseline_block = mine.block
+    AND base.baseline_task_id IS NOT DISTINCT FROM mine.task_id
+WHERE NOT mine.is_baseline;
+
+
+-- The same pairs with a row for each metric that both have.
 CREATE OR REPLACE VIEW pair_differences AS
 SELECT
     run_id,

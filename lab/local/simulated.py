@@ -8,11 +8,13 @@ both arms of a trial get the same words.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import random
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import AsyncIterator, Iterable
+from contextlib import aclosing
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
@@ -45,7 +47,7 @@ left behind
 """.split()  # noqa: SIM905
 FOREVER_MS = 3_600_000.0
 Step = tuple[float, Piece | Exception]
-"""Milliseconds after the request was received, and what is due then."""
+"""Milliseconds after the request was received, or its turn had come, and what is due then."""
 Timed = tuple[int, Piece | Exception]
 """The same by lab.clock.now_ns()."""
 EFFORT = {"low": 0.5, "medium": 0.75, "high": 1.0, "xhigh": 1.5, "max": 2.0}
@@ -106,6 +108,12 @@ class SimKnobs(Strict):
     )
     answer_tokens: int = Field(60, ge=1)
     thinking_tokens: int = Field(30, ge=0, description="spent where a request turns thinking on")
+    slots: int | None = Field(
+        None,
+        ge=1,
+        description="requests answered at once; the others wait in order of arrival (none: no "
+        "limit). A server with fixed times answers slots / service time a second",
+    )
     text: Literal["generated", "echo"] = "generated"
     seed: int = 0
     fault: Fault | None = None
@@ -116,6 +124,43 @@ DEFAULTS = {
     "simulated-small": {"prefill_ms_per_token": 0.1},
     "simulated-large": {"gap_ms": 12.0, "prefill_ms_per_token": 0.3},
 }
+
+
+class Slots:
+    """Who is answered now, and who waits, in order of arrival.
+
+    A place is taken over at the instant at which it was to be free, not at that at which the event
+    loop got round to it: a queue of a thousand requests is no later than its last one.
+    """
+
+    def __init__(self) -> None:
+        self.taken = 0
+        self.free_ns: deque[int] = deque()
+        """Of places that were taken before, since when they are free."""
+        self.waiting: deque[asyncio.Future[int]] = deque()
+
+    async def take(self, slots: int, received_ns: int) -> int:
+        """The instant from which on the request is answered."""
+        if self.taken < slots and not self.waiting:
+            self.taken += 1
+            return max(received_ns, self.free_ns.popleft() if self.free_ns else 0)
+        turn: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.waiting.append(turn)
+        try:
+            return max(received_ns, await turn)
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():  # its turn had come just then
+                self.give_back(slots, turn.result())
+            raise
+
+    def give_back(self, slots: int, at_ns: int) -> None:
+        self.taken -= 1
+        self.free_ns.append(at_ns)
+        while self.waiting and self.taken < slots:
+            turn = self.waiting.popleft()
+            if not turn.done():  # whoever waited may have gone
+                self.taken += 1
+                turn.set_result(self.free_ns.popleft() if self.free_ns else at_ns)
 
 
 class Simulated:
@@ -132,6 +177,7 @@ class Simulated:
         self.overall: dict[str, Any] = {}
         self.by_model: dict[str, dict[str, Any]] = {}
         self.seen: Counter[bytes] = Counter()
+        self.slots: dict[str, Slots] = defaultdict(Slots)
 
     def names(self) -> list[str]:
         return list(self.tiers.values())
@@ -185,12 +231,36 @@ class Simulated:
         return Counted(ends, total, [])
 
     async def answer(self, job: Job) -> AsyncIterator[Piece]:
-        script = self.scripted(job, self.plays.popleft()) if self.plays else self.modelled(job)
+        slots = None if self.plays else self.knobs(job.body.model).slots
+        if slots:
+            pieces = self.in_turn(job, slots)
+        elif self.plays:
+            pieces = self.played(self.scripted(job, self.plays.popleft()))
+        else:
+            pieces = self.played(self.modelled(job, job.received_ns))
+        async with aclosing(pieces):
+            async for piece in pieces:
+                yield piece
+
+    async def played(self, script: list[Timed]) -> AsyncIterator[Piece]:
         for at_ns, piece in script:
             await self.sleep(at_ns)
             if isinstance(piece, Exception):
                 raise piece
             yield piece
+
+    async def in_turn(self, job: Job, slots: int) -> AsyncIterator[Piece]:
+        queue = self.slots[job.body.model]
+        began_ns = await queue.take(slots, job.received_ns)
+        free_ns = None
+        try:
+            script = self.modelled(job, began_ns)
+            async for piece in self.played(script):
+                yield piece
+            free_ns = script[-1][0]
+        finally:
+            # Who goes in the middle leaves his place at once.
+            queue.give_back(slots, clock.now_ns() if free_ns is None else free_ns)
 
     async def sleep(self, at_ns: int) -> None:
         await clock.sleep_until(at_ns - clock.SPIN_NS if self.spin else at_ns)
@@ -201,7 +271,7 @@ class Simulated:
 
     def scripted(self, job: Job, play: Play) -> list[Timed]:
         if play.fault and play.fault.kind == "http":
-            return timed(job, [(play.headers, http_error(play.fault))])
+            return timed(job.received_ns, [(play.headers, http_error(play.fault))])
         texts = play.texts if play.texts is not None else ["word "] * len(play.text)
         times = play.text or [play.headers] * len(texts)
         times = [*times, *[times[-1]] * (len(texts) - len(times))] if times else []
@@ -224,9 +294,10 @@ class Simulated:
         stop = play.stop_reason or ("tool_use" if play.tools else "end_turn")
         lab = timings(0.0, play.headers, done - play.headers, job.plan.read_tokens)
         steps.append((done, Ended(stop, output, lab, thinking_tokens=len(play.thinking))))
-        return timed(job, broken(steps, play.fault))
+        return timed(job.received_ns, broken(steps, play.fault))
 
-    def modelled(self, job: Job) -> list[Timed]:
+    def modelled(self, job: Job, began_ns: int) -> list[Timed]:
+        """`began_ns` is when its turn came; before, it was queued."""
         body, cached = job.body, job.plan.read_tokens
         knobs = self.knobs(body.model)
         digest = hashlib.sha256(job.raw + body.model.encode()).digest()
@@ -245,7 +316,7 @@ class Simulated:
             return spread(knobs.gap_ms) * factor / fast
 
         if knobs.fault and knobs.fault.kind == "http" and rng.random() < knobs.fault_rate:
-            return timed(job, [(spread(knobs.network_ms), http_error(knobs.fault))])
+            return timed(began_ns, [(spread(knobs.network_ms), http_error(knobs.fault))])
         queue = spread(knobs.network_ms) + spread(knobs.queue_ms)
         prefill = spread(1) * (job.counted.total - cached) * knobs.prefill_ms_per_token
         prefill += cached * knobs.read_ms_per_token
@@ -281,10 +352,11 @@ class Simulated:
             steps += block(text_block(), pieces, instants or [at])
         else:
             stop = "max_tokens"
-        lab = timings(queue, prefill, at - queue - prefill, cached)
+        waited = (began_ns - job.received_ns) / 1e6
+        lab = timings(waited + queue, prefill, at - queue - prefill, cached)
         steps.append((at, Ended(stop, body.max_tokens - left, lab, stop_sequence, thought)))
         meets = knobs.fault is not None and rng.random() < knobs.fault_rate
-        return timed(job, broken(steps, knobs.fault if meets else None))
+        return timed(began_ns, broken(steps, knobs.fault if meets else None))
 
     def text(
         self, body: Body, knobs: SimKnobs, words: random.Random, tokens: int
@@ -359,5 +431,5 @@ def broken(steps: list[Step], fault: Fault | None) -> list[Step]:
     return [*steps[:cut], (steps[cut - 1][0], failure)]
 
 
-def timed(job: Job, steps: list[Step]) -> list[Timed]:
-    return [(job.received_ns + round(at * 1e6), piece) for at, piece in steps]
+def timed(began_ns: int, steps: list[Step]) -> list[Timed]:
+    return [(began_ns + round(at * 1e6), piece) for at, piece in steps]

@@ -1,0 +1,85 @@
+"""A simulated server with so many slots answers so many at once; the others wait their turn."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx2
+import pytest
+
+from lab.model import LabError
+
+FIXED = {
+    "network_ms": 0,
+    "queue_ms": 0,
+    "prefill_ms_per_token": 0,
+    "read_ms_per_token": 0,
+    "jitter": 0,
+    "tail": 0,
+    "gap_ms": 30,
+    "answer_tokens": 10,
+}
+"""Each answer takes 300 ms from its turn to its last token."""
+ASK = {
+    "model": "simulated-small",
+    "max_tokens": 50,
+    "messages": [{"role": "user", "content": "Say something."}],
+}
+
+
+def client(server):
+    headers = {"x-api-key": server.api_key, "anthropic-version": "2023-06-01"}
+    return httpx2.Client(base_url=server.base_url, headers=headers, timeout=20, verify=False)
+
+
+def ask(client, **more):
+    return client.post("/v1/messages", json={**ASK, **more}).json()
+
+
+def asked_together(server, requests):
+    """When each one's turn was, in ms, in order of arrival; and how long it had waited for it."""
+    with client(server) as asking, ThreadPoolExecutor(requests) as pool:
+        replies = list(pool.map(lambda _: ask(asking), range(requests)))
+    waited = {reply["id"]: reply["lab"]["queue_ms"] for reply in replies}
+    truths = sorted(server.truth(), key=lambda truth: truth["received_ns"])
+    waits = [waited[truth["message_id"]] for truth in truths]
+    came = [truth["received_ns"] / 1e6 for truth in truths]
+    return [at + wait for at, wait in zip(came, waits, strict=True)], waits
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+def test_so_many_are_answered_at_once_and_the_others_in_order_of_arrival(simulated, slots):
+    simulated.knobs(**FIXED, slots=slots)
+    turns, waits = asked_together(simulated, 6)
+    assert turns == sorted(turns)
+    for place, (turn, wait) in enumerate(zip(turns, waits, strict=True)):
+        if place >= slots:  # a slot is free 300 ms after it was taken
+            assert turn >= turns[place - slots] + 300 - 0.01
+        if wait:
+            assert turn == pytest.approx(turns[place - slots] + 300, abs=0.01)
+    assert sum(wait > 0 for wait in waits) > 0 == waits[0]
+
+
+def test_without_slots_nobody_waits(simulated):
+    simulated.knobs(**FIXED)
+    assert asked_together(simulated, 4)[1] == [0, 0, 0, 0]
+
+
+def test_who_goes_leaves_his_slot_and_his_place_in_the_queue(simulated):
+    """The first one's stream stalls for an hour; a second one waits behind it, and gives up too."""
+    simulated.knobs(**FIXED, slots=1, fault={"kind": "stall", "after": 1})
+    body = json.dumps({**ASK, "stream": True})
+    with client(simulated) as asking:
+        with asking.stream("POST", "/v1/messages", content=body) as stalled:
+            next(stalled.iter_bytes())
+            with pytest.raises(httpx2.ReadTimeout):
+                asking.post("/v1/messages", content=body, timeout=0.2)
+            simulated.knobs(fault=None)
+        assert ask(asking)["stop_reason"] == "end_turn"
+
+
+def test_models_have_slots_of_their_own(simulated):
+    simulated.knobs(**FIXED, models={"simulated-small": {"slots": 1}})
+    with client(simulated) as asking:
+        assert ask(asking, model="simulated-large")["lab"]["queue_ms"] == 0
+    with pytest.raises(LabError, match="slots"):
+        simulated.knobs(slots=0)

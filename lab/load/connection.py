@@ -37,7 +37,7 @@ class Connection(asyncio.Protocol):
         self.framed = UNTIL_END
         self.failed: tuple[str, str] | None = None
         self.on_body = self.body.extend
-        self.parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
+        self.parser: httptools.HttpResponseParser | None = None
 
     def ask(self, call: CallFrame, payload: bytes) -> None:
         self.call, self.payload = call, payload
@@ -58,9 +58,14 @@ class Connection(asyncio.Protocol):
     # asyncio's side
 
     def connection_made(self, transport) -> None:
+        self.parser = httptools.HttpResponseParser(self)
+        self.use(transport)
+
+    def use(self, transport) -> None:
+        """The socket's transport, then TLS's."""
         self.transport = transport
         # Otherwise uvloop writes only once it has looked at every other socket.
-        transport.set_write_buffer_limits(0)
+        transport.set_write_buffer_limits(1, 0)
 
     def data_received(self, data: bytes) -> None:
         at_ns = now_ns()

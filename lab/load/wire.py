@@ -186,7 +186,7 @@ class Wire:
         except BaseException:
             transport.abort()
             raise
-        connection.connection_made(secured)
+        connection.use(secured)
 
     @property
     def _sweep_s(self) -> float:

@@ -97,6 +97,25 @@ METRICS: dict[str, Metric] = {
 }
 """By name, in the order in which they are offered."""
 
+OF_LOAD: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        METRICS["ttft_ms"],
+        _time("scheduled_ttft_ms", "first token after it was due", "starts", None),
+        _time("ttft_sent_ms", "first token after it was sent", "starts", None),
+        Metric(
+            "second_token_ms", "first to second token", "ms", "goes on", "sooner", "later",
+            judged=True,
+        ),
+        METRICS["total_ms"],
+        _time("scheduled_latency_ms", "scheduled latency", "ends", None),
+        _time("dispatch_delay_ms", "dispatch delay", "is sent", None),
+        METRICS["tokens_per_s"],
+    )
+}  # fmt: skip
+"""Of one call under load, columns of the view load_calls: what is called scheduled counts from the
+instant at which the call was due, so that waiting to be sent counts too."""
+
 CALL_CLOCKS: dict[str, str] = {
     "headers_at_ms": "headers",
     "message_start_at_ms": "message_start",
@@ -117,6 +136,7 @@ TABLE = (*CLOCKS, "tokens_per_s", "output_tokens")
 """What a table of arms shows, cost and quality beside it."""
 
 QUANTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
+QUANTILES_OF_LOAD = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
 
 
 def needed(q: float, level: float = 0.95) -> int:
@@ -140,8 +160,8 @@ def supported(n: int, q: float, level: float = 0.95) -> bool:
 def find(name: str) -> Metric:
     """A metric by name; any other column is called by its own name, less its unit, which is empty
     where its name has none."""
-    if name in METRICS:
-        return METRICS[name]
+    if known := METRICS.get(name) or OF_LOAD.get(name):
+        return known
     words = name.removesuffix("_ms").replace("_", " ")
     endings = {"_ms": "ms", "_usd": "$", "_share": "share", "_tokens": "tokens", "_per_s": "/s"}
     unit = next((unit for ending, unit in endings.items() if name.endswith(ending)), "")

@@ -214,14 +214,14 @@ def test_a_chip_says_what_this_machine_can_see_now(db, monkeypatch, processes_no
 def pressed(db, monkeypatch) -> Callable[[], tuple[AppTest, list[str]]]:
     """Presses Run on Streaming's page; what happened then, in its order."""
     steps: list[str] = []
-    line = run_panel._line
+    line = run_panel.line
 
     def drawn(text, *arguments):
         steps.append("progress in view")
         line(text, *arguments)
 
     monkeypatch.setattr(run_panel, "PATIENCE_S", 0.0)
-    monkeypatch.setattr(run_panel, "_line", drawn)
+    monkeypatch.setattr(run_panel, "line", drawn)
 
     def press() -> tuple[AppTest, list[str]]:
         app = opened(STREAMING, endpoint="simulated")

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 from dataclasses import asdict
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from lab import techniques, units
@@ -35,7 +36,8 @@ def check_flags(parser: ArgumentParser) -> None:
         metavar="TEXT",
         help=f'repeatable: "{example.slug}.{arm} p95 ttft_ms < 400", "{arm} faster than {baseline} '
         'by 50%%", "b not slower than a by 20 ms"; of a recording "hit share > 60 %%", '
-        '"p95 ttft_ms < 2 s", "misses < 5", "failed share < 1 %%", "wait share of tools < 40 %%"',
+        '"p95 ttft_ms < 2 s", "misses < 5", "failed share < 1 %%", "wait share of tools < 40 %%"; '
+        'of a load, at every level or at the one named, "p95 ttft_ms < 800 at 16 streams"',
     )
     flags.as_json(parser)
     flags.database(parser)
@@ -62,18 +64,28 @@ def compare_flags(parser: ArgumentParser) -> None:
 
 
 def check(arguments: Namespace) -> int:
-    from lab import recorded_requirements, recordings, requirements, results
+    from lab import (
+        load_requirements,
+        load_results,
+        recorded_requirements,
+        recordings,
+        requirements,
+        results,
+    )
 
     reference = flags.meant(arguments.run)
     if recording := recordings.named(reference):
         told = [recorded_requirements.judge(recording, text) for text in arguments.require]
         return _tell(told, arguments.json)
+    if load := load_results.named(reference):
+        levels = [load_requirements.judge(load, text) for text in arguments.require]
+        return _tell(list(chain.from_iterable(levels)), arguments.json)
     run = results.read(reference)
     return _tell([requirements.judge(run, text) for text in arguments.require], arguments.json)
 
 
 def compare(arguments: Namespace) -> int:
-    from lab import recordings, requirements, results
+    from lab import load_results, recordings, requirements, results
 
     references = [flags.meant(reference) for reference in (arguments.base, arguments.new)]
     recorded = [recordings.named(reference) for reference in references]
@@ -86,6 +98,11 @@ def compare(arguments: Namespace) -> int:
         )
     if not arguments.fail_if:
         raise LabError('Say what may not get worse, as in --fail-if "p95 ttft_ms worse by 10%".')
+    if any(map(load_results.named, references)):
+        raise LabError(
+            "Loads are not compared: they were put on at different times, and nothing in them is "
+            "paired. Check each of them with `check`, or sweep both loads in one run."
+        )
     base, new = map(results.read, references)
     outcomes = [
         outcome

@@ -6,8 +6,10 @@ import sys
 from argparse import ArgumentParser, Namespace
 
 from lab.cli import DONE, FAILED, flags
-from lab.model import OBSERVED, LabError
+from lab.model import LOAD, OBSERVED, LabError
 from lab.paths import COMMAND
+
+KINDS = {OBSERVED: "the recording", LOAD: "the load"}
 
 
 def handlers(name: str):
@@ -39,7 +41,7 @@ def forget(arguments: Namespace) -> int:
         what = "what is left of it"  # the run that was deleted last can still be brought back
     else:
         run, count = queries.run(store, run_id), queries.row_counts(store, run_id)["calls"]
-        kind = "the recording" if run["technique"] == OBSERVED else "the run"
+        kind = KINDS.get(run["technique"], "the run")
         what = f"{kind} {units.short(run['name'] or run_id)} of {units.when(run['started_utc'])}"
         what += f" with its {units.counted(count, 'call')}"
     if not arguments.yes:

@@ -15,6 +15,7 @@ from lab.paths import COMMAND
 from lab.recording.facts import origin_of
 
 if TYPE_CHECKING:
+    from lab.load_results import LoadResult
     from lab.recordings import Recording
     from lab.results import RunResult
 
@@ -44,6 +45,10 @@ RECORDED = (
     "imported_from",
 )
 """The same of a recording, beside its source."""
+
+
+ENDINGS = {"markdown": "md"}
+"""Of a file, where it is not the output's own name."""
 
 
 def handlers(name: str):
@@ -162,11 +167,14 @@ def show_flags(parser: ArgumentParser) -> None:
 
 
 def show(arguments: Namespace) -> int:
-    from lab import recordings, results
+    from lab import load_results, recordings, results
 
     run = flags.meant(arguments.run)
     if recording := recordings.named(run):
         _show_recording(recording, arguments)
+        return DONE
+    if load := load_results.named(run):
+        _show_load(load, arguments)
         return DONE
     if arguments.calls:
         raise LabError("--calls is for recordings of your own app; a run's are in its export.")
@@ -191,6 +199,37 @@ def _show_recording(recording: Recording, arguments: Namespace) -> None:
         print_json(**recorded_object.as_object(recording, arguments.calls))
     else:
         recorded.tell(recording, Console(highlight=False), arguments.calls)
+
+
+def _show_load(load: LoadResult, arguments: Namespace) -> None:
+    from rich.console import Console
+
+    from lab import load_table
+    from lab.harness import reporters
+    from lab.harness.reporters import load_html, load_object, load_told
+    from lab.harness.reporters.json_object import as_text
+
+    if arguments.details or arguments.calls:
+        raise LabError("--details and --calls are not for loads; a load's calls are in its export.")
+    console = Console(stderr=arguments.json, highlight=False)
+    written = {
+        "json": lambda: as_text(load_object.as_object(load)) + "\n",
+        "markdown": lambda: load_table.markdown(load),
+        "html": lambda: load_html.page(load),
+    }
+    asked = [name.strip() for name in arguments.output.split(",") if name.strip()]
+    if unknown := [name for name in asked if name not in ("console", *written)]:
+        raise LabError(
+            f"A load has no output {unknown[0]!r}; it has console, {', '.join(written)}."
+        )
+    if "console" in asked and not arguments.json:
+        load_told.tell(load, console)
+    for name in asked:
+        if name in written:
+            file = Path(arguments.out) / f"{load.run_id}.{ENDINGS.get(name, name)}"
+            console.print(f"Wrote {reporters.write(file, written[name]())}", soft_wrap=True)
+    if arguments.json:
+        print_json(**load_object.as_object(load))
 
 
 def _details(result: RunResult, as_json: bool) -> None:
@@ -265,13 +304,16 @@ def report_flags(parser: ArgumentParser) -> None:
 
 
 def report(arguments: Namespace) -> int:
-    from lab import results
+    from lab import load_results, results
     from lab.harness import reporters
-    from lab.harness.reporters import html
+    from lab.harness.reporters import html, load_html
 
-    result = results.read(arguments.run)
-    path = Path(arguments.out or f"results/{result.run_id}.html")
-    print(reporters.write(path, html.page(result)))
+    if load := load_results.named(arguments.run):
+        run_id, page = load.run_id, load_html.page(load)
+    else:
+        result = results.read(arguments.run)
+        run_id, page = result.run_id, html.page(result)
+    print(reporters.write(Path(arguments.out or f"results/{run_id}.html"), page))
     return DONE
 
 

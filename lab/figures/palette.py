@@ -130,6 +130,19 @@ def _step(colour: str, turn: int, dark: bool) -> str:
     return f"#{mixed.hex().upper()}"
 
 
+def steps(n: int, dark: bool = False) -> list[str]:
+    """n colours from one end of a scale to the other: of what has an order, as levels of load."""
+    ends = [bytes.fromhex(colour[1:]) for colour in (theme(dark).arms[2], theme(dark).arms[4])]
+    if n == 1:
+        return [theme(dark).arms[1]]
+    shares = [place / (n - 1) for place in range(n)]
+    mixed = [
+        bytes(round(a * (1 - share) + b * share) for a, b in zip(*ends, strict=True))
+        for share in shares
+    ]
+    return [f"#{colour.hex().upper()}" for colour in mixed]
+
+
 @cache
 def _grounds() -> dict[str, tuple[str, bool]]:
     """Each arm colour with the surface that it is read on, and whether it has come again."""

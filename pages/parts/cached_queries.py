@@ -7,8 +7,18 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from lab import expected, paths, processes, recorded_tasks, recordings, results, resume
+from lab import (
+    expected,
+    load_results,
+    paths,
+    processes,
+    recorded_tasks,
+    recordings,
+    results,
+    resume,
+)
 from lab.harness.reporters import html
+from lab.load_results import LoadResult
 from lab.model import LabError
 from lab.recordings import Recording
 from lab.results import RunResult
@@ -58,6 +68,16 @@ def recording(run_id: str) -> Recording:
     """A recording, read again only after a call was added to it; what is found in it is worked out
     once, when it is first asked for."""
     return _recording(run_id, (str(paths.database()), ask("fingerprints").get(run_id)))
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _load(run_id: str, state: tuple) -> LoadResult:
+    return load_results.read(Store(), run_id)
+
+
+def load(run_id: str) -> LoadResult:
+    """A load, read again only after something of it was written."""
+    return _load(run_id, (str(paths.database()), ask("fingerprints").get(run_id)))
 
 
 @st.cache_data(max_entries=64, show_spinner=False)

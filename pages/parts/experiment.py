@@ -1,6 +1,7 @@
 """The order of every technique's page: what goes on now, what was found, and how to measure it
 again."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import streamlit as st
@@ -42,21 +43,21 @@ def _show(technique: Technique, endpoint: Endpoint, form: set_up.Form | None) ->
             st.query_params["run"] = run["run_id"]
         set_up.show(technique, endpoint, opened=run is None, form=form)
         if run is None:
-            _ghosts()
+            ghosts(GHOSTS)
     if run and run_panel.leaves_in_view(going, run):
         run_results.show(endpoint, run, views.of(technique))
 
 
 def chosen(slug: str, endpoint: Endpoint) -> dict[str, Any] | None:
-    """Of a technique, or of the paired runs: the run in the URL, else the newest on the chosen
-    endpoint, else the newest anywhere."""
+    """Of a technique, of the paired runs or of loads: the run in the URL, else the newest on the
+    chosen endpoint, else the newest anywhere."""
     if linked := st.query_params.get("run"):
         run = cached_queries.run_or_none(linked)
         if run and run["technique"] == slug:
             return run
         if ended := run_panel.ending(linked):
             st.error(escape(ended.get("text") or "The run ended before its first trial."))
-        elif not frame.is_recording(run) and run_panel.current(slug) != linked:
+        elif not frame.is_elsewhere(run, slug) and run_panel.current(slug) != linked:
             st.warning(
                 "The run in this link is not in this database; the newest one is shown instead."
             )
@@ -66,7 +67,8 @@ def chosen(slug: str, endpoint: Endpoint) -> dict[str, Any] | None:
     return cached_queries.run_or_none(newest)
 
 
-def _ghosts() -> None:
+def ghosts(shown: Sequence[tuple[str, str]]) -> None:
+    """What will stand here, by title and text."""
     st.caption("After a run, this page shows:")
-    for column, (title, text) in zip(st.columns(len(GHOSTS)), GHOSTS, strict=True):
+    for column, (title, text) in zip(st.columns(len(shown)), shown, strict=True):
         column.html(f'<div class="lab-ghost"><b>{title}</b>{text}</div>')

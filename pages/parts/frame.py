@@ -17,7 +17,7 @@ from lab.endpoints.consent import ConsentNeeded
 from lab.endpoints.registry import Endpoint
 from lab.harness.plan import SIDE_BY_SIDE
 from lab.local import model_files
-from lab.model import OBSERVED, LabError
+from lab.model import LOAD, OBSERVED, LabError
 from lab.paths import COMMAND
 from pages.parts import chart, controls
 
@@ -37,6 +37,23 @@ PAIRED = "pages/20_Side_by_side.py"
 """The page of every run that mixes techniques."""
 YOURS = "pages/0_Your_app.py"
 """The page of every recording."""
+LOADS = "pages/9_Load.py"
+"""The page of every load."""
+UNPAIRED = {
+    OBSERVED: (
+        YOURS,
+        "The run in this link is a recording of your application: nothing here was measured with"
+        " it.",
+        "Open the recording",
+    ),
+    LOAD: (
+        LOADS,
+        "The run in this link is a load: many requests at once, and no arms to compare.",
+        "Open the load",
+    ),
+}
+"""What stands apart from paired runs, by what stands for its technique: its page, and how the other
+pages lead there."""
 OF_ALL_PAGES = ("ordered", "calibrating", "calibration_failed", "deleted")
 """What was chosen or begun on one page and holds on the next; all else stays where it was."""
 AWAITS_CONSENT = "awaits_consent"
@@ -66,12 +83,13 @@ def page_files() -> tuple[PageFile, ...]:
 
 
 def page_of(technique: str) -> PageFile | None:
-    """The page of a technique's slug, of the paired runs or of recordings: the one that it
-    declares, else the shared one; None where there is no such technique."""
+    """The page of a technique's slug, of the paired runs, of recordings or of loads: the one that
+    it declares, else the shared one; None where there is no such technique."""
     if technique == SIDE_BY_SIDE:
         return next(page for page in page_files() if page.path == PAIRED)
-    if technique == OBSERVED:
-        return next((page for page in page_files() if page.path == YOURS), None)
+    if technique in UNPAIRED:
+        path = UNPAIRED[technique][0]
+        return next((page for page in page_files() if page.path == path), None)
     if technique not in techniques.slugs():
         return None
     known = techniques.find(technique)
@@ -87,16 +105,15 @@ def title_of(technique: str) -> str:
     return page.label if page else units.short(technique, 40)
 
 
-def is_recording(run: Mapping[str, Any] | None) -> bool:
-    """Whether a run is a recording; then where it is shown is said, with a link."""
-    if not run or run["technique"] != OBSERVED:
+def is_elsewhere(run: Mapping[str, Any] | None, here: str = "") -> bool:
+    """Whether a run is no paired one, and not `here`'s either; then where it is shown is said, with
+    a link."""
+    if not run or run["technique"] not in UNPAIRED or run["technique"] == here:
         return False
+    _, about, label = UNPAIRED[run["technique"]]
     with st.container(border=True, key="a-recording"):
-        st.markdown(
-            "The run in this link is a recording of your application: nothing here was measured"
-            " with it."
-        )
-        link(page_of(OBSERVED), "Open the recording", run=run["run_id"])
+        st.markdown(about)
+        link(page_of(run["technique"]), label, run=run["run_id"])
     return True
 
 

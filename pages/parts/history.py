@@ -100,7 +100,7 @@ def table(chosen: dict[str, Any]) -> dict[str, Any] | None:
     if picked.selection.rows:
         st.query_params["run"] = runs["run_id"].iloc[picked.selection.rows[0]]
     run = cached_queries.run_or_none(st.query_params.get("run"))
-    return None if frame.is_recording(run) else run
+    return None if frame.is_elsewhere(run) else run
 
 
 def recordings() -> None:

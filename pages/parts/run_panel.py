@@ -8,10 +8,11 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from lab import clock, processes, units
+from lab import clock, load_estimate, processes, units
 from lab.endpoints.consent import ConsentNeeded
 from lab.figures import progress_dots
 from lab.harness.estimate import estimate
+from lab.load.load_settings import LoadConfig
 from lab.processes import RunCard
 from lab.settings import BenchmarkConfig
 from pages.parts import cached_queries, chart, frame
@@ -28,7 +29,7 @@ _top = st.components.v2.component(
 )
 
 
-def order(technique: str, config: Callable[[], BenchmarkConfig]) -> None:
+def order(technique: str, config: Callable[[], BenchmarkConfig | LoadConfig]) -> None:
     """For a button's on_click: the technique's page, drawn next, starts this run. A second press
     before it has begun asks for nothing more."""
     if processes.running() is None:
@@ -43,18 +44,22 @@ def busy() -> str:
 
 
 def watch(
-    technique: str, headline: str, arms: Sequence[str] = (), param: str = "run"
+    technique: str,
+    headline: str = "",
+    arms: Sequence[str] = (),
+    param: str = "run",
+    panel: Callable[[str], None] | None = None,
 ) -> str | None:
     """The id of this technique's run that is being measured, with its panel drawn here; one that a
     button has ordered is started first, and stands in the URL under `param`. `arms` as in
-    show()."""
+    show(), in whose place `panel` is drawn where one is given."""
     place = st.empty()
     _start(place, technique, param)
     going = current(technique)
     if going:
         st.session_state["watched"] = going
         with place.container():
-            show(going, headline, arms)
+            panel(going) if panel else show(going, headline, arms)
     return going
 
 
@@ -69,11 +74,11 @@ def _start(place: Any, technique: str, param: str) -> None:
         return
     if "run_id" not in ordered:
         with place.container(border=True, key="run-panel-begins"):
-            _line(PREPARING)
+            line(PREPARING)
             _top(key="top", height=1)
         try:
             config = ordered["config"]()
-            for url in estimate(cached_queries.resolved(config)).asks:
+            for url in _asks(config):
                 raise ConsentNeeded(url)
             # A press meanwhile draws the page anew from here on: it finds the run in the order.
             ordered["run_id"] = processes.start_run(config)
@@ -87,6 +92,13 @@ def _start(place: Any, technique: str, param: str) -> None:
             return
     st.query_params[param] = ordered["run_id"]
     del st.session_state["ordered"]
+
+
+def _asks(config: BenchmarkConfig | LoadConfig) -> Sequence[str]:
+    """Addresses to which the user has to agree first."""
+    if isinstance(config, LoadConfig):
+        return load_estimate.estimate(config).asks
+    return estimate(cached_queries.resolved(config)).asks
 
 
 def _await(run_id: str) -> None:
@@ -130,7 +142,7 @@ def ending(run_id: str) -> dict[str, Any] | None:
     return next((entry for entry in reversed(entries) if entry["kind"] == "ended"), None)
 
 
-def _entries(card: RunCard) -> list[dict[str, Any]]:
+def entries(card: RunCard) -> list[dict[str, Any]]:
     """All that a run's process has said so far; each look reads only what was added since the
     last. A process that goes on with a run begins its file anew."""
     key = ("progress", card.run_id, card.pid)
@@ -141,18 +153,18 @@ def _entries(card: RunCard) -> list[dict[str, Any]]:
 
 
 def _draw(card: RunCard, headline: str, arms: Sequence[str]) -> None:
-    entries = _entries(card)
-    started = next((entry for entry in entries if entry["kind"] == "started"), None)
-    trials = [entry for entry in entries if entry["kind"] == "trial"]
-    notes = [entry["text"] for entry in entries if entry["kind"] == "note"]
+    told = entries(card)
+    started = next((entry for entry in told if entry["kind"] == "started"), None)
+    trials = [entry for entry in told if entry["kind"] == "trial"]
+    notes = [entry["text"] for entry in told if entry["kind"] == "note"]
     with st.container(border=True, key="run-panel"):
         if trials:
             last = trials[-1]
-            _line(_state(last), last["done"] / max(1, last["total"]), card.run_id)
+            line(_state(last), last["done"] / max(1, last["total"]), card.run_id)
         elif started:
-            _line(f"Trial 1 of {started['total']}", 0.0, card.run_id)
+            line(f"Trial 1 of {started['total']}", 0.0, card.run_id)
         else:
-            _line(PREPARING, 0.0, card.run_id)
+            line(PREPARING, 0.0, card.run_id)
         about = {"arms": arms, "places": range(len(arms)), "metric": headline, **(started or {})}
         figure = progress_dots.dots(
             pd.DataFrame(trials),
@@ -166,7 +178,7 @@ def _draw(card: RunCard, headline: str, arms: Sequence[str]) -> None:
             st.caption(escape(notes[-1]))
 
 
-def _line(text: str, share: float = 0.0, run_id: str = "") -> None:
+def line(text: str, share: float = 0.0, run_id: str = "") -> None:
     """How far the run is, and Stop beside it; before it has an id there is nothing to stop."""
     left, right = st.columns([6, 1], vertical_alignment="center")
     left.progress(min(1.0, share), text)

@@ -81,7 +81,7 @@ def _form(technique: Technique, endpoint: Endpoint, form: Form | None) -> None:
                 f"{endpoint.name} cannot do {', '.join(lacking)}, which this experiment is about. "
                 "Choose another endpoint above."
             )
-        if technique.of_recordings and not _recorded():
+        if technique.of_recordings and not recorded():
             st.info(
                 "Nothing can be replayed yet: a recording that keeps its text is needed. Record"
                 " your app under **Your app**, and keep its text."
@@ -127,7 +127,7 @@ def options(
     models: dict[str, str] = {}
     for place, tier in enumerate(tiers):
         with columns[1 + asks_tasks + place % 2]:
-            models[tier] = _model(endpoint, tier, "Model" if len(tiers) == 1 else f"{tier} model")
+            models[tier] = model(endpoint, tier, "Model" if len(tiers) == 1 else f"{tier} model")
     choices = {
         "runs": runs,
         "max_runs": runs,
@@ -149,7 +149,7 @@ def options(
     return choices
 
 
-def _model(endpoint: Endpoint, tier: Tier, label: str) -> str | None:
+def model(endpoint: Endpoint, tier: Tier, label: str) -> str | None:
     """A model of this endpoint: another one's choice, or a link to it, asks for none here."""
     standard, param = endpoint.models.get(tier, ""), f"model_{tier}"
     known = list(dict.fromkeys(filter(None, [standard, *endpoint.models.values()])))
@@ -171,12 +171,12 @@ def _model(endpoint: Endpoint, tier: Tier, label: str) -> str | None:
 def _scenario(technique: Technique) -> tuple[str | None, list[Task] | None]:
     """A category by name, or the user's own tasks, checked line by line."""
     known = technique.category in definitions.CATEGORIES
-    recorded = _recorded()
+    known_calls = recorded()
     choice = st.selectbox(
         "Tasks",
-        list(recorded)
+        list(known_calls)
         if technique.of_recordings
-        else [*definitions.CATEGORIES, *recorded, PASTE, UPLOAD],
+        else [*definitions.CATEGORIES, *known_calls, PASTE, UPLOAD],
         index=definitions.CATEGORIES.index(technique.category)
         if known and not technique.of_recordings
         else 0,
@@ -186,8 +186,8 @@ def _scenario(technique: Technique) -> tuple[str | None, list[Task] | None]:
         "answers to them, the run keeps lengths and no word, unless you choose so under “Keep the "
         "text of”.",
     )
-    if choice in recorded:
-        return recorded[choice], None
+    if choice in known_calls:
+        return known_calls[choice], None
     if choice == PASTE:
         with st.popover("Your tasks", width="stretch"):
             system = st.text_area("System prompt", key="own-system", height=80)
@@ -214,7 +214,7 @@ def _scenario(technique: Technique) -> tuple[str | None, list[Task] | None]:
     return (None if choice == technique.category else choice), None
 
 
-def _recorded() -> dict[str, str]:
+def recorded() -> dict[str, str]:
     """The scenario of each recording that can be asked again, by what the form calls it."""
     rows = cached_queries.ask("recordings")
     if rows.empty:

@@ -11,6 +11,8 @@ from lab import endpoint_kinds, metrics, units
 from lab.harness.reporters import figure_files, summary, write
 
 if TYPE_CHECKING:
+    from jinja2 import Template
+
     from lab.results import RunResult
 
 ALSO = ("cost", "quality")
@@ -31,7 +33,6 @@ class HTMLReporter:
 def page(result: RunResult) -> str:
     """The whole file as text. Every name and every word of a model or a user is escaped; nothing is
     loaded from outside."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from plotly.offline import get_plotlyjs
 
     from lab.figures import markup, palette, race
@@ -42,23 +43,16 @@ def page(result: RunResult) -> str:
     # The knobs stand beside the config, filled in; once is enough.
     asked = {name: value for name, value in settings["config"].items() if name != "knobs"}
     settings = {**settings, "config": asked}
-    template = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    ).get_template("report.html.jinja")
-    return template.render(
+    return template("report.html.jinja").render(
         title=f"{run.get('name') or run['technique']} · {run['endpoint']} · "
         f"{units.when(run['started_utc'])}",
-        about=_about(run),
+        about=about(run),
         result=result,
         verdict=verdict,
         each_arm=summary.each_arm(result),
         heads=["arm (medians)", "n", "failed", *map(metrics.words, metrics.TABLE), *ALSO],
         arms=[_arm(result, *arm) for arm in result.arms()],
-        figures=[_figure(figure) for figure in figure_files.run_figures(result).values()],
+        figures=[drawn(figure) for figure in figure_files.run_figures(result).values()],
         race=race,
         lanes=_lanes(result),
         chosen=_in_words(result, settings),
@@ -76,7 +70,20 @@ def page(result: RunResult) -> str:
     )
 
 
-def _about(run: Mapping[str, Any]) -> str:
+def template(name: str) -> Template:
+    """One of this folder's; it escapes all that it is given, but for what is marked safe."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    return Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    ).get_template(name)
+
+
+def about(run: Mapping[str, Any]) -> str:
     kind = endpoint_kinds.kind(run["endpoint_kind"])
     parts = (
         run["technique"],
@@ -138,7 +145,7 @@ def without_text(settings: dict[str, Any], hidden: Collection[str]) -> dict[str,
     return shown
 
 
-def _figure(figure: Any) -> dict[str, str]:
+def drawn(figure: Any) -> dict[str, str]:
     from lab.figures import layout, markup
 
     return {"html": markup.block(figure), "alt": layout.alt(figure)}

@@ -12,9 +12,9 @@ import asyncio
 import select
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Protocol
 
 import h11
 import httptools
@@ -444,9 +444,7 @@ class DirectTransport(httpx2.AsyncBaseTransport):
         scheme, name, port = origin
         host = name.decode("ascii")
         try:
-            connection, resolved_ns = await reach(
-                lambda: Connection(origin), host, port, timeout_s
-            )
+            connection, resolved_ns = await reach(lambda: Connection(origin), host, port, timeout_s)
         except TimeoutError as e:
             raise httpx2.ConnectTimeout(f"no connection to {host}:{port} in time") from e
         except (OSError, ValueError) as e:  # a name that no address can have is a UnicodeError

@@ -29,6 +29,8 @@ from lab import paths
 
 STREAMS = (16, 64, 128, 256, 512)
 ROUNDS, REQUESTS_A_STREAM = 3, 7
+DOCUMENT = paths.ROOT / "docs" / "accuracy.md"
+BEGIN, END = "<!-- peers -->", "<!-- end of peers -->"
 
 
 def main() -> int:
@@ -45,6 +47,11 @@ def main() -> int:
         return 0
     runs = [json.loads(line) for line in (folder / "runs.jsonl").read_text().splitlines()]
     print(table.text(runs))
+    if chosen.write:
+        text = DOCUMENT.read_text(encoding="utf-8")
+        before, _, rest = text.partition(BEGIN)
+        _, end, after = rest.partition(END)
+        DOCUMENT.write_text(f"{before}{BEGIN}\n\n{table.text(runs)}\n\n{end}{after}", "utf-8")
     return 0
 
 
@@ -81,6 +88,7 @@ def _flags() -> argparse.ArgumentParser:
     add("--quick", action="store_true", help="one round at 64 streams")
     add("--install", action="store_true", help="only install, and measure nothing")
     add("--table", action="store_true", help="only the table of what was measured before")
+    add("--write", action="store_true", help="put the tables into docs/accuracy.md too")
     where = paths.ROOT / "data" / "peers"
     add("--dir", type=Path, default=where, help="environments and runs (default data/peers)")
     return flags

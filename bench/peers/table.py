@@ -1,5 +1,5 @@
-"""The rows of all runs as a table: medians over rounds, a row for each figure, a column for each
-client, and by how much the lab is ahead of the nearest peer or behind it."""
+"""All runs as tables, one for each figure: medians over rounds, a row for each client, a column for
+each load, and last how the lab stands beside the best peer: of every figure less is better."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ Run = dict[str, Any]
 
 
 class Figure(NamedTuple):
-    """One line of the table. Of all of them less is better."""
-
     name: str
     values: Callable[[Run], tuple[float, ...] | None]
     """What is shown of one run, None where its client does not tell it."""
@@ -46,12 +44,12 @@ def plain(*keys: str) -> Callable[[Run], tuple[float, ...] | None]:
 
 
 PER_LOAD = (
-    Figure("TTFT bias p50 / p95 / p99, ms", quantiles, 2, judged=1),
-    Figure("error of a gap, mean / p95, ms", mean_and_p95("gap_error"), 3),
-    Figure("error of the mean gap, mean / p95, ms", mean_and_p95("itl_error"), 3),
-    Figure("CPU s per 1,000 tokens under load", cpu, 3),
-    Figure("CPU s per 1,000 tokens, start and end counted", cpu_all, 3),
-    Figure("peak RSS, MB", plain("peak_rss_mb"), 0),
+    Figure("TTFT bias, ms: p50 / p95 / p99", quantiles, 2, judged=1),
+    Figure("Error of a gap, ms: mean / p95", mean_and_p95("gap_error"), 3),
+    Figure("Error of an answer's mean gap, ms: mean / p95", mean_and_p95("itl_error"), 3),
+    Figure("CPU seconds per 1,000 tokens under load", cpu, 3),
+    Figure("CPU seconds per 1,000 tokens, start and end counted", cpu_all, 3),
+    Figure("Peak RSS, MB", plain("peak_rss_mb"), 0),
 )
 ONCE = (
     Figure("command to first request, s", plain("first_request_s"), 1),
@@ -59,32 +57,41 @@ ONCE = (
     Figure("installed, MB", plain("install_mb"), 0),
     Figure("packages", plain("package_count"), 0),
 )
+AGAINST = "this lab, beside the best peer"
 
 
 def text(runs: list[Run]) -> str:
-    """All tables, as Markdown."""
+    """Every table, as Markdown."""
     names = [one.name for one in CLIENTS if any(run["client"] == one.name for run in runs)]
-    head = ["", *names, "against the best peer"]
-    lines = [row(head), row(["---", *["--:"] * len(names), "---"])]
     loads = sorted({run["streams"] for run in runs})
+    at = {streams: [run for run in runs if run["streams"] == streams] for streams in loads}
+    parts = []
     for figure in PER_LOAD:
-        for streams in loads:
-            of_load = [run for run in runs if run["streams"] == streams]
-            lines.append(line(f"{figure.name}, {streams} streams", figure, of_load, names))
-    lines += [line(figure.name, figure, runs, names) for figure in ONCE]
+        columns = {f"{streams} streams": (figure, at[streams]) for streams in loads}
+        parts.append(f"**{figure.name}**\n\n{table(columns, names)}")
+    once = {figure.name: (figure, runs) for figure in ONCE}
+    parts.append(f"**Around it**\n\n{table(once, names)}")
     counts = {streams: max(rounds(runs, streams, name) for name in names) for streams in loads}
     told = ", ".join(f"{count} at {streams}" for streams, count in counts.items())
-    return "\n".join([*lines, "", f"Rounds: {told}.", *missing(runs)])
+    return "\n\n".join([*parts, f"Rounds: {told}.", *missing(runs)])
 
 
-def line(name: str, figure: Figure, runs: list[Run], clients: list[str]) -> str:
-    medians = {client: median(figure, runs, client) for client in clients}
-    cells = [
-        " / ".join(f"{value:,.{figure.digits}f}" for value in values) if values else "–"
-        for values in medians.values()
+def table(columns: dict[str, tuple[Figure, list[Run]]], names: list[str]) -> str:
+    medians = [
+        {name: median(figure, runs, name) for name in names} for figure, runs in columns.values()
     ]
-    judged = {client: values[figure.judged] for client, values in medians.items() if values}
-    return row([name, *cells, against(judged)])
+    digits = [figure.digits for figure, _ in columns.values()]
+    lines = [row(["", *columns]), row(["---", *["--:"] * len(columns)])]
+    for name in names:
+        cells = [cell(of[name], n) for of, n in zip(medians, digits, strict=True)]
+        lines.append(row([name, *cells]))
+    places = [figure.judged for figure, _ in columns.values()]
+    ends = [against(of, place) for of, place in zip(medians, places, strict=True)]
+    return "\n".join([*lines, row([AGAINST, *ends])])
+
+
+def cell(values: tuple[float, ...] | None, digits: int) -> str:
+    return " / ".join(f"{value:,.{digits}f}" for value in values) if values else "–"
 
 
 def median(figure: Figure, runs: Iterable[Run], client: str) -> tuple[float, ...] | None:
@@ -95,15 +102,16 @@ def median(figure: Figure, runs: Iterable[Run], client: str) -> tuple[float, ...
     return tuple(statistics.median(values) for values in zip(*shown, strict=True))
 
 
-def against(judged: dict[str, float]) -> str:
-    """The lab's value by the least of the peers': "ahead 4.0 times", or by how much not."""
-    peers = [judged[one.name] for one in PEERS if one.name in judged]
-    if not peers or OURS.name not in judged:
+def against(medians: dict[str, tuple[float, ...] | None], place: int) -> str:
+    """The lab's value beside the least of the peers': "4 × less", or by how much it is not."""
+    peers = [values[place] for one in PEERS if (values := medians.get(one.name))]
+    ours = medians.get(OURS.name)
+    if not peers or not ours:
         return "–"
-    ours, best = max(judged[OURS.name], 1e-9), max(min(peers), 1e-9)
-    if ours > best:
-        return f"**behind {ours / best:,.1f} times**"
-    return "even" if ours == best else f"ahead {best / ours:,.1f} times"
+    mine, best = max(ours[place], 1e-9), max(min(peers), 1e-9)
+    if mine > best:
+        return f"**{mine / best:.3g} × more**"
+    return "the same" if mine == best else f"{best / mine:.3g} × less"
 
 
 def rounds(runs: list[Run], streams: int, client: str) -> int:

@@ -120,7 +120,6 @@ class Playing:
         """Called by the wire. What follows waits until the other sockets that have something have
         been stamped."""
         self.in_flight -= 1
-        self._heed_retry_after(call)
         play, step = call.play, call.step + 1
         if step < len(self.plays[play]):
             due_ns = call.ended_ns + int(self.plays[play][step][1] * 1e9)
@@ -130,6 +129,7 @@ class Playing:
         if self.due:
             self.loop.call_soon(self._send)
         self.loop.call_soon(self.hand_on, call)
+        self._heed_retry_after(call)
         self._end_if_done()
 
     def _heed_retry_after(self, call: CallFrame) -> None:

@@ -1,0 +1,410 @@
+"""The process that makes a load, led as a run leads it: which request goes out when, what comes
+back, and how it ends."""
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from itertools import pairwise
+
+import httpx2
+import psutil
+import pytest
+
+from bench.raw_server import Connection, RawServer, message
+from lab import paths
+from lab.clock import now_ns, sleep_s
+from lab.endpoints.client import open_client
+from lab.endpoints.registry import Endpoint
+from lab.load import bias, known
+from lab.load.call_frame import CallFrame
+from lab.load.loading import LevelEnd, Loader, Prepared
+from lab.load.prepared import prepare
+from lab.load.profile import Level, Step
+from lab.load.wire import Address, Template
+from lab.model import LabError
+
+KEY = "sk-ant-a-key-of-nobody"
+ONE = (Step(0),)
+
+
+def endpoint(url: str) -> Endpoint:
+    return Endpoint("raw", "live", url, KEY, {"small": "m"}, "small")
+
+
+@pytest.fixture
+async def loader():
+    loader = Loader()
+    await loader.start()
+    yield loader
+    await loader.close()
+
+
+async def prepared(server: RawServer, requests: int = 1, **options) -> Prepared:
+    bodies = [
+        {"model": "m", "system": f"{place}.", "messages": [], "stream": True}
+        for place in range(requests)
+    ]
+    return await prepare(endpoint(server.url), bodies, salt="run", **options)
+
+
+async def played(loader: Loader, level: Level, **options) -> tuple[list[CallFrame], LevelEnd]:
+    frames = [frame async for frame in loader.level(level, **options)]
+    *calls, end = frames
+    return calls, end
+
+
+def good(connection: Connection) -> None:
+    connection.good()
+
+
+# What goes out
+
+
+async def test_a_request_is_the_sdks_to_the_byte_but_for_its_nonce(loader, monkeypatch):
+    monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", "x-gateway: yes")
+    with RawServer(good) as server:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+        there = endpoint(f"{server.url}/prefix")
+        body = {"model": "m", "max_tokens": 9, "messages": [], "stream": True}
+        made = await prepare(
+            there, [body], ["beta-1"], salt="run", timeout_s=120, headers={"x-lab-lease": "one"}
+        )
+        await loader.prepare(made)
+        await played(loader, Level(1, "closed", 1, (ONE,)))
+        async with open_client(there, 120, {"x-lab-lease": "one"}) as client:
+            await client.post(
+                "/v1/messages",
+                cast_to=httpx2.Response,
+                body=body,
+                options={"headers": {"anthropic-beta": "beta-1"}},
+                stream=True,
+            )
+        ours, sdks = server.asked
+    assert ours.path == sdks.path == "/prefix/v1/messages"
+    named = {"x-gateway": "yes", "anthropic-beta": "beta-1", "x-lab-lease": "one"}
+    assert named.items() <= ours.headers.items() and KEY in str(ours.headers)
+    sizes = ("content-length", "x-stainless-read-timeout")
+    for name in ours.headers.keys() | sdks.headers.keys() - set(sizes):
+        if name not in sizes:
+            assert ours.headers[name] == sdks.headers[name], name
+    nonce = rb'"system":"\[trial \d{16}\]",?'
+    assert len(re.findall(nonce, ours.body)) == 1
+    assert re.sub(nonce, b"", ours.body).replace(b",}", b"}") == sdks.body
+
+
+async def test_each_play_has_a_nonce_of_its_own_and_its_requests_share_it(loader):
+    plays = ((Step(0), Step(1)),) * 3
+    with RawServer(good) as server:
+        await loader.prepare(await prepared(server, 2))
+        first, _ = await played(loader, Level(1, "closed", 1, plays))
+        await played(loader, Level(2, "closed", 1, plays))
+        nonces = [asked.nonce for asked in server.asked]
+    assert nonces[0::2] == nonces[1::2] and len(set(nonces)) == 6
+    assert [frame.template for frame in first] == [0, 1] * 3
+    assert [(frame.play, frame.step, frame.request) for frame in first] == [
+        (0, 0, 0), (0, 1, 1), (1, 0, 2), (1, 1, 3), (2, 0, 4), (2, 1, 5),
+    ]  # fmt: skip
+
+
+async def test_a_proxy_that_a_load_cannot_go_through_is_named(monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    with pytest.raises(LabError, match="NO_PROXY"):
+        await prepare(endpoint("https://api.example"), [{}], salt="run")
+
+
+async def test_a_key_is_in_no_argument_and_in_no_word_of_what_is_prepared(loader):
+    with RawServer(good) as server:
+        made = await prepared(server)
+        await loader.prepare(made)
+        calls, _ = await played(loader, Level(1, "closed", 1, (ONE,)))
+        assert server.asked[0].key == KEY
+    there = psutil.Process(loader.process.pid)
+    assert KEY not in " ".join(there.cmdline()) and KEY not in str(there.environ())
+    assert KEY not in repr(made) and KEY.encode() not in calls[0].packed()
+
+
+# What comes back
+
+
+async def test_no_token_of_any_stream_is_lost_and_their_order_is_the_servers():
+    server, loader = known.start(known.Pace(30, 10, 40, 5)), Loader()
+    try:
+        url = known.base_url(server)
+        await loader.start()
+        calls, end = await bias.play(loader, url, 32, 3, 40, 0.05)
+        truth = bias.measured(known.truth(url))
+    finally:
+        await loader.close()
+        server.kill()
+        server.communicate()
+    assert len(calls) == len(truth) == 96 and end.not_begun == 0 and end.reason == ""
+    assert bias.errors(calls, truth, 5).lost == 0
+    for call in calls:
+        name = re.search(rb"msg_\d+", call.body)[0].decode()
+        arrived = [at for at, data in call.chunks for _ in range(data.count(b"text_delta"))]
+        assert len(arrived) == 40
+        assert all(w < a for w, a in zip(truth[name]["written_ns"], arrived, strict=True))
+        assert call.sent_ns < truth[name]["written_ns"][0]
+    assert end.client["connections"] == 0  # they were opened before
+    assert 0 < end.client["cpu_share"] < 1 and 10 < end.client["rss_mb"] < 120
+    lag = [end.client[f"loop_lag_{name}_ms"] for name in ("p50", "p95", "p99", "max")]
+    assert lag == sorted(lag) and lag[0] > 0
+
+
+async def test_the_loaders_own_error_is_measured():
+    told = await bias.bias(4)
+    assert (told["streams"], told["n"], told["lost"]) == (4, 8, 0)
+    assert 0 < told["ttft_ms"]["p50"] <= told["ttft_ms"]["p95"] <= told["ttft_ms"]["p99"]
+    assert told["gap_mean_ms"] > 0
+
+
+# Which request goes out when
+
+
+async def test_a_closed_level_keeps_so_many_under_way_and_no_more(loader):
+    under_way, most, lock = [0], [0], threading.Lock()
+
+    def answer(connection: Connection) -> None:
+        with lock:
+            under_way[0] += 1
+            most[0] = max(most[0], under_way[0])
+        threading.Event().wait(0.02)
+        with lock:
+            under_way[0] -= 1
+        connection.json(message())
+
+    with RawServer(answer) as server:
+        await loader.prepare(await prepared(server))
+        calls, end = await played(loader, Level(1, "closed", 4, (ONE,) * 20))
+    assert len(calls) == 20 and most[0] == 4
+    assert (end.client["connections"], end.number) == (4, 1)
+    streams_first = sorted(calls, key=lambda call: call.request)[:4]
+    ended = {call.ended_ns for call in calls}
+    for call in calls:
+        assert call.scheduled_ns <= call.started_ns
+        # A stream's next request was due when its last one had ended.
+        assert call in streams_first or call.scheduled_ns in ended
+
+
+async def test_streams_begin_spread_over_their_time_or_at_their_instants(loader):
+    """A stream that is free again takes the next request, also where others have not begun."""
+
+    def answer(connection: Connection) -> None:
+        threading.Event().wait(0.3)
+        connection.json(message())
+
+    with RawServer(answer) as server:
+        await loader.prepare(await prepared(server))
+        even, end = await played(loader, Level(1, "closed", 4, (ONE,) * 4, over_s=0.2))
+        ramp, ramp_end = await played(
+            loader, Level(2, "closed", 3, (ONE,) * 3, at_s=(0.0, 0.01, 0.1))
+        )
+    due_s = [(call.scheduled_ns - end.started_ns) / 1e9 for call in even]
+    assert sorted(due_s) == pytest.approx([0, 0.05, 0.1, 0.15])
+    due_s = [(call.scheduled_ns - ramp_end.started_ns) / 1e9 for call in ramp]
+    assert sorted(due_s) == pytest.approx([0, 0.01, 0.1])
+
+
+async def test_a_request_that_has_to_wait_for_the_ceiling_keeps_the_instant_it_was_due(loader):
+    """Its wait counts: no omission that the server coordinates."""
+
+    def answer(connection: Connection) -> None:
+        threading.Event().wait(0.05)
+        connection.json(message())
+
+    at_s = tuple(place / 100 for place in range(6))
+    with RawServer(answer) as server:
+        await loader.prepare(await prepared(server))
+        level = Level(1, "open", 100, (ONE,) * 6, at_s=at_s)
+        calls, end = await played(loader, level, most_in_flight=1)
+    due_s = [(call.scheduled_ns - end.started_ns) / 1e9 for call in calls]
+    assert due_s == pytest.approx(list(at_s))
+    for before, call in pairwise(calls):
+        assert call.started_ns >= before.ended_ns
+    # The sixth was due after 50 ms, and five had to be answered first, 50 ms each.
+    assert calls[-1].started_ns - calls[-1].scheduled_ns > 200e6 - 50e6
+
+
+async def test_without_a_ceiling_an_open_level_does_not_wait_for_answers(loader):
+    let_go = threading.Event()
+
+    def answer(connection: Connection) -> None:
+        if len(server.asked) == 10:
+            let_go.set()
+        let_go.wait(5)
+        connection.json(message())
+
+    with RawServer(answer) as server:
+        await loader.prepare(await prepared(server))
+        level = Level(1, "open", 1000, (ONE,) * 10, at_s=tuple(i / 1000 for i in range(10)))
+        calls, _ = await played(loader, level)
+    assert len(calls) == 10 and {call.failure for call in calls} == {None}
+    assert max(call.started_ns for call in calls) < min(call.ended_ns for call in calls)
+
+
+async def test_a_pause_begins_with_the_end_of_the_answer_before(loader):
+    with RawServer(good) as server:
+        await loader.prepare(await prepared(server))
+        (first, second), _ = await played(
+            loader, Level(1, "closed", 1, ((Step(0), Step(0, 0.05)),))
+        )
+    assert second.scheduled_ns - first.ended_ns == 50_000_000
+    assert second.started_ns >= second.scheduled_ns
+
+
+async def test_retry_after_holds_up_every_stream(loader):
+    def answer(connection: Connection) -> None:
+        if len(server.asked) == 1:
+            connection.json({"error": {"type": "rate_limit_error"}}, 429, retry_after="0.2")
+        else:
+            connection.json(message())
+
+    level = Level(1, "closed", 2, (ONE,) * 6, at_s=(0.0, 0.1))
+    with RawServer(answer) as server:
+        made = await prepared(server)
+        await loader.prepare(made)
+        calls, end = await played(loader, level)
+    refused, *later = calls
+    assert refused.status == 429 and {call.status for call in later} == {200}
+    assert min(call.started_ns for call in later) >= refused.ended_ns + 200_000_000
+    assert end.client["retry_after_waits"] == 1
+    assert end.client["retry_after_s"] == pytest.approx(0.2)
+
+
+async def test_a_server_that_asks_for_an_hour_ends_the_level(loader):
+    def answer(connection: Connection) -> None:
+        connection.json({"error": {"type": "rate_limit_error"}}, 429, retry_after="3600")
+
+    with RawServer(answer) as server:
+        await loader.prepare(await prepared(server))
+        calls, end = await played(loader, Level(1, "closed", 1, (ONE,) * 5))
+    assert len(calls) == 1 and end.not_begun == 4
+    assert end.reason == "the server asked to wait 3,600 s (retry-after)"
+
+
+# How it ends
+
+
+@pytest.mark.parametrize("let_end", [True, False])
+async def test_a_level_is_cut_and_what_is_under_way_ends_or_is_cancelled(loader, let_end):
+    go_on = threading.Event()
+
+    def answer(connection: Connection) -> None:
+        go_on.wait(5)
+        connection.json(message())
+
+    with RawServer(answer) as server:
+        await loader.prepare(await prepared(server))
+
+        async def cutting() -> None:
+            while len(server.asked) < 3:
+                await sleep_s(0.005)
+            await loader.cut("enough", let_end)
+            go_on.set() if let_end else None
+
+        cut = asyncio.ensure_future(cutting())
+        calls, end = await played(loader, Level(1, "closed", 3, (ONE,) * 10))
+        await cut
+        go_on.set()
+        again, _ = await played(loader, Level(2, "closed", 1, (ONE,)))
+    words = {None} if let_end else {("cancelled", "stopped by the lab or by the caller")}
+    assert {call.failure for call in calls} == words and len(calls) == 3
+    assert (end.reason, end.not_begun) == ("enough", 7)
+    assert again[0].status == 200
+
+
+async def test_a_stopped_loader_tells_what_it_has_and_ends(loader):
+    def answer(connection: Connection) -> None:
+        connection.silence(5)
+
+    with RawServer(answer) as server:
+        await loader.prepare(await prepared(server))
+
+        async def stopping() -> None:
+            while len(server.asked) < 2:
+                await sleep_s(0.005)
+            await loader.stop()
+
+        stop = asyncio.ensure_future(stopping())
+        calls, end = await played(loader, Level(1, "closed", 2, (ONE,) * 4))
+        await stop
+    assert [call.failure[0] for call in calls] == ["cancelled"] * 2
+    assert (end.reason, end.not_begun) == ("stopped", 2)
+    assert await loader.process.wait() == 0
+
+
+async def test_a_loader_that_dies_is_named_and_what_it_handed_on_is_kept(loader):
+    def answer(connection: Connection) -> None:
+        if len(server.asked) > 3:
+            connection.silence(5)
+        else:
+            connection.json(message())
+
+    kept = []
+    with RawServer(answer) as server:
+        await loader.prepare(await prepared(server))
+        with pytest.raises(LabError, match=r"ended by itself .*-9.* are kept"):
+            async for frame in loader.level(Level(1, "closed", 1, (ONE,) * 9)):
+                kept.append(frame)
+                if len(kept) == 3:
+                    loader.process.kill()
+    assert [frame.status for frame in kept] == [200] * 3
+
+
+PARENT = """
+import asyncio, sys
+from lab.load.loading import Loader
+
+async def lead():
+    loader = Loader()
+    await loader.start()
+    print(loader.process.pid, flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(lead())
+"""
+
+
+def test_a_loader_dies_with_whoever_leads_it():
+    command = [sys.executable, "-c", PARENT]
+    leader = subprocess.Popen(command, cwd=paths.ROOT, stdout=subprocess.PIPE, text=True)
+    loader = psutil.Process(int(leader.stdout.readline()))
+    os.kill(leader.pid, signal.SIGKILL)
+    leader.communicate()
+    psutil.wait_procs([loader], timeout=10)
+    assert not loader.is_running() or loader.status() == psutil.STATUS_ZOMBIE
+
+
+async def test_ctrl_c_is_for_whoever_leads(loader):
+    with RawServer(good) as server:
+        os.kill(loader.process.pid, signal.SIGINT)
+        await loader.prepare(await prepared(server))
+        calls, _ = await played(loader, Level(1, "closed", 1, (ONE,)))
+    assert calls[0].status == 200
+
+
+async def test_a_level_without_a_request_is_over_at_once(loader):
+    await loader.prepare(Prepared(Address("127.0.0.1", 9), (Template(b"", b""),), "run"))
+    calls, end = await played(loader, Level(1, "closed", 4, ()))
+    assert calls == [] and (end.not_begun, end.reason) == (0, "")
+
+
+async def test_the_loader_has_the_clock_of_whoever_leads_it():
+    before = now_ns()
+    loader = Loader()
+    await loader.start()
+    assert before < loader.ready["now_ns"] < now_ns()
+    assert loader.ready["loop"] == "uvloop"
+    await loader.close()
+
+
+def test_the_loader_imports_little():
+    """It starts in a tenth of a second, and has few bytes of its own."""
+    code = "import sys, lab.load.loader; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], cwd=paths.ROOT, capture_output=True)
+    modules = set(run.stdout.decode().split())
+    assert not modules & {"pydantic", "anthropic", "numpy", "duckdb", "pyarrow", "httpx2", "rich"}

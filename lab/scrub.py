@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import quote
 
 from lab import endpoint_kinds, paths
-from lab.rows import EventRow, FinishedTrial
+from lab.rows import CallRow, EventRow, FinishedTrial
 
 BLANK = "[key]"
 SHORTEST = 12
@@ -99,22 +99,39 @@ def trial(finished: FinishedTrial) -> None:
     blanked piece by piece."""
     secrets = _secrets()
     _fields(finished.trial, TRIAL, secrets)
-    for call in finished.calls:
-        _fields(call, CALL, secrets)
+    calls(finished.calls, secrets)
     for span in finished.spans:
         span.name = _text(span.name, WORD, secrets)
     for recorded in finished.recorded_calls:
         _fields(recorded, RECORDED | WHOLE, secrets)
-    kinds = {kind: _text(kind, WORD, secrets) for kind in {event.kind for event in finished.events}}
-    calls: dict[str, list[EventRow]] = {}
-    for event in finished.events:
+    events(finished.events, secrets)
+
+
+def calls(rows: Sequence[CallRow], secrets: Secrets | None = None) -> None:
+    """Every text of calls, in place."""
+    secrets = secrets or _secrets()
+    for call in rows:
+        _fields(call, CALL, secrets)
+
+
+def events(rows: Sequence[EventRow], secrets: Secrets | None = None) -> None:
+    """The same of events, and of the text of each call's together."""
+    secrets = secrets or _secrets()
+    kinds = {kind: _text(kind, WORD, secrets) for kind in {event.kind for event in rows}}
+    by_call: dict[str, list[EventRow]] = {}
+    for event in rows:
         event.kind = kinds[event.kind]
         if event.text:
-            calls.setdefault(event.call_id, []).append(event)
-    for events in calls.values():
-        kinds = {event.kind for event in events}
+            by_call.setdefault(event.call_id, []).append(event)
+    for of_call in by_call.values():
+        kinds = {event.kind for event in of_call}
         for kind in [None, *(kinds if len(kinds) > 1 else ())]:  # two kinds may be told by turns
-            _pieces([event for event in events if kind in (None, event.kind)], secrets)
+            _pieces([event for event in of_call if kind in (None, event.kind)], secrets)
+
+
+def word(value: str) -> str:
+    """A name, which is short."""
+    return text(value, WORD)
 
 
 def _fields(row: Any, limits: Mapping[str, int | None], secrets: Secrets) -> None:

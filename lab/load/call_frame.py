@@ -46,10 +46,10 @@ class CallFrame:
     @property
     def chunks(self) -> list[tuple[int, bytes]]:
         """As lab.instrumentation.stamps.Exchange has them."""
-        begins = [0, *self.ends[:-1]]
+        begins = [0, *self.ends]
         return [
             (at, self.body[a:b])
-            for at, a, b in zip(self.at_ns, begins, self.ends, strict=True)
+            for at, a, b in zip(self.at_ns, begins, self.ends, strict=False)
         ]
 
     def packed(self) -> bytes:

@@ -4,6 +4,7 @@ file's free room, so the whole file is written anew without them."""
 from __future__ import annotations
 
 import json
+import uuid
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import duckdb
 
 from lab.store import migrations
 from lab.store.importing import quoted
+from lab.store.journal import BATCHES
 
 
 def rewrite(connection: duckdb.DuckDBPyConnection, fresh: Path, run_id: str) -> None:
@@ -46,9 +48,14 @@ def rewrite(connection: duckdb.DuckDBPyConnection, fresh: Path, run_id: str) -> 
 
 
 def clear_refused(spool: Path, run_id: str) -> None:
-    """Lines that did not fit the database, less what is this run's in them."""
+    """Lines that did not fit the database, less what is this run's in them; a batch of rows that
+    did not goes whole."""
     with suppress(FileNotFoundError):
         for file in spool.glob("*.refused"):
+            if file.stem.endswith(BATCHES):
+                if uuid.UUID(run_id).bytes in file.read_bytes():
+                    file.unlink()
+                continue
             lines = file.read_text(errors="replace").splitlines()
             rest = [text for line in lines if (text := _without(line, run_id))]
             if rest:

@@ -142,7 +142,9 @@ def take_in(connection: duckdb.DuckDBPyConnection, clean: Clean) -> Imported:
     marked = f" REPLACE ({quoted(clean.name)} AS imported_from)" if clean.name else ""
     runs = insert("runs", "run_id NOT IN (SELECT run_id FROM runs)", marked)
     insert("sessions", "session_id NOT IN (SELECT session_id FROM sessions)")
-    insert("load_levels", "(session_id, level) NOT IN (SELECT (session_id, level) FROM load_levels)")
+    insert(
+        "load_levels", "(session_id, level) NOT IN (SELECT (session_id, level) FROM load_levels)"
+    )
     of_new_trials = "trial_id IN (SELECT trial_id FROM new_trials)"
     for table, new in (
         ("trials", "trial_id NOT IN (SELECT trial_id FROM trials)"),

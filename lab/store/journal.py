@@ -1,5 +1,5 @@
-"""What was acknowledged and is not in the database yet: lines in a folder beside it, each on disk
-before anybody is told.
+"""What was acknowledged and is not in the database yet: lines in a folder beside it, or batches of
+rows (lab/store/row_batches.py), each on disk before anybody is told.
 
 A file belongs to the one Store that holds a lock on it. Whoever finds one without an owner takes it
 in.
@@ -22,24 +22,38 @@ from typing import Any
 from lab import clock
 from lab.model import new_id
 
+LINES, BATCHES = ".jsonl", ".arrow"
+"""What a file's name ends with, by what is in it."""
+
 
 class Journal:
     """One Store's own file; it is made at the first append."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, suffix: str = LINES) -> None:
+        self.folder, self.suffix = folder, suffix
         self.file: FileIO | None = None
+
+    @property
+    def path(self) -> Path | None:
+        return None if self.file is None else Path(self.file.name)
+
+    @property
+    def size(self) -> int:
+        return 0 if self.file is None else os.fstat(self.file.fileno()).st_size
 
     def append(self, changes: list[dict[str, Any]]) -> None:
         """The lines are on disk when this returns. Raises OSError where the disk refuses, and then
         none of them is there."""
-        lines = "".join(line(change) + "\n" for change in changes).encode()
+        self.write("".join(line(change) + "\n" for change in changes).encode())
+
+    def write(self, data: bytes) -> None:
+        """The same of whatever a reader of the file knows the end of."""
         if self.file is None:
             self.file = self._made()
         descriptor = self.file.fileno()
         size = os.fstat(descriptor).st_size
         try:
-            rest = memoryview(lines)
+            rest = memoryview(data)
             while rest:
                 rest = rest[os.write(descriptor, rest) :]
             os.fsync(descriptor)
@@ -55,6 +69,19 @@ class Journal:
             self.file = None
             return True
         return False
+
+    def restore(self) -> None:
+        """Where somebody has removed the file, all of it is in another. Raises OSError."""
+        if self.file is not None and not os.fstat(self.file.fileno()).st_nlink:
+            lost, self.file = self.file, None
+            lost.seek(0)
+            try:
+                self.write(lost.readall())
+            except OSError:
+                self.close()
+                self.file = lost
+                raise
+            lost.close()
 
     def clear(self) -> None:
         """All of it is in the database."""
@@ -74,7 +101,7 @@ class Journal:
     def _made(self) -> FileIO:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         while True:
-            path = self.folder / f"{new_id()}.jsonl"
+            path = self.folder / f"{new_id()}{self.suffix}"
             file = FileIO(path, "a+", opener=partial(os.open, mode=0o600))
             # Somebody may have found it before it had its owner, and have taken it away as an empty
             # one.
@@ -92,9 +119,9 @@ def line(change: dict[str, Any]) -> str:
 
 
 def ownerless(folder: Path) -> list[Path]:
-    """The files with lines in them whose owner has ended, oldest first."""
+    """The files with something in them whose owner has ended, oldest first."""
     abandoned = []
-    for path in files(folder):
+    for path in [*files(folder), *files(folder, BATCHES)]:
         with suppress(OSError), _opened(path) as file:
             if os.fstat(file).st_size and _is(path, file) and _locked(file, fcntl.LOCK_SH):
                 abandoned.append(path)
@@ -125,9 +152,18 @@ def set_aside(file: Path, lines: list[str]) -> bool:
     return True
 
 
-def files(folder: Path) -> list[Path]:
+def set_batch_aside(folder: Path, data: bytes) -> None:
+    """A batch that does not fit the database, or is torn, as a file of its own. Raises OSError."""
+    aside = folder / f"{new_id()}{BATCHES}.refused"
+    aside.write_bytes(data)
+    logging.getLogger(__name__).warning(
+        "%s: %s bytes of rows do not fit the database and are set aside", aside, f"{len(data):,}"
+    )
+
+
+def files(folder: Path, suffix: str = LINES) -> list[Path]:
     try:
-        return sorted(folder.glob("*.jsonl"))
+        return sorted(folder.glob(f"*{suffix}"))
     except OSError:
         return []
 

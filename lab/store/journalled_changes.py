@@ -120,7 +120,7 @@ def _insert(connection: duckdb.DuckDBPyConnection, rows: dict[str, list[dict[str
     for table, (key, names) in RENEWED.items():
         renewed = ", ".join(f"{name} = excluded.{name}" for name in names)
         conflict = f"({key}) DO UPDATE SET {renewed}"
-        columns = _types(table)
+        columns = types(table)
         places = ", ".join("?" * len(columns))
         sql = f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({places}) ON CONFLICT {conflict}"
         for row in rows.get(table, []):
@@ -134,7 +134,7 @@ def _insert(connection: duckdb.DuckDBPyConnection, rows: dict[str, list[dict[str
         for table in OF_A_TRIAL:
             fresh = [row for row in rows.get(table, []) if (row["trial_id"],) not in known]
             if fresh:
-                appender = connection.appender(table, columns=list(_types(table)))
+                appender = connection.appender(table, columns=list(types(table)))
                 appender.append_rows([_row(table, row) for row in fresh])
                 appender.flush()
 
@@ -148,10 +148,10 @@ def tables(connection: duckdb.DuckDBPyConnection, database: str) -> set[str]:
 
 
 def _row(table: str, row: dict[str, Any]) -> list[Any]:
-    return [_value(row.get(name), kind) for name, kind in _types(table).items()]
+    return [value(row.get(name), kind) for name, kind in types(table).items()]
 
 
-def _types(table: str) -> dict[str, str]:
+def types(table: str) -> dict[str, str]:
     """Column name to DuckDB's type, as the migrations make it."""
     return _all_types()[table]
 
@@ -163,13 +163,13 @@ def _all_types() -> dict[str, dict[str, str]]:
         "SELECT table_name, column_name, data_type FROM system.main.duckdb_columns()"
         " WHERE NOT internal ORDER BY column_index"
     )
-    types: dict[str, dict[str, str]] = {}
+    by_table: dict[str, dict[str, str]] = {}
     for table, name, kind in asked.fetchall():
-        types.setdefault(table, {})[name] = kind
-    return types
+        by_table.setdefault(table, {})[name] = kind
+    return by_table
 
 
-def _value(value: Any, kind: str) -> Any:
+def value(value: Any, kind: str) -> Any:
     """What the column can hold, whatever a server has sent: a number out of range is null, half an
     emoji or a NUL character is a mark."""
     if value is None:

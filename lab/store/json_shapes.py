@@ -59,7 +59,9 @@ def load(value: Mapping[str, Any]) -> dict[str, Any]:
     """`runs.settings` of a load: what was asked for (`config`) and what came of it (`load`), as
     words, numbers, and lists and objects of them."""
     parts = {name: value[name] for name in ("config", "load") if isinstance(value.get(name), dict)}
-    others = {name: value[name] for name in OTHERS if isinstance(value.get(name), (str, int, float))}
+    others = {
+        name: value[name] for name in OTHERS if isinstance(value.get(name), (str, int, float))
+    }
     return {name: _flat(part, 2) for name, part in (parts | others).items()}
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from lab import processes
 from lab.metrics import METRICS
-from lab.model import OBSERVED, LabError
+from lab.model import LOAD, OBSERVED, UNPAIRED, LabError
 from lab.paths import COMMAND
 from lab.rows import ROWS
 from lab.store import json_shapes
@@ -52,7 +52,7 @@ def runs(
         WITH chosen AS (
             SELECT *
             FROM runs
-            WHERE technique <> $observed
+            WHERE NOT list_contains($unpaired, technique)
                 AND ($technique IS NULL OR technique = $technique)
                 AND ($endpoint_kind IS NULL OR endpoint_kind = $endpoint_kind)
                 AND ($model IS NULL OR contains(models::VARCHAR, '"' || $model || '"'))
@@ -84,7 +84,7 @@ def runs(
             "model": model,
             "text": text,
             "limit": limit,
-            "observed": OBSERVED,
+            "unpaired": list(UNPAIRED),
         },
     )
     return _parsed(rows, "models", "settings")
@@ -130,18 +130,20 @@ def last_run_id(
     endpoint_kind: str | None = None,
     recorded: bool = False,
 ) -> str | None:
-    """The newest run that has a measured trial, else the newest of all; a recording only where
-    `recorded` asks for it too. None where there is none."""
+    """The newest run that has a measured trial, else the newest of all; a recording or a load only
+    where `recorded` asks for them too, or `technique` for theirs. None where there is none."""
     rows = store.frame(
         """
         SELECT run_id
         FROM runs
-        WHERE ($recorded OR technique <> $observed)
-            AND ($technique IS NULL OR technique = $technique)
+        WHERE CASE
+                WHEN $technique IS NULL THEN $recorded OR NOT list_contains($unpaired, technique)
+                ELSE technique = $technique
+            END
             AND ($kind IS NULL OR endpoint_kind = $kind)
         ORDER BY
             technique = $observed
-            OR run_id IN (SELECT run_id FROM trials WHERE phase = 'measured') DESC,
+            OR run_id IN (SELECT run_id FROM trials WHERE phase IN ('measured', 'load')) DESC,
             started_utc DESC,
             run_id DESC
         LIMIT 1
@@ -151,6 +153,7 @@ def last_run_id(
             "kind": endpoint_kind,
             "recorded": recorded,
             "observed": OBSERVED,
+            "unpaired": list(UNPAIRED),
         },
     )
     return None if rows.empty else rows["run_id"].iloc[0]
@@ -158,39 +161,39 @@ def last_run_id(
 
 def measured_run_ids(store: Store, recorded: bool = False) -> list[str]:
     """The runs that have a measured trial, newest first: what `last` and `last~1` count. With
-    `recorded` the recordings among them."""
+    `recorded` the recordings and the loads among them."""
     rows = store.frame(
         """
         SELECT run_id
         FROM runs
         WHERE CASE
-            WHEN technique = $observed THEN $recorded
+            WHEN list_contains($unpaired, technique) THEN $recorded
             ELSE run_id IN (SELECT run_id FROM trials WHERE phase = 'measured')
         END
         ORDER BY started_utc DESC, run_id DESC
         """,
-        {"recorded": recorded, "observed": OBSERVED},
+        {"recorded": recorded, "unpaired": list(UNPAIRED)},
     )
     return rows["run_id"].tolist()
 
 
 def resolve(store: Store, words: str, recorded: bool = False) -> str:
     """The id that a user meant by `last`, `last~1` (the one before), a name, a whole id or its
-    beginning; `recorded` counts recordings among the last. Raises LabError where it is none or
-    several."""
+    beginning; `recorded` counts recordings and loads among the last. Raises LabError where it is
+    none or several."""
     if words == "last":
         if run_id := last_run_id(store, recorded=recorded):
             return run_id
-        none = (
-            "no run and no recording yet"
-            if recorded or recordings(store, 1).empty
-            else "only a recording of your app here, and no measured run"
-        )
+        none = "no run and no recording yet"
+        if not recorded and not loads(store, 1).empty:
+            none = "only a load here, and no run with arms to compare"
+        elif not recorded and not recordings(store, 1).empty:
+            none = "only a recording of your app here, and no measured run"
         raise LabError(f"There is {none}. `{COMMAND} --help` says how to start one.")
     if words.startswith("last~"):
         ids, back = measured_run_ids(store, recorded), words.removeprefix("last~")
         if not back.isdecimal() or int(back) >= len(ids):
-            what = "runs and recordings" if recorded else "measured runs"
+            what = "runs, loads and recordings" if recorded else "measured runs"
             raise LabError(f"There is no run {words}: there are {len(ids)} {what}.")
         return ids[int(back)]
     ids = store.frame(
@@ -250,21 +253,58 @@ def quick_runs(store: Store, endpoint: str) -> pd.DataFrame:
 # What happened in a run
 
 
-def trials(store: Store, run_id: str) -> pd.DataFrame:
-    """All trials of a run in the order they began; compared are those that `counts`."""
+def trials(store: Store, run_id: str, columns: Iterable[str] = ()) -> pd.DataFrame:
+    """All trials of a run in the order they began; compared are those that `counts`. Of `columns`
+    alone where some are named: a large run is wide too."""
+    chosen = ", ".join(dict.fromkeys(columns)) or "*"
     return store.frame(
-        "SELECT * FROM trial_metrics WHERE run_id = ?::UUID ORDER BY started_utc, trial_id",
-        [as_uuid(run_id)],
+        f"SELECT {chosen} FROM trial_metrics WHERE {_of(run_id)} ORDER BY started_utc, trial_id"
     )
 
 
-def calls(store: Store, run_id: str | None = None, trial_id: str | None = None) -> pd.DataFrame:
-    """The calls of a run or of one trial, in the order they began."""
-    key, value = ("trial_id", trial_id) if trial_id else ("run_id", run_id)
+def calls(
+    store: Store, run_id: str | None = None, trial_id: str | Iterable[str] | None = None
+) -> pd.DataFrame:
+    """The calls of a run, or of its trials that are named, in the order they began."""
+    of_run = "" if run_id is None else f"{_of(run_id)} AND "
+    chosen = f"{of_run}{_of(trial_id, 'trial_id')}" if trial_id else _of(run_id)
     return store.frame(
-        f"SELECT * FROM call_metrics WHERE {key} = ?::UUID ORDER BY block, trial_id, started_ms",
-        [as_uuid(value)],
+        f"SELECT * FROM call_metrics WHERE {chosen} ORDER BY block, trial_id, started_ms"
     )
+
+
+def connections(store: Store, run_id: str) -> pd.DataFrame:
+    """trial_id and connection_ms of each trial whose first answer needed a connection: name
+    look-up, TCP and TLS."""
+    return store.frame(
+        f"""
+        SELECT
+            trial_id,
+            arg_min(
+                coalesce(dns_ms, 0) + coalesce(connect_ms, 0) + coalesce(tls_ms, 0), started_ms
+            ) AS connection_ms
+        FROM call_metrics
+        WHERE {_of(run_id)} AND role = 'answer'
+        GROUP BY trial_id
+        HAVING connection_ms > 0
+        """
+    )
+
+
+def cache_reports(store: Store, run_id: str) -> dict[str, bool]:
+    """What a run's calls say of the cache: whether one was meant to use it (`intended`), and
+    whether one `read` from it or `written` to it."""
+    rows = store.frame(
+        f"""
+        SELECT
+            coalesce(bool_or(intended_cache IN ('write', 'read', 'any')), FALSE) AS intended,
+            coalesce(bool_or(cache_read_tokens > 0), FALSE)                      AS read,
+            coalesce(bool_or(cache_write_tokens > 0), FALSE)                     AS written
+        FROM call_metrics
+        WHERE {_of(run_id)}
+        """
+    )
+    return {name: bool(value) for name, value in _record(rows).items()} if len(rows) else {}
 
 
 def spans(
@@ -324,13 +364,25 @@ def arm_counts(store: Store, run_id: str | Iterable[str]) -> pd.DataFrame:
 def pairs(store: Store, run_id: str | Iterable[str], metric: str | None = None) -> pd.DataFrame:
     """Long: each arm's trial against the baseline's of the same block, one row per metric, in block
     order."""
-    only = f" AND metric = '{_metric(metric)}'" if metric else ""
+    rows = f"({_pairs_of(metric)})" if metric else "pair_differences"
     return store.frame(
         f"""
         SELECT *
-        FROM pair_differences
-        WHERE {_of(run_id)}{only}
+        FROM {rows}
+        WHERE {_of(run_id)}
         ORDER BY run_id, started_utc, block, technique, arm, metric
+        """
+    )
+
+
+def paired_trials(store: Store, run_id: str) -> pd.DataFrame:
+    """Wide: each arm's trial beside the baseline's of the same block, in block order."""
+    return store.frame(
+        f"""
+        SELECT * EXCLUDE (run_id, session_id)
+        FROM paired_trials
+        WHERE {_of(run_id)}
+        ORDER BY started_utc, block, technique, arm
         """
     )
 
@@ -398,43 +450,50 @@ def median_pair(store: Store, run_id: str) -> pd.DataFrame:
     """The typical block: the row of pair_differences whose difference in the headline is nearest to
     the median (never the best), of the blocks in which most arms ended well. Empty where nothing is
     paired."""
-    return store.frame(
-        """
-        WITH headline AS (
+    with store.snapshot():
+        planned = store.frame(
+            """
             SELECT
                 TRY(settings ->> '$.headline.metric')    AS metric,
                 TRY(settings ->> '$.headline.arm')       AS arm,
                 TRY(settings ->> '$.headline.technique') AS technique
             FROM runs
-            WHERE run_id = $run_id::UUID
-        ),
-        present AS (
-            SELECT session_id, block, task_id, count(*) AS arms
-            FROM compared_trials
-            WHERE run_id = $run_id::UUID
-            GROUP BY ALL
-        ),
-        near AS (
-            SELECT
-                pair.*,
-                present.arms,
-                abs(difference - median(difference) OVER ()) AS distance
-            FROM pair_differences AS pair
-            JOIN headline ON pair.metric = headline.metric AND pair.arm = headline.arm
-            JOIN present
-                ON  present.session_id = pair.session_id
-                AND present.block = pair.block
-                AND present.task_id IS NOT DISTINCT FROM pair.task_id
-            WHERE pair.run_id = $run_id::UUID
-                AND (headline.technique IS NULL OR headline.technique = pair.technique)
+            WHERE run_id = ?::UUID
+            """,
+            [as_uuid(run_id)],
         )
-        SELECT * EXCLUDE (arms, distance)
-        FROM near
-        ORDER BY arms DESC, distance, started_utc
-        LIMIT 1
-        """,
-        {"run_id": as_uuid(run_id)},
-    )
+        headline = _record(planned) if len(planned) else {}
+        metric = headline.get("metric")
+        return store.frame(
+            f"""
+            WITH present AS (
+                SELECT session_id, block, task_id, count(*) AS arms
+                FROM compared_trials
+                WHERE {_of(run_id)}
+                GROUP BY ALL
+            ),
+            near AS (
+                SELECT
+                    pair.*,
+                    present.arms,
+                    abs(difference - median(difference) OVER ()) AS distance
+                FROM ({_pairs_of(metric if metric in METRICS else next(iter(METRICS)))}) AS pair
+                JOIN present
+                    ON  present.session_id = pair.session_id
+                    AND present.block = pair.block
+                    AND present.task_id IS NOT DISTINCT FROM pair.task_id
+                WHERE {_of(run_id, "pair.run_id")}
+                    AND $metric = pair.metric
+                    AND $arm = pair.arm
+                    AND ($technique IS NULL OR $technique = pair.technique)
+            )
+            SELECT * EXCLUDE (arms, distance)
+            FROM near
+            ORDER BY arms DESC, distance, started_utc
+            LIMIT 1
+            """,
+            {name: headline.get(name) for name in ("metric", "arm", "technique")},
+        )
 
 
 def cache_points(store: Store, run_id: str) -> pd.DataFrame:
@@ -553,7 +612,7 @@ def history(
             any_value(is_baseline(runs, trial)) AS is_baseline
         FROM trial_metrics AS trial JOIN runs ON runs.run_id = trial.run_id
         WHERE trial.counts AND trial.{name} IS NOT NULL
-            AND runs.technique <> $observed
+            AND NOT list_contains($unpaired, runs.technique)
             AND ($technique IS NULL OR runs.technique = $technique)
             AND ($kind IS NULL OR runs.endpoint_kind = $kind)
             AND ($model IS NULL OR trial.model = $model)
@@ -570,7 +629,7 @@ def history(
             "technique": technique,
             "kind": endpoint_kind,
             "model": model,
-            "observed": OBSERVED,
+            "unpaired": list(UNPAIRED),
         },
     )
 
@@ -656,6 +715,27 @@ def _metric(name: str) -> str:
     return name
 
 
+def _pairs_of(metric: str) -> str:
+    """SQL of pair_differences' rows of one metric: of the others no number is looked at."""
+    name = _metric(metric)
+    return f"""
+        SELECT
+            run_id, session_id, block, task_id, technique, arm,
+            baseline_technique,
+            baseline_arm                                  AS baseline,
+            '{name}'                                      AS metric,
+            {name}                                        AS value,
+            baseline_{name}                               AS baseline_value,
+            {name} - baseline_{name}                      AS difference,
+            known({name} / nullif(baseline_{name}, 0))    AS ratio,
+            trial_id,
+            baseline_trial_id,
+            started_utc
+        FROM paired_trials
+        WHERE {name} IS NOT NULL AND baseline_{name} IS NOT NULL
+        """
+
+
 def _parsed(rows: pd.DataFrame, *columns: str) -> pd.DataFrame:
     for column in columns:
         values = [SHAPES[column](json_shapes.parsed(text)) for text in rows[column]]
@@ -702,6 +782,38 @@ def recordings(store: Store, limit: int = 1000) -> pd.DataFrame:
         LIMIT ?
         """,
         [OBSERVED, limit],
+    )
+    return _parsed(rows, "models", "settings")
+
+
+def loads(store: Store, limit: int = 1000) -> pd.DataFrame:
+    """Loads, newest first, with `levels`, `calls`, `failed` and `cost_usd`."""
+    rows = store.frame(
+        """
+        WITH chosen AS (
+            SELECT * FROM runs WHERE technique = ? ORDER BY started_utc DESC, run_id DESC LIMIT ?
+        ),
+        counted AS (
+            SELECT
+                run_id,
+                count(DISTINCT block)                 AS levels,
+                count(*)                              AS calls,
+                count(*) FILTER (outcome = 'failed')  AS failed,
+                known(sum(known(cost_usd)))           AS cost_usd
+            FROM trials
+            WHERE phase = 'load' AND run_id IN (SELECT run_id FROM chosen)
+            GROUP BY run_id
+        )
+        SELECT
+            chosen.*,
+            coalesce(levels, 0) AS levels,
+            coalesce(calls, 0)  AS calls,
+            coalesce(failed, 0) AS failed,
+            cost_usd
+        FROM chosen LEFT JOIN counted ON counted.run_id = chosen.run_id
+        ORDER BY started_utc DESC, chosen.run_id DESC
+        """,
+        [LOAD, limit],
     )
     return _parsed(rows, "models", "settings")
 

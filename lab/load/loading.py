@@ -6,9 +6,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, BinaryIO
 
 from lab import limits, paths
 from lab.load.call_frame import CallFrame
@@ -17,7 +19,6 @@ from lab.load.profile import Level
 from lab.load.wire import Address, Template
 from lab.model import LabError
 
-READ_AHEAD = 4 * limits.MB
 LAST_WORDS = 2_000
 START_S, GOODBYE_S = 60.0, 5.0
 """Generous where a busy machine makes everything slow."""
@@ -51,6 +52,46 @@ class LevelEnd:
     streams (retry_after_waits, retry_after_s)."""
 
 
+class Frames(asyncio.Protocol):
+    """What comes out of the process, each frame in its turn."""
+
+    def __init__(self) -> None:
+        self.pending = bytearray()
+        self.frames: deque[tuple[bytes, bytes]] = deque()
+        self.has_ended = False
+        self.waiter: asyncio.Future | None = None
+
+    def data_received(self, data: bytes) -> None:
+        pending, place = self.pending, 0
+        pending += data
+        while len(pending) - place >= HEAD.size:
+            kind, size = HEAD.unpack_from(pending, place)
+            begin = place + HEAD.size
+            if len(pending) < begin + size:
+                break
+            place = begin + size
+            self.frames.append((kind, bytes(pending[begin:place])))
+        del pending[:place]
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.has_ended = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self.waiter and not self.waiter.done():
+            self.waiter.set_result(None)
+
+    async def next(self) -> tuple[bytes, bytes] | None:
+        """Its kind and what is in it; None once there are no more."""
+        while not self.frames:
+            if self.has_ended:
+                return None
+            self.waiter = asyncio.get_running_loop().create_future()
+            await self.waiter
+        return self.frames.popleft()
+
+
 class Loader:
     """One loader process: `start`, `prepare`, `level` after `level`, `close`.
 
@@ -59,6 +100,7 @@ class Loader:
 
     def __init__(self) -> None:
         self.process: asyncio.subprocess.Process | None = None
+        self.frames = Frames()
         self.ready: dict[str, Any] = {}
         """now_ns (an instant of its clock), pid, version, loop (uvloop or asyncio)."""
         self.started_ns: int | None = None
@@ -67,11 +109,19 @@ class Loader:
         self.honours_waits = True
 
     async def start(self) -> None:
-        pipes = dict.fromkeys(("stdin", "stdout", "stderr"), asyncio.subprocess.PIPE)
-        command = paths.module("lab.load.loader")
-        self.process = await asyncio.create_subprocess_exec(
-            *command, cwd=paths.home(), limit=READ_AHEAD, **pipes
-        )
+        # A stream reader of asyncio's would take as long for a frame as it takes to read one.
+        out, into = _pipe()
+        try:
+            await asyncio.get_running_loop().connect_read_pipe(lambda: self.frames, out)
+            self.process = await asyncio.create_subprocess_exec(
+                *paths.module("lab.load.loader"),
+                cwd=paths.home(),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=into,
+                stderr=asyncio.subprocess.PIPE,
+            )
+        finally:
+            os.close(into)
         self._listening = asyncio.ensure_future(self._listen())
         try:
             async with asyncio.timeout(START_S):
@@ -153,11 +203,10 @@ class Loader:
             raise await self._died() from None
 
     async def _next(self) -> CallFrame | dict[str, Any]:
-        try:
-            kind, size = HEAD.unpack(await self.process.stdout.readexactly(HEAD.size))
-            data = await self.process.stdout.readexactly(size)
-        except asyncio.IncompleteReadError:
-            raise await self._died() from None
+        frame = await self.frames.next()
+        if frame is None:
+            raise await self._died()
+        kind, data = frame
         return CallFrame.unpacked(data) if kind == CALL else json.loads(data)
 
     async def _died(self) -> LabError:
@@ -175,3 +224,8 @@ class Loader:
     async def _listen(self) -> None:
         while data := await self.process.stderr.read(LAST_WORDS):
             self.errors = (self.errors + data)[-LAST_WORDS:]
+
+
+def _pipe() -> tuple[BinaryIO, int]:
+    out, into = os.pipe()
+    return os.fdopen(out, "rb"), into

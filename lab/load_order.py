@@ -179,4 +179,8 @@ def _body(task: Task, config: LoadConfig, endpoint: Endpoint) -> dict[str, Any]:
 
 
 def _of_recording(config: LoadConfig) -> LoadOrder:
-    raise LabError("Recordings are not replayed under load yet.")
+    from lab import load_sessions  # reads recordings by pandas: no other load waits for that
+
+    known = load_sessions.sessions(config)
+    bodies = [_body(task, config, known.endpoint) for task in known.tasks]
+    return _order(config, known.endpoint, bodies, known.tasks, known.plays, known.about)

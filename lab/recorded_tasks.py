@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 from pydantic import ValidationError
@@ -23,6 +23,9 @@ from lab.scenarios.definitions import RECORDING, Task
 from lab.settings import BenchmarkConfig, Predicted, config_of
 from lab.store import queries
 from lab.store.store import Store
+
+if TYPE_CHECKING:
+    from lab.load.load_settings import LoadConfig
 
 MOST_CALLS = 20
 """Of a recording in one run, where the user names none: spread over all of them."""
@@ -65,7 +68,7 @@ def resolved(config: BenchmarkConfig, store: Store | None = None) -> BenchmarkCo
         return config
     store = store or Store(config.db)
     reference, _, words = config.scenario.removeprefix(RECORDING).partition(":")
-    run = _run(store, reference)
+    run = replayable(store, reference)
     calls = Calls(store, run)
     named = [calls.pair(word) for word in words.split(",") if word]
     changes: dict[str, Any] = {}
@@ -78,7 +81,7 @@ def resolved(config: BenchmarkConfig, store: Store | None = None) -> BenchmarkCo
         pairs = choice.pairs
         changes["knobs"] = {**config.knobs, "fix": choice.fix}
         changes["predicted"] = config.predicted or choice.predicted
-    endpoint = _endpoint(config, run)
+    endpoint = endpoint_of(config, run)
     # One name for every tier was named by the user, or is what all recorded calls asked.
     named_models = set(config.models.values())
     tasks = calls.tasks(pairs, endpoint, named_models.pop() if len(named_models) == 1 else None)
@@ -127,7 +130,9 @@ def _predicted(seconds: Estimate, is_upper_bound: bool = False) -> Predicted:
     )
 
 
-def _run(store: Store, reference: str) -> Mapping[str, Any]:
+def replayable(store: Store, reference: str) -> Mapping[str, Any]:
+    """The run of a recording by its id, first digits of it, or name; without one the newest that
+    can be replayed. LabError where it kept no text."""
     is_newest = reference in ("", "last")
     run = queries.run(store, _newest(store) if is_newest else queries.resolve(store, reference))
     if run["technique"] != OBSERVED:
@@ -151,7 +156,7 @@ def _newest(store: Store) -> str:
     raise LabError(f"None of the recordings can be replayed: {NO_CALL}")
 
 
-def _endpoint(config: BenchmarkConfig, run: Mapping[str, Any]) -> Endpoint:
+def endpoint_of(config: BenchmarkConfig | LoadConfig, run: Mapping[str, Any]) -> Endpoint:
     """The one that is named, else the recording's own; of a server of the lab's own that has ended
     since, the one of its kind."""
     name, kind = config.endpoint or run["endpoint"], run["endpoint_kind"]

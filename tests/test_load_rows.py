@@ -30,7 +30,7 @@ from lab.load.call_frame import CallFrame
 from lab.load.reading import Reader, read_whole
 from lab.model import LOAD, LabError, new_id
 from lab.rows import LoadLevelRow, RunRow, SessionRow
-from lab.store import journal, queries, row_batches
+from lab.store import journal, load_queries, queries, row_batches
 from lab.store.export import export
 from lab.store.row_batches import Batch, packed
 from lab.store.store import Store
@@ -440,3 +440,55 @@ def test_a_load_goes_out_and_comes_in_whole(db, tmp_path, format):
         assert other.frame(told).equals(store.frame(told))
     run = queries.run(other, run_id)
     assert run["settings"]["config"] == queries.run(store, run_id)["settings"]["config"]
+
+
+# Asking
+
+
+def test_a_call_is_told_from_when_it_was_due_from_its_start_and_from_when_it_was_sent(db):
+    store = Store(db)
+    run_id, session_id = a_load(store)
+    store.write_batch(batch_of(run_id, session_id, 1))
+    (call,) = load_queries.calls(store, run_id).to_dict("records")
+    told = {
+        "due_s": 0.1, "dispatch_delay_ms": 5, "ttft_ms": 30, "ttft_sent_ms": 29,
+        "scheduled_ttft_ms": 35, "second_token_ms": 10, "total_ms": 900,
+        "scheduled_latency_ms": 905, "tokens_per_s": 6 / 0.020, "output_tokens": 7,
+    }  # fmt: skip
+    assert {name: call[name] for name in told} == pytest.approx(told)
+    assert (call["level"], call["label"], call["request"], call["ok"]) == (1, "16 streams", 0, True)
+
+
+def test_a_gap_is_from_one_token_to_the_next_of_the_same_stream(db):
+    """Two of 10 ms in each of four streams; in a fifth all came in one read, and then one 40 ms
+    later."""
+    store = Store(db)
+    run_id, session_id = a_load(store)
+    read = reader(run_id, session_id)
+    for request in range(4):
+        read.read(usual(request=request), "16 streams")
+    data = [sse([event]) for event in api_events()]
+    read.read(frame([(30, b"".join(data[:4])), (70, b"".join(data[4:]))], 4), "16 streams")
+    store.write_batch(read.take())
+    (gaps,) = load_queries.gaps(store, run_id).to_dict("records")
+    assert (gaps["level"], gaps["n"], gaps["p50"], gaps["most"]) == (1, 10, 10, 40)
+    assert gaps["mean"] == pytest.approx((8 * 10 + 0 + 40) / 10)
+
+
+def test_a_level_is_renewed_once_it_has_ended(db):
+    store = Store(db)
+    run_id, _ = a_load(store)
+    (level,) = load_queries.levels(store, run_id).to_dict("records")
+    assert (level["label"], level["planned"], level["not_begun"]) == ("16 streams", 40, 0)
+    assert (level["ended_ns"], level["client"]) == (900 * MS, {"cpu_share": 0.25})
+
+
+def test_requests_of_a_load_are_compared_with_nothing(db):
+    store = Store(db)
+    run_id, session_id = a_load(store)
+    store.write_batch(batch_of(run_id, session_id))
+    trials = queries.trials(store, run_id)
+    assert trials["phase"].tolist() == [LOAD] * 4
+    assert not trials[["counts", "lost", "superseded"]].to_numpy().any()
+    assert queries.arm_summary(store, run_id).empty and queries.pairs(store, run_id).empty
+    assert queries.finds(store).empty and queries.measured_run_ids(store) == []

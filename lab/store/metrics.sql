@@ -81,9 +81,16 @@ CREATE OR REPLACE MACRO gap_of(call) AS
 
 
 -- Whether another attempt of the same arm in the same block, in whichever session, stands in a
--- trial's place: the last one that ended well or, where none did, the last one.
+-- trial's place: the last one that ended well or, where none did, the last one. No request of a
+-- load stands in another's.
 CREATE OR REPLACE MACRO superseded(trial) AS row_number() OVER (
-    PARTITION BY trial.run_id, trial.block, trial.technique, trial.arm, trial.phase
+    PARTITION BY
+        trial.run_id,
+        trial.block,
+        trial.technique,
+        trial.arm,
+        trial.phase,
+        CASE WHEN trial.phase = 'load' THEN trial.trial_id END
     ORDER BY
         trial.outcome = 'ok' DESC,
         trial.attempt DESC,
@@ -521,3 +528,49 @@ FROM (
     )
 )
 WHERE NOT is_baseline AND baseline_lost IS NOT NULL AND (lost OR baseline_lost);
+
+
+-- Each request of a load. What is called scheduled counts from the instant at which it was due, so
+-- that its wait for the client counts too.
+CREATE OR REPLACE VIEW load_calls AS
+SELECT
+    call.run_id,
+    call.session_id,
+    call.trial_id,
+    call.call_id,
+    run.endpoint,
+    run.endpoint_kind,
+    call.model,
+    trial.block                                          AS level,
+    trial.arm                                            AS label,
+    trial.position                                       AS request,
+    trial.task_id,
+    trial.started_utc,
+    call.error_kind IS NULL                              AS ok,
+    call.error_kind,
+    call.http_status,
+    call.attempt,
+    call.connection_reused,
+    ms(0, call.scheduled_ns)                             AS scheduled_ms,
+    ms(0, call.started_ns)                               AS started_ms,
+    ms(0, call.ended_ns)                                 AS ended_ms,
+    ms(call.scheduled_ns, call.started_ns)               AS dispatch_delay_ms,
+    ms(call.started_ns, call.first_token_ns)             AS ttft_ms,
+    ms(call.sent_ns, call.first_token_ns)                AS ttft_sent_ms,
+    ms(call.scheduled_ns, call.first_token_ns)           AS scheduled_ttft_ms,
+    ms(call.first_token_ns, call.second_token_ns)        AS second_token_ms,
+    ms(call.started_ns, call.ended_ns)                   AS total_ms,
+    ms(call.scheduled_ns, call.ended_ns)                 AS scheduled_latency_ms,
+    -- Of its own stream: what came after the first token, in the time that it took to come.
+    nullif(greatest(call.output_tokens - 1, 0), 0)
+    / nullif(ms(call.first_token_ns, call.last_token_ns) / 1e3, 0) AS tokens_per_s,
+    call.input_tokens,
+    call.output_tokens,
+    known(call.cost_usd)                                 AS cost_usd
+FROM calls AS call
+JOIN trials AS trial
+    ON  trial.run_id = call.run_id
+    AND trial.session_id = call.session_id
+    AND trial.trial_id = call.trial_id
+JOIN runs AS run ON run.run_id = call.run_id
+WHERE trial.phase = 'load';

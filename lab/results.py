@@ -6,7 +6,7 @@ import math
 import shutil
 import tempfile
 import weakref
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +17,7 @@ import pandas as pd
 from lab import endpoint_kinds, metrics, stats, techniques, units
 from lab.instrumentation import bursts
 from lab.metrics import QUANTILES
-from lab.model import OBSERVED, LabError, Technique
+from lab.model import LOAD, OBSERVED, LabError, Technique
 from lab.paths import COMMAND
 from lab.settings import BenchmarkConfig, Predicted
 from lab.stats import Comparison, Finding, VerdictText
@@ -28,6 +28,12 @@ from lab.store.store import Store
 Arm = tuple[str, str]
 """Technique and arm."""
 OF_DETAILS = ("p50", "p95")
+OF_A_TRIAL = (
+    *("trial_id", "session_id", "technique", "arm", "block", "phase", "outcome", "error_kind"),
+    *("superseded", "counts", "lost", "client_caused", "calls"),
+    *(*metrics.CLOCKS, "cached_share", "cost_usd", "quality"),
+)
+"""What is read at once of every trial: what became of it, what it took and cost."""
 NO_STREAM = (
     "the endpoint's streams came in bursts, so that its first pieces came later than they were "
     "written"
@@ -71,18 +77,16 @@ class RunResult:
     """View arm_summary: a row for each arm and metric."""
     counts: pd.DataFrame
     """View arm_counts: a row for each arm."""
-    trials: pd.DataFrame
-    """View trial_metrics, every trial of the run; `counts` is true of those that are compared."""
-    pairs: pd.DataFrame
-    """View pair_differences."""
+    outcomes: pd.DataFrame
+    """View trial_metrics, every trial of the run: OF_A_TRIAL's columns and the headline."""
     losses: pd.DataFrame
     """View pair_losses."""
-    calls: pd.DataFrame
-    """View call_metrics, every call of the run."""
     database: Path
     """Where its other rows are."""
-    typical: Sequence[str] = ()
-    """The trial_id of each arm's trial in the block of the median pair."""
+    typical_trials: pd.DataFrame
+    """View trial_metrics: each arm's trial in the block of the median pair."""
+    typical_calls: pd.DataFrame
+    """View call_metrics: their calls."""
     pair: MedianPair | None = None
     """None where nothing is paired; then the typical trials are each arm's own median."""
     comparisons: Sequence[Comparison] = ()
@@ -101,7 +105,30 @@ class RunResult:
     @property
     def headline(self) -> str:
         """The metric on which the verdict is planned."""
-        return (self.run["settings"].get("headline") or {}).get("metric", metrics.CLOCKS[0])
+        return _headline(self.run)
+
+    @property
+    def typical(self) -> tuple[str, ...]:
+        """The trial_id of each of the typical trials."""
+        return tuple(self.typical_trials["trial_id"])
+
+    # Large, and read when they are first asked for: what a page shows at first needs none of them.
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """View trial_metrics, every trial of the run; `counts` is true of those that are
+        compared."""
+        return self.ask("trials", self.run_id)
+
+    @cached_property
+    def pairs(self) -> pd.DataFrame:
+        """View pair_differences."""
+        return self.ask("pairs", self.run_id)
+
+    @cached_property
+    def calls(self) -> pd.DataFrame:
+        """View call_metrics, every call of the run."""
+        return self.ask("calls", self.run_id)
 
     @cached_property
     def why(self) -> list[str]:
@@ -141,11 +168,15 @@ class RunResult:
         """The frame with each arm, and the baseline, as a reader of this run calls it."""
         if frame.empty:
             return frame
-        frame = frame.assign(arm=list(map(self.name, frame["technique"], frame["arm"])))
+        frame = frame.assign(arm=self._names(frame["technique"], frame["arm"]))
         if "baseline" in frame:
-            names = list(map(self.name, frame["baseline_technique"], frame["baseline"]))
+            names = self._names(frame["baseline_technique"], frame["baseline"])
             frame = frame.assign(baseline=names)
         return frame
+
+    def _names(self, slugs: pd.Series, arms: pd.Series) -> pd.Series:
+        """name() of each row."""
+        return arms.where(slugs == self.run["technique"], slugs + "." + arms)
 
     @staticmethod
     def of_arm(frame: pd.DataFrame, technique: str, arm: str) -> pd.DataFrame:
@@ -253,12 +284,8 @@ class RunResult:
 
     def failures(self, technique: str, arm: str) -> dict[str, int]:
         """How many measured trials of an arm did not end well, by kind of error."""
-        kinds = self.of_arm(stats.failures(self.trials), technique, arm)
+        kinds = self.of_arm(stats.failures(self.outcomes), technique, arm)
         return dict(zip(kinds["error_kind"], map(int, kinds["n"]), strict=True))
-
-    def typical_calls(self) -> pd.DataFrame:
-        """The calls of each arm's typical trial."""
-        return self.calls[self.calls["trial_id"].isin(self.typical)]
 
     def ask(self, query: str, *arguments: Any, **named: Any) -> Any:
         """One query of lab.store.queries by name, less its store: ask("spans", run_id=…)."""
@@ -279,30 +306,46 @@ def read(reference: str, store: Store | None = None) -> RunResult:
                 f" measured run. See it with `{COMMAND} show {run['run_id']}`, or on the page Your"
                 " app."
             )
+        if run["technique"] == LOAD:
+            raise LabError(
+                f"{run['name'] or run['run_id']} is a load, and has no arms to compare. See it with"
+                f" `{COMMAND} show {run['run_id']}`, or on the page Load."
+            )
         with store.one_run(run_id := run["run_id"]):
+            pair = queries.median_pair(store, run_id)
+            typical = queries.typical_trials(store, run_id, _headline(run), pair)
             result = RunResult(
                 run=run,
                 summary=queries.arm_summary(store, run_id),
                 counts=queries.arm_counts(store, run_id),
-                trials=queries.trials(store, run_id),
-                pairs=queries.pairs(store, run_id),
+                outcomes=queries.trials(store, run_id, [*OF_A_TRIAL, *_known(_headline(run))]),
                 losses=queries.losses(store, run_id),
-                calls=queries.calls(store, run_id),
                 database=store.path,
+                typical_trials=typical,
+                typical_calls=queries.calls(store, run_id, tuple(typical["trial_id"])),
+                pair=_median_pair(pair),
             )
-            pair = queries.median_pair(store, run_id)
-            typical = queries.typical_trials(store, run_id, result.headline, pair)["trial_id"]
+            paired = queries.paired_trials(store, run_id)
+            connections = queries.connections(store, run_id)
             bursts_seen = held_back(queries.text_arrivals(store, run_id))
+            reports = queries.cache_reports(store, run_id)
     result = replace(
         result,
-        typical=tuple(typical),
-        pair=_median_pair(pair),
-        comparisons=_compared(result, bool(bursts_seen)),
-        notes=[*bursts_seen, *_notes(result)],
-        block_cost=_per_block(result.trials),
+        comparisons=_compared(result, stats.by_arm(paired), connections, bool(bursts_seen)),
+        notes=[*bursts_seen, *_notes(result, reports)],
+        block_cost=_per_block(result.outcomes),
     )
     verdicts = [result.told(c) for c in result.comparisons if c.metric == result.headline]
     return replace(result, verdicts=verdicts)
+
+
+def _headline(run: Mapping[str, Any]) -> str:
+    return (run["settings"].get("headline") or {}).get("metric", metrics.CLOCKS[0])
+
+
+def _known(metric: str) -> list[str]:
+    """The metric as a list, which is empty where this lab does not know it."""
+    return [metric] * (metric in metrics.METRICS)
 
 
 def _in_seconds(*intervals: tuple[float, float, float]) -> list[str]:
@@ -323,14 +366,19 @@ def _median_pair(rows: pd.DataFrame) -> MedianPair | None:
     return None if rows.empty else MedianPair(*(units.plain(rows[name].iloc[0]) for name in names))
 
 
-def _compared(result: RunResult, in_bursts: bool) -> list[Comparison]:
+def _compared(
+    result: RunResult,
+    paired: Mapping[Arm, stats.ArmPairs],
+    connections: pd.DataFrame,
+    in_bursts: bool,
+) -> list[Comparison]:
     """Each arm against the baseline, with where the difference comes from."""
     settings = {**result.run["settings"], "instrument": instrument(result.run["sessions"])}
     if not settings.get("headline") or len(settings.get("arms", ())) < 2:
         return []
     arms = result.arms()
     comparisons = stats.compare_run(
-        result.pairs,
+        paired,
         result.counts,
         settings["headline"],
         settings=settings,
@@ -341,9 +389,9 @@ def _compared(result: RunResult, in_bursts: bool) -> list[Comparison]:
     )
     # What a trial of several calls waited for is told by its spans; the time per token of one
     # answer says nothing about it.
-    single = set(result.trials.loc[result.trials["calls"] == 1, "trial_id"])
+    several = result.outcomes.loc[result.outcomes["calls"] != 1, "trial_id"]
     judged = dict.fromkeys((one.technique, one.arm) for one in comparisons)
-    parts_of = {arm: _parts(result, single, *arm) for arm in judged}
+    parts_of = {arm: _parts(paired.get(arm), several, connections) for arm in judged}
     explained = []
     for comparison in comparisons:
         parts = parts_of[comparison.technique, comparison.arm]
@@ -392,13 +440,13 @@ def details(result: RunResult) -> Details:
     }
     tails = []
     for arm in result.arms():
-        own = result.of_arm(result.trials, *arm)
+        own = result.of_arm(result.outcomes, *arm)
         for name in OF_DETAILS:
             tail = stats.tail(own, result.headline, QUANTILES[name], deadline_ms)
             tails.append((*arm, name, *tail))
     return Details(
         parts=pd.DataFrame(list(parts), columns=["technique", "arm", *stats.Parts._fields]),
-        failures=stats.failures(result.trials),
+        failures=stats.failures(result.outcomes),
         tails=pd.DataFrame(tails, columns=["technique", "arm", "percentile", *stats.Tail._fields]),
         metric=result.headline,
     )
@@ -480,11 +528,15 @@ def streams(arrivals: pd.DataFrame) -> list[bursts.Stream]:
 
 
 def _parts(
-    result: RunResult, single: Collection[str], technique: str, arm: str
+    paired: stats.ArmPairs | None, several: pd.Series, connections: pd.DataFrame
 ) -> stats.Parts | None:
-    pairs = result.of_arm(result.pairs, technique, arm)
-    pairs = pairs[pairs.trial_id.isin(single) & pairs.baseline_trial_id.isin(single)]
-    return None if pairs.empty else stats.decompose(pairs, stats.connections(result.calls))
+    """Of the pairs in which neither trial made several calls."""
+    if paired is None:
+        return None
+    trials = paired.trials
+    left_out = trials["trial_id"].isin(several) | trials["baseline_trial_id"].isin(several)
+    single = trials[~left_out] if left_out.any() else trials
+    return stats.decompose(paired._replace(trials=single), connections)
 
 
 def _read_file(file: Path) -> RunResult:
@@ -505,17 +557,14 @@ def _read_file(file: Path) -> RunResult:
     return result
 
 
-def _notes(result: RunResult) -> list[str]:
-    """What an endpoint of this kind, and this very one, cannot show, once for each technique."""
-    kind, calls = result.run["endpoint_kind"], result.calls
+def _notes(result: RunResult, reports: Mapping[str, bool]) -> list[str]:
+    """What an endpoint of this kind, and this very one, cannot show, once for each technique;
+    `reports` are queries.cache_reports."""
+    kind = result.run["endpoint_kind"]
     notes = [technique.notes.get(kind, "") for technique in result.techniques()]
     notes.insert(0, endpoint_kinds.kind(kind).note)
-    if (
-        not endpoint_kinds.kind(kind).own_server
-        and calls["intended_cache"].isin(("write", "read", "any")).any()
-        and (calls["cache_read_tokens"] > 0).any()
-        and not (calls["cache_write_tokens"] > 0).any()
-    ):
+    caches_by_itself = reports.get("intended") and reports["read"] and not reports["written"]
+    if caches_by_itself and not endpoint_kinds.kind(kind).own_server:
         notes.append(UNWRITTEN)
     return list(dict.fromkeys(filter(None, notes)))
 

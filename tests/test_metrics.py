@@ -701,8 +701,7 @@ def test_of_attempts_that_all_went_wrong_the_last_is_told(store):
 def test_the_metrics_of_one_run_are_those_that_the_views_say_and_are_gone_afterwards(db):
     store = Store(db)
     runs = [record(store, blocks=blocks, lost={1: "failed"}) for blocks in (3, 4)]
-    asked = [queries.trials, queries.calls, queries.pairs, queries.losses, queries.arm_summary]
-    for query in asked:
+    for query in (queries.trials, queries.pairs, queries.losses, queries.arm_summary):
         before = [query(store, run) for run in runs]
         with store.snapshot():
             with store.one_run(runs[0]):

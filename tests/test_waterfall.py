@@ -184,7 +184,7 @@ def result(tmp_path_factory):
 def drawn_race(result):
     return race.race_data(
         result.ask("trial_events", result.typical),
-        result.named(result.typical_calls()),
+        result.named(result.typical_calls),
         result.trials,
         metric=result.headline,
         arms=result.places,
@@ -192,7 +192,7 @@ def drawn_race(result):
 
 
 def test_race_and_waterfall_draw_the_same_trials_of_one_block(result):
-    data, calls = drawn_race(result), result.typical_calls()
+    data, calls = drawn_race(result), result.typical_calls
     assert [lane["arm"] for lane in data["lanes"]] == ["whole", "streamed", "third"]
     assert {lane["trial"] for lane in data["lanes"]} == {trial[-8:] for trial in result.typical}
     assert set(calls["block"]) == {result.pair.block}
@@ -255,7 +255,7 @@ def test_tools_of_a_recorded_run_fill_the_time_between_its_calls(store):
     assert store.write_trials(recording.finished)
     result = results.read(recording.run_id, store)
     figure = waterfall.waterfall(
-        result.named(result.typical_calls()),
+        result.named(result.typical_calls),
         spans=result.ask("spans", result.typical),
         arms=result.places,
     )
@@ -276,7 +276,7 @@ def test_a_label_of_two_instants_has_one_unit(store):
         recording.trial(1, arm, [Call(43_300, 9_090, fresh=None, out=None)])
     assert store.write_trials(recording.finished)
     result = results.read(recording.run_id, store)
-    figure = waterfall.waterfall(result.named(result.typical_calls()), arms=result.places)
+    figure = waterfall.waterfall(result.named(result.typical_calls), arms=result.places)
     texts = [note.text for note in figure.layout.annotations]
     assert "first token 9.09 s · end 43.3 s" in texts
 

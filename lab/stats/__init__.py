@@ -4,9 +4,10 @@ intervals, verdicts that can refuse."""
 from lab.metrics import needed, supported
 from lab.stats.compare import Comparison, compare_run, differences, holm
 from lab.stats.decision import Verdict
-from lab.stats.decompose import Parts, connections, decompose
+from lab.stats.decompose import Parts, decompose
 from lab.stats.drift import Drift, Tail, drift, failures, tail
 from lab.stats.intervals import Interval, hodges_lehmann, quantile, ratio, shift
+from lab.stats.paired_rows import ArmPairs, by_arm
 from lab.stats.quality import Quality, quality_gate
 from lab.stats.quantiles import paired_quantile, quantile_difference
 from lab.stats.rules import Rules
@@ -27,6 +28,7 @@ from lab.stats.verdict import (
 from lab.stats.worst_ranks import Losses, worst_ranked
 
 __all__ = [
+    "ArmPairs",
     "Change",
     "Comparison",
     "Drift",
@@ -40,8 +42,8 @@ __all__ = [
     "Tone",
     "Verdict",
     "VerdictText",
+    "by_arm",
     "compare_run",
-    "connections",
     "decompose",
     "differences",
     "drift",

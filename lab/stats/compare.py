@@ -18,7 +18,7 @@ from lab.stats.decompose import Parts, decompose, shorter_only
 from lab.stats.drift import Drift, drift
 from lab.stats.intervals import Interval, hodges_lehmann, ratio
 from lab.stats.left_out import Sides, all_left_out, lacking, left_out
-from lab.stats.paired_rows import of_metric
+from lab.stats.paired_rows import ArmPairs, by_arm, of_metric
 from lab.stats.quality import Quality, quality_gate
 from lab.stats.rules import Rules
 from lab.stats.worst_ranks import NO_LOSSES, Losses, losses_of, worst_ranked
@@ -94,7 +94,7 @@ class Comparison:
 
 
 def compare_run(
-    pairs: pd.DataFrame,
+    pairs: pd.DataFrame | Mapping[tuple[str, str], ArmPairs],
     counts: pd.DataFrame | None,
     headline: Mapping[str, str],
     *,
@@ -104,8 +104,9 @@ def compare_run(
     own: Mapping[tuple[str, str], str] | None = None,
     names: Mapping[tuple[str, str], str] | None = None,
 ) -> list[Comparison]:
-    """Every arm on the headline metric and on each that is judged, from the views pair_differences,
-    arm_counts, pair_losses and arm_summary; the planned comparison comes first.
+    """Every arm on the headline metric and on each that is judged, from the views pair_differences
+    (or what by_arm() makes of it or of paired_trials), arm_counts, pair_losses and arm_summary; the
+    planned comparison comes first.
 
     The planned one has its own 95 %; the other arms share theirs by Holm (1979) on the headline
     metric, and an arm's other metrics have the arm's level. `settings` is a Rules or a run's
@@ -114,23 +115,23 @@ def compare_run(
     """
     own, names = own or {}, names or {}
     rules, planned = Rules.of(settings), (headline["technique"], headline["arm"])
-    by_arm = {key: rows for key, rows in pairs.groupby(["technique", "arm"], sort=False)}
     baseline = _baseline(pairs, settings)
+    paired = by_arm(pairs) if isinstance(pairs, pd.DataFrame) else pairs
     arms = sorted(
-        dict.fromkeys([planned, *by_arm, *_counted(counts, baseline)]),
+        dict.fromkeys([planned, *paired, *_counted(counts, baseline)]),
         key=lambda arm: arm != planned,
     )
     lost = {arm: losses_of(losses, arm) for arm in arms}
     p = {
-        arm: _p(by_arm.get(arm), headline["metric"], lost[arm], rules.level)
+        arm: _p(paired.get(arm), headline["metric"], lost[arm], rules.level)
         for arm in arms
         if arm != planned
     }
     levels = {planned: rules.level} | holm(p, rules.level)
     comparisons = []
     for arm in arms:
-        rows = by_arm.get(arm)
-        seen = [] if rows is None else rows["metric"].unique()
+        rows = paired.get(arm)
+        seen = [] if rows is None else rows.metrics
         judged = [metric for metric in seen if METRICS[metric].judged]
         sides = Sides(arm, baseline, names.get(arm, arm[1]), names.get(baseline, baseline[1]))
         facts = _facts(rows, sides, counts, summary, lost[arm], rules)
@@ -193,7 +194,7 @@ class _Facts(NamedTuple):
 
 
 def _facts(
-    rows: pd.DataFrame | None,
+    rows: ArmPairs | None,
     sides: Sides,
     counts: pd.DataFrame | None,
     summary: pd.DataFrame | None,
@@ -223,7 +224,7 @@ def _facts(
 
 
 def _judge(
-    rows: pd.DataFrame | None,
+    rows: ArmPairs | None,
     sides: Sides,
     metric: str,
     level: float,
@@ -265,7 +266,7 @@ def _without_pairs(comparison: Comparison, facts: _Facts) -> Comparison:
 
 
 def _of_pairs(
-    comparison: Comparison, rows: pd.DataFrame, part: pd.DataFrame, rules: Rules, facts: _Facts
+    comparison: Comparison, rows: ArmPairs, part: pd.DataFrame, rules: Rules, facts: _Facts
 ) -> Comparison:
     """`rows` are the arm's of every metric, `part` those of the comparison's own."""
     metric, level, sign = comparison.metric, comparison.level, sign_of(comparison.metric)
@@ -320,7 +321,7 @@ def _of_pairs(
 
 
 def _at_what_price(
-    comparison: Comparison, verdict: Verdict, interval: Interval, rows: pd.DataFrame, facts: _Facts
+    comparison: Comparison, verdict: Verdict, interval: Interval, rows: ArmPairs, facts: _Facts
 ) -> tuple[Verdict, str | None]:
     """Whether what is faster is so only because it is shorter, or is worse; and the doubt, where
     quality was not shown to be kept."""
@@ -337,7 +338,7 @@ def _at_what_price(
     return verdict, None
 
 
-def _p(rows: pd.DataFrame | None, metric: str, losses: Losses, level: float) -> float:
+def _p(rows: ArmPairs | None, metric: str, losses: Losses, level: float) -> float:
     part = of_metric(rows, metric)
     if part is None:
         return 1.0
@@ -346,12 +347,12 @@ def _p(rows: pd.DataFrame | None, metric: str, losses: Losses, level: float) -> 
     return max(answered.p, worst_ranked(values, losses, sign_of(metric)).p)
 
 
-def _baseline(pairs: pd.DataFrame, settings) -> tuple[str, str]:
+def _baseline(pairs: pd.DataFrame | Mapping, settings) -> tuple[str, str]:
     if isinstance(settings, Mapping) and settings.get("baseline"):
         return settings["baseline"]["technique"], settings["baseline"]["arm"]
     return (
         ("", "baseline")
-        if pairs.empty
+        if not isinstance(pairs, pd.DataFrame) or pairs.empty
         else (pairs["baseline_technique"].iloc[0], pairs["baseline"].iloc[0])
     )
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lab.stats.intervals import hodges_lehmann
+from lab.stats.paired_rows import ArmPairs, arm_pairs
 
 
 class Parts(NamedTuple):
@@ -26,7 +27,9 @@ class Parts(NamedTuple):
     n: int
 
 
-def decompose(rows: pd.DataFrame, connections: pd.DataFrame | None = None) -> Parts | None:
+def decompose(
+    rows: pd.DataFrame | ArmPairs, connections: pd.DataFrame | None = None
+) -> Parts | None:
     """One arm's rows of pair_differences, of trials with one answer each; None where either arm
     does not stream.
 
@@ -56,17 +59,7 @@ def decompose(rows: pd.DataFrame, connections: pd.DataFrame | None = None) -> Pa
     return Parts(*(float(np.mean(part)) for part in means), len(wide))
 
 
-def connections(calls: pd.DataFrame) -> pd.DataFrame:
-    """Connection time of each trial's first answer, from call_metrics: name look-up, TCP and TLS, 0
-    where one was reused."""
-    answers = calls[calls["role"] == "answer"].sort_values("started_ms")
-    first = answers.drop_duplicates("trial_id").copy()
-    phases = first[["dns_ms", "connect_ms", "tls_ms"]].astype(float)
-    first["connection_ms"] = phases.fillna(0).sum(axis=1)
-    return first[["trial_id", "connection_ms"]]
-
-
-def shorter_only(rows: pd.DataFrame, metric: str, estimate: float, level: float) -> bool:
+def shorter_only(rows: pd.DataFrame | ArmPairs, metric: str, estimate: float, level: float) -> bool:
     """Whether fewer tokens account for most of a gain in total time, and nothing certain is left of
     it without them.
 
@@ -81,18 +74,17 @@ def shorter_only(rows: pd.DataFrame, metric: str, estimate: float, level: float)
     return rest.high is None or rest.high >= 0
 
 
-def _wide(rows: pd.DataFrame) -> pd.DataFrame:
-    """A row for each block: total, wait (both differences), and the two parts of the difference in
-    generation time."""
-    keep = rows[rows["metric"].isin(["total_ms", "ttft_ms", "output_tokens"])]
-    of_a_block = ["session_id", "block", "trial_id", "baseline_trial_id"]
-    sides = keep.set_index([*of_a_block, "metric"])[["value", "baseline_value"]].unstack("metric")
-    blank = pd.Series(np.nan, index=sides.index)
+def _wide(rows: pd.DataFrame | ArmPairs) -> pd.DataFrame:
+    """A row for each pair: its trials; total, wait (both differences), and the two parts of the
+    difference in generation time."""
+    pairs = arm_pairs(rows)
+    blank = pd.Series(np.nan, index=pairs.trials.index)
 
     def get(side: str, metric: str) -> pd.Series:
-        return sides[(side, metric)].astype(float) if (side, metric) in sides else blank
+        part = pairs.metrics.get(metric)
+        return blank if part is None else part[side].astype(float).reindex(blank.index)
 
-    out = pd.DataFrame(index=sides.index)
+    out = pairs.trials.copy()
     generation, tokens, waits = {}, {}, {}
     for side in ("value", "baseline_value"):
         # An answer that arrived whole does not tell its pace: its block is left out.
@@ -107,4 +99,4 @@ def _wide(rows: pd.DataFrame) -> pd.DataFrame:
     out["wait"] = waits["value"] - waits["baseline_value"]
     out["tokens_part"] = (new - old) * (new_gap + old_gap) / 2
     out["gap_part"] = (new_gap - old_gap) * (new + old) / 2
-    return out.dropna().reset_index()
+    return out.dropna()

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import stdtrit
 
-from lab.stats.paired_rows import of_metric
+from lab.stats.paired_rows import ArmPairs, of_metric
 
 
 class Quality(NamedTuple):
@@ -25,7 +25,7 @@ class Quality(NamedTuple):
     alike says nothing of what speed costs."""
 
 
-def quality_gate(rows: pd.DataFrame | None, margin: float) -> Quality | None:
+def quality_gate(rows: pd.DataFrame | ArmPairs | None, margin: float) -> Quality | None:
     """Paired non-inferiority on the mean change of quality; None where nothing was checked.
 
     The bound is a t bound on blocks. Where no block differs it is zero, and a loss rarer than one

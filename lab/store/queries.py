@@ -267,7 +267,7 @@ def calls(
 ) -> pd.DataFrame:
     """The calls of a run, or of its trials that are named, in the order they began."""
     of_run = "" if run_id is None else f"{_of(run_id)} AND "
-    chosen = f"{of_run}{_of(trial_id, 'trial_id')}" if trial_id else _of(run_id)
+    chosen = f"{of_run}{_of(trial_id, 'trial_id')}" if trial_id is not None else _of(run_id)
     return store.frame(
         f"SELECT * FROM call_metrics WHERE {chosen} ORDER BY block, trial_id, started_ms"
     )

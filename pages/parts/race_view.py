@@ -27,8 +27,8 @@ def show(run: dict[str, Any]) -> None:
         return
     data = race.race_data(
         cached_queries.ask("trial_events", result.typical),
-        result.named(result.typical_calls()),
-        result.trials,
+        result.named(result.typical_calls),
+        result.typical_trials,
         chart.dark(),
         metric=result.headline,
         arms=result.places,

@@ -32,9 +32,9 @@ def show(
 ) -> None:
     """Only what is chosen is computed; run, view, arm and trial are in the URL. `beneath` draws
     what stands directly under the verdict."""
-    trials = cached_queries.ask("trials", run["run_id"])
-    _state(run, endpoint, has_rows=not trials.empty)
-    if trials.empty:
+    has_rows = cached_queries.ask("row_counts", run["run_id"])["trials"] > 0
+    _state(run, endpoint, has_rows)
+    if not has_rows:
         st.info("This run has no trial. New run sets another one up.")
         return
     if not json_shapes.is_sound(run["settings"]):
@@ -86,7 +86,7 @@ def _state(run: dict[str, Any], endpoint: Endpoint, has_rows: bool) -> None:
 def _waterfall(run: dict[str, Any]) -> bool:
     """Whether there was a trial to draw."""
     result = cached_queries.judged(run["run_id"])
-    calls = result.named(result.typical_calls())
+    calls = result.named(result.typical_calls)
     if calls.empty:
         st.info(
             "No trial of this run finished well, so there is no typical one to draw. The rows below"

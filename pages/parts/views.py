@@ -50,13 +50,18 @@ ROW_COLUMNS = (
     "trial_id",
 )
 
+OF_A_POINT = (
+    *("trial_id", "block", "technique", "arm", "endpoint", "endpoint_kind", "model"),
+    *("counts", "client_caused"),
+)
+
 
 def distribution(run: dict[str, Any]) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         metric = _metric(run)
         log = st.toggle("Logarithmic axis", key="log", bind="query-params")
     figure = distribution_figures.distribution(
-        cached_queries.by_arm(run, "trials"),
+        cached_queries.by_arm(run, "trials", columns=(*OF_A_POINT, metric)),
         metric,
         chart.dark(),
         finding=cached_queries.judged(run["run_id"]).finding(metric),
@@ -70,7 +75,7 @@ def distribution(run: dict[str, Any]) -> None:
 def pairs(run: dict[str, Any]) -> None:
     metric = _metric(run)
     figure = pair_figures.pairs(
-        cached_queries.by_arm(run, "pairs").assign(
+        cached_queries.by_arm(run, "pairs", metric).assign(
             endpoint=run["endpoint"], endpoint_kind=run["endpoint_kind"]
         ),
         metric,
@@ -83,7 +88,7 @@ def pairs(run: dict[str, Any]) -> None:
 
 def ladder(run: dict[str, Any]) -> None:
     result = cached_queries.judged(run["run_id"])
-    calls = result.named(result.typical_calls())
+    calls = result.named(result.typical_calls)
     figure = clocks.clock_ladder(
         calls[calls["role"] == "answer"],
         chart.dark(),
@@ -186,7 +191,7 @@ def _task(run: dict[str, Any], technique: Technique) -> Task:
     except (LabError, TypeError, ValueError):
         tasks = definitions.load(technique.category, run["endpoint_kind"])
     result, first = cached_queries.judged(run["run_id"]), run["settings"]["headline"]
-    typical = result.of_arm(result.typical_calls(), first["technique"], first["arm"])
+    typical = result.of_arm(result.typical_calls, first["technique"], first["arm"])
     wanted = set(typical["task_id"])
     return next((task for task in tasks if task.task_id in wanted), tasks[0])
 
@@ -240,7 +245,7 @@ def _summary(run: dict[str, Any], metric: str) -> None:
 def span_tree(run: dict[str, Any]) -> None:
     """The spans of an arm's trial in the median pair's block, with its critical path solid."""
     result = cached_queries.judged(run["run_id"])
-    calls = result.named(result.typical_calls())
+    calls = result.named(result.typical_calls)
     trials = dict(zip(calls["arm"], calls["trial_id"], strict=True)) if len(calls) else {}
     typical = [arm for arm in result.places if arm in trials]
     if not typical:

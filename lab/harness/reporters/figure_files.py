@@ -88,7 +88,7 @@ def run_figures(result: RunResult, dark: bool = False) -> dict[str, go.Figure]:
 
     metric, counts, finding = result.headline, result.counts, result.finding()
     arms = result.places
-    calls, pair = result.named(result.typical_calls()), {}
+    calls, pair = result.named(result.typical_calls), {}
     if result.pair:
         pair = {"pair": result.pair.words}
     own = techniques.figures_of(result.run, result.ask, result.finding, dark)

@@ -160,8 +160,8 @@ def _lanes(result: RunResult) -> dict[str, Any] | None:
         return None
     data = race.race_data(
         result.ask("trial_events", result.typical),
-        result.named(result.typical_calls()),
-        result.trials,
+        result.named(result.typical_calls),
+        result.typical_trials,
         metric=result.headline,
         arms=result.places,
     )

@@ -46,7 +46,7 @@ def _state() -> tuple[str, int, str | None]:
     return str(paths.database()), Store().version(), card.run_id if card else None
 
 
-@st.cache_data(max_entries=64, show_spinner=False)
+@st.cache_resource(max_entries=64, show_spinner=False)  # not copied: nothing of it ever changes
 def _judged(run_id: str, state: tuple) -> RunResult:
     return results.read(run_id)
 
@@ -150,9 +150,9 @@ def places(run: dict[str, Any]) -> dict[str, int]:
     return judged(run["run_id"]).places
 
 
-def by_arm(run: dict[str, Any], query: str, *arguments: Any) -> pd.DataFrame:
+def by_arm(run: dict[str, Any], query: str, *arguments: Any, **named: Any) -> pd.DataFrame:
     """ask(query, run_id, …), with each arm named as in places()."""
-    return judged(run["run_id"]).named(ask(query, run["run_id"], *arguments))
+    return judged(run["run_id"]).named(ask(query, run["run_id"], *arguments, **named))
 
 
 def report_of(run_id: str) -> str:

@@ -129,6 +129,7 @@ def ran(client, streams=64, **values):
     about |= {"tokens": 1000, "cpu_start_s": 2.0, "cpu_load_s": 1.0, "cpu_end_s": 0.5}
     about |= {"peak_rss_mb": 100, "first_request_s": 1.0, "processes": 2}
     about |= {"install_mb": 50.0, "package_count": 9, "gap_error": None, "itl_error": None}
+    about |= {"foreign_share": 0.01}
     return about | {"bias": {"p50": 1.0, "p95": 2.0, "p99": 3.0}} | values
 
 
@@ -163,6 +164,13 @@ def test_a_table_has_the_medians_and_says_how_much_less_the_lab_is_off_or_more()
     assert told["CPU seconds per 1,000 tokens under load"][OURS.name] == ["1.000"]
     assert told["CPU seconds per 1,000 tokens, start and end counted"][theirs] == ["3.500"]
     assert table.text(runs).endswith("Rounds: 3 at 64.")
+
+
+def test_a_run_beside_which_others_worked_is_left_out_and_counted():
+    runs = [ran(OURS.name, peak_rss_mb=mb) for mb in (100, 110, 120)]
+    runs.append(ran(OURS.name, peak_rss_mb=999, foreign_share=0.3))
+    assert rows(runs)["Peak RSS, MB"][OURS.name] == ["110"]
+    assert "Rounds: 3 at 64. 1 runs are left out" in table.text(runs)
 
 
 def test_a_load_is_a_column():

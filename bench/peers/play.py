@@ -22,7 +22,7 @@ from bench.interop.__main__ import alone
 from bench.peers import bias
 from bench.peers.catalogue import Client, Load
 from bench.peers.environments import Installed
-from bench.peers.process_tree import ProcessTree
+from bench.peers.process_tree import ProcessTree, core_busy_s
 from lab.clock import now_ns
 from lab.load import known
 
@@ -36,6 +36,8 @@ class Ended(NamedTuple):
     seconds: float
     code: int
     cpu_s: float
+    foreign_share: float
+    """Of its core's time, what went to processes that are not its own."""
 
 
 def cores() -> tuple[int | None, int | None]:
@@ -65,6 +67,7 @@ def played(
         about = {"client": client.name, "streams": streams, "requests": requests}
         about |= {"packages": environment.packages, "package_count": environment.count}
         about |= {"install_mb": environment.size_mb, "exit": ended.code}
+        about |= {"foreign_share": ended.foreign_share}
         return about | errors(client, work, told_by_server) | costs(ended, told_by_server)
     finally:
         server.stdin.close()
@@ -78,7 +81,7 @@ def run(client: Client, load: Load, core: int | None) -> Ended:
     command = [*pin, *client.command(load)]
     variables = {name: value.format(work=load.work) for name, value in client.variables}
     environment = alone(load.programs.parent.parent, load.work, **variables)
-    begun_ns = now_ns()
+    begun_ns, busy_s = now_ns(), core_busy_s(core)
     with (load.work / "printed").open("wb") as output:
         process = subprocess.Popen(
             command,
@@ -89,8 +92,17 @@ def run(client: Client, load: Load, core: int | None) -> Ended:
             stderr=output,
             start_new_session=True,
         )
-    tree, status, usage = ProcessTree(process.pid), 0, None
-    pid, look_ns = 0, 0
+    tree = ProcessTree(process.pid)
+    cpu_s = watched(process, tree)
+    seconds = (now_ns() - begun_ns) / 1e9
+    foreign_s = core_busy_s(core) - busy_s - cpu_s
+    return Ended(tree, begun_ns, seconds, process.returncode, cpu_s, foreign_s / seconds)
+
+
+def watched(process: subprocess.Popen, tree: ProcessTree) -> float:
+    """Until it has ended; the CPU seconds of all its processes."""
+    begun_ns = look_ns = now_ns()
+    pid = 0
     while not pid:
         if now_ns() >= look_ns:
             tree.look()
@@ -101,9 +113,7 @@ def run(client: Client, load: Load, core: int | None) -> Ended:
         pid, status, usage = os.wait4(process.pid, os.WNOHANG)
     kill(tree)
     process.returncode = os.waitstatus_to_exitcode(status)
-    cpu_s = max(tree.samples[-1].cpu_s, usage.ru_utime + usage.ru_stime)
-    seconds = (now_ns() - begun_ns) / 1e9
-    return Ended(tree, begun_ns, seconds, process.returncode, cpu_s)
+    return max(tree.samples[-1].cpu_s, usage.ru_utime + usage.ru_stime)
 
 
 def kill(tree: ProcessTree) -> None:

@@ -42,6 +42,16 @@ def stat(text: str) -> Stat:
     )
 
 
+def core_busy_s(core: int | None) -> float:
+    """CPU seconds that a core has worked for any process since the machine started, and those that
+    its host kept from it; 0 of no core."""
+    for line in (PROC / "stat").read_text().splitlines():
+        if line.startswith(f"cpu{core} "):
+            user, nice, system, _, _, _, _, stolen = (int(word) for word in line.split()[1:9])
+            return (user + nice + system + stolen) * TICK_S
+    return 0.0
+
+
 class ProcessTree:
     """A process that leads a session of its own, and everything that it started."""
 

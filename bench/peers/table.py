@@ -60,8 +60,13 @@ ONCE = (
 AGAINST = "this lab, beside the best peer"
 
 
-def text(runs: list[Run]) -> str:
-    """Every table, as Markdown."""
+MOST_FOREIGN = 0.05
+"""Of the core's time: where others took more, a run says nothing about its client."""
+
+
+def text(all_runs: list[Run]) -> str:
+    """Every table, as Markdown; runs that were disturbed are left out, and counted."""
+    runs = [run for run in all_runs if run["foreign_share"] <= MOST_FOREIGN]
     names = [one.name for one in CLIENTS if any(run["client"] == one.name for run in runs)]
     loads = sorted({run["streams"] for run in runs})
     at = {streams: [run for run in runs if run["streams"] == streams] for streams in loads}
@@ -73,7 +78,9 @@ def text(runs: list[Run]) -> str:
     parts.append(f"**Around it**\n\n{table(once, names)}")
     counts = {streams: max(rounds(runs, streams, name) for name in names) for streams in loads}
     told = ", ".join(f"{count} at {streams}" for streams, count in counts.items())
-    return "\n\n".join([*parts, f"Rounds: {told}.", *missing(runs)])
+    left_out = len(all_runs) - len(runs)
+    words = f" {left_out} runs are left out: others took part of the core." if left_out else ""
+    return "\n\n".join([*parts, f"Rounds: {told}.{words}", *missing(runs)])
 
 
 def table(columns: dict[str, tuple[Figure, list[Run]]], names: list[str]) -> str:
@@ -137,5 +144,6 @@ def brief(run: Run) -> str:
     shown = " / ".join(f"{value:.2f}" for value in quantiles(run) or ())
     return (
         f"{run['client']}, {run['streams']} streams: {run['answered']} of {run['requests']} told,"
-        f" TTFT bias {shown or '–'} ms, {run['seconds']:.0f} s {run.get('failure', '')}"
+        f" TTFT bias {shown or '–'} ms, {run['seconds']:.0f} s, others took"
+        f" {run['foreign_share']:.1%} of the core {run.get('failure', '')}"
     )

@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from bench.raw_server import Connection, RawServer, message
+from bench.recorder_ground import ProxyTap
 from lab import paths
 from lab.clock import now_ns, sleep_s
 from lab.endpoints.client import open_client
@@ -110,10 +111,29 @@ async def test_each_play_has_a_nonce_of_its_own_and_its_requests_share_it(loader
     ]  # fmt: skip
 
 
-async def test_a_proxy_that_a_load_cannot_go_through_is_named(monkeypatch):
-    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
-    with pytest.raises(LabError, match="NO_PROXY"):
-        await prepare(endpoint("https://api.example"), [{}], salt="run")
+async def test_a_load_goes_through_a_proxy_to_an_https_server(loader, monkeypatch):
+    with ProxyTap(1, b"HTTP/1.1 403 No\r\n\r\n") as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", f"http://me:{KEY}@127.0.0.1:{proxy.port}")
+        made = await prepare(endpoint("https://api.example"), [{}], salt="run")
+        await loader.prepare(made)
+        (call,), _ = await played(loader, Level(1, "closed", 1, (ONE,)))
+    refused = f"the proxy 127.0.0.1:{proxy.port} lets nothing through to api.example:443"
+    assert call.failure == ("connect", f"ConnectError: {refused} (status 403)")
+    assert proxy.heads[0].startswith("CONNECT api.example:443 HTTP/1.1\r\n")
+    assert KEY not in repr(made)
+
+
+@pytest.mark.parametrize(
+    ("name", "proxy", "url"),
+    [
+        ("HTTPS_PROXY", "https://proxy.example:3128", "https://api.example"),
+        ("HTTP_PROXY", "http://proxy.example:3128", "http://api.example"),
+    ],
+)
+async def test_a_proxy_that_a_load_cannot_go_through_is_named(monkeypatch, name, proxy, url):
+    monkeypatch.setenv(name, proxy)
+    with pytest.raises(LabError, match=r"the proxy .* before http.*api\.example: .* NO_PROXY"):
+        await prepare(endpoint(url), [{}], salt="run")
 
 
 async def test_a_key_is_in_no_argument_and_in_no_word_of_what_is_prepared(loader):

@@ -12,7 +12,8 @@ import pytest
 import uvloop
 
 from bench.raw_server import Connection, RawServer, events, message, sse
-from lab import limits
+from bench.recorder_ground import ProxyTap
+from lab import limits, tunnel
 from lab.clock import now_ns, sleep_s
 from lab.endpoints.client import open_client
 from lab.endpoints.registry import Endpoint
@@ -293,9 +294,14 @@ def test_tls_has_a_stamp_and_trusts_whom_the_sdk_would(tmp_path, monkeypatch):
         large = template(body=b"x" * 3_000_000)
         (posted,) = ask(server, request=large, host="localhost", is_tls=True)
         assert len(server.asked[-1].body) == 3_000_000
+        with ProxyTap(server.port) as proxy:  # which the name is left to
+            way = tunnel.through(f"http://127.0.0.1:{proxy.port}", "localhost", server.port)
+            (tunnelled,) = ask(server, host="localhost", is_tls=True, tunnel=way)
+    assert proxy.heads == [f"CONNECT localhost:{server.port} HTTP/1.1\r\n"
+                           f"Host: localhost:{server.port}\r\n\r\n"]  # fmt: skip
     for frame in (stranger, elsewhere):
         assert frame.failure[0] == "connect" and "certificate" in frame.failure[1].lower()
-    for frame in (first, second, posted):
+    for frame in (first, second, posted, tunnelled):
         assert (frame.failure, frame.body) == (None, stream)
     assert first.dns_ns <= first.connected_ns <= first.tls_ns <= first.sent_ns
     assert second.reused and second.tls_ns is None and posted.sent_ns <= posted.headers_ns

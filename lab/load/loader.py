@@ -24,6 +24,7 @@ from lab.load.agenda import Agenda
 from lab.load.call_frame import CallFrame
 from lab.load.playing import Playing
 from lab.load.wire import Address, Template, Wire
+from lab.tunnel import Tunnel
 from lab.version import VERSION
 
 HEAD = struct.Struct("<cI")
@@ -65,7 +66,9 @@ class Desk(asyncio.Protocol):
             for one in templates
         ]
         self.salt = salt
-        self.wire = Wire(Address(**address), self._ended)
+        tunnel = address.pop("tunnel")
+        way = Address(**address, tunnel=tunnel and Tunnel(**tunnel))
+        self.wire = Wire(way, self._ended)
 
     def do_level(self, **level: Any) -> None:
         self.playing = Playing(

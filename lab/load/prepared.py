@@ -19,6 +19,7 @@ from lab.harness.bodies import with_nonce
 from lab.load.loading import Prepared
 from lab.load.wire import Address, Template
 from lab.model import LabError
+from lab.tunnel import through
 
 DIGITS = 16
 
@@ -49,11 +50,6 @@ async def prepare(
 
     Raises LabError where a proxy stands in the way that a load cannot go through.
     """
-    if machine.proxy(endpoint.base_url):
-        raise LabError(
-            f"The environment puts a proxy before {keys.origin(endpoint.base_url)}, and a load goes"
-            " through none. Add its host to NO_PROXY, or run the load where there is none."
-        )
     client, kept = open_client(endpoint, timeout_s, headers), Kept()
     templates = []
     async with client, httpx2.AsyncClient(transport=kept) as nowhere:
@@ -61,15 +57,21 @@ async def prepare(
         for place, body in enumerate(bodies):
             beta = betas[place] if place < len(betas) else ""
             templates.append(await _template(asking, kept, body, beta, has_nonces))
-    parts = kept.request.url
-    address = Address(
-        parts.raw_host.decode(),
-        parts.port or keys.DEFAULT_PORTS[parts.scheme],
-        parts.scheme == "https",
-        timeout_s,
-        CONNECT_S,
-    )
-    return Prepared(address, tuple(templates), salt)
+    return Prepared(_address(endpoint, kept.request.url, timeout_s), tuple(templates), salt)
+
+
+def _address(endpoint: Endpoint, url: httpx2.URL, timeout_s: float) -> Address:
+    host, port = url.raw_host.decode(), url.port or keys.DEFAULT_PORTS[url.scheme]
+    is_tls, tunnel = url.scheme == "https", None
+    if proxy := machine.proxy(endpoint.base_url):
+        tunnel = through(proxy, host, port) if is_tls else None
+        if tunnel is None:
+            raise LabError(
+                f"A load cannot go through the proxy that the environment puts before"
+                f" {keys.origin(endpoint.base_url)}: it uses proxies like http://HOST:PORT, for"
+                " https:// addresses. Add the host to NO_PROXY, or run the load elsewhere."
+            )
+    return Address(host, port, is_tls, timeout_s, CONNECT_S, tunnel)
 
 
 async def _template(

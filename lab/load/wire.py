@@ -22,6 +22,7 @@ from lab import limits
 from lab.clock import now_ns
 from lab.load.call_frame import CallFrame
 from lab.load.connection import Connection
+from lab.tunnel import Tunnel
 
 NEXT_ADDRESS_S = 2.0
 IDLE_NS = 55_000_000_000
@@ -60,6 +61,8 @@ class Address:
     timeout_s: float = 120.0
     """How long nothing may arrive."""
     connect_s: float = 10.0
+    tunnel: Tunnel | None = None
+    """Through a proxy, which is then the host that is looked up."""
 
 
 class Wire:
@@ -157,8 +160,8 @@ class Wire:
             return connection
 
     async def _reach(self, call: CallFrame) -> tuple[asyncio.Transport, Connection]:
-        host, port = self.address.host, self.address.port
-        answers = await self.loop.getaddrinfo(host, port, type=1)
+        way = self.address.tunnel or self.address
+        answers = await self.loop.getaddrinfo(way.host, way.port, type=1)
         call.dns_ns = now_ns()
         places = list(dict.fromkeys(answer[4][0] for answer in answers))
         for place in places:
@@ -166,7 +169,7 @@ class Wire:
             try:
                 # An unreachable first address (IPv6, mostly) must not take all the time.
                 async with asyncio.timeout(None if is_last else NEXT_ADDRESS_S):
-                    pair = await self.loop.create_connection(self._connection, place, port)
+                    pair = await self._connect(place, way.port)
                 break
             except OSError:
                 if is_last:
@@ -174,8 +177,21 @@ class Wire:
         call.connected_ns = now_ns()
         return pair
 
-    def _connection(self) -> Connection:
-        return Connection(self)
+    async def _connect(self, place: str, port: int) -> tuple[asyncio.Transport, Connection]:
+        connection, tunnel = Connection(self), self.address.tunnel
+        if tunnel is None:
+            return await self.loop.create_connection(lambda: connection, place, port)
+        answers = asyncio.StreamReader()
+        digging = asyncio.StreamReaderProtocol(answers)
+        transport, _ = await self.loop.create_connection(lambda: digging, place, port)
+        try:
+            await tunnel.dig(transport, answers)
+        except BaseException:
+            transport.abort()
+            raise
+        transport.set_protocol(connection)
+        connection.connection_made(transport)
+        return transport, connection
 
     async def _secure(self, transport: asyncio.Transport, connection: Connection) -> None:
         host = self.address.host

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from http import HTTPStatus
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from lab import endpoint_kinds, machine
 from lab.clock import now_ns
 from lab.endpoints import keys, own_server, registry
 from lab.model import EndpointKind
+from lab.tunnel import Tunnel, through
 
 NEXT_ADDRESS_S = 2.0
-TUNNEL_S = 30.0
-"""What a proxy has to reach the upstream."""
 
 
 @dataclass(frozen=True)
@@ -93,45 +90,6 @@ class Phases:
     tls_ns: int | None = None
 
 
-class Tunnel:
-    """Through a proxy of the environment (HTTPS_PROXY, ALL_PROXY, NO_PROXY, as the SDK reads them)
-    to one https upstream (CONNECT, RFC 9110, 9.3.6)."""
-
-    def __init__(self, url: str, upstream: Upstream) -> None:
-        proxy = urlsplit(url)
-        self.host, self.port = proxy.hostname or "", proxy.port or keys.DEFAULT_PORTS["http"]
-        host = f"[{upstream.host}]" if ":" in upstream.host else upstream.host
-        self.target = f"{host}:{upstream.port}"
-        lines = [f"CONNECT {self.target} HTTP/1.1", f"Host: {self.target}"]
-        if proxy.username is not None:
-            login = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
-            lines.append(f"Proxy-Authorization: Basic {base64.b64encode(login.encode()).decode()}")
-        self.asked = "".join(f"{line}\r\n" for line in [*lines, ""]).encode()
-
-    @property
-    def name(self) -> str:
-        """Without the password that its URL may hold."""
-        return f"{self.host}:{self.port}"
-
-    async def dig(self, transport: asyncio.Transport, answers: asyncio.StreamReader) -> None:
-        """Raises OSError where the proxy refuses."""
-        transport.write(self.asked)
-        try:
-            async with asyncio.timeout(TUNNEL_S):
-                head = await answers.readuntil(b"\r\n\r\n")
-        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            head = b""
-        except TimeoutError:
-            raise OSError(f"the proxy {self.name} did not answer within {TUNNEL_S:.0f} s") from None
-        status = head[9:12].decode("latin-1") if head.startswith(b"HTTP/1.") else ""
-        if status.startswith("2"):
-            return
-        why = "it hung up" if not head else f"status {status}" if status.isdigit() else "no HTTP"
-        if status == str(HTTPStatus.PROXY_AUTHENTICATION_REQUIRED.value):
-            why += ": put its name and password into HTTPS_PROXY"
-        raise OSError(f"the proxy {self.name} lets nothing through to {self.target} ({why})")
-
-
 class Connector:
     """Opens connections to one upstream, with the system's certificates."""
 
@@ -182,11 +140,7 @@ class Connector:
 
 
 def tunnel(upstream: Upstream) -> Tunnel | None:
-    """The way that calls take there, where it leads through a proxy that can be used."""
-    url = machine.proxy(upstream.base_url) or ""
-    try:
-        proxy = urlsplit(url)
-        is_usable = proxy.scheme == "http" and proxy.hostname and proxy.port != 0
-    except ValueError:  # its words may be a part of the password
-        return None
-    return Tunnel(url, upstream) if upstream.is_tls and is_usable else None
+    """The way that calls take there, where it leads through a proxy of the environment that can be
+    used (HTTPS_PROXY, ALL_PROXY, NO_PROXY, as the SDK reads them)."""
+    proxy = machine.proxy(upstream.base_url) if upstream.is_tls else None
+    return through(proxy, upstream.host, upstream.port) if proxy else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,8 +15,15 @@ from lab.clock import today
 from lab.endpoints import keys, registry
 from lab.endpoints.registry import Endpoint
 from lab.harness.bodies import completed
-from lab.load import arrivals_file, schedule
-from lab.load.load_settings import FEW_STREAMS, LIVE_STREAMS, MOST_STREAMS, STREAMS, LoadConfig
+from lab.load import arrivals_file, schedule, slo
+from lab.load.load_settings import (
+    FEW_STREAMS,
+    LIVE_STREAMS,
+    MOST_STREAMS,
+    RECORDED,
+    STREAMS,
+    LoadConfig,
+)
 from lab.load.profile import Play, Step
 from lab.load.schedule import Plan
 from lab.model import LabError, Request
@@ -44,6 +51,8 @@ class LoadOrder:
     seed: int
     warmups: int
     """How many of the bodies are the warm-up's."""
+    at_s: tuple[float, ...] | None = None
+    """When each play of a recording began, in seconds from the first."""
     about: str = ""
     """What has to be said of the plays, in a sentence."""
 
@@ -104,16 +113,20 @@ class LoadOrder:
     @cached_property
     def plan(self) -> Plan:
         config = self.config
-        file = config.arrivals_file
+        file, at_s = config.arrivals_file, self.at_s if config.arrivals == RECORDED else None
+        if file:
+            at_s = arrivals_file.read(file)
+        usual = schedule.ROUNDS if self.is_queue else schedule.FEWEST_REQUESTS
         return Plan(
             mode="open" if config.is_open else "closed",
             known=self.plays,
             requests=config.requests,
             seconds=config.seconds,
-            least=schedule.ROUNDS if self.is_queue else schedule.FEWEST_REQUESTS,
-            arrivals="poisson" if file else config.arrivals,
+            # Whoever names what must hold wants to hear whether it does.
+            least=max(usual, slo.fewest(slo.objectives(config.slo))),
+            arrivals="poisson" if at_s else config.arrivals,
             shape=config.gamma_shape,
-            at_s=arrivals_file.read(file) if file else None,
+            at_s=at_s,
             seed=self.seed,
         )
 
@@ -127,60 +140,51 @@ class LoadOrder:
             )
 
 
-def resolve(config: LoadConfig, db: str | None = None) -> LoadOrder:
+def resolve(config: LoadConfig) -> LoadOrder:
     """LabError for what cannot be asked; ConsentNeeded where the user has not agreed to the
     address."""
     if config.workers > 1 or config.scheduler:
         raise LabError(EXTRA)
     if (config.scenario or "").startswith(RECORDING):
-        order = _of_recording(config)
+        from lab import load_sessions
+
+        recorded = load_sessions.sessions(config)
+        order = _order(config, recorded.endpoint, recorded.tasks, recorded.plays)
+        order = replace(order, at_s=recorded.at_s, about=recorded.about)
     else:
         endpoint = registry.find(config.endpoint, config.models)
         tasks = definitions.load(config.scenario, endpoint.kind)
-        bodies = [_body(task, config, endpoint) for task in tasks]
-        plays = [(Step(place),) for place in range(len(tasks))]
-        order = _order(config, endpoint, bodies, tasks, plays)
+        order = _order(config, endpoint, tasks, [(Step(place),) for place in range(len(tasks))])
     definitions.check_characters(config.name, config.note, *order.bodies)
     order.check()
     return order
 
 
 def _order(
-    config: LoadConfig,
-    endpoint: Endpoint,
-    bodies: Sequence[Mapping[str, Any]],
-    tasks: Sequence[Task],
-    plays: Sequence[Play],
-    about: str = "",
+    config: LoadConfig, endpoint: Endpoint, tasks: Sequence[Task], plays: Sequence[Play]
 ) -> LoadOrder:
+    """The plays' templates are places in `tasks`."""
     warmups = definitions.warmup_tasks()[: config.warmup]
-    first = [_body(task, config, endpoint) for task in warmups]
-    moved = [
-        tuple(step._replace(template=step.template + len(first)) for step in play) for play in plays
-    ]
+    asked = [*warmups, *tasks]
     return LoadOrder(
         config=config,
         endpoint=endpoint,
-        bodies=(*first, *bodies),
-        betas=tuple(task.betas for task in (*warmups, *tasks)),
-        task_ids=tuple(task.task_id or None for task in (*warmups, *tasks)),
-        plays=tuple(moved),
+        bodies=tuple(_body(task, config, endpoint) for task in asked),
+        betas=tuple(task.betas for task in asked),
+        task_ids=tuple(task.task_id or None for task in asked),
+        plays=tuple(
+            tuple(step._replace(template=step.template + len(warmups)) for step in play)
+            for play in plays
+        ),
         seed=secrets.randbelow(2**31) if config.seed is None else config.seed,
-        warmups=len(first),
-        about=about,
+        warmups=len(warmups),
     )
 
 
 def _body(task: Task, config: LoadConfig, endpoint: Endpoint) -> dict[str, Any]:
-    request = Request(task.body_for(config.max_tokens), stream=config.stream)
+    """A recorded request asks its own model, where that is one of the endpoint's."""
+    own = task.body.get("model") if task.body else None
+    request = Request(task.body_for(config.max_tokens), model=own, stream=config.stream)
     is_brief = endpoint.traits.priced and task.origin == "built-in"
     body = completed(request, endpoint, is_brief)
     return {**body, "stream": True} if config.stream else body
-
-
-def _of_recording(config: LoadConfig) -> LoadOrder:
-    from lab import load_sessions  # reads recordings by pandas: no other load waits for that
-
-    known = load_sessions.sessions(config)
-    bodies = [_body(task, config, known.endpoint) for task in known.tasks]
-    return _order(config, known.endpoint, bodies, known.tasks, known.plays, known.about)

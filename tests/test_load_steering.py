@@ -133,6 +133,15 @@ def test_a_search_that_begins_too_high_goes_down():
     assert search.found(outcomes).low is None
 
 
+def test_rates_begin_at_what_one_stream_did_in_the_warm_up():
+    """A call of 150 + 100 ms: one stream alone does 4 a second."""
+    warm_up = LevelOutcome(CLOSED.level(1, 1), 0, 0, [fact(0, 150), fact(1, 1, "timeout")])
+    for plan, first in ((OPEN, 4), (CLOSED, 1)):
+        search = Search(plan, UNDER_800, 64)
+        search.warmed_up(warm_up)
+        assert search.next([]).target == first
+
+
 def test_a_load_that_is_kept_once_and_missed_once_is_not_kept():
     """A lucky level at 6: measured again it misses, and what lies below is measured again."""
     times = iter([1, 1, 1, 900, 1, 900, 900, 1])  # 1, 2, 4, 8, 6, 7, 6 again, 5

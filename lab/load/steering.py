@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import sqrt
+from statistics import median
 from typing import Literal, NamedTuple, Protocol
 
 from lab import metrics, units
@@ -121,6 +122,13 @@ class Search:
         load = self._load(known)
         is_again = any(one.load == load for one in known)
         return None if load is None else self.plan.level(len(known) + 1, load, is_again)
+
+    def warmed_up(self, outcome: LevelOutcome) -> None:
+        """Rates begin at what one stream does alone: at a lower one, a level would take minutes to
+        show that it is kept."""
+        took = [fact.ended_ns - fact.started_ns for fact in outcome.facts if not fact.error_kind]
+        if self.plan.mode == "open" and took:
+            self.first = _rounded(1e9 / max(median(took), 1))
 
     def tried(self, outcomes: Sequence[LevelOutcome]) -> list[Tried]:
         for outcome in outcomes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,7 +17,7 @@ from lab.load.slo import CANCELLED, Held, Objective
 from lab.load.steering import Found, Tried, found
 from lab.metrics import QUANTILES_OF_LOAD as QUANTILES
 from lab.model import LOAD, LabError
-from lab.store import queries
+from lab.store import load_queries, queries
 from lab.store.store import Store
 
 COMPARE = {"<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal}
@@ -159,56 +158,10 @@ def read(store: Store, run_id: str) -> LoadResult:
         run = queries.run(store, run_id)
         if run["technique"] != LOAD:
             raise LabError(f"{run_id} is no load.")
-        levels = _levels(store, run_id)
-        calls = _calls(store, run_id)
-        gaps = _gaps(store, run_id)
+        levels = load_queries.levels(store, run_id)
+        calls = load_queries.calls(store, run_id)
+        gaps = load_queries.gaps(store, run_id)
     return result_of(run, levels, calls, gaps)
-
-
-def _levels(store, run_id):
-    rows = store.frame("SELECT * FROM load_levels WHERE run_id = ?::UUID ORDER BY level", [run_id])
-    return rows.assign(client=[json.loads(text) if text else {} for text in rows["client"]])
-
-
-def _calls(store, run_id):
-    return store.frame(
-        """
-        SELECT trial.block AS level, trial.arm AS label, trial.position AS request, call.session_id,
-            (call.scheduled_ns - (SELECT min(started_ns) FROM load_levels AS l
-                WHERE l.run_id = $run AND l.session_id = call.session_id)) / 1e9 AS due_s,
-            (call.started_ns - call.scheduled_ns) / 1e6 AS dispatch_delay_ms,
-            (call.first_token_ns - call.started_ns) / 1e6 AS ttft_ms,
-            (call.first_token_ns - call.sent_ns) / 1e6 AS ttft_sent_ms,
-            (call.first_token_ns - call.scheduled_ns) / 1e6 AS scheduled_ttft_ms,
-            (call.second_token_ns - call.first_token_ns) / 1e6 AS second_token_ms,
-            (call.ended_ns - call.started_ns) / 1e6 AS total_ms,
-            (call.ended_ns - call.scheduled_ns) / 1e6 AS scheduled_latency_ms,
-            (call.output_tokens - 1) / nullif((call.last_token_ns - call.first_token_ns) / 1e9, 0)
-                AS tokens_per_s,
-            call.error_kind, call.output_tokens, call.cost_usd
-        FROM calls AS call JOIN trials AS trial USING (trial_id, run_id, session_id)
-        WHERE call.run_id = $run AND trial.phase = 'load'
-        ORDER BY level, request
-        """,
-        {"run": run_id},
-    )
-
-
-def _gaps(store, run_id):
-    return store.frame(
-        """
-        WITH gaps AS (SELECT trial.block AS level, (event.at_ns - lag(event.at_ns) OVER (
-            PARTITION BY event.call_id ORDER BY event.seq)) / 1e6 AS gap_ms
-        FROM events AS event JOIN calls AS call USING (call_id, run_id)
-            JOIN trials AS trial USING (trial_id, run_id)
-        WHERE event.run_id = $run)
-        SELECT level, quantile_cont(gap_ms, 0.5) AS p50, quantile_cont(gap_ms, 0.9) AS p90,
-            quantile_cont(gap_ms, 0.95) AS p95, quantile_cont(gap_ms, 0.99) AS p99,
-            avg(gap_ms) AS mean, max(gap_ms) AS most, count(gap_ms) AS n
-        FROM gaps GROUP BY level
-        """,
-        {"run": run_id},
-    )
 
 
 def result_of(

@@ -16,7 +16,7 @@ from lab.harness import own_text
 from lab.harness.budget import COUNTED, stored_usd
 from lab.harness.plan import SIDE_BY_SIDE, knobs_of
 from lab.harness.runner import Joined
-from lab.model import OBSERVED, LabError
+from lab.model import LOAD, OBSERVED, LabError
 from lab.paths import COMMAND
 from lab.rows import RunRow
 from lab.scenarios.definitions import CATEGORIES, RECORDING
@@ -54,6 +54,11 @@ def progress(store: Store, run_id: str) -> Progress:
         raise LabError(
             f"{run_id} is a recording of your application, so there are no blocks to measure."
             f" Record more of it with `{COMMAND} record`."
+        )
+    if rows[0]["technique"] == LOAD:
+        raise LabError(
+            f"{run_id} is a load: there are no blocks to measure. Put it on again: the page Load"
+            " has its command line."
         )
     run = _run_row(rows[0], run_id)
     trials = store.frame(

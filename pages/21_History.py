@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from lab.model import LOAD
 from pages.parts import frame, history, share
 
 with frame.open_page("History", "Every run that was measured here, and how its times moved since."):
@@ -10,14 +11,16 @@ with frame.open_page("History", "Every run that was measured here, and how its t
         history.bring_in()
     history.undo()
     chosen = history.filters()
-    if chosen:
-        run = history.table(chosen)
-        if run:
-            history.edit(run)
-            history.drift(run)
-        history.trend(chosen)
-    else:
+    run = history.table(chosen) if chosen else history.opened()
+    if not chosen:
         st.info(
             "No run yet. Run an experiment from the sidebar, or import another lab's runs here."
         )
+    if run:
+        history.edit(run)
+    if chosen:
+        if run and run["technique"] != LOAD:
+            history.drift(run)
+        history.trend(chosen)
+    history.loads()
     history.recordings()

@@ -15,7 +15,7 @@ from lab.store import queries, sandbox
 from lab.store.store import Store
 from lab.techniques import find
 from pages.parts import explorer
-from tests import app_recordings, verdict_runs
+from tests import app_recordings, stored_loads, verdict_runs
 from tests.recorded_runs import record
 
 ROOT = Path(__file__).parent.parent
@@ -182,6 +182,7 @@ def test_no_example_mixes_endpoint_kinds(db):
     for kind in kinds:
         record(store, kind=kind, lost={8: "failed"})
         app_recordings.record(store, app_recordings.with_a_clock(), endpoint=kind, kind=kind)
+        stored_loads.stored(store, (4,), requests=2, kind=kind)
     shown = {
         name: sandbox.run_sql(store, sql, timeout_s=30) for name, sql in explorer.EXAMPLES.items()
     }

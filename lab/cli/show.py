@@ -33,6 +33,19 @@ LISTED = (
     "imported_from",
 )
 """What `runs --json` tells of a run, beside when it started."""
+LOADED = (
+    "run_id",
+    "name",
+    "endpoint",
+    "endpoint_kind",
+    "models",
+    "status",
+    "levels",
+    "calls",
+    "failed",
+    "imported_from",
+)
+"""The same of a load."""
 RECORDED = (
     "run_id",
     "name",
@@ -110,6 +123,7 @@ def runs(arguments: Namespace) -> int:
     slug = techniques.find(arguments.technique).slug if arguments.technique else None
     listed = queries.runs(Store(), technique=slug, limit=arguments.limit).to_dict("records")
     recorded = [] if slug else queries.recordings(Store(), arguments.limit).to_dict("records")
+    loads = [] if slug else queries.loads(Store(), arguments.limit).to_dict("records")
     if arguments.json:
         rows = [
             {name: run[name] for name in LISTED} | {"started_utc": units.iso(run["started_utc"])}
@@ -120,7 +134,11 @@ def runs(arguments: Namespace) -> int:
             | {"source": source_of(run), "started_utc": units.iso(run["started_utc"])}
             for run in recorded
         ]
-        print_json(runs=rows, recordings=recordings)
+        loaded = [
+            {name: run[name] for name in LOADED} | {"started_utc": units.iso(run["started_utc"])}
+            for run in loads
+        ]
+        print_json(runs=rows, recordings=recordings, loads=loaded)
         return DONE
     if not listed:
         print(f"No run yet. Start one: {COMMAND} {slug or techniques.slugs()[0]} --quick")
@@ -131,6 +149,16 @@ def runs(arguments: Namespace) -> int:
             f"{run['run_id']}  {units.when(run['started_utc'])}  "
             f"{units.short(run['technique']):<13} {units.short(run['endpoint']):<10} "
             f"{units.short(run['status']):<11} {int(run['trials'])} trials{name}{origin}"
+        )
+    if loads:
+        print("\nLoads")
+    for run in loads:
+        name = "" if units.missing(run["name"]) else f"  {units.short(run['name'])}"
+        levels = units.counted(run["levels"], "level")
+        print(
+            f"{run['run_id']}  {units.when(run['started_utc'])}  {levels:<13} "
+            f"{units.short(run['endpoint']):<10} {units.short(run['status']):<11} "
+            f"{units.counted(run['calls'], 'call')}{name}"
         )
     if recorded:
         print("\nRecordings of your applications")
@@ -308,7 +336,7 @@ def report(arguments: Namespace) -> int:
     from lab.harness import reporters
     from lab.harness.reporters import html, load_html
 
-    if load := load_results.named(arguments.run):
+    if load := load_results.named(flags.meant(arguments.run)):
         run_id, page = load.run_id, load_html.page(load)
     else:
         result = results.read(arguments.run)

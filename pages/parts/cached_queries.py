@@ -17,7 +17,7 @@ from lab import (
     results,
     resume,
 )
-from lab.harness.reporters import html
+from lab.harness.reporters import html, load_html
 from lab.load_results import LoadResult
 from lab.model import LabError
 from lab.recordings import Recording
@@ -157,4 +157,6 @@ def by_arm(run: dict[str, Any], query: str, *arguments: Any, **named: Any) -> pd
 
 def report_of(run_id: str) -> str:
     """The run as one HTML file that opens offline."""
+    if (load := load_results.named(run_id)) is not None:
+        return load_html.page(load)
     return html.page(results.read(run_id))

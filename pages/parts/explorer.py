@@ -19,9 +19,11 @@ NAMES = (
     "calls",
     "spans",
     "events",
+    "load_levels",
     "recorded_calls",
     "recorded_blocks",
     "call_metrics",
+    "load_calls",
     "trial_metrics",
     "arm_summary",
     "arm_counts",
@@ -36,16 +38,23 @@ EXAMPLES = {
     ),
     "Slowest calls": (
         "SELECT arm, endpoint_kind, model, role, ttft_ms, total_ms, loop_lag_ms, error_kind\n"
-        "FROM call_metrics\nWHERE phase <> 'observed'\nORDER BY total_ms DESC\nLIMIT 20"
+        "FROM call_metrics\nWHERE phase NOT IN ('observed', 'load')\nORDER BY total_ms DESC\n"
+        "LIMIT 20"
     ),
     "Cache states": (
         "SELECT arm, endpoint_kind, observed_cache, count(*) AS calls, median(ttft_ms) AS ttft_ms,"
-        " avg(cached_share) AS cached_share\nFROM call_metrics\nWHERE role = 'answer' AND phase <>"
-        " 'observed'\nGROUP BY ALL\nORDER BY endpoint_kind, arm, calls DESC"
+        " avg(cached_share) AS cached_share\nFROM call_metrics\nWHERE role = 'answer' AND phase NOT"
+        " IN ('observed', 'load')\nGROUP BY ALL\nORDER BY endpoint_kind, arm, calls DESC"
     ),
     "Failures by kind": (
         "SELECT technique, arm, endpoint_kind, error_kind, count(*) AS n\nFROM trial_metrics\n"
-        "WHERE outcome = 'failed' AND phase <> 'observed'\nGROUP BY ALL\nORDER BY n DESC"
+        "WHERE outcome = 'failed' AND phase NOT IN ('observed', 'load')\nGROUP BY ALL\n"
+        "ORDER BY n DESC"
+    ),
+    "Loads by level": (
+        "SELECT run_id, label, endpoint_kind, count(*) AS calls, median(ttft_ms) AS ttft_p50_ms,\n"
+        "    quantile_cont(ttft_ms, 0.95) AS ttft_p95_ms, count(error_kind) AS failed\n"
+        "FROM load_calls\nGROUP BY run_id, level, label, endpoint_kind\nORDER BY run_id DESC, level"
     ),
     "Recorded calls": (
         "SELECT source, endpoint_kind, model, count(*) AS calls, median(ttft_ms) AS ttft_ms,"
@@ -55,7 +64,7 @@ EXAMPLES = {
     "Gaps between arrivals": (
         "SELECT seq, at_ns / 1e6 AS at_ms, kind, characters\nFROM events\n"
         "WHERE call_id = (\n    SELECT call_id\n    FROM events JOIN call_metrics USING (call_id)\n"
-        "    WHERE phase <> 'observed'\n    LIMIT 1\n)\nORDER BY seq"
+        "    WHERE phase NOT IN ('observed', 'load')\n    LIMIT 1\n)\nORDER BY seq"
     ),
 }
 

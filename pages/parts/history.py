@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from lab import metrics, processes, techniques, units
+from lab import load_answer, metrics, processes, techniques, units
 from lab.figures import trends
-from lab.model import OBSERVED, LabError
+from lab.model import LOAD, OBSERVED, LabError
 from lab.rows import ROWS
 from lab.store import importing
 from lab.store.queries import METRICS
@@ -99,8 +99,13 @@ def table(chosen: dict[str, Any]) -> dict[str, Any] | None:
     )
     if picked.selection.rows:
         st.query_params["run"] = runs["run_id"].iloc[picked.selection.rows[0]]
+    return opened()
+
+
+def opened() -> dict[str, Any] | None:
+    """The run or the load in the URL; of anything else it is said where it is shown."""
     run = cached_queries.run_or_none(st.query_params.get("run"))
-    return None if frame.is_elsewhere(run) else run
+    return None if frame.is_elsewhere(run, LOAD) else run
 
 
 def recordings() -> None:
@@ -128,13 +133,39 @@ def recordings() -> None:
             right.caption(escape(" · ".join(filter(None, about))))
 
 
+def loads() -> None:
+    """Loads stand apart: nothing in them is paired."""
+    rows = cached_queries.ask("loads", limit=LISTED)
+    if rows.empty:
+        return
+    st.subheader("Loads", anchor=False)
+    with st.container(key="loads"):
+        for run in rows.to_dict("records"):
+            left, middle, right = st.columns([3, 6, 1], vertical_alignment="center")
+            name = units.when(run["started_utc"]) if units.missing(run["name"]) else run["name"]
+            with left:
+                frame.link(frame.page_of(LOAD), escape(units.short(name, 40)), run=run["run_id"])
+            about = (
+                load_answer.in_short(cached_queries.load(run["run_id"])),
+                units.short(run["endpoint"]),
+                "" if run["status"] == "finished" else run["status"],
+                units.origin(run),
+            )
+            middle.caption(escape(" · ".join(filter(None, about))))
+            if right.button("Edit", key=f"edit-{run['run_id']}", help="Name, note or delete it."):
+                st.query_params["run"] = run["run_id"]
+                st.rerun()
+
+
 def edit(run: dict[str, Any]) -> None:
     """Name, note, report and deletion of one run; deleting asks first and can be undone."""
-    run_id = run["run_id"]
+    run_id, is_load = run["run_id"], run["technique"] == LOAD
     with st.container(border=True, key="one-run"):
         name = units.short(run.get("name") or frame.title_of(run["technique"]))
         about = [
-            cached_queries.judged(run_id).in_short,
+            load_answer.in_short(cached_queries.load(run_id))
+            if is_load
+            else cached_queries.judged(run_id).in_short,
             units.when(run["started_utc"]),
             f"run {units.short_id(run_id)}",
             units.origin(run),

@@ -6,12 +6,12 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from lab import endpoint_kinds, paths, units
+from lab import endpoint_kinds, load_answer, paths, units
 from lab.endpoints import registry
 from lab.figures import forest
 from lab.local import model_files
 from lab.metrics import FEWEST_BLOCKS
-from lab.model import OBSERVED, Technique
+from lab.model import LOAD, OBSERVED, Technique
 from lab.paths import COMMAND
 from lab.settings import config_of
 from lab.techniques import all_techniques
@@ -158,16 +158,16 @@ def show_your_app() -> None:
 
 
 def show_latest() -> None:
-    latest = cached_queries.ask("runs", limit=LATEST)
+    latest = _latest()
     st.subheader("Latest runs", anchor=False)
-    if latest.empty:
+    if not latest:
         st.caption(
             f"None yet. Runs made here or with `{COMMAND}` appear here; both write"
             f" {paths.database().name}."
         )
         return
     with st.container(key="latest-runs"):
-        for run in latest.to_dict("records"):
+        for run in latest:
             left, right = st.columns([3, 7], vertical_alignment="center")
             with left:
                 if page := frame.page_of(run["technique"]):
@@ -185,8 +185,21 @@ def show_latest() -> None:
             right.caption(escape(" · ".join(filter(None, about))))
 
 
+def _latest() -> list[dict[str, Any]]:
+    """Runs and loads, the newest first."""
+    rows = [
+        row
+        for query in ("runs", "loads")
+        for row in cached_queries.ask(query, limit=LATEST).to_dict("records")
+    ]
+    return sorted(rows, key=lambda row: row["started_utc"], reverse=True)[:LATEST]
+
+
 def _found(run: dict[str, Any]) -> str:
     """The run's verdict in few words; what became of it where it has none."""
+    if run["technique"] == LOAD:
+        words = load_answer.in_short(cached_queries.load(run["run_id"]))
+        return words if run["status"] == "finished" else f"{words}, {run['status']}"
     words = cached_queries.judged(run["run_id"]).in_short if run["trials"] else ""
     if run["status"] == "finished":
         return words or "one arm, nothing to compare"

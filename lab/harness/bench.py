@@ -26,6 +26,7 @@ from lab.harness.budget import BudgetReached, billable, counted_usd
 from lab.instrumentation import parsing
 from lab.instrumentation.parsing import CLOCKS, Reading
 from lab.instrumentation.stamps import Exchange
+from lab.instrumentation.usage_columns import usage_columns
 from lab.model import NOT_TIMED, Reply, Request, Role, SpanKind, Tier, new_id
 from lab.rows import CallRow, FinishedTrial, SpanRow, TrialRow
 from lab.scenarios import tools
@@ -89,25 +90,37 @@ class Call:
         return self._reading
 
     async def read(self, turn: asyncio.Lock) -> Reading:
-        """The reading, on a thread where it takes long; who stops waiting leaves a call that was
-        cancelled.
+        """The reading, in steps between which the loop stamps what has come, and on a thread where
+        it takes long; who stops waiting leaves a call that was cancelled.
 
         `turn`: one long answer after the other, since reading needs several times its memory.
         """
         exchange = self.exchange
         if self._reading is None and exchange and exchange.received > limits.READ_AT_ONCE:
-            gone = threading.Event()
-            try:
-                async with turn:
-                    self._reading = await asyncio.to_thread(parsing.read, exchange, gone.is_set)
-            except asyncio.CancelledError as e:
-                gone.set()
-                exchange.failure = e
-                exchange.cut()
-                raise
-            # The stamp of the first byte; what all of them said is read.
-            exchange.chunks = exchange.chunks[:1]
+            await self._read_on_a_thread(exchange, turn)
+        elif self._reading is None and exchange:
+            steps = parsing.in_steps(exchange)
+            while self._reading is None:
+                try:
+                    next(steps)
+                except StopIteration as end:
+                    self._reading = end.value
+                else:
+                    await sleep_s(0)
         return self.reading
+
+    async def _read_on_a_thread(self, exchange: Exchange, turn: asyncio.Lock) -> None:
+        gone = threading.Event()
+        try:
+            async with turn:
+                self._reading = await asyncio.to_thread(parsing.read, exchange, gone.is_set)
+        except asyncio.CancelledError as e:
+            gone.set()
+            exchange.failure = e
+            exchange.cut()
+            raise
+        # The stamp of the first byte; what all of them said is read.
+        exchange.chunks = exchange.chunks[:1]
 
 
 class TrialBench:
@@ -449,36 +462,10 @@ class TrialBench:
         for name, at_ns in stamps.items():
             setattr(row, name, at_ns - self.session.origin_ns if at_ns is not None else None)
         if reading.usage:
-            _usage(row, reading.usage)
+            for name, value in usage_columns(reading.usage).items():
+                setattr(row, name, value)
             row.cost_usd = self.session.cost_usd(call.priced_as, reading.usage)
         return row
-
-
-def _usage(row: CallRow, usage: Mapping[str, Any]) -> None:
-    """Tokens as the API reported them, never guessed."""
-    row.input_tokens, row.output_tokens = usage.get("input_tokens"), usage.get("output_tokens")
-    row.cache_read_tokens = usage.get("cache_read_input_tokens")
-    row.cache_write_5m_tokens, row.cache_write_1h_tokens = pricing.cache_writes(usage)
-    row.thinking_tokens = (usage.get("output_tokens_details") or {}).get("thinking_tokens")
-    row.speed, row.service_tier = usage.get("speed"), usage.get("service_tier")
-    row.inference_geo = usage.get("inference_geo")
-    if listed := usage.get("iterations"):
-        row.iterations = [
-            {name: entry[name] for name in ITERATION if entry.get(name) is not None}
-            | ({"declined": True} if pricing.is_declined(entry, listed) else {})
-            for entry in listed
-        ]
-
-
-ITERATION = (
-    "type",
-    "model",
-    "input_tokens",
-    "output_tokens",
-    "cache_read_input_tokens",
-    "cache_creation_input_tokens",
-    "cache_creation",
-)
 
 
 def retry_after_s(call: Call) -> float | None:

@@ -22,7 +22,7 @@ NOTHING = {
     "runs": 0,
 }
 """What stands in for a part of `settings` that cannot be read."""
-OTHERS = ("scenario", "warmup", "quick", "lab_version", "own_text")
+OTHERS = ("scenario", "warmup", "quick", "lab_version", "own_text", "ceiling")
 LARGEST = 2**53
 WORD = 200
 BLOCK = [str, int, str, str, str, int, str]

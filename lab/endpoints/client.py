@@ -52,7 +52,9 @@ class Client(OwnHeaders, AsyncAnthropic):
     ) -> httpx2.Request:
         key = self._alike(options, retries_taken)
         made = self._made.get(key)
-        if made and all(is_same is was for is_same, was in zip(self._parts, made.client)):
+        if made and all(
+            is_same is was for is_same, was in zip(self._parts, made.client, strict=True)
+        ):
             return httpx2.Request(
                 "POST",
                 made.url,

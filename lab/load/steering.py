@@ -166,7 +166,7 @@ class Search:
         if low is None:
             return self._lower(high)
         if high is None and low < self.most:
-            return min(2 * low, self.most)
+            return min(_rounded(2 * low), self.most)
         middle = None if high is None else self._between(low, high)
         if middle is not None:
             return middle
@@ -194,8 +194,8 @@ class _Count:
 
 
 def _rounded(rate: float) -> float:
-    """Three figures: a rate that can be asked for again."""
-    return float(f"{rate:.3g}")
+    """Three figures: a rate that can be asked for again, and whole streams as they are."""
+    return rate if rate == int(rate) else float(f"{rate:.3g}")
 
 
 class Found(NamedTuple):

@@ -41,11 +41,12 @@ class Ended(NamedTuple):
 
 
 def cores() -> tuple[int | None, int | None]:
-    """The client's and the server's; None where there are no two to give."""
+    """The client's and the server's, which takes the first: a machine's devices mostly interrupt
+    that one. None where there are no two to give."""
     if not (hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) > 1):
         return None, None
     ordered = sorted(os.sched_getaffinity(0))
-    return ordered[0], ordered[-1]
+    return ordered[-1], ordered[0]
 
 
 def played(

@@ -18,6 +18,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import sys
 from pathlib import Path
 
@@ -61,6 +62,7 @@ def measure(
     pinned = cores()
     if pinned[1] is not None:
         os.sched_setaffinity(0, {pinned[1]})
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # a client's processes end with this
     for streams in [streams for _ in range(rounds) for streams in loads]:
         for client in random.sample(list(environments), k=len(environments)):
             requests = streams * REQUESTS_A_STREAM

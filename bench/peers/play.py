@@ -94,7 +94,10 @@ def run(client: Client, load: Load, core: int | None) -> Ended:
             start_new_session=True,
         )
     tree = ProcessTree(process.pid)
-    cpu_s = watched(process, tree)
+    try:
+        cpu_s = watched(process, tree)
+    finally:
+        kill(tree)
     seconds = (now_ns() - begun_ns) / 1e9
     foreign_s = core_busy_s(core) - busy_s - cpu_s
     return Ended(tree, begun_ns, seconds, process.returncode, cpu_s, foreign_s / seconds)
@@ -112,7 +115,6 @@ def watched(process: subprocess.Popen, tree: ProcessTree) -> float:
             kill(tree)
         time.sleep(0.05)
         pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-    kill(tree)
     process.returncode = os.waitstatus_to_exitcode(status)
     return max(tree.samples[-1].cpu_s, usage.ru_utime + usage.ru_stime)
 

@@ -229,6 +229,7 @@ def _with_knee(levels: Sequence[LevelResult]) -> list[LevelResult]:
     points = [
         client_limit.Point(level.target, level.requests_per_s or 0.0, bool(level.client_limit))
         for level in levels
+        if not level.reason  # one that was ended early never came to its throughput
     ]
     knee = client_limit.knee(points)
     return [replace(level, is_knee=level.target == knee) for level in levels]

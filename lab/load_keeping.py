@@ -88,9 +88,12 @@ def run_row(order: LoadOrder, endpoint: Endpoint, run_id: str) -> RunRow:
     """`endpoint` is the order's, with its address."""
     config = order.config
     chosen = config.model_dump(mode="json", exclude={"db"}, exclude_defaults=True)
+    if config.search:
+        chosen["most"] = order.ceiling
     settings = {
         "config": chosen | {"seed": order.seed, "endpoint": endpoint.name},
         "scenario": config.scenario or definitions.CATEGORIES[0],
+        "about": order.about,
         "ceiling": order.ceiling,
         "lab_version": VERSION,
     }

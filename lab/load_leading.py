@@ -25,7 +25,8 @@ HELD_NS = 20_000_000
 """So long at most what has ended is read before anything else gets its turn."""
 ALL_FAILED = 20
 """So many first requests of a run, none of which was answered, end it: more would fail alike."""
-UNTOLD = "The loading process told no end of its level; run the load again."
+SPENT = "the budget is spent"
+NEARLY = "The calls under way might pass the budget."
 
 
 class LoaderGone(LabError):
@@ -49,6 +50,8 @@ class Leading:
         self.loader, self.keeping, self.tell, self.budget = loader, keeping, tell, budget
         self.steering, self.most, self.seconds = steering, most, seconds
         self.answered = self.failed = 0
+        self.dearest_usd = 0.0
+        """Of all calls so far."""
         self.ended_by = ""
         """Why no level follows; empty where one may."""
         self.facts: list[CallFact] = []
@@ -69,7 +72,7 @@ class Leading:
             end = await self._played(level)
         except LabError as error:
             end = self._cut_short(level, str(error))
-            raise LoaderGone(str(error)) from None
+            raise
         finally:
             watching.cancel()
             await asyncio.wait({watching})
@@ -80,20 +83,29 @@ class Leading:
 
     async def _played(self, level: Level) -> LevelEnd:
         most, let_go_ns = (self.most if level.mode == "open" else None), now_ns() + HELD_NS
-        async for item in self.loader.level(level, most):
+        items = self.loader.level(level, most)
+        while True:
+            try:
+                item = await anext(items)
+            except LabError as error:
+                raise LoaderGone(str(error)) from None
             if isinstance(item, LevelEnd):
                 return item
             self._count(item)
             if now_ns() > let_go_ns:
                 await sleep_s(0)
                 let_go_ns = now_ns() + HELD_NS
-        raise LabError(UNTOLD)
 
     def _count(self, frame: CallFrame) -> None:
         fact = self.keeping.read(frame, self.so_far.level.label)
         self.facts.append(fact)
         self.so_far.add(fact)
         self.budget.spent_usd += fact.cost_usd or 0.0
+        self.dearest_usd = max(self.dearest_usd, fact.cost_usd or 0.0)
+        if not self.is_cut and self._might_pass_budget():
+            # At once: a stream whose call has ended is asking again already.
+            self.is_cut = True
+            self.cutting = asyncio.create_task(self._cut(SPENT, let_end=True))
         if fact.error_kind is None:
             self.answered += 1
         elif fact.error_kind != CANCELLED:
@@ -142,13 +154,23 @@ class Leading:
             self.ended_by = str(error)
             await self._cut(self.ended_by)
 
+    def _might_pass_budget(self) -> bool:
+        """Whether what is under way may cost as much as is left; then no further call begins."""
+        if self.budget.usd is None:
+            return False
+        level = self.so_far.level
+        at_once = level.target if level.mode == "closed" else self.most
+        left_usd = self.budget.usd - self.budget.spent_usd
+        if left_usd > at_once * self.dearest_usd:
+            return False
+        is_reached = self.budget.is_reached
+        self.ended_by = self.budget.text if is_reached else f"{NEARLY} {self.budget.left}"
+        return True
+
     async def _cut_if_decided(self, level: Level) -> None:
         if self.is_cut:
             return
-        if self.budget.is_reached:
-            self.ended_by = self.budget.text
-            await self._cut("the budget is reached", let_end=True)
-        elif not self.answered and self.failed >= ALL_FAILED:
+        if not self.answered and self.failed >= ALL_FAILED:
             first = units.counted(self.failed, "request")
             self.ended_by = f"None of the first {first} was answered: {self.so_far.kinds}."
             await self._cut(f"none of the first {first} was answered")

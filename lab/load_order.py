@@ -183,7 +183,8 @@ def _order(
 
 def _body(task: Task, config: LoadConfig, endpoint: Endpoint) -> dict[str, Any]:
     """A recorded request asks its own model, where that is one of the endpoint's."""
-    own = task.body.get("model") if task.body else None
+    is_recorded = task.body and (config.scenario or "").startswith(RECORDING)
+    own = task.body.get("model") if is_recorded else None
     request = Request(task.body_for(config.max_tokens), model=own, stream=config.stream)
     is_brief = endpoint.traits.priced and task.origin == "built-in"
     body = completed(request, endpoint, is_brief)

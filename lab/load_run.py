@@ -216,7 +216,9 @@ class LoadRun:
 
     async def _levels(self) -> None:
         if self.order.warmups:
-            await self.leading.lead(self._warm_up())
+            warm_up = await self.leading.lead(self._warm_up())
+            if isinstance(self.steering, Search):
+                self.steering.warmed_up(warm_up)
         while not self._is_over and (level := self.steering.next(self.outcomes)) is not None:
             self.outcomes.append(await self.leading.lead(level))
             await self.session.renew()
@@ -246,12 +248,12 @@ class LoadRun:
 
     def _conclusion(self) -> tuple[Status, str]:
         leading, requests = self.leading, sum(len(each.facts) for each in self.outcomes)
-        if leading.ended_by and not leading.answered:
-            return "failed", leading.ended_by
-        if leading.ended_by:
+        if not leading.answered:
+            text = f"None of {units.counted(requests, 'request')} was answered."
+            return "failed", leading.ended_by or text
+        is_whole = not any(each.not_begun for each in self.outcomes[-1:])
+        if leading.ended_by and not (is_whole and self.steering.next(self.outcomes) is None):
             return "interrupted", leading.ended_by
-        if requests and not leading.answered:
-            return "failed", f"None of {units.counted(requests, 'request')} was answered."
         return "finished", units.counted(requests, "request")
 
     # What to say

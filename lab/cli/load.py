@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from lab.run_loop import Measured
 
 CODES = {"finished": DONE, "interrupted": INTERRUPTED}
-KEPT = {"fail": REFUSED, "not_enough_data": UNDECIDED}
+KEPT = {"missed": REFUSED, "client": REFUSED, "not_enough_data": UNDECIDED}
+"""Exit codes of what came of a level; what only the client missed was not kept either."""
 
 
 def handlers(name: str):
@@ -88,7 +89,8 @@ def _announce(order: LoadOrder, console: Console, is_agreed: bool) -> None:
     endpoint = order.endpoint
     kind = f" ({endpoint.kind})" if endpoint.kind != endpoint.name else ""
     words = f"Load on {endpoint.name}{kind} with {order.model}: {expected.text}"
-    console.print(words, markup=False, soft_wrap=True)
+    for text in filter(None, (words, order.about)):
+        console.print(text, markup=False, soft_wrap=True)
     if expected.refusals:
         raise LabError(" ".join(expected.refusals))
     if expected.question and not is_agreed:
@@ -126,11 +128,15 @@ def _report(done: Measured, arguments: Namespace, console: Console) -> int:
 
 
 def _kept(run_id: str) -> int:
-    """Whether every objective was kept, as an exit code."""
+    """Whether the objectives were kept: at every level, or of a search at any."""
     from lab import load_results
     from lab.store.store import Store
 
     result = load_results.read(Store(), run_id)
-    if not result.objectives:
-        return DONE
-    return DONE
+    if result.config.get("search"):
+        is_found = result.found is not None and result.found.low is not None
+        verdicts = ["kept" if is_found else result.found.verdict if result.found else "missed"]
+    else:
+        verdicts = [level.tried.verdict for level in result.levels if level.held]
+    codes = {code for verdict in verdicts if (code := KEPT.get(verdict))}
+    return min(codes, default=DONE)

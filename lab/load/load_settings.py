@@ -20,6 +20,7 @@ LIVE_STREAMS, MOST_STREAMS = 8, 512
 """The ceiling where requests cost money, and elsewhere, unless the user names one."""
 MOST_LEVELS = 50
 ARRIVALS = ("constant", "poisson", "gamma")
+RECORDED = "recorded"
 RAMP = re.compile(r"(\d+(?:\.\d+)?):(\d+(?:\.\d+)?)(/s)?")
 MOST_AT_ONCE = 10_000
 
@@ -56,8 +57,9 @@ class LoadConfig(BaseModel):
     arrivals: Annotated[str, Flag("how much", "NAME|FILE")] = Field(
         "poisson",
         title="Arrivals",
-        description=f"of an open loop: {', '.join(ARRIVALS)}; or a file with the instant of each "
-        "request (.csv, .txt, .json, .jsonl), stretched to --rate where there is one",
+        description=f"of an open loop: {', '.join(ARRIVALS)}; a file with the instant of each "
+        f"request (.csv, .txt, .json, .jsonl); or {RECORDED}, as a recording's conversations "
+        "began; the last two are stretched to --rate where there is one",
     )
     gamma_shape: Annotated[float, Flag("how much", "X")] = Field(
         0.5,
@@ -198,8 +200,8 @@ class LoadConfig(BaseModel):
             "--search": self.search,
         }
         named = [flag for flag, value in chosen.items() if value]
-        if self.arrivals_file and (self.concurrency or self.ramp):
-            named.append("a file of --arrivals")
+        if self.has_own_arrivals and (self.concurrency or self.ramp):
+            named.append(f"--arrivals {self.arrivals}")
         if len(named) > 1:
             raise ValueError(f"{named[0]} and {named[1]} exclude each other; name one of them")
         if self.ramp and not self.seconds:
@@ -208,6 +210,8 @@ class LoadConfig(BaseModel):
             self.rising  # noqa: B018 - refuses what is none
         if self.search and not self.slo:
             raise ValueError("--search needs what must hold: --slo 'p95 ttft_ms < 800'")
+        if self.arrivals == RECORDED and not (self.scenario or "").startswith(RECORDING):
+            raise ValueError(f"--arrivals {RECORDED} needs a recording: --scenario {RECORDING}RUN")
         if self.is_open and self.requests and self.seconds:
             raise ValueError("--requests and --seconds exclude each other; name one of them")
         return self
@@ -220,8 +224,13 @@ class LoadConfig(BaseModel):
         return values
 
     @property
+    def has_own_arrivals(self) -> bool:
+        """Whether the instants are known, from a file or a recording, and not drawn."""
+        return self.arrivals not in ARRIVALS
+
+    @property
     def arrivals_file(self) -> str | None:
-        return None if self.arrivals in ARRIVALS else self.arrivals
+        return self.arrivals if self.has_own_arrivals and self.arrivals != RECORDED else None
 
     @property
     def rising(self) -> Ramp | None:
@@ -245,7 +254,10 @@ class LoadConfig(BaseModel):
         """Whether requests begin at their instants, and not one after the other."""
         rising = self.rising
         return bool(
-            self.rate or self.search == "rate" or self.arrivals_file or (rising and rising.is_rate)
+            self.rate
+            or self.search == "rate"
+            or self.has_own_arrivals
+            or (rising and rising.is_rate)
         )
 
 

@@ -23,13 +23,15 @@ def lanes_of(app, left=()):
 
 
 def test_a_conversation_keeps_its_order_and_its_pauses():
-    """Asked at 0, answered at 2; the user reads until 7; asked again, answered at 8."""
+    """Asked at 0, answered at 2; the user reads until 7; asked again, answered at 8, and at 10."""
     app = App()
-    first = [user("hello")]
-    app.call(first, 0, 2, says("hi"))
-    app.call([*first, answer(says("hi")), user("more")], 7, 8, says("yes"))
+    said = [user("hello")]
+    app.call(said, 0, 2, says("hi"))
+    said += [answer(says("hi")), user("more")]
+    app.call(said, 7, 8, says("yes"))
+    app.call([*said, answer(says("yes")), user("less")], 10, 11, says("no"))
     (lane,) = lanes_of(app)
-    assert list(lane.calls) == app.ids and list(lane.pauses_s) == [0, 5]
+    assert list(lane.calls) == app.ids and list(lane.pauses_s) == [0, 5, 2]
     assert not lane.is_agent and lane.left == 0
 
 

@@ -164,15 +164,17 @@ def test_what_the_client_could_not_do_is_not_told_as_the_servers_limit():
 
 
 def test_too_few_requests_are_not_enough_data():
-    search, outcomes = searched(lambda streams: 500, replace(CLOSED, requests=20))
-    assert loads(outcomes) == [1]  # as many again would tell no more
+    twenty = replace(CLOSED, requests=20)
+    _, outcomes = searched(lambda streams: 500, twenty, first=4)
+    assert loads(outcomes) == [4]  # as many again would tell no more
+    search, outcomes = searched(lambda streams: 500, twenty)
     found = search.found(outcomes)
     assert found.verdict == "not_enough_data" and found.sentence == (
         "Whether p95 time to first token under 800 ms is kept at 1 stream cannot be told: it is"
         " 500 ms in 20 calls, and it takes 72."
     )
     # That all of them missed it is enough to know.
-    search, outcomes = searched(lambda streams: 900, replace(CLOSED, requests=20))
+    search, outcomes = searched(lambda streams: 900, twenty)
     assert search.found(outcomes).verdict == "missed"
 
 

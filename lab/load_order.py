@@ -127,6 +127,7 @@ class LoadOrder:
             arrivals="poisson" if at_s else config.arrivals,
             shape=config.gamma_shape,
             at_s=at_s,
+            is_recorded=config.arrivals == RECORDED,
             seed=self.seed,
         )
 

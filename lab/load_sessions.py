@@ -4,7 +4,8 @@ Each conversation is a play: its requests as recorded, one after the other, with
 application made between them: a person who read, a tool that ran. A sub-agent is a play of its own,
 since what it does overlaps the conversation that began it, and a play does one thing at a time: the
 conversation waits as long as it did when recorded, and the sub-agent begins when a stream is free
-for it. What was asked at the same time within one lane is asked one after the other.
+for it, or with `--arrivals recorded` when it did. What was asked at the same time within one lane
+is asked one after the other.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import NamedTuple
 
 from lab import recorded_tasks, recordings, units
 from lab.endpoints.registry import Endpoint
-from lab.load.load_settings import LoadConfig
+from lab.load.load_settings import RECORDED, LoadConfig
 from lab.load.profile import Play, Step
 from lab.recorded_tasks import Calls, Pair
 from lab.recordings import Recording
@@ -77,7 +78,8 @@ def sessions(config: LoadConfig, store: Store | None = None) -> Sessions:
     model = models.pop() if len(models) == 1 else None
     tasks = calls.tasks([Pair(call) for call in asked], endpoint, model)
     at_s = tuple(lane.began_s - shown[0].began_s for lane in shown)
-    return Sessions(endpoint, tasks, plays, at_s, _about(shown, len(known) - len(shown)))
+    about = _about(shown, len(known) - len(shown), config.arrivals == RECORDED)
+    return Sessions(endpoint, tasks, plays, at_s, about)
 
 
 def _lanes(recording: Recording, kept: set[str]) -> list[Lane]:
@@ -126,7 +128,7 @@ def _pauses_s(lane: Lane) -> list[float]:
     return [round(pause_s, 6) for pause_s in pauses]
 
 
-def _about(shown: Sequence[Lane], more: int) -> str:
+def _about(shown: Sequence[Lane], more: int, is_on_time: bool) -> str:
     agents = sum(lane.is_agent for lane in shown)
     users = [units.counted(len(shown) - agents, "conversation")] if agents < len(shown) else []
     users += [units.counted(agents, "sub-agent")] if agents else []
@@ -135,7 +137,7 @@ def _about(shown: Sequence[Lane], more: int) -> str:
     if long := sum(pause_s > LONGEST_PAUSE_S for lane in shown for pause_s in lane.pauses_s[1:]):
         longest = units.duration(LONGEST_PAUSE_S)
         parts.append(f"{units.counted(long, 'pause')} shortened to {longest}")
-    if agents:
+    if agents and not is_on_time:
         parts.append("a sub-agent begins when a stream is free, not when it was called")
     if left := sum(lane.left for lane in shown):
         parts.append(f"{units.counted(left, 'call')} left out: failed, not kept whole or not named")

@@ -186,6 +186,15 @@ def test_a_file_that_is_not_there_or_no_text_is_a_sentence(tmp_path):
         arrivals_file.read(tmp_path / "bytes.csv")
 
 
+def test_recorded_instants_keep_their_plays():
+    known = tuple((Step(place),) for place in range(5))
+    plan = Plan("open", known, at_s=(0, 1, 2, 3, 8), is_recorded=True)
+    level = plan.level(1, 0.5)
+    assert level.plays == known and level.at_s == (0, 1, 2, 3, 8)
+    assert level.label == "as recorded"
+    assert plan.level(2, 1).label == "as recorded, at 1 a second"
+
+
 def test_a_schedule_of_ones_own_is_stretched_to_a_rate(tmp_path):
     at_s = arrivals_file.read(written(tmp_path, "a.json", json.dumps([0, 1, 4])))
     assert schedule.mean_rate(at_s) == 0.5

@@ -97,6 +97,12 @@ def test_an_order_of_a_recording_has_its_conversations_as_plays(recorded):
     assert level.requests >= 96 and {len(play) for play in level.plays} == {1, 2}
 
 
+def test_conversations_begin_when_they_did(recorded):
+    order = load_order.resolve(config(recorded, arrivals="recorded"))
+    level = order.plan.level(1, order.targets[0])
+    assert level.plays == ((Step(0, 0), Step(1, 8.5)), (Step(2, 0),)) and level.at_s == (0, 20)
+
+
 def test_a_long_pause_is_shortened_and_said(recorded, monkeypatch):
     monkeypatch.setattr(load_sessions, "LONGEST_PAUSE_S", 5.0)
     known = load_sessions.sessions(config(recorded))

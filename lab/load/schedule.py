@@ -123,6 +123,8 @@ class Plan:
     shape: float = 1.0
     at_s: tuple[float, ...] | None = None
     """Open loop: instants of the user's own, which a level stretches to its rate."""
+    is_recorded: bool = False
+    """Each of those is when the play in its place began; else plays are dealt from the seed."""
     seed: int = 0
 
     def level(self, number: int, target: float, again: bool = False) -> Level:
@@ -135,7 +137,7 @@ class Plan:
             chosen = plays(self.known, self._closed_requests(target), seed)
             return Level(number, "closed", target, chosen, None, over_s, label)
         if self.at_s is not None:
-            return self._open(number, target, self._stretched(target), seed, label)
+            return self._own(number, target, seed)
         count = self._open_plays(target)
         at_s = instants(count, target, self.arrivals, self.shape, seed)
         return self._open(number, target, at_s, seed, label)
@@ -177,6 +179,16 @@ class Plan:
             return _within(named)
         whole = _within(max(1, round(self.seconds * rate)))
         return min(whole, named) if self.requests else whole
+
+    def _own(self, number: int, target: float, seed: int) -> Level:
+        at_s = self._stretched(target)
+        rate = words("open", float(f"{target:.3g}"))
+        if not self.is_recorded:
+            return self._open(number, target, at_s, seed, rate)
+        is_as_it_was = abs(target / mean_rate(self.at_s) - 1) < 1e-9
+        label = "as recorded" if is_as_it_was else f"as recorded, at {rate}"
+        chosen = self.known[: _within(len(at_s))]
+        return Level(number, "open", target, chosen, at_s, label=label)
 
     def _stretched(self, rate: float) -> tuple[float, ...]:
         last = self.at_s[-1]

@@ -96,10 +96,9 @@ def test_a_closed_level_has_six_turns_a_stream_and_96_at_least():
 
 
 def test_a_closed_level_by_its_seconds_does_not_run_out_of_plays():
-    """2 s at 4 streams, none of which answers more than 50 a second."""
-    assert Plan("closed", ONE, seconds=2).level(1, 4).requests == 400
-    with pytest.raises(LabError, match="fewer seconds or a lower load"):
-        Plan("closed", ONE, seconds=86_400).level(1, 500)
+    """2 s at 4 streams, none of which gets more than 20 answers a second."""
+    assert Plan("closed", ONE, seconds=2).level(1, 4).requests == 160
+    assert Plan("closed", ONE, seconds=86_400).level(1, 500).requests == 250_000
 
 
 def test_an_open_level_is_as_long_as_its_seconds_or_its_requests():
@@ -109,6 +108,11 @@ def test_an_open_level_is_as_long_as_its_seconds_or_its_requests():
     level = Plan("open", ONE).level(1, 2.5)
     assert level.requests == len(level.plays) == len(level.at_s) == 96
     assert level.label == "2.5 a second"
+
+
+def test_a_schedule_of_too_many_requests_is_refused():
+    with pytest.raises(LabError, match="fewer seconds or a lower load"):
+        Plan("open", ONE, seconds=86_400).level(1, 500)
 
 
 def test_an_arrival_of_an_open_loop_is_a_whole_conversation():

@@ -24,9 +24,10 @@ ROUNDS, FEWEST_REQUESTS = 6, 96
 SPREAD_S, SPREAD_S_PER_STREAM = 0.2, 0.002
 """Streams that all begin at once would measure how they collide, and not a steady load."""
 MOST_REQUESTS = 1_000_000
-MOST_A_STREAM_S = 50
-"""Requests that one stream of a closed loop is taken to have answered a second at most: a level
-that goes by its seconds gets so many plays, and leaves those over that nobody began."""
+MOST_A_STREAM_S, MOST_BY_SECONDS = 20, 250_000
+"""Requests that one stream of a closed loop is taken to have answered a second, and a whole level,
+at most: one that goes by its seconds gets so many plays, and leaves those over that nobody began.
+The loader holds them all."""
 
 
 def words(mode: Mode, target: float) -> str:
@@ -154,8 +155,7 @@ class Plan:
         first, last = round(low), round(high)
         steps = max(last - first, 1)
         at_s = (*[0.0] * first, *(seconds * step / steps for step in range(1, last - first + 1)))
-        count = self.requests or _within(ceil(seconds * high * MOST_A_STREAM_S))
-        chosen = plays(self.known, count, self.seed)
+        chosen = plays(self.known, self.requests or _by_seconds(seconds, high), self.seed)
         return Level(number, "closed", high, chosen, at_s, label=label)
 
     def _open(
@@ -168,7 +168,7 @@ class Plan:
         if self.requests:
             return self.requests
         if self.seconds:
-            return _within(ceil(self.seconds * streams * MOST_A_STREAM_S))
+            return _by_seconds(self.seconds, streams)
         return max(self.least, ceil(ROUNDS * streams))
 
     def _open_plays(self, rate: float) -> int:
@@ -197,6 +197,10 @@ class Plan:
         if self.seconds:
             times = tuple(at for at in times if at < self.seconds)
         return times[: self.requests] if self.requests else times
+
+
+def _by_seconds(seconds: float, streams: float) -> int:
+    return min(ceil(seconds * streams * MOST_A_STREAM_S), MOST_BY_SECONDS)
 
 
 def _within(requests: int) -> int:

@@ -118,11 +118,11 @@ def figure(shown: dict[str, pd.DataFrame], dark: bool):
     ends = {name: at_the_end(calls) for name, calls in shown.items()}
     return layout.finish(
         drawn,
-        f"At 120 % of a server's capacity the open loop's requests come to wait {ends[OPEN]:.1f} s;"
-        f" the closed loop shows {ends[CLOSED]:.1f} s throughout",
-        f"seconds from when a request was due to its last token · every request · capacity"
-        f" {CAPACITY:g} a second, open loop {CAPACITY * OVER:g} a second, closed loop"
-        f" {STREAMS} streams · simulated",
+        f"At 120 % of a server's capacity the open loop's requests come to take {ends[OPEN]:.1f} s;"
+        f" the closed loop's stay at {ends[CLOSED]:.1f} s",
+        f"seconds from when a request was due to its last token · every request; the title has"
+        f" medians of the last second · capacity {CAPACITY:g} a second, open loop"
+        f" {CAPACITY * OVER:g} a second, closed loop {STREAMS} streams · simulated",
         300,
         dark=dark,
         x_title="second of the level in which the request was due",

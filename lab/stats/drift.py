@@ -40,11 +40,8 @@ class Drift(NamedTuple):
 
 def drift(values, started_utc) -> Drift | None:
     """None below 8 values. `started_utc`: timestamps, or numbers of seconds."""
-    frame = (
-        pd.DataFrame({"value": np.asarray(values, float), "at": pd.Series(started_utc).to_numpy()})
-        .dropna()
-        .sort_values("at")
-    )
+    at = pd.Series(started_utc).reset_index(drop=True)  # as an array each would be an object
+    frame = pd.DataFrame({"value": np.asarray(values, float), "at": at}).dropna().sort_values("at")
     n = len(frame)
     if n < FEWEST:
         return None

@@ -295,16 +295,16 @@ SELECT
     coalesce(total.loop_lag_ms > 5, FALSE)
     OR coalesce(
         NOT total.connection_reused
-        AND avg(total.connection_reused::INTEGER) OVER of_session >= 0.5
-        AND trial.started_ns > min(trial.started_ns) OVER of_session,
+        AND total.reused_of_session >= 0.5
+        AND trial.started_ns > trial.first_of_session_ns,
         FALSE
     )                                                                 AS client_caused,
-    superseded(trial)                                                 AS superseded,
+    trial.superseded,
     -- In the comparison: measured, ended well in the cache state it should have, not superseded.
-    trial.phase = 'measured' AND trial.outcome = 'ok' AND NOT superseded(trial) AS counts,
+    trial.phase = 'measured' AND trial.outcome = 'ok' AND NOT trial.superseded AS counts,
     -- The worst outcome of its pair, never left out silently: it failed, or it was to read from the
     -- cache and did not, which is its arm's own doing.
-    trial.phase = 'measured' AND NOT superseded(trial) AND (
+    trial.phase = 'measured' AND NOT trial.superseded AND (
         trial.outcome = 'failed'
         OR (
             trial.outcome = 'mismatch'
@@ -312,9 +312,21 @@ SELECT
             AND coalesce(cache_seen(answer) <> 'read', FALSE)
         )
     )                                                                 AS lost
-FROM trials AS trial
+-- Windows first, while rows are narrow: they sort all that goes through them.
+FROM (
+    SELECT
+        trials.*,
+        superseded(trials) AS superseded,
+        min(started_ns) OVER (PARTITION BY run_id, session_id) AS first_of_session_ns
+    FROM trials
+) AS trial
 JOIN runs AS run ON run.run_id = trial.run_id
-LEFT JOIN trial_totals AS total
+LEFT JOIN (
+    SELECT
+        trial_totals.*,
+        avg(connection_reused::INTEGER) OVER (PARTITION BY run_id, session_id) AS reused_of_session
+    FROM trial_totals
+) AS total
     ON  total.run_id = trial.run_id
     AND total.session_id = trial.session_id
     AND total.trial_id = trial.trial_id
@@ -324,8 +336,7 @@ LEFT JOIN (
 ) AS answer
     ON  answer.run_id = trial.run_id
     AND answer.session_id = trial.session_id
-    AND answer.trial_id = trial.trial_id
-WINDOW of_session AS (PARTITION BY trial.run_id, trial.session_id);
+    AND answer.trial_id = trial.trial_id;
 
 
 -- What may be compared, and a trial's metrics: this list and lab/metrics.py name the same ones.

@@ -11,6 +11,7 @@ from lab.harness import bench as benches
 from lab.harness import bodies
 from lab.harness import plan as planning
 from lab.harness.runner import BenchmarkRunner, Joined, clocks, estimate
+from lab.instrumentation.usage_columns import usage_columns
 from lab.model import Arm, LabError, Request
 from lab.rows import CallRow
 from lab.settings import config_of
@@ -483,14 +484,14 @@ def test_blocks_that_are_done_are_not_estimated_again(endpoint):
 
 
 def test_a_split_with_one_ttl_leaves_the_rest_to_the_other():
-    row = CallRow("c", "t", "r", "s", "p", "answer", 1, "e", "m")
     for split, expected in (
         ({"ephemeral_1h_input_tokens": 1000}, (0, 1000)),
         ({}, (1000, None)),
         ({"ephemeral_5m_input_tokens": 400, "ephemeral_1h_input_tokens": 600}, (400, 600)),
     ):
-        benches._usage(row, {"cache_creation_input_tokens": 1000, "cache_creation": split})
-        assert (row.cache_write_5m_tokens, row.cache_write_1h_tokens) == expected
+        usage = {"cache_creation_input_tokens": 1000, "cache_creation": split}
+        columns = usage_columns(usage)
+        assert (columns["cache_write_5m_tokens"], columns["cache_write_1h_tokens"]) == expected
 
 
 async def test_a_trial_with_one_unpriced_call_has_no_cost(simulated, endpoint, monkeypatch):

@@ -140,8 +140,9 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport) -> None:
         self.transport = transport
-        # Otherwise uvloop writes only once it has looked at every other socket.
-        transport.set_write_buffer_limits(0)
+        # Otherwise uvloop writes only once it has looked at every other socket. Of 0, TLS makes a
+        # pause that nothing ends.
+        transport.set_write_buffer_limits(1)
 
     def data_received(self, data: bytes) -> None:
         self.arrived_ns = now_ns()

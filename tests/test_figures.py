@@ -263,6 +263,27 @@ def test_every_point_is_drawn_until_there_are_thousands():
     assert len(distribution.distribution(many, "ttft_ms").data[0].x) < 200
 
 
+def test_no_figure_of_many_trials_has_a_point_for_each():
+    """Where points become a density there is one rule for all figures: layout.DENSE."""
+    for n, most in ((2_000, 2_000), (2_001, 300)):
+        block = np.arange(n)
+        pair = {"metric": "ttft_ms", "arm": "b", "baseline": "a", "trial_id": "t"}
+        values = {"value": block + 1.0, "baseline_value": block + 2.0, "difference": block / n - 1}
+        differences = pd.DataFrame({"block": block, **values}).assign(**pair, baseline_trial_id="u")
+        control = pd.DataFrame({"minutes": block / 10, "value": block % 7 + 1.0, "trial_id": "t"})
+        states = pd.DataFrame({"ttft_ms": block + 1.0, "cached_share": 0.0, "arm": "a"})
+        states = states.assign(
+            observed_cache="none", cache_miss_reason=None, trial_id="t", call_id="c"
+        )
+        for figure in (
+            pairs.pairs(differences, "ttft_ms"),
+            trends.drift(control, metric="ttft_ms"),
+            cache.cache_hits(states),
+        ):
+            assert max(len(trace.x) for trace in figure.data) <= most
+            assert (len(figure.data[0].x) == n) == (n == 2_000)
+
+
 def test_a_percentile_that_n_cannot_carry_stands_in_brackets():
     notes = [note.text for note in distribution.distribution(TRIALS, "ttft_ms").layout.annotations]
     assert any("p95 (" in note for note in notes)

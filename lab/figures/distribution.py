@@ -38,7 +38,7 @@ def distribution(
         mine = trials[trials[label] == arm]
         x = mine[metric].astype(float).to_numpy()
         if len(x) > layout.DENSE:
-            _density(figure, x, row, colour, log)
+            layout.density(figure, x, -row - 17 / ROW_PX, 20 / ROW_PX, colour, log)
         else:
             _points(figure, mine, x, row, arm, colour, metric)
         fewest = min(fewest, len(x))
@@ -84,20 +84,3 @@ def _quantiles(figure, x: np.ndarray, row: int, colour: str, metric: str, muted:
         elif name == "p95":
             parts.append(layout.tint(f"{name} ({value(metric, at)})", muted))
     return " · ".join(parts)
-
-
-def _density(figure: go.Figure, x: np.ndarray, row: int, colour: str, log: bool) -> None:
-    bins = min(120, max(20, int(len(x) ** 0.5)))
-    heights, edges = np.histogram(np.log10(x[x > 0]) if log else x, bins=bins)
-    middle = (edges[1:] + edges[:-1]) / 2
-    middle = 10**middle if log else middle
-    floor = -row - 17 / ROW_PX
-    layout.line(
-        figure,
-        [middle[0], *middle, middle[-1]],
-        [floor, *(floor + heights / heights.max() * 20 / ROW_PX), floor],
-        colour,
-        1.5,
-        fill="toself",
-        fillcolor=palette.fade(colour, 0.25),
-    )

@@ -27,6 +27,10 @@ TITLE_PX, SUBTITLE_PX, KEY_PX = 20, 17, 20  # heights of their lines
 REASON_PX = 20  # what a reason needs around its lines
 GREYED = 0.4  # the opacity of what cannot be trusted
 DENSE = 2_000
+"""Points of a row, or of a trace, past which it is drawn as how densely they lie: density() along a
+row, band() over time."""
+SLICES = 120
+"""The steps of a density or a band, at most."""
 MANY = 400
 """Points from which on a trace is drawn by the graphics card."""
 AXIS_PX = 60
@@ -199,6 +203,36 @@ def crowd(colour: str, n: int) -> dict[str, Any]:
     too."""
     look = {"color": palette.fade(colour, 0.55 if n > 12 else 0.9), "size": 8 if n < 200 else 5}
     return look | ({"symbol": "circle-open"} if palette.is_again(colour) else {})
+
+
+def density(
+    figure: go.Figure, x: np.ndarray, floor: float, height: float, colour: str, log: bool = False
+) -> None:
+    """How densely values lie along a row, from `floor` up, the tallest step `height` high."""
+    bins = min(SLICES, max(20, int(len(x) ** 0.5)))
+    heights, edges = np.histogram(np.log10(x[x > 0]) if log else x, bins=bins)
+    middle = (edges[1:] + edges[:-1]) / 2
+    middle = 10**middle if log else middle
+    line(
+        figure,
+        [middle[0], *middle, middle[-1]],
+        [floor, *(floor + heights / heights.max() * height), floor],
+        colour,
+        1.5,
+        fill="toself",
+        fillcolor=palette.fade(colour, 0.25),
+    )
+
+
+def band(figure: go.Figure, x: np.ndarray, y: np.ndarray, colour: str) -> None:
+    """Values in the order of x as what 9 of 10 of them are between, slice by slice, with their
+    medians as a line."""
+    slices = [part for part in np.array_split(np.arange(len(x)), SLICES) if len(part)]
+    at = [float(np.median(x[part])) for part in slices]
+    low, middle, high = np.array([np.quantile(y[part], [0.05, 0.5, 0.95]) for part in slices]).T
+    shape = {"fill": "toself", "fillcolor": palette.fade(colour, 0.25)}
+    line(figure, [*at, *at[::-1]], [*low, *high[::-1]], palette.fade(colour, 0.25), 0, **shape)
+    line(figure, at, middle, palette.fade(colour, 0.7), 1.5)
 
 
 def jitter(n: int, spread: float) -> np.ndarray:

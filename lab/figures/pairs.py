@@ -15,6 +15,8 @@ ROW_PX = 76
 FIRST_PX, LAST_PX = 8, 52
 """From a row's middle down to its first and its last dot: all stand clear of the words above."""
 
+DOTS, CURVE = "a dot a block, the first on top", "the curve: how many blocks differ so much"
+
 
 def pairs(
     differences: pd.DataFrame,
@@ -24,8 +26,9 @@ def pairs(
     finding: Finding | None = None,
     arms: layout.Arms | None = None,
 ) -> go.Figure:
-    """Each block's difference from the baseline as a point, the first block on top of its row.
-    Columns of pair_differences, and endpoint columns; `finding` is the run's on this metric."""
+    """Each block's difference from the baseline as a point, the first block on top of its row; past
+    layout.DENSE a density. Columns of pair_differences, and endpoint columns; `finding` is the
+    run's on this metric."""
     differences = differences[differences["metric"] == metric].dropna(subset="difference")
     if differences.empty:
         words = "A pair needs a block in which both arms ended well."
@@ -35,11 +38,16 @@ def pairs(
     colours = layout.arm_colours(arms, [baseline, *order], dark)
     known = metrics.find(metric)
     sign, better = (-1, known.more) if known.higher_is_better else (1, known.less)
-    figure, notes = go.Figure(), []
+    figure, notes, are_dense = go.Figure(), [], False
     for row, arm in enumerate(order):
         rows = differences[differences["arm"] == arm].sort_values("block")
         x = rows["difference"].astype(float).to_numpy()
-        _points(figure, rows, x, row, arm, colours[arm], metric)
+        if is_dense := len(x) > layout.DENSE:
+            floor, height = -row - LAST_PX / ROW_PX, (LAST_PX - FIRST_PX) / ROW_PX
+            layout.density(figure, x, floor, height, colours[arm])
+        else:
+            _points(figure, rows, x, row, arm, colours[arm], metric)
+        are_dense |= is_dense
         middle, wins = float(np.median(x)), int((sign * x < 0).sum())
         ends = {"above": -(FIRST_PX - 4) / ROW_PX, "below": (LAST_PX + 4) / ROW_PX}
         layout.tick(figure, middle, row, colours[arm], **ends)
@@ -55,7 +63,7 @@ def pairs(
     return layout.finish(
         figure,
         finding.title,
-        titles.subtitle(finding, metric, drawn, "a dot a block, the first on top"),
+        titles.subtitle(finding, metric, drawn, CURVE if are_dense else DOTS),
         height,
         dark=dark,
         frame=differences,

@@ -81,26 +81,27 @@ def drift(
     x, y = frame["minutes"].astype(float).to_numpy(), frame["value"].astype(float).to_numpy()
     half = len(y) // 2
     before, after = float(np.median(y[:half])), float(np.median(y[half:]))
-    layout.points(
-        figure,
-        x,
-        y,
-        layout.crowd(colour, len(x)) | {"color": palette.fade(colour, 0.7)},
-        [f"{value(metric, at)} at {minute:.1f} min" for minute, at in zip(x, y, strict=True)],
-        frame[["trial_id"]].astype(str).values,
-    )
+    if is_dense := len(x) > layout.DENSE:
+        layout.band(figure, x, y, colour)
+    else:
+        marker = layout.crowd(colour, len(x)) | {"color": palette.fade(colour, 0.7)}
+        hover = [
+            f"{value(metric, at)} at {minute:.1f} min" for minute, at in zip(x, y, strict=True)
+        ]
+        layout.points(figure, x, y, marker, hover, frame[["trial_id"]].astype(str).values)
     layout.line(figure, [x[0], x[half - 1]], [before, before], colour)
     layout.line(figure, [x[half], x[-1]], [after, after], colour)
     layout.from_zero(figure, "y", nticks=5)
     figure.update_xaxes(rangemode="tozero", nticks=6)
     known = stats.drift(y, x)
+    drawn = f"bars: each half's median{', band: 9 of 10 trials' * is_dense}"
     moved = value(metric, known.change if known else after - before, sign=True)
     beside = "" if effect is None else f"; the effect is {value(metric, effect, sign=True)}"
     unit = f"{metrics.words(metric)} of the baseline, {metrics.unit(metric)}"
     return layout.finish(
         figure,
         f"The control moved by {moved} from the first half to the second{beside}",
-        f"{unit} · bars: each half's median · {layout.count(len(y))}",
+        f"{unit} · {drawn} · {layout.count(len(y))}",
         200,
         dark=dark,
         frame=frame,

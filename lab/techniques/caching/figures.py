@@ -98,6 +98,10 @@ def cache_hits(
 def _calls(figure: go.Figure, rows: pd.DataFrame, row: int, colours: Mapping[str, str]) -> None:
     y = pd.Series(-row + layout.MIDDLE + layout.jitter(len(rows), 0.3), index=rows.index)
     for arm, calls in rows.groupby("arm", sort=False):
+        if len(calls) > layout.DENSE:
+            x, floor = calls["ttft_ms"].to_numpy(float), -row - 17 / ROW_PX
+            layout.density(figure, x, floor, 20 / ROW_PX, colours[str(arm)])
+            continue
         hover = [
             f"{layout.bold(arm)} {ms(call.ttft_ms)}<br>{percent(call.cached_share)} from the cache"
             f"{_missed(call.cache_miss_reason)}"

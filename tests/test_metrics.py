@@ -708,3 +708,45 @@ def test_the_metrics_of_one_run_are_those_that_the_views_say_and_are_gone_afterw
                 pd.testing.assert_frame_equal(query(store, runs[0]), before[0])
                 assert query(store, runs[1]).empty
             pd.testing.assert_frame_equal(query(store, runs[1]), before[1])
+
+
+def test_pairs_beside_each_other_are_those_that_have_a_row_for_each_metric(db):
+    """Wide, of one metric, or long: the same pairs, judged alike."""
+    store = Store(db)
+    run_id = record(store, blocks=8, lost={2: "failed"}, begun_twice=[4])
+    long, wide = queries.pairs(store, run_id), queries.paired_trials(store, run_id)
+    assert (len(wide), len(long)) == (7, 7 * long["metric"].nunique())
+    for metric in metrics.METRICS:
+        both = wide.dropna(subset=[metric, f"baseline_{metric}"])
+        rows = long[long["metric"] == metric].reset_index(drop=True)
+        assert both[metric].tolist() == rows["value"].tolist()
+        assert both[f"baseline_{metric}"].tolist() == rows["baseline_value"].tolist()
+        pd.testing.assert_frame_equal(queries.pairs(store, run_id, metric), rows)
+    settings = queries.run(store, run_id)["settings"]
+    judged = [
+        stats.compare_run(pairs, None, settings["headline"], settings=settings)
+        for pairs in (long, stats.by_arm(wide))
+    ]
+    assert judged[0] == judged[1]
+
+
+def test_a_judged_run_has_read_no_call_but_those_it_draws(db):
+    """Its page shows counts, one pair and the columns of a figure; all else waits to be asked."""
+    store = Store(db)
+    run_id = record(store, blocks=8)
+    result = results.read(run_id, store)
+    assert len(result.typical_calls) == 2 and not vars(result).keys() & {"trials", "pairs", "calls"}
+    assert list(result.outcomes.columns) == list(results.OF_A_TRIAL)
+    assert (len(result.trials), len(result.calls)) == (16, 16)
+    pd.testing.assert_frame_equal(result.trials[list(results.OF_A_TRIAL)], result.outcomes)
+
+
+def test_a_first_answer_that_connected_anew_is_told_with_its_time(store):
+    """2 ms of name look-up, then up to 5 ms of TCP and TLS; one that had its connection says
+    nothing."""
+    anew = a_call(0, dns=2, connected=4, tls=5, first_text=50, ended=100)
+    trials = [a_trial("whole", anew), a_trial("streamed", a_call(0, first_text=10, ended=20))]
+    store.write_trials(trials)
+    told = queries.connections(store, RUN)
+    assert told["connection_ms"].tolist() == [5.0]
+    assert told["trial_id"].tolist() == [trials[0].trial.trial_id]

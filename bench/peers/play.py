@@ -22,7 +22,7 @@ from bench.interop.__main__ import alone
 from bench.peers import bias
 from bench.peers.catalogue import Client, Load
 from bench.peers.environments import Installed
-from bench.peers.process_tree import ProcessTree, core_busy_s
+from bench.peers.process_tree import ProcessTree, busy_s
 from lab.clock import now_ns
 from lab.load import known
 
@@ -41,12 +41,11 @@ class Ended(NamedTuple):
 
 
 def cores() -> tuple[int | None, int | None]:
-    """The client's and the server's, which takes the first: a machine's devices mostly interrupt
-    that one. None where there are no two to give."""
+    """The client's and the server's; None where there are no two to give."""
     if not (hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) > 1):
         return None, None
     ordered = sorted(os.sched_getaffinity(0))
-    return ordered[-1], ordered[0]
+    return ordered[0], ordered[-1]
 
 
 def played(
@@ -82,7 +81,7 @@ def run(client: Client, load: Load, core: int | None) -> Ended:
     command = [*pin, *client.command(load)]
     variables = {name: value.format(work=load.work) for name, value in client.variables}
     environment = alone(load.programs.parent.parent, load.work, **variables)
-    begun_ns, busy_s = now_ns(), core_busy_s(core)
+    begun_ns, before_s = now_ns(), busy_s(core)
     with (load.work / "printed").open("wb") as output:
         process = subprocess.Popen(
             command,
@@ -99,7 +98,7 @@ def run(client: Client, load: Load, core: int | None) -> Ended:
     finally:
         kill(tree)
     seconds = (now_ns() - begun_ns) / 1e9
-    foreign_s = core_busy_s(core) - busy_s - cpu_s
+    foreign_s = busy_s(core) - before_s - cpu_s
     return Ended(tree, begun_ns, seconds, process.returncode, cpu_s, foreign_s / seconds)
 
 
@@ -154,11 +153,13 @@ def costs(ended: Ended, told_by_server: dict[str, Any]) -> dict[str, Any]:
     tokens = sum(len(one["written_ns"]) for one in answers)
     if not tokens:
         return {"tokens": 0, "seconds": ended.seconds}
+    late_ms = [(one["written_ns"][0] - one["due_ns"]) / 1e6 for one in answers]
     first_ns = min(one["read_ns"] for one in answers)
     last_ns = max(one["written_ns"][-1] for one in answers)
     start, end = tree.cpu_until(first_ns), tree.cpu_until(last_ns)
     return {
         "tokens": tokens,
+        "server_late_ms": bias.quantile(late_ms, 95),
         "seconds": ended.seconds,
         "first_request_s": (first_ns - ended.begun_ns) / 1e9,
         "cpu_start_s": start,

@@ -3,6 +3,7 @@ reader that keeps off the core of the process."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import NamedTuple
@@ -42,14 +43,23 @@ def stat(text: str) -> Stat:
     )
 
 
-def core_busy_s(core: int | None) -> float:
-    """CPU seconds that a core has worked for any process since the machine started, and those that
-    its host kept from it; 0 of no core."""
+def busy_s(core: int | None) -> float:
+    """CPU seconds since the machine started that a core has worked, or its host kept from it; but
+    for what runs now and gives way at once (SCHED_IDLE). 0 of no core."""
     for line in (PROC / "stat").read_text().splitlines():
         if line.startswith(f"cpu{core} "):
             user, nice, system, _, _, _, _, stolen = (int(word) for word in line.split()[1:9])
-            return (user + nice + system + stolen) * TICK_S
+            return (user + nice + system + stolen) * TICK_S - _idle_class_s()
     return 0.0
+
+
+def _idle_class_s() -> float:
+    total_s = 0.0
+    for pid in (int(name) for name in os.listdir(PROC) if name.isdigit()):
+        with contextlib.suppress(OSError):
+            if os.sched_getscheduler(pid) == os.SCHED_IDLE:
+                total_s += stat((PROC / str(pid) / "stat").read_text(errors="replace")).cpu_s
+    return total_s
 
 
 class ProcessTree:

@@ -145,5 +145,6 @@ def brief(run: Run) -> str:
     return (
         f"{run['client']}, {run['streams']} streams: {run['answered']} of {run['requests']} told,"
         f" TTFT bias {shown or '–'} ms, {run['seconds']:.0f} s, others took"
-        f" {run['foreign_share']:.1%} of the core {run.get('failure', '')}"
+        f" {run['foreign_share']:.1%} of the core, the server wrote"
+        f" {run.get('server_late_ms', 0):.2f} ms late {run.get('failure', '')}"
     )

@@ -15,6 +15,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from math import nan
 
+import duckdb
 import httpx2
 import pyarrow as pa
 import pytest
@@ -473,6 +474,21 @@ def test_a_gap_is_from_one_token_to_the_next_of_the_same_stream(db):
     (gaps,) = load_queries.gaps(store, run_id).to_dict("records")
     assert (gaps["level"], gaps["n"], gaps["p50"], gaps["most"]) == (1, 10, 10, 40)
     assert gaps["mean"] == pytest.approx((8 * 10 + 0 + 40) / 10)
+
+
+def test_gaps_are_the_same_in_whatever_order_their_rows_lie(db):
+    store = Store(db)
+    run_id, session_id = a_load(store)
+    batch = batch_of(run_id, session_id)
+    told = []
+    for order in ("seq", "seq DESC", "hash(at_ns)"):
+        with duckdb.connect(str(db)) as connection:
+            connection.execute("DELETE FROM events; DELETE FROM trials; DELETE FROM calls")
+            connection.register("made", batch.events)
+            mixed = connection.sql(f"SELECT * FROM made ORDER BY {order}").to_arrow_table()
+        assert store.write_batch(batch._replace(events=mixed))
+        told.append(load_queries.gaps(store, run_id).to_dict("records"))
+    assert told[0] == told[1] == told[2] and told[0][0]["n"] == 8
 
 
 def test_a_level_is_renewed_once_it_has_ended(db):

@@ -111,9 +111,11 @@ def test_a_quantile_is_a_value_that_was_seen():
 
 
 def test_a_process_is_read_whatever_its_name():
-    text = "12 (a) b) (c) S 3 12 9 0 -1 0 0 0 0 0 150 50 7 7 20 0 1 0 99 1000 256 18446744"
+    text = (
+        "12 (a) b) (c) S 3 12 9 0 -1 0 0 0 0 0 150 50 7 7 20 0 1 0 99 1000 256" + " 0" * 14 + " 1"
+    )
     one = stat(text)
-    assert (one.parent, one.session) == (3, 9)
+    assert (one.parent, one.session, one.core) == (3, 9, 1)
     assert one.cpu_s == 200 * TICK_S and one.rss_mb == 256 * PAGE_MB
 
 

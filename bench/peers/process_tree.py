@@ -30,6 +30,8 @@ class Stat(NamedTuple):
     session: int
     cpu_s: float
     rss_mb: float
+    core: int
+    """On which it ran last."""
 
 
 def stat(text: str) -> Stat:
@@ -40,6 +42,7 @@ def stat(text: str) -> Stat:
         int(words[3]),
         (int(words[11]) + int(words[12])) * TICK_S,
         int(words[21]) * PAGE_MB,
+        int(words[36]),
     )
 
 
@@ -49,16 +52,17 @@ def busy_s(core: int | None) -> float:
     for line in (PROC / "stat").read_text().splitlines():
         if line.startswith(f"cpu{core} "):
             user, nice, system, _, _, _, _, stolen = (int(word) for word in line.split()[1:9])
-            return (user + nice + system + stolen) * TICK_S - _idle_class_s()
+            return (user + nice + system + stolen) * TICK_S - _yielding_s(core)
     return 0.0
 
 
-def _idle_class_s() -> float:
+def _yielding_s(core: int) -> float:
     total_s = 0.0
     for pid in (int(name) for name in os.listdir(PROC) if name.isdigit()):
         with contextlib.suppress(OSError):
             if os.sched_getscheduler(pid) == os.SCHED_IDLE:
-                total_s += stat((PROC / str(pid) / "stat").read_text(errors="replace")).cpu_s
+                one = stat((PROC / str(pid) / "stat").read_text(errors="replace"))
+                total_s += one.cpu_s if one.core == core else 0.0
     return total_s
 
 

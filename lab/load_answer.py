@@ -9,7 +9,8 @@ from lab import endpoint_kinds, metrics, units
 from lab.load import schedule
 
 if TYPE_CHECKING:
-    from lab.load_results import LevelResult, LoadResult
+    from lab.load_levels import LevelResult
+    from lab.load_results import LoadResult
 
 MUCH_FAILED = 0.05
 """Of a level's calls: from here on its times are those of the lucky ones."""

@@ -12,9 +12,10 @@ from lab.figures import load_by_level, load_curve, load_over_time
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+    from lab.load_levels import LevelResult
     from lab.load_results import LoadResult
 
-SPACIOUS = 3
+SPACIOUS, BEHIND = 3, 0.9
 
 
 def curve(
@@ -59,9 +60,18 @@ def _curve_title(result: LoadResult) -> str:
         rate = units.number(knee.requests_per_s)
         return f"Beyond {knee.label} throughput grows no more: about {rate} requests a second"
     levels = [level for level in result.in_order if level.requests_per_s]
+    behind = next((level for level in levels if _is_behind(level)), None)
+    if behind:
+        rate = units.number(behind.requests_per_s)
+        return f"At {behind.label} only {rate} are answered"
     last = levels[-1] if levels else None
     most = f": {units.number(last.requests_per_s)} requests a second" if last else ""
     return f"Throughput grows up to {last.label if last else 'the end'}{most}"
+
+
+def _is_behind(level: LevelResult) -> bool:
+    """Open loop: fewer were answered than were asked for, by more than the last ones' own time."""
+    return level.mode == "open" and (level.requests_per_s or 0.0) < BEHIND * level.target
 
 
 def over_time(result: LoadResult, dark: bool = False) -> go.Figure:

@@ -14,7 +14,8 @@ from lab import bounds, metrics, units
 from lab.bounds import LEVEL, Outcome
 from lab.limit_words import AGAINST, limit_asked
 from lab.load import slo
-from lab.load_results import LevelResult, LoadResult
+from lab.load_levels import LevelResult
+from lab.load_results import LoadResult
 from lab.model import LabError
 from lab.stats import shares
 from lab.stats.arms import LostTrials

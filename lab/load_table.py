@@ -4,8 +4,8 @@ report alike."""
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from lab import metrics, settings, units
 from lab.load.load_settings import LoadConfig
@@ -14,7 +14,8 @@ from lab.model import LOAD
 from lab.paths import COMMAND
 
 if TYPE_CHECKING:
-    from lab.load_results import LevelResult, LoadResult
+    from lab.load_levels import LevelResult
+    from lab.load_results import LoadResult
 
 KEPT = {True: "kept", False: "not kept", None: "cannot be told"}
 Row = dict[str, str]
@@ -32,6 +33,14 @@ def counts(result: LoadResult) -> str:
     return " · ".join(parts)
 
 
+def listed(run: Mapping[str, Any]) -> str:
+    """Of a row of queries.loads, for a list: "7 levels, 700 calls, 10 failed". What came of it
+    would have to be read from its calls."""
+    parts = [units.counted(run["levels"], "level"), units.counted(run["calls"], "call")]
+    parts += [f"{units.whole(run['failed'])} failed"] if run["failed"] else []
+    return ", ".join(parts if run["status"] == "finished" else [*parts, run["status"]])
+
+
 def table(result: LoadResult) -> list[Row]:
     """A row a level, by load. A percentile in brackets needs more calls before it can be relied on;
     a column in which nothing is known is left out."""
@@ -47,7 +56,7 @@ def _row(result: LoadResult, level: LevelResult) -> Row:
     row = {
         "load": level.label,
         "objective": KEPT[level.tried.is_kept] if level.held else "",
-        "limit": "the client's" if level.client_limit else "knee" if level.is_knee else "",
+        "limit": "client" if level.client_limit else "knee" if level.is_knee else "",
         "n": f"{level.n:,}",
         "failed": f"{level.failed:,}",
         "requests/s": units.number(level.requests_per_s),
@@ -79,6 +88,7 @@ def _cell(level: LevelResult, metric: str, quantile: str) -> str:
     return text if is_carried else f"({text})"
 
 
+ANSWERED = "Times are of the calls that were answered."
 LEGEND = (
     f"In brackets: more calls are needed before this percentile can be relied on (p95 from"
     f" {metrics.needed(0.95)}, p99 from {metrics.needed(0.99)})."
@@ -86,7 +96,8 @@ LEGEND = (
 
 
 def legend(rows: Sequence[Row]) -> str:
-    return LEGEND if any(text.startswith("(") for row in rows for text in row.values()) else ""
+    has_few = any(text.startswith("(") for row in rows for text in row.values())
+    return f"{ANSWERED} {LEGEND}" if has_few else ANSWERED
 
 
 def markdown(result: LoadResult) -> str:

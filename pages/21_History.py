@@ -12,7 +12,7 @@ with frame.open_page("History", "Every run that was measured here, and how its t
     history.undo()
     chosen = history.filters()
     run = history.table(chosen) if chosen else history.opened()
-    if not chosen:
+    if not chosen and not history.has_loads():
         st.info(
             "No run yet. Run an experiment from the sidebar, or import another lab's runs here."
         )

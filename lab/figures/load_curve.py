@@ -40,30 +40,29 @@ def curve(
     _labels(figure, levels, across)
     for name, limit in (limits or {}).items():
         _limit(figure, f"{name} < {value(metric, limit)}", limit, dark)
-    layout.from_zero(figure)
-    layout.from_zero(figure, "y", nticks=5)
     top = max(levels[["p50", "p95"]].max().max(), *(limits or {}).values(), 0.0)
-    figure.update_yaxes(range=[0, 1.15 * top])
-    figure.update_xaxes(range=[0, 1.12 * levels[across].max()])
+    layout.from_zero(figure, range=[0, 1.12 * levels[across].max()])
+    layout.from_zero(figure, "y", nticks=5, range=[0, 1.15 * top])
     is_limited = levels["is_client_limited"].astype(bool)
-    legend = colours | ({HOLLOW: palette.theme(dark).muted} if is_limited.any() else {})
-    fewest, most = int(levels["n"].min()), int(levels["n"].max())
-    counts = layout.count(fewest) + (f" to {most:,} a level" if most > fewest else "")
-    few = f"faint: p95 needs {metrics.needed(0.95)} calls"
-    few *= not metrics.supported(fewest, QUANTILES["p95"])
-    parts = (f"p50 and p95 of {metrics.axis(metric)}", few, counts)
     return layout.finish(
         figure,
         title,
-        " · ".join(filter(None, parts)),
+        _subtitle(metric, levels),
         PLOT_PX,
         dark=dark,
         frame=levels,
         x_title=ACROSS[across],
-        legend=legend,
+        legend=colours | ({HOLLOW: palette.theme(dark).muted} if is_limited.any() else {}),
         marks={HOLLOW: "hollow"},
         left=layout.AXIS_PX,
     )
+
+
+def _subtitle(metric: str, levels: pd.DataFrame) -> str:
+    fewest, most = int(levels["n"].min()), int(levels["n"].max())
+    counts = layout.count(fewest) + (f" to {most:,} a level" if most > fewest else "")
+    few = f"faint: p95 needs {metrics.needed(0.95)} calls" * (not metrics.supported(fewest, 0.95))
+    return " · ".join(filter(None, (f"p50 and p95 of {metrics.axis(metric)}", few, counts)))
 
 
 def _joined(
@@ -100,6 +99,8 @@ def _joined(
 
 def _labels(figure: go.Figure, levels: pd.DataFrame, across: str) -> None:
     """Each level's load above its p95; "knee" beside the one at which throughput ends to grow."""
+    # Where there is no room for all, the knee and the highest loads are named.
+    levels = levels.sort_values(["is_knee", "target"], ascending=False, kind="stable")
     labels = [f"{level.label}{' · knee' if level.is_knee else ''}" for level in levels.itertuples()]
     right, top = levels[across].max() or 1, levels["p95"].max() or 1
     places = label_places(levels[across] / right, levels["p95"] / top, pd.Series(labels))

@@ -16,7 +16,7 @@ PLOT_PX = 280
 SERIES = ("scheduled_latency_ms", "dispatch_delay_ms")
 ACROSS, UP = 160, 60
 """Cells of a density."""
-MOST_NAMED = 12
+NARROW_PX, CHARACTER_PX = 300, 8
 MEDIAN = "median of each moment"
 FAILED = "failed"
 
@@ -39,16 +39,14 @@ def over_time(
     colours = dict(zip(SERIES, (theme.arms[1], theme.arms[3]), strict=True))
     shown = [name for name in SERIES if name == SERIES[0] or _matters(calls)]
     is_dense, failed = len(calls) > layout.DENSE, calls["error_kind"].notna()
+    well = calls[~failed]
     if is_dense:
-        _density(figure, calls.loc[~failed, "due_s"], calls.loc[~failed, SERIES[0]], theme)
+        _density(figure, well["due_s"], well[SERIES[0]], theme)
     for name in shown:
-        if is_dense:
-            _medians(figure, calls[~failed], name, colours[name])
-        else:
-            _points(figure, calls[~failed], name, colours[name])
+        (_medians if is_dense else _points)(figure, well, name, colours[name])
     if failed.any():
         _failures(figure, calls[failed], theme.bad)
-    _boundaries(figure, begins, dark)
+    _boundaries(figure, begins, float(calls["due_s"].max()) or 1.0, dark)
     layout.from_zero(figure)
     layout.from_zero(figure, "y", nticks=5)
     drawn = "density, and the median of each moment" if is_dense else "every call"
@@ -120,12 +118,16 @@ def _medians(figure: go.Figure, calls: pd.DataFrame, name: str, colour: str) -> 
     layout.line(figure, middle["due_s"], middle[name], colour, 2.5)
 
 
-def _boundaries(figure: go.Figure, begins: Sequence[tuple[str, float]], dark: bool) -> None:
+def _boundaries(
+    figure: go.Figure, begins: Sequence[tuple[str, float]], end: float, dark: bool
+) -> None:
+    """Each is named where its name has room, in a narrow window too."""
     colours = palette.theme(dark)
     if len(begins) < 2:
         return
-    for label, at in begins:
+    followers = [at for _, at in begins[1:]] + [1.1 * end]
+    for (label, at), following in zip(begins, followers, strict=True):
         figure.add_vline(x=at, line={"color": colours.zero, "width": 1, "dash": "dot"})
-        if len(begins) <= MOST_NAMED:
+        if (following - at) / end * NARROW_PX > CHARACTER_PX * len(label):
             place = {"yref": "paper", "xanchor": "left", "yanchor": "top", "xshift": 3}
             layout.write(figure, layout.safe(label), at, 1, colours.muted, **place)

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from lab import load_answer, metrics, processes, techniques, units
+from lab import load_answer, load_table, metrics, processes, techniques, units
 from lab.figures import trends
 from lab.model import LOAD, OBSERVED, LabError
 from lab.rows import ROWS
@@ -133,6 +133,10 @@ def recordings() -> None:
             right.caption(escape(" · ".join(filter(None, about))))
 
 
+def has_loads() -> bool:
+    return not cached_queries.ask("loads", limit=1).empty
+
+
 def loads() -> None:
     """Loads stand apart: nothing in them is paired."""
     rows = cached_queries.ask("loads", limit=LISTED)
@@ -146,9 +150,9 @@ def loads() -> None:
             with left:
                 frame.link(frame.page_of(LOAD), escape(units.short(name, 40)), run=run["run_id"])
             about = (
-                load_answer.in_short(cached_queries.load(run["run_id"])),
+                load_table.listed(run),
                 units.short(run["endpoint"]),
-                "" if run["status"] == "finished" else run["status"],
+                units.when(run["started_utc"]),
                 units.origin(run),
             )
             middle.caption(escape(" · ".join(filter(None, about))))

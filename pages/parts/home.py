@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from lab import endpoint_kinds, load_answer, paths, units
+from lab import endpoint_kinds, load_table, paths, units
 from lab.endpoints import registry
 from lab.figures import forest
 from lab.local import model_files
@@ -198,8 +198,7 @@ def _latest() -> list[dict[str, Any]]:
 def _found(run: dict[str, Any]) -> str:
     """The run's verdict in few words; what became of it where it has none."""
     if run["technique"] == LOAD:
-        words = load_answer.in_short(cached_queries.load(run["run_id"]))
-        return words if run["status"] == "finished" else f"{words}, {run['status']}"
+        return load_table.listed(run)
     words = cached_queries.judged(run["run_id"]).in_short if run["trials"] else ""
     if run["status"] == "finished":
         return words or "one arm, nothing to compare"

@@ -21,6 +21,7 @@ from pages.parts import (
     chart,
     controls,
     copy_button,
+    frame,
     load_form,
     load_views,
     run_panel,
@@ -112,6 +113,8 @@ def _next(result: LoadResult, told: Answer) -> None:
                 on_click=load_form.again,
                 args=(config,),
             )
+        history = next(page for page in frame.page_files() if page.label == "History")
+        frame.link(history, "Name, note or delete it", run=result.run_id)
         copy_button.show("Copy as Markdown", load_table.markdown(result), key="copy-verdict")
 
 

@@ -8,7 +8,8 @@ from lab import load_answer, metrics, units
 from lab.harness.reporters.json_object import VERSION
 
 if TYPE_CHECKING:
-    from lab.load_results import LevelResult, LoadResult
+    from lab.load_levels import LevelResult
+    from lab.load_results import LoadResult
 
 OF_A_RUN = (
     "run_id",

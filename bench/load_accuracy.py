@@ -28,7 +28,6 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.peers.process_tree import core_busy_s
 from lab.clock import utc_now
 from lab.load import bias, known
 from lab.load.loading import Loader
@@ -70,11 +69,11 @@ async def measure(streams: int, cores: tuple[int, int], reads: bool = True) -> R
             origin_ns=loader.ready["now_ns"], origin_utc=utc_now(),
         )  # fmt: skip
         ours = [process, psutil.Process()]
-        before = [core_busy_s(loads), core_busy_s(serves)]
+        before = [core_s(loads), core_s(serves)]
         before += [sum(map(worked_s, ours)), worked_s(psutil.Process(server.pid))]
         take = reader.read if reads else lambda call: None
         calls, end = await bias.play(loader, url, streams, ROUNDS, TOKENS, SPREAD_S, take)
-        after = [core_busy_s(loads), core_busy_s(serves)]
+        after = [core_s(loads), core_s(serves)]
         after += [sum(map(worked_s, ours)), worked_s(psutil.Process(server.pid))]
         took_s = time.perf_counter() - begun_s
         truth = bias.measured(known.truth(url))
@@ -99,6 +98,17 @@ async def measure(streams: int, cores: tuple[int, int], reads: bool = True) -> R
         end.client["rss_mb"],
     ]
     return Run(row, max(busy_there - worked, busy_here - served) / took_s)
+
+
+def core_s(core: int) -> float:
+    """CPU seconds that a core has worked for whomever, and those that its host kept from it, since
+    the machine started; 0 where the system does not say."""
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/stat").read_text().splitlines()
+        line = next(line for line in lines if line.startswith(f"cpu{core} "))
+        user, nice, system, *_, stolen = (int(word) for word in line.split()[1:9])
+        return (user + nice + system + stolen) / os.sysconf("SC_CLK_TCK")
+    return 0.0
 
 
 def worked_s(process: psutil.Process) -> float:

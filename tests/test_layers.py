@@ -99,13 +99,13 @@ FLOORS = (
     model paths pattern rows tunnel units version""",
     "pasted pricing scenarios settings stats view_parts",
     """endpoints.caching_modes endpoints.consent endpoints.keys endpoints.own_server
-    endpoints.settings_files processes recording scrub""",
+    endpoints.settings_files processes recording scrub spread""",
     "endpoints figures instrumentation local store techniques",
     "calibrate code_samples harness load load_answer load_figures load_table",
-    """bounds expected instrumentation.traces load_requirements load_results new_recording
-    recorded_changes recorded_requirements recordings requirements results""",
-    """importers load_estimate load_keeping load_leading load_order load_run load_sessions
-    observing recorded_tasks recorder resume run_loop worker""",
+    """bounds expected instrumentation.traces load_levels load_requirements load_results
+    new_recording recorded_changes recorded_requirements recordings requirements results""",
+    """importers load_estimate load_keeping load_leading load_order load_part load_run load_sessions
+    load_spread    observing recorded_tasks recorder resume run_loop worker""",
     "cli library",
     "pytest_latency",
 )

@@ -389,3 +389,40 @@ def test_a_key_in_a_header_that_is_kept_is_blanked(monkeypatch):
     )
     scrub._fields(row, scrub.CALL, scrub._secrets())
     assert "planted" not in str(row.rate_limits) + str(row.iterations)
+
+
+PIECE = st.text(st.sampled_from('aZ é潮"\\{}:,\n\t\x01😀'), max_size=6)
+
+
+@settings(max_examples=200)
+@given(
+    texts=st.lists(PIECE | st.sampled_from(["index", "text_delta", "0"]), max_size=8),
+    pads=st.lists(st.integers(0, 3), min_size=8, max_size=8),
+    is_ascii=st.booleans(),
+    order=st.sampled_from([("type", "text"), ("text", "type")]),
+)
+def test_a_delta_like_an_earlier_one_reads_as_if_it_were_parsed(texts, pads, is_ascii, order):
+    blocks = []
+    for place, (text, pad) in enumerate(zip(texts, pads, strict=False)):
+        words = {"type": "text_delta", "text": text}
+        event = delta("text_delta", place // 4) | {"delta": {name: words[name] for name in order}}
+        data = json.dumps(event, ensure_ascii=is_ascii)
+        blocks.append(f"event: content_block_delta\ndata: {data[:-1]}{' ' * pad}}}\n\n".encode())
+    found = [value for *_, value in parsing.events([*enumerate(blocks)])]
+    assert found == [json.loads(block.partition(b"data: ")[2]) for block in blocks]
+
+
+def test_a_delta_that_only_seems_to_be_like_an_earlier_one_is_parsed(monkeypatch):
+    plain = b'data: {"type": "content_block_delta", "index": 0, "delta": %b}\n\n'
+    same, odd = (
+        b'{"type": "text_delta", "text": "a"}',
+        b'{"type": "text_delta", "text": "b", "x": 1}',
+    )
+    parsed = []
+    parse = parsing._event
+    monkeypatch.setattr(parsing, "_event", lambda block: parsed.append(block) or parse(block))
+    chunks = [(1, plain % data) for data in (same, same, odd, same)]
+    texts = [value["delta"]["text"] for *_, value in parsing.events(chunks)]
+    assert texts == ["a", "a", "b", "a"] and len(parsed) == 2
+    with pytest.raises(ValueError, match="Invalid control character"):
+        list(parsing.events([(1, plain % same), (2, plain % same.replace(b"a", b"\x01"))]))

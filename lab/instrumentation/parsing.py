@@ -214,7 +214,6 @@ class PlainDeltas:
     the API pads it with."""
 
     LONGEST = 4_096
-    WORDS = ("type", "index", "delta", "text", "text_delta", "content_block_delta")
     ODD = re.compile(rb"[\\\x00-\x1f\xed]")
     """In a text that is not written as it reads: escapes, what is no JSON, halves of an emoji."""
 
@@ -230,11 +229,12 @@ class PlainDeltas:
         text = delta.get("text")
         if list(delta) != ["type", "text"] or delta["type"] != "text_delta":
             return
-        if not text or not isinstance(text, str) or text in self.WORDS:
+        if not text or not isinstance(text, str):
             return
         parts = block.split(f'"{text}"'.encode())
         if len(parts) != 2 or data["type"] != "content_block_delta":
             return
+        # Behind the last quote of all there is no other string that it could be.
         if b'"' not in parts[1] and b"\n" not in parts[1]:
             self.before, self.behind = parts[0] + b'"', b'"' + parts[1].replace(b" ", b"")
             self.index = data["index"]

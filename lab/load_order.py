@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import urlsplit
 
-from lab import machine, pricing
+from lab import machine, pricing, spread
 from lab.clock import today
 from lab.endpoints import keys, registry
 from lab.endpoints.registry import Endpoint
@@ -30,11 +30,6 @@ from lab.model import LabError, Request
 from lab.scenarios import definitions
 from lab.scenarios.definitions import RECORDING, Task
 from lab.settings import LIVE_MAX_USD
-
-EXTRA = (
-    "Several processes or machines need Dask: pip install 'llm-latency-lab[distributed]'. Without"
-    " it, leave --workers and --scheduler out."
-)
 
 
 @dataclass(frozen=True)
@@ -144,8 +139,8 @@ class LoadOrder:
 def resolve(config: LoadConfig) -> LoadOrder:
     """LabError for what cannot be asked; ConsentNeeded where the user has not agreed to the
     address."""
-    if config.workers > 1 or config.scheduler:
-        raise LabError(EXTRA)
+    if config.is_spread:
+        spread.check(config.scheduler)
     if (config.scenario or "").startswith(RECORDING):
         from lab import load_sessions
 

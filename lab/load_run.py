@@ -1,5 +1,4 @@
-"""A load from beginning to end: the coordinator, which prepares, leads one loader process, reads
-what it hands on, and stores it. It stamps nothing itself.
+"""A load, put on an endpoint here and now.
 
 Entries of its progress, in its file and to `on_progress`; times in ms, rates a second:
 
@@ -17,33 +16,16 @@ Entries of its progress, in its file and to `on_progress`; times in ms, rates a 
 
 from __future__ import annotations
 
-import asyncio
-import os
 from collections.abc import Callable
-from datetime import timedelta
-from importlib import import_module
-from itertools import accumulate
 from typing import Any
 
-from lab import load_order, processes, run_loop, units
-from lab.clock import now_ns, utc_now
-from lab.endpoints import registry
-from lab.harness.budget import Budget
-from lab.load import slo
+from lab import load_order, processes, run_loop
 from lab.load.load_settings import LoadConfig
-from lab.load.loading import Loader
-from lab.load.profile import CallFact, Level, LevelOutcome, Step
-from lab.load.steering import Search, Steering, Sweep
-from lab.load_keeping import Keeping, run_row, session_row
-from lab.load_leading import Leading, LoaderGone
 from lab.load_order import LoadOrder
-from lab.model import LOAD, LabError, Status, new_id
+from lab.load_stages import LoadRun
+from lab.model import LOAD, LabError, new_id
 from lab.run_loop import Measured, Telling
 from lab.store.store import Store
-
-STOP_POLL_S = 0.1
-STOPPED = "Stopped by request."
-MOST_BIASED = 512
 
 
 def measure(
@@ -65,7 +47,7 @@ def measure(
         telling = Telling(run_id, on_progress)
         store = Store(config.db, run_loop.PATIENCE_S)
         try:
-            run = LoadRun(order or load_order.resolve(config), store, telling)
+            run = _kind(config)(order or load_order.resolve(config), store, telling)
             run_loop.to_its_end(run.run, telling.ending)
             return Measured(run_id, run.status, run.text)
         except LabError as error:
@@ -76,232 +58,10 @@ def measure(
             store.close()
 
 
-class LoadRun:
-    """`await run()` loads; `status` and `text` then say how it ended."""
+def _kind(config: LoadConfig) -> type[LoadRun]:
+    """What makes the run: Dask takes a second to be imported, and few loads need it."""
+    if not config.is_spread:
+        return LoadRun
+    from lab.load_spread import SpreadRun
 
-    def __init__(self, order: LoadOrder, store: Store, telling: Telling) -> None:
-        self.order, self.config, self.store, self.tell = order, order.config, store, telling
-        self.endpoint, self.run_id = order.endpoint, telling.run_id
-        self.status: Status = "running"
-        self.text = ""
-        self.budget = Budget(order.budget_usd)
-        self.steering = steering(order)
-        self.loader = Loader()
-        self.leading: Leading | None = None
-        self.session = self.keeping = None
-        self.outcomes: list[LevelOutcome] = []
-        self.stopping = False
-
-    async def run(self) -> None:
-        """Asked to stop at whatever moment, it ends within a second."""
-        work = asyncio.create_task(self._run())
-        try:
-            while not (await asyncio.wait({work}, timeout=STOP_POLL_S))[0]:
-                if not self.stopping and self.tell.stop():
-                    self.stopping = True
-                    await self._stop(work)
-            if not (work.cancelled() and self.stopping):
-                work.result()
-        finally:
-            work.cancel()
-            await asyncio.wait({work})
-            await self._close()
-
-    async def _stop(self, work: asyncio.Task) -> None:
-        """What was answered by now is kept: it is read first, if that takes no longer than a
-        moment."""
-        self._end("interrupted", STOPPED)
-        if self.leading and self.leading.so_far:
-            await self.loader.stop()
-            await asyncio.wait({work}, timeout=run_loop.STOPPED_S)
-        work.cancel()
-
-    async def _run(self) -> None:
-        try:
-            await self._open()
-            await self._levels()
-            if not self.stopping and self.config.bias:
-                await self._measure_itself()
-            self._end(*self._conclusion())
-        except asyncio.CancelledError:
-            self._end("interrupted", STOPPED)
-            raise
-        except LoaderGone as error:
-            self._end("interrupted", str(error))
-        except LabError as error:
-            self._end("failed", str(error))
-            raise
-        except BaseException as error:
-            self._end("failed", f"{type(error).__name__}: {error}")
-            raise
-
-    def _end(self, status: Status, text: str) -> None:
-        if self.status == "running":
-            self.status, self.text = status, text
-
-    # Before
-
-    async def _open(self) -> None:
-        """The loader and the SDK, which makes the requests, take their time beside each other; so
-        do the endpoint's own server and the database."""
-        starting = asyncio.create_task(self.loader.start())
-        connected = asyncio.create_task(asyncio.to_thread(registry.connect, self.endpoint))
-        try:
-            await asyncio.to_thread(import_module, "lab.harness.session")
-            self.endpoint = await connected
-            await self._take_server()
-            await starting
-        finally:
-            starting.cancel()
-            connected.cancel()
-        await self._prepare()
-        await self._write_rows()
-        self._announce()
-
-    async def _take_server(self) -> None:
-        """The lab's own server for this run alone, its model loaded; the lag of this loop is
-        nobody's."""
-        from lab.harness.session import Session
-
-        deadline_s = self.config.timeout_s
-        self.session = Session(self.run_id, self.endpoint, False, deadline_s, self._note)
-        await self.session.open({"any": self.order.model})
-        self.session.lag.stop()
-
-    async def _prepare(self) -> None:
-        from lab.load import prepared
-
-        order = self.order
-        asked = await prepared.prepare(
-            self.endpoint,
-            order.bodies,
-            order.betas,
-            salt=self.run_id,
-            timeout_s=self.config.timeout_s,
-            headers=self.session.lease_header(),
-        )
-        await self.loader.prepare(asked)
-
-    async def _write_rows(self) -> None:
-        from lab.load.reading import Reader
-
-        ids, ready, order = (self.run_id, self.session.id), self.loader.ready, self.order
-        origin_ns = ready["now_ns"]
-        reader = Reader(
-            *ids,
-            self.endpoint.name,
-            self.endpoint.kind,
-            order.bodies,
-            origin_ns=origin_ns,
-            origin_utc=utc_now() - timedelta(microseconds=(now_ns() - origin_ns) / 1000),
-            task_ids=order.task_ids,
-            keep_text=self.config.keep_text,
-        )
-        self.keeping = Keeping(self.store, reader, self._note, ids, origin_ns)
-        await asyncio.to_thread(self.store.close_orphans, self.run_id)
-        await self.keeping.run(run_row(self.order, self.endpoint, self.run_id))
-        self.row = await asyncio.to_thread(session_row, *ids, ready)
-        await self.keeping.session(self.row)
-        self.leading = Leading(
-            self.loader,
-            self.keeping,
-            self.tell,
-            self.budget,
-            self.steering,
-            self.order.ceiling,
-            self.config.seconds,
-        )
-
-    # The load
-
-    async def _levels(self) -> None:
-        if self.order.warmups:
-            warm_up = await self.leading.lead(self._warm_up())
-            if isinstance(self.steering, Search):
-                self.steering.warmed_up(warm_up)
-        while not self._is_over and (level := self.steering.next(self.outcomes)) is not None:
-            self.outcomes.append(await self.leading.lead(level))
-            await self.session.renew()
-
-    @property
-    def _is_over(self) -> bool:
-        return self.stopping or bool(self.leading.ended_by)
-
-    def _warm_up(self) -> Level:
-        """Level 0: on other prompts, and one after the other."""
-        count = self.config.warmup
-        plays = tuple((Step(place % self.order.warmups),) for place in range(count))
-        return Level(0, "closed", 1, plays, label="warm-up")
-
-    async def _measure_itself(self) -> None:
-        """What a loader adds to a time on this machine, right after and with as many streams."""
-        from lab.load.bias import bias
-
-        streams = max((most_at_once(outcome.facts) for outcome in self.outcomes), default=0)
-        if not streams:
-            return
-        try:
-            self.row.instrument["load_bias"] = await bias(min(streams, MOST_BIASED))
-        except LabError as error:
-            self._note(f"What the instrument itself adds was not measured: {error}")
-        await self.keeping.session(self.row)
-
-    def _conclusion(self) -> tuple[Status, str]:
-        leading, requests = self.leading, sum(len(each.facts) for each in self.outcomes)
-        if not leading.answered:
-            text = f"None of {units.counted(requests, 'request')} was answered."
-            return "failed", leading.ended_by or text
-        is_whole = not any(each.not_begun for each in self.outcomes[-1:])
-        if leading.ended_by and not (is_whole and self.steering.next(self.outcomes) is None):
-            return "interrupted", leading.ended_by
-        return "finished", units.counted(requests, "request")
-
-    # What to say
-
-    def _note(self, text: str) -> None:
-        self.tell({"kind": "note", "text": text})
-
-    def _announce(self) -> None:
-        self.tell(
-            {
-                "kind": "started",
-                "run_id": self.run_id,
-                "technique": LOAD,
-                "endpoint": self.endpoint.name,
-                "endpoint_kind": self.endpoint.kind,
-                "models": self.models,
-                "levels": self.steering.levels,
-                "ceiling": self.order.ceiling,
-                "pid": os.getpid(),
-                "started_utc": utc_now().isoformat(),
-            }
-        )
-
-    @property
-    def models(self) -> dict[str, str]:
-        return {self.endpoint.generates: self.order.model}
-
-    async def _close(self) -> None:
-        await self.loader.close()
-        if self.session is not None:
-            await self.session.close()
-        if self.keeping is not None:
-            await self.keeping.ended(self.run_id, self.status)
-        self.tell({"kind": "ended", "status": self.status, "text": self.text})
-
-
-def steering(order: LoadOrder) -> Steering:
-    """Which levels there will be, as the settings say."""
-    config, plan = order.config, order.plan
-    if config.search:
-        objectives = slo.objectives(config.slo)
-        return Search(plan, objectives, order.ceiling)
-    if rising := config.rising:
-        return Sweep([plan.ramp(1, rising.low, rising.high, config.seconds)])
-    return Sweep([plan.level(place, target) for place, target in enumerate(order.targets, 1)])
-
-
-def most_at_once(facts: list[CallFact]) -> int:
-    """Requests under way at once, at most."""
-    changes = sorted([(fact.started_ns, 1) for fact in facts] + [(f.ended_ns, -1) for f in facts])
-    return max(accumulate(change for _, change in changes), default=0)
+    return SpreadRun

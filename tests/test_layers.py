@@ -105,7 +105,7 @@ FLOORS = (
     """bounds expected instrumentation.traces load_levels load_requirements load_results
     new_recording recorded_changes recorded_requirements recordings requirements results""",
     """importers load_estimate load_keeping load_leading load_order load_part load_run load_sessions
-    load_spread    observing recorded_tasks recorder resume run_loop worker""",
+    load_spread load_stages observing recorded_tasks recorder resume run_loop worker""",
     "cli library",
     "pytest_latency",
 )

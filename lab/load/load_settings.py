@@ -224,6 +224,11 @@ class LoadConfig(BaseModel):
         return values
 
     @property
+    def is_spread(self) -> bool:
+        """Whether more than one process makes the load, or one of another machine."""
+        return self.workers > 1 or self.scheduler is not None
+
+    @property
     def has_own_arrivals(self) -> bool:
         """Whether the instants are known, from a file or a recording, and not drawn."""
         return self.arrivals not in ARRIVALS

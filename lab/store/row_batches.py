@@ -66,6 +66,11 @@ def packed(batch: Batch) -> bytes:
     return out.getvalue()
 
 
+def unpacked(record: bytes) -> Batch:
+    """What `packed` made the record of."""
+    return _unpacked(record[HEAD.size :])
+
+
 def take_in(connection: duckdb.DuckDBPyConnection, journal: Path | int) -> list[bytes]:
     """All records of a journal into the tables, many in one transaction; answers with those that do
     not fit or are torn. Trials that are there already are left alone."""

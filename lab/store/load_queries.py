@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from lab.store import json_shapes
 from lab.store.store import Store, as_uuid
+
+QUANTILES = {"p50": 0.50, "p90": 0.90, "p95": 0.95, "p99": 0.99}
 
 
 def levels(store: Store, run_id: str) -> pd.DataFrame:
@@ -41,17 +44,43 @@ def calls(store: Store, run_id: str) -> pd.DataFrame:
 
 
 def gaps(store: Store, run_id: str) -> pd.DataFrame:
-    """By level, the milliseconds between arrivals that carried tokens, over all of them: n, p50,
-    p90, p95, p99, mean, most. What came in one read has no gap: 0."""
+    """By level, the milliseconds between arrivals that carried tokens, over all of them: n, the
+    percentiles p50, p90, p95 and p99 (to a microsecond, interpolated linearly), mean, most. What
+    came in one read has no gap: 0."""
     rows = _gaps(store, run_id, "")
-    if not rows["is_in_order"].all():
+    starts = rows[rows["us"].isna()]
+    if not rows["is_rising"].all() or not (starts["n"] == starts["calls"]).all():
         rows = _gaps(store, run_id, "PARTITION BY call_id ORDER BY seq")
-    return rows[rows["n"] > 0].drop(columns="is_in_order").reset_index(drop=True)
+    known = rows[rows["us"].notna()]
+    told = [{"level": level, **_summary(of_level)} for level, of_level in known.groupby("level")]
+    return pd.DataFrame(told, columns=["level", "n", *QUANTILES, "mean", "most"])
+
+
+def _summary(counted: pd.DataFrame) -> dict[str, float]:
+    """Of one level's gaps, of which each length is there with how often it occurred."""
+    below, n = np.cumsum(counted["n"]), counted["n"].sum()
+    places = np.array(list(QUANTILES.values())) * (n - 1)
+    low, high = (
+        counted["us"].to_numpy()[np.searchsorted(below, side(places), side="right")] / 1e3
+        for side in (np.floor, np.ceil)
+    )
+    at = low + (high - low) * (places % 1)
+    mean = counted["sum_ms"].sum() / n
+    return {
+        "n": n,
+        **dict(zip(QUANTILES, at, strict=True)),
+        "mean": mean,
+        "most": counted["most"].max(),
+    }
 
 
 def _gaps(store: Store, run_id: str, window: str) -> pd.DataFrame:
-    """Without a window, in the order in which rows lie in the file: a fifth of the work. Whether
-    each call's lay together there, and in their order, is in `is_in_order`."""
+    """By level and whole microseconds how many gaps there are; without a length the first arrivals,
+    and of how many calls they are.
+
+    Without a window, in the order in which rows lie in the file: a fifth of the work, and right
+    where each call's lie together and in their order.
+    """
     return store.frame(
         f"""
         WITH arrived AS (
@@ -65,38 +94,37 @@ def _gaps(store: Store, run_id: str, window: str) -> pd.DataFrame:
             FROM events
             WHERE run_id = $run::UUID AND characters > 0
         ),
-        of_level AS (
+        measured AS (
             SELECT
                 call.level,
-                count(*) FILTER (before_id = call_id)              AS n,
-                quantile_cont(
-                    CASE WHEN before_id = call_id THEN ms(before_ns, at_ns) END,
-                    [0.50, 0.90, 0.95, 0.99]
-                )                                                  AS cuts,
-                avg(ms(before_ns, at_ns)) FILTER (before_id = call_id) AS mean,
-                max(ms(before_ns, at_ns)) FILTER (before_id = call_id) AS most,
-                count(*) FILTER (before_id IS DISTINCT FROM call_id)
-                    = count(DISTINCT call_id) FILTER (before_id IS DISTINCT FROM call_id)
-                    AND coalesce(bool_and(before_seq < seq) FILTER (before_id = call_id), TRUE)
-                                                                   AS is_in_order
+                arrived.call_id,
+                arrived.before_id = arrived.call_id AS goes_on,
+                before_seq < seq                    AS is_rising,
+                ms(before_ns, at_ns)                AS gap_ms
             FROM arrived
-            JOIN (
-                SELECT call_id, level FROM load_calls WHERE run_id = $run::UUID
-            ) AS call USING (call_id)
-            GROUP BY call.level
+            JOIN (SELECT call_id, level FROM load_calls WHERE run_id = $run::UUID) AS call
+                ON call.call_id = arrived.call_id
+        ),
+        counted AS (
+            SELECT
+                level,
+                CASE WHEN goes_on THEN round(gap_ms * 1e3) END AS us,
+                count(*)                                       AS n,
+                sum(gap_ms)                                    AS sum_ms,
+                max(gap_ms)                                    AS most,
+                bool_and(is_rising OR goes_on IS NOT TRUE)     AS is_rising
+            FROM measured
+            GROUP BY ALL
         )
-        SELECT
-            level,
-            n,
-            cuts[1] AS p50,
-            cuts[2] AS p90,
-            cuts[3] AS p95,
-            cuts[4] AS p99,
-            mean,
-            most,
-            is_in_order
-        FROM of_level
-        ORDER BY level
+        SELECT counted.*, started.calls
+        FROM counted
+        LEFT JOIN (
+            SELECT level, count(DISTINCT call_id) AS calls
+            FROM measured
+            WHERE goes_on IS NOT TRUE
+            GROUP BY level
+        ) AS started ON started.level = counted.level
+        ORDER BY counted.level, us
         """,
         {"run": as_uuid(run_id)},
     )

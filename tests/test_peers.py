@@ -171,8 +171,9 @@ def test_a_table_has_the_medians_and_says_how_much_less_the_lab_is_off_or_more()
 def test_a_run_beside_which_others_worked_is_left_out_and_counted():
     runs = [ran(OURS.name, peak_rss_mb=mb) for mb in (100, 110, 120)]
     runs.append(ran(OURS.name, peak_rss_mb=999, foreign_share=0.3))
+    runs.append(ran(OURS.name, peak_rss_mb=999, server_late_ms=2.5))
     assert rows(runs)["Peak RSS, MB"][OURS.name] == ["110"]
-    assert "Rounds: 3 at 64. 1 runs are left out" in table.text(runs)
+    assert "Rounds: 3 at 64. 2 runs are left out" in table.text(runs)
 
 
 def test_a_load_is_a_column():

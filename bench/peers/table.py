@@ -60,13 +60,18 @@ ONCE = (
 AGAINST = "this lab, beside the best peer"
 
 
-MOST_FOREIGN = 0.05
-"""Of the core's time: where others took more, a run says nothing about its client."""
+MOST_FOREIGN, MOST_LATE_MS = 0.05, 1.0
+"""Of the core's time, and of the server's p95: past these a run says little of its client."""
+
+
+def is_disturbed(run: Run) -> bool:
+    """Whether others worked on either core meanwhile."""
+    return run["foreign_share"] > MOST_FOREIGN or run.get("server_late_ms", 0) > MOST_LATE_MS
 
 
 def text(all_runs: list[Run]) -> str:
     """Every table, as Markdown; runs that were disturbed are left out, and counted."""
-    runs = [run for run in all_runs if run["foreign_share"] <= MOST_FOREIGN]
+    runs = [run for run in all_runs if not is_disturbed(run)]
     names = [one.name for one in CLIENTS if any(run["client"] == one.name for run in runs)]
     loads = sorted({run["streams"] for run in runs})
     at = {streams: [run for run in runs if run["streams"] == streams] for streams in loads}
@@ -79,7 +84,7 @@ def text(all_runs: list[Run]) -> str:
     counts = {streams: max(rounds(runs, streams, name) for name in names) for streams in loads}
     told = ", ".join(f"{count} at {streams}" for streams, count in counts.items())
     left_out = len(all_runs) - len(runs)
-    words = f" {left_out} runs are left out: others took part of the core." if left_out else ""
+    words = f" {left_out} runs are left out: others used the cores." if left_out else ""
     return "\n\n".join([*parts, f"Rounds: {told}.{words}", *missing(runs)])
 
 

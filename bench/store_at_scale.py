@@ -137,7 +137,7 @@ def main() -> None:
                 f"made {queries.row_counts(store)} in {time.perf_counter() - began:.1f} s,"
                 f" {store.path.stat().st_size / 1e6:.0f} MB"
             )
-        everything = queries.runs(store)
+        everything = queries.runs(store, limit=100_000)
         small = everything["run_id"].iloc[0]
         large = everything["run_id"].iloc[-1]
         trial_id = queries.trials(store, small)["trial_id"].iloc[-1]

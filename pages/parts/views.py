@@ -21,6 +21,8 @@ from lab.paths import COMMAND
 from lab.scenarios import definitions
 from lab.scenarios.definitions import Task
 from lab.settings import config_of
+from lab.store import export, queries
+from lab.store.store import Store
 from lab.view_parts import Note, Numbers, RunData, Slider, Table
 from pages.parts import cached_queries, chart, controls, tables
 from pages.parts.cached_queries import places
@@ -101,11 +103,15 @@ def ladder(run: dict[str, Any]) -> None:
 
 
 def table(run: dict[str, Any]) -> None:
-    """Every trial, whatever came of it, and the files of the whole frame."""
-    frame = cached_queries.ask("trials", run["run_id"])
-    st.dataframe(frame, column_order=ROW_COLUMNS, hide_index=True, key="rows", height=420)
+    """Every trial, whatever came of it, and files with all of their columns."""
+    frame = cached_queries.ask("trials", run["run_id"], columns=ROW_COLUMNS)
+    st.dataframe(frame, hide_index=True, key="rows", height=420)
     name = f"trials-{units.short_id(run['run_id'])}"
-    controls.files(frame, name, ("csv", "parquet", "json"))
+
+    def content(kind: str) -> bytes:
+        return export.frame_bytes(queries.trials(Store(), run["run_id"]), kind, name)
+
+    controls.row(name, content, ("csv", "parquet", "json"))
     st.caption(
         f"{len(frame):,} trials, warm-up and failed ones included. Times in ms; data/README.md says"
         " what each column is."

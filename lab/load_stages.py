@@ -9,6 +9,7 @@ import os
 from datetime import timedelta
 from importlib import import_module
 from itertools import accumulate
+from typing import Any
 
 from lab import run_loop, units
 from lab.clock import now_ns, utc_now
@@ -42,7 +43,7 @@ class LoadRun:
         self.steering = steering(order)
         self.loader = Loader()
         self.leading: Leading | None = None
-        self.session = self.keeping = None
+        self.session = self.keeping = self.writing = None
         self.outcomes: list[LevelOutcome] = []
         self.stopping = False
 
@@ -152,11 +153,15 @@ class LoadRun:
             keep_text=self.config.keep_text,
         )
         self.keeping = Keeping(self.store, reader, self._note, ids, origin_ns)
+        self.leading = self._leading()
+        self.writing = asyncio.create_task(self._begin_rows(ids, ready))
+
+    async def _begin_rows(self, ids: tuple[str, str], ready: dict[str, Any]) -> None:
+        """A new database takes a quarter of a second; the warm-up goes on meanwhile."""
         await asyncio.to_thread(self.store.close_orphans, self.run_id)
         await self.keeping.run(run_row(self.order, self.endpoint, self.run_id))
         self.row = await asyncio.to_thread(session_row, *ids, ready)
         await self.keeping.session(self.row)
-        self.leading = self._leading()
 
     def _leading(self) -> Leading:
         return Leading(
@@ -176,6 +181,8 @@ class LoadRun:
             warm_up = await self.leading.lead(self._warm_up())
             if isinstance(self.steering, Search):
                 self.steering.warmed_up(warm_up)
+        if self.writing is not None:
+            await self.writing
         while not self._is_over and (level := self.steering.next(self.outcomes)) is not None:
             self.outcomes.append(await self.leading.lead(level))
             await self.session.renew()
@@ -242,6 +249,8 @@ class LoadRun:
         await self.loader.close()
         if self.session is not None:
             await self.session.close()
+        if self.writing is not None:
+            await asyncio.wait({self.writing})
         if self.keeping is not None:
             await self.keeping.ended(self.run_id, self.status)
         self.tell({"kind": "ended", "status": self.status, "text": self.text})

@@ -7,13 +7,14 @@ import uuid
 from collections.abc import Sequence
 from datetime import datetime
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from lab import scrub
 from lab.load.plain_streams import Arrivals
+from lab.load.profile import OfTrial
 from lab.model import LOAD
 from lab.rows import CallRow, EventRow
 from lab.store import row_batches
@@ -22,15 +23,6 @@ from lab.store.row_batches import Batch
 WARM_UP = 0
 """The level of calls that are made before a load's own, and counted in none."""
 IDS = {"call_id", "trial_id", "run_id", "session_id", "span_id"}
-
-
-class OfTrial(NamedTuple):
-    """What a call's trial has that the call has not."""
-
-    level: int
-    request: int
-    label: str
-    task_id: str | None
 
 
 def batch(

@@ -49,6 +49,15 @@ class Level:
         return sum(map(len, self.plays))
 
 
+class OfTrial(NamedTuple):
+    """What a call's trial has that the call has not."""
+
+    level: int
+    request: int
+    label: str
+    task_id: str | None
+
+
 class CallFact(NamedTuple):
     """What steering and progress need of one ended call at once; instants in ns of the loader's
     clock, None where it did not happen."""

@@ -18,11 +18,9 @@ from lab.instrumentation import parsing
 from lab.instrumentation.parsing import CLOCKS, Reading
 from lab.instrumentation.stamps import Exchange, TooLarge, Unreadable
 from lab.instrumentation.usage_columns import usage_columns
-from lab.load import call_tables
 from lab.load.call_frame import CallFrame
-from lab.load.call_tables import OfTrial
 from lab.load.plain_streams import Arrivals, PlainStreams
-from lab.load.profile import CallFact
+from lab.load.profile import CallFact, OfTrial
 from lab.model import EndpointKind
 from lab.rows import CallRow
 from lab.store.row_batches import Batch
@@ -163,6 +161,8 @@ class Reader:
         calls, of_trials, arrivals = self.calls, self.of_trials, self.arrivals
         if not calls:
             return None
+        from lab.load import call_tables  # pyarrow: no first request waits for that
+
         self._begin()
         scrub.calls(calls)
         return call_tables.batch(calls, of_trials, arrivals, self.origin_ns, self.origin_utc)

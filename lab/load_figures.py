@@ -8,6 +8,7 @@ import pandas as pd
 
 from lab import metrics, units
 from lab.figures import load_by_level, load_curve, load_over_time
+from lab.load.slo import CANCELLED
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -75,7 +76,7 @@ def _is_behind(level: LevelResult) -> bool:
 
 
 def over_time(result: LoadResult, dark: bool = False) -> go.Figure:
-    calls = result.calls
+    calls = _ended(result)
     # A level is named by its load alone where several stand beside each other.
     levels = [level for level in result.levels if level.n]
     short = len(levels) > SPACIOUS
@@ -97,7 +98,8 @@ def _time_title(result: LoadResult) -> str:
     if not levels:
         return "The load in time"
     last = max(levels, key=lambda level: (level.target, level.number))
-    calls = result.calls[result.calls["level"] == last.number].sort_values("due_s")
+    calls = _ended(result)
+    calls = calls[(calls["level"] == last.number) & calls["error_kind"].isna()].sort_values("due_s")
     tenth = max(1, len(calls) // 10)
     ends = [part["scheduled_latency_ms"].median() for part in (calls[:tenth], calls[-tenth:])]
     first, now = units.values("scheduled_latency_ms", *ends)
@@ -106,15 +108,22 @@ def _time_title(result: LoadResult) -> str:
 
 
 def by_level(result: LoadResult, metric: str, dark: bool = False, log: bool = False) -> go.Figure:
-    last = next((level for level in reversed(result.in_order) if level.n), None)
-    known = last and last.time(metric, "p95")
-    title = metrics.words(metric).capitalize()
-    if known is not None:
-        title += f": p95 is {units.value(metric, known)} at {last.label}"
     order = {level.number: at for at, level in enumerate(result.in_order)}
-    calls = result.calls[result.calls["level"].isin(order)]
+    calls = _ended(result)
+    calls = calls[calls["level"].isin(order)]
     calls = calls.sort_values("level", key=lambda numbers: numbers.map(order), kind="stable")
+    title = metrics.words(metric).capitalize()
+    last = next((level for level in reversed(result.in_order) if level.n), None)
+    if last:
+        at = load_by_level.reached(calls.loc[calls["level"] == last.number, metric])
+        p95 = "is never reached" if at is None else f"is {units.value(metric, at)}"
+        title += f": p95 {p95} at {last.label}"
     return load_by_level.by_level(_placed(result, calls), metric, dark, title=title, log=log)
+
+
+def _ended(result: LoadResult) -> pd.DataFrame:
+    """Without the calls that the load itself gave up: they say nothing of the server."""
+    return result.calls[result.calls["error_kind"].ne(CANCELLED)]
 
 
 def _placed(result: LoadResult, rows: pd.DataFrame) -> pd.DataFrame:

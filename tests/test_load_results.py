@@ -265,3 +265,12 @@ def test_a_load_of_a_foreign_database_is_only_text(db):
     page = load_html.page(read(store, run_id))
     assert "<script>alert(1)" not in page
     json.dumps(load_object.as_object(read(store, run_id)), default=str)
+
+
+def test_a_distribution_counts_failed_calls_as_never(db):
+    store = Store()
+    some = load_figures.by_level(read(store, stored(store, (4,), failed=5)), "ttft_ms")
+    assert some.layout.meta["title"] == "Time to first token: p95 is 100 ms at 4 streams"
+    assert max(some.data[0].y) == 0.95, "five of a hundred never had a first token"
+    many = load_figures.by_level(read(store, stored(store, (4,), failed=6)), "ttft_ms")
+    assert many.layout.meta["title"] == "Time to first token: p95 is never reached at 4 streams"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
@@ -16,6 +14,7 @@ PLOT_PX = 300
 STEPS = 400
 """Corners of a line; more could not be told apart."""
 MOST_LEVELS = 12
+P95 = 0.95
 
 
 def by_level(
@@ -32,8 +31,8 @@ def by_level(
     figure, colours = go.Figure(), dict(zip(known, palette.steps(len(known), dark), strict=True))
     for label, values in known.items():
         _line(figure, label, values, metric, colours[label])
-    figure.add_hline(y=0.95, line={"color": palette.theme(dark).zero, "width": 1, "dash": "dot"})
-    shares = [0, 0.25, 0.5, 0.75, 0.95]
+    figure.add_hline(y=P95, line={"color": palette.theme(dark).zero, "width": 1, "dash": "dot"})
+    shares = [0, 0.25, 0.5, 0.75, P95]
     ticks = {"tickvals": shares, "ticktext": [percent(share) for share in shares]}
     figure.update_yaxes(range=[0, 1.02], **ticks)
     x_title = layout.metric_axis(figure, metric, log=log)
@@ -54,21 +53,19 @@ def by_level(
     )
 
 
+def reached(values: pd.Series, share: float = P95) -> float | None:
+    """The value that so many of all calls have reached; None where more than the rest failed."""
+    ordered = np.sort(values.dropna().to_numpy(float))
+    rank = int(np.ceil(share * len(values) - 1e-9))
+    return float(ordered[rank - 1]) if 0 < rank <= len(ordered) else None
+
+
 def _line(figure: go.Figure, label: str, values: pd.Series, metric: str, colour: str) -> None:
     ordered, n = np.sort(values.dropna().to_numpy(float)), len(values)
     ranks = np.unique(np.linspace(1, len(ordered), min(len(ordered), STEPS)).astype(int))
     layout.line(figure, ordered[ranks - 1], ranks / n, colour, 2, line_shape="hv")
-    _mark(figure, label, ordered, n, metric, colour)
-
-
-def _mark(
-    figure: go.Figure, label: str, ordered: np.ndarray, n: int, metric: str, colour: str
-) -> None:
-    """A dot at p95 of all calls; none where more than that failed."""
-    rank = int(np.ceil(0.95 * n))
-    if rank > len(ordered):
-        return
-    told = f"{layout.bold(label)} p95 {value(metric, ordered[rank - 1])}<br>n = {n:,}"
-    carries = metrics.supported(n, 0.95)
-    look: Mapping = {"color": colour, "size": 9, "opacity": 1 if carries else layout.GREYED}
-    layout.points(figure, [ordered[rank - 1]], [0.95], look, [told])
+    if (at := reached(values)) is not None:
+        told = f"{layout.bold(label)} p95 {value(metric, at)}<br>n = {n:,}"
+        opacity = 1 if metrics.supported(n, P95) else layout.GREYED
+        look = {"color": colour, "size": 9, "opacity": opacity}
+        layout.points(figure, [at], [P95], look, [told])

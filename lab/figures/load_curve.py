@@ -62,7 +62,9 @@ def _subtitle(metric: str, levels: pd.DataFrame) -> str:
     fewest, most = int(levels["n"].min()), int(levels["n"].max())
     counts = layout.count(fewest) + (f" to {most:,} a level" if most > fewest else "")
     few = f"faint: p95 needs {metrics.needed(0.95)} calls" * (not metrics.supported(fewest, 0.95))
-    return " · ".join(filter(None, (f"p50 and p95 of {metrics.axis(metric)}", few, counts)))
+    return " · ".join(
+        filter(None, (f"p50 and p95 of {metrics.axis(metric)}", "answered calls", few, counts))
+    )
 
 
 def _joined(
@@ -122,5 +124,5 @@ def _labels(figure: go.Figure, levels: pd.DataFrame, across: str) -> None:
 def _limit(figure: go.Figure, words: str, limit: float, dark: bool) -> None:
     colours = palette.theme(dark)
     figure.add_hline(y=limit, line={"color": colours.zero, "width": 1.5, "dash": "dash"})
-    place = {"xref": "paper", "xanchor": "right", "yanchor": "bottom"}
-    layout.write(figure, layout.safe(words), 1, limit, colours.muted, **place)
+    place = {"xref": "paper", "xanchor": "left", "yanchor": "bottom", "xshift": 3}
+    layout.write(figure, layout.safe(words), 0, limit, colours.muted, **place)

@@ -163,16 +163,16 @@ def test_a_load_is_named_deleted_and_brought_back_in_history(db):
 
 def test_progress_says_level_requests_first_tokens_and_errors(monkeypatch):
     entries = [
-        {"kind": "started", "run_id": "abc", "levels": 3},
-        {"kind": "level", "level": 1, "of": 3, "label": "4 streams", "planned": 96},
+        {"kind": "started", "run_id": "abc", "levels": 4},
+        {"kind": "level", "level": 1, "of": 4, "label": "4 streams", "planned": 96},
         {
-            "kind": "level_ended", "level": 1, "of": 3, "label": "4 streams", "done": 96,
+            "kind": "level_ended", "level": 1, "of": 4, "label": "4 streams", "done": 96,
             "failed": 0, "errors": {}, "ttft_p50_ms": 100.0, "ttft_p95_ms": 120.0,
             "requests_per_s": 8.0, "tokens_per_s": 80.0, "reason": "",
         },
-        {"kind": "level", "level": 2, "of": 3, "label": "8 streams", "planned": 96},
+        {"kind": "level", "level": 2, "of": 4, "label": "8 streams", "planned": 96},
         {
-            "kind": "load", "level": 2, "of": 3, "label": "8 streams", "done": 48, "planned": 96,
+            "kind": "load", "level": 2, "of": 4, "label": "8 streams", "done": 48, "planned": 96,
             "failed": 2, "errors": {"timeout": 2}, "elapsed_s": 3.0, "left_s": 3.0,
             "ttft_p50_ms": 110.0, "ttft_p95_ms": 240.0, "requests_per_s": 16.0,
             "tokens_per_s": 160.0, "spent_usd": None,
@@ -194,9 +194,9 @@ def test_progress_says_level_requests_first_tokens_and_errors(monkeypatch):
     assert not app.exception
     progress = app.get("progress")[0].proto
     assert progress.text.replace("\\", "") == (
-        "Level 2 of 3: 8 streams · 48 of 96 requests · about 3 s left"
+        "Level 2 of 4: 8 streams · 48 of 96 requests · about 3 s left"
     )
-    assert progress.value == 50  # one level of three, and half of the second
+    assert progress.value == 37  # one level of four, and half of the second: 37.5
     numbers = {metric.label: metric.value for metric in app.metric}
     assert numbers["p95 first token"] == "240 ms" and numbers["failed"] == "2"
     assert app.dataframe[0].value["load"].tolist() == ["4 streams"]

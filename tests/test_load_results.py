@@ -138,15 +138,15 @@ def test_an_open_loop_is_judged_from_when_requests_were_due(db):
 
 
 def test_two_sessions_add_their_streams_and_rates(db):
-    """A session's clock tells nothing of another's."""
+    """A session's clock tells nothing of another's: 100 in 1.19 s and 50 in 0.69 s."""
     store = Store()
-    first, second = stored(store, (16,)), stored(store, (16,))
+    first, second = stored(store, (16,)), stored(store, (16,), requests=50)
     with store._writing() as (connection, _):
         for table in ("sessions", "load_levels", "trials", "calls", "events"):
             connection.execute(f"UPDATE {table} SET run_id = ? WHERE run_id = ?", [first, second])
     (level,) = read(store, first).levels
-    assert (level.n, level.target, level.planned) == (200, 32, 200)
-    assert level.requests_per_s == pytest.approx(2 * 100 / 1.19)
+    assert (level.n, level.target, level.planned) == (150, 32, 150)
+    assert level.requests_per_s == pytest.approx(100 / 1.19 + 50 / 0.69)
 
 
 def test_check_judges_every_level_or_the_one_that_is_named(db):
@@ -206,6 +206,7 @@ def test_the_commands_know_a_load(db, tmp_path, capsys):
     for command, words in {
         ("compare", run_id, run_id, "--fail-if", "p95 ttft_ms worse by 10%"): "are not compared",
         ("resume", run_id): "is a load: there are no blocks to measure",
+        ("trace", run_id, "--to", "console"): "are not sent as traces",
         ("show", run_id, "--details"): "not for loads",
         ("show", run_id, "--output", "figures"): "has no output 'figures'",
     }.items():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lab import techniques
 from lab.cli import DONE, FAILED, flags, print_json
-from lab.model import LabError
+from lab.model import LOAD, LabError
 from lab.paths import COMMAND
 from lab.recording.facts import origin_of
 
@@ -370,6 +370,8 @@ def trace(arguments: Namespace) -> int:
 
     store = Store()
     run_id = queries.resolve(store, arguments.run)
+    if queries.run(store, run_id)["technique"] == LOAD:
+        raise LabError("The calls of a load are not sent as traces; `export --run` writes them.")
     sent = traces.send_run(store, run_id, arguments.to, Path(arguments.out))
     print(sent.text, file=sys.stderr if sent.refused or "console" in arguments.to else sys.stdout)
     return FAILED if sent.refused else DONE

@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import os
 from datetime import timedelta
-from importlib import import_module
 from itertools import accumulate
 from typing import Any
 
@@ -15,7 +14,8 @@ from lab import run_loop, units
 from lab.clock import now_ns, utc_now
 from lab.endpoints import registry
 from lab.harness.budget import Budget
-from lab.load import slo
+from lab.harness.session import Session
+from lab.load import preparing, slo
 from lab.load.loading import Loader
 from lab.load.profile import CallFact, Level, LevelOutcome, Step
 from lab.load.steering import Search, Steering, Sweep
@@ -97,12 +97,12 @@ class LoadRun:
     # Before
 
     async def _open(self) -> None:
-        """The loader and the SDK, which makes the requests, take their time beside each other; so
-        do the endpoint's own server and the database."""
+        """The loader, what makes the requests and the endpoint's own server take their time beside
+        each other."""
+        preparing.begin()
         starting = asyncio.create_task(self.loader.start())
         connected = asyncio.create_task(asyncio.to_thread(registry.connect, self.endpoint))
         try:
-            await asyncio.to_thread(import_module, "lab.harness.session")
             self.endpoint = await connected
             await self._take_server()
             await starting
@@ -114,20 +114,13 @@ class LoadRun:
         self._announce()
 
     async def _take_server(self) -> None:
-        """The lab's own server for this run alone, its model loaded; the lag of this loop is
-        nobody's."""
-        from lab.harness.session import Session
-
         deadline_s = self.config.timeout_s
         self.session = Session(self.run_id, self.endpoint, False, deadline_s, self._note)
-        await self.session.open({"any": self.order.model})
-        self.session.lag.stop()
+        await self.session.take_server({"any": self.order.model})
 
     async def _prepare(self) -> None:
-        from lab.load import prepared
-
         order = self.order
-        asked = await prepared.prepare(
+        asked = await preparing.prepare(
             self.endpoint,
             order.bodies,
             order.betas,

@@ -129,6 +129,9 @@ def _technique(words: dict[str, Any], run_id: str) -> Callable[[], Measured]:
 
 
 def _load(words: dict[str, Any], run_id: str) -> Callable[[], Measured]:
+    from lab.load import preparing
+
+    preparing.begin()
     from lab import load_run
     from lab.load.load_settings import load_config_of
 

@@ -52,7 +52,11 @@ def load_flags(parser: ArgumentParser) -> None:
 def run_load(arguments: Namespace) -> int:
     from rich.console import Console
 
+    from lab.load import preparing
+
     config = _config(arguments)
+    if not config.is_spread:
+        preparing.begin()
     console = Console(stderr=arguments.json, highlight=False)
     this_machine.typed(config.endpoint)
     from lab import load_order, load_run

@@ -10,19 +10,20 @@ import secrets
 import subprocess
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx2
-from anthropic import AsyncAnthropic
 
 from lab import heartbeat, pricing
 from lab.clock import now_ns, sleep_s, today
 from lab.endpoints import failure_causes, registry
-from lab.endpoints.client import open_client
 from lab.endpoints.registry import Endpoint
 from lab.harness.budget import Budget
 from lab.instrumentation.timing import LatencyCollector
 from lab.model import LabError, new_id
+
+if TYPE_CHECKING:
+    from anthropic import AsyncAnthropic
 
 LEASE_S = 120
 WARM_S, ANSWER_S, GOODBYE_S = 1800.0, 60.0, 1.0
@@ -107,13 +108,18 @@ class Session:
         LabError where the server refuses.
         """
         self.lag.start()
+        await self.take_server(models)
+        self.client_of(self.endpoint)
+        for name, endpoint in (others or {}).items():
+            await self._join(name, endpoint)
+
+    async def take_server(self, models: Mapping[str, str]) -> None:
+        """The lab's own server for this run alone, with its models loaded; any other is nobody's to
+        take."""
         if self.endpoint.traits.own_server:
             await self._take_lease()
             for model in dict.fromkeys(models.values()):
                 await self._own("POST", "/warm", {"model": model}, WARM_S)
-        self.client_of(self.endpoint)
-        for name, endpoint in (others or {}).items():
-            await self._join(name, endpoint)
 
     async def renew(self) -> None:
         """Make sure, between two trials, that the server is still this run's own."""
@@ -156,6 +162,8 @@ class Session:
         if endpoint.base_url not in self._clients:
             leased = endpoint.base_url == self.endpoint.base_url
             headers = self.lease_header() if leased else {}
+            from lab.endpoints.client import open_client  # the SDK: a load makes no call by it
+
             self._clients[endpoint.base_url] = open_client(endpoint, self.timeout_s, headers)
         return self._clients[endpoint.base_url]
 

@@ -70,8 +70,6 @@ def test_the_exit_code_says_whether_the_objective_was_kept(run, rule, exit_code)
         (("--ramp", "8", "--seconds", "1"), "--ramp is A:B"),
         (("--arrivals", "gone.csv"), "gone.csv cannot be read"),
         (("--arrivals", "recorded"), "needs a recording"),
-        (("--workers", "2"), "pip install 'llm-latency-lab[distributed]'"),
-        (("--scheduler", "tcp://127.0.0.1:1"), "pip install 'llm-latency-lab[distributed]'"),
         (("--scenario", "nowhere.jsonl"), "No scenario 'nowhere.jsonl'"),
         (("--concurrency", "20", "--most", "10"), "20 streams at once are more than the 10"),
     ],

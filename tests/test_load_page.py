@@ -199,7 +199,8 @@ def test_progress_says_level_requests_first_tokens_and_errors(monkeypatch):
     assert progress.value == 37  # one level of four, and half of the second: 37.5
     numbers = {metric.label: metric.value for metric in app.metric}
     assert numbers["p95 first token"] == "240 ms" and numbers["failed"] == "2"
-    assert app.dataframe[0].value["load"].tolist() == ["4 streams"]
+    table = "".join(element.proto.body for element in app.get("html"))
+    assert "<th>4 streams</th><td>96</td>" in table and "<td>120 ms</td>" in table
 
 
 def test_a_load_runs_from_the_press_to_its_answer(db, simulated_server):

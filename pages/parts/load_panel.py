@@ -1,5 +1,6 @@
 """A load while it goes on: which level, how far, and what its answers take by now."""
 
+from html import escape as html
 from typing import Any
 
 import streamlit as st
@@ -94,4 +95,15 @@ def _table(ended: list[dict[str, Any]]) -> None:
     if not any(row["ended early"] for row in rows):
         for row in rows:
             del row["ended early"]
-    st.dataframe(rows, hide_index=True, key="levels-so-far")
+    # Drawn anew twice a second: a grid of Streamlit's own would hold the page up.
+    heads = "".join(f"<th>{html(name)}</th>" for name in rows[0])
+    lines = "".join(_line(list(row.values())) for row in rows)
+    st.html(
+        f'<div class="lab-scroll"><table class="lab-table"><thead><tr>{heads}</tr></thead>'
+        f"<tbody>{lines}</tbody></table></div>"
+    )
+
+
+def _line(cells: list[str]) -> str:
+    first, *rest = map(html, cells)
+    return f"<tr><th>{first}</th>{''.join(f'<td>{cell}</td>' for cell in rest)}</tr>"

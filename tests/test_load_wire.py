@@ -35,7 +35,7 @@ class Asking:
     """A wire on a loop as the loader's: `await call()` one after another."""
 
     def __init__(self, server: RawServer, **address) -> None:
-        place = {"host": "127.0.0.1", "port": server.port, "timeout_s": 5.0, **address}
+        place = {"host": "127.0.0.1", "port": server.port, "timeout_s": 30.0, **address}
         self.over: dict[int, asyncio.Future] = {}
         self.wire = Wire(Address(**place), lambda call: self.over[call.request].set_result(call))
 
@@ -165,7 +165,8 @@ def test_a_large_request_has_been_sent_when_the_socket_has_all_of_it():
 
     read: list[int] = []
     with RawServer(lambda connection: connection.json(message()), greet) as server:
-        (frame,) = ask(server, request=template(body=b"x" * 20_000_000))
+        large = template(body=b"x" * 20_000_000)
+        (frame,) = ask(server, request=large, timeout_s=60.0)
         assert len(server.asked[0].body) == 20_000_000
     assert read[0] < frame.sent_ns <= frame.headers_ns
 

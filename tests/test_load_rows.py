@@ -147,6 +147,13 @@ def test_the_quick_way_and_parsing_say_the_same_of_an_apis_streams():
         assert any(event["text"] for event in quick["events"]) == keep_text
 
 
+def test_a_delta_that_only_begins_as_the_ones_before_is_read_for_itself():
+    more = api_events()
+    more[4]["delta"]["novel"] = "Nothing moves."
+    quick, slow, plain = both([usual(), frame([(10, sse(more))], 1)])
+    assert quick == slow and plain == 1
+
+
 def test_the_quick_way_and_parsing_say_the_same_of_random_streams():
     calls = []
     for seed in range(400):
@@ -356,6 +363,7 @@ def test_every_batch_that_was_told_survives_kill_9(db, killed):
     trials, calls, spans, events = counts(Store(db), run_id)
     assert 4 * told <= trials <= 4 * told + 4
     assert (calls, spans, events) == (trials, 2 * trials, 8 * trials)
+    assert not journal.files(store._spool, journal.BATCHES)
 
 
 def test_a_torn_batch_is_set_aside_and_keeps_no_other_out(db):

@@ -273,7 +273,7 @@ def test_the_last_that_show_and_check_tell_may_be_a_recording(tmp_path, monkeypa
     second = recorded(store)
     assert flags.meant("last") == second and flags.meant("last~1") == first
     assert queries.resolve(store, "last") == first
-    with pytest.raises(LabError, match="there are 2 runs and recordings"):
+    with pytest.raises(LabError, match="there are 2 runs, loads and recordings"):
         flags.meant("last~2")
 
 

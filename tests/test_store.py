@@ -115,6 +115,7 @@ def test_writing_the_same_trials_again_changes_nothing(db):
     assert queries.row_counts(store) == {
         "runs": 1,
         "sessions": 1,
+        "load_levels": 0,
         "trials": 6,
         "calls": 6,
         "spans": 6,

@@ -60,7 +60,7 @@ def page(result: RunResult) -> str:
         rows=[
             [name, units.whole(n)]
             for name, n in row_counts.items()
-            if n or not name.startswith("recorded_")  # no run of the lab's own has any
+            if n or not name.startswith(("recorded_", "load_"))  # no paired run has any
         ],
         colours=palette.LIGHT,
         figure_style=markup.STYLE,

@@ -139,8 +139,6 @@ class LoadOrder:
 def resolve(config: LoadConfig) -> LoadOrder:
     """LabError for what cannot be asked; ConsentNeeded where the user has not agreed to the
     address."""
-    if config.is_spread:
-        spread.check(config.scheduler)
     if (config.scenario or "").startswith(RECORDING):
         from lab import load_sessions
 
@@ -153,6 +151,8 @@ def resolve(config: LoadConfig) -> LoadOrder:
         order = _order(config, endpoint, tasks, [(Step(place),) for place in range(len(tasks))])
     definitions.check_characters(config.name, config.note, *order.bodies)
     order.check()
+    if config.is_spread:
+        spread.check(config.scheduler, order.endpoint.kind)
     return order
 
 

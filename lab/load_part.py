@@ -1,15 +1,12 @@
 """What a worker does of a load that several share: a loader of its own plays its part of each
 level, and what ended is handed on while it goes, as Arrow's IPC streams.
-
-`play` occupies the worker for the whole load; beside it `order` and `take` are asked, many times a
-second, by the coordinator (lab.load_spread). A part that nobody asks for a minute ends by itself.
+lab.load_spread leads it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,11 +20,11 @@ from lab.load.profile import CallFact, Level
 from lab.load.reading import Reader
 from lab.load_keeping import session_row
 from lab.model import LabError, new_id
+from lab.part import Part
 from lab.rows import SessionRow
 from lab.store import row_batches
 
 HANDED_S, HELD_NS = 0.2, 20_000_000
-ALONE_S = 60.0
 SPENT = "the budget is spent"
 
 
@@ -76,77 +73,37 @@ class Parcel(NamedTuple):
     """Why this part cannot go on."""
 
 
-PARTS: dict[str, Part] = {}
-"""Of this process, by run and place."""
-
-
 def play(name: str, order: PartOrder) -> None:
     """The whole of a load, on this worker."""
-    asyncio.run(Part(order).run(name))
+    asyncio.run(LoadPart(order).run(name))
 
 
-def take(name: str) -> list[Parcel] | None:
-    """What has come together since the last time; None where the part has not begun."""
-    part = PARTS.get(name)
-    return part and part.take()
+class LoadPart(Part):
+    """Its orders are `level` LevelOrder, `cut` reason let_end and `measure` streams."""
 
-
-def order(name: str, do: str, *values: Any) -> None:
-    """`level` LevelOrder, `cut` reason let_end, `measure` streams, `leave`."""
-    part = PARTS.get(name)
-    if part is None:
-        raise LabError(f"The part {name} has ended by itself.")
-    part.loop.call_soon_threadsafe(part.ordered, do, *values)
-
-
-class Part:
     def __init__(self, order: PartOrder) -> None:
+        super().__init__()
         self.order, self.loader = order, Loader()
-        self.parcels: deque[Parcel] = deque()
-        self.asked_ns = now_ns()
         self.facts: list[CallFact] = []
         self.spent_usd = self.dearest_usd = 0.0
-
-    # Asked from another thread
-
-    def take(self) -> list[Parcel]:
-        self.asked_ns = now_ns()
-        return [self.parcels.popleft() for _ in range(len(self.parcels))]
-
-    # In its own
 
     def ordered(self, do: str, *values: Any) -> None:
         if do == "cut":
             self.cutting = asyncio.create_task(self._cut(*values))
         else:
-            self.orders.put_nowait((do, *values))
+            super().ordered(do, *values)
 
-    async def run(self, name: str) -> None:
-        """To the order to leave, or until nobody asks."""
-        self.loop, self.orders = asyncio.get_running_loop(), asyncio.Queue()
-        PARTS[name] = self
-        work = asyncio.create_task(self._work())
-        try:
-            while not (await asyncio.wait({work}, timeout=1.0))[0]:
-                if now_ns() - self.asked_ns > ALONE_S * 1e9:
-                    break
-        finally:
-            del PARTS[name]
-            work.cancel()
-            await asyncio.wait({work})
-            await self.loader.close()
+    async def work(self) -> None:
+        await self._open()
+        while True:
+            do, *values = await self.orders.get()
+            await (self._level if do == "level" else self._measure)(*values)
 
-    async def _work(self) -> None:
-        try:
-            await self._open()
-            while (asked := await self.orders.get())[0] != "leave":
-                await (self._level if asked[0] == "level" else self._measure)(*asked[1:])
-        except Exception as error:
-            is_said = isinstance(error, LabError)
-            text = str(error) if is_said else f"{type(error).__name__}: {error}"
-            self._hand_on(failure=text)
-            while (await self.orders.get())[0] != "leave":
-                pass
+    def give_up(self, text: str) -> None:
+        self._hand_on(failure=text)
+
+    async def close(self) -> None:
+        await self.loader.close()
 
     async def _open(self) -> None:
         from lab.load import prepared

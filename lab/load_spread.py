@@ -26,6 +26,7 @@ from lab.load_order import LoadOrder
 from lab.load_part import SPENT, LevelOrder, Parcel, PartOrder
 from lab.load_stages import MOST_BIASED, LoadRun, most_at_once
 from lab.model import LabError
+from lab.part import order, take
 from lab.rows import SessionRow
 from lab.run_loop import Telling
 from lab.spread import Cluster, Worker, WorkerLost
@@ -93,6 +94,8 @@ class Loaders:
         self.parts: list[Part] = []
         self.arrived = Arrived()
         self.started_ns: int | None = None
+        self.unread = 0
+        """Each worker's own, and of no use here."""
 
     @property
     def live(self) -> list[Part]:
@@ -108,10 +111,10 @@ class Loaders:
 
     async def prepare(self, orders: list[PartOrder]) -> None:
         """LabError where one of them cannot ask, such as for want of a key."""
-        for worker, order in zip(self.cluster.workers, orders, strict=True):
-            part = Part(worker, f"{order.run_id}:{order.place}")
+        for worker, own in zip(self.cluster.workers, orders, strict=True):
+            part = Part(worker, f"{own.run_id}:{own.place}")
             self.parts.append(part)
-            self.cluster.begin(worker, load_part.play, part.name, order)
+            self.cluster.begin(worker, load_part.play, part.name, own)
         try:
             async with asyncio.timeout(READY_S):
                 while any(part.session is None for part in self.live):
@@ -187,7 +190,7 @@ class Loaders:
 
     async def _taken(self, part: Part) -> list[Parcel]:
         try:
-            return await self.cluster.ask(part.worker, load_part.take, part.name) or []
+            return await self.cluster.ask(part.worker, take, part.name) or []
         except WorkerLost as lost:
             self._lose(part, str(lost))
             return []
@@ -211,7 +214,7 @@ class Loaders:
     async def _order(self, asked: list[Part], do: str, *values: object) -> None:
         async def one(part: Part) -> None:
             try:
-                await self.cluster.ask(part.worker, load_part.order, part.name, do, *values)
+                await self.cluster.ask(part.worker, order, part.name, do, *values)
             except LabError as error:
                 self._lose(part, str(error))
 
@@ -286,7 +289,7 @@ class SpreadRun(LoadRun):
         self.loader = Loaders(self)
 
     async def _prepare(self) -> None:
-        order, endpoint, lease = self.order, self.endpoint, self.session.lease_header()
+        asked, endpoint, lease = self.order, self.endpoint, self.session.lease_header()
         await self.loader.prepare(
             [
                 PartOrder(
@@ -295,9 +298,9 @@ class SpreadRun(LoadRun):
                     endpoint.name,
                     dict(endpoint.models),
                     lease,
-                    order.bodies,
-                    order.betas,
-                    order.task_ids,
+                    asked.bodies,
+                    asked.betas,
+                    asked.task_ids,
                     self.config.timeout_s,
                     self.config.keep_text,
                 )

@@ -18,14 +18,21 @@ from importlib.util import find_spec
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from lab import machine
-from lab.model import LabError
+from lab import endpoint_kinds, machine
+from lab.model import EndpointKind, LabError
 from lab.version import VERSION
 
 EXTRA = (
     "Several processes or machines need Dask: pip install 'llm-latency-lab[distributed]'. Without"
     " it, leave --workers and --scheduler out."
 )
+QUIET = {
+    # It would stop what measures a hundred times a second.
+    "distributed.worker.profile.enabled": False,
+    # Pages of what goes on, for whoever asks.
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
+}
 TRUSTED = "LAB_TRUST_SCHEDULER"
 REACH_S, ANSWER_S = 30, 30.0
 """For the scheduler to be there; for a worker to answer, after which it is taken for lost."""
@@ -60,8 +67,9 @@ class Worker:
         return f"worker {self.address} on {self.place.host} (process {self.place.pid})"
 
 
-def check(scheduler: str | None) -> None:
-    """LabError where Dask is not installed, or the scheduler's address is not to be trusted."""
+def check(scheduler: str | None, kind: EndpointKind) -> None:
+    """LabError where Dask is not installed, the scheduler's address is not to be trusted, or its
+    workers could not reach an endpoint of this kind."""
     if find_spec("distributed") is None:
         raise LabError(EXTRA)
     if scheduler is None:
@@ -71,8 +79,14 @@ def check(scheduler: str | None) -> None:
         raise LabError(
             f"{scheduler!r:.200} is no Dask scheduler: give tcp://HOST:PORT or tls://HOST:PORT."
         )
+    is_near = machine.is_loopback(parts.hostname)
+    if endpoint_kinds.kind(kind).own_server and not is_near:
+        raise LabError(
+            f"The {kind} server is on this machine alone, and workers elsewhere cannot reach it:"
+            " leave --scheduler out, or name another endpoint."
+        )
     is_named = os.environ.get(TRUSTED) == scheduler
-    if parts.scheme == "tcp" and not machine.is_loopback(parts.hostname) and not is_named:
+    if parts.scheme == "tcp" and not is_near and not is_named:
         raise LabError(
             f"{scheduler} is neither encrypted nor knows who is asking: whoever reaches it reads"
             " the requests and runs code on its workers. Use tls:// (docs/many-machines.md) or a"
@@ -98,7 +112,6 @@ class Cluster:
     async def open(self) -> None:
         """LabError where there is no such scheduler, it has too few workers, or one of them has
         another version of the lab."""
-        check(self.scheduler)
         # What it says of a lost worker is said by the run.
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
         from distributed import Client
@@ -121,9 +134,11 @@ class Cluster:
     async def _start(self) -> None:
         """On loopback and with certificates of this moment: whoever reaches a scheduler runs code
         as its user, and loopback is open to every user of the machine."""
+        import dask
         from distributed import LocalCluster
         from distributed.security import Security
 
+        dask.config.set(QUIET)
         self.local = await LocalCluster(
             n_workers=self.wanted,
             threads_per_worker=1,
@@ -131,6 +146,7 @@ class Cluster:
             host="127.0.0.1",
             security=Security.temporary(),
             dashboard_address=None,
+            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
             memory_limit=0,
             silence_logs=logging.CRITICAL,
             asynchronous=True,
@@ -140,9 +156,11 @@ class Cluster:
             nanny.close_gracefully()
 
     async def _meet(self) -> None:
+        least = max(self.wanted, 1)
+        with contextlib.suppress(TimeoutError):
+            await self.client.wait_for_workers(least, timeout=REACH_S)
         known = (await self.client.scheduler.identity(n_workers=-1))["workers"]
         addresses = sorted(known)
-        least = max(self.wanted, 1)
         if len(addresses) < least:
             raise LabError(
                 f"The scheduler at {self.scheduler} has {len(addresses)} workers, and {least} are"

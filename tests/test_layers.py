@@ -96,7 +96,7 @@ def test_layers(files, forbidden):
 # From the ground up; docs/design.md says what each floor knows. The longest name that fits counts.
 FLOORS = (
     """clock critical_path endpoint_kinds heartbeat json_schema limit_words limits machine metrics
-    model paths pattern rows tunnel units version""",
+    model part paths pattern rows tunnel units version""",
     "pasted pricing scenarios settings stats view_parts",
     """endpoints.caching_modes endpoints.consent endpoints.keys endpoints.own_server
     endpoints.settings_files processes recording scrub spread""",
@@ -104,8 +104,9 @@ FLOORS = (
     "calibrate code_samples harness load load_answer load_figures load_table",
     """bounds expected instrumentation.traces load_levels load_requirements load_results
     new_recording recorded_changes recorded_requirements recordings requirements results""",
-    """importers load_estimate load_keeping load_leading load_order load_part load_run load_sessions
-    load_spread load_stages observing recorded_tasks recorder resume run_loop worker""",
+    """block_part block_spread importers load_estimate load_keeping load_leading load_order
+    load_part load_run load_sessions load_spread load_stages observing recorded_tasks recorder
+    resume run_loop worker""",
     "cli library",
     "pytest_latency",
 )

@@ -1,5 +1,10 @@
 """One level led from beginning to end: what ends in the loader is read, counted, told and stored,
-and the level is cut where it has nothing more to say."""
+and the level is cut where it has nothing more to say.
+
+On a single core most calls are read once their level has ended (lab.load.loading). Until then they
+are counted; what is told of times and tokens is of those that were read, and a search cuts a level
+later than it could. Where there is a budget, each call is read at once.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +26,6 @@ from lab.load_keeping import Keeping
 from lab.model import LabError
 
 TOLD_S, STORED_NS = 0.25, 1_000_000_000
-HELD_NS = 20_000_000
-"""So long at most what has ended is read before anything else gets its turn."""
 ALL_FAILED = 20
 """So many first requests of a run, none of which was answered, end it: more would fail alike."""
 SPENT = "the budget is spent"
@@ -67,23 +70,22 @@ class Leading:
         self.so_far = SoFar(level, now_ns(), self._seconds_of(level))
         self._tell("level", mode=level.mode, target=level.target, planned=self.so_far.planned)
         watching = asyncio.create_task(self._watch(level))
-        end = self._cut_short(level, "stopped")
+        end, reason = None, "stopped"
         try:
             end = await self._played(level)
         except LabError as error:
-            end = self._cut_short(level, str(error))
+            reason = str(error)
             raise
         finally:
             watching.cancel()
             await asyncio.wait({watching})
-            outcome = await self._ended(level, end)
+            outcome = await self._ended(level, end or self._cut_short(level, reason))
         if not watching.cancelled():
             watching.result()  # it ends by itself only where something is wrong with it
         return outcome
 
     async def _played(self, level: Level) -> LevelEnd:
-        most, let_go_ns = (self.most if level.mode == "open" else None), now_ns() + HELD_NS
-        items = self.loader.level(level, most)
+        items = self.loader.level(level, self.most if level.mode == "open" else None)
         while True:
             try:
                 item = await anext(items)
@@ -92,9 +94,6 @@ class Leading:
             if isinstance(item, LevelEnd):
                 return item
             self._count(item)
-            if now_ns() > let_go_ns:
-                await sleep_s(0)
-                let_go_ns = now_ns() + HELD_NS
 
     def _count(self, frame: CallFrame) -> None:
         fact = self.keeping.read(frame, self.so_far.level.label)
@@ -113,8 +112,10 @@ class Leading:
 
     def _cut_short(self, level: Level, reason: str) -> LevelEnd:
         """What is known of a level whose end nobody told."""
-        started_ns = self.loader.started_ns or self.so_far.started_ns
-        left = max(0, level.requests - len(self.facts))
+        started_ns, unread = self.loader.started_ns or self.so_far.started_ns, self.loader.unread
+        left = max(0, level.requests - len(self.facts) - unread)
+        if unread:
+            reason += f"; {units.counted(unread, 'call')} that had ended were not read any more"
         return LevelEnd(level.number, started_ns, now_ns(), left, reason)
 
     async def _ended(self, level: Level, end: LevelEnd) -> LevelOutcome:
@@ -170,7 +171,7 @@ class Leading:
     async def _cut_if_decided(self, level: Level) -> None:
         if self.is_cut:
             return
-        if not self.answered and self.failed >= ALL_FAILED:
+        if not self.answered and self.failed >= ALL_FAILED and not self.loader.unread:
             first = units.counted(self.failed, "request")
             self.ended_by = f"None of the first {first} was answered: {self.so_far.kinds}."
             await self._cut(f"none of the first {first} was answered")
@@ -198,7 +199,7 @@ class Leading:
 
     def _figures(self, at_ns: int) -> dict[str, Any]:
         spent = None if self.budget.usd is None else round(self.budget.spent_usd, 6)
-        return {**self.so_far.figures(at_ns), "spent_usd": spent}
+        return {**self.so_far.figures(at_ns, self.loader.unread), "spent_usd": spent}
 
     def _tell(self, kind: str, **words: Any) -> None:
         level = self.so_far.level

@@ -41,7 +41,8 @@ class LoadRun:
         self.text = ""
         self.budget = Budget(order.budget_usd)
         self.steering = steering(order)
-        self.loader = Loader()
+        # What a call costs has to be known before the next one begins.
+        self.loader = Loader(at_once=order.budget_usd is not None)
         self.leading: Leading | None = None
         self.session = self.keeping = self.writing = None
         self.outcomes: list[LevelOutcome] = []

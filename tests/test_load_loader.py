@@ -16,11 +16,11 @@ import pytest
 
 from bench.raw_server import Connection, RawServer, message
 from bench.recorder_ground import ProxyTap
-from lab import paths
-from lab.clock import now_ns, sleep_s
+from lab import machine, paths
+from lab.clock import now_ns, pause_s, sleep_s
 from lab.endpoints.client import open_client
 from lab.endpoints.registry import Endpoint
-from lab.load import bias, known
+from lab.load import bias, handed_on, known
 from lab.load.call_frame import CallFrame
 from lab.load.loading import LevelEnd, Loader, Prepared
 from lab.load.prepared import prepare
@@ -304,6 +304,46 @@ async def test_a_server_that_asks_for_an_hour_ends_the_level(loader):
         calls, end = await played(loader, Level(1, "closed", 1, (ONE,) * 5))
     assert len(calls) == 1 and end.not_begun == 4
     assert end.reason == "the server asked to wait 3,600 s (retry-after)"
+
+
+# When it is read
+
+
+@pytest.mark.parametrize(
+    ("cores", "at_once", "most_bytes", "read_meanwhile"),
+    [(1, False, 64_000_000, 2), (1, False, 0, 9), (1, True, 64_000_000, 9), (2, False, 0, 9)],
+)
+async def test_on_a_single_core_calls_are_read_when_their_level_has_ended(
+    monkeypatch, cores, at_once, most_bytes, read_meanwhile
+):
+    """Nine have ended, and the tenth is let go once so many of them were read, 5 ms each; whoever
+    reads on the loader's core rests 24 times as long."""
+    monkeypatch.setattr(machine, "cores", lambda: cores)
+    monkeypatch.setattr(handed_on, "MOST_UNREAD_BYTES", most_bytes)
+    let_go = threading.Event()
+
+    def answer(connection: Connection) -> None:
+        if len(server.asked) == 10:
+            let_go.wait(20)
+        connection.json(message())
+
+    loader, read_ns, unread = Loader(at_once), [], []
+    await loader.start()
+    with RawServer(answer) as server:
+        await loader.prepare(await prepared(server))
+        async for call in loader.level(Level(1, "closed", 1, (ONE,) * 10)):
+            if isinstance(call, CallFrame):
+                read_ns.append(now_ns())
+                unread.append(loader.unread)
+                pause_s(0.005)
+            if len(read_ns) == read_meanwhile:
+                let_go.set()
+    await loader.close()
+    assert len(read_ns) == 10 and call.not_begun == 0 and unread[-1] == 0
+    if read_meanwhile == 2:
+        assert read_ns[1] - read_ns[0] > 24 * 5_000_000
+        assert unread[1] == 7
+        assert read_ns[-1] - read_ns[2] < 24 * 5_000_000
 
 
 # How it ends

@@ -2,15 +2,17 @@
 that dies."""
 
 import os
+import re
 import signal
 from itertools import pairwise
 
 import pytest
 
-from lab import clock, endpoint_kinds, load_estimate, load_order, load_run, processes
+from lab import clock, endpoint_kinds, load_estimate, load_order, load_run, machine, processes
 from lab.endpoints.registry import Endpoint
 from lab.load.load_settings import load_config_of
 from lab.load.profile import Step
+from lab.load_keeping import Keeping
 from lab.model import LabError
 from lab.store.store import Store
 
@@ -121,6 +123,51 @@ def test_a_load_that_is_stopped_keeps_the_calls_that_have_ended(load):
     assert planned == 5000 and ended["done"] <= made <= ended["done"] + 2 and reason == "stopped"
 
 
+@pytest.fixture
+def slow_reading(monkeypatch):
+    """On a single core, where to read a call takes 50 ms: 1.2 s pass until the next is read."""
+
+    def read(keeping, frame, label):
+        clock.pause_s(0.05)
+        return keeping.reader.read(frame, label)
+
+    monkeypatch.setattr(machine, "cores", lambda: 1)
+    monkeypatch.setattr(Keeping, "read", read)
+
+
+def test_calls_that_wait_to_be_read_are_counted_and_are_rows_when_their_level_has_ended(
+    load, simulated, slow_reading
+):
+    simulated.knobs(gap_ms=1, jitter=0, tail=0)
+    done, entries = load(concurrency=[4], requests=30, max_tokens=4)
+    told = [entry["done"] for entry in of("load", entries)]
+    (ended,) = of("level_ended", entries)
+    assert done.status == "finished" and ended["done"] == 30 and max(told) <= 30
+    assert rows(f"SELECT count(*) {OF_CALLS} WHERE block = 1") == [[30]]
+    # As many were told within the level's time as could be read in ten times as long.
+    assert max(told) > 5 and ended["elapsed_s"] < 30 * 0.05
+    assert rows("SELECT not_begun, reason FROM load_levels") == [[0, None]]
+
+
+def test_a_stop_says_how_many_calls_it_left_unread(load, simulated, slow_reading):
+    def stop(entry):
+        if entry["kind"] == "started":
+            run.append(entry["run_id"])
+        elif entry["kind"] == "load" and entry["done"] > 60 and not asked:
+            asked.append(clock.now_ns())
+            processes.stop(run[0])
+
+    run, asked = [], []
+    simulated.knobs(gap_ms=1, jitter=0, tail=0)
+    done, entries = load(stop, concurrency=[8], requests=5000, max_tokens=4)
+    assert done.status == "interrupted" and (clock.now_ns() - asked[0]) / 1e9 < 5
+    ((not_begun, reason),) = rows("SELECT not_begun, reason FROM load_levels")
+    ((kept,),) = rows("SELECT count(*) FROM trials WHERE block = 1")
+    words = re.fullmatch(r"stopped; (\d+) calls that had ended were not read any more", reason)
+    assert 0 < kept < 60 < kept + int(words[1]) <= 5000 - not_begun
+    assert of("level_ended", entries)[0]["reason"] == reason
+
+
 def test_a_loader_that_is_killed_leaves_its_calls_and_a_sentence(load):
     def kill(entry):
         if entry["kind"] == "load" and entry["done"] >= 4 and not killed:
@@ -140,21 +187,25 @@ def test_a_loader_that_is_killed_leaves_its_calls_and_a_sentence(load):
     assert not_begun == 5000 - ended["done"] and reason == done.text
 
 
+@pytest.mark.parametrize("how", ["as it is", "slow_reading"])
 def test_a_budget_is_passed_by_no_more_than_what_is_under_way(
-    load, simulated, tmp_path, monkeypatch
+    load, simulated, tmp_path, monkeypatch, request, how
 ):
-    """$1 an output token, 10 tokens an answer: each call costs $10."""
+    """$1 an output token, 10 tokens an answer: each call costs $10. On a single core too each is
+    read at once."""
+    if how == "slow_reading":
+        request.getfixturevalue(how)
     prices = tmp_path / "prices.toml"
     rates = "input = 0\noutput = 1e6\nwrite_5m = 0\nwrite_1h = 0\nread = 0"
     prices.write_text(f'[[prices]]\nmodel = "simulated-small"\nfrom = 2020-01-01\n{rates}\n')
     monkeypatch.setenv("LAB_PRICES", str(prices))
-    simulated.knobs(answer_tokens=60)
+    simulated.knobs(answer_tokens=60, gap_ms=30)
     done, _ = load(concurrency=[2], requests=100, max_tokens=10, warmup=0, max_usd=75)
     assert done.status == "interrupted" and "of $75.00 spent" in done.text
     ((calls, spent),) = rows("SELECT count(*), sum(counted_usd) FROM calls")
     # From $55 on two that are under way might pass it: no further one begins, but for those that
     # had begun when this was heard.
-    assert spent == 10 * calls and 55 <= spent <= 95
+    assert spent == 10 * calls and 55 <= spent <= 125
     ((reason,),) = rows("SELECT reason FROM load_levels")
     assert reason == "the budget is spent"
 

@@ -7,14 +7,15 @@ import asyncio
 import contextlib
 import json
 import os
-from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, BinaryIO
 
-from lab import limits, paths
+from lab import limits, machine, paths
+from lab.clock import now_ns, sleep_s
 from lab.load.call_frame import CallFrame
-from lab.load.loader import CALL, HEAD
+from lab.load.handed_on import Frames
+from lab.load.loader import CALL
 from lab.load.profile import Level
 from lab.load.wire import Address, Template
 from lab.model import LabError
@@ -22,6 +23,12 @@ from lab.model import LabError
 LAST_WORDS = 2_000
 START_S, GOODBYE_S = 60.0, 5.0
 """Generous where a busy machine makes everything slow."""
+HELD_NS = 20_000_000
+"""So long at most calls are read before anything else of the coordinator gets its turn."""
+REST = 24
+"""Times as long as it read, whoever reads rests while a level is under way on a single core: what
+it takes there, it takes from the stamps."""
+REST_NS = 20_000_000
 
 
 @dataclass(frozen=True)
@@ -52,53 +59,17 @@ class LevelEnd:
     streams (retry_after_waits, retry_after_s)."""
 
 
-class Frames(asyncio.Protocol):
-    """What comes out of the process, each frame in its turn."""
-
-    def __init__(self) -> None:
-        self.pending = bytearray()
-        self.frames: deque[tuple[bytes, bytes]] = deque()
-        self.has_ended = False
-        self.waiter: asyncio.Future | None = None
-
-    def data_received(self, data: bytes) -> None:
-        pending, place = self.pending, 0
-        pending += data
-        while len(pending) - place >= HEAD.size:
-            kind, size = HEAD.unpack_from(pending, place)
-            begin = place + HEAD.size
-            if len(pending) < begin + size:
-                break
-            place = begin + size
-            self.frames.append((kind, bytes(pending[begin:place])))
-        del pending[:place]
-        self._wake()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.has_ended = True
-        self._wake()
-
-    def _wake(self) -> None:
-        if self.waiter and not self.waiter.done():
-            self.waiter.set_result(None)
-
-    async def next(self) -> tuple[bytes, bytes] | None:
-        """Its kind and what is in it; None once there are no more."""
-        while not self.frames:
-            if self.has_ended:
-                return None
-            self.waiter = asyncio.get_running_loop().create_future()
-            await self.waiter
-        return self.frames.popleft()
-
-
 class Loader:
     """One loader process: `start`, `prepare`, `level` after `level`, `close`.
 
     Each raises LabError where the process has ended; what it had handed on is kept.
+
+    Where this process may use a single core, most of a level's calls are handed out when it has
+    ended (`unread` of them wait), so that whoever reads them takes no time from the stamps; unless
+    that is wanted `at_once`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, at_once: bool = False) -> None:
         self.process: asyncio.subprocess.Process | None = None
         self.frames = Frames()
         self.ready: dict[str, Any] = {}
@@ -107,6 +78,13 @@ class Loader:
         """When the level under way began."""
         self.errors = b""
         self.honours_waits = True
+        self.at_once = at_once or machine.cores() > 1
+        self.owed_ns = self.let_go_ns = 0
+
+    @property
+    def unread(self) -> int:
+        """Calls that have ended and were not read yet."""
+        return self.frames.calls
 
     async def start(self) -> None:
         # A stream reader of asyncio's would take as long for a frame as it takes to read one.
@@ -125,7 +103,7 @@ class Loader:
         self._listening = asyncio.ensure_future(self._listen())
         try:
             async with asyncio.timeout(START_S):
-                self.ready = (await self._next())["ready"]
+                self.ready = json.loads((await self._frame())[1])["ready"]
         except TimeoutError:
             await self.close()
             raise LabError(
@@ -152,7 +130,7 @@ class Loader:
     async def level(
         self, level: Level, most_in_flight: int | None = None
     ) -> AsyncIterator[CallFrame | LevelEnd]:
-        """Each call as it ends, then what the level came to."""
+        """Each call once it has ended, then what the level came to."""
         await self._order(
             "level",
             number=level.number,
@@ -164,15 +142,29 @@ class Loader:
             most=most_in_flight,
             honours_waits=self.honours_waits,
         )
+        self.owed_ns, self.let_go_ns = 0, now_ns() + HELD_NS
         while True:
-            frame = await self._next()
-            if isinstance(frame, CallFrame):
-                yield frame
-            elif "ended" in frame:
-                yield LevelEnd(**frame["ended"])
+            kind, data = await self._frame()
+            begun_ns = now_ns()
+            if kind == CALL:
+                yield CallFrame.unpacked(data)
+                await self._let_go(now_ns() - begun_ns)
+            elif "ended" in (words := json.loads(data)):
+                yield LevelEnd(**words["ended"])
                 return
             else:
-                self.started_ns = frame["started_ns"]
+                self.started_ns = words["started_ns"]
+
+    async def _let_go(self, took_ns: int) -> None:
+        """Between two calls; `took_ns` is how long the first took to be read."""
+        self.owed_ns += 0 if self.at_once else took_ns * REST
+        while self.owed_ns >= REST_NS and not self.frames.is_pressing:
+            begun_ns = now_ns()
+            await sleep_s(REST_NS / 1e9)
+            self.owed_ns -= now_ns() - begun_ns
+        if now_ns() > self.let_go_ns:
+            await sleep_s(0)
+            self.let_go_ns = now_ns() + HELD_NS
 
     async def cut(self, reason: str, let_end: bool = False) -> None:
         """End the level under way: no more requests are made, and those that were end by
@@ -202,12 +194,11 @@ class Loader:
         except OSError:
             raise await self._died() from None
 
-    async def _next(self) -> CallFrame | dict[str, Any]:
+    async def _frame(self) -> tuple[bytes, bytes]:
         frame = await self.frames.next()
         if frame is None:
             raise await self._died()
-        kind, data = frame
-        return CallFrame.unpacked(data) if kind == CALL else json.loads(data)
+        return frame
 
     async def _died(self) -> LabError:
         with contextlib.suppress(TimeoutError):

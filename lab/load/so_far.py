@@ -51,33 +51,36 @@ class SoFar:
         known."""
         return self.level.requests if self.seconds is None else round(self.level.target)
 
-    def figures(self, now_ns: int) -> dict[str, Any]:
-        """For an entry of progress."""
+    def figures(self, now_ns: int, unread: int = 0) -> dict[str, Any]:
+        """For an entry of progress; so many more calls have ended and were not read yet, and
+        count as if they were like those that were."""
         elapsed_s = max((now_ns - self.started_ns) / 1e9, 1e-3)
-        planned, left_s = self._course(elapsed_s)
+        done = self.done + unread
+        planned, left_s = self._course(elapsed_s, done)
         ordered = sorted(self.ttft_ms)
+        per_s = done / elapsed_s / max(self.done, 1)
         return {
-            "done": self.done,
-            "planned": max(planned, self.done),
+            "done": done,
+            "planned": max(planned, done),
             "failed": self.failed,
             "errors": dict(self.errors),
             "elapsed_s": round(elapsed_s, 3),
             "left_s": left_s if left_s is None else round(max(0.0, left_s), 1),
             "ttft_p50_ms": _at(ordered, 0.5),
             "ttft_p95_ms": _at(ordered, 0.95),
-            "requests_per_s": round((self.done - self.failed) / elapsed_s, 3),
-            "tokens_per_s": round(self.tokens / elapsed_s, 1),
+            "requests_per_s": round((self.done - self.failed) * per_s, 3),
+            "tokens_per_s": round(self.tokens * per_s, 1),
         }
 
-    def _course(self, elapsed_s: float) -> tuple[int, float | None]:
+    def _course(self, elapsed_s: float, done: int) -> tuple[int, float | None]:
         """Requests planned, and seconds left, as the level goes by now."""
         if self.seconds is not None:
-            pace = self.done / min(elapsed_s, self.seconds)
+            pace = done / min(elapsed_s, self.seconds)
             return round(pace * self.seconds), self.seconds - elapsed_s
         planned = self.level.requests
         if self.level.at_s:
             return planned, self.level.at_s[-1] - elapsed_s
-        return planned, elapsed_s * (planned - self.done) / self.done if self.done else None
+        return planned, elapsed_s * (planned - done) / done if done else None
 
 
 def _at(ordered: list[float], q: float) -> float | None:

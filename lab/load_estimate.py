@@ -50,6 +50,15 @@ class Size:
     seconds: float
     likely_usd: float
     most_usd: float
+    play: float
+    """Requests of what one user does."""
+    pause_s: float
+    """Of the user's own, for each request."""
+
+    @property
+    def turn_s(self) -> float:
+        """From one request of a user to the next."""
+        return self.seconds + self.pause_s
 
 
 def estimate(config: LoadConfig) -> LoadEstimate:
@@ -102,12 +111,16 @@ def _level(order: LoadOrder, target: float, size: Size) -> tuple[int, float]:
     if config.is_open:
         level = plan.ramp(1, *config.rising[:2], config.seconds) if config.rising else None
         level = level or plan.level(1, target)
-        return level.requests, level.at_s[-1] + size.seconds
-    at_once = 1 if order.is_queue else target
+        return level.requests, level.at_s[-1] + size.play * size.turn_s
+    rate = target / size.turn_s
+    if order.is_queue:
+        rate = min(rate, 1 / size.seconds)
     if config.seconds and not config.requests:
-        return round(config.seconds * at_once / size.seconds) + round(target), config.seconds
+        return round(config.seconds * rate) + round(target), config.seconds
     requests = config.requests or max(plan.least, round(schedule.ROUNDS * target))
-    seconds = requests * size.seconds / min(at_once, requests)
+    # Of fewer plays than streams some streams get none.
+    rate = min(rate, max(1.0, requests / size.play) / size.turn_s)
+    seconds = requests / rate
     return requests, min(seconds, config.seconds or seconds)
 
 
@@ -127,7 +140,10 @@ def _size(order: LoadOrder) -> Size:
                 at_most_usd(endpoint.kind, body["model"], body),
             )
         )
-    return Size(*map(fmean, zip(*sizes, strict=True)))
+    plays = order.plays
+    play = fmean(map(len, plays))
+    pause_s = fmean(sum(step.pause_s for step in steps) for steps in plays) / play
+    return Size(*map(fmean, zip(*sizes, strict=True)), play, pause_s)
 
 
 def _prompt_tokens(body: Mapping[str, Any]) -> int:

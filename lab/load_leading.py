@@ -38,7 +38,8 @@ class LoaderGone(LabError):
 
 class Leading:
     """`await lead(level)`, one level after another. `most` is how many requests may be under way at
-    once in an open loop; after `seconds` a closed one makes no more."""
+    once in an open loop; after `seconds` a closed one makes no more. `is_counted` where the user
+    named the requests too, and wants no more of them."""
 
     def __init__(
         self,
@@ -49,9 +50,11 @@ class Leading:
         steering: Steering,
         most: int,
         seconds: float | None,
+        is_counted: bool = False,
     ) -> None:
         self.loader, self.keeping, self.tell, self.budget = loader, keeping, tell, budget
         self.steering, self.most, self.seconds = steering, most, seconds
+        self.is_counted = is_counted
         self.answered = self.failed = 0
         self.dearest_usd = 0.0
         """Of all calls so far."""
@@ -119,7 +122,12 @@ class Leading:
         return LevelEnd(level.number, started_ns, now_ns(), left, reason)
 
     async def _ended(self, level: Level, end: LevelEnd) -> LevelOutcome:
-        if self._seconds_of(level) is not None and not end.reason:
+        seconds = self._seconds_of(level)
+        if seconds is not None and not end.reason:
+            if not (self.is_cut or self.is_counted):
+                made = units.counted(level.requests, "request")
+                over = f"all of its {made} were made before its {units.duration(seconds)} were over"
+                end = replace(end, reason=over)
             # What was planned was only enough for its seconds.
             level, end = shortened(level, len(self.facts)), replace(end, not_begun=0)
         await self.keeping.write_calls()

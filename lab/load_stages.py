@@ -166,6 +166,7 @@ class LoadRun:
             self.steering,
             self.order.ceiling,
             self.config.seconds,
+            is_counted=self.config.requests is not None,
         )
 
     # The load

@@ -89,6 +89,16 @@ def test_a_level_by_seconds_planned_what_it_made(load, simulated):
     assert rows("SELECT planned, not_begun, reason FROM load_levels") == [[ended["done"], 0, None]]
 
 
+@pytest.mark.parametrize(("requests", "reason"), [(None, "all of its 6 requests were"), (6, "")])
+def test_a_level_by_seconds_that_ran_out_of_requests_says_so(load, monkeypatch, requests, reason):
+    """Unless the user wanted no more of them."""
+    monkeypatch.setattr("lab.load.schedule.MOST_BY_SECONDS", 6)
+    _, entries = load(concurrency=[2], seconds=60, requests=requests, max_tokens=4)
+    (ended,) = of("level_ended", entries)
+    assert ended["done"] == 6 and ended["reason"].startswith(reason)
+    assert bool(ended["reason"]) == bool(reason)
+
+
 def test_progress_is_told_four_times_a_second_and_not_once_a_call(load, simulated):
     simulated.knobs(gap_ms=1, jitter=0, tail=0)
     _, entries = load(concurrency=[8], requests=400, max_tokens=4)

@@ -97,7 +97,8 @@ def test_a_closed_level_has_six_turns_a_stream_and_96_at_least():
 
 def test_a_closed_level_by_its_seconds_does_not_run_out_of_plays():
     """2 s at 4 streams, none of which gets more than 20 answers a second."""
-    assert Plan("closed", ONE, seconds=2).level(1, 4).requests == 160
+    assert Plan("closed", ONE, seconds=2).level(1, 4).requests == 10_000
+    assert Plan("closed", ONE, seconds=100).level(1, 8).requests == 16_000
     assert Plan("closed", ONE, seconds=86_400).level(1, 500).requests == 250_000
 
 

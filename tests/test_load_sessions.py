@@ -1,8 +1,10 @@
 """A recording's conversations as what users do under load: in order, with their own pauses."""
 
+from dataclasses import replace
+
 import pytest
 
-from lab import load_order, load_sessions
+from lab import load_estimate, load_order, load_sessions
 from lab.load.load_settings import load_config_of
 from lab.load.profile import Step
 from lab.model import LabError
@@ -95,6 +97,19 @@ def test_an_order_of_a_recording_has_its_conversations_as_plays(recorded):
     assert order.about.startswith("2 conversations") and len(order.bodies) == 4
     level = order.plan.level(1, 2)
     assert level.requests >= 96 and {len(play) for play in level.plays} == {1, 2}
+
+
+def test_an_estimate_counts_the_pauses(recorded):
+    """One user takes the 8.5 s too; two at once need half as long for it all."""
+    order = load_order.resolve(config(recorded, concurrency=[1], requests=3))
+    hasty = replace(order, plays=((Step(0), Step(1)), (Step(2),)))
+    assert seconds_of(order) - seconds_of(hasty) == pytest.approx(8.5)
+    two = replace(order, config=config(recorded, concurrency=[2], requests=3))
+    assert seconds_of(two) == pytest.approx(seconds_of(order) / 2)
+
+
+def seconds_of(order):
+    return load_estimate.of_order(order).seconds
 
 
 def test_conversations_begin_when_they_did(recorded):

@@ -24,10 +24,10 @@ ROUNDS, FEWEST_REQUESTS = 6, 96
 SPREAD_S, SPREAD_S_PER_STREAM = 0.2, 0.002
 """Streams that all begin at once would measure how they collide, and not a steady load."""
 MOST_REQUESTS = 1_000_000
-MOST_A_STREAM_S, MOST_BY_SECONDS = 20, 250_000
-"""Requests that one stream of a closed loop is taken to have answered a second, and a whole level,
-at most: one that goes by its seconds gets so many plays, and leaves those over that nobody began.
-The loader holds them all."""
+MOST_A_STREAM_S, FEWEST_BY_SECONDS, MOST_BY_SECONDS = 20, 10_000, 250_000
+"""Requests that one stream of a closed loop is taken to have answered a second, and of a whole
+level the fewest and the most: one that goes by its seconds gets so many plays, and leaves those
+over that nobody began. The loader holds them all."""
 
 
 def words(mode: Mode, target: float) -> str:
@@ -200,7 +200,8 @@ class Plan:
 
 
 def _by_seconds(seconds: float, streams: float) -> int:
-    return min(ceil(seconds * streams * MOST_A_STREAM_S), MOST_BY_SECONDS)
+    wanted = max(ceil(seconds * streams * MOST_A_STREAM_S), FEWEST_BY_SECONDS)
+    return min(wanted, MOST_BY_SECONDS)
 
 
 def _within(requests: int) -> int:

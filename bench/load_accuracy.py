@@ -6,10 +6,10 @@ emission times are known, each on a core of its own.
 Milliseconds, medians of the runs. `call` is a call's first token less what the server took from
 having read the request to writing that token; `sent` leaves out what came before the request had
 left. `gap` is the error of each gap between two tokens, `server` how late the server itself wrote.
-CPU is seconds per 1,000 tokens: of the loading process while it loads, and `all`: with what the
-coordinator works meanwhile, on the same core, to read every call into rows. `start` is seconds of
-CPU that the loading process takes to start. A run beside which others worked on the two cores is
-made again.
+CPU is seconds per 1,000 tokens: of the loading process while it loads, and `all`: with what its
+coordinator works, on the same core, to read every call into rows; as in a run on a single core, it
+does so mostly once the level has ended. `start` is seconds of CPU that the loading process takes to
+start. A run beside which others worked on the two cores is made again.
 """
 
 from __future__ import annotations
@@ -149,13 +149,6 @@ def undisturbed(streams: int, runs: int, cores: tuple[int, int]) -> tuple[list[R
     return kept, len(made) - len(kept)
 
 
-def give_way() -> None:
-    """As in a run: whoever reads gives way to the loader at once; the loader itself does not."""
-    with suppress(AttributeError, OSError):
-        policy = os.SCHED_IDLE | os.SCHED_RESET_ON_FORK
-        os.sched_setscheduler(0, policy, os.sched_param(0))
-
-
 def main() -> int:
     flags = argparse.ArgumentParser(description="The loader's times against a server's own.")
     flags.add_argument("--streams", type=int, nargs="+", default=[16, 64, 128, 256, 512])
@@ -165,7 +158,6 @@ def main() -> int:
     # A machine's devices mostly interrupt the first one.
     cores = free[-1], free[0]
     pin(0, cores[0])
-    give_way()
     print(
         f"Server on core {cores[1]}, loader and reader on core {cores[0]}; medians of"
         f" {options.runs}, n = {ROUNDS} x streams, {TOKENS} tokens 10 ms apart."

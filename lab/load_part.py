@@ -24,7 +24,7 @@ from lab.part import Part
 from lab.rows import SessionRow
 from lab.store import row_batches
 
-HANDED_S, HELD_NS = 0.2, 20_000_000
+HANDED_S = 0.2
 SPENT = "the budget is spent"
 
 
@@ -139,6 +139,7 @@ class LoadPart(Part):
 
     async def _level(self, asked: LevelOrder) -> None:
         self.spent_usd, self.is_cut, self.loader.started_ns = 0.0, False, None
+        self.loader.at_once = self.loader.at_once or asked.usd is not None
         await sleep_s(max(0.0, (asked.at_ms - unix_ms()) / 1000))
         handing = asyncio.create_task(self._keep_handing_on())
         try:
@@ -148,16 +149,12 @@ class LoadPart(Part):
         self._hand_on(end=end)
 
     async def _played(self, asked: LevelOrder) -> LevelEnd:
-        let_go_ns = now_ns() + HELD_NS
         async for item in self.loader.level(asked.level, asked.most):
             if isinstance(item, LevelEnd):
                 return item
             fact = self.reader.read(item, asked.level.label)
             self.facts.append(fact)
             await self._keep_to_budget(asked, fact)
-            if now_ns() > let_go_ns:
-                await sleep_s(0)
-                let_go_ns = now_ns() + HELD_NS
         raise AssertionError("a level without an end")
 
     async def _keep_to_budget(self, asked: LevelOrder, fact: CallFact) -> None:

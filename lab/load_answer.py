@@ -129,7 +129,7 @@ def notes(result: LoadResult) -> list[str]:
     before = doubts(result)
     also = [*_client_limits(result.in_order), *_failures(result.in_order)]
     lines = [f"{line}." for line in also if line not in before]
-    lines += missing(result)
+    lines += [*missing(result), *_resent(result.levels)]
     if not result.objectives and (few := _few(result)):
         lines.append(few)
     if told := bias(result):
@@ -143,6 +143,16 @@ def notes(result: LoadResult) -> list[str]:
     if kind.own_server:
         lines.append("Server and client share this machine's cores.")
     return lines
+
+
+def _resent(levels: Sequence[LevelResult]) -> list[str]:
+    count = sum(level.resent for level in levels)
+    if not count:
+        return []
+    return [
+        f"{units.counted(count, 'call')} went out a second time, on a new connection, since the"
+        " server had closed the one kept for it: attempt 2, with the clock of the first."
+    ]
 
 
 def _few(result: LoadResult) -> str:

@@ -34,6 +34,9 @@ class LevelResult:
     """Calls that ended by themselves, well or not."""
     given_up: int
     """Calls under way when the level was ended."""
+    resent: int
+    """Calls that went out a second time, on a new connection: the one that they were to reuse had
+    gone."""
     errors: Mapping[str, int]
     """How many failed, by kind."""
     seconds: float
@@ -102,6 +105,7 @@ def level(
         not_begun=int(rows["not_begun"].fillna(0).sum()),
         n=len(ended),
         given_up=len(calls) - len(ended),
+        resent=int((calls["attempt"] > 1).sum()),
         errors=ended["error_kind"].value_counts().to_dict(),
         seconds=float(np.nanmax(seconds, initial=0.0)),
         requests_per_s=_rate(well, took),

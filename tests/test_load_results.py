@@ -63,6 +63,17 @@ def test_few_calls_decide_nothing(db):
     assert load_table.legend(load_table.table(result))
 
 
+def test_calls_that_went_out_twice_are_counted(db):
+    store = Store()
+    run_id = stored(store, (4, 32))
+    with store._writing() as (connection, _):
+        connection.execute("UPDATE calls SET attempt = 2 WHERE scheduled_ns < 30000000")
+    result = read(store, run_id)
+    assert [level.resent for level in result.in_order] == [3, 0]
+    told = [note for note in load_answer.notes(result) if "second time" in note]
+    assert len(told) == 1 and told[0].startswith("3 calls went out a second time")
+
+
 def test_without_an_objective_nothing_is_judged(db):
     result = read(store := Store(), stored(store, (4, 32)))
     told = load_answer.answer(result)

@@ -2,12 +2,15 @@
 back, and how it ends."""
 
 import asyncio
+import gc
+import json
 import os
 import re
 import signal
 import subprocess
 import sys
 import threading
+from dataclasses import asdict, replace
 from itertools import pairwise
 
 import httpx2
@@ -21,6 +24,7 @@ from lab.clock import now_ns, pause_s, sleep_s
 from lab.endpoints.client import open_client
 from lab.endpoints.registry import Endpoint
 from lab.load import bias, handed_on, known
+from lab.load import loader as process
 from lab.load.call_frame import CallFrame
 from lab.load.loading import LevelEnd, Loader, Prepared
 from lab.load.prepared import prepare
@@ -276,10 +280,11 @@ async def test_a_pause_begins_with_the_end_of_the_answer_before(loader):
     assert second.started_ns >= second.scheduled_ns
 
 
-async def test_retry_after_holds_up_every_stream(loader):
+@pytest.mark.parametrize("status", [429, 503, 529])
+async def test_retry_after_holds_up_every_stream(loader, status):
     def answer(connection: Connection) -> None:
         if len(server.asked) == 1:
-            connection.json({"error": {"type": "rate_limit_error"}}, 429, retry_after="0.2")
+            connection.json({"error": {"type": "overloaded_error"}}, status, retry_after="0.2")
         else:
             connection.json(message())
 
@@ -289,10 +294,22 @@ async def test_retry_after_holds_up_every_stream(loader):
         await loader.prepare(made)
         calls, end = await played(loader, level)
     refused, *later = calls
-    assert refused.status == 429 and {call.status for call in later} == {200}
+    assert refused.status == status and {call.status for call in later} == {200}
     assert min(call.started_ns for call in later) >= refused.ended_ns + 200_000_000
     assert end.client["retry_after_waits"] == 1
     assert end.client["retry_after_s"] == pytest.approx(0.2)
+
+
+async def test_retry_after_holds_up_nobody_who_does_not_honour_it(loader):
+    def answer(connection: Connection) -> None:
+        connection.json({"error": {"type": "rate_limit_error"}}, 429, retry_after="60")
+
+    with RawServer(answer) as server:
+        await loader.prepare(replace(await prepared(server), honours_waits=False))
+        async with asyncio.timeout(20):
+            calls, end = await played(loader, Level(1, "closed", 1, (ONE,) * 3))
+    assert [call.status for call in calls] == [429] * 3
+    assert (end.client["retry_after_waits"], end.client["retry_after_s"]) == (0, 0)
 
 
 async def test_a_server_that_asks_for_an_hour_ends_the_level(loader):
@@ -376,6 +393,68 @@ async def test_a_level_is_cut_and_what_is_under_way_ends_or_is_cancelled(loader,
     assert {call.failure for call in calls} == words and len(calls) == 3
     assert (end.reason, end.not_begun) == ("enough", 7)
     assert again[0].status == 200
+
+
+async def test_what_was_due_when_a_level_is_cut_is_not_asked_any_more(loader):
+    """Three were due at once, of which one could be under way."""
+    let_go = threading.Event()
+
+    def answer(connection: Connection) -> None:
+        let_go.wait(5)
+        connection.json(message())
+
+    with RawServer(answer) as server:
+        await loader.prepare(await prepared(server))
+        level = Level(1, "open", 1000, (ONE,) * 4, at_s=(0.0, 0.0, 0.0, 60.0))
+
+        async def cutting() -> None:
+            while not server.asked:
+                await sleep_s(0.005)
+            await loader.cut("enough", let_end=True)
+            let_go.set()
+
+        cut = asyncio.ensure_future(cutting())
+        async with asyncio.timeout(20):
+            calls, end = await played(loader, level, most_in_flight=1)
+        await cut
+    assert [call.status for call in calls] == [200]
+    assert (end.not_begun, end.reason) == (3, "enough")
+
+
+async def test_calls_that_nobody_takes_end_their_level_and_garbage_is_collected_after_it(
+    monkeypatch,
+):
+    """Answers of 100 kB, of which one more than 1 MB waits."""
+    monkeypatch.setattr(process, "MOST_WAITING_BYTES", 1_000_000)
+    loop, desk, frames, (out, into) = (
+        *(asyncio.get_running_loop(), process.Desk(), handed_on.Frames()),
+        os.pipe(),
+    )
+    desk.out, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, os.fdopen(into, "wb"))
+    with RawServer(lambda connection: connection.json(b"x" * 100_000)) as server:
+        there = asdict(Address("127.0.0.1", server.port))
+        head = "POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n"
+        desk.do_prepare(there, [{"head": head, "body": "", "nonce_at": ()}], "run")
+        desk.do_level(
+            number=1, mode="closed", target=1, plays=[[[0, 0.0]]] * 100, at_s=None, over_s=0.0,
+            most=None, honours_waits=True,
+        )  # fmt: skip
+        assert not gc.isenabled()
+        while desk.playing:
+            await sleep_s(0.005)
+        assert gc.isenabled()
+    reading, _ = await loop.connect_read_pipe(lambda: frames, os.fdopen(out, "rb"))
+    kinds, words = [], {}
+    while "ended" not in words:
+        kind, data = await frames.next()
+        kinds.append(kind)
+        words = json.loads(data) if kind == process.WORDS else {}
+    end, calls = words["ended"], kinds.count(process.CALL)
+    assert end["reason"] == "calls ended faster than they could be stored"
+    assert 10 <= calls <= 13 and calls + end["not_begun"] == 100
+    desk.wire.close()
+    desk.out.abort()
+    reading.close()
 
 
 async def test_a_stopped_loader_tells_what_it_has_and_ends(loader):

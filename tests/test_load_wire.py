@@ -18,6 +18,7 @@ from lab.clock import now_ns, sleep_s
 from lab.endpoints.client import open_client
 from lab.endpoints.registry import Endpoint
 from lab.instrumentation import parsing, stamps
+from lab.load import wire
 from lab.load.call_frame import CallFrame
 from lab.load.wire import Address, Template, Wire
 
@@ -141,6 +142,63 @@ def test_a_kept_connection_that_was_dead_is_none_of_the_servers_failures():
     assert (third.attempt, third.reused) == (1, True)
 
 
+def test_a_connection_that_rested_too_long_is_not_used_again(monkeypatch):
+    monkeypatch.setattr(wire, "IDLE_NS", 0)
+    with RawServer(lambda connection: connection.json(message())) as server:
+        frames = ask(server, 2)
+    assert [(frame.reused, frame.attempt) for frame in frames] == [(False, 1)] * 2
+
+
+def test_what_a_server_says_unasked_is_not_taken_for_the_next_answer():
+    said = threading.Event()
+
+    def answer(connection: Connection) -> None:
+        connection.json(message())
+        if len(server.asked) == 1:
+            said.wait(5)
+            connection.send(b"HTTP/1.1 408 Idle\r\ncontent-length: 0\r\n\r\n")
+
+    async def asking() -> CallFrame:
+        there = Asking(server)
+        await there.call()
+        (resting,) = there.wire.idle
+        said.set()
+        for _ in range(1000):
+            if resting.transport.is_closing():
+                break
+            await sleep_s(0.005)
+        second = await there.call()
+        there.wire.close()
+        return second
+
+    with RawServer(answer) as server:
+        second = uvloop.run(asking())
+    assert (second.status, second.reused, second.attempt) == (200, False, 1)
+
+
+def test_a_name_is_reached_by_its_second_address_where_nobody_is_at_the_first():
+    class TwoAddresses:
+        def __init__(self, loop) -> None:
+            self.loop = loop
+
+        def __getattr__(self, name):
+            return getattr(self.loop, name)
+
+        async def getaddrinfo(self, host, port, **options):
+            return [(2, 1, 6, "", (place, port)) for place in ("127.0.0.2", "127.0.0.1")]
+
+    async def asking(server: RawServer) -> CallFrame:
+        there = Asking(server, host="two.example")
+        there.wire.loop = TwoAddresses(there.wire.loop)
+        frame = await there.call()
+        there.wire.close()
+        return frame
+
+    with RawServer(lambda connection: connection.json(message())) as server:
+        frame = uvloop.run(asking(server))
+    assert (frame.status, frame.failure) == (200, None)
+
+
 def test_a_new_connection_that_dies_is_a_failure_and_nothing_is_sent_twice():
     with RawServer(lambda connection: connection.reset()) as server:
         (frame,) = ask(server)
@@ -169,6 +227,15 @@ def test_a_large_request_has_been_sent_when_the_socket_has_all_of_it():
         (frame,) = ask(server, request=large, timeout_s=60.0)
         assert len(server.asked[0].body) == 20_000_000
     assert read[0] < frame.sent_ns <= frame.headers_ns
+
+
+def test_a_request_that_its_server_does_not_take_has_not_been_sent():
+    over = threading.Event()
+    with RawServer(lambda c: None, lambda c: over.wait(10)) as server:
+        (frame,) = ask(server, request=template(body=b"x" * 20_000_000), timeout_s=0.3)
+        over.set()
+    text = "WriteTimeout: the request could not be sent in time"
+    assert (frame.failure, frame.sent_ns) == (("timeout", text), None)
 
 
 def words_of_the_sdk(server: RawServer, timeout_s: float) -> str:
@@ -247,6 +314,13 @@ def test_a_body_without_an_end_is_cut(one_mb):
         (frame,) = ask(server)
     assert frame.failure == ("too_large", "the body is more than 1 MB")
     assert frame.ends[-1] == len(frame.body) <= 2_000_000
+
+
+def test_the_headers_of_chunks_have_an_end_too(one_mb, monkeypatch):
+    monkeypatch.setattr(limits, "CHUNKS", 1000)
+    with RawServer(lambda c: (c.send(CHUNKED + b"1;"), c.endless(b"x" * 50_000))) as server:
+        (frame,) = ask(server)
+    assert frame.failure[0] == "too_large" and frame.failure[1].startswith("the chunk headers of")
 
 
 def test_an_answer_in_too_many_pieces_is_cut(monkeypatch):

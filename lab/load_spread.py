@@ -26,7 +26,7 @@ from lab.load_order import LoadOrder
 from lab.load_part import SPENT, LevelOrder, Parcel, PartOrder
 from lab.load_stages import MOST_BIASED, LoadRun, most_at_once
 from lab.model import LabError
-from lab.part import order, take
+from lab.part import order
 from lab.rows import SessionRow
 from lab.run_loop import Telling
 from lab.spread import Cluster, Worker, WorkerLost
@@ -190,7 +190,7 @@ class Loaders:
 
     async def _taken(self, part: Part) -> list[Parcel]:
         try:
-            return await self.cluster.ask(part.worker, take, part.name) or []
+            return await self.cluster.take(part.worker, part.name)
         except WorkerLost as lost:
             self._lose(part, str(lost))
             return []

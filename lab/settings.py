@@ -230,6 +230,20 @@ class BenchmarkConfig(BaseModel):
     note: Annotated[str | None, Flag("on what", "TEXT")] = Field(
         None, description="a note kept with the run"
     )
+    workers: Annotated[int, Flag("on what", "N")] = Field(
+        1,
+        ge=1,
+        le=256,
+        title="Workers",
+        description="processes that share the blocks, each a session of the run; more than one "
+        "needs the extra `distributed`, and not the embedded model",
+    )
+    scheduler: Annotated[str | None, Flag("on what", "tcp://…")] = Field(
+        None,
+        title="Scheduler",
+        description="a Dask scheduler whose workers share the blocks; needs the extra "
+        "`distributed`",
+    )
     tasks: list[Task] | None = Field(None, description="tasks of your own, in place of a scenario")
     arms: list[str] | None = Field(
         None,
@@ -257,6 +271,11 @@ class BenchmarkConfig(BaseModel):
     )
     join_run: str | None = Field(None, description="the run to go on with, in a new session")
     db: str | None = Field(None, description="the database file")
+
+    @property
+    def is_spread(self) -> bool:
+        """Whether more than one process measures it, or one of another machine."""
+        return self.workers > 1 or self.scheduler is not None
 
     @property
     def blocks(self) -> int:

@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from lab import endpoint_kinds, machine
+from lab import endpoint_kinds, machine, part
 from lab.model import EndpointKind, LabError
 from lab.version import VERSION
 
@@ -61,6 +61,7 @@ class Worker:
     place: Place
     task: Any = field(repr=False, default=None)
     """The future of what it was begun with."""
+    has_begun: bool = False
 
     @property
     def text(self) -> str:
@@ -120,9 +121,10 @@ class Cluster:
             await self._start()
         try:
             where, security = self.local or self.scheduler, self.local and self.local.security
-            self.client = await Client(
+            self.client = Client(
                 where, security=security, asynchronous=True, timeout=REACH_S, set_as_default=False
             )
+            await self.client
         except (OSError, TimeoutError, TypeError, ValueError, RuntimeError) as error:
             raise LabError(
                 f"No Dask scheduler answers at {self.scheduler}: {error}. Start one with `dask"
@@ -139,7 +141,8 @@ class Cluster:
         from distributed.security import Security
 
         dask.config.set(QUIET)
-        self.local = await LocalCluster(
+        # Kept before it is up: whoever is stopped meanwhile ends it too.
+        self.local = LocalCluster(
             n_workers=self.wanted,
             threads_per_worker=1,
             processes=True,
@@ -151,6 +154,7 @@ class Cluster:
             silence_logs=logging.CRITICAL,
             asynchronous=True,
         )
+        await self.local
         for nanny in self.local.workers.values():
             # A worker that took the place of a lost one would start while others measure.
             nanny.close_gracefully()
@@ -198,7 +202,22 @@ class Cluster:
             raise
         except Exception as error:
             why = "nothing came from it in time" if isinstance(error, TimeoutError) else str(error)
-            raise WorkerLost(f"{worker.text} was lost ({why:.120})") from None
+            raise await self._lost(worker, why) from None
+
+    async def take(self, worker: Worker, name: str) -> list[Any]:
+        """What the part of this name has handed on (lab.part); WorkerLost where it has ended."""
+        parcels = await self.ask(worker, part.take, name)
+        worker.has_begun = worker.has_begun or parcels is not None
+        if parcels is None and (worker.has_begun or worker.task.status == "error"):
+            raise await self._lost(worker, "what it did for this run has ended by itself")
+        return parcels or []
+
+    async def _lost(self, worker: Worker, why: str) -> WorkerLost:
+        """Another process may come to have its address: it is not to begin anew."""
+        if worker.task is not None:
+            with contextlib.suppress(Exception):
+                await worker.task.cancel()
+        return WorkerLost(f"{worker.text} was lost ({why:.120})")
 
     async def _run(self, address: str, function: Callable, *values: Any) -> Any:
         async with asyncio.timeout(ANSWER_S):

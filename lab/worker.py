@@ -43,7 +43,6 @@ def measure(
     finds it, and to `on_progress`. `technique` is one that no list has.
     """
     from lab import recorded_tasks, resume
-    from lab.harness.runner import BenchmarkRunner
     from lab.store.store import Store
 
     begun_elsewhere = run_id is not None
@@ -54,9 +53,10 @@ def measure(
             processes.start_afresh(run_id)
         store = Store(config.db, PATIENCE_S)
         store.close_orphans(run_id)
-        joined = None
+        joined, spreads = None, {name: getattr(config, name) for name in ("workers", "scheduler")}
         if config.join_run:
             config, joined = resume.join(store, config)
+            config = config.model_copy(update=spreads)
         config = recorded_tasks.resolved(config, store)
         processes.remember(run_id, config)
 
@@ -70,7 +70,7 @@ def measure(
             telling(entry)
 
         try:
-            runner = BenchmarkRunner(
+            runner = _kind(config)(
                 config, store, tell, run_id=run_id, joined=joined, technique=technique
             )
             return _run(runner, telling)
@@ -80,6 +80,17 @@ def measure(
             raise
         finally:
             store.close()
+
+
+def _kind(config: BenchmarkConfig) -> type[BenchmarkRunner]:
+    """What makes the run: Dask takes a second to be imported, and few runs need it."""
+    if config.is_spread:
+        from lab.block_spread import SpreadRunner
+
+        return SpreadRunner
+    from lab.harness.runner import BenchmarkRunner
+
+    return BenchmarkRunner
 
 
 def _sent(store: Store, run_id: str, stop: Callable[[], bool]) -> str | None:

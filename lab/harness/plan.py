@@ -230,7 +230,10 @@ def stored_settings(config: BenchmarkConfig, plan: Experiment) -> dict[str, Any]
         variant.technique.slug: variant.knobs.model_dump(mode="json") for variant in plan.variants
     }
     chosen = config.model_dump(
-        mode="json", exclude={"join_run", "db", "tasks"}, exclude_defaults=True
+        mode="json",
+        # How a run was measured, and not what: it may go on elsewhere.
+        exclude={"join_run", "db", "tasks", "workers", "scheduler"},
+        exclude_defaults=True,
     )
     if config.own_tasks is not None:
         # Whole, since what kind of check a task has is a default of its class.

@@ -114,8 +114,10 @@ class BenchmarkRunner:
         run_id: str | None = None,
         joined: Joined | None = None,
         technique: Technique | None = None,
+        lent_lease: str | None = None,
     ) -> None:
         self.config, self.sink, self.joined, self.technique = config, sink, joined, technique
+        self.lent_lease = lent_lease
         self.tell = on_progress or (lambda entry: None)
         self.stop = stop or (lambda: False)
         self.endpoint = endpoint or registry.find(config.endpoint, config.models)
@@ -173,7 +175,13 @@ class BenchmarkRunner:
     async def _run(self) -> None:
         keep = self.joined.run.keep_text if self.joined else own_text.keeps(self.config, self.plan)
         self.session = Session(
-            self.run_id, self.endpoint, keep, self.config.deadline_s, self._note, self.budget
+            self.run_id,
+            self.endpoint,
+            keep,
+            self.config.deadline_s,
+            self._note,
+            self.budget,
+            self.lent_lease,
         )
         try:
             self._say_if_busy()
@@ -186,8 +194,7 @@ class BenchmarkRunner:
             self.total = sum(len(block.order) for block in blocks)
             await self._store(self.sink.write_run, self._run_row(keep))
             await self._patiently(self.session.open(self.models, self.others), "get ready")
-            await sleep_s(IDLE_S)  # the loop's own lag is measured while it has nothing to do
-            await self._store(self.sink.write_session, self._session_row())
+            await self._begin()
             self._announce()
             # What is loaded by now stays: a collection before each trial then looks at the last
             # trial's objects alone (1 ms, not 150).
@@ -206,6 +213,10 @@ class BenchmarkRunner:
             raise
         finally:
             await to_the_end(self._close())
+
+    async def _begin(self) -> None:
+        await sleep_s(IDLE_S)  # the loop's own lag is measured while it has nothing to do
+        await self._store(self.sink.write_session, self._session_row())
 
     async def _close(self) -> None:
         gc.unfreeze()

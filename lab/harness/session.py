@@ -85,7 +85,9 @@ class Session:
         timeout_s: float,
         note: Callable[[str], None] = lambda text: None,
         budget: Budget | None = None,
+        lent_lease: str | None = None,
     ) -> None:
+        """`lent_lease` is another process's of the same run, which keeps it."""
         self.budget = budget or Budget(None)
         self.id, self.run_id, self.endpoint = new_id(), run_id, endpoint
         self.keep_text, self.timeout_s = keep_text, timeout_s
@@ -94,7 +96,7 @@ class Session:
         self.lag = LoopLag()
         self.reads_unmarked = self.writes_reported = False
         """What the endpoint has reported of its cache in this session."""
-        self.lease: str | None = None
+        self.lease, self.is_lent = lent_lease, lent_lease is not None
         self._heart: subprocess.Popen | None = None
         self._clients: dict[str, AsyncAnthropic] = {}
         self._others: dict[str, Endpoint] = {}
@@ -128,6 +130,8 @@ class Session:
 
     async def _take_lease(self) -> None:
         """Take it or keep it; while another measurement has it, wait, and say so."""
+        if self.is_lent:
+            return
         # Its name is chosen here, so that one whose answer a Stop did not wait for can be given
         # back.
         self.lease = self.lease or secrets.token_hex(16)
@@ -151,7 +155,7 @@ class Session:
         for client in self._clients.values():
             await client.close()
         self._clients.clear()
-        if self.lease:
+        if self.lease and not self.is_lent:
             with contextlib.suppress(LabError):
                 await self._own("DELETE", "/lease", {}, GOODBYE_S)
             self.lease = None

@@ -25,6 +25,7 @@ from lab.endpoints.client import open_client
 from lab.endpoints.registry import Endpoint
 from lab.load import bias, handed_on, known
 from lab.load import loader as process
+from lab.load.agenda import Agenda
 from lab.load.call_frame import CallFrame
 from lab.load.loading import LevelEnd, Loader, Prepared
 from lab.load.prepared import prepare
@@ -323,7 +324,32 @@ async def test_a_server_that_asks_for_an_hour_ends_the_level(loader):
     assert end.reason == "the server asked to wait 3,600 s (retry-after)"
 
 
+async def test_what_is_due_sooner_is_not_kept_waiting_by_what_is_due_later():
+    agenda, rung, sooner = Agenda(), [], asyncio.Event()
+    agenda.at(now_ns() + 60_000_000_000, rung.append, "later")
+    agenda.at(now_ns() + 20_000_000, rung.append, "second")
+    agenda.at(now_ns() + 10_000_000, rung.append, "first")
+    agenda.at(now_ns() + 30_000_000, sooner.set)
+    async with asyncio.timeout(20):
+        await sooner.wait()
+    assert rung == ["first", "second"]
+    agenda.clear()
+
+
 # When it is read
+
+
+async def test_what_is_handed_on_is_the_same_wherever_the_pipe_splits_it():
+    sent = [(process.CALL, b"a call"), (process.WORDS, b"{}"), (process.CALL, b"")]
+    wire = b"".join(process.HEAD.pack(kind, len(data)) + data for kind, data in sent)
+    for place in range(len(wire) + 1):
+        frames = handed_on.Frames()
+        frames.data_received(wire[:place])
+        frames.data_received(wire[place:])
+        assert (frames.calls, frames.bytes) == (2, 8)
+        assert [await frames.next() for _ in sent] == sent
+        frames.connection_lost(None)
+        assert await frames.next() is None and (frames.calls, frames.bytes) == (0, 0)
 
 
 @pytest.mark.parametrize(

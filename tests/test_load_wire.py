@@ -158,7 +158,7 @@ def test_what_a_server_says_unasked_is_not_taken_for_the_next_answer():
             said.wait(5)
             connection.send(b"HTTP/1.1 408 Idle\r\ncontent-length: 0\r\n\r\n")
 
-    async def asking() -> CallFrame:
+    async def asking() -> list[CallFrame]:
         there = Asking(server)
         await there.call()
         (resting,) = there.wire.idle
@@ -168,12 +168,14 @@ def test_what_a_server_says_unasked_is_not_taken_for_the_next_answer():
                 break
             await sleep_s(0.005)
         second = await there.call()
+        there.wire.idle[0].transport.close()  # and asked before the loop has closed it
+        third = await there.call()
         there.wire.close()
-        return second
+        return [second, third]
 
     with RawServer(answer) as server:
-        second = uvloop.run(asking())
-    assert (second.status, second.reused, second.attempt) == (200, False, 1)
+        frames = uvloop.run(asking())
+    assert [(f.status, f.reused, f.attempt) for f in frames] == [(200, False, 1)] * 2
 
 
 def test_a_name_is_reached_by_its_second_address_where_nobody_is_at_the_first():
@@ -325,9 +327,11 @@ def test_the_headers_of_chunks_have_an_end_too(one_mb, monkeypatch):
 
 def test_an_answer_in_too_many_pieces_is_cut(monkeypatch):
     monkeypatch.setattr(limits, "CHUNKS", 20)
+    monkeypatch.setattr(limits, "CUT_CHUNKS", 5)
     with answering(CHUNKED, *[b"1\r\nx\r\n"] * 30) as server:
         (frame,) = ask(server)
     assert frame.failure == ("too_large", "the answer came in more than 20 pieces")
+    assert (frame.body, len(frame.at_ns)) == (b"xxxxx", 5)  # of the rest nothing is kept
 
 
 def test_the_headers_of_an_error_that_is_compressed_still_say_what_it_is():

@@ -98,7 +98,7 @@ def _levels(order: LoadOrder) -> list[float]:
     """The targets; of a search the doubling up to the ceiling, which its halving stays below."""
     if not order.config.search:
         return list(order.targets)
-    targets, load = [], 1.0
+    targets, load = [], float(order.first)
     while load < order.ceiling:
         targets.append(load)
         load *= 2

@@ -31,6 +31,9 @@ from lab.scenarios import definitions
 from lab.scenarios.definitions import RECORDING, Task
 from lab.settings import LIVE_MAX_USD
 
+FIRST_STREAMS = 8
+"""A search begins with so many at once, or with fewer where its ceiling is low."""
+
 
 @dataclass(frozen=True)
 class LoadOrder:
@@ -82,13 +85,22 @@ class LoadOrder:
     def ceiling(self) -> int:
         """Requests under way at once, at most. Streams that were named on a server of this machine
         are what was meant."""
-        named = 0 if self.config.is_open or not self.is_here else round(max(self.targets))
+        is_named = self.is_here and not (self.config.is_open or self.config.search)
+        named = round(max(self.targets)) if is_named else 0
         return self.config.most or max(MOST_STREAMS if self.is_here else LIVE_STREAMS, named)
 
     @property
     def is_queue(self) -> bool:
         """Whether one model on this machine answers one request after another."""
         return self.endpoint.traits.embedded
+
+    @property
+    def first(self) -> int:
+        """Where a search begins: at one stream a level takes a minute, and far below the ceiling
+        nothing is asked too much."""
+        if self.config.is_open or self.is_queue:
+            return 1
+        return max(1, min(FIRST_STREAMS, self.ceiling // 4))
 
     @cached_property
     def targets(self) -> tuple[float, ...]:
@@ -98,7 +110,7 @@ class LoadOrder:
         if config.rising:
             return (max(config.rising.low, config.rising.high),)
         if config.search:
-            return (1.0,)
+            return (float(self.first),)
         if config.is_open:
             return tuple(config.rate) or (schedule.mean_rate(self.plan.at_s),)
         few = FEW_STREAMS if self.is_queue else STREAMS

@@ -256,7 +256,7 @@ def steering(order: LoadOrder) -> Steering:
     config, plan = order.config, order.plan
     if config.search:
         objectives = slo.objectives(config.slo)
-        return Search(plan, objectives, order.ceiling)
+        return Search(plan, objectives, order.ceiling, order.first)
     if rising := config.rising:
         return Sweep([plan.ramp(1, rising.low, rising.high, config.seconds)])
     return Sweep([plan.level(place, target) for place, target in enumerate(order.targets, 1)])

@@ -15,6 +15,7 @@ from lab.endpoints.consent import ConsentNeeded
 from lab.harness.budget import at_most_usd, counted_usd, most_tokens, unbounded
 from lab.load import schedule
 from lab.load.load_settings import LoadConfig
+from lab.load.steering import STEP
 from lab.load_order import LoadOrder
 from lab.model import LabError
 from lab.scenarios.definitions import CHARACTERS_PER_TOKEN
@@ -95,14 +96,20 @@ def of_order(order: LoadOrder) -> LoadEstimate:
 
 
 def _levels(order: LoadOrder) -> list[float]:
-    """The targets; of a search the doubling up to the ceiling, which its halving stays below."""
+    """The targets; of a search the most that there may be: doubling that is too much at the ceiling
+    alone, halving that is never too much, and what was found once more."""
     if not order.config.search:
         return list(order.targets)
     targets, load = [], float(order.first)
     while load < order.ceiling:
         targets.append(load)
         load *= 2
-    return [*targets, float(order.ceiling)]
+    high, low = float(order.ceiling), targets[-1] if targets else float(order.ceiling)
+    targets.append(high)
+    while high - low > max(1, STEP * low):
+        low = (low + high) // 2
+        targets.append(low)
+    return [*targets, low]
 
 
 def _level(order: LoadOrder, target: float, size: Size) -> tuple[int, float]:

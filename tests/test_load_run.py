@@ -325,6 +325,12 @@ def test_a_search_begins_far_below_its_ceiling_and_on_a_queue_at_one():
     assert first("http://127.0.0.1:8080", kind=endpoint_kinds.LOCAL) == 1
 
 
+def test_an_estimate_of_a_search_counts_all_the_levels_that_there_may_be():
+    """2, 4 and 8 streams, then 6 and 7, and 7 once more: six levels of 96 requests."""
+    asked = order("https://api.example", search="concurrency", slo=["p95 ttft_ms < 60"])
+    assert load_estimate.of_order(asked).requests == 6 * 96
+
+
 def test_what_may_cost_money_is_asked_first_and_has_a_budget():
     asked = load_estimate.of_order(order("https://api.example", requests=100))
     assert asked.question.startswith("This sends 100 requests, up to 8 at once, to https://api.exa")

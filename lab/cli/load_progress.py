@@ -34,13 +34,18 @@ class Progress:
             return
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
         from rich.progress import Progress as Bar
+        from rich.table import Column
 
+        # In a narrow window it is shortened; a level's last line stands where the bar was.
+        gives_way = Column(ratio=1, no_wrap=True, overflow="ellipsis")
         self.bar = Bar(
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=12),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[seen]}"),
+            TextColumn("{task.fields[seen]}", table_column=gives_way, markup=False),
             console=self.console,
+            expand=True,
+            transient=True,
         )
         self.task = self.bar.add_task(place(entry), total=entry["planned"], seen="")
         self.bar.start()

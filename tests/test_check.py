@@ -256,7 +256,8 @@ def test_a_lost_trial_has_no_speed(lossy):
 def test_a_share_of_nothing_is_no_number(db):
     """Quality 0 before: there is no share of it, and more blocks bring none."""
     with_quality = results.read(record(Store(db), blocks=8))
-    base = replace(with_quality, trials=with_quality.trials.assign(quality=0.0))
+    base = replace(with_quality)
+    base.__dict__["trials"] = with_quality.trials.assign(quality=0.0)
     outcome = requirements.regressions(base, with_quality, "cached p50 quality worse by 5%")[0]
     assert (outcome.verdict, outcome.estimate, outcome.needed) == ("not_enough_data", None, None)
     assert outcome.seen.startswith("cached p50 quality — (there is no share of 0), n = 8")

@@ -196,8 +196,8 @@ def test_recorded_instants_keep_their_plays():
     plan = Plan("open", known, at_s=(0, 1, 2, 3, 8), is_recorded=True)
     level = plan.level(1, 0.5)
     assert level.plays == known and level.at_s == (0, 1, 2, 3, 8)
-    assert level.label == "as recorded"
-    assert plan.level(2, 1).label == "as recorded, at 1 a second"
+    assert level.label == "as they began"
+    assert plan.level(2, 1).label == "as they began, at 1 a second"
 
 
 def test_a_schedule_of_ones_own_is_stretched_to_a_rate(tmp_path):

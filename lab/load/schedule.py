@@ -186,7 +186,7 @@ class Plan:
         if not self.is_recorded:
             return self._open(number, target, at_s, seed, rate)
         is_as_it_was = abs(target / mean_rate(self.at_s) - 1) < 1e-9
-        label = "as recorded" if is_as_it_was else f"as recorded, at {rate}"
+        label = "as they began" if is_as_it_was else f"as they began, at {rate}"
         chosen = self.known[: _within(len(at_s))]
         return Level(number, "open", target, chosen, at_s, label=label)
 

@@ -25,7 +25,7 @@ QUESTION = "load-question"
 MORE = ("seed", "warmup", "timeout_s", "stream", "keep_text")
 USUAL = {
     "few": {"one": FEW_STREAMS, "several": "1, 2, 4", "rate": 1.0, "rates": "0.5, 1, 2", "most": 8},
-    "live": {"one": 4, "several": "1, 2, 4", "rate": 1.0, "rates": "0.5, 1, 2", "most": 8},
+    "paid": {"one": 4, "several": "1, 2, 4", "rate": 1.0, "rates": "0.5, 1, 2", "most": 8},
     "many": {
         "one": STREAMS,
         "several": "1, 2, 4, 8, 16, 32",
@@ -64,7 +64,7 @@ def _form(endpoint: Endpoint) -> None:
 
 def _usual(endpoint: Endpoint) -> str:
     traits = endpoint.traits
-    return "few" if traits.embedded else "live" if traits.priced else "many"
+    return "few" if traits.embedded else "paid" if traits.priced else "many"
 
 
 def _field(name: str, key: str = "", **options: Any) -> Any:

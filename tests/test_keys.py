@@ -26,6 +26,7 @@ from lab.clock import now_ns, pause_s
 from lab.endpoints import consent, keys, own_server, registry
 from lab.endpoints.client import open_client
 from lab.harness.estimate import estimate
+from lab.load import known
 from lab.model import LabError
 from lab.settings import config_of
 from lab.store.store import Store
@@ -663,6 +664,17 @@ def test_a_foreign_server_holds_nobody_up(server, slow):
         own_server.kind_at("http://127.0.0.1:9") is None
         and own_server.kind_at("http://a.example") is None
     )
+
+
+def test_a_server_that_keeps_its_connection_is_not_waited_for():
+    """It has said how long its answer is."""
+    foreign = known.start()
+    try:
+        began, url = now_ns(), known.base_url(foreign)
+        assert own_server.kind_at(url, 60) is None and now_ns() - began < 30e9
+    finally:
+        foreign.kill()
+        foreign.communicate()
 
 
 def test_the_labs_own_server_is_known_by_its_card_alone_and_by_its_answer(simulated, planted):

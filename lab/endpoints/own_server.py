@@ -4,6 +4,7 @@ else by one bounded question."""
 from __future__ import annotations
 
 import json
+import re
 import socket
 from contextlib import suppress
 from typing import NamedTuple
@@ -71,4 +72,13 @@ def _ask(parts: SplitResult, within_s: float) -> bytes:
                 if not (more := connection.recv(LONGEST_REPLY)):
                     break
                 reply += more
+                if _is_whole(reply):
+                    break  # a server that keeps the connection all the same is not waited for
     return reply
+
+
+def _is_whole(reply: bytes) -> bool:
+    """Whether it has as many bytes as it says."""
+    head, _, body = reply.partition(b"\r\n\r\n")
+    length = re.search(rb"(?im)^content-length:[ \t]*(\d{1,9})[ \t]*\r?$", head)
+    return b"\r\n\r\n" in reply and length is not None and len(body) >= int(length[1])

@@ -6,7 +6,7 @@ import math
 import shutil
 import tempfile
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -67,6 +67,14 @@ class MedianPair(NamedTuple):
         return f"T{self.words[1:]}"
 
 
+class Typical(NamedTuple):
+    """See RunResult."""
+
+    pair: MedianPair | None
+    trials: pd.DataFrame
+    calls: pd.DataFrame
+
+
 @dataclass(frozen=True, eq=False)
 class RunResult:
     """A stored run as its reporters see it. Frames have the views' columns; times are in ms."""
@@ -83,12 +91,6 @@ class RunResult:
     """View pair_losses."""
     database: Path
     """Where its other rows are."""
-    typical_trials: pd.DataFrame
-    """View trial_metrics: each arm's trial in the block of the median pair."""
-    typical_calls: pd.DataFrame
-    """View call_metrics: their calls."""
-    pair: MedianPair | None = None
-    """None where nothing is paired; then the typical trials are each arm's own median."""
     comparisons: Sequence[Comparison] = ()
     """The planned one first."""
     verdicts: Sequence[VerdictText] = ()
@@ -112,7 +114,27 @@ class RunResult:
         """The trial_id of each of the typical trials."""
         return tuple(self.typical_trials["trial_id"])
 
-    # Large, and read when they are first asked for: what a page shows at first needs none of them.
+    @property
+    def pair(self) -> MedianPair | None:
+        """None where nothing is paired; then the typical trials are each arm's own median."""
+        return self._typical.pair
+
+    @property
+    def typical_trials(self) -> pd.DataFrame:
+        """View trial_metrics: each arm's trial in the block of the median pair."""
+        return self._typical.trials
+
+    @property
+    def typical_calls(self) -> pd.DataFrame:
+        """View call_metrics: their calls."""
+        return self._typical.calls
+
+    # Read when they are first asked for: a list of runs needs none of them, and what a page shows
+    # at first none of the large ones.
+
+    @cached_property
+    def _typical(self) -> Typical:
+        return _read_typical(Store(self.database), self.run)
 
     @cached_property
     def trials(self) -> pd.DataFrame:
@@ -311,32 +333,85 @@ def read(reference: str, store: Store | None = None) -> RunResult:
                 f"{run['name'] or run['run_id']} is a load, and has no arms to compare. See it with"
                 f" `{COMMAND} show {run['run_id']}`, or on the page Load."
             )
-        with store.one_run(run_id := run["run_id"]):
-            pair = queries.median_pair(store, run_id)
-            typical = queries.typical_trials(store, run_id, _headline(run), pair)
-            result = RunResult(
-                run=run,
-                summary=queries.arm_summary(store, run_id),
-                counts=queries.arm_counts(store, run_id),
-                outcomes=queries.trials(store, run_id, [*OF_A_TRIAL, *_known(_headline(run))]),
-                losses=queries.losses(store, run_id),
-                database=store.path,
-                typical_trials=typical,
-                typical_calls=queries.calls(store, run_id, tuple(typical["trial_id"])),
-                pair=_median_pair(pair),
-            )
-            paired = queries.paired_trials(store, run_id)
-            connections = queries.connections(store, run_id)
-            bursts_seen = held_back(queries.text_arrivals(store, run_id))
-            reports = queries.cache_reports(store, run_id)
+        with store.only(run["run_id"]):
+            (result,) = _judged(store, [run])
+            # Of the same state of the database, and of the trials that are at hand now.
+            vars(result)["_typical"] = _read_typical(store, run)
+    return result
+
+
+def read_each(run_ids: Sequence[str], store: Store | None = None) -> dict[str, RunResult]:
+    """By id, runs as a list tells them: read() of each, less what is read when it is first asked
+    for."""
+    store = store or Store()
+    with store.only(*run_ids):
+        judged = _judged(store, [queries.run(store, run_id) for run_id in run_ids])
+    return {result.run_id: result for result in judged}
+
+
+def _judged(store: Store, runs: Sequence[Mapping[str, Any]]) -> list[RunResult]:
+    """Within store.only() of the runs, of which each query asks at once: what several short ones
+    cost is their planning."""
+    ids = [run["run_id"] for run in runs]
+    headlines = dict.fromkeys(name for run in runs for name in _known(_headline(run)))
+    summaries, counts, losses, paired = (
+        _by_run(query(store, ids))
+        for query in (
+            queries.arm_summary,
+            queries.arm_counts,
+            queries.losses,
+            queries.paired_trials,
+        )
+    )
+    outcomes = _by_run(queries.trials(store, ids, ["run_id", *OF_A_TRIAL, *headlines]))
+    connections = queries.connections(store, ids)
+    results = []
+    for run in runs:
+        run_id, columns = run["run_id"], dict.fromkeys([*OF_A_TRIAL, *_known(_headline(run))])
+        result = RunResult(
+            run=run,
+            summary=summaries(run_id),
+            counts=counts(run_id),
+            outcomes=outcomes(run_id)[[*columns]],
+            losses=losses(run_id),
+            database=store.path,
+        )
+        results.append(_told(store, result, stats.by_arm(paired(run_id)), connections))
+    return results
+
+
+def _by_run(rows: pd.DataFrame) -> Callable[[str], pd.DataFrame]:
+    """The rows of one run by its id."""
+    parts = dict(iter(rows.groupby("run_id", sort=False)))
+    return lambda run_id: parts.get(run_id, rows.iloc[:0]).reset_index(drop=True)
+
+
+def _told(
+    store: Store,
+    result: RunResult,
+    paired: Mapping[Arm, stats.ArmPairs],
+    connections: pd.DataFrame,
+) -> RunResult:
+    """With its comparisons and what is said of them."""
+    bursts_seen = held_back(queries.text_arrivals(store, result.run_id))
+    reports = queries.cache_reports(store, result.run_id)
     result = replace(
         result,
-        comparisons=_compared(result, stats.by_arm(paired), connections, bool(bursts_seen)),
+        comparisons=_compared(result, paired, connections, bool(bursts_seen)),
         notes=[*bursts_seen, *_notes(result, reports)],
         block_cost=_per_block(result.outcomes),
     )
     verdicts = [result.told(c) for c in result.comparisons if c.metric == result.headline]
     return replace(result, verdicts=verdicts)
+
+
+def _read_typical(store: Store, run: Mapping[str, Any]) -> Typical:
+    run_id = run["run_id"]
+    with store.snapshot():
+        pair = queries.median_pair(store, run_id)
+        trials = queries.typical_trials(store, run_id, _headline(run), pair)
+        calls = queries.calls(store, run_id, tuple(trials["trial_id"]))
+    return Typical(_median_pair(pair), trials, calls)
 
 
 def _headline(run: Mapping[str, Any]) -> str:

@@ -7,7 +7,7 @@ numbers and sliders below.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -130,10 +130,17 @@ class RunData:
         trials = self.ask("trials", self.run_id)
         return trials[trials["counts"]]
 
-    def calls(self) -> pd.DataFrame:
-        """All calls of measured trials, whatever came of the trial."""
-        calls = self.ask("calls", self.run_id)
+    def calls(self, columns: Sequence[str] = ()) -> pd.DataFrame:
+        """All calls of measured trials, whatever came of the trial; of `columns` alone where some
+        are named."""
+        chosen = {"columns": (*columns, "phase")} if columns else {}
+        calls = self.ask("calls", self.run_id, **chosen)
         return calls[calls["phase"] == "measured"]
+
+    @property
+    def has_trials(self) -> bool:
+        """Whether one counts."""
+        return bool(self.ask("trials", self.run_id, columns=("counts",))["counts"].any())
 
     def spans(self, trial_id: str | None = None) -> pd.DataFrame:
         """Those of one trial, or of the whole run."""

@@ -704,10 +704,15 @@ def test_the_metrics_of_one_run_are_those_that_the_views_say_and_are_gone_afterw
     for query in (queries.trials, queries.pairs, queries.losses, queries.arm_summary):
         before = [query(store, run) for run in runs]
         with store.snapshot():
-            with store.one_run(runs[0]):
+            with store.only(runs[0]):
                 pd.testing.assert_frame_equal(query(store, runs[0]), before[0])
                 assert query(store, runs[1]).empty
             pd.testing.assert_frame_equal(query(store, runs[1]), before[1])
+            with store.only(*runs[::-1]):
+                for run, rows in zip(runs, before, strict=True):
+                    pd.testing.assert_frame_equal(query(store, run), rows)
+            with store.only():
+                assert query(store, runs[0]).empty
 
 
 def test_pairs_beside_each_other_are_those_that_have_a_row_for_each_metric(db):
@@ -739,6 +744,45 @@ def test_a_judged_run_has_read_no_call_but_those_it_draws(db):
     assert list(result.outcomes.columns) == list(results.OF_A_TRIAL)
     assert (len(result.trials), len(result.calls)) == (16, 16)
     pd.testing.assert_frame_equal(result.trials[list(results.OF_A_TRIAL)], result.outcomes)
+
+
+def test_runs_that_are_read_for_a_list_are_what_each_is_by_itself(db):
+    """Their verdicts too; the pair that a page draws is read when it is asked for."""
+    store = Store(db)
+    runs = [record(store, blocks=blocks, lost={1: "failed"}) for blocks in (7, 9)]
+    other = record(store, blocks=3)
+    listed = results.read_each(runs, store)
+    assert list(listed) == runs
+    for run_id, result in listed.items():
+        alone = results.read(run_id, store)
+        assert "_typical" in vars(alone) and "_typical" not in vars(result)
+        for name in ("run", "comparisons", "verdicts", "notes", "block_cost", "pair", "in_short"):
+            assert getattr(result, name) == getattr(alone, name)
+        for name in ("summary", "counts", "outcomes", "losses", "typical_trials", "typical_calls"):
+            pd.testing.assert_frame_equal(getattr(result, name), getattr(alone, name))
+    assert len(queries.trials(store, other)) == 6
+
+
+def test_the_trials_of_a_run_are_read_a_page_at_a_time_in_their_order(db):
+    store = Store(db)
+    run_id = record(store, blocks=5)
+    whole = queries.trials(store, run_id)
+    pages = [queries.trials(store, run_id, first=first, limit=4) for first in (0, 4, 8)]
+    assert [len(page) for page in pages] == [4, 4, 2]
+    assert [row for page in pages for row in page["trial_id"]] == whole["trial_id"].tolist()
+
+
+def test_the_trend_of_the_newest_runs_is_the_end_of_the_trend_of_all(db):
+    store = Store(db)
+    for blocks in (3, 4, 5):
+        record(store, blocks=blocks)
+    every = queries.history(store, "total_ms")
+    newest = queries.runs(store, limit=2)["run_id"]
+    chosen = every[every["run_id"].isin(newest)].reset_index(drop=True)
+    assert (len(every), len(chosen)) == (6, 4)
+    pd.testing.assert_frame_equal(queries.history(store, "total_ms", latest=2), chosen)
+    assert queries.run_facts(store)["runs"].tolist() == [3]
+    assert queries.history(store, "total_ms", technique="nobody's", latest=2).empty
 
 
 def test_a_first_answer_that_connected_anew_is_told_with_its_time(store):

@@ -11,7 +11,7 @@ import pytest
 
 from bench.demo_agent import agent
 from lab import new_recording, recordings
-from lab.recording import asked, misses, shape
+from lab.recording import asked, misses, prefixes, shape
 from lab.recording.facts import CAUSES, Miss
 from lab.recording.scribe import Scribe, Seen
 from lab.recording.shape import Hasher
@@ -712,3 +712,17 @@ def test_a_stored_recording_tells_its_misses(tmp_path, monkeypatch):
         found = recordings.read(store, run.run_id).misses
     assert [miss.cause for miss in found] == ["first_use", "system_differs"]
     assert (found[1].look, found[1].usd) == ("time", pytest.approx(0.0048))
+
+
+def test_what_nobody_knows_of_a_call_is_none_in_every_kind_of_column():
+    calls = pd.DataFrame(
+        {
+            "text": pd.array(["a", None], dtype="string"),
+            "number": [1.5, float("nan")],
+            "count": pd.array([1, None], dtype="Int64"),
+            "object": [{"a": 1}, None],
+        }
+    )
+    known = ["a", 1.5, 1, {"a": 1}, None]
+    assert [prefixes.values(calls, name)[0] for name in [*calls, "other"]] == known
+    assert all(prefixes.values(calls, name)[1] is None for name in [*calls, "other"])

@@ -328,6 +328,51 @@ def test_a_run_is_read_again_only_after_something_of_it_was_written(db, monkeypa
     assert (told(), len(reads)) == ("mine", 3)
 
 
+def test_runs_in_lists_are_read_at_once_and_again_only_those_that_were_written_to(db, monkeypatch):
+    store, reads = Store(db), []
+    runs = [recorded_runs.record(store, blocks=6) for _ in range(3)]
+    read_each = results.read_each
+    monkeypatch.setattr(results, "read_each", lambda ids: reads.append(ids) or read_each(ids))
+
+    def page():
+        import streamlit as st
+
+        from pages.parts import cached_queries
+
+        listed = cached_queries.listed(st.session_state["runs"])
+        st.text(", ".join(result.run["name"] or "no name" for result in listed.values()))
+
+    def told() -> str:
+        app = AppTest.from_function(page, default_timeout=60)
+        app.session_state["runs"] = runs
+        return app.run().text[0].value
+
+    assert (told(), reads) == ("no name, no name, no name", [runs])
+    store.rename(runs[1], "mine")
+    assert (told(), reads) == ("no name, mine, no name", [runs, runs[1:2]])
+
+
+def test_what_a_page_does_to_an_answer_is_not_in_the_next_one(db):
+    """Answers are kept as they are and not copied, since they may be large."""
+    run_id = recorded_runs.record(Store(db), blocks=2)
+
+    def page():
+        import streamlit as st
+
+        from pages.parts import cached_queries
+
+        names = ("run", "trials")
+        run, trials = (cached_queries.ask(name, st.session_state["run"]) for name in names)
+        st.text(f"{run['settings']['runs']} {len(trials)} {trials['block'].max()}")
+        run["settings"]["runs"], trials["block"] = 99, 99
+        trials.loc[0, "arm"] = "another"
+
+    for _ in range(2):
+        app = AppTest.from_function(page, default_timeout=60)
+        app.session_state["run"] = run_id
+        assert app.run().text[0].value == "2 4 2"
+
+
 def test_the_sidebar_links_to_a_run_by_its_techniques_title(db, monkeypatch):
     titles = {"side-by-side": "Side by side", "aa": "Same thing twice"}
     for technique, title in titles.items():

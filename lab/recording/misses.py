@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from types import SimpleNamespace
 
 from lab.recording import causes, costs, unread
 from lab.recording.asked import Call
 from lab.recording.cache_rules import SLACK
-from lab.recording.facts import Miss
+from lab.recording.facts import Estimate, Miss
 from lab.recording.relation import Relation
 from lab.recording.shape import Piece
 from lab.recording.wanted import History, Wanted
@@ -30,9 +31,11 @@ def of(
     """See lab.recordings.Recording.misses."""
     history = History(asked, pieces)
     misses = []
+    # Of one place many calls miss as many tokens, which take as long.
+    seconds = cache(relation.seconds) if relation else lambda tokens, model: None
     for call in asked:
         if miss := _miss(call, history):
-            misses.append(_priced(miss, call, relation))
+            misses.append(_priced(miss, call, seconds))
         history.add(call)
     return misses
 
@@ -87,15 +90,17 @@ def _first_use(call: Call, history: History) -> Miss | None:
     return Miss(call.call_id, "first_use", evidence, 0)
 
 
-def _priced(miss: Miss, call: Call, relation: Relation | None) -> Miss:
-    """With the API's own word, and with what it cost where there was anything to read."""
-    usd = seconds = None
+def _priced(
+    miss: Miss, call: Call, seconds: Callable[[float, str | None], Estimate | None]
+) -> Miss:
+    """With the API's own word, and with what it cost where there was anything to read; `seconds` is
+    a relation's."""
+    usd = took = None
     if miss.missed_tokens and call.counts:
         usd = _extra_usd(call, miss.missed_tokens)
-        if relation is not None:
-            seconds = relation.seconds(miss.missed_tokens, call.row["model"])
+        took = seconds(miss.missed_tokens, call.row["model"])
     reason = call.row["cache_miss_reason"]
-    return replace(miss, usd=usd, seconds=seconds, api_reason=reason)
+    return replace(miss, usd=usd, seconds=took, api_reason=reason)
 
 
 def _extra_usd(call: Call, tokens: int) -> float | None:

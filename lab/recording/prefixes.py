@@ -52,4 +52,6 @@ def values(calls: pd.DataFrame, name: str) -> list[Any]:
     """A column; None where nothing is known, or where there is no such column."""
     if name not in calls:
         return [None] * len(calls)
-    return [None if value is pd.NA or value != value else value for value in calls[name].tolist()]
+    # At once: of a column of texts one after the other takes ten times as long.
+    known = calls[name].to_numpy(dtype=object, na_value=None).tolist()
+    return [None if value != value else value for value in known]

@@ -40,14 +40,16 @@ class Drift(NamedTuple):
 
 def drift(values, started_utc) -> Drift | None:
     """None below 8 values. `started_utc`: timestamps, or numbers of seconds."""
-    at = pd.Series(started_utc).reset_index(drop=True)  # as an array each would be an object
-    frame = pd.DataFrame({"value": np.asarray(values, float), "at": at}).dropna().sort_values("at")
-    n = len(frame)
+    at, values = pd.Series(started_utc), np.asarray(values, float)
+    known = at.notna().to_numpy() & ~np.isnan(values)
+    n = int(known.sum())
     if n < FEWEST:
         return None
-    late = shift(frame["value"].iloc[: n // 2], frame["value"].iloc[n - n // 2 :])
-    order = frame["at"].rank(method="dense")
-    p = float(scipy.stats.kendalltau(order, frame["value"]).pvalue)
+    ranks, _ = pd.factorize(at[known], sort=True)  # of instants as numbers, none an object
+    by_time = ranks.argsort(kind="stable")
+    ranks, values = ranks[by_time], values[known][by_time]
+    late = shift(values[: n // 2], values[n - n // 2 :])
+    p = float(scipy.stats.kendalltau(ranks, values).pvalue)
     return Drift(late.estimate, late.low, late.high, p if p == p else 1.0, n)
 
 

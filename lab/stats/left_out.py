@@ -30,8 +30,9 @@ class Sides(NamedTuple):
 
 def _rows_of(counts: pd.DataFrame | None, sides: Sides) -> Iterator[dict]:
     """The arms' rows of arm_counts, what is missing as 0 or an empty text."""
-    for (technique, arm), name in sides.named if counts is not None and not counts.empty else ():
-        for row in counts[(counts.technique == technique) & (counts.arm == arm)].to_dict("records"):
+    rows = [] if counts is None else counts.to_dict("records")
+    for arm, name in sides.named:
+        for row in (row for row in rows if (row["technique"], row["arm"]) == arm):
             numbers = ("n", "failed", "mismatched", "client_caused")
             cause = row.get("left_out_because")
             yield {

@@ -11,6 +11,14 @@ CREATE OR REPLACE MACRO known(value) AS CASE WHEN abs(value) <= 1e15 THEN value 
 -- Milliseconds between two instants of one session's clock.
 CREATE OR REPLACE MACRO ms(from_ns, to_ns) AS (to_ns::DOUBLE - from_ns::DOUBLE) / 1e6;
 
+-- What the phases of a new connection took together: name look-up, TCP and TLS.
+CREATE OR REPLACE MACRO dns_ms(call) AS ms(call.started_ns, call.dns_ns);
+CREATE OR REPLACE MACRO connect_ms(call) AS
+    ms(coalesce(call.dns_ns, call.started_ns), call.connected_ns);
+CREATE OR REPLACE MACRO tls_ms(call) AS ms(call.connected_ns, call.tls_ns);
+CREATE OR REPLACE MACRO connection_ms(call) AS
+    coalesce(dns_ms(call), 0) + coalesce(connect_ms(call), 0) + coalesce(tls_ms(call), 0);
+
 -- One of the server's own timings; NULL where it is no number.
 CREATE OR REPLACE MACRO part_ms(server_ms, path) AS
     known(TRY_CAST(TRY(server_ms ->> path) AS DOUBLE));
@@ -143,9 +151,9 @@ SELECT
     -- From the trial's start; a prime comes before it and is negative.
     ms(trial.started_ns, call.started_ns)                              AS started_ms,
     -- Durations of the connection's phases; NULL on a reused connection.
-    ms(call.started_ns, call.dns_ns)                                   AS dns_ms,
-    ms(coalesce(call.dns_ns, call.started_ns), call.connected_ns)      AS connect_ms,
-    ms(call.connected_ns, call.tls_ns)                                 AS tls_ms,
+    dns_ms(call)                                                       AS dns_ms,
+    connect_ms(call)                                                   AS connect_ms,
+    tls_ms(call)                                                       AS tls_ms,
     ms(coalesce(call.tls_ns, call.connected_ns, call.dns_ns, call.started_ns), call.sent_ns)
                                                                        AS send_ms,
     -- Clocks, from the call's start.
@@ -517,28 +525,28 @@ WHERE NOT is_baseline AND pair.value IS NOT NULL AND pair.baseline_value IS NOT 
 -- Blocks in which an arm or the baseline lost its trial, and the other did not say nothing: with
 -- the blocks of pair_differences they are all that can be compared.
 CREATE OR REPLACE VIEW pair_losses AS
-SELECT
-    run_id,
-    session_id,
-    block,
-    task_id,
-    technique,
-    arm,
-    outcome,
-    lost,
-    baseline_lost
-FROM (
-    SELECT
-        trial.*,
-        is_baseline(run, trial) AS is_baseline,
-        any_value(trial.lost) FILTER (is_baseline) OVER block_of_session AS baseline_lost
+WITH arms AS (
+    SELECT trial.*, is_baseline(run, trial) AS is_baseline
     FROM trial_metrics AS trial JOIN runs AS run ON run.run_id = trial.run_id
     WHERE trial.counts OR trial.lost
-    WINDOW block_of_session AS (
-        PARTITION BY trial.run_id, trial.session_id, trial.block, trial.task_id
-    )
 )
-WHERE NOT is_baseline AND baseline_lost IS NOT NULL AND (lost OR baseline_lost);
+SELECT
+    mine.run_id,
+    mine.session_id,
+    mine.block,
+    mine.task_id,
+    mine.technique,
+    mine.arm,
+    mine.outcome,
+    mine.lost,
+    base.lost AS baseline_lost
+FROM arms AS mine
+JOIN arms AS base
+    ON  base.run_id = mine.run_id
+    AND base.session_id = mine.session_id
+    AND base.block = mine.block
+    AND base.task_id IS NOT DISTINCT FROM mine.task_id
+WHERE base.is_baseline AND NOT mine.is_baseline AND (mine.lost OR base.lost);
 
 
 -- Each request of a load. What is called scheduled counts from the instant at which it was due, so

@@ -101,6 +101,22 @@ def run(store: Store, run_id: str) -> dict[str, Any]:
         return {**record, "sessions": sessions(store, run_id).to_dict("records")}
 
 
+def run_facts(store: Store) -> pd.DataFrame:
+    """What runs that the lab measured are told apart by, each once, with `runs`, how many have it:
+    technique, endpoint_kind, models."""
+    rows = store.frame(
+        """
+        SELECT technique, endpoint_kind, models, count(*) AS runs
+        FROM runs
+        WHERE NOT list_contains($unpaired, technique)
+        GROUP BY ALL
+        ORDER BY ALL
+        """,
+        {"unpaired": list(UNPAIRED)},
+    )
+    return _parsed(rows, "models")
+
+
 def fingerprints(store: Store) -> dict[str, str]:
     """Run id to a text that changes with what is read of that run. A trial is written once, with
     all that belongs to it."""
@@ -253,37 +269,51 @@ def quick_runs(store: Store, endpoint: str) -> pd.DataFrame:
 # What happened in a run
 
 
-def trials(store: Store, run_id: str, columns: Iterable[str] = ()) -> pd.DataFrame:
-    """All trials of a run in the order they began; compared are those that `counts`. Of `columns`
-    alone where some are named: a large run is wide too."""
+def trials(
+    store: Store,
+    run_id: str | Iterable[str],
+    columns: Iterable[str] = (),
+    first: int = 0,
+    limit: int | None = None,
+) -> pd.DataFrame:
+    """All trials of a run, or of several, in the order they began; compared are those that
+    `counts`. Of `columns` alone where some are named: a large run is wide too. `limit` of them from
+    the one after `first` on, where it is named."""
     chosen = ", ".join(dict.fromkeys(columns)) or "*"
     return store.frame(
-        f"SELECT {chosen} FROM trial_metrics WHERE {_of(run_id)} ORDER BY started_utc, trial_id"
+        f"""
+        SELECT {chosen}
+        FROM trial_metrics
+        WHERE {_of(run_id)}
+        ORDER BY started_utc, trial_id
+        LIMIT {"ALL" if limit is None else int(limit)} OFFSET {int(first)}
+        """
     )
 
 
 def calls(
-    store: Store, run_id: str | None = None, trial_id: str | Iterable[str] | None = None
+    store: Store,
+    run_id: str | None = None,
+    trial_id: str | Iterable[str] | None = None,
+    columns: Iterable[str] = (),
 ) -> pd.DataFrame:
-    """The calls of a run, or of its trials that are named, in the order they began."""
+    """The calls of a run, or of its trials that are named, in the order they began; of `columns`
+    alone where some are named."""
     of_run = "" if run_id is None else f"{_of(run_id)} AND "
     chosen = f"{of_run}{_of(trial_id, 'trial_id')}" if trial_id is not None else _of(run_id)
+    wanted = ", ".join(dict.fromkeys(columns)) or "*"
     return store.frame(
-        f"SELECT * FROM call_metrics WHERE {chosen} ORDER BY block, trial_id, started_ms"
+        f"SELECT {wanted} FROM call_metrics WHERE {chosen} ORDER BY block, trial_id, started_ms"
     )
 
 
-def connections(store: Store, run_id: str) -> pd.DataFrame:
+def connections(store: Store, run_id: str | Iterable[str]) -> pd.DataFrame:
     """trial_id and connection_ms of each trial whose first answer needed a connection: name
     look-up, TCP and TLS."""
     return store.frame(
         f"""
-        SELECT
-            trial_id,
-            arg_min(
-                coalesce(dns_ms, 0) + coalesce(connect_ms, 0) + coalesce(tls_ms, 0), started_ms
-            ) AS connection_ms
-        FROM call_metrics
+        SELECT trial_id, arg_min(connection_ms(calls), started_ns) AS connection_ms
+        FROM calls
         WHERE {_of(run_id)} AND role = 'answer'
         GROUP BY trial_id
         HAVING connection_ms > 0
@@ -299,8 +329,8 @@ def cache_reports(store: Store, run_id: str) -> dict[str, bool]:
         SELECT
             coalesce(bool_or(intended_cache IN ('write', 'read', 'any')), FALSE) AS intended,
             coalesce(bool_or(cache_read_tokens > 0), FALSE)                      AS read,
-            coalesce(bool_or(cache_write_tokens > 0), FALSE)                     AS written
-        FROM call_metrics
+            coalesce(bool_or(cache_written(calls) > 0), FALSE)                   AS written
+        FROM calls
         WHERE {_of(run_id)}
         """
     )
@@ -375,11 +405,11 @@ def pairs(store: Store, run_id: str | Iterable[str], metric: str | None = None) 
     )
 
 
-def paired_trials(store: Store, run_id: str) -> pd.DataFrame:
+def paired_trials(store: Store, run_id: str | Iterable[str]) -> pd.DataFrame:
     """Wide: each arm's trial beside the baseline's of the same block, in block order."""
     return store.frame(
         f"""
-        SELECT * EXCLUDE (run_id, session_id)
+        SELECT * EXCLUDE (session_id)
         FROM paired_trials
         WHERE {_of(run_id)}
         ORDER BY started_utc, block, technique, arm
@@ -387,7 +417,7 @@ def paired_trials(store: Store, run_id: str) -> pd.DataFrame:
     )
 
 
-def losses(store: Store, run_id: str) -> pd.DataFrame:
+def losses(store: Store, run_id: str | Iterable[str]) -> pd.DataFrame:
     """A row for each arm and block in which it or the baseline lost its trial."""
     return store.frame(
         f"SELECT * FROM pair_losses WHERE {_of(run_id)} ORDER BY block, technique, arm"
@@ -590,10 +620,16 @@ def history(
     technique: str | None = None,
     endpoint_kind: str | None = None,
     model: str | None = None,
+    latest: int | None = None,
 ) -> pd.DataFrame:
     """The trend of a metric: per run, arm and model its n, p50 and mean, with `started_utc` and
-    `is_baseline`, oldest first."""
-    name = _metric(metric)
+    `is_baseline`, oldest first; of the `latest` runs alone where a number is named."""
+    name, chosen = _metric(metric), {"technique": technique, "endpoint_kind": endpoint_kind}
+    if latest is not None:
+        with store.snapshot():
+            newest = runs(store, **chosen, model=model, limit=latest)["run_id"].tolist()
+            with store.only(*newest):
+                return history(store, metric, **chosen, model=model)
     return store.frame(
         f"""
         SELECT
@@ -634,12 +670,15 @@ def history(
     )
 
 
-def counted_trials(store: Store, run_id: str | Iterable[str]) -> pd.DataFrame:
+def counted_trials(
+    store: Store, run_id: str | Iterable[str], columns: Iterable[str] = ()
+) -> pd.DataFrame:
     """The trials that count, of one or several runs, with the run's endpoint, kind and model: for
-    distributions beside each other."""
+    distributions beside each other. Of `columns` alone where some are named."""
+    chosen = ", ".join(dict.fromkeys(columns)) or "*"
     return store.frame(
         f"""
-        SELECT *
+        SELECT {chosen}
         FROM trial_metrics
         WHERE counts AND {_of(run_id)}
         ORDER BY run_id, started_utc, trial_id
@@ -703,10 +742,12 @@ def columns(store: Store, name: str) -> pd.DataFrame:
 
 
 def _of(ids: str | Iterable[str], column: str = "run_id") -> str:
-    # Constants rather than a joined list: only they reach through the views to the tables.
-    ids = [ids] if isinstance(ids, str) else list(ids)
-    quoted = ", ".join("'" + as_uuid(row_id) + "'" for row_id in ids)
-    return f"{column} IN ({quoted})" if ids else "FALSE"
+    # Constants rather than a joined list: only they reach through the views to the tables, and
+    # through joins only one.
+    quoted = ["'" + as_uuid(row_id) + "'" for row_id in ([ids] if isinstance(ids, str) else ids)]
+    if len(quoted) == 1:
+        return f"{column} = {quoted[0]}::UUID"
+    return f"{column} IN ({', '.join(quoted)})" if quoted else "FALSE"
 
 
 def _metric(name: str) -> str:

@@ -112,16 +112,21 @@ class Store:
                 self._thread.connection = None
 
     @contextmanager
-    def one_run(self, run_id: str) -> Iterator[None]:
-        """A snapshot in which there are the trials of this run alone: their metrics are worked out
-        once, not by each `frame` that asks for them."""
-        make = "CREATE TEMP TABLE trial_metrics AS FROM trial_metrics WHERE run_id = ?::UUID"
+    def only(self, *run_ids: str) -> Iterator[None]:
+        """A snapshot in which there are the trials of these runs alone: their metrics are worked
+        out once, not by each `frame` that asks for them."""
+        ids = ", ".join(f"'{as_uuid(run_id)}'::UUID" for run_id in run_ids)
+        chosen = f"run_id IN ({ids})" if len(run_ids) > 1 else f"run_id = {ids or 'NULL'}"
+        # Through joins an id reaches the tables underneath, a list of them does not.
+        tables = ["trial_metrics"] if len(run_ids) == 1 else ["trials", "calls", "trial_metrics"]
         with self.snapshot():
             try:
-                self.frame(make, [run_id])  # the other views then read this table
+                for table in tables:  # the other views then read these tables
+                    self.frame(f"CREATE TEMP TABLE {table} AS FROM {table} WHERE {chosen}")
                 yield
             finally:
-                self.frame("DROP TABLE IF EXISTS temp.trial_metrics")
+                for table in tables:
+                    self.frame(f"DROP TABLE IF EXISTS temp.{table}")
 
     @contextmanager
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:

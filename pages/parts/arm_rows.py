@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from html import escape as html
 from typing import Any, NamedTuple
 
+import pandas as pd
 import streamlit as st
 
 from lab import metrics, units
@@ -125,7 +126,7 @@ def draw(rows: Iterable[Row], metric: str = "") -> None:
 def _row(row: Row, metric: str) -> str:
     result, arm, about = row
     name = result.name(*arm)
-    seen = arm_row(*arm, result.of_arm(result.trials, *arm), metric)
+    seen = arm_row(*arm, result.of_arm(_trials(result, metric), *arm), metric)
     colour = palette.arm_colours(result.places, chart.dark())[name]
     p95 = units.value(metric, seen.p95.estimate)
     hits = units.MISSING if seen.hits is None else f"{seen.hits} of {seen.n}"
@@ -141,6 +142,11 @@ def _row(row: Row, metric: str) -> str:
     small = html(" · ".join(filter(None, (about, n))))
     first = f'<th scope="row">{_swatch(colour)}{html(name)}<small>{small}</small></th>'
     return f"<tr>{first}{''.join(map(_cell, cells))}</tr>"
+
+
+def _trials(result: RunResult, metric: str) -> pd.DataFrame:
+    """With the metric, which is read only where it is none that every result has."""
+    return result.outcomes if metric in result.outcomes else result.trials
 
 
 def _cell(texts: tuple[str, str]) -> str:

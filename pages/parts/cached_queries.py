@@ -1,7 +1,8 @@
 """What the pages read: each query is one short read, kept until the store's counter moves."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from typing import Any
 
 import pandas as pd
@@ -27,16 +28,21 @@ from lab.settings import BenchmarkConfig, config_of
 from lab.store import queries, sandbox
 from lab.store.store import Store
 
+MOST_LISTED = 256
+"""Runs in lists that are kept in mind."""
 
-@st.cache_data(max_entries=256, show_spinner=False)
+
+@st.cache_resource(max_entries=256, show_spinner=False)
 def _answer(query: str, arguments: tuple, named: tuple, state: tuple) -> Any:
     return getattr(queries, query)(Store(), *arguments, **dict(named))
 
 
 def ask(query: str, *arguments: Any, **named: Any) -> Any:
     """The answer of one function of lab.store.queries; read again only after something was
-    written."""
-    return _answer(query, arguments, tuple(sorted(named.items())), _state())
+    written. It is the asker's own: a frame is copied when it is written to, and not before, since
+    it may have a hundred thousand rows."""
+    answer = _answer(query, arguments, tuple(sorted(named.items())), _state())
+    return answer.copy(deep=False) if isinstance(answer, pd.DataFrame) else deepcopy(answer)
 
 
 def _state() -> tuple[str, int, str | None]:
@@ -57,6 +63,24 @@ def judged(run_id: str) -> RunResult:
     too."""
     database, _, going = _state()
     return _judged(run_id, (database, ask("fingerprints").get(run_id), run_id == going))
+
+
+@st.cache_resource(max_entries=1, show_spinner=False)
+def _listed() -> dict[tuple, RunResult]:
+    return {}
+
+
+def listed(run_ids: Iterable[str]) -> dict[str, RunResult]:
+    """By id, runs as a list of them tells them; those that were written to since are read again,
+    all at once."""
+    database, _, going = _state()
+    kept, prints = _listed(), ask("fingerprints")
+    states = {run: (database, run, prints.get(run), run == going) for run in run_ids}
+    while len(kept) > MOST_LISTED:
+        kept.pop(next(iter(kept)), None)
+    if new := [run for run, state in states.items() if state not in kept]:
+        kept.update((states[run], result) for run, result in results.read_each(new).items())
+    return {run: kept[state] for run, state in states.items()}
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)

@@ -27,6 +27,7 @@ NAMES = (
     "trial_metrics",
     "arm_summary",
     "arm_counts",
+    "paired_trials",
     "pair_differences",
     "pair_losses",
 )

@@ -18,12 +18,12 @@ from lab.store.store import Store
 from pages.parts import cached_queries, chart, controls, frame
 from pages.parts.frame import escape
 
-MOST_TRENDS, LISTED = 4, 20
+MOST_TRENDS, MOST_RUNS, LISTED = 4, 300, 20
 
 
 def filters() -> dict[str, Any]:
     """What to look at; it stands in the URL. Empty means all."""
-    known = cached_queries.ask("runs", limit=5000)
+    known = cached_queries.ask("run_facts")
     if known.empty:
         return {}
     options = {
@@ -169,7 +169,7 @@ def edit(run: dict[str, Any]) -> None:
         about = [
             load_answer.in_short(cached_queries.load(run_id))
             if is_load
-            else cached_queries.judged(run_id).in_short,
+            else cached_queries.listed([run_id])[run_id].in_short,
             units.when(run["started_utc"]),
             f"run {units.short_id(run_id)}",
             units.origin(run),
@@ -222,7 +222,8 @@ def trend(chosen: dict[str, Any]) -> None:
         st.selectbox, "Metric", METRICS, "metric", next(iter(METRICS)), format_func=metrics.words
     )
     named = {name: chosen.get(name) for name in ("technique", "endpoint_kind", "model")}
-    points = cached_queries.ask("history", metric, **named)
+    latest = _latest(named)
+    points = cached_queries.ask("history", metric, **named, latest=latest)
     if points.empty:
         st.info(f"No run that matches has a {metrics.words(metric)}.")
         return
@@ -243,10 +244,25 @@ def trend(chosen: dict[str, Any]) -> None:
         st.caption(f"A trend needs two runs; run once so far: {escape(', '.join(once))}.")
 
 
+def _latest(named: dict[str, Any]) -> int | None:
+    """How many of the newest runs are drawn: a reader of thousands asks for all of them first."""
+    facts = cached_queries.ask("run_facts")
+    for name, value in named.items():
+        if value is not None and name == "model":
+            facts = facts[[value in models.values() for models in facts["models"]]]
+        elif value is not None:
+            facts = facts[facts[name] == value]
+    if (total := int(facts["runs"].sum())) <= MOST_RUNS:
+        return None
+    words = f"All {total:,} runs, not the newest {MOST_RUNS} alone"
+    return None if st.toggle(words, key="every-run", bind="query-params") else MOST_RUNS
+
+
 def _as_in_newest(points: pd.DataFrame) -> pd.DataFrame:
     """Each arm in the order of the newest run and named as there, with its place: so it has the
     colour that it has on that run's page."""
-    newest = cached_queries.judged(points.sort_values("started_utc")["run_id"].iloc[-1])
+    run_id = points.sort_values("started_utc")["run_id"].iloc[-1]
+    newest = cached_queries.listed([run_id])[run_id]
     keys = list(zip(points["technique"], points["arm"], strict=True))
     order = {arm: at for at, arm in enumerate(dict.fromkeys([*newest.arms(), *keys]))}
     points = points.assign(order=[order[arm] for arm in keys], place=techniques.places(keys))
@@ -254,7 +270,7 @@ def _as_in_newest(points: pd.DataFrame) -> pd.DataFrame:
 
 
 def drift(run: dict[str, Any]) -> None:
-    result = cached_queries.judged(run["run_id"])
+    result = cached_queries.listed([run["run_id"]])[run["run_id"]]
     steady = cached_queries.ask("drift", run["run_id"], result.headline).assign(
         endpoint=run["endpoint"], endpoint_kind=run["endpoint_kind"]
     )

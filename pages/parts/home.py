@@ -13,6 +13,7 @@ from lab.local import model_files
 from lab.metrics import FEWEST_BLOCKS
 from lab.model import LOAD, OBSERVED, Technique
 from lab.paths import COMMAND
+from lab.results import RunResult
 from lab.settings import config_of
 from lab.techniques import all_techniques
 from pages.parts import cached_queries, chart, controls, frame, run_panel
@@ -61,11 +62,10 @@ def show_finds() -> None:
     if len(present) > 1:
         kind = controls.segments("Endpoint", present, "kind")
     headlines = finds[finds["endpoint_kind"] == kind].set_index("technique")
+    tried = [known for known in all_techniques() if known.slug in headlines.index]
+    found = cached_queries.listed(headlines["run_id"].at[known.slug] for known in tried)
     rows = []
-    for technique in all_techniques():
-        if technique.slug not in headlines.index:
-            continue
-        result = cached_queries.judged(headlines.at[technique.slug, "run_id"])
+    for technique, result in zip(tried, found.values(), strict=True):
         row = {"technique": technique.slug, "title": technique.title, "finding": result.finding()}
         row |= {name: result.run[name] for name in OF_A_RUN}
         if result.comparisons:
@@ -166,6 +166,9 @@ def show_latest() -> None:
             f" {paths.database().name}."
         )
         return
+    found = cached_queries.listed(
+        run["run_id"] for run in latest if run["technique"] != LOAD and run["trials"]
+    )
     with st.container(key="latest-runs"):
         for run in latest:
             left, right = st.columns([3, 7], vertical_alignment="center")
@@ -177,7 +180,7 @@ def show_latest() -> None:
                     frame.link(frame.PageFile(0, label, "pages/21_History.py"), run=run["run_id"])
             about = (
                 "" if units.missing(run["name"]) else units.short(run["name"]),
-                _found(run),
+                _found(run, found.get(run["run_id"])),
                 units.short(run["endpoint"]),
                 units.when(run["started_utc"]),
                 units.origin(run),
@@ -195,11 +198,11 @@ def _latest() -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: row["started_utc"], reverse=True)[:LATEST]
 
 
-def _found(run: dict[str, Any]) -> str:
+def _found(run: dict[str, Any], result: RunResult | None) -> str:
     """The run's verdict in few words; what became of it where it has none."""
     if run["technique"] == LOAD:
         return load_table.listed(run)
-    words = cached_queries.judged(run["run_id"]).in_short if run["trials"] else ""
+    words = result.in_short if result else ""
     if run["status"] == "finished":
         return words or "one arm, nothing to compare"
     return ", ".join(filter(None, (words, run["status"])))

@@ -11,6 +11,7 @@ from lab.figures import pareto
 from lab.harness import plan
 from lab.harness.plan import SIDE_BY_SIDE
 from lab.model import Technique
+from lab.results import RunResult
 from lab.settings import BenchmarkConfig
 from pages.parts import (
     arm_rows,
@@ -204,6 +205,7 @@ def earlier(shown: dict[str, Any] | None) -> None:
     ][:EARLIER]
     if not others:
         return
+    found = cached_queries.listed(run["run_id"] for run in others)
     st.subheader("Earlier paired runs", anchor=False)
     with st.container(key="earlier-runs"):
         for run in others:
@@ -212,11 +214,10 @@ def earlier(shown: dict[str, Any] | None) -> None:
                 name = None if units.missing(run["name"]) else run["name"]
                 label = escape(run_results.title(run | {"name": name}))
                 frame.link(frame.page_of(SIDE_BY_SIDE), label, run=run["run_id"])
-            right.caption(escape(_found(run)))
+            right.caption(escape(_found(found[run["run_id"]])))
 
 
-def _found(run: dict[str, Any]) -> str:
-    result = cached_queries.judged(run["run_id"])
+def _found(result: RunResult) -> str:
     arms = ", ".join(result.name(*arm) for arm in result.arms())
     told = [*result.verdicts[0].doubts, result.verdicts[0].headline] if result.verdicts else []
     return " · ".join([arms, units.short(". ".join(told), 240)]) if told else arms

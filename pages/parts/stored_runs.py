@@ -10,6 +10,7 @@ from pages.parts import arm_rows, cached_queries, chart, controls, frame
 from pages.parts.frame import escape
 
 AT_FIRST, MOST_RUNS = 4, 8
+OF_A_TRIAL = ("run_id", "technique", "arm", "endpoint", "endpoint_kind", "model")
 DIFFERENT = {"machine": "on different machines", "tasks": "with different tasks"}
 
 
@@ -44,9 +45,10 @@ def show() -> None:
     st.query_params["runs"] = chosen
     _say_what_differs(chosen)
     metric = controls.segments("Metric", metrics.CLOCKS, "metric", format_func=metrics.words)
-    results = {run: cached_queries.judged(run) for run in chosen}
+    results = cached_queries.listed(chosen)
     arms = {arm: place for each in results.values() for arm, place in each.places.items()}
-    trials = cached_queries.ask("counted_trials", tuple(chosen))
+    columns = (*OF_A_TRIAL, metric)
+    trials = cached_queries.ask("counted_trials", tuple(chosen), columns=columns)
     trials = next(iter(results.values())).named(trials.assign(run=trials["run_id"].map(names)))
     figure = run_medians.run_medians(
         trials, metric, chart.dark(), runs=list(map(names.get, chosen)), arms=arms

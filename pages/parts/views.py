@@ -52,6 +52,8 @@ ROW_COLUMNS = (
     "trial_id",
 )
 
+MOST_ROWS = 1000
+
 OF_A_POINT = (
     *("trial_id", "block", "technique", "arm", "endpoint", "endpoint_kind", "model"),
     *("counts", "client_caused"),
@@ -103,8 +105,14 @@ def ladder(run: dict[str, Any]) -> None:
 
 
 def table(run: dict[str, Any]) -> None:
-    """Every trial, whatever came of it, and files with all of their columns."""
-    frame = cached_queries.ask("trials", run["run_id"], columns=ROW_COLUMNS)
+    """Every trial, whatever came of it, a thousand at a time; and files with all of their
+    columns."""
+    total, first = cached_queries.ask("row_counts", run["run_id"])["trials"], 1
+    if total > MOST_ROWS:
+        first = st.number_input("From trial", 1, total, step=MOST_ROWS, key="from", width=200)
+    frame = cached_queries.ask(
+        "trials", run["run_id"], columns=ROW_COLUMNS, first=first - 1, limit=MOST_ROWS
+    )
     st.dataframe(frame, hide_index=True, key="rows", height=420)
     name = f"trials-{units.short_id(run['run_id'])}"
 
@@ -112,9 +120,10 @@ def table(run: dict[str, Any]) -> None:
         return export.frame_bytes(queries.trials(Store(), run["run_id"]), kind, name)
 
     controls.row(name, content, ("csv", "parquet", "json"))
+    shown = f" The table has {len(frame):,} of them, a file all." if total > MOST_ROWS else ""
     st.caption(
-        f"{len(frame):,} trials, warm-up and failed ones included. Times in ms; data/README.md says"
-        " what each column is."
+        f"{units.counted(total, 'trial')}, warm-up and failed ones included.{shown} Times in ms;"
+        " data/README.md says what each column is."
     )
 
 

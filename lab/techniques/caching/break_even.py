@@ -76,7 +76,7 @@ def ordinal(number: int) -> str:
 
 def view(data: RunData, dark: bool) -> list[Part | go.Figure]:
     """Cost and wait of a prefix over its uses, with the use from which on caching is ahead."""
-    seen = findings.uses_seen(data.calls(), data.baseline, data.headline_arm)
+    seen = findings.uses_seen(data.calls(findings.OF_A_CALL), data.baseline, data.headline_arm)
     if seen is None:
         return [Note("No call of this run has read a prefix from the cache, so nothing is drawn.")]
 
@@ -135,7 +135,7 @@ def _waits(data: RunData, seen: findings.Uses, uses: int, dark: bool) -> go.Figu
         f"ms: {ms(wait.without[-1])} without a cache, {ms(wait.cached[-1])} with it",
         200,
         dark=dark,
-        frame=data.calls(),
+        frame=data.calls(findings.OF_A_CALL),
         reason=found.reason,
         x_title="uses of the prefix",
         left=layout.AXIS_PX,

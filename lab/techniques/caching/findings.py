@@ -7,6 +7,13 @@ from typing import NamedTuple
 
 import pandas as pd
 
+OF_A_CALL = (
+    *("call_id", "arm", "role", "error_kind", "intended_cache", "observed_cache", "ttft_ms"),
+    *("cache_read_tokens", "cache_write_tokens", "prompt_tokens", "cost_usd"),
+    *("endpoint", "endpoint_kind", "model"),
+)
+"""What is looked at of a run's calls."""
+
 
 class Uses(NamedTuple):
     """What a run saw of one prefix: median ttft_ms without a cache, of the calls that wrote it and

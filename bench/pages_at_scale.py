@@ -171,7 +171,10 @@ def served() -> Iterator[str]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
-    command = f"-m streamlit run app.py --server.port {port} --server.headless true".split()
+    # No watch on the checkout: what others open in it meanwhile, .venv too, would wake the server.
+    flags = {"port": port, "headless": "true", "fileWatcherType": "none"}
+    words = [word for name, value in flags.items() for word in (f"--server.{name}", str(value))]
+    command = ["-m", "streamlit", "run", "app.py", *words]
     server = subprocess.Popen(
         [sys.executable, *command], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )

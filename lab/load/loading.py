@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 from collections.abc import AsyncIterator
@@ -25,10 +26,12 @@ START_S, GOODBYE_S = 60.0, 5.0
 """Generous where a busy machine makes everything slow."""
 HELD_NS = 20_000_000
 """So long at most calls are read before anything else of the coordinator gets its turn."""
-REST = 24
+REST = 99
 """Times as long as it read, whoever reads rests while a level is under way on a single core: what
 it takes there, it takes from the stamps."""
-REST_NS = 20_000_000
+REST_NS, LOOK_S = 20_000_000, 0.001
+PIPE_BYTES = 1_000_000
+"""What ends in a rest, mostly: nobody is woken for each call then."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,8 @@ class Loader:
         # A stream reader of asyncio's would take as long for a frame as it takes to read one.
         out, into = _pipe()
         try:
-            await asyncio.get_running_loop().connect_read_pipe(lambda: self.frames, out)
+            loop = asyncio.get_running_loop()
+            self.pipe, _ = await loop.connect_read_pipe(lambda: self.frames, out)
             self.process = await asyncio.create_subprocess_exec(
                 *paths.module("lab.load.loader"),
                 cwd=paths.home(),
@@ -160,7 +164,10 @@ class Loader:
         self.owed_ns += 0 if self.at_once else took_ns * REST
         while self.owed_ns >= REST_NS and not self.frames.is_pressing:
             begun_ns = now_ns()
+            self.pipe.pause_reading()
             await sleep_s(REST_NS / 1e9)
+            self.pipe.resume_reading()
+            await sleep_s(LOOK_S)
             self.owed_ns -= now_ns() - begun_ns
         if now_ns() > self.let_go_ns:
             await sleep_s(0)
@@ -219,4 +226,6 @@ class Loader:
 
 def _pipe() -> tuple[BinaryIO, int]:
     out, into = os.pipe()
+    with contextlib.suppress(AttributeError, OSError):  # Linux's, and within its limit
+        fcntl.fcntl(into, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     return os.fdopen(out, "rb"), into

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lab import machine, paths
-from lab.clock import utc_now
+from lab.clock import sleep_s, utc_now
 from lab.endpoints.registry import Endpoint
 from lab.load.call_frame import CallFrame
 from lab.load.loading import LevelEnd
@@ -22,6 +22,7 @@ from lab.store.store import Store
 from lab.version import VERSION
 
 MOST_KEPT_BYTES = 64_000_000
+FIRST_REQUEST_S = 0.05
 IN_THE_SPOOL = (
     "The database cannot be written now; the rows are safe in the spool beside it and will be taken"
     " in."
@@ -62,6 +63,17 @@ class Keeping:
         """Into the database, all of them."""
         await self._write(self.store.write_batch, self.reader.take())
 
+    async def begin(self, run: RunRow, session_of: Callable[[], SessionRow]) -> SessionRow:
+        """The rows to which all others belong; none is written before them. To make a new database
+        takes half a second of both cores: the first request goes out before."""
+        async with self.turn:
+            await sleep_s(FIRST_REQUEST_S)
+            await asyncio.to_thread(self.store.close_orphans, run.run_id)
+            await self._written(self.store.write_run, run)
+            session = await asyncio.to_thread(session_of)
+            await self._written(self.store.write_session, session)
+        return session
+
     async def run(self, row: RunRow) -> None:
         await self._write(self.store.write_run, row)
 
@@ -78,7 +90,10 @@ class Keeping:
 
     async def _write(self, write: Callable[..., Any], *values: Any) -> None:
         async with self.turn:
-            is_written = await asyncio.to_thread(write, *values) is not False
+            await self._written(write, *values)
+
+    async def _written(self, write: Callable[..., Any], *values: Any) -> None:
+        is_written = await asyncio.to_thread(write, *values) is not False
         if self.is_written and not is_written:
             self.note(IN_THE_SPOOL)
         self.is_written = is_written

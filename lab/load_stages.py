@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import os
 from datetime import timedelta
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
@@ -151,11 +152,9 @@ class LoadRun:
         self.writing = asyncio.create_task(self._begin_rows(ids, ready))
 
     async def _begin_rows(self, ids: tuple[str, str], ready: dict[str, Any]) -> None:
-        """A new database takes a quarter of a second; the warm-up goes on meanwhile."""
-        await asyncio.to_thread(self.store.close_orphans, self.run_id)
-        await self.keeping.run(run_row(self.order, self.endpoint, self.run_id))
-        self.row = await asyncio.to_thread(session_row, *ids, ready)
-        await self.keeping.session(self.row)
+        """The warm-up goes on meanwhile."""
+        run = run_row(self.order, self.endpoint, self.run_id)
+        self.row = await self.keeping.begin(run, partial(session_row, *ids, ready))
 
     def _leading(self) -> Leading:
         return Leading(

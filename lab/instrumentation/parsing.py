@@ -192,6 +192,8 @@ def events(chunks: list[tuple[int, bytes]]) -> Iterator[tuple[int, str, dict]]:
         pending, size, line_ended = [rest], len(rest), rest[-1:] == b"\n"
         for block in complete:
             count += 1
+            if len(block) > limits.event_bytes():
+                raise TooLarge(f"one event is more than {limits.event_bytes() // limits.MB} MB")
             if count > limits.EVENTS:
                 raise TooLarge(f"the stream has more than {limits.EVENTS:,} events")
             if same := plain.read(block):

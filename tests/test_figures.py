@@ -282,6 +282,7 @@ def test_no_figure_of_many_trials_has_a_point_for_each():
         ):
             assert max(len(trace.x) for trace in figure.data) <= most
             assert (len(figure.data[0].x) == n) == (n == 2_000)
+        assert ("a dot a call" in figure.layout.meta["subtitle"]) == (n == 2_000)
 
 
 def test_a_percentile_that_n_cannot_carry_stands_in_brackets():

@@ -721,6 +721,8 @@ def test_pairs_beside_each_other_are_those_that_have_a_row_for_each_metric(db):
     run_id = record(store, blocks=8, lost={2: "failed"}, begun_twice=[4])
     long, wide = queries.pairs(store, run_id), queries.paired_trials(store, run_id)
     assert (len(wide), len(long)) == (7, 7 * long["metric"].nunique())
+    (loss,) = queries.losses(store, run_id).to_dict("records")
+    assert (loss["block"], loss["lost"], loss["baseline_lost"]) == (2, True, False)
     for metric in metrics.METRICS:
         both = wide.dropna(subset=[metric, f"baseline_{metric}"])
         rows = long[long["metric"] == metric].reset_index(drop=True)

@@ -162,3 +162,13 @@ def test_five_thousand_pairs_take_less_than_a_second():
     began = time.process_time()
     stats.hodges_lehmann(differences)
     assert time.process_time() - began < 1
+
+
+def test_drift_is_that_of_the_instants_in_whatever_order_they_come():
+    """One ms more each second, one value unknown: the later half of 20 is ten ms above."""
+    at = pd.Series(pd.date_range("2026-01-01", periods=21, freq="s", tz="UTC"))
+    values = np.append(np.arange(20.0), np.nan)
+    mixed = np.random.default_rng(7).permutation(21)
+    steady, shuffled = stats.drift(values, at), stats.drift(values[mixed], at[mixed])
+    assert steady == shuffled
+    assert (steady.change, steady.n, steady.shown) == (10.0, 20, True)

@@ -552,7 +552,6 @@ def cache_points(store: Store, run_id: str) -> pd.DataFrame:
             AND error_kind IS NULL
             AND observed_cache IS NOT NULL
         ORDER BY call_id DESC
-        LIMIT 20_000
         """,
         [as_uuid(run_id)],
     )

@@ -82,10 +82,14 @@ def cache_hits(
     x_title = layout.metric_axis(figure, METRIC)
     finding = finding or Finding("Time to first token by what was read from the cache")
     drawn = "time to first token, ms, by what was read from the cache"
+    crowds = points.groupby(["observed_cache", "arm"]).size()
+    mark = (
+        "a dot a call" if crowds.max() <= layout.DENSE else "the curve: how many calls took so long"
+    )
     return layout.finish(
         figure,
         finding.title,
-        titles.subtitle(finding, METRIC, drawn, "a dot a call"),
+        titles.subtitle(finding, METRIC, drawn, mark),
         height,
         dark=dark,
         frame=points,

@@ -48,8 +48,7 @@ class CallFrame:
         """As lab.instrumentation.stamps.Exchange has them."""
         begins = [0, *self.ends]
         return [
-            (at, self.body[a:b])
-            for at, a, b in zip(self.at_ns, begins, self.ends, strict=False)
+            (at, self.body[a:b]) for at, a, b in zip(self.at_ns, begins, self.ends, strict=False)
         ]
 
     def packed(self) -> bytes:

@@ -15,7 +15,6 @@ start. A run beside which others worked on the two cores is made again.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import statistics
 import sys
@@ -25,12 +24,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import psutil
+import uvloop
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from lab.clock import utc_now
 from lab.load import bias, known
-from lab.load.loading import Loader
+from lab.load.call_frame import CallFrame
+from lab.load.loading import LevelEnd, Loader
 from lab.load.reading import Reader
 from lab.model import new_id
 
@@ -63,41 +64,52 @@ async def measure(streams: int, cores: tuple[int, int], reads: bool = True) -> R
         await loader.start()
         process = psutil.Process(loader.process.pid)
         pin(process.pid, loads)
-        start_s, begun_s = worked_s(process), time.perf_counter()
+        start_s = worked_s(process)
         reader = Reader(
             new_id(), new_id(), "known", "simulated", [{"model": "known"}] * 2,
             origin_ns=loader.ready["now_ns"], origin_utc=utc_now(),
         )  # fmt: skip
-        ours = [process, psutil.Process()]
-        before = [core_s(loads), core_s(serves)]
-        before += [sum(map(worked_s, ours)), worked_s(psutil.Process(server.pid))]
-        take = reader.read if reads else lambda call: None
-        calls, end = await bias.play(loader, url, streams, ROUNDS, TOKENS, SPREAD_S, take)
-        after = [core_s(loads), core_s(serves)]
-        after += [sum(map(worked_s, ours)), worked_s(psutil.Process(server.pid))]
-        took_s = time.perf_counter() - begun_s
+        ours, served = [process, psutil.Process()], psutil.Process(server.pid)
+
+        def spent_s() -> list[float]:
+            """By both cores, by what loads, by what serves; and the time."""
+            both = core_s(loads), core_s(serves)
+            return [*both, sum(map(worked_s, ours)), worked_s(served), time.perf_counter()]
+
+        before: list[float] = []
+        calls, end = await bias.play(
+            loader, url, streams, ROUNDS, TOKENS, SPREAD_S,
+            take=reader.read if reads else lambda call: None,
+            begin=lambda: before.extend(spent_s()),
+        )  # fmt: skip
+        after = spent_s()
         truth = bias.measured(known.truth(url))
     finally:
         await loader.close()
         server.kill()
         server.communicate()
-    busy_there, busy_here, worked, served = (b - a for a, b in zip(before, after, strict=True))
+    busy_there, busy_here, worked, served_s, took_s = (
+        b - a for a, b in zip(before, after, strict=True)
+    )
+    row = figures(calls, end, truth)
+    row[-1:-1] = [worked / (len(calls) * TOKENS / 1000), start_s]
+    return Run(row, max(busy_there - worked, busy_here - served_s) / took_s)
+
+
+def figures(calls: list[CallFrame], end: LevelEnd, truth: dict) -> list[float]:
+    """As COLUMNS, but for what is not known of the loading process alone."""
     errors = bias.errors(calls, truth, known.Pace().gap_ms)
-    thousands = len(calls) * TOKENS / 1000
     cpu_s = end.client["cpu_share"] * (end.ended_ns - end.started_ns) / 1e9
-    row = [
+    return [
         *errors.ttft.percentiles(50, 95, 99).values(),
         *errors.ttft_sent.percentiles(50, 95, 99).values(),
         statistics.fmean(errors.gap.values),
         errors.gap.percentile(95),
         errors.late.percentile(95),
         errors.lost,
-        cpu_s / thousands,
-        worked / thousands,
-        start_s,
+        cpu_s / (len(calls) * TOKENS / 1000),
         end.client["rss_mb"],
     ]
-    return Run(row, max(busy_there - worked, busy_here - served) / took_s)
 
 
 def core_s(core: int) -> float:
@@ -142,7 +154,7 @@ def undisturbed(streams: int, runs: int, cores: tuple[int, int]) -> tuple[list[R
     """So many runs, and how many were left out; the least disturbed where too many were."""
     made: list[Run] = []
     for _ in range(runs * TRIES):
-        made.append(asyncio.run(measure(streams, cores)))
+        made.append(uvloop.run(measure(streams, cores)))
         if sum(run.foreign <= FOREIGN for run in made) == runs:
             break
     kept = sorted(made, key=lambda run: run.foreign)[:runs]

@@ -98,15 +98,18 @@ async def play(
     tokens: int,
     over_s: float,
     take: Callable[[CallFrame], Any] = lambda call: None,
+    begin: Callable[[], Any] = lambda: None,
 ) -> tuple[list[CallFrame], LevelEnd]:
-    """A closed level against the known server, its connections opened before; each call is given
-    to `take` as it ends."""
+    """A closed level against the known server, its connections opened before. Each call is given
+    to `take`, those that opened them too; `begin` is called between the two."""
     place = urlsplit(url)
     templates = request(url, 1), request(url, tokens)
     await loader.prepare(Prepared(Address(place.hostname, place.port), templates, ""))
     warm = Level(1, "closed", streams, ((Step(0),),) * streams)
-    async for _ in loader.level(warm):
-        pass
+    async for call in loader.level(warm):
+        if not isinstance(call, LevelEnd):
+            take(call)
+    begin()
     level = Level(2, "closed", streams, ((Step(1),),) * (rounds * streams), over_s=over_s)
     calls = []
     async for call in loader.level(level):

@@ -29,7 +29,7 @@ HELD_NS = 20_000_000
 REST = 99
 """Times as long as it read, whoever reads rests while a level is under way on a single core: what
 it takes there, it takes from the stamps."""
-REST_NS, LOOK_S = 20_000_000, 0.001
+REST_NS, LOOK_S = 100_000_000, 0.001
 PIPE_BYTES = 1_000_000
 """What ends in a rest, mostly: nobody is woken for each call then."""
 

@@ -28,6 +28,7 @@ import uvloop
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from lab import machine
 from lab.clock import utc_now
 from lab.load import bias, known
 from lab.load.call_frame import CallFrame
@@ -170,6 +171,7 @@ def main() -> int:
     # A machine's devices mostly interrupt the first one.
     cores = free[-1], free[0]
     pin(0, cores[0])
+    machine.start_quickly()  # as every command does
     print(
         f"Server on core {cores[1]}, loader and reader on core {cores[0]}; medians of"
         f" {options.runs}, n = {ROUNDS} x streams, {TOKENS} tokens 10 ms apart."

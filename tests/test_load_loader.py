@@ -353,14 +353,20 @@ async def test_what_is_handed_on_is_the_same_wherever_the_pipe_splits_it():
 
 
 @pytest.mark.parametrize(
-    ("cores", "at_once", "most_bytes", "read_meanwhile"),
-    [(1, False, 64_000_000, 2), (1, False, 0, 9), (1, True, 64_000_000, 9), (2, False, 0, 9)],
+    ("cores", "at_once", "most_bytes", "status", "read_meanwhile"),
+    [
+        (1, False, 64_000_000, 200, 2),
+        (1, False, 0, 200, 9),
+        (1, False, 64_000_000, 500, 9),
+        (1, True, 64_000_000, 200, 9),
+        (2, False, 64_000_000, 200, 9),
+    ],
 )
 async def test_on_a_single_core_calls_are_read_when_their_level_has_ended(
-    monkeypatch, cores, at_once, most_bytes, read_meanwhile
+    monkeypatch, cores, at_once, most_bytes, status, read_meanwhile
 ):
     """Nine have ended, and the tenth is let go once so many of them were read, 5 ms each; whoever
-    reads on the loader's core rests 99 times as long."""
+    reads on the loader's core rests 399 times as long."""
     monkeypatch.setattr(machine, "cores", lambda: cores)
     monkeypatch.setattr(handed_on, "MOST_UNREAD_BYTES", most_bytes)
     let_go = threading.Event()
@@ -368,7 +374,7 @@ async def test_on_a_single_core_calls_are_read_when_their_level_has_ended(
     def answer(connection: Connection) -> None:
         if len(server.asked) == 10:
             let_go.wait(20)
-        connection.json(message())
+        connection.json(message(), status)
 
     loader, read_ns, unread = Loader(at_once), [], []
     await loader.start()
@@ -384,10 +390,10 @@ async def test_on_a_single_core_calls_are_read_when_their_level_has_ended(
     await loader.close()
     assert len(read_ns) == 10 and call.not_begun == 0 and unread[-1] == 0
     if read_meanwhile == 2:
-        assert read_ns[1] - read_ns[0] > 99 * 5_000_000
+        assert read_ns[1] - read_ns[0] > 399 * 5_000_000
         assert unread[1] > 0
         # The other eight follow without a rest.
-        assert read_ns[-1] - read_ns[1] < 8 * 99 * 5_000_000
+        assert read_ns[-1] - read_ns[1] < 8 * 399 * 5_000_000
 
 
 # How it ends

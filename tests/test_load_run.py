@@ -135,7 +135,7 @@ def test_a_load_that_is_stopped_keeps_the_calls_that_have_ended(load):
 
 @pytest.fixture
 def slow_reading(monkeypatch):
-    """On a single core, where to read a call takes 50 ms: 5 s pass until the next is read. The
+    """On a single core, where to read a call takes 50 ms: 20 s pass until the next is read. The
     calls that were read."""
     frames = []
 

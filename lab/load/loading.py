@@ -26,7 +26,7 @@ START_S, GOODBYE_S = 60.0, 5.0
 """Generous where a busy machine makes everything slow."""
 HELD_NS = 20_000_000
 """So long at most calls are read before anything else of the coordinator gets its turn."""
-REST = 99
+REST = 399
 """Times as long as it read, whoever reads rests while a level is under way on a single core: what
 it takes there, it takes from the stamps."""
 REST_NS, LOOK_S = 100_000_000, 0.001
@@ -151,8 +151,9 @@ class Loader:
             kind, data = await self._frame()
             begun_ns = now_ns()
             if kind == CALL:
-                yield CallFrame.unpacked(data)
-                await self._let_go(now_ns() - begun_ns)
+                yield (call := CallFrame.unpacked(data))
+                # There is no rest after a failure: a server that refuses all is noticed at once.
+                await self._let_go(now_ns() - begun_ns if call.status == 200 else 0)
             elif "ended" in (words := json.loads(data)):
                 yield LevelEnd(**words["ended"])
                 return

@@ -7,8 +7,8 @@ Milliseconds, medians of the runs. `call` is a call's first token less what the 
 having read the request to writing that token; `sent` leaves out what came before the request had
 left. `gap` is the error of each gap between two tokens, `server` how late the server itself wrote.
 CPU is seconds per 1,000 tokens: of the loading process while it loads, and `all`: with what its
-coordinator works, on the same core, to read every call into rows; as in a run on a single core, it
-does so mostly once the level has ended. `start` is seconds of CPU that the loading process takes to
+coordinator works, on the same core, to read every call into rows; as in a run on few cores, it does
+so mostly once the level has ended. `start` is seconds of CPU that the loading process takes to
 start. A run beside which others worked on the two cores is made again.
 """
 

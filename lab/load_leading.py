@@ -1,9 +1,9 @@
 """One level led from beginning to end: what ends in the loader is read, counted, told and stored,
 and the level is cut where it has nothing more to say.
 
-On a single core most calls are read once their level has ended (lab.load.loading). Until then they
-are counted; what is told of times and tokens is of those that were read, and a search cuts a level
-later than it could. Where there is a budget, each call is read at once.
+On one core or two most calls are read once their level has ended (lab.load.loading). Until then
+they are counted; what is told of times and tokens is of those that were read, and a search cuts a
+level later than it could. Where there is a budget, each call is read at once.
 """
 
 from __future__ import annotations

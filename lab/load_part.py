@@ -83,7 +83,8 @@ class LoadPart(Part):
 
     def __init__(self, order: PartOrder) -> None:
         super().__init__()
-        self.order, self.loader = order, Loader()
+        # A worker that is lost then loses its unfinished calls only.
+        self.order, self.loader = order, Loader(at_once=True)
         self.facts: list[CallFact] = []
         self.spent_usd = self.dearest_usd = 0.0
 
@@ -139,7 +140,6 @@ class LoadPart(Part):
 
     async def _level(self, asked: LevelOrder) -> None:
         self.spent_usd, self.is_cut, self.loader.started_ns = 0.0, False, None
-        self.loader.at_once = self.loader.at_once or asked.usd is not None
         await sleep_s(max(0.0, (asked.at_ms - unix_ms()) / 1000))
         handing = asyncio.create_task(self._keep_handing_on())
         try:

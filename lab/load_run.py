@@ -8,7 +8,7 @@ Entries of its progress, in its file and to `on_progress`; times in ms, rates a 
     load         some four times a second: level, of, label, done (ended, stored or not yet),
                  planned, failed, errors {kind: n}, elapsed_s, left_s (or None), ttft_p50_ms,
                  ttft_p95_ms (of the last 1,000, from when each was due; None until one has come),
-                 requests_per_s, tokens_per_s, spent_usd (None: no budget). On a single core
+                 requests_per_s, tokens_per_s, spent_usd (None: no budget). On few cores
                  failures, times and tokens are of the calls that have been read
     level_ended  the same of the whole level, once its calls are on disk, with reason ("" where all
                  was asked)

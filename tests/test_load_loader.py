@@ -357,16 +357,16 @@ async def test_what_is_handed_on_is_the_same_wherever_the_pipe_splits_it():
     [
         (1, False, 64_000_000, 200, 2),
         (1, False, 0, 200, 9),
-        (1, False, 64_000_000, 500, 9),
-        (1, True, 64_000_000, 200, 9),
-        (2, False, 64_000_000, 200, 9),
+        (2, False, 64_000_000, 500, 9),
+        (2, True, 64_000_000, 200, 9),
+        (3, False, 64_000_000, 200, 9),
     ],
 )
-async def test_on_a_single_core_calls_are_read_when_their_level_has_ended(
+async def test_on_few_cores_calls_are_read_when_their_level_has_ended(
     monkeypatch, cores, at_once, most_bytes, status, read_meanwhile
 ):
     """Nine have ended, and the tenth is let go once so many of them were read, 5 ms each; whoever
-    reads on the loader's core rests 399 times as long."""
+    reads beside the loader rests 399 times as long."""
     monkeypatch.setattr(machine, "cores", lambda: cores)
     monkeypatch.setattr(handed_on, "MOST_UNREAD_BYTES", most_bytes)
     let_go = threading.Event()

@@ -135,7 +135,7 @@ def test_a_load_that_is_stopped_keeps_the_calls_that_have_ended(load):
 
 @pytest.fixture
 def slow_reading(monkeypatch):
-    """On a single core, where to read a call takes 50 ms: 20 s pass until the next is read. The
+    """On few cores, where to read a call takes 50 ms: 20 s pass until the next is read. The
     calls that were read."""
     frames = []
 
@@ -210,7 +210,7 @@ def test_a_loader_that_is_killed_leaves_its_calls_and_a_sentence(load):
 def test_a_budget_is_passed_by_no_more_than_what_is_under_way(
     load, simulated, tmp_path, monkeypatch, request, how
 ):
-    """$1 an output token, 10 tokens an answer: each call costs $10. On a single core too each is
+    """$1 an output token, 10 tokens an answer: each call costs $10. On few cores too each is
     read at once."""
     if how == "slow_reading":
         request.getfixturevalue(how)

@@ -9,9 +9,9 @@ if __name__ == "app":
     import streamlit as st
     from starlette.middleware import Middleware
 
-    from pages.parts.no_framing import Unframed
+    from pages.parts.answer_headers import Headed
 
-    app = st.App(__file__, middleware=[Middleware(Unframed)])
+    app = st.App(__file__, middleware=[Middleware(Headed)])
 else:
     from pages.parts import frame, home
 

@@ -16,15 +16,15 @@ import array
 import json
 import random
 import resource
-import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from bench.store_at_scale import timed
 from lab import clock
 from lab.load.call_frame import CallFrame
 from lab.load.reading import Reader
@@ -120,16 +120,6 @@ def write(store: Store, calls: int, dice: random.Random) -> str:
                 store.write_batch()
     store.write_batch(reader.take())
     return run_id
-
-
-def timed(ask: Callable[[], object], times: int = 5) -> float:
-    """Milliseconds, median."""
-    took = []
-    for _ in range(times):
-        began = time.perf_counter()
-        ask()
-        took.append((time.perf_counter() - began) * 1e3)
-    return statistics.median(took)
 
 
 def rss_mb() -> float:

@@ -4,7 +4,7 @@ difference can be seen."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import ceil, sqrt
 from statistics import median
 from typing import NamedTuple
@@ -23,12 +23,25 @@ NEWEST = 3
 """So many of the newest runs tell: a machine changes."""
 
 
-def quick_s(store: Store, endpoint: str, techniques: Sequence[str]) -> Mapping[str, float]:
+def quick_estimate_s(technique: str, endpoint: str) -> float:
+    """0 where it cannot run there."""
+    try:
+        return estimate(config_of(technique=technique, endpoint=endpoint, quick=True)).seconds
+    except LabError:
+        return 0.0
+
+
+def quick_s(
+    store: Store,
+    endpoint: str,
+    techniques: Sequence[str],
+    estimate_s: Callable[[str, str], float] = quick_estimate_s,
+) -> Mapping[str, float]:
     """Seconds by technique, rounded up; one that cannot run there, or of which nothing can be known
-    before, has none."""
+    before, has none. `estimate_s` may be one that remembers."""
     runs = queries.quick_runs(store, endpoint)
     took = {slug: list(mine["seconds"]) for slug, mine in runs.groupby("technique", sort=False)}
-    likely = {slug: _estimate_s(slug, endpoint) for slug in {*techniques, *took}}
+    likely = {slug: estimate_s(slug, endpoint) for slug in {*techniques, *took}}
     ratios = [
         median(seconds[:NEWEST]) / likely[slug] for slug, seconds in took.items() if likely[slug]
     ]
@@ -39,13 +52,6 @@ def quick_s(store: Store, endpoint: str, techniques: Sequence[str]) -> Mapping[s
         for slug in techniques
         if (known := likely[slug])
     }
-
-
-def _estimate_s(technique: str, endpoint: str) -> float:
-    try:
-        return estimate(config_of(technique=technique, endpoint=endpoint, quick=True)).seconds
-    except LabError:
-        return 0.0
 
 
 def _rounded(seconds: float) -> float:
@@ -64,7 +70,7 @@ def half_width(newest: RunResult | None, blocks: int) -> HalfWidth | None:
     """Of the interval that so many blocks will give: by that of the newest run like this one, else
     by the calibration; it shrinks with the root of the number of blocks. None where nothing is
     known."""
-    planned = newest.comparisons[0] if newest and newest.comparisons else None
+    planned = newest.headlines[0] if newest and newest.headlines else None
     if planned and planned.low is not None and metrics.find(planned.metric).is_time:
         half = (planned.high - planned.low) / 2
         return HalfWidth(half * sqrt(planned.n / blocks), planned.metric)

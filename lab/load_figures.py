@@ -27,7 +27,7 @@ def curve(
         {
             "label": level.label,
             "target": level.target,
-            "n": level.n,
+            "n": level.times[result.metric]["n"],
             "p50": level.time(result.metric, "p50"),
             "p95": level.time(result.metric, "p95"),
             "requests_per_s": level.requests_per_s,

@@ -34,7 +34,7 @@ from lab.store import row_batches
 from lab.store.row_batches import Batch
 from lab.store.store import Store
 
-POLL_S, AHEAD_MS = 0.05, 200
+POLL_S, AHEAD_MS = 0.2, 200
 READY_S, MEASURED_S = 120.0, 30.0
 """Generous where a worker's machine is busy, or works for somebody else."""
 

@@ -8,7 +8,7 @@ import tempfile
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,8 +29,8 @@ Arm = tuple[str, str]
 """Technique and arm."""
 OF_DETAILS = ("p50", "p95")
 OF_A_TRIAL = (
-    *("trial_id", "session_id", "technique", "arm", "block", "phase", "outcome", "error_kind"),
-    *("superseded", "counts", "lost", "client_caused", "calls"),
+    *("trial_id", "session_id", "technique", "arm", "model", "block", "phase", "outcome"),
+    *("error_kind", "superseded", "counts", "lost", "client_caused", "calls"),
     *(*metrics.CLOCKS, "cached_share", "cost_usd", "quality"),
 )
 """What is read at once of every trial: what became of it, what it took and cost."""
@@ -91,8 +91,11 @@ class RunResult:
     """View pair_losses."""
     database: Path
     """Where its other rows are."""
-    comparisons: Sequence[Comparison] = ()
-    """The planned one first."""
+    headlines: Sequence[Comparison] = ()
+    """On the headline metric, and on what an arm's own technique is about; the planned one
+    first."""
+    compare: Callable[[], Sequence[Comparison]] = tuple
+    """What gives `comparisons`."""
     verdicts: Sequence[VerdictText] = ()
     """For each comparison on the headline metric, the planned one first."""
     notes: Sequence[str] = ()
@@ -133,6 +136,11 @@ class RunResult:
     # at first none of the large ones.
 
     @cached_property
+    def comparisons(self) -> Sequence[Comparison]:
+        """On every metric that is judged, the planned one first."""
+        return self.compare()
+
+    @cached_property
     def _typical(self) -> Typical:
         return _read_typical(Store(self.database), self.run)
 
@@ -161,7 +169,7 @@ class RunResult:
     @property
     def why_title(self) -> str:
         """What `why` tells: failures alone say nothing of a difference."""
-        has_parts = any(comparison.parts is not None for comparison in self.comparisons)
+        has_parts = any(comparison.parts is not None for comparison in self.headlines)
         return "Where the difference comes from" if has_parts else "What did not end well"
 
     def arms(self) -> list[Arm]:
@@ -209,10 +217,14 @@ class RunResult:
         where none is named. None where there is none, as for a metric that is not judged."""
         planned = self.run["settings"].get("headline") or {}
         wanted = (*(arm or (planned.get("technique"), planned.get("arm"))), metric or self.headline)
-        for comparison in self.comparisons:
-            if (comparison.technique, comparison.arm, comparison.metric) == wanted:
-                return comparison
-        return None
+
+        def is_wanted(one: Comparison) -> bool:
+            return (one.technique, one.arm, one.metric) == wanted
+
+        found = next(filter(is_wanted, self.headlines), None)
+        if found is None and wanted[2] != self.headline:
+            found = next(filter(is_wanted, self.comparisons), None)
+        return found
 
     @property
     def prediction(self) -> str:
@@ -282,10 +294,10 @@ class RunResult:
     def in_short(self) -> str:
         """The verdict for a list of runs: "cached starts 95 % sooner than uncached"; that there are
         doubts is said, not which. Empty where nothing was compared."""
-        if not self.comparisons:
+        if not self.headlines:
             return ""
         verdict = self.verdicts[0]
-        is_doubtful = verdict.doubts and self.comparisons[0].verdict not in REFUSALS
+        is_doubtful = verdict.doubts and self.headlines[0].verdict not in REFUSALS
         return f"{DOUBTFUL if is_doubtful else ''}{verdict.title}"
 
     def counted(self, technique: str, arm: str) -> dict[str, Any]:
@@ -395,13 +407,15 @@ def _told(
     """With its comparisons and what is said of them."""
     bursts_seen = held_back(queries.text_arrivals(store, result.run_id))
     reports = queries.cache_reports(store, result.run_id)
+    compared = partial(_compared, result, paired, connections, bool(bursts_seen))
     result = replace(
         result,
-        comparisons=_compared(result, paired, connections, bool(bursts_seen)),
+        headlines=compared(only_headlines=True),
+        compare=compared,
         notes=[*bursts_seen, *_notes(result, reports)],
         block_cost=_per_block(result.outcomes),
     )
-    verdicts = [result.told(c) for c in result.comparisons if c.metric == result.headline]
+    verdicts = [result.told(c) for c in result.headlines if c.metric == result.headline]
     return replace(result, verdicts=verdicts)
 
 
@@ -446,6 +460,7 @@ def _compared(
     paired: Mapping[Arm, stats.ArmPairs],
     connections: pd.DataFrame,
     in_bursts: bool,
+    only_headlines: bool = False,
 ) -> list[Comparison]:
     """Each arm against the baseline, with where the difference comes from."""
     settings = {**result.run["settings"], "instrument": instrument(result.run["sessions"])}
@@ -461,6 +476,7 @@ def _compared(
         summary=result.summary,
         own={arm: result.own_headline(arm) for arm in arms},
         names={arm: result.name(*arm) for arm in arms},
+        only_headlines=only_headlines,
     )
     # What a trial of several calls waited for is told by its spans; the time per token of one
     # answer says nothing about it.

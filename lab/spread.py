@@ -29,6 +29,9 @@ EXTRA = (
 QUIET = {
     # It would stop what measures a hundred times a second.
     "distributed.worker.profile.enabled": False,
+    # Nor does anything of it look fifty times a second how late its loop is.
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.system-monitor.interval": "10s",
     # Pages of what goes on, for whoever asks.
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],

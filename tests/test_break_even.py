@@ -61,8 +61,8 @@ async def test_the_page_draws_both_over_as_many_uses_as_the_reader_sets(simulate
     run = await measure(simulated, "caching", runs=1)
     result = read(run.run_id)
 
-    def ask(name, *values):
-        return getattr(queries, name)(run.store, *values)
+    def ask(name, *values, **named):
+        return getattr(queries, name)(run.store, *values, **named)
 
     technique = techniques.find("caching")
     data = RunData(technique, result.run, ask, result.finding, "claude-sonnet-5-5")
@@ -87,8 +87,8 @@ async def test_no_sum_of_waits_claims_what_the_verdict_refuses(simulated, db):
     finding = result.finding("ttft_ms")
     technique = techniques.find("caching")
 
-    def ask(name, *values):
-        return getattr(queries, name)(run.store, *values)
+    def ask(name, *values, **named):
+        return getattr(queries, name)(run.store, *values, **named)
 
     data = RunData(technique, result.run, ask, result.finding, "claude-sonnet-5-5")
     _, wait = break_even.view(data, dark=False)[0].draw(10)

@@ -326,8 +326,8 @@ def test_a_row_that_is_there_twice_comes_in_once(mine, foreign):
 
 def test_what_a_repeat_would_do_with_this_users_files_and_money_is_not_taken_over(mine, foreign):
     config = (
-        '{"config": {"db": "/tmp/x.duckdb", "join_run": "x", "max_usd": 1000, "scenario":'
-        ' "/home/me/.ssh/id_rsa"}}'
+        '{"config": {"db": "/tmp/x.duckdb", "join_run": "x", "max_usd": 1000, "scheduler":'
+        ' "tcp://127.0.0.1:8786", "scenario": "/home/me/.ssh/id_rsa"}}'
     )
     changed(foreign, f"UPDATE runs SET settings = json_merge_patch(settings, '{config}')")
     mine.import_from(foreign.path)

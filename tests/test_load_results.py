@@ -109,6 +109,7 @@ def test_a_call_that_the_load_gave_up_is_in_no_figure_and_is_said(db):
             )
     result = read(store, run_id)
     assert (result.levels[0].n, result.levels[0].failed, result.levels[0].given_up) == (100, 0, 1)
+    assert result.levels[0].times["gap_ms"]["n"] == 100 * (TOKENS - 1)
     assert any(
         "1 request under way at its end was given up" in n for n in load_answer.notes(result)
     )
@@ -258,6 +259,8 @@ def test_a_curve_rings_the_knee_and_hollows_what_the_client_limits(db):
     figure = load_figures.curve(result)
     assert "throughput grows no more" in figure.layout.meta["title"]
     assert load_figures.curve(read(store, stored(store, (4,)))) is None, "one point is no curve"
+    failing = load_figures.curve(read(store, stored(store, (4, 16), failed=10)))
+    assert "n = 90 to 100 a level" in failing.layout.meta["subtitle"], "answered calls"
     busy = read(store, stored(store, (4, 32), client={"cpu_share": 0.95}))
     assert "client" in " ".join(load_figures.curve(busy).layout.meta["legend"])
 
@@ -269,6 +272,12 @@ def test_some_thousand_calls_are_drawn_as_a_density(db):
     many = load_figures.over_time(read(store, stored(store, (4,), requests=2_001)))
     assert [trace.type for trace in many.data] == ["heatmap", "scatter"]
     assert len(many.data[1].x) <= 160
+
+
+def test_some_thousand_calls_that_all_failed_are_drawn_as_failures(db):
+    result = read(store := Store(), stored(store, (4,), requests=2_001, failed=2_001))
+    (failures,) = load_figures.over_time(result).data
+    assert len(failures.x) == 2_000 and failures.marker.symbol == "x-thin"
 
 
 def test_a_load_of_a_foreign_database_is_only_text(db):

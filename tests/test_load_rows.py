@@ -264,6 +264,7 @@ def test_what_no_column_holds_is_made_to_fit():
     assert [trial["position"] for trial in told] == [2**31 - 1, None]
     assert [trial["task_id"] for trial in told] == ["a␀b", "?"]
     assert [trial["quality"] for trial in told] == [0.5, None]
+    assert row_batches.table("trials", {"arm": [None, "\0"]})["arm"].to_pylist() == [None, "␀"]
 
 
 # Storing
@@ -305,7 +306,7 @@ def test_a_batch_is_in_the_tables_once_however_often_it_is_written(db):
     mixed = Batch(*(pa.concat_tables(both) for both in zip(batch, later, strict=True)))
     assert store.write_batch(mixed)
     assert counts(store, run_id) == (6, 6, 12, 48)
-    assert not journal.files(store._spool, journal.BATCHES) or not store.kept_bytes
+    assert store.kept_bytes == 0
 
 
 def test_kept_batches_wait_beside_the_database_until_the_next_write(db):
@@ -373,10 +374,12 @@ def test_a_torn_batch_is_set_aside_and_keeps_no_other_out(db):
     store._spool.mkdir(exist_ok=True)
     (store._spool / "1.arrow").write_bytes(whole + whole[:-100])
     (store._spool / "2.arrow").write_bytes(b"\0" * 5_000)
+    cut = row_batches.HEAD.pack(row_batches.MARK, 3_000) + whole[16:3_016]
+    (store._spool / "2b.arrow").write_bytes(cut + whole)
     (store._spool / "3.arrow").write_bytes(whole[:16] + bytes(len(whole) - 16))
     assert counts(store, run_id) == (4, 4, 8, 32)
     left = sorted(file.stat().st_size for file in store._spool.iterdir())
-    assert left == sorted([len(whole) - 100, 5_000, len(whole) - 16])
+    assert left == sorted([len(whole) - 100, 5_000, 3_000, len(whole) - 16])
     assert {file.suffixes[-1] for file in store._spool.iterdir()} == {".refused"}
 
 

@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import httpx2
 import pytest
@@ -40,7 +41,8 @@ def asked_together(server, requests):
     with client(server) as asking, ThreadPoolExecutor(requests) as pool:
         replies = list(pool.map(lambda _: ask(asking), range(requests)))
     waited = {reply["id"]: reply["lab"]["queue_ms"] for reply in replies}
-    truths = sorted(server.truth(), key=lambda truth: truth["received_ns"])
+    truths = [truth for truth in server.truth() if truth["message_id"] in waited]
+    truths.sort(key=lambda truth: truth["received_ns"])
     waits = [waited[truth["message_id"]] for truth in truths]
     came = [truth["received_ns"] / 1e6 for truth in truths]
     return [at + wait for at, wait in zip(came, waits, strict=True)], waits
@@ -57,6 +59,14 @@ def test_so_many_are_answered_at_once_and_the_others_in_order_of_arrival(simulat
         if wait:
             assert turn == pytest.approx(turns[place - slots] + 300, abs=0.01)
     assert sum(wait > 0 for wait in waits) > 0 == waits[0]
+
+
+def test_a_place_that_was_taken_away_is_given_to_nobody(simulated):
+    simulated.knobs(**FIXED, slots=3)
+    asked_together(simulated, 3)
+    simulated.knobs(slots=1)
+    turns, _ = asked_together(simulated, 3)
+    assert [later - turn for turn, later in pairwise(turns)] == pytest.approx([300, 300], abs=0.01)
 
 
 def test_without_slots_nobody_waits(simulated):

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import streamlit
 from streamlit.testing.v1 import AppTest
 
 from lab import paths, processes
@@ -19,6 +20,7 @@ from lab.store import queries
 from lab.store.store import Store
 from lab.techniques import all_techniques, find
 from pages.parts import frame, run_panel
+from pages.parts.answer_headers import Headed
 from tests.measured import FAST, measure
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -199,3 +201,23 @@ def test_the_theme_has_the_palettes_colours():
             colours.bad,
             colours.warn,
         )
+
+
+async def test_the_code_of_charts_is_fetched_with_the_page_and_with_nothing_else():
+    async def app(scope, receive, send):
+        headers = [(b"content-type", scope["kind"])]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    links = {}
+    for kind in (b"text/html; charset=utf-8", b"application/json"):
+        sent = []
+
+        async def send(message, sent=sent):
+            sent.append(message)
+
+        await Headed(app)({"type": "http", "kind": kind}, None, send)
+        links[kind] = [value for name, value in sent[0]["headers"] if name == b"link"]
+    ((link,), none) = links.values()
+    path = link.decode().partition("<")[2].partition(">")[0]
+    code = Path(streamlit.__file__).parent / "static" / path.lstrip("/")
+    assert none == [] and code.is_file() and link.endswith(b"rel=modulepreload")

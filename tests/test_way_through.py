@@ -42,7 +42,7 @@ def card_of(monkeypatch, comparison: Comparison, seconds: float | None = None) -
     """The verdict's card of a run with this one comparison, whose blocks took so long."""
     told = stats.verdict(comparison, seconds_per_block=seconds)
     result = SimpleNamespace(
-        comparisons=[comparison],
+        headlines=[comparison],
         verdicts=[told],
         notes=[],
         block_cost=(None, seconds),

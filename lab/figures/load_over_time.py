@@ -113,6 +113,8 @@ def _density(figure: go.Figure, x: pd.Series, y: pd.Series, theme: palette.Palet
 
 
 def _medians(figure: go.Figure, calls: pd.DataFrame, name: str, colour: str) -> None:
+    if calls.empty:
+        return
     cells = pd.cut(calls["due_s"], ACROSS, labels=False)
     middle = calls.groupby(cells)[["due_s", name]].median()
     layout.line(figure, middle["due_s"], middle[name], colour, 2.5)

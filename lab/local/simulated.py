@@ -156,6 +156,8 @@ class Slots:
     def give_back(self, slots: int, at_ns: int) -> None:
         self.taken -= 1
         self.free_ns.append(at_ns)
+        while len(self.free_ns) > max(slots - self.taken, 0):  # there were more places before
+            self.free_ns.popleft()
         while self.waiting and self.taken < slots:
             turn = self.waiting.popleft()
             if not turn.done():  # whoever waited may have gone

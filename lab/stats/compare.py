@@ -103,10 +103,11 @@ def compare_run(
     summary: pd.DataFrame | None = None,
     own: Mapping[tuple[str, str], str] | None = None,
     names: Mapping[tuple[str, str], str] | None = None,
+    only_headlines: bool = False,
 ) -> list[Comparison]:
-    """Every arm on the headline metric and on each that is judged, from the views pair_differences
-    (or what by_arm() makes of it or of paired_trials), arm_counts, pair_losses and arm_summary; the
-    planned comparison comes first.
+    """Every arm on the headline metric and, unless `only_headlines`, on each that is judged, from
+    the views pair_differences (or what by_arm() makes of it or of paired_trials), arm_counts,
+    pair_losses and arm_summary; the planned comparison comes first.
 
     The planned one has its own 95 %; the other arms share theirs by Holm (1979) on the headline
     metric, and an arm's other metrics have the arm's level. `settings` is a Rules or a run's
@@ -131,7 +132,7 @@ def compare_run(
     comparisons = []
     for arm in arms:
         rows = paired.get(arm)
-        seen = [] if rows is None else rows.metrics
+        seen = [] if rows is None or only_headlines else rows.metrics
         judged = [metric for metric in seen if METRICS[metric].judged]
         sides = Sides(arm, baseline, names.get(arm, arm[1]), names.get(baseline, baseline[1]))
         facts = _facts(rows, sides, counts, summary, lost[arm], rules)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import pandas as pd
@@ -47,20 +47,39 @@ def _of_metric_rows(rows: pd.DataFrame) -> ArmPairs:
 
 
 def _of_trial_rows(rows: pd.DataFrame) -> ArmPairs:
-    """The metrics in the order in which they first appear, block by block: as in rows of
-    pair_differences."""
     rows = rows.reset_index(drop=True)
-    parts = {}
-    for metric in sorted(METRICS):
-        value, base = rows[metric].astype(float), rows[f"baseline_{metric}"].astype(float)
-        both = value.notna() & base.notna()
-        if both.any():
+    return ArmPairs(_OfTrials(rows), rows[["trial_id", "baseline_trial_id"]])
+
+
+class _OfTrials(Mapping[str, pd.DataFrame]):
+    """ArmPairs.metrics, each made when it is first asked for. They are in the order in which they
+    first appear, block by block: as in rows of pair_differences."""
+
+    def __init__(self, rows: pd.DataFrame) -> None:
+        self._rows, self._made = rows, {}
+        both = {
+            metric: (rows[metric].notna() & rows[f"baseline_{metric}"].notna()).to_numpy()
+            for metric in sorted(METRICS)
+        }
+        some = [metric for metric, known in both.items() if known.any()]
+        self._both = {
+            metric: both[metric] for metric in sorted(some, key=lambda m: both[m].argmax())
+        }
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._both)
+
+    def __len__(self) -> int:
+        return len(self._both)
+
+    def __getitem__(self, metric: str) -> pd.DataFrame:
+        both = self._both[metric]
+        if metric not in self._made:
+            rows = self._rows if both.all() else self._rows[both]
+            value, base = rows[metric].astype(float), rows[f"baseline_{metric}"].astype(float)
             columns = {"value": value, "baseline_value": base, "difference": value - base}
-            part = pd.DataFrame(columns | {"started_utc": rows["started_utc"]})
-            parts[metric] = part if both.all() else part[both]
-    first = sorted(parts, key=lambda metric: (parts[metric].index[0], metric))
-    known = {metric: parts[metric] for metric in first}
-    return ArmPairs(known, rows[["trial_id", "baseline_trial_id"]])
+            self._made[metric] = pd.DataFrame(columns | {"started_utc": rows["started_utc"]})
+        return self._made[metric]
 
 
 def of_metric(rows: pd.DataFrame | ArmPairs | None, metric: str) -> pd.DataFrame | None:

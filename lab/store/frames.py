@@ -37,12 +37,13 @@ def read(relation: duckdb.DuckDBPyRelation) -> pd.DataFrame:
     import pyarrow.compute as compute
 
     table = relation.to_arrow_table()
-    for place, field in enumerate(table.schema):
+    for place, (field, kind) in enumerate(zip(table.schema, relation.types, strict=True)):
         column = table.column(place)
         if (odd := _beyond(column)) is not None:
             column = compute.if_else(odd, pa.scalar(None, field.type), column)
         elif (
             pa.types.is_string(field.type)
+            and kind != "UUID"
             and compute.any(compute.match_substring_regex(column, UNSEEN)).as_py()
         ):
             texts = [text and visible(text) for text in column.to_pylist()]

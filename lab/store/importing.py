@@ -70,8 +70,9 @@ BELONGS = {
 OF_RECORDINGS = ("recorded_calls", "recorded_blocks")
 NEWER = ("load_levels", *OF_RECORDINGS)
 """Tables that an older lab's file has not."""
-NOT_TAKEN_OVER = ("db", "join_run", "max_usd")
-"""Parts of a run's config that say where this user's rows go and what this user spends."""
+NOT_TAKEN_OVER = ("db", "join_run", "max_usd", "scheduler")
+"""Parts of a run's config that say where this user's rows go, what this user spends, and whose
+machines measure."""
 
 
 class Imported(NamedTuple):

@@ -50,19 +50,16 @@ def settings(value: Any) -> dict[str, Any]:
     read |= {name: value[name] for name in OTHERS if isinstance(value.get(name), (str, int, float))}
     if isinstance(value.get("recording"), dict):
         read["recording"] = recording(value["recording"])
-    if isinstance(value.get("load"), dict):
-        read["load"] = value["load"]
     return read
 
 
 def load(value: Mapping[str, Any]) -> dict[str, Any]:
-    """`runs.settings` of a load: what was asked for (`config`) and what came of it (`load`), as
-    words, numbers, and lists and objects of them."""
-    parts = {name: value[name] for name in ("config", "load") if isinstance(value.get(name), dict)}
+    """`runs.settings` of a load, whose `config` is an object: words, numbers, and lists and objects
+    of them."""
     others = {
         name: value[name] for name in OTHERS if isinstance(value.get(name), (str, int, float))
     }
-    return {name: _flat(part, 2) for name, part in (parts | others).items()}
+    return {name: _flat(part, 2) for name, part in ({"config": value["config"]} | others).items()}
 
 
 def _flat(value: Any, depth: int) -> Any:

@@ -44,9 +44,9 @@ def calls(store: Store, run_id: str) -> pd.DataFrame:
 
 
 def gaps(store: Store, run_id: str) -> pd.DataFrame:
-    """By level, the milliseconds between arrivals that carried tokens, over all of them: n, the
-    percentiles p50, p90, p95 and p99 (to a microsecond, interpolated linearly), mean, most. What
-    came in one read has no gap: 0."""
+    """By level, the milliseconds between arrivals that carried tokens, in calls that were answered
+    well: n, the percentiles p50, p90, p95 and p99 (to a microsecond, interpolated linearly), mean,
+    most. What came in one read has no gap: 0."""
     rows = _gaps(store, run_id, "")
     starts = rows[rows["us"].isna()]
     if not rows["is_rising"].all() or not (starts["n"] == starts["calls"]).all():
@@ -102,7 +102,7 @@ def _gaps(store: Store, run_id: str, window: str) -> pd.DataFrame:
                 before_seq < seq                    AS is_rising,
                 ms(before_ns, at_ns)                AS gap_ms
             FROM arrived
-            JOIN (SELECT call_id, level FROM load_calls WHERE run_id = $run::UUID) AS call
+            JOIN (SELECT call_id, level FROM load_calls WHERE run_id = $run::UUID AND ok) AS call
                 ON call.call_id = arrived.call_id
         ),
         counted AS (

@@ -581,7 +581,7 @@ SELECT
     ms(call.started_ns, call.ended_ns)                   AS total_ms,
     ms(call.scheduled_ns, call.ended_ns)                 AS scheduled_latency_ms,
     -- Of its own stream: what came after the first token, in the time that it took to come.
-    nullif(greatest(call.output_tokens - 1, 0), 0)
+    nullif(greatest(call.output_tokens::BIGINT - 1, 0), 0)
     / nullif(ms(call.first_token_ns, call.last_token_ns) / 1e3, 0) AS tokens_per_s,
     call.input_tokens,
     call.output_tokens,

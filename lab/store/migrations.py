@@ -48,7 +48,6 @@ def is_current(connection: duckdb.DuckDBPyConnection, where: str) -> bool:
 
 def is_ours(connection: duckdb.DuckDBPyConnection) -> bool:
     """Whether the views and macros are those of metrics.sql and no others, whatever the file says:
-    a
     a foreign one could run code."""
     definitions = _definitions(connection)
     return definitions == _own_definitions() or definitions == _own_definitions(storage(connection))

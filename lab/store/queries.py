@@ -40,17 +40,19 @@ def runs(
     model: str | None = None,
     text: str | None = None,
     limit: int = 1000,
+    settings: bool = True,
 ) -> pd.DataFrame:
     """Runs that the lab measured, newest first, with `trials` (those that count), `failed` (blocks
     in which an arm failed) and `cost_usd` (sum of all: superseded trials, primes and warm-up
     included).
 
-    `text` is looked for in name, note and technique.
+    `text` is looked for in name, note and technique. Without `settings`, which are long, a list of
+    a thousand is there in half the time.
     """
     rows = store.frame(
-        """
+        f"""
         WITH chosen AS (
-            SELECT *
+            SELECT * {"" if settings else "EXCLUDE (settings)"}
             FROM runs
             WHERE NOT list_contains($unpaired, technique)
                 AND ($technique IS NULL OR technique = $technique)
@@ -87,7 +89,7 @@ def runs(
             "unpaired": list(UNPAIRED),
         },
     )
-    return _parsed(rows, "models", "settings")
+    return _parsed(rows, "models", *(["settings"] if settings else []))
 
 
 def run(store: Store, run_id: str) -> dict[str, Any]:
@@ -675,14 +677,15 @@ def counted_trials(
     """The trials that count, of one or several runs, with the run's endpoint, kind and model: for
     distributions beside each other. Of `columns` alone where some are named."""
     chosen = ", ".join(dict.fromkeys(columns)) or "*"
-    return store.frame(
-        f"""
-        SELECT {chosen}
-        FROM trial_metrics
-        WHERE counts AND {_of(run_id)}
-        ORDER BY run_id, started_utc, trial_id
-        """
-    )
+    with store.only(*([run_id] if isinstance(run_id, str) else run_id)):
+        return store.frame(
+            f"""
+            SELECT {chosen}
+            FROM trial_metrics
+            WHERE counts
+            ORDER BY run_id, started_utc, trial_id
+            """
+        )
 
 
 def setting_differences(store: Store, run_ids: Iterable[str]) -> dict[str, list[str]]:

@@ -153,9 +153,12 @@ def _unpacked(data: bytes) -> Batch:
 
     source = pa.BufferReader(data)
     tables = []
-    for _ in Batch._fields:
-        with pa.ipc.open_stream(source) as stream:
-            tables.append(stream.read_all())
+    try:
+        for _ in Batch._fields:
+            with pa.ipc.open_stream(source) as stream:
+                tables.append(stream.read_all())
+    except OSError as error:  # as Arrow calls a part that ends too early
+        raise ValueError(str(error)) from error
     return Batch(*tables)
 
 
@@ -188,6 +191,8 @@ def _array(values: Any, kind: str) -> pa.Array:
     if kind in ("JSON", "DOUBLE"):
         values = [journalled_changes.value(one, kind) for one in values]
     try:
+        if kind == "VARCHAR" and "\0" in "".join(filter(None, values)):
+            raise ValueError("a NUL character")
         return pa.array(values, _type(kind))
     except (OverflowError, TypeError, ValueError):
         return pa.array([journalled_changes.value(one, kind) for one in values], _type(kind))

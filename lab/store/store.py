@@ -49,6 +49,9 @@ BATCHES_FASTER = 8
 OURS: set[tuple[int, int]] = set()
 """Files (device, inode) whose views are the lab's own; to compare them takes milliseconds."""
 RETRY_S = 0.05
+CURRENT: dict[Path, tuple[int, ...]] = {}
+"""When a database of this lab's own tables and views was last seen there: the file, the instant of
+its last write and the number of changes. To look again takes as long as a query."""
 HELD: set[Path] = set()
 """Databases that somebody else held when this process last asked to write."""
 FULL = ("No space left", "Disk quota exceeded", "File too large", "Read-only file system")
@@ -501,14 +504,16 @@ class Store:
 
     def _is_current(self, connection: duckdb.DuckDBPyConnection) -> bool:
         file = self._file()
-        if self._current != file:
+        seen = (*file, self.path.stat().st_mtime_ns, turnstile.changes(self.path))
+        if self._current != file and CURRENT.get(self.path) != seen:
             with self._explained():
                 if not migrations.is_current(connection, str(self.path)):
                     return False
                 if file not in OURS and not migrations.is_ours(connection):
                     return False
-            self._current = file
             OURS.add(file)
+            CURRENT[self.path] = seen
+        self._current = file
         return True
 
     def _bring_up_to_date(self) -> None:

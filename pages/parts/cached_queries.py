@@ -123,9 +123,14 @@ def _missing(run_id: str, state: tuple) -> int:
         return 0
 
 
+@st.cache_data(max_entries=64, ttl=60, show_spinner=False)
+def _quick_estimate_s(technique: str, endpoint: str) -> float:
+    return expected.quick_estimate_s(technique, endpoint)
+
+
 @st.cache_data(max_entries=16, ttl=60, show_spinner=False)
 def _quick_s(endpoint: str, techniques: tuple[str, ...], state: tuple) -> Mapping[str, float]:
-    return expected.quick_s(Store(), endpoint, techniques)
+    return expected.quick_s(Store(), endpoint, techniques, _quick_estimate_s)
 
 
 def quick_s(endpoint: str, techniques: tuple[str, ...]) -> Mapping[str, float]:

@@ -55,7 +55,7 @@ def filters() -> dict[str, Any]:
 
 def table(chosen: dict[str, Any]) -> dict[str, Any] | None:
     """The runs, newest first; the one that is selected, else the one in the URL."""
-    runs = cached_queries.ask("runs", **chosen)
+    runs = cached_queries.ask("runs", **chosen, settings=False)
     if runs.empty:
         st.info("No run matches. Clear a filter above.")
         return None

@@ -68,8 +68,8 @@ def show_finds() -> None:
     for technique, result in zip(tried, found.values(), strict=True):
         row = {"technique": technique.slug, "title": technique.title, "finding": result.finding()}
         row |= {name: result.run[name] for name in OF_A_RUN}
-        if result.comparisons:
-            row |= vars(result.comparisons[0]) | {"tone": result.verdicts[0].tone}
+        if result.headlines:
+            row |= vars(result.headlines[0]) | {"tone": result.verdicts[0].tone}
         rows.append(row)
     if rows:
         figure = forest.forest(pd.DataFrame(rows), chart.dark())

@@ -100,7 +100,7 @@ def results(recording: Recording) -> None:
             _card(linked, recording)
     elif linked and (ended := run_panel.ending(linked)):
         st.error(escape(ended.get("text") or "The replay ended before its first trial."))
-    elif mine and (result := cached_queries.judged(mine[0])).comparisons:
+    elif mine and (result := cached_queries.judged(mine[0])).headlines:
         kind = endpoint_kinds.kind(result.run["endpoint_kind"]).name
         told = f"Last replay, {_title(result.run)}, {kind}: {result.in_short}."
         with st.container(horizontal=True, vertical_alignment="center"):

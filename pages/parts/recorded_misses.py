@@ -101,8 +101,13 @@ def _row(recording: Recording, group: sums.Cause, key: str) -> None:
                 args=(miss.call_id,),
             )
         if count > 1:
-            with st.expander(f"The {count:,} calls", key=f"calls-of-miss-{key}"):
-                _table(recording, group.misses, key)
+            # Shut, their rows are neither written nor sent.
+            unfolded = st.expander(
+                f"The {count:,} calls", key=f"calls-of-miss-{key}", on_change="rerun"
+            )
+            if unfolded.open:
+                with unfolded:
+                    _table(recording, group.misses, key)
 
 
 def where(recording: Recording, misses: Sequence[Miss]) -> list[str]:

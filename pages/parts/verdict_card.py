@@ -22,10 +22,10 @@ MORE = 10
 
 def show(run: dict[str, Any]) -> None:
     result = cached_queries.judged(run["run_id"])
-    if not result.comparisons:
+    if not result.headlines:
         st.caption("This run has one arm: there is nothing to compare it with.")
         return
-    planned, verdict = result.comparisons[0], result.verdicts[0]
+    planned, verdict = result.headlines[0], result.verdicts[0]
     dark = chart.dark()
     with st.container(border=True, key="verdict"):
         doubts(verdict)
@@ -98,7 +98,7 @@ def _where(run: dict[str, Any], notes: Sequence[str]) -> None:
 
 def _next(run: dict[str, Any], result: RunResult, verdict: stats.VerdictText) -> None:
     usd, seconds = result.block_cost
-    needed = result.comparisons[0].needed_blocks
+    needed = result.headlines[0].needed_blocks
     blocks = needed if stats.worthwhile(needed, seconds) else MORE
     unfinished = run["status"] != "finished" and cached_queries.missing_blocks(run["run_id"])
     if unfinished:
@@ -107,7 +107,7 @@ def _next(run: dict[str, Any], result: RunResult, verdict: stats.VerdictText) ->
     busy = run_panel.busy()
     with st.container(horizontal=True, vertical_alignment="center"):
         # What the verdict says would not help is not offered beside it.
-        if unfinished or not result.comparisons[0].hopeless:
+        if unfinished or not result.headlines[0].hopeless:
             st.button(
                 "Resume" if unfinished else escape(label),
                 key="more-blocks",

@@ -54,21 +54,23 @@ ROW_COLUMNS = (
 
 MOST_ROWS = 1000
 
-OF_A_POINT = (
-    *("trial_id", "block", "technique", "arm", "endpoint", "endpoint_kind", "model"),
-    *("counts", "client_caused"),
-)
+OF_A_POINT = ("trial_id", "block", "technique", "arm", "model", "counts", "client_caused")
 
 
 def distribution(run: dict[str, Any]) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         metric = _metric(run)
         log = st.toggle("Logarithmic axis", key="log", bind="query-params")
+    result = cached_queries.judged(run["run_id"])
+    if metric in result.outcomes:  # the verdict has read them
+        trials = result.named(result.outcomes)
+    else:
+        trials = cached_queries.by_arm(run, "trials", columns=(*OF_A_POINT, metric))
     figure = distribution_figures.distribution(
-        cached_queries.by_arm(run, "trials", columns=(*OF_A_POINT, metric)),
+        trials.assign(endpoint=run["endpoint"], endpoint_kind=run["endpoint_kind"]),
         metric,
         chart.dark(),
-        finding=cached_queries.judged(run["run_id"]).finding(metric),
+        finding=result.finding(metric),
         arms=places(run),
         log=log,
     )

@@ -222,9 +222,10 @@ def _conversation(recording: Recording) -> pd.DataFrame:
     )
     longest = (known["ended"] - known["started"]).idxmax()
     _go_to_opened(calls)
+    rows = known.to_dict("index")  # there may be thousands
 
     def words(number: float) -> str:
-        row = known.loc[number]
+        row = rows[number]
         length = units.stretch(row["ended"] - row["started"])
         return f"{number:.0f} · {units.counted(row['n'], 'call')} · {length}"
 

@@ -130,10 +130,10 @@ def runs_table(results: Sequence[RunResult]) -> Table:
     for column in ("technique", "verdict", "baseline", "arm", "quality"):
         grid.add_column(column, justify="left" if column in ("technique", "verdict") else "right")
     for result in results:
-        if not result.comparisons:
+        if not result.headlines:
             grid.add_row(result.run["technique"], result.run["status"], "", "", "")
             continue
-        planned, verdict = result.comparisons[0], result.verdicts[0]
+        planned, verdict = result.headlines[0], result.verdicts[0]
         quality = result.counted(planned.technique, planned.arm).get("quality")
         grid.add_row(
             result.run["technique"],

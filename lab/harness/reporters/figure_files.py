@@ -66,9 +66,9 @@ def share(result: RunResult, dark: bool = False) -> go.Figure | None:
     """The planned comparison as one picture to be passed on; None where nothing was compared."""
     from lab.figures import palette, share_card
 
-    if not result.comparisons:
+    if not result.headlines:
         return None
-    planned, colours = result.comparisons[0], palette.arm_colours(result.places, dark)
+    planned, colours = result.headlines[0], palette.arm_colours(result.places, dark)
     return share_card.share_card(
         planned,
         result.verdicts[0],

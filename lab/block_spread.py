@@ -14,7 +14,8 @@ from lab import block_part, scrub, spread, units
 from lab.block_part import BlockOrder, Parcel
 from lab.clock import sleep_s
 from lab.harness.plan import AGENTS, Block
-from lab.harness.runner import REASON, BenchmarkRunner, to_the_end
+from lab.harness.runner import REASON, BenchmarkRunner
+from lab.harness.writing import to_the_end
 from lab.model import LabError, Status
 from lab.part import order
 from lab.paths import COMMAND

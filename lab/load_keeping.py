@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-from lab import machine, paths
 from lab.clock import sleep_s, utc_now
 from lab.endpoints.registry import Endpoint
+from lab.harness.writing import Writing, to_the_end
 from lab.load.call_frame import CallFrame
 from lab.load.loading import LevelEnd
 from lab.load.profile import CallFact, Level
@@ -23,15 +22,12 @@ from lab.version import VERSION
 
 MOST_KEPT_BYTES = 64_000_000
 FIRST_REQUEST_S = 0.05
-IN_THE_SPOOL = (
-    "The database cannot be written now; the rows are safe in the spool beside it and will be taken"
-    " in."
-)
 
 
 class Keeping:
     """Writes go to a thread, one after the other: the loop reads on meanwhile. Each raises LabError
-    where not even the disk takes them."""
+    where not even the disk takes them, and is cancelled only once it has ended: what was taken from
+    the reader is nowhere else."""
 
     def __init__(
         self,
@@ -41,11 +37,10 @@ class Keeping:
         ids: tuple[str, str],
         origin_ns: int,
     ) -> None:
-        self.store, self.reader, self.note = store, reader, note
+        self.store, self.reader = store, reader
         self.ids, self.origin_ns = ids, origin_ns
         """The run's and the session's; what instants in rows count from."""
-        self.turn = asyncio.Lock()
-        self.is_written = True
+        self.turn, self.written = asyncio.Lock(), Writing(note)
 
     def read(self, frame: CallFrame, label: str) -> CallFact:
         return self.reader.read(frame, label)
@@ -54,8 +49,7 @@ class Keeping:
         """Those that were read since the last time are safe on disk; the database has them when a
         level has ended, or so many wait that they would take it long."""
         if (batch := self.reader.take()) is not None:
-            async with self.turn:
-                await asyncio.to_thread(self.store.keep_batch, batch)
+            await self._in_turn(asyncio.to_thread, self.store.keep_batch, batch)
         if self.store.kept_bytes > MOST_KEPT_BYTES:
             await self.write_calls()
 
@@ -66,12 +60,14 @@ class Keeping:
     async def begin(self, run: RunRow, session_of: Callable[[], SessionRow]) -> SessionRow:
         """The rows to which all others belong; none is written before them. To make a new database
         takes half a second of both cores: the first request goes out before."""
-        async with self.turn:
-            await sleep_s(FIRST_REQUEST_S)
-            await asyncio.to_thread(self.store.close_orphans, run.run_id)
-            await self._written(self.store.write_run, run)
-            session = await asyncio.to_thread(session_of)
-            await self._written(self.store.write_session, session)
+        return await self._in_turn(self._begun, run, session_of)
+
+    async def _begun(self, run: RunRow, session_of: Callable[[], SessionRow]) -> SessionRow:
+        await sleep_s(FIRST_REQUEST_S)
+        await asyncio.to_thread(self.store.close_orphans, run.run_id)
+        await self.written(self.store.write_run, run)
+        session = await asyncio.to_thread(session_of)
+        await self.written(self.store.write_session, session)
         return session
 
     async def run(self, row: RunRow) -> None:
@@ -89,14 +85,14 @@ class Keeping:
         await self._write(self.store.finish_run, run_id, status)
 
     async def _write(self, write: Callable[..., Any], *values: Any) -> None:
-        async with self.turn:
-            await self._written(write, *values)
+        await self._in_turn(self.written, write, *values)
 
-    async def _written(self, write: Callable[..., Any], *values: Any) -> None:
-        is_written = await asyncio.to_thread(write, *values) is not False
-        if self.is_written and not is_written:
-            self.note(IN_THE_SPOOL)
-        self.is_written = is_written
+    async def _in_turn(self, do: Callable[..., Awaitable], *values: Any) -> Any:
+        async def in_turn() -> Any:
+            async with self.turn:
+                return await do(*values)
+
+        return await to_the_end(in_turn())
 
 
 def run_row(order: LoadOrder, endpoint: Endpoint, run_id: str) -> RunRow:
@@ -125,21 +121,6 @@ def run_row(order: LoadOrder, endpoint: Endpoint, run_id: str) -> RunRow:
         started_utc=utc_now(),
         note=config.note,
         name=config.name,
-    )
-
-
-def session_row(run_id: str, session_id: str, ready: Mapping[str, Any]) -> SessionRow:
-    """`ready` is what the loader said of itself."""
-    return SessionRow(
-        session_id=session_id,
-        run_id=run_id,
-        worker=f"{socket.gethostname()}:{ready['pid']}",
-        host=socket.gethostname(),
-        started_utc=utc_now(),
-        lab_version=VERSION,
-        commit=paths.commit(),
-        machine=machine.facts(),
-        instrument={"loop": ready["loop"]},
     )
 
 

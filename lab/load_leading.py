@@ -17,6 +17,7 @@ from typing import Any
 from lab import units
 from lab.clock import now_ns, sleep_s
 from lab.harness.budget import Budget
+from lab.harness.writing import to_the_end
 from lab.load.call_frame import CallFrame
 from lab.load.loading import LevelEnd, Loader
 from lab.load.profile import CallFact, Level, LevelOutcome
@@ -81,8 +82,8 @@ class Leading:
             raise
         finally:
             watching.cancel()
-            await asyncio.wait({watching})
-            outcome = await self._ended(level, end or self._cut_short(level, reason))
+            told = end or self._cut_short(level, reason)
+            outcome = await to_the_end(self._ended(level, told, watching))
         if not watching.cancelled():
             watching.result()  # it ends by itself only where something is wrong with it
         return outcome
@@ -121,7 +122,8 @@ class Leading:
             reason += f"; {units.counted(unread, 'call')} that had ended were not read any more"
         return LevelEnd(level.number, started_ns, now_ns(), left, reason)
 
-    async def _ended(self, level: Level, end: LevelEnd) -> LevelOutcome:
+    async def _ended(self, level: Level, end: LevelEnd, watching: asyncio.Task) -> LevelOutcome:
+        await asyncio.wait({watching})
         seconds = self._seconds_of(level)
         if seconds is not None and not end.reason:
             if not (self.is_cut or self.is_counted):
@@ -150,9 +152,11 @@ class Leading:
             self._tell("load", **self._figures(now_ns()))
             if now_ns() - stored_ns >= STORED_NS:
                 stored_ns = now_ns()
-                await self._store(level)
+                if not await self._is_stored(level):
+                    return
 
-    async def _store(self, level: Level) -> None:
+    async def _is_stored(self, level: Level) -> bool:
+        """Else the level is cut: nothing takes its rows."""
         try:
             if level.number and not self.is_row_begun and self.loader.started_ns is not None:
                 # So that the calls of a run that is killed have a level to belong to.
@@ -162,6 +166,8 @@ class Leading:
         except LabError as error:
             self.ended_by = str(error)
             await self._cut(self.ended_by)
+            return False
+        return True
 
     def _might_pass_budget(self) -> bool:
         """Whether what is under way may cost as much as is left; then no further call begins."""

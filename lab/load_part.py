@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 
 from lab.clock import now_ns, sleep_s, unix_ms, utc_now
 from lab.endpoints import registry
+from lab.harness.session import session_row
 from lab.load.bias import bias
 from lab.load.loading import LevelEnd, Loader
 from lab.load.profile import CallFact, Level
 from lab.load.reading import Reader
-from lab.load_keeping import session_row
 from lab.model import LabError, new_id
 from lab.part import Part
 from lab.rows import SessionRow
@@ -135,7 +135,8 @@ class LoadPart(Part):
             task_ids=order.task_ids,
             keep_text=order.keep_text,
         )
-        self.session = await asyncio.to_thread(session_row, *ids, self.loader.ready)
+        pid, loop = (self.loader.ready[name] for name in ("pid", "loop"))
+        self.session = await asyncio.to_thread(session_row, *ids, pid, {"loop": loop})
         self._hand_on(session=self.session, origin_ns=origin_ns)
 
     async def _level(self, asked: LevelOrder) -> None:

@@ -15,12 +15,12 @@ from lab import run_loop, units
 from lab.clock import now_ns, utc_now
 from lab.endpoints import registry
 from lab.harness.budget import Budget
-from lab.harness.session import Session
+from lab.harness.session import Session, session_row
 from lab.load import preparing, slo
 from lab.load.loading import Loader
 from lab.load.profile import CallFact, Level, LevelOutcome, Step
 from lab.load.steering import Search, Steering, Sweep
-from lab.load_keeping import Keeping, run_row, session_row
+from lab.load_keeping import Keeping, run_row
 from lab.load_leading import Leading, LoaderGone
 from lab.load_order import LoadOrder
 from lab.model import LOAD, LabError, Status
@@ -154,7 +154,8 @@ class LoadRun:
     async def _begin_rows(self, ids: tuple[str, str], ready: dict[str, Any]) -> None:
         """The warm-up goes on meanwhile."""
         run = run_row(self.order, self.endpoint, self.run_id)
-        self.row = await self.keeping.begin(run, partial(session_row, *ids, ready))
+        session_of = partial(session_row, *ids, ready["pid"], {"loop": ready["loop"]})
+        self.row = await self.keeping.begin(run, session_of)
 
     def _leading(self) -> Leading:
         return Leading(

@@ -25,10 +25,12 @@ from bench import streams
 from bench.raw_server import events as api_events
 from bench.raw_server import sse
 from lab import paths
+from lab.clock import sleep_s
 from lab.instrumentation import parsing, stamps
 from lab.instrumentation.stamps import Exchange
 from lab.load.call_frame import CallFrame
 from lab.load.reading import Reader, read_whole
+from lab.load_keeping import Keeping
 from lab.model import LOAD, LabError, new_id
 from lab.rows import LoadLevelRow, RunRow, SessionRow
 from lab.store import journal, load_queries, queries, row_batches
@@ -317,6 +319,23 @@ def test_kept_batches_wait_beside_the_database_until_the_next_write(db):
     assert counts(Store(db), run_id) == (0, 0, 0, 0) and store.kept_bytes > 0
     assert store.write_batch()
     assert counts(Store(db), run_id) == (12, 12, 24, 96) and store.kept_bytes == 0
+
+
+async def test_calls_that_were_read_are_kept_though_whoever_kept_them_is_cancelled(db):
+    store, calls = Store(), reader()
+    keeping = Keeping(store, calls, print, ("", ""), ORIGIN)
+    for request, kept in enumerate((keeping.calls, keeping.write_calls)):
+        calls.read(usual(request), "16 streams")
+        async with keeping.turn:  # something else is being written
+            keep = asyncio.create_task(kept())
+            await sleep_s(0.01)
+            keep.cancel()
+            await sleep_s(0.01)
+        with pytest.raises(asyncio.CancelledError):
+            await keep
+    store.close()
+    asked = "SELECT position FROM trials ORDER BY 1"
+    assert Store().frame(asked)["position"].tolist() == [0, 1]
 
 
 def test_batches_of_a_store_that_was_closed_are_taken_in(db):

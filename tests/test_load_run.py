@@ -133,6 +133,30 @@ def test_a_load_that_is_stopped_keeps_the_calls_that_have_ended(load):
     assert planned == 5000 and ended["done"] <= made <= ended["done"] + 2 and reason == "stopped"
 
 
+def test_a_stop_waits_for_what_is_being_written(load, monkeypatch):
+    """A database that takes a second, twice as long as a Stop waits for a level to end."""
+    write_batch = Store.write_batch
+
+    def slowly(store, batch=None):
+        clock.pause_s(1.0)
+        return write_batch(store, batch)
+
+    def stop(entry):
+        if entry["kind"] == "load" and entry["done"]:
+            processes.stop(run[0])
+        elif entry["kind"] == "started":
+            run.append(entry["run_id"])
+
+    run = []
+    monkeypatch.setattr(Store, "write_batch", slowly)
+    done, entries = load(stop, concurrency=[2], requests=5000, warmup=0)
+    assert done.status == "interrupted"
+    (ended,) = of("level_ended", entries)
+    answered = "block = 1 AND calls.error_kind IS NULL"
+    assert rows(f"SELECT count(*) {OF_CALLS} WHERE {answered}") == [[ended["done"]]]
+    assert rows("SELECT reason FROM load_levels") == [["stopped"]]
+
+
 @pytest.fixture
 def slow_reading(monkeypatch):
     """On few cores, where to read a call takes 50 ms: 20 s pass until the next is read. The

@@ -7,16 +7,15 @@ import asyncio
 import gc
 import os
 import secrets
-import socket
 import threading
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Protocol
 
-from lab import calibrate, machine, paths, scrub, techniques
+from lab import calibrate, scrub, techniques
 from lab.clock import now_ns, sleep_s, utc_now
 from lab.endpoints import registry
 from lab.endpoints.registry import Endpoint
@@ -28,8 +27,9 @@ from lab.harness.budget import Budget, BudgetReached
 from lab.harness.estimate import estimate
 from lab.harness.outcome import settle
 from lab.harness.plan import Block, Experiment, Variant
-from lab.harness.session import Session
+from lab.harness.session import Session, session_row
 from lab.harness.unawaited import Forgotten
+from lab.harness.writing import Writing, to_the_end
 from lab.instrumentation.stamps import OBSERVER
 from lab.metrics import FEWEST_BLOCKS, clocks
 from lab.model import LabError, Request, Status, Technique, new_id
@@ -38,7 +38,6 @@ from lab.rows import FinishedTrial, RunRow, SessionRow, TrialRow
 from lab.scenarios import definitions
 from lab.scenarios.definitions import Task
 from lab.settings import BenchmarkConfig
-from lab.version import VERSION
 
 __all__ = ["BenchmarkConfig", "BenchmarkRunner", "Joined", "Sink"]
 
@@ -136,7 +135,7 @@ class BenchmarkRunner:
         """By technique and arm: in a row, of the measured trials."""
         self.noted: set[str] = set()
         self.differences: list[float] = list(joined.differences) if joined else []
-        self.stopping, self.written = False, True
+        self.stopping, self._store = False, Writing(self._note)
         self.outcomes: dict[tuple[str, str], Counter[str]] = {}
         """Of the measured trials of this session, by technique and arm."""
 
@@ -267,16 +266,6 @@ class BenchmarkRunner:
             return await task
         finally:
             task.cancel()
-
-    async def _store(self, write: Callable, *values: Any) -> None:
-        """On a thread: a database that somebody else holds must not hold the loop up."""
-        written = await to_the_end(asyncio.to_thread(write, *values)) is not False
-        if not written and self.written:
-            self._note(
-                "The database cannot be written now; the rows are safe in the spool beside it and "
-                "will be taken in."
-            )
-        self.written = written
 
     # What to do
 
@@ -591,17 +580,7 @@ class BenchmarkRunner:
             "loop": type(asyncio.get_running_loop()).__module__.partition(".")[0],
             "timer_step_ns": calibrate.timer_step_ns(2_000),
         }
-        return SessionRow(
-            session_id=self.session.id,
-            run_id=self.run_id,
-            worker=f"{socket.gethostname()}:{os.getpid()}",
-            host=socket.gethostname(),
-            started_utc=utc_now(),
-            lab_version=VERSION,
-            commit=paths.commit(),
-            machine=machine.facts(),
-            instrument=instrument,
-        )
+        return session_row(self.run_id, self.session.id, os.getpid(), instrument)
 
 
 class Interrupted(Exception):
@@ -609,22 +588,6 @@ class Interrupted(Exception):
 
     def __init__(self, finished: FinishedTrial, reason: asyncio.CancelledError) -> None:
         self.finished, self.reason = finished, reason
-
-
-async def to_the_end(work: Awaitable) -> Any:
-    """Its result; a cancellation that comes meanwhile is raised after it, and so loses nothing that
-    was being written."""
-    task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.wait({task})
-        except asyncio.CancelledError as e:
-            cancelled = e
-    result = task.result()  # what went wrong comes first: a row that was not kept must not be told
-    if cancelled is not None:
-        raise cancelled
-    return result
 
 
 class Unwaited(ThreadPoolExecutor):

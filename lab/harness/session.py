@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import os
 import secrets
+import socket
 import subprocess
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
@@ -14,13 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 
-from lab import heartbeat, pricing
-from lab.clock import now_ns, sleep_s, today
+from lab import heartbeat, machine, paths, pricing
+from lab.clock import now_ns, sleep_s, today, utc_now
 from lab.endpoints import failure_causes, registry
 from lab.endpoints.registry import Endpoint
 from lab.harness.budget import Budget
 from lab.instrumentation.timing import LatencyCollector
 from lab.model import LabError, new_id
+from lab.rows import SessionRow
+from lab.version import VERSION
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
@@ -228,3 +231,19 @@ class Session:
         if reply.status_code >= 400:
             raise LabError(f"{server} refused: {answer['error']['message']}")
         return answer
+
+
+def session_row(run_id: str, session_id: str, pid: int, instrument: dict[str, Any]) -> SessionRow:
+    """Of this lab on this machine; `pid` is the process's that measures."""
+    host = socket.gethostname()
+    return SessionRow(
+        session_id=session_id,
+        run_id=run_id,
+        worker=f"{host}:{pid}",
+        host=host,
+        started_utc=utc_now(),
+        lab_version=VERSION,
+        commit=paths.commit(),
+        machine=machine.facts(),
+        instrument=instrument,
+    )

@@ -61,6 +61,15 @@ def body_bytes() -> int:
     return int(value) * MB
 
 
+def most_of_body(status: int) -> int:
+    return body_bytes() if status < 300 else ERROR_BYTES
+
+
+def most_with_framing(status: int) -> int:
+    """Chunked, each byte of a body may come in six."""
+    return 6 * CHUNKS + 2 * most_of_body(status)
+
+
 def event_bytes() -> int:
     """One event, one answer that comes whole, and the text of one answer: parsed, a character may
     take four bytes, several times over."""

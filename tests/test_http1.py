@@ -180,7 +180,8 @@ async def test_a_body_of_pieces_goes_out_whole_and_a_header_of_two_lines_does_no
     assert bodies == [b"7\r\none two\r\n0\r\n\r\n"]
 
 
-async def test_a_server_is_held_back_while_nobody_reads_and_nothing_is_lost():
+@pytest.mark.parametrize("read_out", [True, False], ids=["technique", "own code"])
+async def test_a_server_is_held_back_while_nobody_reads_and_nothing_is_lost(read_out):
     whole = b"".join(b"%08d" % n for n in range(2_000_000))
     with RawServer(lambda connection: connection.json(whole)) as server:
         async with (
@@ -192,7 +193,13 @@ async def test_a_server_is_held_back_while_nobody_reads_and_nothing_is_lost():
                 await sleep_s(0.01)
             await sleep_s(0.1)
             assert connection.held < limits.WAITING_BYTES + 2_000_000
-            assert b"".join([piece async for piece in response.aiter_raw()]) == whole
+            pieces = []
+            async with asyncio.timeout(20):
+                if read_out:
+                    await connection.read_out(lambda _, piece: pieces.append(piece))
+                else:
+                    pieces += [piece async for piece in response.aiter_raw()]
+            assert b"".join(pieces) == whole
 
 
 @pytest.fixture
@@ -221,6 +228,12 @@ async def test_tls_has_a_stamp_and_a_stranger_is_refused(secured, monkeypatch):
     assert parsing.read(first).text == parsing.read(second).text == WORDS
     assert first.connected_ns <= first.tls_ns <= first.sent_ns
     assert second.reused and second.tls_ns is None
+
+
+def test_certificates_are_read_before_the_first_call():
+    places = ("https://api.example", "http://api.example")
+    of = [stamps.transport_for(place).direct.tls is not None for place in places]
+    assert of == [True, False]
 
 
 async def test_what_goes_through_a_proxy_is_stamped_too():

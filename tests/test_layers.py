@@ -96,7 +96,7 @@ def test_layers(files, forbidden):
 # From the ground up; docs/design.md says what each floor knows. The longest name that fits counts.
 FLOORS = (
     """clock critical_path endpoint_kinds heartbeat json_schema limit_words limits machine metrics
-    model part paths pattern rows tunnel units version""",
+    model part paths pattern reach rows tunnel units version""",
     "pasted pricing scenarios settings stats view_parts",
     """endpoints.caching_modes endpoints.consent endpoints.keys endpoints.own_server
     endpoints.settings_files processes recording scrub spread""",

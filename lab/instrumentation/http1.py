@@ -22,10 +22,8 @@ import httpx2
 
 from lab import limits
 from lab.clock import now_ns, sleep_s
+from lab.reach import IDLE_NS, reach
 
-NEXT_ADDRESS_S = 2.0
-IDLE_NS = 55_000_000_000
-"""What a connection may rest before it is used again."""
 HEAD, PIECE, END = "head", "piece", "end"
 """What a reader waits for."""
 HUNG_UP = "Server disconnected without sending a response."
@@ -46,15 +44,6 @@ class Phases(Protocol):
     reused: bool | None
 
 
-def most_of_body(status: int) -> int:
-    return limits.body_bytes() if status < 300 else limits.ERROR_BYTES
-
-
-def most_with_framing(status: int) -> int:
-    """Chunked, each byte of a body may come in six."""
-    return 6 * limits.CHUNKS + 2 * most_of_body(status)
-
-
 def too_long(part: str) -> TooLarge:
     return TooLarge(f"the {part} of the answer are longer than any server of the API makes them")
 
@@ -67,32 +56,6 @@ def is_readable(transport: asyncio.Transport | None) -> bool:
     poll = select.poll()
     poll.register(sock.fileno(), select.POLLIN)
     return bool(poll.poll(0))
-
-
-async def reach(
-    protocol: Callable[[], asyncio.Protocol],
-    host: str,
-    port: int,
-    timeout_s: float | None,
-    local: tuple[str, int] | None = None,
-) -> tuple[asyncio.Protocol, int]:
-    """A protocol on a new connection, and when the name was resolved. Raises TimeoutError, OSError,
-    and ValueError (a name that no address can have)."""
-    loop = asyncio.get_running_loop()
-    async with asyncio.timeout(timeout_s):
-        answers = await loop.getaddrinfo(host, port, type=1)
-        addresses = list(dict.fromkeys(item[4][0] for item in answers))
-        resolved_ns = now_ns()
-        for address in addresses[:-1]:
-            try:
-                # An unreachable first address (IPv6, mostly) must not take all the time.
-                async with asyncio.timeout(NEXT_ADDRESS_S):
-                    made = await loop.create_connection(protocol, address, port, local_addr=local)
-                    return made[1], resolved_ns
-            except OSError:
-                pass
-        made = await loop.create_connection(protocol, addresses[-1], port, local_addr=local)
-        return made[1], resolved_ns
 
 
 @lru_cache(maxsize=256)
@@ -224,7 +187,7 @@ class Connection(asyncio.Protocol):
             return
         self.status, self.has_headers, self.headers_ns = status, True, self.arrived_ns
         self.version = f"HTTP/{self.parser.get_http_version()}".encode()
-        self.left = most_with_framing(status)
+        self.left = limits.most_with_framing(status)
         if self.method == "HEAD":
             self.is_whole = self.is_spoilt = True
 
@@ -278,9 +241,7 @@ class Connection(asyncio.Protocol):
                 at_ns, piece = self.pieces.popleft()
                 self.held -= len(piece) + limits.CHUNK_COST
                 if self.is_paused and self.held < limits.WAITING_BYTES // 2:
-                    self.is_paused = False
-                    if not self.transport.is_closing():
-                        self.transport.resume_reading()
+                    self._resume()
                 self.read_ns = at_ns
                 eager += len(piece)
                 yield at_ns, piece
@@ -300,11 +261,18 @@ class Connection(asyncio.Protocol):
         for at_ns, piece in self.pieces:
             take(at_ns, piece)
         self.pieces.clear()
-        self.take = take
+        self.held, self.take = 0, take
+        if self.is_paused:
+            self._resume()
         await self._until(END)
         self.read_ns = self.arrived_ns
         if self.failure:
             raise self.failure
+
+    def _resume(self) -> None:
+        self.is_paused = False
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
 
     async def _until(self, awaits: str) -> None:
         self.awaits = awaits
@@ -382,11 +350,12 @@ class Body(httpx2.AsyncByteStream):
 class DirectTransport(httpx2.AsyncBaseTransport):
     """Connections to any number of origins, kept while they rest; as many at once as it is told."""
 
-    def __init__(self, connections: int) -> None:
+    def __init__(self, connections: int, is_tls: bool = False) -> None:
         self.free = asyncio.Semaphore(connections)
         self.idle: dict[tuple[bytes, bytes, int], list[Connection]] = {}
         self.busy: set[Connection] = set()
-        self.tls: ssl.SSLContext | None = None
+        # Some 20 ms: none of it may fall into a call.
+        self.tls = trusting() if is_tls else None
 
     async def handle_async_request(
         self, request: httpx2.Request, phases: Phases | None = None
@@ -445,13 +414,14 @@ class DirectTransport(httpx2.AsyncBaseTransport):
         scheme, name, port = origin
         host = name.decode("ascii")
         try:
-            connection, resolved_ns = await reach(lambda: Connection(origin), host, port, timeout_s)
+            async with asyncio.timeout(timeout_s):
+                _, connection = await reach(lambda: Connection(origin), host, port, phases)
         except TimeoutError as e:
             raise httpx2.ConnectTimeout(f"no connection to {host}:{port} in time") from e
         except (OSError, ValueError) as e:  # a name that no address can have is a UnicodeError
             raise httpx2.ConnectError(str(e)) from e
         if phases:
-            phases.dns_ns, phases.connected_ns = resolved_ns, now_ns()
+            phases.connected_ns = now_ns()
         if scheme == b"https":
             await self._secure(connection, server_name or host, timeout_s)
             if phases:
@@ -459,9 +429,7 @@ class DirectTransport(httpx2.AsyncBaseTransport):
         return connection
 
     async def _secure(self, connection: Connection, host: str, timeout_s: float | None) -> None:
-        if self.tls is None:
-            self.tls = httpx2.create_ssl_context()
-            self.tls.set_alpn_protocols(["http/1.1"])
+        self.tls = self.tls or trusting()
         raw = connection.transport
         try:
             async with asyncio.timeout(timeout_s):
@@ -490,6 +458,13 @@ class DirectTransport(httpx2.AsyncBaseTransport):
         for connection in (*kept, *self.busy):
             connection.transport.close()
         self.idle.clear()
+
+
+def trusting() -> ssl.SSLContext:
+    """Whom the SDK trusts."""
+    context = httpx2.create_ssl_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
 
 def payload(request: httpx2.Request, body: bytes) -> bytes:

@@ -28,6 +28,7 @@ from lab import limits, machine
 from lab.clock import now_ns, sleep_s
 from lab.instrumentation import http1
 from lab.instrumentation.http1 import TooLarge
+from lab.reach import IDLE_NS, reach
 
 UNPACKED_BYTES = 256_000
 UNPACKED_AT_ONCE = 2
@@ -262,7 +263,8 @@ class StampedBackend(httpcore2.AsyncNetworkBackend):
         exchange = EXCHANGE.get()
         local = (local_address, 0) if local_address else None
         try:
-            stream, resolved_ns = await http1.reach(StampedStream, host, port, timeout, local)
+            async with asyncio.timeout(timeout):
+                _, stream = await reach(StampedStream, host, port, exchange, local)
         except TimeoutError as e:
             raise httpcore2.ConnectTimeout(f"no connection to {host}:{port} in time") from e
         except (OSError, ValueError) as e:  # a name that no address can have is a UnicodeError
@@ -270,7 +272,7 @@ class StampedBackend(httpcore2.AsyncNetworkBackend):
         for option in socket_options or ():
             stream.get_extra_info("socket").setsockopt(*option)
         if exchange:
-            exchange.dns_ns, exchange.connected_ns = resolved_ns, now_ns()
+            exchange.connected_ns = now_ns()
         return stream
 
     async def sleep(self, seconds: float) -> None:
@@ -391,13 +393,15 @@ class StampedBody(httpx2.AsyncByteStream):
 class StampedTransport(httpx2.AsyncBaseTransport):
     """What AsyncAnthropic's `http_client` sends with."""
 
-    def __init__(self, proxy: str | None = None, connections: int = 256) -> None:
-        self.direct = http1.DirectTransport(connections) if proxy is None else None
+    def __init__(
+        self, proxy: str | None = None, connections: int = 256, is_tls: bool = False
+    ) -> None:
+        self.direct = http1.DirectTransport(connections, is_tls) if proxy is None else None
         if proxy is not None:
             kept = httpx2.Limits(
                 max_connections=connections,
                 max_keepalive_connections=connections,
-                keepalive_expiry=http1.IDLE_NS / 1e9,
+                keepalive_expiry=IDLE_NS / 1e9,
             )
             self.through = httpx2.AsyncHTTPTransport(proxy=proxy, limits=kept)
             # httpx2 has no public argument for it.
@@ -439,7 +443,7 @@ class StampedTransport(httpx2.AsyncBaseTransport):
         except Unreadable:
             await response.stream.aclose()
             raise
-        most = http1.most_of_body(response.status_code)
+        most = limits.most_of_body(response.status_code)
         body = response.stream = StampedBody(response.stream, exchange, network, most, unpack)
         if exchange:
             exchange.body = body
@@ -455,7 +459,7 @@ def _network(response: httpx2.Response) -> StampedStream | None:
     if not isinstance(network, StampedStream):
         return None
     network.parser = _parser(response)
-    network.allowed = http1.most_with_framing(response.status_code)
+    network.allowed = limits.most_with_framing(response.status_code)
     network.allowed_for = "chunk headers"
     network.requests += 1
     return network
@@ -472,4 +476,5 @@ def _parser(response: httpx2.Response) -> Any:
 def transport_for(base_url: str, connections: int = 256) -> StampedTransport:
     """The stamped transport for an endpoint; the environment's proxy applies, never to a loopback
     address."""
-    return StampedTransport(machine.proxy(base_url), connections)
+    is_tls = httpx2.URL(base_url).scheme == "https"
+    return StampedTransport(machine.proxy(base_url), connections, is_tls)

@@ -132,9 +132,7 @@ class Connection(asyncio.Protocol):
         call, headers = self.call, self.call.headers
         call.headers_ns, call.status = self.last_ns, status
         self.has_headers = True
-        self.most = limits.body_bytes() if status < 300 else limits.ERROR_BYTES
-        # Chunked, each byte of a body may come in six.
-        self.left = 6 * limits.CHUNKS + 2 * self.most
+        self.most, self.left = limits.most_of_body(status), limits.most_with_framing(status)
         self.framed = UNTIL_END
         if "transfer-encoding" in headers:
             self.framed = CHUNKED

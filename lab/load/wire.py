@@ -22,11 +22,9 @@ from lab import limits
 from lab.clock import now_ns
 from lab.load.call_frame import CallFrame
 from lab.load.connection import Connection
+from lab.reach import IDLE_NS, reach
 from lab.tunnel import Tunnel
 
-NEXT_ADDRESS_S = 2.0
-IDLE_NS = 55_000_000_000
-"""What a connection may rest before it is used again, as in lab.instrumentation.stamps."""
 SWEEPS = 20
 """In the time in which nothing may arrive."""
 STOPPED = ("cancelled", "stopped by the lab or by the caller")
@@ -160,35 +158,20 @@ class Wire:
             return connection
 
     async def _reach(self, call: CallFrame) -> tuple[asyncio.Transport, Connection]:
-        way = self.address.tunnel or self.address
-        answers = await self.loop.getaddrinfo(way.host, way.port, type=1)
-        call.dns_ns = now_ns()
-        places = list(dict.fromkeys(answer[4][0] for answer in answers))
-        for place in places:
-            is_last = place == places[-1]
-            try:
-                # An unreachable first address (IPv6, mostly) must not take all the time.
-                async with asyncio.timeout(None if is_last else NEXT_ADDRESS_S):
-                    pair = await self._connect(place, way.port)
-                break
-            except OSError:
-                if is_last:
-                    raise
-        call.connected_ns = now_ns()
-        return pair
-
-    async def _connect(self, place: str, port: int) -> tuple[asyncio.Transport, Connection]:
-        connection, tunnel = Connection(self), self.address.tunnel
+        place, tunnel = self.address, self.address.tunnel
         if tunnel is None:
-            return await self.loop.create_connection(lambda: connection, place, port)
-        answers = asyncio.StreamReader()
+            made = await reach(lambda: Connection(self), place.host, place.port, call)
+            call.connected_ns = now_ns()
+            return made
+        answers, connection = asyncio.StreamReader(), Connection(self)
         digging = asyncio.StreamReaderProtocol(answers)
-        transport, _ = await self.loop.create_connection(lambda: digging, place, port)
+        transport, _ = await reach(lambda: digging, tunnel.host, tunnel.port, call)
         try:
             await tunnel.dig(transport, answers)
         except BaseException:
             transport.abort()
             raise
+        call.connected_ns = now_ns()
         transport.set_protocol(connection)
         connection.connection_made(transport)
         return transport, connection

@@ -12,9 +12,8 @@ from lab import endpoint_kinds, machine
 from lab.clock import now_ns
 from lab.endpoints import keys, own_server, registry
 from lab.model import EndpointKind
+from lab.reach import reach
 from lab.tunnel import Tunnel, through
-
-NEXT_ADDRESS_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -105,23 +104,10 @@ class Connector:
         self, protocol: Callable[[], asyncio.Protocol], phases: Phases
     ) -> tuple[asyncio.Transport, asyncio.Protocol]:
         """Raises OSError (ssl.SSLError among them) where there is none."""
-        loop = asyncio.get_running_loop()
         way = self.tunnel or self.upstream
         replies = asyncio.StreamReader()
         first = (lambda: asyncio.StreamReaderProtocol(replies)) if self.tunnel else protocol
-        answers = await loop.getaddrinfo(way.host, way.port, type=1)
-        phases.dns_ns = now_ns()
-        addresses = list(dict.fromkeys(answer[4][0] for answer in answers))
-        for place, address in enumerate(addresses):
-            is_last = place == len(addresses) - 1
-            try:
-                # An unreachable first address (IPv6, mostly) must not take all the time.
-                async with asyncio.timeout(None if is_last else NEXT_ADDRESS_S):
-                    transport, side = await loop.create_connection(first, address, way.port)
-                break
-            except OSError:
-                if is_last:
-                    raise
+        transport, side = await reach(first, way.host, way.port, phases)
         try:
             if self.tunnel:
                 await self.tunnel.dig(transport, replies)
@@ -129,7 +115,7 @@ class Connector:
                 transport.set_protocol(side)
             phases.connected_ns = now_ns()
             if self.tls:
-                transport = await loop.start_tls(
+                transport = await asyncio.get_running_loop().start_tls(
                     transport, side, self.tls, server_hostname=self.upstream.host
                 )
                 phases.tls_ns = now_ns()

@@ -38,7 +38,7 @@ class Desk(asyncio.Protocol):
     """Where orders come in, and what comes of them goes out."""
 
     def __init__(self) -> None:
-        self.pending = b""
+        self.pending = bytearray()
         self.templates: list[Template] = []
         self.salt = ""
         self.wire: Wire | None = None
@@ -48,7 +48,10 @@ class Desk(asyncio.Protocol):
         self.is_stopped = False
 
     def data_received(self, data: bytes) -> None:
-        *lines, self.pending = (self.pending + data).split(b"\n")
+        self.pending += data
+        if b"\n" not in data:
+            return
+        *lines, self.pending = self.pending.split(b"\n")
         for line in lines:
             order = json.loads(line)
             getattr(self, f"do_{order.pop('do')}")(**order)

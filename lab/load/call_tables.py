@@ -14,14 +14,12 @@ import pyarrow as pa
 
 from lab import scrub
 from lab.load.plain_streams import Arrivals
-from lab.load.profile import OfTrial
+from lab.load.profile import CANCELLED, WARM_UP, OfTrial
 from lab.model import LOAD
 from lab.rows import CallRow, EventRow
 from lab.store import row_batches
 from lab.store.row_batches import Batch
 
-WARM_UP = 0
-"""The level of calls that are made before a load's own, and counted in none."""
 IDS = {"call_id", "trial_id", "run_id", "session_id", "span_id"}
 
 
@@ -76,7 +74,7 @@ def _trials(
     return row_batches.table("trials", columns | _uuids(known))
 
 
-OUTCOMES = {None: "ok", "cancelled": "cancelled"}
+OUTCOMES = {None: "ok", CANCELLED: "cancelled"}
 
 
 def _calls(calls: Sequence[CallRow], ids: dict[str, np.ndarray]) -> pa.Table:

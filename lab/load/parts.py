@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lab.load.profile import Level
-
-WARM_UP = 0
+from lab.load.profile import WARM_UP, Level
 
 
 def parts(level: Level, loaders: int, most: int | None = None) -> list[Level]:

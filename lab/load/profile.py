@@ -11,6 +11,11 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 Mode = Literal["closed", "open"]
+WARM_UP = 0
+"""The level of calls that are made before a load's own, and counted in none."""
+CANCELLED = "cancelled"
+"""The kind of error of a call that the load itself gave up: it has not failed, and says nothing of
+the server."""
 
 
 class Step(NamedTuple):

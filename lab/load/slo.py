@@ -14,7 +14,7 @@ from math import ceil, inf, nan
 from typing import NamedTuple
 
 from lab import limit_words, metrics, units
-from lab.load.profile import CallFact, Mode
+from lab.load.profile import CANCELLED, CallFact, Mode
 from lab.model import LabError
 
 RULE = re.compile(rf"{limit_words.OF_METRIC}{limit_words.AGAINST}")
@@ -22,8 +22,6 @@ SINCE_DUE = {"ttft_ms": "scheduled_ttft_ms", "total_ms": "scheduled_latency_ms"}
 """What an open loop is held to in their place: there the wait before a request is sent counts, or a
 server that falls behind would seem to keep up."""
 SIGNS = {"<": "under", "<=": "at most", ">": "over", ">=": "at least"}
-CANCELLED = "cancelled"
-"""The error of a call that the load itself gave up: it says nothing of the server."""
 
 
 def _ms(later: int | None, earlier: int | None) -> float | None:

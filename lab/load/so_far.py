@@ -6,13 +6,11 @@ from __future__ import annotations
 from collections import Counter, deque
 from typing import Any
 
-from lab.load.profile import CallFact, Level
+from lab.load.profile import CANCELLED, CallFact, Level
 
 RECENT = 1_000
 """Times are of so many calls, the last ones: to sort all of them would come to hold up what reads
 the next."""
-CANCELLED = "cancelled"
-"""The kind of error of a call that was under way when its level ended: it has not failed."""
 
 
 class SoFar:

@@ -140,7 +140,7 @@ class RunData:
     @property
     def has_trials(self) -> bool:
         """Whether one counts."""
-        return bool(self.ask("trials", self.run_id, columns=("counts",))["counts"].any())
+        return self.ask("has_trials", self.run_id)
 
     def spans(self, trial_id: str | None = None) -> pd.DataFrame:
         """Those of one trial, or of the whole run."""

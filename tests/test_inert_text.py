@@ -41,6 +41,7 @@ from lab.stats import Finding
 from lab.store import queries
 from lab.store.store import Store
 from lab.techniques.caching import figures as cache
+from lab.techniques.caching import findings
 from tests.recorded_apps import App, asks, user
 from tests.recorded_runs import record
 
@@ -96,7 +97,7 @@ def drawn(store: Store, run_id: str) -> dict[str, object]:
     calls, pairs, points = (
         queries.calls(store, run_id),
         queries.pairs(store, run_id),
-        queries.cache_points(store, run_id),
+        findings.cache_answers(queries.calls(store, run_id)),
     )
     tree = queries.spans(store, every["trial_id"].iloc[0])
     runs = queries.runs(store)

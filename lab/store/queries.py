@@ -293,6 +293,20 @@ def trials(
     )
 
 
+def has_trials(store: Store, run_id: str) -> bool:
+    """Whether one of a run's trials counts."""
+    rows = store.frame(
+        """
+        SELECT 1
+        FROM trials
+        WHERE run_id = ?::UUID AND phase = 'measured' AND outcome = 'ok'
+        LIMIT 1
+        """,
+        [as_uuid(run_id)],
+    )
+    return not rows.empty
+
+
 def calls(
     store: Store,
     run_id: str | None = None,
@@ -528,37 +542,6 @@ def median_pair(store: Store, run_id: str) -> pd.DataFrame:
         )
 
 
-def cache_points(store: Store, run_id: str) -> pd.DataFrame:
-    """One row per answered measured call: ttft_ms, cached_share, observed state, tokens read and
-    written, why it missed."""
-    return store.frame(
-        """
-        SELECT
-            trial_id,
-            call_id,
-            arm,
-            endpoint,
-            endpoint_kind,
-            model,
-            ttft_ms,
-            cached_share,
-            observed_cache,
-            cache_miss_reason,
-            cache_read_tokens,
-            cache_write_tokens,
-            prompt_tokens
-        FROM call_metrics
-        WHERE run_id = ?::UUID
-            AND phase = 'measured'
-            AND role = 'answer'
-            AND error_kind IS NULL
-            AND observed_cache IS NOT NULL
-        ORDER BY call_id DESC
-        """,
-        [as_uuid(run_id)],
-    )
-
-
 def drift(store: Store, run_id: str, metric: str) -> pd.DataFrame:
     """The baseline over time: block, session_id, minutes since the run began, value. A trend is the
     endpoint's, not the technique's."""
@@ -725,6 +708,14 @@ def row_counts(store: Store, run_id: str | None = None) -> dict[str, int]:
     where = "" if run_id is None else f" WHERE {_of(run_id)}"
     counts = ", ".join(f"(SELECT count(*) FROM {table}{where}) AS {table}" for table in ROWS)
     return _record(store.frame(f"SELECT {counts}"))
+
+
+def first_rows(store: Store, name: str, limit: int) -> pd.DataFrame:
+    """Of a table or view, in whatever order they lie."""
+    with store.snapshot():
+        if columns(store, name).empty:
+            raise LabError(f"There is no table or view {name}.")
+        return store.frame(f"SELECT * FROM {name} LIMIT {int(limit)}")
 
 
 def columns(store: Store, name: str) -> pd.DataFrame:

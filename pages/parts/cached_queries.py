@@ -25,7 +25,7 @@ from lab.recordings import Recording
 from lab.results import RunResult
 from lab.scenarios.definitions import RECORDING
 from lab.settings import BenchmarkConfig, config_of
-from lab.store import queries, sandbox
+from lab.store import queries
 from lab.store.store import Store
 
 MOST_LISTED = 256
@@ -61,26 +61,35 @@ def judged(run_id: str) -> RunResult:
     """A run with its comparisons and their words, as every reporter has them; read again only after
     something of this run was written, since a page asks for it often, while another is measured
     too."""
-    database, _, going = _state()
-    return _judged(run_id, (database, ask("fingerprints").get(run_id), run_id == going))
+    return _judged(run_id, _state_of(run_id))
+
+
+def _state_of(run_id: str) -> tuple:
+    """What an answer about this run depends on."""
+    database, _, going = state = _state()
+    prints = _answer("fingerprints", (), (), state)  # of thousands of runs: not to be copied
+    return database, prints.get(run_id), run_id == going
 
 
 @st.cache_resource(max_entries=1, show_spinner=False)
-def _listed() -> dict[tuple, RunResult]:
+def _listed() -> dict[str, tuple[tuple, RunResult]]:
+    """By run, its state and what was read then."""
     return {}
 
 
 def listed(run_ids: Iterable[str]) -> dict[str, RunResult]:
     """By id, runs as a list of them tells them; those that were written to since are read again,
     all at once."""
-    database, _, going = _state()
-    kept, prints = _listed(), ask("fingerprints")
-    states = {run: (database, run, prints.get(run), run == going) for run in run_ids}
+    states = {run: _state_of(run) for run in run_ids}
+    kept, never = _listed(), ((), None)
+    known = {run: kept.get(run, never) for run in states}
+    known = {run: result for run, (state, result) in known.items() if state == states[run]}
+    if new := [run for run in states if run not in known]:
+        known |= results.read_each(new)
+        kept.update((run, (states[run], known[run])) for run in new)
     while len(kept) > MOST_LISTED:
         kept.pop(next(iter(kept)), None)
-    if new := [run for run, state in states.items() if state not in kept]:
-        kept.update((states[run], result) for run, result in results.read_each(new).items())
-    return {run: kept[state] for run, state in states.items()}
+    return {run: known[run] for run in states}
 
 
 @st.cache_resource(max_entries=4, show_spinner=False)
@@ -91,7 +100,7 @@ def _recording(run_id: str, state: tuple) -> Recording:
 def recording(run_id: str) -> Recording:
     """A recording, read again only after a call was added to it; what is found in it is worked out
     once, when it is first asked for."""
-    return _recording(run_id, (str(paths.database()), ask("fingerprints").get(run_id)))
+    return _recording(run_id, _state_of(run_id))
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)
@@ -101,18 +110,7 @@ def _load(run_id: str, state: tuple) -> LoadResult:
 
 def load(run_id: str) -> LoadResult:
     """A load, read again only after something of it was written."""
-    return _load(run_id, (str(paths.database()), ask("fingerprints").get(run_id)))
-
-
-@st.cache_data(max_entries=64, show_spinner=False)
-def _rows(sql: str, state: tuple) -> pd.DataFrame:
-    return sandbox.run_sql(Store(), sql, timeout_s=30)
-
-
-def rows(sql: str) -> pd.DataFrame:
-    """The rows of a query of the page's own, as the sandbox shows them: a busy machine may take its
-    time."""
-    return _rows(sql, _state())
+    return _load(run_id, _state_of(run_id))
 
 
 @st.cache_data(max_entries=64, show_spinner=False)

@@ -31,6 +31,7 @@ NAMES = (
     "pair_differences",
     "pair_losses",
 )
+MOST_ROWS = 100
 EXAMPLES = {
     "Medians by arm": (
         "SELECT technique, arm, endpoint_kind, count(*) AS n, median(wait_ms) AS wait_ms,"
@@ -80,7 +81,7 @@ def tables() -> None:
         bind="query-params",
         help="Views are the only definitions of the metrics.",
     )
-    first = cached_queries.rows(f"SELECT * FROM {name} LIMIT 100")
+    first = cached_queries.ask("first_rows", name, MOST_ROWS)
     if first.empty:
         st.info("No rows yet. Every run writes some.")
     else:
@@ -103,7 +104,7 @@ def _rows(name: str, first: pd.DataFrame) -> None:
     counts = cached_queries.ask("row_counts")
     computed = "A view, computed from the tables"
     size = units.counted(counts[name], "row") if name in counts else computed
-    shown = "; the first 100 are shown" if len(first) == 100 else ""
+    shown = f"; the first {MOST_ROWS} are shown" if len(first) == MOST_ROWS else ""
     st.caption(f"{size}{shown}. A file has them all:")
     controls.row(name, lambda kind: export.table_bytes(Store(), name, kind))
 

@@ -25,8 +25,8 @@ STATE_WORDS = {
 
 def view(data: RunData, dark: bool) -> list[Part | go.Figure]:
     """First tokens against what the cache gave; money by state; from which use on caching pays."""
-    points = data.ask("cache_points", data.run_id)
-    states = data.in_order(findings.cache_states(data.calls(findings.OF_A_CALL)))
+    calls = data.calls(findings.OF_A_CALL)
+    points, states = findings.cache_answers(calls), data.in_order(findings.cache_states(calls))
     states["observed_cache"] = states["observed_cache"].map(STATE_WORDS)
     parts: list[Part | go.Figure] = [
         cache_hits(points, dark, finding=data.finding(METRIC), arms=data.places),

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import pandas as pd
 
 OF_A_CALL = (
-    *("call_id", "arm", "role", "error_kind", "intended_cache", "observed_cache", "ttft_ms"),
-    *("cache_read_tokens", "cache_write_tokens", "prompt_tokens", "cost_usd"),
+    *("trial_id", "call_id", "arm", "role", "error_kind", "intended_cache", "observed_cache"),
+    *("ttft_ms", "cache_read_tokens", "cache_write_tokens", "prompt_tokens", "cached_share"),
+    *("cache_miss_reason", "cost_usd"),
     *("endpoint", "endpoint_kind", "model"),
 )
 """What is looked at of a run's calls."""
@@ -79,12 +80,16 @@ def uses_seen(calls: pd.DataFrame, baseline: str, cached: str) -> Uses | None:
     return Uses(*medians, tokens, len(without), len(written), len(read))
 
 
+def cache_answers(calls: pd.DataFrame) -> pd.DataFrame:
+    """The answers that say what the cache did."""
+    is_answer = (calls["role"] == "answer") & calls["error_kind"].isna()
+    return calls[is_answer & calls["observed_cache"].notna()]
+
+
 def cache_states(calls: pd.DataFrame) -> pd.DataFrame:
     """By arm and observed state of its answers: n, median ttft_ms, tokens read and written, hit
     share, mean cost_usd, share as intended."""
-    answers = calls[
-        (calls["role"] == "answer") & calls["error_kind"].isna() & calls["observed_cache"].notna()
-    ]
+    answers = cache_answers(calls)
     # "any" was meant by nobody; a partial read is a read: the turn before was cached, and the new
     # one cannot have been.
     as_intended = answers["intended_cache"].eq(

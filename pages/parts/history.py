@@ -10,7 +10,7 @@ import streamlit as st
 
 from lab import load_answer, load_table, metrics, processes, techniques, units
 from lab.figures import trends
-from lab.model import LOAD, OBSERVED, LabError
+from lab.model import LOAD, LabError
 from lab.rows import ROWS
 from lab.store import importing
 from lab.store.queries import METRICS
@@ -19,6 +19,19 @@ from pages.parts import cached_queries, chart, controls, frame
 from pages.parts.frame import escape
 
 MOST_TRENDS, MOST_RUNS, LISTED = 4, 300, 20
+COLUMNS = [
+    "started_utc",
+    "name",
+    "technique",
+    "endpoint",
+    "status",
+    "trials",
+    "failed",
+    "cost_usd",
+    "imported_from",
+    "note",
+]
+"""Of the list of runs: what a browser is not shown it is not sent."""
 
 
 def filters() -> dict[str, Any]:
@@ -65,19 +78,7 @@ def table(chosen: dict[str, Any]) -> dict[str, Any] | None:
         **{name: runs[name].fillna("") for name in ("name", "note", "imported_from")},
     )
     picked = st.dataframe(
-        runs,
-        column_order=(
-            "started_utc",
-            "name",
-            "technique",
-            "endpoint",
-            "status",
-            "trials",
-            "failed",
-            "cost_usd",
-            "imported_from",
-            "note",
-        ),
+        runs[COLUMNS],
         column_config={
             "imported_from": st.column_config.TextColumn(
                 "imported from", help="Empty where this lab measured the run."
@@ -118,10 +119,7 @@ def recordings() -> None:
         for run in rows.to_dict("records"):
             left, right = st.columns([3, 7], vertical_alignment="center")
             with left:
-                name = units.when(run["started_utc"]) if units.missing(run["name"]) else run["name"]
-                frame.link(
-                    frame.page_of(OBSERVED), escape(units.short(name, 40)), run=run["run_id"]
-                )
+                _link(run)
             about = (
                 units.counted(run["calls"], "call"),
                 units.short(run["endpoint"]),
@@ -146,9 +144,8 @@ def loads() -> None:
     with st.container(key="loads"):
         for run in rows.to_dict("records"):
             left, middle, right = st.columns([3, 6, 1], vertical_alignment="center")
-            name = units.when(run["started_utc"]) if units.missing(run["name"]) else run["name"]
             with left:
-                frame.link(frame.page_of(LOAD), escape(units.short(name, 40)), run=run["run_id"])
+                _link(run)
             about = (
                 load_table.listed(run),
                 units.short(run["endpoint"]),
@@ -159,6 +156,12 @@ def loads() -> None:
             if right.button("Edit", key=f"edit-{run['run_id']}", help="Name, note or delete it."):
                 st.query_params["run"] = run["run_id"]
                 st.rerun()
+
+
+def _link(run: dict[str, Any]) -> None:
+    name = units.when(run["started_utc"]) if units.missing(run["name"]) else run["name"]
+    page = frame.page_of(run["technique"])
+    frame.link(page, escape(units.short(name, 40)), run=run["run_id"])
 
 
 def edit(run: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ OF_A_RUN = ("run_id", "endpoint", "endpoint_kind", "imported_from")
 
 def show_steps() -> None:
     """Model ready, first experiment, what you see: shown until a first run is there."""
-    if not cached_queries.ask("runs", limit=1).empty:
+    if not cached_queries.ask("run_facts").empty:
         return
     ready = model_files.source() is not None
     first, second, third = st.columns(3)
@@ -63,9 +63,11 @@ def show_finds() -> None:
         kind = controls.segments("Endpoint", present, "kind")
     headlines = finds[finds["endpoint_kind"] == kind].set_index("technique")
     tried = [known for known in all_techniques() if known.slug in headlines.index]
-    found = cached_queries.listed(headlines["run_id"].at[known.slug] for known in tried)
+    mine = [headlines["run_id"].at[known.slug] for known in tried]
+    # With those of the list below: to read them together takes no longer.
+    found = cached_queries.listed([*mine, *_judged(_latest())])
     rows = []
-    for technique, result in zip(tried, found.values(), strict=True):
+    for technique, result in zip(tried, map(found.get, mine), strict=True):
         row = {"technique": technique.slug, "title": technique.title, "finding": result.finding()}
         row |= {name: result.run[name] for name in OF_A_RUN}
         if result.headlines:
@@ -166,9 +168,7 @@ def show_latest() -> None:
             f" {paths.database().name}."
         )
         return
-    found = cached_queries.listed(
-        run["run_id"] for run in latest if run["technique"] != LOAD and run["trials"]
-    )
+    found = cached_queries.listed(_judged(latest))
     with st.container(key="latest-runs"):
         for run in latest:
             left, right = st.columns([3, 7], vertical_alignment="center")
@@ -196,6 +196,11 @@ def _latest() -> list[dict[str, Any]]:
         for row in cached_queries.ask(query, limit=LATEST).to_dict("records")
     ]
     return sorted(rows, key=lambda row: row["started_utc"], reverse=True)[:LATEST]
+
+
+def _judged(rows: list[dict[str, Any]]) -> list[str]:
+    """Those that have a verdict."""
+    return [row["run_id"] for row in rows if row["technique"] != LOAD and row["trials"]]
 
 
 def _found(run: dict[str, Any], result: RunResult | None) -> str:

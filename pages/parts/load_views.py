@@ -5,7 +5,7 @@ import streamlit as st
 from lab import load_figures, load_table, metrics, units
 from lab.figures.load_curve import ACROSS
 from lab.load_results import LoadResult
-from pages.parts import chart, controls
+from pages.parts import chart, controls, tables
 
 WORDS = ("load", "error", "objective", "limit")
 """Columns of words."""
@@ -59,12 +59,16 @@ def errors(result: LoadResult) -> None:
 
 
 def rows(result: LoadResult) -> None:
-    """Every call, whatever came of it, and the files of the whole frame."""
-    st.dataframe(result.calls, hide_index=True, key="rows", height=420)
+    """Every call, whatever came of it, a thousand at a time, and the files of the whole frame."""
+    total, most = len(result.calls), tables.MOST_ROWS
+    first = tables.first_of(total, "call")
+    part = result.calls.iloc[first : first + most]
+    st.dataframe(part, hide_index=True, key="rows", height=420)
     name = f"load-{units.short_id(result.run_id)}"
     controls.files(result.calls, name, ("csv", "parquet", "json"))
+    shown = f" The table has {len(part):,} of them, a file all." if total > most else ""
     st.caption(
-        f"{units.counted(len(result.calls), 'call')}, failed ones included. Times in ms;"
+        f"{units.counted(total, 'call')}, failed ones included.{shown} Times in ms;"
         " data/README.md says what each column is."
     )
 

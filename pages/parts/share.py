@@ -109,10 +109,14 @@ def show(run: dict[str, Any]) -> None:
 
 def _card(run: dict[str, Any]) -> None:
     """The verdict as one picture for a chat or a slide, as it stands: doubts and endpoint too."""
-    figure = figure_files.share(cached_queries.judged(run["run_id"]), chart.dark())
-    if figure is None:
+    result = cached_queries.judged(run["run_id"])
+    if not result.headlines:
         return
-    with st.popover("Share card"):
+    card = st.popover("Share card", key="card-open", on_change="rerun")
+    if not card.open:
+        return
+    figure = figure_files.share(result, chart.dark())
+    with card:
         config = markup.config(f"share card {units.short_id(run['run_id'])}")
         size = {"width": share_card.WIDTH_PX, "height": share_card.HEIGHT_PX}
         config["toImageButtonOptions"] |= size | {"format": "png", "scale": share_card.SCALE}

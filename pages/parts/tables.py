@@ -14,6 +14,17 @@ WHOLE = {"localized": (1, "localized"), "percent": (100, "%d %%")}
 """The formats of whole numbers: what the cells are multiplied with, and Streamlit's word."""
 
 
+MOST_ROWS = 1000
+"""Of a table, so many are sent to a browser at once."""
+
+
+def first_of(total: int, what: str) -> int:
+    """The place of the first row to show, which the reader chooses where there are too many."""
+    if total <= MOST_ROWS:
+        return 0
+    return st.number_input(f"From {what}", 1, total, step=MOST_ROWS, key="from", width=200) - 1
+
+
 def show(table: pd.DataFrame, key: str, columns: Mapping[str, Any], **more: Any) -> None:
     """A table; `columns` has words, a Column or Streamlit's own by name. Streamlit would show what
     decimals a "localized" number has, and "0%" for none, so both are made whole first."""

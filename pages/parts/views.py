@@ -52,8 +52,6 @@ ROW_COLUMNS = (
     "trial_id",
 )
 
-MOST_ROWS = 1000
-
 OF_A_POINT = ("trial_id", "block", "technique", "arm", "model", "counts", "client_caused")
 
 
@@ -109,11 +107,10 @@ def ladder(run: dict[str, Any]) -> None:
 def table(run: dict[str, Any]) -> None:
     """Every trial, whatever came of it, a thousand at a time; and files with all of their
     columns."""
-    total, first = cached_queries.ask("row_counts", run["run_id"])["trials"], 1
-    if total > MOST_ROWS:
-        first = st.number_input("From trial", 1, total, step=MOST_ROWS, key="from", width=200)
+    total, most = cached_queries.ask("row_counts", run["run_id"])["trials"], tables.MOST_ROWS
+    first = tables.first_of(total, "trial")
     frame = cached_queries.ask(
-        "trials", run["run_id"], columns=ROW_COLUMNS, first=first - 1, limit=MOST_ROWS
+        "trials", run["run_id"], columns=ROW_COLUMNS, first=first, limit=most
     )
     st.dataframe(frame, hide_index=True, key="rows", height=420)
     name = f"trials-{units.short_id(run['run_id'])}"
@@ -122,7 +119,7 @@ def table(run: dict[str, Any]) -> None:
         return export.frame_bytes(queries.trials(Store(), run["run_id"]), kind, name)
 
     controls.row(name, content, ("csv", "parquet", "json"))
-    shown = f" The table has {len(frame):,} of them, a file all." if total > MOST_ROWS else ""
+    shown = f" The table has {len(frame):,} of them, a file all." if total > most else ""
     st.caption(
         f"{units.counted(total, 'trial')}, warm-up and failed ones included.{shown} Times in ms;"
         " data/README.md says what each column is."

@@ -84,7 +84,7 @@ class Result:
         run = self.run
         judged = {
             (comparison.technique, comparison.arm): comparison
-            for comparison in run.comparisons
+            for comparison in run.headlines
             if comparison.metric == run.headline
         }
         rows = {}

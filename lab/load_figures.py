@@ -61,7 +61,7 @@ def _curve_title(result: LoadResult) -> str:
         rate = units.number(knee.requests_per_s)
         return f"Beyond {knee.label} throughput grows no more: about {rate} requests a second"
     levels = [level for level in result.in_order if level.requests_per_s]
-    behind = next((level for level in levels if _is_behind(level)), None)
+    behind = next((level for level in levels if _is_behind(result, level)), None)
     if behind:
         rate = units.number(behind.requests_per_s)
         return f"At {behind.label} only {rate} are answered"
@@ -70,9 +70,16 @@ def _curve_title(result: LoadResult) -> str:
     return f"Throughput grows up to {last.label if last else 'the end'}{most}"
 
 
-def _is_behind(level: LevelResult) -> bool:
-    """Open loop: fewer were answered than were asked for, by more than the last ones' own time."""
-    return level.mode == "open" and (level.requests_per_s or 0.0) < BEHIND * level.target
+def _is_behind(result: LoadResult, level: LevelResult) -> bool:
+    """Open loop: they were answered more slowly than they were due, or many failed."""
+    if level.mode != "open":
+        return False
+    calls = _ended(result)
+    calls = calls[(calls["level"] == level.number) & calls["error_kind"].isna()]
+    ended_s = calls["due_s"] + calls["scheduled_latency_ms"] / 1e3
+    # Of the middle ones, as the level's own rate: that of the last is not the server's pace.
+    due, took = (at.quantile(0.9) - at.quantile(0.1) for at in (calls["due_s"], ended_s))
+    return (1 - level.failed_share) * due < BEHIND * took
 
 
 def over_time(result: LoadResult, dark: bool = False) -> go.Figure:

@@ -16,6 +16,7 @@ from lab.load.slo import CANCELLED, Held, Objective
 from lab.load.steering import Tried
 from lab.metrics import QUANTILES_OF_LOAD as QUANTILES
 
+MIDDLE, FEW = (0.1, 0.9), 10
 COMPARE = {"<": np.less, "<=": np.less_equal, ">": np.greater, ">=": np.greater_equal}
 
 
@@ -91,6 +92,8 @@ def level(
     # Each session has a clock of its own: rates are added, not counts divided by one duration.
     seconds = ((rows["ended_ns"] - rows["started_ns"]) / 1e9).to_numpy(float)
     took = dict(zip(rows["session_id"], seconds, strict=True))
+    if first["mode"] == "open":
+        took |= _middle_s(well)
     good = well[_is_good(well, objectives, first["mode"])]
     times = {name: _times(well[name]) for name in metrics.OF_LOAD}
     if first["level"] in gaps.index:
@@ -159,6 +162,17 @@ def _times(values: pd.Series) -> dict[str, float | None]:
     at = np.quantile(known, list(QUANTILES.values()))
     ends = {"mean": float(known.mean()), "most": float(known.max()), "n": len(known)}
     return {**dict(zip(QUANTILES, map(float, at), strict=True)), **ends}
+
+
+def _middle_s(well: pd.DataFrame) -> dict[str, float]:
+    """By session, how long so many answers take at the pace of the middle eight tenths of them. An
+    open loop asks nothing more once its last request is out: to wait for that answer is no pace."""
+    took = {}
+    for session, ended_ms in well.groupby("session_id")["ended_ms"]:
+        if (n := len(ended_ms)) >= FEW:
+            low, high = np.quantile(ended_ms.to_numpy(float), MIDDLE)
+            took[session] = (high - low) / 1e3 / (MIDDLE[1] - MIDDLE[0]) * n / (n - 1)
+    return took
 
 
 def _rate(calls: pd.DataFrame, seconds: Mapping[str, float], column: str = "") -> float | None:

@@ -149,6 +149,24 @@ def test_an_open_loop_is_judged_from_when_requests_were_due(db):
     assert title.startswith("Scheduled latency: 245 ms at the beginning, 1,140 ms at the end")
 
 
+@pytest.mark.parametrize(
+    ("delay_ms", "rate", "title"),
+    [
+        (0, 100, "Throughput grows up to 110 a second: 100 requests a second"),
+        (10, 50, "At 100 a second only 50.0 are answered"),
+    ],
+)
+def test_an_open_loop_that_keeps_up_is_not_told_as_one_that_falls_behind(db, delay_ms, rate, title):
+    """One is due every 10 ms and takes 200 ms. Answers that come at that pace keep up, however long
+    the last of them takes; those that come every 20 ms do not."""
+    store = Store()
+    run_id = stored(store, (100, 110), mode="open", delay_ms=lambda n: float(delay_ms * n))
+    result = read(store, run_id)
+    assert [level.requests_per_s for level in result.levels] == pytest.approx([rate, rate])
+    assert result.levels[0].tokens_per_s == pytest.approx(rate * TOKENS)
+    assert load_figures.curve(result).layout.meta["title"] == title
+
+
 def test_two_sessions_add_their_streams_and_rates(db):
     """A session's clock tells nothing of another's: 100 in 1.19 s and 50 in 0.69 s."""
     store = Store()

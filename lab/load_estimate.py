@@ -78,7 +78,9 @@ def of_order(order: LoadOrder) -> LoadEstimate:
         level_requests, level_seconds = _level(order, target, size)
         requests += level_requests
         seconds += level_seconds
-    requests, seconds = requests + order.warmups, seconds + order.warmups * size.seconds
+    warmups = order.config.warmup if order.warmups else 0
+    seconds += warmups * size.seconds
+    requests += warmups * order.config.workers  # each warms up for itself
     usd = requests * size.most_usd if order.is_paid else None
     likely = requests * size.likely_usd if order.is_paid else None
     return LoadEstimate(

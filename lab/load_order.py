@@ -82,12 +82,16 @@ class LoadOrder:
         return LIVE_MAX_USD if self.is_paid else None
 
     @property
+    def usual_most(self) -> int:
+        return MOST_STREAMS if self.is_here else LIVE_STREAMS
+
+    @property
     def ceiling(self) -> int:
         """Requests under way at once, at most. Streams that were named on a server of this machine
         are what was meant."""
         is_named = self.is_here and not (self.config.is_open or self.config.search)
         named = round(max(self.targets)) if is_named else 0
-        return self.config.most or max(MOST_STREAMS if self.is_here else LIVE_STREAMS, named)
+        return self.config.most or max(self.usual_most, named)
 
     @property
     def is_queue(self) -> bool:
@@ -114,8 +118,7 @@ class LoadOrder:
         if config.is_open:
             return tuple(config.rate) or (schedule.mean_rate(self.plan.at_s),)
         few = FEW_STREAMS if self.is_queue else STREAMS
-        usual = few if self.is_here else min(few, config.most or LIVE_STREAMS)
-        return tuple(config.concurrency) or (usual,)
+        return tuple(config.concurrency) or (min(few, config.most or self.usual_most),)
 
     @cached_property
     def plan(self) -> Plan:
@@ -142,9 +145,11 @@ class LoadOrder:
         """LabError where the load is more than the ceiling allows."""
         highest = max(self.targets)
         if not self.config.is_open and highest > self.ceiling:
+            usual = f"{self.endpoint.name} is asked by default"
+            whose = "--most allows" if self.config.most else usual
             raise LabError(
-                f"{highest:g} streams at once are more than the {self.ceiling} that"
-                f" {self.endpoint.name} is asked by default; --most {highest:g} allows them."
+                f"{highest:g} streams at once are more than the {self.ceiling} that {whose};"
+                f" --most {highest:g} allows them."
             )
 
 

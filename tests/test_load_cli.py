@@ -71,7 +71,7 @@ def test_the_exit_code_says_whether_the_objective_was_kept(run, rule, exit_code)
         (("--arrivals", "gone.csv"), "gone.csv cannot be read"),
         (("--arrivals", "recorded"), "needs a recording"),
         (("--scenario", "nowhere.jsonl"), "No scenario 'nowhere.jsonl'"),
-        (("--concurrency", "20", "--most", "10"), "20 streams at once are more than the 10"),
+        (("--concurrency", "20", "--most", "10"), "20 streams at once are more than the 10 that -"),
     ],
 )
 def test_what_cannot_be_run_is_one_sentence(run, db, words, sentence):
@@ -90,8 +90,7 @@ def test_ctrl_c_says_what_is_kept(simulated, db):
         stderr=subprocess.PIPE,
         text=True,
     )
-    while "/5,000" not in process.stderr.readline():
-        pass
+    next(line for line in process.stderr if "/5,000" in line)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -107,8 +107,9 @@ class LoadConfig(BaseModel):
         ge=1,
         le=MOST_AT_ONCE,
         title="At most at once",
-        description="the ceiling of requests under way at once, in a search and in an open loop "
-        f"too (default {LIVE_STREAMS} where requests cost money, else {MOST_STREAMS})",
+        description="the ceiling of requests under way at once, in an open loop too, and of a "
+        f"search of either kind (default {LIVE_STREAMS} where requests cost money, else"
+        f" {MOST_STREAMS})",
     )
     max_tokens: Annotated[int, Flag("how much", "N")] = Field(
         64,

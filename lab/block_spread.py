@@ -17,7 +17,6 @@ from lab.harness.plan import AGENTS, Block
 from lab.harness.runner import REASON, BenchmarkRunner
 from lab.harness.writing import to_the_end
 from lab.model import LabError, Status
-from lab.part import order
 from lab.paths import COMMAND
 from lab.rows import FinishedTrial
 from lab.spread import Cluster, Worker, WorkerLost
@@ -28,8 +27,6 @@ POLL_S, STOPPED_S = 0.25, 1.5
 @dataclass
 class Part:
     worker: Worker
-    name: str
-    blocks: tuple[int, ...]
     finished: list[FinishedTrial] = field(default_factory=list)
     """Of the block under way."""
     ended: tuple[Status, str] | None = None
@@ -57,10 +54,9 @@ class SpreadRunner(BenchmarkRunner):
         workers = self.cluster.workers[: len(numbers)]
         for place, worker in enumerate(workers):
             own = tuple(numbers[place :: len(workers)])
-            part = Part(worker, f"{self.run_id}:{place}", own)
-            self.parts.append(part)
+            self.parts.append(Part(worker))
             asked = self._order(place, own, len(workers))
-            self.cluster.begin(worker, block_part.play, part.name, asked)
+            self.cluster.begin(worker, block_part.play, f"{self.run_id}:{place}", asked)
         try:
             await self._listen()
         except asyncio.CancelledError:
@@ -98,7 +94,7 @@ class SpreadRunner(BenchmarkRunner):
 
     async def _hear(self, part: Part) -> None:
         try:
-            parcels = await self.cluster.take(part.worker, part.name)
+            parcels = await self.cluster.take(part.worker)
         except WorkerLost as lost:
             part.ended = "interrupted", f"The {lost}."
             self._note(f"{part.ended[1]} Its blocks that had not ended are left.")
@@ -147,7 +143,7 @@ class SpreadRunner(BenchmarkRunner):
         try:
             async with asyncio.timeout(STOPPED_S):
                 for part in live:
-                    await self.cluster.ask(part.worker, order, part.name, "stop")
+                    await self.cluster.order(part.worker, "stop")
                 await self._listen()
         except (LabError, TimeoutError):
             pass

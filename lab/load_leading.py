@@ -125,12 +125,12 @@ class Leading:
     async def _ended(self, level: Level, end: LevelEnd, watching: asyncio.Task) -> LevelOutcome:
         await asyncio.wait({watching})
         seconds = self._seconds_of(level)
-        if seconds is not None and not end.reason:
-            if not (self.is_cut or self.is_counted):
-                made = units.counted(level.requests, "request")
-                over = f"all of its {made} were made before its {units.duration(seconds)} were over"
-                end = replace(end, reason=over)
-            # What was planned was only enough for its seconds.
+        left = end.not_begun
+        if seconds is not None and not (end.reason or self.is_cut or self.is_counted):
+            made = units.counted(level.requests, "request")
+            over = f"all of its {made} were made before its {units.duration(seconds)} were over"
+            end = replace(end, reason=over)
+        if self.planned_for_seconds(level, end.reason):
             level, end = shortened(level, len(self.facts)), replace(end, not_begun=0)
         await self.keeping.write_calls()
         if level.number:
@@ -138,8 +138,13 @@ class Leading:
         self._tell("level_ended", **self._figures(end.ended_ns), reason=end.reason)
         self.so_far = None
         return LevelOutcome(
-            level, end.started_ns, end.ended_ns, self.facts, end.client, end.reason, end.not_begun
+            level, end.started_ns, end.ended_ns, self.facts, end.client, end.reason, left
         )
+
+    def planned_for_seconds(self, level: Level, reason: str) -> bool:
+        """Whether what was planned was only enough for a level's seconds, and says nothing: it is
+        told as what was made. A user who named the requests too hears what of them was cut."""
+        return self._seconds_of(level) is not None and not (self.is_counted and reason)
 
     # While it goes on
 

@@ -19,13 +19,13 @@ from lab.load.bias import bias
 from lab.load.loading import LevelEnd, Loader
 from lab.load.profile import CallFact, Level
 from lab.load.reading import Reader
+from lab.load_leading import SPENT
 from lab.model import LabError, new_id
 from lab.part import Part
 from lab.rows import SessionRow
 from lab.store import row_batches
 
 HANDED_S = 0.2
-SPENT = "the budget is spent"
 
 
 @dataclass(frozen=True)

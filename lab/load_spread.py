@@ -18,15 +18,14 @@ import pyarrow as pa
 from lab import load_part, units
 from lab.clock import now_ns, sleep_s, unix_ms
 from lab.load.loading import LevelEnd
-from lab.load.parts import WARM_UP, parts, share
+from lab.load.parts import parts, share
 from lab.load.profile import CallFact, Level
 from lab.load_keeping import Keeping, level_row, run_row
-from lab.load_leading import NEARLY, shortened
+from lab.load_leading import NEARLY, SPENT, shortened
 from lab.load_order import LoadOrder
-from lab.load_part import SPENT, LevelOrder, Parcel, PartOrder
+from lab.load_part import LevelOrder, Parcel, PartOrder
 from lab.load_stages import MOST_BIASED, LoadRun, most_at_once
 from lab.model import LabError
-from lab.part import order
 from lab.rows import SessionRow
 from lab.run_loop import Telling
 from lab.spread import Cluster, Worker, WorkerLost
@@ -44,7 +43,6 @@ class Part:
     """One worker, and what it does of the load."""
 
     worker: Worker
-    name: str
     session: SessionRow | None = None
     origin_ns: int = 0
     most: int = 0
@@ -62,6 +60,11 @@ class Part:
     def is_measured(self) -> bool:
         """Whether it knows its own error, or why it does not."""
         return bool(self.session.instrument.keys() & {"load_bias", "load_bias_failed"})
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether it was lost before it could tell how its part of the level ended."""
+        return bool(self.lost) and self.end is not None and self.end.reason == self.lost
 
     def begin(self, level: Level | None) -> None:
         self.level, self.started_ns, self.end, self.facts = level, None, None, []
@@ -112,9 +115,8 @@ class Loaders:
     async def prepare(self, orders: list[PartOrder]) -> None:
         """LabError where one of them cannot ask, such as for want of a key."""
         for worker, own in zip(self.cluster.workers, orders, strict=True):
-            part = Part(worker, f"{own.run_id}:{own.place}")
-            self.parts.append(part)
-            self.cluster.begin(worker, load_part.play, part.name, own)
+            self.parts.append(Part(worker))
+            self.cluster.begin(worker, load_part.play, f"{own.run_id}:{own.place}", own)
         try:
             async with asyncio.timeout(READY_S):
                 while any(part.session is None for part in self.live):
@@ -133,8 +135,9 @@ class Loaders:
         """Each call soon after it has ended, then what the level came to; instants of the end are
         of this process's clock."""
         begun_ns = await self._begin(level, most)
-        while playing := self.playing:
-            for fact in await self._hear(playing):
+        while self.playing:
+            # The others too: a part that nobody asks ends by itself.
+            for fact in await self._hear(self.live):
                 yield fact
             await sleep_s(POLL_S)
         if not self.live:
@@ -159,7 +162,6 @@ class Loaders:
                     await sleep_s(POLL_S)
 
     async def close(self) -> None:
-        await self._order(self.live, "leave")
         await self.cluster.close()
 
     # Within
@@ -190,7 +192,7 @@ class Loaders:
 
     async def _taken(self, part: Part) -> list[Parcel]:
         try:
-            return await self.cluster.take(part.worker, part.name)
+            return await self.cluster.take(part.worker)
         except WorkerLost as lost:
             self._lose(part, str(lost))
             return []
@@ -214,7 +216,7 @@ class Loaders:
     async def _order(self, asked: list[Part], do: str, *values: object) -> None:
         async def one(part: Part) -> None:
             try:
-                await self.cluster.ask(part.worker, order, part.name, do, *values)
+                await self.cluster.order(part.worker, do, *values)
             except LabError as error:
                 self._lose(part, str(error))
 
@@ -233,7 +235,7 @@ class Loaders:
     def _unfinished(self, part: Part) -> LevelEnd:
         """What is known of a part whose end nobody told."""
         level, handed_on = part.level, len(part.facts)
-        if self.run.is_by_seconds(level):
+        if self.run.leading.planned_for_seconds(level, part.lost):
             # What it might have made is not known; what was under way is missing for certain.
             part.level = shortened(level, handed_on + int(level.target))
         ended_ns = max((fact.ended_ns for fact in part.facts), default=part.begun_ns())
@@ -268,12 +270,13 @@ class SpreadKeeping(Keeping):
         self.of_run, self.loaders = run, loaders
 
     async def level(self, level: Level, end: LevelEnd | int) -> None:
+        leading = self.of_run.leading
         for part in self.loaders.parts:
             if part.level is None or part.session is None:
                 continue
             own, own_end = part.level, part.end or part.begun_ns()
-            if part.end and not part.end.reason and self.of_run.is_by_seconds(own):
-                # As lab.load_leading has it: what was planned was only enough for its seconds.
+            has_ended = part.end and not part.is_unfinished
+            if has_ended and leading.planned_for_seconds(own, part.end.reason):
                 own = shortened(own, len(part.facts))
                 own_end = replace(part.end, not_begun=0)
             ids = (self.of_run.run_id, part.session.session_id)
@@ -335,8 +338,3 @@ class SpreadRun(LoadRun):
     def left_usd(self) -> float | None:
         budget = self.budget
         return None if budget.usd is None else max(0.0, budget.usd - budget.spent_usd)
-
-    def is_by_seconds(self, level: Level) -> bool:
-        """Whether a level's seconds end it, and not its requests."""
-        is_closed = level.mode == "closed" and level.number != WARM_UP
-        return is_closed and self.config.seconds is not None

@@ -101,7 +101,8 @@ class LoadRun:
     async def _open(self) -> None:
         """The loader, what makes the requests and the endpoint's own server take their time beside
         each other."""
-        preparing.begin()
+        if not self.config.is_spread:  # each worker makes its own
+            preparing.begin()
         starting = asyncio.create_task(self.loader.start())
         connected = asyncio.create_task(asyncio.to_thread(registry.connect, self.endpoint))
         try:

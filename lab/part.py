@@ -8,6 +8,7 @@ that nobody asks for a minute ends by itself.
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
 from typing import Any
 
@@ -33,7 +34,7 @@ def order(name: str, do: str, *values: Any) -> None:
     part.loop.call_soon_threadsafe(part.ordered, do, *values)
 
 
-class Part:
+class Part(ABC):
     """`await run(name)` in a loop of its own; what it hands on it puts into `parcels`."""
 
     def __init__(self) -> None:
@@ -76,12 +77,13 @@ class Part:
         else:
             self.orders.put_nowait((do, *values))
 
+    @abstractmethod
     async def work(self) -> None:
-        raise NotImplementedError
+        """All that it does."""
 
+    @abstractmethod
     def give_up(self, text: str) -> None:
         """Hand on why it cannot go on."""
-        raise NotImplementedError
 
-    async def close(self) -> None:
-        pass
+    async def close(self) -> None:  # noqa: B027 - not every part has something to close
+        """Before it is left."""

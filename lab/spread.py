@@ -62,6 +62,9 @@ def place() -> Place:
 class Worker:
     address: str
     place: Place
+    part: str = ""
+    """The name of what it does for the run (lab.part); empty where that is nothing, or it was
+    lost."""
     task: Any = field(repr=False, default=None)
     """The future of what it was begun with."""
     has_begun: bool = False
@@ -207,9 +210,13 @@ class Cluster:
             why = "nothing came from it in time" if isinstance(error, TimeoutError) else str(error)
             raise await self._lost(worker, why) from None
 
-    async def take(self, worker: Worker, name: str) -> list[Any]:
-        """What the part of this name has handed on (lab.part); WorkerLost where it has ended."""
-        parcels = await self.ask(worker, part.take, name)
+    async def order(self, worker: Worker, do: str, *values: Any) -> None:
+        """LabError where its part has ended."""
+        await self.ask(worker, part.order, worker.part, do, *values)
+
+    async def take(self, worker: Worker) -> list[Any]:
+        """What its part has handed on; WorkerLost where that has ended."""
+        parcels = await self.ask(worker, part.take, worker.part)
         worker.has_begun = worker.has_begun or parcels is not None
         if parcels is None and (worker.has_begun or worker.task.status == "error"):
             raise await self._lost(worker, "what it did for this run has ended by itself")
@@ -217,6 +224,7 @@ class Cluster:
 
     async def _lost(self, worker: Worker, why: str) -> WorkerLost:
         """Another process may come to have its address: it is not to begin anew."""
+        worker.part = ""
         if worker.task is not None:
             with contextlib.suppress(Exception):
                 await worker.task.cancel()
@@ -227,11 +235,13 @@ class Cluster:
             answers = await self.client.run(function, *values, workers=[address])
         return answers[address]
 
-    def begin(self, worker: Worker, function: Callable, *values: Any) -> None:
-        """A long function, for which the worker is kept from other work."""
+    def begin(self, worker: Worker, function: Callable, name: str, order: Any) -> None:
+        """A part of this name, for which the worker is kept from other work."""
+        worker.part = name
         worker.task = self.client.submit(
             function,
-            *values,
+            name,
+            order,
             workers=[worker.address],
             allow_other_workers=False,
             pure=False,
@@ -239,6 +249,9 @@ class Cluster:
         )
 
     async def close(self) -> None:
+        """Workers that somebody else has started are free for the next run at once."""
+        leaving = (self.order(worker, "leave") for worker in self.workers if worker.part)
+        await asyncio.gather(*leaving, return_exceptions=True)
         for end in (self.client, self.local):
             if end is not None:
                 with contextlib.suppress(Exception):

@@ -4,6 +4,7 @@ that dies."""
 import os
 import re
 import signal
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -83,10 +84,25 @@ def test_an_open_loop_asks_at_its_instants(load):
 
 def test_a_level_by_seconds_planned_what_it_made(load, simulated):
     simulated.knobs(gap_ms=1, jitter=0, tail=0)
-    done, entries = load(concurrency=[2], seconds=1, max_tokens=8)
+    done, entries = load(concurrency=[2], seconds=2, max_tokens=8)
     (ended,) = of("level_ended", entries)
     assert done.status == "finished" and ended["reason"] == "" and ended["done"] > 2
     assert rows("SELECT planned, not_begun, reason FROM load_levels") == [[ended["done"], 0, None]]
+
+
+def test_a_level_by_seconds_that_is_stopped_planned_what_it_made(load, simulated):
+    def stop(entry):
+        if entry["kind"] == "started":
+            run.append(entry["run_id"])
+        elif entry["kind"] == "load" and entry["elapsed_s"] > 2:
+            processes.stop(run[0])
+
+    run = []
+    simulated.knobs(gap_ms=1, jitter=0, tail=0)
+    done, _ = load(stop, concurrency=[2], seconds=60, max_tokens=8)
+    ((made,),) = rows("SELECT count(*) FROM trials WHERE block = 1")
+    levels = "SELECT planned, not_begun, reason FROM load_levels"
+    assert done.status == "interrupted" and rows(levels) == [[made, 0, "stopped"]]
 
 
 @pytest.mark.parametrize(("requests", "reason"), [(None, "all of its 6 requests were"), (6, "")])
@@ -278,10 +294,9 @@ def test_a_search_finds_where_the_queue_begins(load, simulated):
 def test_a_key_is_in_no_file_and_no_command_line(load, simulated, tmp_path):
     def look(entry):
         if entry["kind"] == "load":
-            for place in ("cmdline", "environ"):
-                for process in os.listdir("/proc"):
-                    if process.isdigit() and process != str(os.getpid()):
-                        seen.append(read(f"/proc/{process}/{place}") if place == "cmdline" else b"")
+            for process in os.listdir("/proc"):
+                if process.isdigit() and process != str(os.getpid()):
+                    seen.append(read(f"/proc/{process}/cmdline"))
 
     def read(path):
         try:
@@ -337,6 +352,7 @@ def test_a_server_elsewhere_is_asked_by_no_more_than_eight_unless_the_user_says_
         order(url, concurrency=[64]).check()
     order(url, concurrency=[64], most=64).check()
     order("http://127.0.0.1:8080", concurrency=[600]).check()
+    assert order("http://127.0.0.1:8080", most=4).targets == (4,)
     assert order(url, rate=[100]).ceiling == 8
 
 
@@ -353,6 +369,11 @@ def test_an_estimate_of_a_search_counts_all_the_levels_that_there_may_be():
     """2, 4 and 8 streams, then 6 and 7, and 7 once more: six levels of 96 requests."""
     asked = order("https://api.example", search="concurrency", slo=["p95 ttft_ms < 60"])
     assert load_estimate.of_order(asked).requests == 6 * 96
+
+
+def test_an_estimate_counts_each_workers_warm_up():
+    asked = replace(order("https://api.example", requests=100, warmup=3, workers=2), warmups=1)
+    assert load_estimate.of_order(replace(asked, bodies=asked.bodies * 2)).requests == 100 + 2 * 3
 
 
 def test_what_may_cost_money_is_asked_first_and_has_a_budget():

@@ -12,8 +12,9 @@ from itertools import chain
 
 import psutil
 import pytest
+from distributed import Client
 
-from lab import load_run, resume, spread, worker
+from lab import clock, load_run, part, resume, spread, worker
 from lab.load.load_settings import load_config_of
 from lab.load.parts import parts, share
 from lab.load.profile import Level, Step
@@ -120,6 +121,25 @@ def test_both_ask_at_the_instants_of_one_schedule(load):
     begun = "(SELECT started_ns FROM load_levels AS l WHERE l.session_id = trials.session_id)"
     due = rows(f"SELECT (scheduled_ns - {begun}) // 1000000 {OF_CALLS} ORDER BY 1")
     assert due == [[25 * number] for number in range(20)]
+
+
+def test_a_worker_that_has_no_part_in_a_level_is_asked_all_the_same(load, monkeypatch):
+    """What nobody asks for a minute ends by itself."""
+
+    async def asked(cluster, worker):
+        heard.add(worker.address)
+        return await take(cluster, worker)
+
+    def listen(entry):
+        if entry["kind"] == "level":
+            heard.clear()
+        elif entry["kind"] == "level_ended":
+            workers.append(len(heard))
+
+    heard, workers, take = set(), [], spread.Cluster.take
+    monkeypatch.setattr(spread.Cluster, "take", asked)
+    load(listen, concurrency=[1], requests=8)
+    assert workers == [2]
 
 
 def test_a_lost_worker_loses_its_unfinished_calls_and_the_run_says_so(load, simulated):
@@ -273,7 +293,7 @@ def test_each_block_is_whole_on_one_worker_and_none_is_measured_twice(blocks):
     done, entries = blocks(runs=6, warmup=1)
     assert (done.status, notes(entries)) == ("finished", [])
     of_block = "FROM trials WHERE phase = 'measured' GROUP BY block ORDER BY block"
-    arms = len(entries[0]["arms"])
+    arms = next(len(entry["arms"]) for entry in entries if entry["kind"] == "started")
     told = rows(f"SELECT block, count(*), count(DISTINCT session_id) {of_block}")
     assert told == [[number, arms, 1] for number in range(1, 7)]
     sessions = "SELECT count(DISTINCT block) FROM trials WHERE phase = 'measured'"
@@ -298,6 +318,17 @@ def test_the_blocks_of_a_lost_worker_are_left_for_resume(blocks, db):
     again = worker.measure(resume.rest(Store(), done.run_id))
     assert again.status == "finished"
     assert resume.progress(Store(), done.run_id).missing == set()
+
+
+def test_a_worker_of_a_scheduler_is_free_once_its_blocks_are_measured(blocks, listening):
+    """By itself it would wait a minute for whoever asks."""
+    done, _ = blocks(scheduler=listening.address, workers=1, runs=2, warmup=0)
+    assert done.status == "finished"
+    ended_ns, name = clock.now_ns(), f"{done.run_id}:0"
+    with Client(listening.address, set_as_default=False) as client:
+        while any(there is not None for there in client.run(part.take, name).values()):
+            assert clock.now_ns() - ended_ns < 0.5 * part.ALONE_S * 1e9
+            clock.pause_s(0.1)
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def apply(connection: duckdb.DuckDBPyConnection, change: Any) -> None:
 RENEWED = {
     "runs": ("run_id", ("models", "settings", "status", "ended_utc")),
     "sessions": ("session_id", ("instrument",)),
-    "load_levels": ("session_id, level", ("ended_ns", "not_begun", "reason", "client")),
+    "load_levels": ("session_id, level", ("planned", "ended_ns", "not_begun", "reason", "client")),
 }
 """Rows that may be written again: by which columns they are known, and which are then renewed."""
 

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from lab import units
+from lab.harness.progress import Listener
 
 LINE_S = 5.0
 """A pipe gets a line so often within a level, and one at its end."""
 
 
-class Progress:
-    """Give it to a load as `on_progress`; it takes the progress file's entries, one dict each."""
+class Progress(Listener):
+    """Of a load."""
 
     def __init__(self, console: Any) -> None:
-        self.console = console
-        self.bar: Any = None
-        self.task: Any = None
+        super().__init__(console)
         self.line_s = 0.0
-
-    def __call__(self, entry: dict[str, Any]) -> None:
-        getattr(self, f"_{entry['kind']}", lambda entry: None)(entry)
-
-    def close(self) -> None:
-        if self.bar is not None:
-            self.bar.stop()
-            self.bar = None
 
     def _level(self, entry: dict[str, Any]) -> None:
         self.line_s = LINE_S
@@ -63,17 +53,6 @@ class Progress:
         self._say(
             f"{place(entry)}: {units.counted(entry['done'], 'request')} {seen(entry)}{reason}"
         )
-
-    def _note(self, entry: dict[str, Any]) -> None:
-        self._say(entry["text"])
-
-    def _ended(self, entry: dict[str, Any]) -> None:
-        self.close()
-
-    def _say(self, text: str) -> None:
-        self.console.print(text, markup=False, soft_wrap=True)
-        if not self.console.is_terminal:
-            sys.stdout.flush()
 
 
 def place(entry: dict[str, Any]) -> str:

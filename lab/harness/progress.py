@@ -12,17 +12,14 @@ MOST_LINES = 20
 """A pipe gets about so many lines of progress, however long the run."""
 
 
-class Progress:
-    """Give it to a run as `on_progress`; it takes the progress file's entries, one dict each."""
+class Listener:
+    """Give it to a run as `on_progress`; it takes the progress file's entries, one dict each, and
+    `_trial` is what it does with one of the kind "trial"."""
 
     def __init__(self, console: Any):
         self.console = console
-        self.bar = None
-        self.task = None
-        self.run_id: str | None = None
-        self.status: str | None = None
-        self.text = ""
-        self.lines = 0
+        self.bar: Any = None
+        self.task: Any = None
 
     def __call__(self, entry: dict[str, Any]) -> None:
         getattr(self, f"_{entry['kind']}", lambda entry: None)(entry)
@@ -31,6 +28,28 @@ class Progress:
         if self.bar is not None:
             self.bar.stop()
             self.bar = None
+
+    def _note(self, entry: dict[str, Any]) -> None:
+        self._say(entry["text"])
+
+    def _ended(self, entry: dict[str, Any]) -> None:
+        self.close()
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, markup=False, soft_wrap=True)
+        if not self.console.is_terminal:
+            sys.stdout.flush()
+
+
+class Progress(Listener):
+    """Of a run of techniques."""
+
+    def __init__(self, console: Any):
+        super().__init__(console)
+        self.run_id: str | None = None
+        self.status: str | None = None
+        self.text = ""
+        self.lines = 0
 
     def _started(self, entry: dict[str, Any]) -> None:
         self.run_id = entry["run_id"]
@@ -69,20 +88,12 @@ class Progress:
             self.lines += 1
             self._step(f"{done}/{total} {last}" + (f" · {left}" if left else ""))
 
-    def _note(self, entry: dict[str, Any]) -> None:
-        self._say(entry["text"])
-
     def _ended(self, entry: dict[str, Any]) -> None:
         self.status, self.text = entry["status"], entry.get("text") or ""
         self.close()
 
     def _step(self, text: str) -> None:
         self._say(text)
-
-    def _say(self, text: str) -> None:
-        self.console.print(text, markup=False, soft_wrap=True)
-        if not self.console.is_terminal:
-            sys.stdout.flush()
 
 
 class OneOutput(Progress):

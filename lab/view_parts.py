@@ -144,7 +144,7 @@ class RunData:
 
     def spans(self, trial_id: str | None = None) -> pd.DataFrame:
         """Those of one trial, or of the whole run."""
-        return self.ask("spans", trial_id, None if trial_id else self.run_id)
+        return self.ask("spans", trial_id, self.run_id)
 
     def typical(self) -> dict[str, pd.Series]:
         """Each arm's trial in the block of the median pair, in the order of the arms."""

@@ -57,10 +57,9 @@ class _OfTrials(Mapping[str, pd.DataFrame]):
 
     def __init__(self, rows: pd.DataFrame) -> None:
         self._rows, self._made = rows, {}
-        both = {
-            metric: (rows[metric].notna() & rows[f"baseline_{metric}"].notna()).to_numpy()
-            for metric in sorted(METRICS)
-        }
+        names = sorted(METRICS)
+        mine, base = rows[names], rows[[f"baseline_{name}" for name in names]]
+        both = dict(zip(names, (mine.notna().to_numpy() & base.notna().to_numpy()).T, strict=True))
         some = [metric for metric, known in both.items() if known.any()]
         self._both = {
             metric: both[metric] for metric in sorted(some, key=lambda m: both[m].argmax())

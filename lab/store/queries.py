@@ -357,8 +357,9 @@ def spans(
     store: Store, trial_id: str | Iterable[str] | None = None, run_id: str | None = None
 ) -> pd.DataFrame:
     """The spans of one trial, of several or of a run, with `started_ms` and `ended_ms` from their
-    trial's start."""
-    key, ids = ("run_id", run_id) if trial_id is None else ("trial_id", trial_id)
+    trial's start. Of trials whose run is named too they are there at once."""
+    chosen = {"trial_id": trial_id, "run_id": run_id}
+    where = [_of(ids, f"spans.{key}") for key, ids in chosen.items() if ids is not None]
     return store.frame(
         f"""
         SELECT
@@ -366,7 +367,7 @@ def spans(
             ms(trial.started_ns, spans.started_ns) AS started_ms,
             ms(trial.started_ns, spans.ended_ns)   AS ended_ms
         FROM spans JOIN trials AS trial USING (trial_id, run_id, session_id)
-        WHERE {_of(ids, f"spans.{key}")}
+        WHERE {" AND ".join(where)}
         ORDER BY spans.started_ns, spans.ended_ns DESC
         """
     )

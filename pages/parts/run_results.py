@@ -96,7 +96,7 @@ def _waterfall(run: dict[str, Any]) -> bool:
     figure = waterfall.waterfall(
         calls,
         chart.dark(),
-        spans=cached_queries.ask("spans", result.typical),
+        spans=cached_queries.ask("spans", result.typical, run["run_id"]),
         arms=result.places,
         finding=result.finding(),
         **({"pair": result.pair.words} if result.pair else {}),

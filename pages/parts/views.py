@@ -266,7 +266,7 @@ def span_tree(run: dict[str, Any]) -> None:
         st.info("No trial finished well, so there is no typical one to draw.")
         return
     arm = controls.segments("Arm", typical, "span-arm", typical[-1], format_func=escape)
-    spans = cached_queries.ask("spans", trials[arm])
+    spans = cached_queries.ask("spans", trials[arm], run["run_id"])
     figure = span_figures.span_waterfall(
         spans,
         critical_path(spans),

@@ -23,7 +23,7 @@ from lab import machine, paths
 from lab.clock import now_ns, pause_s, sleep_s
 from lab.endpoints.client import open_client
 from lab.endpoints.registry import Endpoint
-from lab.load import bias, handed_on, known
+from lab.load import bias, handed_on, known, known_answers
 from lab.load import loader as process
 from lab.load.agenda import Agenda
 from lab.load.call_frame import CallFrame
@@ -185,6 +185,25 @@ async def test_the_loaders_own_error_is_measured():
     assert (told["streams"], told["n"], told["lost"]) == (4, 8, 0)
     assert 0 < told["ttft_ms"]["p50"] <= told["ttft_ms"]["p95"] <= told["ttft_ms"]["p99"]
     assert told["gap_mean_ms"] > 0
+
+
+def test_the_loaders_error_is_what_is_left_of_a_time_without_the_servers_part():
+    """Called at 0 ms, sent at 1; read at 2, written at 102, 112 and 122, of which two arrived."""
+    name = known_answers.sse({"type": "message_start", "message": {"id": "msg_1"}})
+    parts = [name, *known_answers.DELTAS[:2]]
+    events = [part.split(b"\r\n")[1] for part in parts]
+    at_ns = [ms * 1_000_000 for ms in (0, 1, 50, 103, 114, 120)]
+    began, sent, *arrived, ended = at_ns
+    call = CallFrame(1, 0, 0, 0, 0, 1, began, began, *(None,) * 3, sent, 50, ended, True, 200)
+    for at, event in zip(arrived, events, strict=True):
+        call.body += event
+        call.at_ns.append(at)
+        call.ends.append(len(call.body))
+    written = [ms * 1_000_000 for ms in (102, 112, 122)]
+    truth = {"msg_1": {"read_ns": 2_000_000, "due_ns": 101_000_000, "written_ns": written}}
+    sums = bias.errors([call], truth, 10)
+    assert (sums.ttft.values, sums.ttft_sent.values) == ([3.0], [2.0])
+    assert (sums.gap.values, sums.late.values, sums.lost) == ([1.0], [1.0, 1.0, 1.0], 1)
 
 
 # Which request goes out when

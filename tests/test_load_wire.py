@@ -142,6 +142,21 @@ def test_a_kept_connection_that_was_dead_is_none_of_the_servers_failures():
     assert (third.attempt, third.reused) == (1, True)
 
 
+def test_a_request_whose_answer_has_begun_is_not_sent_again():
+    def answer(connection: Connection) -> None:
+        if len(server.asked) == 2:
+            connection.send(b"HTTP/1.1 200 OK\r\n")
+            threading.Event().wait(0.05)
+            connection.reset()
+        else:
+            connection.json(message())
+
+    with RawServer(answer) as server:
+        _, second = ask(server, 2)
+        assert len(server.asked) == 2
+    assert (second.failure[0], second.attempt, second.reused) == ("disconnected", 1, True)
+
+
 def test_a_connection_that_rested_too_long_is_not_used_again(monkeypatch):
     monkeypatch.setattr(wire, "IDLE_NS", 0)
     with RawServer(lambda connection: connection.json(message())) as server:

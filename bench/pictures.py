@@ -1,12 +1,13 @@
-"""Make the README's pictures from the running dashboard: home, a technique's page, side by side, a
-recording, and the race as a loop, each light and dark.
+"""Make the pictures of README and docs from the running dashboard: home, a technique's page, side
+by side, a recording, a load, and the race as a loop, each light and dark.
 
     python bench/pictures.py [--db FILE] [--out docs/pictures]
 
 It takes what the database holds (default data/lab.duckdb): run `python main.py all --quick` and
 `compare-arms streaming.whole streaming.streamed caching.cached` first, and record an application:
-`record --upstream local --keep-text -- python -m bench.demo_agent.agent --break time`. `--only`
-takes one picture alone.
+`record --upstream local --keep-text -- python -m bench.demo_agent.agent --break time`; and load
+the embedded model: `load --endpoint local --concurrency 1,2,4,8 --slo "p95 ttft_ms < 1000"`.
+`--only` takes one picture alone.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ VIEWS = {
     "caching": "Prompt_caching",
     "side-by-side": "Side_by_side",
     "your-app": "Your_app",
+    "load": "Load",
     "race": "Prompt_caching",
 }
 LOOP_S, FRAMES_PER_S, SPEED, COLOURS = 6, 10, 0.5, 64

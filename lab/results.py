@@ -357,7 +357,7 @@ def read_each(run_ids: Sequence[str], store: Store | None = None) -> dict[str, R
     for."""
     store = store or Store()
     with store.only(*run_ids):
-        judged = _judged(store, [queries.run(store, run_id) for run_id in run_ids])
+        judged = _judged(store, queries.each_run(store, run_ids))
     return {result.run_id: result for result in judged}
 
 
@@ -376,7 +376,7 @@ def _judged(store: Store, runs: Sequence[Mapping[str, Any]]) -> list[RunResult]:
         )
     )
     outcomes = _by_run(queries.trials(store, ids, ["run_id", *OF_A_TRIAL, *headlines]))
-    connections = queries.connections(store, ids)
+    connections, reports = queries.connections(store, ids), queries.cache_reports(store, ids)
     results = []
     for run in runs:
         run_id, columns = run["run_id"], dict.fromkeys([*OF_A_TRIAL, *_known(_headline(run))])
@@ -388,7 +388,8 @@ def _judged(store: Store, runs: Sequence[Mapping[str, Any]]) -> list[RunResult]:
             losses=losses(run_id),
             database=store.path,
         )
-        results.append(_told(store, result, stats.by_arm(paired(run_id)), connections))
+        pairs = stats.by_arm(paired(run_id))
+        results.append(_told(store, result, pairs, connections, reports.get(run_id, {})))
     return results
 
 
@@ -403,10 +404,10 @@ def _told(
     result: RunResult,
     paired: Mapping[Arm, stats.ArmPairs],
     connections: pd.DataFrame,
+    reports: Mapping[str, bool],
 ) -> RunResult:
     """With its comparisons and what is said of them."""
     bursts_seen = held_back(queries.text_arrivals(store, result.run_id))
-    reports = queries.cache_reports(store, result.run_id)
     compared = partial(_compared, result, paired, connections, bool(bursts_seen))
     result = replace(
         result,
@@ -650,7 +651,7 @@ def _read_file(file: Path) -> RunResult:
 
 def _notes(result: RunResult, reports: Mapping[str, bool]) -> list[str]:
     """What an endpoint of this kind, and this very one, cannot show, once for each technique;
-    `reports` are queries.cache_reports."""
+    `reports` are queries.cache_reports of this run."""
     kind = result.run["endpoint_kind"]
     notes = [technique.notes.get(kind, "") for technique in result.techniques()]
     notes.insert(0, endpoint_kinds.kind(kind).note)

@@ -8,7 +8,7 @@ shape that lab.store.json_shapes gives them. Metric names are those of lab.metri
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -95,12 +95,21 @@ def runs(
 def run(store: Store, run_id: str) -> dict[str, Any]:
     """One run as a dict of its columns, with `sessions`: a list of dicts. Raises LabError where
     there is none."""
+    return each_run(store, [run_id])[0]
+
+
+def each_run(store: Store, run_ids: Sequence[str]) -> list[dict[str, Any]]:
+    """run() of each, in their order."""
     with store.snapshot():
-        rows = store.frame("SELECT * FROM runs WHERE run_id = ?::UUID", [as_uuid(run_id)])
-        if rows.empty:
-            raise LabError(f"There is no run {run_id}. List the runs with: {COMMAND} runs")
-        record = _record(_parsed(rows, "models", "settings"))
-        return {**record, "sessions": sessions(store, run_id).to_dict("records")}
+        rows = store.frame(f"SELECT * FROM runs WHERE {_of(run_ids)}")
+        rows = _parsed(rows, "models", "settings").set_index("run_id", drop=False)
+        if missing := next((run_id for run_id in run_ids if run_id not in rows.index), None):
+            raise LabError(f"There is no run {missing}. List the runs with: {COMMAND} runs")
+        of_runs = sessions(store, run_ids).groupby("run_id")
+        known = {run_id: mine.to_dict("records") for run_id, mine in of_runs}
+        return [
+            _record(rows.loc[[run_id]]) | {"sessions": known.get(run_id, [])} for run_id in run_ids
+        ]
 
 
 def run_facts(store: Store) -> pd.DataFrame:
@@ -135,10 +144,8 @@ def fingerprints(store: Store) -> dict[str, str]:
     return dict(zip(rows["run_id"], rows["fingerprint"], strict=True)) if len(rows) else {}
 
 
-def sessions(store: Store, run_id: str) -> pd.DataFrame:
-    rows = store.frame(
-        "SELECT * FROM sessions WHERE run_id = ?::UUID ORDER BY started_utc", [as_uuid(run_id)]
-    )
+def sessions(store: Store, run_id: str | Iterable[str]) -> pd.DataFrame:
+    rows = store.frame(f"SELECT * FROM sessions WHERE {_of(run_id)} ORDER BY started_utc")
     return _parsed(rows, "machine", "instrument")
 
 
@@ -337,20 +344,22 @@ def connections(store: Store, run_id: str | Iterable[str]) -> pd.DataFrame:
     )
 
 
-def cache_reports(store: Store, run_id: str) -> dict[str, bool]:
-    """What a run's calls say of the cache: whether one was meant to use it (`intended`), and
+def cache_reports(store: Store, run_id: str | Iterable[str]) -> dict[str, dict[str, bool]]:
+    """By run, what its calls say of the cache: whether one was meant to use it (`intended`), and
     whether one `read` from it or `written` to it."""
     rows = store.frame(
         f"""
         SELECT
+            run_id,
             coalesce(bool_or(intended_cache IN ('write', 'read', 'any')), FALSE) AS intended,
             coalesce(bool_or(cache_read_tokens > 0), FALSE)                      AS read,
             coalesce(bool_or(cache_written(calls) > 0), FALSE)                   AS written
         FROM calls
         WHERE {_of(run_id)}
+        GROUP BY run_id
         """
     )
-    return {name: bool(value) for name, value in _record(rows).items()} if len(rows) else {}
+    return rows.set_index("run_id").to_dict("index")
 
 
 def spans(

@@ -28,6 +28,8 @@ from lab.run_loop import Telling
 from lab.store.store import Store
 
 STOP_POLL_S = 0.1
+READ_ON_S = 20.0
+"""After a Stop; MOST_UNREAD_BYTES take a few seconds."""
 STOPPED = "Stopped by request."
 MOST_BIASED = 512
 
@@ -50,7 +52,8 @@ class LoadRun:
         self.stopping = False
 
     async def run(self) -> None:
-        """Asked to stop at whatever moment, it ends within a second."""
+        """Asked to stop at whatever moment, it makes no more requests, and ends within a second but
+        for what it has to read."""
         work = asyncio.create_task(self._run())
         try:
             while not (await asyncio.wait({work}, timeout=STOP_POLL_S))[0]:
@@ -65,13 +68,22 @@ class LoadRun:
             await self._close()
 
     async def _stop(self, work: asyncio.Task) -> None:
-        """What was answered by now is kept: it is read first, if that takes no longer than a
-        moment."""
+        """What was answered by now is read first, and kept."""
         self._end("interrupted", STOPPED)
         if self.leading and self.leading.so_far:
             await self.loader.stop()
-            await asyncio.wait({work}, timeout=run_loop.STOPPED_S)
+            await self._read_on(work)
         work.cancel()
+
+    async def _read_on(self, work: asyncio.Task) -> None:
+        begun_ns, is_told = now_ns(), False
+        while not (await asyncio.wait({work}, timeout=run_loop.STOPPED_S))[0]:
+            if not (unread := self.loader.unread) or now_ns() - begun_ns > READ_ON_S * 1e9:
+                return
+            if not is_told:
+                is_told = True
+                calls = units.counted(unread, "call")
+                self._note(f"No more requests are made; {calls} that had ended are read first.")
 
     async def _run(self) -> None:
         try:

@@ -9,7 +9,16 @@ from itertools import pairwise
 
 import pytest
 
-from lab import clock, endpoint_kinds, load_estimate, load_order, load_run, machine, processes
+from lab import (
+    clock,
+    endpoint_kinds,
+    load_estimate,
+    load_order,
+    load_run,
+    load_stages,
+    machine,
+    processes,
+)
 from lab.endpoints.registry import Endpoint
 from lab.load.load_settings import load_config_of
 from lab.load.profile import Step
@@ -208,18 +217,41 @@ def test_calls_that_wait_to_be_read_are_counted_and_are_rows_when_their_level_ha
     assert rows("SELECT not_begun, reason FROM load_levels") == [[0, None]]
 
 
-def test_a_stop_says_how_many_calls_it_left_unread(load, simulated, slow_reading):
+def stopped(load, requests):
+    """How a load of so many requests ended that was stopped once more than sixty were answered, and
+    what it told."""
+
     def stop(entry):
         if entry["kind"] == "started":
             run.append(entry["run_id"])
         elif entry["kind"] == "load" and entry["done"] > 60 and not asked:
-            asked.append(clock.now_ns())
+            asked.append(entry["done"])
             processes.stop(run[0])
 
     run, asked = [], []
+    done, entries = load(stop, concurrency=[8], requests=requests, max_tokens=4)
+    assert done.status == "interrupted" and asked
+    return asked[0], entries
+
+
+def test_what_had_ended_when_a_load_was_stopped_is_read_first(load, simulated, slow_reading):
+    simulated.knobs(gap_ms=20, jitter=0, tail=0)
+    answered, entries = stopped(load, 5000)
+    ((kept,),) = rows("SELECT count(*) FROM trials WHERE block = 1")
+    ((given_up,),) = rows(f"SELECT count(*) {OF_CALLS} WHERE calls.error_kind = 'cancelled'")
+    assert rows("SELECT reason, not_begun FROM load_levels") == [["stopped", 5000 - kept]]
+    assert of("level_ended", entries)[0]["done"] == kept - given_up >= answered
+    (told,) = [entry["text"] for entry in of("note", entries) if "read first" in entry["text"]]
+    words = r"No more requests are made; \d+ calls that had ended are read first\."
+    assert re.fullmatch(words, told)
+
+
+def test_a_stop_that_waits_no_longer_says_how_many_calls_it_left_unread(
+    load, simulated, slow_reading, monkeypatch
+):
+    monkeypatch.setattr(load_stages, "READ_ON_S", 0.0)
     simulated.knobs(gap_ms=1, jitter=0, tail=0)
-    done, entries = load(stop, concurrency=[8], requests=5000, max_tokens=4)
-    assert done.status == "interrupted" and (clock.now_ns() - asked[0]) / 1e9 < 5
+    _, entries = stopped(load, 5000)
     ((not_begun, reason),) = rows("SELECT not_begun, reason FROM load_levels")
     ((kept,),) = rows("SELECT count(*) FROM trials WHERE block = 1")
     words = re.fullmatch(r"stopped; (\d+) calls that had ended were not read any more", reason)

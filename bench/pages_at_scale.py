@@ -17,7 +17,6 @@ import argparse
 import contextlib
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -32,18 +31,6 @@ sys.path[:0] = [str(ROOT), str(ROOT / "bench"), str(ROOT / "tests")]
 
 from lab.clock import now_ns, pause_s  # noqa: E402
 
-STILL_MS = 300
-IDLE = '[data-testid=stApp][data-test-script-state="notRunning"]'
-DRAWN = "[data-testid=stSidebar] a, [data-testid=stHeading]"
-WRONG = "[data-testid=stException]"
-LAST_CHANGE = """
-    window.changedAt = 0;
-    new MutationObserver(() => { window.changedAt = performance.now(); })
-        .observe(document, {subtree: true, childList: true, characterData: true});
-"""
-"""What a page's clock says when something on it was added, taken away or written last: milliseconds
-from the navigation. A style or a blinking caret is no such change."""
-STANDS = f"() => performance.now() - window.changedAt > {STILL_MS}"
 BEFORE = 4
 """Pages that a reader has opened before."""
 AIM_S, RECORDING_AIM_S, INTERACTION_AIM_S = 2.0, 5.0, 1.0
@@ -114,31 +101,31 @@ def visits(large: str, recording: str | None) -> Iterator[Visit]:
 
 def in_a_browser(store, all_visits: list[Visit], times: int) -> bool:
     """Whether each is within its aim, and none is wrong."""
-    from playwright.sync_api import sync_playwright
+    from unwatched_browser import Seen, UnwatchedBrowser
 
     is_good = True
-    with served() as url, sync_playwright() as play, tempfile.TemporaryDirectory() as profile:
-        # One reader's browser, with a profile: it has the dashboard's own files from the pages
-        # before, and its code as it was translated then.
-        context = play.chromium.launch_persistent_context(
-            profile,
-            executable_path=shutil.which("chromium"),
-            args=["--no-sandbox", "--disable-dev-shm-usage"],
-            viewport={"width": 1440, "height": 900},
-        )
+    with served() as url, tempfile.TemporaryDirectory() as profile:
+        # One reader's browser: it has the dashboard's own files from the pages before, and its code
+        # as it was translated then.
+        browser = UnwatchedBrowser(profile)
         for _ in range(BEFORE):
-            opened(context, url, Visit("", "Prompt_caching"))  # imports are a server's start
+            browser.opened(f"{url}/Prompt_caching")  # imports are a server's start
         print(f"{'page':<38}{'first view':>12}{'again':>10}")
         for visit in all_visits:
-            firsts, agains = [], []
+            query = f"?{urlencode(visit.query, doseq=True)}" if visit.query else ""
+            firsts: list[Seen] = []
+            agains: list[Seen] = []
             for _ in range(times):
                 touch(store)
-                firsts.append(opened(context, url, visit))
-                agains.append(opened(context, url, visit))
-            (first, wrong), (again, _) = sorted(firsts)[times // 2], sorted(agains)[times // 2]
-            is_good &= first <= visit.aim_s and not wrong
-            slow = "" if first <= visit.aim_s else f"  aim {visit.aim_s:.0f} s"
-            print(f"{visit.title:<38}{first:>10.2f} s{again:>8.2f} s{slow}{wrong}", flush=True)
+                firsts.append(browser.opened(f"{url}/{visit.path}{query}"))
+                agains.append(browser.opened(f"{url}/{visit.path}{query}"))
+            first, again = sorted(firsts)[times // 2], sorted(agains)[times // 2]
+            is_good &= first.seconds <= visit.aim_s and not first.wrong
+            notes = [f"aim {visit.aim_s:.0f} s"] * (first.seconds > visit.aim_s)
+            notes += [f"EXCEPTION: {first.wrong}"] * bool(first.wrong)
+            times_s = f"{first.seconds:>10.2f} s{again.seconds:>8.2f} s"
+            print(f"{visit.title:<38}{times_s}  {', '.join(notes)}", flush=True)
+        browser.close()
     return is_good
 
 
@@ -148,27 +135,6 @@ def touch(store) -> None:
     with store._writing() as (connection, turn):
         connection.execute("UPDATE runs SET seed = seed + 1")
         turn.changed()
-
-
-def opened(context: Any, url: str, visit: Visit) -> tuple[float, str]:
-    """Seconds from the navigation to the last change of the page, and what went wrong. Each is a
-    session of its own, as a new tab is."""
-    page = context.new_page()
-    try:
-        page.add_init_script(LAST_CHANGE)
-        query = f"?{urlencode(visit.query)}" if visit.query else ""
-        page.goto(f"{url}/{visit.path}{query}", wait_until="commit", timeout=120_000)
-        page.locator(DRAWN).first.wait_for(timeout=120_000)
-        while True:
-            page.locator(IDLE).wait_for(timeout=120_000)
-            page.wait_for_function(STANDS, timeout=120_000)
-            if page.locator(IDLE).count():
-                break
-        wrong = page.locator(WRONG)
-        words = f"  EXCEPTION: {wrong.first.inner_text()[:80]}" if wrong.count() else ""
-        return page.evaluate("window.changedAt") / 1e3, words
-    finally:
-        page.close()
 
 
 @contextlib.contextmanager

@@ -42,6 +42,7 @@ def test_one_press_shows_dots_for_every_arm_and_then_a_verdict_for_each(dashboar
     told = page.locator(".lab-arms").inner_text()
     assert "caching.cached" in told and re.search(r"faster|Not enough data|difference", told)
     table = page.locator(".lab-table")
+    table.locator("tbody tr").first.wait_for(timeout=60_000)  # it comes after them
     assert table.locator("tbody tr").count() == 3
     assert "8 of 8" in table.inner_text()
     run = parse_qs(urlsplit(page.url).query)["run"]

@@ -122,6 +122,15 @@ def test_a_stored_run_tells_its_figures_each_arms_place(db):
     assert results.read(record(Store())).places == {"uncached": 0, "cached": 2}
 
 
+def test_a_metric_that_is_no_headline_is_compared_when_it_is_asked_for(db):
+    result = results.read(record(Store()))
+    others = [one.metric for one in result.comparisons if one.metric != result.headline]
+    assert "total_ms" in others and "comparisons" in vars(result)
+    again = results.read(result.run_id)
+    assert again.comparison().metric == again.headline and "comparisons" not in vars(again)
+    assert again.comparison("total_ms").estimate == result.comparison("total_ms").estimate
+
+
 def test_a_place_is_the_same_for_an_arm_that_a_suite_declares():
     first = Arm("first", "")
     technique = next(known for known in techniques.all_techniques() if known.suites)

@@ -18,6 +18,8 @@ from lab import clock
 if TYPE_CHECKING:
     import asyncio
 
+    from lab.scenarios.definitions import Task
+
 EndpointKind = str
 """A name in lab.endpoint_kinds.KINDS."""
 Tier = Literal["small", "large"]
@@ -26,7 +28,9 @@ NOT_TIMED: tuple[Role, ...] = ("prime", "check")
 """Roles of calls that a trial's clock does not wait for; is_timed in metrics.sql is the rest."""
 Cache = Literal["none", "write", "read", "any"]
 Outcome = Literal["ok", "failed", "cancelled", "mismatch"]
-Phase = Literal["warmup", "measured", "observed", "load"]
+Phase = Literal["warmup", "measured", "screened", "observed", "load"]
+"""`screened` trials are those that a search spent to find what is worth measuring: shown, never
+judged, never charted with measured ones."""
 OBSERVED = "observed"
 """What stands for the technique in a recording of the user's own application: a run that the lab
 did not make. Its calls are trials of the phase `observed`, one each: never charted with others."""
@@ -106,6 +110,44 @@ class View:
 
 
 @dataclass(frozen=True)
+class Lever:
+    """One factor that a ladder combines with others, in a technique that declares it.
+
+    A configuration has one level of each lever, and the first level is today's. A trial of it is
+    the task's request, changed by every lever in the order of the techniques' pages, then asked
+    through the levers that have a `play`, the first of them outermost. At its first level a lever
+    is never asked for anything.
+    """
+
+    name: str
+    """As the command line calls it: "streamed"."""
+    title: str
+    levels: tuple[str, ...]
+    words: Mapping[str, str] = field(default_factory=dict)
+    """What a level but the first is called in a stack: "small model for easy questions"."""
+    change: Callable[[Request, str, Task], Request] = lambda request, level, task: request
+    """(request, level, task) -> the request at that level."""
+    play: Callable[..., Awaitable[Reply]] | None = None
+    """(bench, ask, request, level, task) -> the reply. `ask(request, **named)` makes a call as the
+    levers within do, and takes what Bench.call takes."""
+    primes: Callable[[Request, str, Task], Sequence[Request]] | None = None
+    """(request, level, task) -> what was asked before, so that the trial finds it in the cache;
+    `request` is as every lever has changed it. Asked in the role `prime`, before the clock."""
+    run_tools: Callable[..., Awaitable[list[str]]] | None = None
+    """(bench, uses, level) -> what the tools of one turn answered, in their order; without it they
+    run one after the other."""
+    needs: tuple[str, ...] = ()
+    """What an endpoint must be able to do, as lab.endpoints.registry.CAPABILITIES names it."""
+    level_needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What single levels need beyond that."""
+    tiers: Mapping[str, tuple[Tier, ...]] = field(default_factory=dict)
+    """The model tiers that may answer at a level, where that is not the request's own."""
+    unfit: Callable[[Task, str], str | None] = lambda task, level: None
+    """Why a level makes no sense for a task, in words that follow "not tried: "; None where it
+    does."""
+
+
+@dataclass(frozen=True)
 class Technique:
     """A claim about latency and how to test it; a module in lab/techniques exports it as TECHNIQUE.
 
@@ -164,6 +206,8 @@ class Technique:
     shows: tuple[str, ...] = ()
     """What would mend an application that its page shows: streams, reads (from the cache),
     tools_together, small_models."""
+    levers: tuple[Lever, ...] = ()
+    """What of it a ladder can combine with other techniques."""
 
     def arms_for(self, knobs: Knobs) -> tuple[Arm, ...]:
         return self.select(knobs) if self.select else self.arms

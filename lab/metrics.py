@@ -59,12 +59,25 @@ METRICS: dict[str, Metric] = {
         _time("total_ms", "total time", "ends", "ended_at_ms"),
         _time("headers_ms", "time to headers", "answers", "headers_at_ms"),
         _time("message_start_ms", "time to message_start", "begins", "message_start_at_ms"),
+        _time("first_sign_ms", "time to first sign of life", "stirs", "first_sign_at_ms"),
         _time("first_text_ms", "time to first visible text", "shows text", "first_text_at_ms"),
         _time(
             "first_sentence_ms",
             "time to first full sentence",
             "shows a whole sentence",
             "first_sentence_at_ms",
+        ),
+        _time("tool_input_ms", "time to first whole tool input", "can call", "whole_tool_at_ms"),
+        # Of the last call's own start, so no moment of the trial.
+        Metric(
+            "last_ttft_ms",
+            "time to first token of the last answer",
+            "ms",
+            "starts its last answer",
+            "faster",
+            "slower",
+            judged=True,
+            short="last TTFT",
         ),
         _time("last_token_ms", "time to last token", "ends", "last_token_at_ms"),
         Metric(
@@ -119,9 +132,11 @@ instant at which the call was due, so that waiting to be sent counts too."""
 CALL_CLOCKS: dict[str, str] = {
     "headers_at_ms": "headers",
     "message_start_at_ms": "message_start",
+    "first_sign_at_ms": "first sign of life",
     "first_thinking_at_ms": "first thinking",
     "first_text_at_ms": "first visible text",
     "first_tool_at_ms": "first tool input",
+    "whole_tool_at_ms": "first whole tool input",
     "first_sentence_at_ms": "first full sentence",
     "last_token_at_ms": "last token",
     "ended_at_ms": "end",

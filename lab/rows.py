@@ -125,6 +125,13 @@ class CallRow:
     scheduled_ns: int | None = None
     """Of a load: when it was due."""
     second_token_ns: int | None = None
+    thread_id: str | None = None
+    """The message that opened the thread which the call opened or continued."""
+    whole_tool_ns: int | None = None
+    """The first tool input was whole."""
+    asked: dict[str, str] | None = None
+    """What the request asked of lab.harness.served's factors; those that it left open are not
+    there."""
 
 
 @dataclass(slots=True)

@@ -35,7 +35,7 @@ public beginning alone is not."""
 ERROR_TEXT, WORD, MESSAGE = 500, 200, 2_000
 TRIAL = {"error_kind": WORD, "error_text": ERROR_TEXT}
 CALL_WORDS = """model served_model message_id request_id cache_miss_reason diagnosis stop_reason
-speed service_tier inference_geo iterations rate_limits"""
+speed service_tier inference_geo iterations rate_limits thread_id asked"""
 CALL = {**dict.fromkeys(CALL_WORDS.split(), WORD), **TRIAL, "usage_note": ERROR_TEXT}
 RECORDED_WORDS = "source conversation agent blocks marks reply"
 SETTING = 1_000

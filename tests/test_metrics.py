@@ -796,3 +796,38 @@ def test_a_first_answer_that_connected_anew_is_told_with_its_time(store):
     told = queries.connections(store, RUN)
     assert told["connection_ms"].tolist() == [5.0]
     assert told["trial_id"].tolist() == [trials[0].trial.trial_id]
+
+
+def test_a_sign_of_life_a_whole_tool_input_and_the_last_turn_have_clocks_of_their_own(store):
+    """Thought is hidden until 90; the last answer takes 25 from its own start at 200."""
+    store.write_trials(
+        [
+            a_trial(
+                "streamed",
+                a_call(10, first_sign=30, first_text=90, first_token=90, ended=95),
+                a_call(100, role="tool_turn", first_tool=110, whole_tool=140, ended=150),
+                a_call(200, first_text=225, first_token=225, whole_tool=240, ended=260),
+                a_call(300, role="check", first_token=310, whole_tool=1, ended=320),
+                ended=270,
+            )
+        ]
+    )
+    trial = one(store)
+    clocks = (trial.first_sign_ms, trial.ttft_ms, trial.tool_input_ms, trial.last_ttft_ms)
+    assert clocks == (30, 90, 140, 25)
+
+
+def test_a_last_answer_that_did_not_stream_has_no_first_token(store):
+    store.write_trials(
+        [a_trial("streamed", a_call(10, first_token=30, ended=40), a_call(50, ended=90))]
+    )
+    assert one(store).ttft_ms == 30 and pd.isna(one(store).last_ttft_ms)
+
+
+def test_what_a_search_spent_is_kept_and_never_compared(store):
+    answer = a_call(10, first_text=90, ended=95)
+    store.write_trials([a_trial("streamed", answer, phase="screened")])
+    trial = one(store)
+    assert (trial.wait_ms, bool(trial.counts), bool(trial.lost)) == (90, False, False)
+    for view in ("compared_trials", "arm_summary", "arm_counts"):
+        assert store.frame(f"SELECT * FROM {view}").empty, view

@@ -47,6 +47,7 @@ INSTANTS = (
     "first_text_ns",
     "first_sentence_ns",
     "first_tool_ns",
+    "whole_tool_ns",
     "last_text_ns",
     "last_token_ns",
     "ended_ns",

@@ -21,6 +21,7 @@ import httpx2
 
 from lab import limits, pricing
 from lab.clock import now_ns, sleep_s, today
+from lab.harness import served
 from lab.harness.bodies import completed, marks_cache, with_nonce
 from lab.harness.budget import BudgetReached, billable, counted_usd
 from lab.instrumentation import parsing
@@ -56,6 +57,8 @@ class Intent:
     started_ns: int
     attempt: int = 1
     begun: asyncio.Event | None = None
+    body: Mapping[str, Any] | None = None
+    """As it was sent, completed by the lab."""
     own: bool = False
     """Made by the user's own code: nothing was meant about its cache."""
     call: Call | None = None
@@ -139,6 +142,8 @@ class TrialBench:
         """Ends the trial, whatever its code makes of a call that is not made."""
         self.failed: tuple[str, str] | None = None
         self.mismatches: list[str] = []
+        self.threads: dict[str, str] = {}
+        """Of each message of a thread, the one that opened it."""
         self.allowance = limits.Allowance()
         self._turn = asyncio.Lock()
         self._read_ns: tuple[int, int] | None = None
@@ -203,6 +208,7 @@ class TrialBench:
                 attempt=attempt,
                 started_ns=now_ns(),
                 begun=begun,
+                body=body,
             )
             call = await self._attempt(client, body, intent)
             wait_s = retry_after_s(call) if attempt <= RETRIES else None
@@ -465,6 +471,12 @@ class TrialBench:
             for name, value in usage_columns(reading.usage).items():
                 setattr(row, name, value)
             row.cost_usd = self.session.cost_usd(call.priced_as, reading.usage)
+        body = intent.body or request.body
+        row.asked = served.asked(body)
+        if not reading.error_kind:
+            row.thread_id = served.thread_id(body, reading.message_id, self.threads)
+            if row.thread_id and reading.message_id:
+                self.threads[reading.message_id] = row.thread_id
         return row
 
 

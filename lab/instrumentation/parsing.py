@@ -99,10 +99,13 @@ class Reading:
     first_text_ns: int | None = None
     first_sentence_ns: int | None = None
     first_tool_ns: int | None = None
+    whole_tool_ns: int | None = None
+    """The first block of a tool's input has ended: its tool can run."""
     last_text_ns: int | None = None
     last_token_ns: int | None = None
 
     text = Reply.text
+    tool_uses = Reply.tool_uses
 
     def fail(self, kind: str, text: str) -> None:
         self.error_kind, self.error_text = kind, text
@@ -730,6 +733,10 @@ def _read_stream(exchange: Exchange, reading: Reading) -> Iterator[None]:
             if kind == "citations_delta" and index in blocks:
                 citations = blocks[index].get("citations") or ()
                 blocks[index]["citations"] = [*citations, delta.get("citation")]
+        elif kind == "content_block_stop":
+            sort = str(blocks.get(data.get("index", 0), {}).get("type"))
+            if reading.whole_tool_ns is None and sort.endswith("tool_use"):
+                reading.whole_tool_ns = at_ns
         elif kind == "message_delta":
             _grow(reading.usage, data.get("usage") or {}, reading.usage_notes)
             delta = data.get("delta") or {}

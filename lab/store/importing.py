@@ -475,6 +475,11 @@ def marks(text: str | None) -> str | None:
 
 
 def asked(text: str | None) -> str | None:
+    value = json_shapes.parsed(text)
+    return json.dumps(json_shapes.asked(value)) if isinstance(value, dict) else None
+
+
+def request(text: str | None) -> str | None:
     """The settings of a recorded request."""
     value = json_shapes.parsed(text)
     return json.dumps(json_shapes.recording(value)) if isinstance(value, dict) else None
@@ -494,15 +499,16 @@ def answer(text: str | None) -> str | None:
 
 CLEAN = (
     *(settings, recording, load, models, facts, iterations),
-    *(blocks, marks, asked, body, answer),
+    *(blocks, marks, asked, request, body, answer),
 )
 CLEAN_BY = {
     ("runs", "models"): "models",
     ("calls", "iterations"): "iterations",
+    ("calls", "asked"): "asked",
     ("recorded_calls", "blocks"): "blocks",
     ("recorded_calls", "reply"): "blocks",
     ("recorded_calls", "marks"): "marks",
-    ("recorded_calls", "settings"): "asked",
+    ("recorded_calls", "settings"): "request",
     ("recorded_calls", "body"): "body",
     ("recorded_calls", "answer"): "answer",
 }

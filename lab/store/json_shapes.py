@@ -117,6 +117,12 @@ def _iteration(entry: dict[str, Any]) -> dict[str, Any]:
     return sampling
 
 
+def asked(value: Any) -> dict[str, str]:
+    """`calls.asked`: a word for each factor."""
+    pairs = list(value.items())[:20] if isinstance(value, dict) else []
+    return {name[:WORD]: word[:WORD] for name, word in pairs if isinstance(word, str)}
+
+
 def recording(value: Any) -> dict[str, Any]:
     """`runs.settings.recording` and `recorded_calls.settings`: words and numbers by their names."""
     value = value if isinstance(value, dict) else {}

@@ -30,6 +30,13 @@ CREATE OR REPLACE MACRO first_token_ns(call) AS coalesce(
     least(call.first_thinking_ns, call.first_text_ns, call.first_tool_ns)
 );
 
+-- The first sign that the model is at work: a block begins, a signature, an estimate of hidden
+-- thinking, or a piece. Rows of older labs have only the kinds of that time.
+CREATE OR REPLACE MACRO first_sign_ns(call) AS coalesce(
+    call.first_sign_ns,
+    least(call.thinking_started_ns, first_token_ns(call))
+);
+
 -- Total prompt = uncached + read from the cache + written to it (input_tokens alone leaves the
 -- cached part out).
 CREATE OR REPLACE MACRO cache_written(call) AS
@@ -131,9 +138,11 @@ SELECT
     run.endpoint_kind,
     call.model,
     call.served_model,
+    call.asked,
     trial.task_id,
     call.message_id,
     call.request_id,
+    call.thread_id,
     call.error_kind,
     call.error_text,
     call.http_status,
@@ -161,12 +170,13 @@ SELECT
     ms(call.started_ns, call.headers_ns)                               AS headers_at_ms,
     ms(call.started_ns, call.first_byte_ns)                            AS first_byte_at_ms,
     ms(call.started_ns, call.message_start_ns)                         AS message_start_at_ms,
-    ms(call.started_ns, call.first_sign_ns)                            AS first_sign_at_ms,
+    ms(call.started_ns, first_sign_ns(call))                           AS first_sign_at_ms,
     ms(call.started_ns, call.thinking_started_ns)                      AS thinking_started_at_ms,
     ms(call.started_ns, call.first_thinking_ns)                        AS first_thinking_at_ms,
     ms(call.started_ns, call.first_text_ns)                            AS first_text_at_ms,
     ms(call.started_ns, call.first_sentence_ns)                        AS first_sentence_at_ms,
     ms(call.started_ns, call.first_tool_ns)                            AS first_tool_at_ms,
+    ms(call.started_ns, call.whole_tool_ns)                            AS whole_tool_at_ms,
     ms(call.started_ns, call.last_text_ns)                             AS last_text_at_ms,
     ms(call.started_ns, call.last_token_ns)                            AS last_token_at_ms,
     ms(call.started_ns, call.ended_ns)                                 AS ended_at_ms,
@@ -236,6 +246,11 @@ SELECT
     max(loop_lag_ns)            FILTER (is_timed(role)) / 1e6       AS loop_lag_ms,
     bool_and(connection_reused) FILTER (is_timed(role))             AS connection_reused,
     arg_min(model, started_ns)                                      AS first_model,
+    min(whole_tool_ns)
+        FILTER (is_timed(role) AND error_kind IS NULL)              AS whole_tool_ns,
+    -- In a struct: arg_max passes over a NULL, such as that of an answer which did not stream.
+    (arg_max({'ms': ms(started_ns, first_token_ns(calls))}, started_ns)
+        FILTER (role = 'answer' AND error_kind IS NULL)).ms         AS last_ttft_ms,
     -- A sum with an unknown price in it is unknown; a call that was refused, without any usage,
     -- cost nothing.
     CASE
@@ -277,10 +292,15 @@ SELECT
     ms(trial.started_ns, answer.headers_ns)                           AS headers_ms,
     ms(trial.started_ns, answer.message_start_ns)                     AS message_start_ms,
     ms(trial.started_ns, answer.first_thinking_ns)                    AS first_thinking_ms,
+    ms(trial.started_ns, first_sign_ns(answer))                       AS first_sign_ms,
     ms(trial.started_ns, answer.first_text_ns)                        AS first_text_ms,
     ms(trial.started_ns, answer.first_tool_ns)                        AS first_tool_ms,
     ms(trial.started_ns, answer.first_sentence_ns)                    AS first_sentence_ms,
     ms(trial.started_ns, answer.last_token_ns)                        AS last_token_ms,
+    -- From then on its tool can run: of whichever call of the trial was the first.
+    ms(trial.started_ns, total.whole_tool_ns)                         AS tool_input_ms,
+    -- The last turn of a conversation: the last answer's first token, from that call's own start.
+    total.last_ttft_ms,
     -- Output tokens of all calls per second of the trial.
     total.output_tokens / nullif(ms(trial.started_ns, trial.ended_ns) / 1e3, 0) AS tokens_per_s,
     gap_of(answer)                                                    AS gap_ms,
@@ -363,8 +383,11 @@ SELECT
     total_ms,
     headers_ms,
     message_start_ms,
+    first_sign_ms,
     first_text_ms,
     first_sentence_ms,
+    tool_input_ms,
+    last_ttft_ms,
     last_token_ms,
     tokens_per_s,
     gap_ms,

@@ -40,17 +40,19 @@ EXAMPLES = {
     ),
     "Slowest calls": (
         "SELECT arm, endpoint_kind, model, role, ttft_ms, total_ms, loop_lag_ms, error_kind\n"
-        "FROM call_metrics\nWHERE phase NOT IN ('observed', 'load')\nORDER BY total_ms DESC\n"
+        "FROM call_metrics\nWHERE phase NOT IN ('observed', 'load', 'screened')\n"
+        "ORDER BY total_ms DESC\n"
         "LIMIT 20"
     ),
     "Cache states": (
         "SELECT arm, endpoint_kind, observed_cache, count(*) AS calls, median(ttft_ms) AS ttft_ms,"
-        " avg(cached_share) AS cached_share\nFROM call_metrics\nWHERE role = 'answer' AND phase NOT"
-        " IN ('observed', 'load')\nGROUP BY ALL\nORDER BY endpoint_kind, arm, calls DESC"
+        " avg(cached_share) AS cached_share\nFROM call_metrics\n"
+        "WHERE role = 'answer' AND phase NOT IN ('observed', 'load', 'screened')\n"
+        "GROUP BY ALL\nORDER BY endpoint_kind, arm, calls DESC"
     ),
     "Failures by kind": (
         "SELECT technique, arm, endpoint_kind, error_kind, count(*) AS n\nFROM trial_metrics\n"
-        "WHERE outcome = 'failed' AND phase NOT IN ('observed', 'load')\nGROUP BY ALL\n"
+        "WHERE outcome = 'failed' AND phase NOT IN ('observed', 'load', 'screened')\nGROUP BY ALL\n"
         "ORDER BY n DESC"
     ),
     "Loads by level": (
@@ -66,7 +68,7 @@ EXAMPLES = {
     "Gaps between arrivals": (
         "SELECT seq, at_ns / 1e6 AS at_ms, kind, characters\nFROM events\n"
         "WHERE call_id = (\n    SELECT call_id\n    FROM events JOIN call_metrics USING (call_id)\n"
-        "    WHERE phase NOT IN ('observed', 'load')\n    LIMIT 1\n)\nORDER BY seq"
+        "    WHERE phase NOT IN ('observed', 'load', 'screened')\n    LIMIT 1\n)\nORDER BY seq"
     ),
 }
 

@@ -6,7 +6,7 @@ about a kind asks its value, never its name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -48,6 +48,9 @@ class Kind:
     """A price list can name its models; where not, cost is unknown, and counts as nothing."""
     marked: bool = True
     """Its name stands on every chart and report, so that nobody takes its size for Claude's."""
+    can: frozenset[str] = frozenset()
+    """What its models can do beyond lab.endpoints.registry.CAPABILITIES, where the server is the
+    lab's own; the cards of its /v1/models say the same."""
     document_tokens: int = 3000
     """How much of the documents a task sends: the embedded model reads some 280 tokens a second
     on two cores."""
@@ -79,6 +82,7 @@ KINDS: dict[str, Kind] = {
             caveat="local: the mechanism, not Claude's size",
             own_server=True,
             embedded=True,
+            can=frozenset({"eager", "threads"}),
             models={"small": "smollm2-135m", "large": "smollm2-135m-f32"},
             has_prices=False,
             document_tokens=600,
@@ -92,6 +96,7 @@ KINDS: dict[str, Kind] = {
             own_server=True,
             server_flags=("--simulated",),
             hatched=True,
+            can=frozenset({"effort", "thinking", "fast", "eager", "threads"}),
             models={"small": "simulated-small", "large": "simulated-large"},
             speeds={"small": Speed(0.01, 10_000, 220), "large": Speed(0.01, 3_300, 75)},
         ),
@@ -117,6 +122,11 @@ def named(name: str) -> Kind:
 def own_servers() -> tuple[str, ...]:
     """The kinds whose server is the lab's own."""
     return tuple(name for name, kind in KINDS.items() if kind.own_server)
+
+
+def that_can(needs: Iterable[str]) -> tuple[str, ...]:
+    """The kinds of the lab's own servers that can do all this beyond what any endpoint can."""
+    return tuple(name for name in own_servers() if KINDS[name].can >= set(needs))
 
 
 def own_models() -> frozenset[str]:

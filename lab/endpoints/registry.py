@@ -6,9 +6,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-from lab import endpoint_kinds
-from lab.endpoints import caching_modes, consent, keys, own_server
+from lab import endpoint_kinds, pricing
+from lab.clock import today
+from lab.endpoints import caching_modes, consent, keys, model_facts, own_server
+from lab.endpoints.model_facts import ModelFacts
 from lab.model import EndpointKind, LabError, Tier
 
 LIVE_MODELS: dict[Tier, str] = {"small": "claude-haiku-5-5", "large": "claude-sonnet-5-5"}
@@ -20,6 +23,10 @@ THINKING_OFF = {
 }
 CAPABILITIES = frozenset({"streaming", "caching", "tools", "structured"})
 """What is assumed of a URL until `endpoints test` has tried it."""
+OF_CLAUDE = frozenset({"effort", "thinking"})
+"""What is assumed of a Claude by its name, where an endpoint does not say what its models can."""
+OF_THE_API = frozenset({"threads", "eager"})
+"""What Anthropic's own address has, and a gateway only where its settings say so (`can`)."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,11 @@ class Endpoint:
     models: Mapping[Tier, str] = field(default_factory=dict)
     generates: Tier = "large"
     capabilities: frozenset[str] = CAPABILITIES
+    can: frozenset[str] = frozenset()
+    """What its settings say that it can do beyond what is assumed."""
+    models_said: Mapping[str, ModelFacts] = field(default_factory=dict)
+    """What it has said of its models, by their names; empty where nobody has asked, or it did not
+    answer."""
     caching: caching_modes.Caching | None = None
     """None where neither `endpoints test` nor the settings say it."""
 
@@ -48,6 +60,36 @@ class Endpoint:
         if model := self.models.get(tier):
             return model
         raise LabError(f"{self.name} has no {tier} model; name one with --model {tier}=NAME.")
+
+    def said_of(self, model: str) -> ModelFacts | None:
+        """The card of a model; a name without its day finds the one with it."""
+        if card := self.models_said.get(model):
+            return card
+        family = pricing.family(model)
+        return next((c for n, c in self.models_said.items() if pricing.family(n) == family), None)
+
+    def able(self, model: str) -> frozenset[str]:
+        """What a model can do here: what its card says, else what its name lets assume."""
+        if self.traits.own_server:
+            return CAPABILITIES | self.traits.can
+        able, card = CAPABILITIES | self.can, self.said_of(model)
+        if pricing.family(model).startswith("claude-"):
+            is_anthropic = keys.origin(self.base_url) == keys.CLAUDE_URL
+            able |= OF_CLAUDE | (OF_THE_API if is_anthropic else frozenset())
+        if (price := pricing.price(model, today())) and price.fast:
+            able |= {"fast"}
+        said = card.can if card else {}
+        return (able | {name for name in said if said[name]}) - {n for n in said if not said[n]}
+
+    def thinking_off(self, model: str) -> dict[str, str] | None:
+        """How a model is told not to think first; None where it would not, or nobody knows."""
+        card = self.said_of(model)
+        if card is None or card.thinking is None:
+            return THINKING_OFF.get(model)
+        if not card.can["thinking"]:
+            return None
+        off = next((kind for kind in ("disabled", "between_tools") if kind in card.thinking), None)
+        return {"type": off} if off else None
 
 
 def names() -> list[str]:
@@ -83,7 +125,7 @@ def find(name: str | None = None, models: Mapping[str, str] | None = None) -> En
         url = str(settings["base_url"])
         named = {tier: str(settings[tier]) for tier in LIVE_MODELS if settings.get(tier)}
         key = str(settings.get("api_key") or "") or consent.key_for(url)
-        endpoint = _at(name, url, key, named or LIVE_MODELS)
+        endpoint = replace(_at(name, url, key, named or LIVE_MODELS), can=_can_said(name, settings))
     elif "://" in name:
         keys.origin(name)
         key = "" if own_server.card_at(name) else consent.key_for(name)
@@ -108,6 +150,7 @@ def beside(name: str, endpoint: Endpoint) -> Endpoint:
 
 
 def with_models(endpoint: Endpoint, models: Mapping[str, str]) -> Endpoint:
+    """With these models in place of its own, and what the one that generates can do."""
     if unknown := models.keys() - {"any", "small", "large"}:
         raise LabError(
             f"No tier {sorted(unknown)[0]!r}: --model takes NAME, small=NAME or large=NAME."
@@ -115,7 +158,9 @@ def with_models(endpoint: Endpoint, models: Mapping[str, str]) -> Endpoint:
     by_tier = {tier: model for tier, model in models.items() if model}
     every = by_tier.pop("any", None)
     others = dict.fromkeys(LIVE_MODELS, every) if every else endpoint.models
-    return replace(endpoint, models={**others, **by_tier})
+    said = {} if endpoint.traits.own_server else model_facts.known(endpoint.base_url)
+    named = replace(endpoint, models={**others, **by_tier}, models_said=said)
+    return replace(named, capabilities=named.able(named.models.get(named.generates, "")))
 
 
 def connect(endpoint: Endpoint) -> Endpoint:
@@ -161,8 +206,19 @@ def _caching_said(base_url: str) -> caching_modes.Caching | None:
     return None
 
 
+def _can_said(name: str, settings: Mapping[str, Any]) -> frozenset[str]:
+    """`can` of an endpoint's table; LabError for what is no list of capabilities."""
+    said, known = settings.get("can", []), CAPABILITIES | OF_CLAUDE | OF_THE_API | {"fast"}
+    if not isinstance(said, list) or not all(isinstance(c, str) and c in known for c in said):
+        raise LabError(
+            f"can of the endpoint {name!r} in .streamlit/secrets.toml is a list of some of"
+            f" {', '.join(sorted(known))}."
+        )
+    return frozenset(said)
+
+
 def _configured() -> dict[str, dict]:
-    """[endpoints.NAME] tables: base_url, api_key, small, large, caching."""
+    """[endpoints.NAME] tables: base_url, api_key, small, large, caching, can."""
     return {
         name: table
         for name, table in keys.table("endpoints").items()

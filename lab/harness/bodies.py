@@ -7,7 +7,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from lab.endpoints import registry
 from lab.endpoints.registry import Endpoint
 from lab.model import Request, Technique
 from lab.scenarios.definitions import Task
@@ -17,7 +16,7 @@ def completed(request: Request, endpoint: Endpoint, brief: bool) -> dict[str, An
     """The body as it is sent, but for the trial's nonce and `stream`."""
     model = request.model or endpoint.model_for(request.tier)
     body = {"model": model, **request.body}
-    if brief and "thinking" not in body and (thinking := registry.THINKING_OFF.get(model)):
+    if brief and "thinking" not in body and (thinking := endpoint.thinking_off(model)):
         body["thinking"] = thinking
     return body
 

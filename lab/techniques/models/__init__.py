@@ -1,0 +1,3 @@
+"""Which model, at which speed and service tier."""
+
+from lab.techniques.models.technique import TECHNIQUE as TECHNIQUE

@@ -183,7 +183,8 @@ def test_effort_and_speed_are_played_and_reported(simulated):
     )
 
 
-def test_a_thread_is_refused_so_that_the_sdks_tool_runner_goes_on_without(simulated, client):
+def test_a_thread_without_its_beta_is_refused_by_a_code_that_the_sdks_know(simulated, client):
+    """With it the tool runner has its conversation held: tests/test_local_threads.py."""
     error = refused(simulated, {"thread": {"type": "create"}})
     assert error["details"] == {
         "error_code": "thread_unsupported_request",

@@ -555,7 +555,8 @@ def parse(kind: type[Strict], raw: bytes) -> Any:
         # By this code the tool runners of the SDKs know to send the whole conversation instead.
         raise ApiError(
             400,
-            "thread: This server holds no threads; send the whole conversation without it.",
+            "thread: Only a request to /v1/messages is part of a thread; send the whole"
+            " conversation without it.",
             error_code="thread_unsupported_request",
             unsupported=["thread"],
         )

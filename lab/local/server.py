@@ -5,10 +5,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import secrets
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +20,7 @@ from starlette.routing import Route, Router
 from lab import clock, machine
 from lab.local import messages_api, model_cards
 from lab.local.batches import Batches
+from lab.local.content import Content
 from lab.local.engine import (
     Begun,
     Closed,
@@ -36,6 +36,8 @@ from lab.local.engine import (
 from lab.local.incoming_body import decoded, read
 from lab.local.messages_api import ApiError
 from lab.local.simulated import Play, Simulated
+from lab.local.threads import Threads, Turn
+from lab.local.whole_parameters import by_parameter
 from lab.model import sentence
 from lab.paths import COMMAND
 from lab.version import VERSION
@@ -58,6 +60,7 @@ class Server:
         self.lease: dict[str, Any] | None = None
         self.active, self.used_ns = 0, clock.now_ns()
         self.batches = Batches(self.answer, self.unleased)
+        self.threads = Threads()
         routes = [
             route("/v1/messages/count_tokens", self.count_tokens, "POST"),
             route("/v1/models", self.models, "GET"),
@@ -107,8 +110,15 @@ class Server:
             self.admit(headers, path)
             raw = decoded(raw, headers.get("content-encoding", "").strip().lower())
             if path == "/v1/messages" and method == "POST":
-                every_tool = headers.get(TOOLS_HEADER) == "all"
-                await self.messages(raw, request_id, received_ns, receive, send, every_tool)
+                turn = self.threads.begin(raw, headers.get("anthropic-beta", ""), received_ns)
+                try:
+                    every_tool = headers.get(TOOLS_HEADER) == "all"
+                    await self.messages(
+                        raw, request_id, received_ns, receive, send, every_tool, turn
+                    )
+                finally:
+                    if turn:
+                        self.threads.end(turn)
             else:
                 # With an `app` the router raises for what it has no route for.
                 extra = {"app": self, "request_id": request_id, "body": raw}
@@ -201,8 +211,10 @@ class Server:
         receive: Callable,
         send: Callable,
         every_tool: bool,
+        turn: Turn | None,
     ) -> None:
         message_id = messages_api.new_id("msg")
+        raw = turn.raw if turn else raw
         job, start, notes = await self.job(raw, received_ns, message_id, every_tool)
         truth = {
             "request_id": request_id,
@@ -213,7 +225,7 @@ class Server:
         }
         keep(self.truths, request_id, truth)
         reply = (Streamed if job.body.stream else Whole)(send, request_id, truth, start, notes)
-        work = asyncio.create_task(self.produce(job, reply))
+        work = asyncio.create_task(self.produce(job, reply, turn))
         gone = asyncio.create_task(disconnected(receive))
         try:
             # A client that has gone away must free its slot at once, also in the middle of a stall.
@@ -249,13 +261,15 @@ class Server:
         while self.held():
             await clock.sleep_s(0.2)
 
-    async def produce(self, job: Job, reply: Reply) -> None:
+    async def produce(self, job: Job, reply: Reply, turn: Turn | None = None) -> None:
         try:
-            async with aclosing(self.engine.answer(job)) as pieces:
+            async with aclosing(by_parameter(self.engine.answer(job), job.body)) as pieces:
                 async for piece in pieces:
                     if isinstance(piece, Begun):
                         self.engine.ledger.commit(job.plan, piece.snapshots)
                         reply.message["usage"].update(piece.usage)
+                    if turn:
+                        self.hold(turn, piece, reply.message)
                     await reply.take(piece)
         except Cut:
             await reply.cut()
@@ -265,6 +279,13 @@ class Server:
         except Exception as error:
             if not await reply.fail(wrapped := ApiError(500, f"Internal server error: {error}")):
                 raise wrapped from error
+
+    def hold(self, turn: Turn, piece: Piece, message: dict[str, Any]) -> None:
+        """Keep a thread's turn once its reply is whole, before the client hears of its end."""
+        turn.content.take(piece)
+        if isinstance(piece, Ended):
+            lost = isinstance(self.engine, Simulated) and self.engine.loses(message["model"])
+            self.threads.keep(turn, message["id"], clock.now_ns(), lost)
 
     def served(self, model: Any) -> str:
         """The model that answers to a name."""
@@ -395,6 +416,7 @@ class Server:
         if request.method == "DELETE":
             self.engine.reset()
             self.batches.clear()
+            self.threads.clear()
             self.truths.clear()
         elif request.method == "PUT":
             with refusing("knobs"):
@@ -437,31 +459,22 @@ class Reply:
 class Whole(Reply):
     """A reply that is sent when it is complete."""
 
-    json = ""
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        self.content = Content(self.message["content"])
 
     async def take(self, piece: Piece) -> None:
-        content = self.message["content"]
-        match piece:
-            case Opened(block):
-                content.append(dict(block))
-                self.json = ""
-            case Grew(delta):
-                grow(content[-1], delta)
-                self.json += delta.get("partial_json", "")
-            case Closed() if content[-1]["type"] == "tool_use":
-                # Where max_tokens fell inside the input, there is none.
-                with suppress(ValueError):
-                    content[-1]["input"] = json.loads(self.json)
-            case Ended():
-                self.message["usage"].update(self.output(piece))
-                self.message.update(
-                    stop_reason=piece.stop_reason,
-                    stop_sequence=piece.stop_sequence,
-                    lab={**piece.lab, **self.notes},
-                )
-                self.truth["headers_ns"] = clock.now_ns()
-                await respond(self.send, self.message, self.request_id, self.served_by())
-                self.truth["events"].append({"kind": "message", "at_ns": clock.now_ns()})
+        self.content.take(piece)
+        if isinstance(piece, Ended):
+            self.message["usage"].update(self.output(piece))
+            self.message.update(
+                stop_reason=piece.stop_reason,
+                stop_sequence=piece.stop_sequence,
+                lab={**piece.lab, **self.notes},
+            )
+            self.truth["headers_ns"] = clock.now_ns()
+            await respond(self.send, self.message, self.request_id, self.served_by())
+            self.truth["events"].append({"kind": "message", "at_ns": clock.now_ns()})
 
     async def fail(self, error: ApiError) -> bool:
         return False
@@ -537,12 +550,6 @@ class Streamed(Reply):
 
     async def cut(self) -> None:
         """Leaving the response unfinished makes the server drop the connection."""
-
-
-def grow(block: dict[str, Any], delta: dict[str, str]) -> None:
-    for name in ("text", "thinking", "signature"):
-        if name in delta:
-            block[name] += delta[name]
 
 
 async def disconnected(receive: Callable) -> None:

@@ -106,6 +106,17 @@ class SimKnobs(Strict):
     tail_factor: float = Field(
         5.0, ge=1, description="a tail gap is this many gaps long, times a Pareto draw"
     )
+    slow_share: float = Field(
+        0.0, ge=0, le=1, description="share of requests that are late from the start"
+    )
+    slow_ms: float = Field(800.0, ge=0, description="by how much, beside the usual queue")
+    twin_correlation: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of requests that bring their luck along: of equal ones both are late, "
+        "or neither (0: each draws by itself, 1: asking twice gains nothing)",
+    )
     answer_tokens: int = Field(60, ge=1)
     thinking_tokens: int = Field(30, ge=0, description="spent where a request turns thinking on")
     slots: int | None = Field(
@@ -113,6 +124,9 @@ class SimKnobs(Strict):
         ge=1,
         description="requests answered at once; the others wait in order of arrival (none: no "
         "limit). A server with fixed times answers slots / service time a second",
+    )
+    thread_loss: float = Field(
+        0.0, ge=0, le=1, description="share of turns after which a message thread is gone"
     )
     text: Literal["generated", "echo"] = "generated"
     seed: int = 0
@@ -220,6 +234,13 @@ class Simulated:
         self.ledger.clear()
         self.overall, self.by_model = {}, {}
 
+    def loses(self, model: str) -> bool:
+        """Whether the thread of the turn that ends now is lost; the same turns for a seed."""
+        knobs = self.knobs(model)
+        self.seen[b"thread"] += 1
+        draw = random.Random(f"{knobs.seed}:thread:{self.seen[b'thread']}").random()
+        return draw < knobs.thread_loss
+
     async def count(self, prompt: Prompt) -> Counted:
         ends, total = [], 0
         for block in prompt.blocks():
@@ -320,6 +341,7 @@ class Simulated:
         if knobs.fault and knobs.fault.kind == "http" and rng.random() < knobs.fault_rate:
             return timed(began_ns, [(spread(knobs.network_ms), http_error(knobs.fault))])
         queue = spread(knobs.network_ms) + spread(knobs.queue_ms)
+        queue += self.late_ms(knobs, digest.hex())
         prefill = spread(1) * (job.counted.total - cached) * knobs.prefill_ms_per_token
         prefill += cached * knobs.read_ms_per_token
         at = queue + prefill
@@ -359,6 +381,16 @@ class Simulated:
         steps.append((at, Ended(stop, body.max_tokens - left, lab, stop_sequence, thought)))
         meets = knobs.fault is not None and rng.random() < knobs.fault_rate
         return timed(began_ns, broken(steps, knobs.fault if meets else None))
+
+    def late_ms(self, knobs: SimKnobs, digest: str) -> float:
+        """By generators of its own: whether some are late changes no other draw."""
+        if not knobs.slow_share:
+            return 0.0
+        shared = random.Random(f"{knobs.seed}:late:{digest}")
+        own = random.Random(f"{knobs.seed}:late:{digest}:{self.seen[bytes.fromhex(digest)]}")
+        rng = shared if shared.random() < knobs.twin_correlation else own
+        is_late = rng.random() < knobs.slow_share
+        return knobs.slow_ms * rng.lognormvariate(0, knobs.jitter) if is_late else 0.0
 
     def text(
         self, body: Body, knobs: SimKnobs, words: random.Random, tokens: int

@@ -88,6 +88,11 @@ def percent(share: float | None, sign: bool = False) -> str:
     return f"{'+' if sign and value >= 0.05 else ''}{text} %"
 
 
+def quantile(q: float) -> str:
+    """ "p95"."""
+    return f"p{100 * q:g}"
+
+
 def points(change: float | None, sign: bool = True) -> str:
     """A change of a share in points, as percent() writes a share: "+8.3 points", "−50 points"."""
     return percent(change, sign).replace("%", "points")

@@ -94,11 +94,13 @@ async def test_each_body_is_rehearsed_as_the_bench_sends_it(
     await BenchmarkRunner(config, Kept(), endpoint=endpoint).run()
     (block,) = planning.experiment(config, "live").blocks(1, 1, 1)
     for bench, variant in zip(benches, block.order, strict=True):
-        bodies = {key(sent(call)): replies[call.id] for call in bench.calls}
+        # One that the trial itself cancelled has an equal one that answered.
+        kept = [call for call in bench.calls if call.id in replies]
+        bodies = {key(sent(call)): replies[call.id] for call in kept}
 
-        async def answered(self, request, role="answer", name=None, begun=None, bodies=bodies):
+        async def answered(self, request, *values, bodies=bodies, **named):
             place = len(self.asked)
-            await Rehearsal.call(self, request, role, name, begun)
+            await Rehearsal.call(self, request, *values, **named)
             body = self.asked[place].body
             assert key(body) in bodies, f"never sent: {body}"
             return bodies[key(body)]

@@ -20,14 +20,15 @@ from lab.stats.intervals import Interval, hodges_lehmann, ratio
 from lab.stats.left_out import Sides, all_left_out, lacking, left_out
 from lab.stats.paired_rows import ArmPairs, by_arm, of_metric
 from lab.stats.quality import Quality, quality_gate
+from lab.stats.quantiles import tail_ranked, tail_shift
 from lab.stats.rules import Rules
-from lab.stats.worst_ranks import NO_LOSSES, Losses, losses_of, worst_ranked
+from lab.stats.worst_ranks import NO_LOSSES, Losses, Ranked, losses_of, worst_ranked
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One arm against the baseline on one metric. `estimate`, `low`, `high`, `p50`, `baseline_p50`
-    and `smallest_effect` are in the metric's own unit."""
+    """One arm against the baseline on one metric. `estimate`, `low`, `high`, `p50`, `baseline_p50`,
+    `tail`, `baseline_tail` and `smallest_effect` are in the metric's own unit."""
 
     metric: str
     technique: str
@@ -67,6 +68,11 @@ class Comparison:
     hopeless: str | None = None
     """Why no number of blocks would help: an arm of which no trial can be compared, or a metric
     that is not judged."""
+    quantile: float | None = None
+    """Whose difference `estimate` is, where it is a tail's (0.95); None: of the pairs' middle."""
+    tail: float | None = None
+    """The arm's value at that quantile."""
+    baseline_tail: float | None = None
     names: tuple[str, str] | None = None
     """Arm and baseline as a reader of the run calls them, where that is more than `arm` and
     `baseline`."""
@@ -86,6 +92,13 @@ class Comparison:
         if self.ratio is None or (self.ratio - 1) * self.estimate < 0:
             return None
         return self.ratio - 1
+
+    @property
+    def at(self) -> tuple[float | None, float | None]:
+        """What is compared, the baseline's first: both at the quantile, else both medians."""
+        if self.quantile is None:
+            return self.baseline_p50, self.p50
+        return self.baseline_tail, self.tail
 
     @property
     def blocks(self) -> int:
@@ -111,7 +124,8 @@ def compare_run(
 
     The planned one has its own 95 %; the other arms share theirs by Holm (1979) on the headline
     metric, and an arm's other metrics have the arm's level. `settings` is a Rules or a run's
-    settings. `own` is a metric that an arm is judged on even where the baseline has none of it;
+    settings. Where `headline` names a quantile, arms are compared there on its metric. `own` is a
+    metric that an arm is judged on even where the baseline has none of it;
     `names` are what a reader of the run calls its arms.
     """
     own, names = own or {}, names or {}
@@ -123,10 +137,9 @@ def compare_run(
         key=lambda arm: arm != planned,
     )
     lost = {arm: losses_of(losses, arm) for arm in arms}
+    asked_of = {headline["metric"]: headline.get("quantile")}
     p = {
-        arm: _p(paired.get(arm), headline["metric"], lost[arm], rules.level)
-        for arm in arms
-        if arm != planned
+        arm: _p(paired.get(arm), headline, lost[arm], rules.level) for arm in arms if arm != planned
     }
     levels = {planned: rules.level} | holm(p, rules.level)
     comparisons = []
@@ -139,7 +152,8 @@ def compare_run(
         asked = [headline["metric"], *([own[arm]] if arm in own else [])]
         for metric in dict.fromkeys([*asked, *judged]):
             is_planned = (arm, metric) == (planned, headline["metric"])
-            comparison = _judge(rows, sides, metric, levels[arm], rules, facts)
+            quantile = asked_of.get(metric)
+            comparison = _judge(rows, sides, metric, quantile, levels[arm], rules, facts)
             comparisons.append(replace(comparison, planned=is_planned))
     return sorted(comparisons, key=lambda c: (not c.planned, c.metric != headline["metric"]))
 
@@ -228,12 +242,14 @@ def _judge(
     rows: ArmPairs | None,
     sides: Sides,
     metric: str,
+    quantile: float | None,
     level: float,
     rules: Rules,
     facts: _Facts,
 ) -> Comparison:
     comparison = Comparison(
         metric=metric,
+        quantile=quantile,
         technique=sides.arm[0],
         arm=sides.arm[1],
         baseline=sides.baseline[1],
@@ -270,15 +286,12 @@ def _of_pairs(
     comparison: Comparison, rows: ArmPairs, part: pd.DataFrame, rules: Rules, facts: _Facts
 ) -> Comparison:
     """`rows` are the arm's of every metric, `part` those of the comparison's own."""
-    metric, level, sign = comparison.metric, comparison.level, sign_of(comparison.metric)
+    metric, level, quantile = comparison.metric, comparison.level, comparison.quantile
     values, base = part["value"].to_numpy(float), part["baseline_value"].to_numpy(float)
-    middle = float(np.median(base))
-    smallest = rules.smallest_effect(middle, METRICS[metric].is_time)
-    interval = hodges_lehmann(values - base, level)
-    is_positive = (values > 0).all() and (base > 0).all()
-    share = ratio(values, base, level) if is_positive else Interval(float("nan"), None, None, 0)
-    ranked = worst_ranked(values - base, facts.losses, sign)
-    decision = decide(metric, interval, ranked, facts.losses, smallest, level)
+    seen = _measured(part, metric, quantile, facts.losses, level)
+    interval, share, at = seen.difference, seen.ratio, seen.baseline_value
+    smallest = rules.smallest_effect(at, METRICS[metric].is_time)
+    decision = decide(metric, interval, seen.ranked, facts.losses, smallest, level, quantile)
     verdict, quality_doubt = _at_what_price(comparison, decision.verdict, interval, rows, facts)
     moved = drift(base, part["started_utc"]) if "started_utc" in part else None
     greyed = within_instrument(metric, interval, decision.answered, rules.instrument_ms)
@@ -301,7 +314,7 @@ def _of_pairs(
         ratio_low=share.low,
         ratio_high=share.high,
         n=interval.n,
-        p=max(interval.p, ranked.p),
+        p=max(interval.p, seen.ranked.p),
         verdict=verdict,
         needed_blocks=decision.needed_blocks,
         doubts=doubts,
@@ -310,8 +323,10 @@ def _of_pairs(
         greyed=greyed,
         quality_doubt=quality_doubt,
         p50=float(np.median(values)),
-        baseline_p50=middle,
-        favourable=int(np.count_nonzero(sign * (values - base) < 0)),
+        baseline_p50=float(np.median(base)),
+        tail=None if quantile is None else seen.value,
+        baseline_tail=None if quantile is None else seen.baseline_value,
+        favourable=int(np.count_nonzero(sign_of(metric) * (values - base) < 0)),
         smallest_effect=smallest,
         quality=facts.quality,
         cost_change_usd=facts.cost_change,
@@ -339,13 +354,38 @@ def _at_what_price(
     return verdict, None
 
 
-def _p(rows: ArmPairs | None, metric: str, losses: Losses, level: float) -> float:
-    part = of_metric(rows, metric)
+def _p(rows: ArmPairs | None, headline: Mapping[str, Any], losses: Losses, level: float) -> float:
+    part = of_metric(rows, headline["metric"])
     if part is None:
         return 1.0
-    values = part["difference"].to_numpy(float)
-    answered = hodges_lehmann(values, level)
-    return max(answered.p, worst_ranked(values, losses, sign_of(metric)).p)
+    seen = _measured(part, headline["metric"], headline.get("quantile"), losses, level)
+    return max(seen.difference.p, seen.ranked.p)
+
+
+class _Measured(NamedTuple):
+    difference: Interval
+    ratio: Interval
+    value: float
+    baseline_value: float
+    ranked: Ranked
+    """What the blocks say with each lost trial as the worst."""
+
+
+def _measured(
+    part: pd.DataFrame, metric: str, quantile: float | None, losses: Losses, level: float
+) -> _Measured:
+    """The difference of the middle (Hodges & Lehmann) or of a quantile (bootstrap of blocks)."""
+    values, base = part["value"].to_numpy(float), part["baseline_value"].to_numpy(float)
+    sign = sign_of(metric)
+    if quantile is not None:
+        tasks = part.get("task_id")
+        shift = tail_shift(base, values, quantile, level, tasks)
+        return _Measured(*shift, tail_ranked(shift, base, values, quantile, losses, sign, tasks))
+    is_positive = (values > 0).all() and (base > 0).all()
+    share = ratio(values, base, level) if is_positive else Interval(float("nan"), None, None, 0)
+    ranked = worst_ranked(values - base, losses, sign)
+    middles = float(np.median(values)), float(np.median(base))
+    return _Measured(hodges_lehmann(values - base, level), share, *middles, ranked)
 
 
 def _baseline(pairs: pd.DataFrame | Mapping, settings) -> tuple[str, str]:

@@ -38,11 +38,19 @@ class Decision(NamedTuple):
 
 
 def decide(
-    metric: str, interval: Interval, ranked: Ranked, losses: Losses, smallest: float, level: float
+    metric: str,
+    interval: Interval,
+    ranked: Ranked,
+    losses: Losses,
+    smallest: float,
+    level: float,
+    quantile: float | None = None,
 ) -> Decision:
     """Of the blocks that both arms answered, as far as the worst ranks bear it; `smallest` is the
-    smallest effect that matters, in the metric's unit."""
-    answered, blocks = _of_answered(interval, sign_of(metric), smallest, level)
+    smallest effect that matters, in the metric's unit; `quantile` is whose difference the interval
+    holds, where that is not the middle's."""
+    fewest = needed(quantile or 0.5, level)
+    answered, blocks = _of_answered(interval, sign_of(metric), smallest, fewest)
     if not METRICS[metric].judged:
         reason = f"there is no faster or slower in {words(metric)}"
         return Decision("not_enough_data", answered, None, reason, reason)
@@ -55,7 +63,8 @@ def decide(
     reason = "the interval is too wide to decide"
     if interval.low is None:
         seen = units.counted(interval.n, "block")
-        reason = f"{seen}; {needed(0.5, level)} are the fewest"
+        reason = f"{seen}; {fewest} are the fewest"
+        reason += f" for {units.quantile(quantile)}" if quantile else ""
     return Decision(verdict, answered, of_all(blocks, interval.n, losses), reason)
 
 
@@ -82,25 +91,25 @@ def _beside(interval: Interval, sign: int) -> Side | None:
 
 
 def _of_answered(
-    interval: Interval, sign: int, smallest: float, level: float
+    interval: Interval, sign: int, smallest: float, fewest: int
 ) -> tuple[Verdict, int | None]:
     """The interval alone decides: beside zero, or within ± the smallest effect (two one-sided
     tests, Schuirmann 1987), or too wide."""
     if interval.low is None or interval.n < FEWEST_BLOCKS:
-        return "not_enough_data", _more(interval, smallest, level)
+        return "not_enough_data", _more(interval, smallest, fewest)
     if side := _beside(interval, sign):
         return side, None
     if max(-interval.low, interval.high) <= smallest:
         return "no_difference", None
-    return "not_enough_data", _more(interval, smallest, level)
+    return "not_enough_data", _more(interval, smallest, fewest)
 
 
-def _more(interval: Interval, smallest: float, level: float) -> int:
+def _more(interval: Interval, smallest: float, fewest: int) -> int:
     """Answered blocks still to run: the half-width shrinks with √n until it is under the effect
     seen, or fits within the smallest that matters."""
     n = interval.n
     if interval.low is None or n < FEWEST_BLOCKS:
-        return max(needed(0.5, level) - n, 1)
+        return max(fewest - n, 1)
     target = max(abs(interval.estimate), smallest - abs(interval.estimate))
     return max(ceil(n * (interval.half_width / target) ** 2) - n, 1) if target > 0 else n
 

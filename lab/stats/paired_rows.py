@@ -17,7 +17,7 @@ class ArmPairs(NamedTuple):
 
     metrics: Mapping[str, pd.DataFrame]
     """Of each metric that a pair has in both trials: value, baseline_value, difference and, where
-    it is known, started_utc."""
+    they are known, started_utc and task_id."""
     trials: pd.DataFrame
     """trial_id, baseline_trial_id."""
 
@@ -77,7 +77,8 @@ class _OfTrials(Mapping[str, pd.DataFrame]):
             rows = self._rows if both.all() else self._rows[both]
             value, base = rows[metric].astype(float), rows[f"baseline_{metric}"].astype(float)
             columns = {"value": value, "baseline_value": base, "difference": value - base}
-            self._made[metric] = pd.DataFrame(columns | {"started_utc": rows["started_utc"]})
+            known = {name: rows[name] for name in ("started_utc", "task_id") if name in rows}
+            self._made[metric] = pd.DataFrame(columns | known)
         return self._made[metric]
 
 

@@ -123,42 +123,56 @@ def title(comparison: Comparison) -> str:
         return f"{_capital(metric.words)} of each trial: nothing to compare"
     if comparison.verdict == "not_enough_data":
         blocks = units.counted(comparison.n, "block")
-        return f"Not enough data: {arm} faster in {comparison.favourable} of {blocks}"
+        return f"{_too_few(comparison)}: {arm} faster in {comparison.favourable} of {blocks}"
+    tail = units.quantile(comparison.quantile) if comparison.quantile else ""
     if comparison.verdict == "no_difference":
-        return f"No difference shown between {arm} and {baseline} in {metric.words}"
+        words = f"{tail} {metric.words}".strip()
+        return f"No difference shown between {arm} and {baseline} in {words}"
     share = comparison.share
     if share is None:
         amount = units.value(metric.name, abs(comparison.estimate))
     else:
         amount = units.percent(abs(share))
     change = metric.less if comparison.estimate < 0 else metric.more
-    return f"{arm} {metric.verb} {amount} {change} than {baseline}" + {
+    lead = f"At {tail}, {arm}" if tail else arm
+    return f"{lead} {metric.verb} {amount} {change} than {baseline}" + {
         "faster_but_worse": ", but its answers are worse",
         "faster_only_shorter": ", only because its answers are shorter",
         "faster_when_it_answers": f" when it answers; {_lost(comparison)}",
     }.get(comparison.verdict, "")
 
 
+def _too_few(comparison: Comparison) -> str:
+    of = f" for {units.quantile(comparison.quantile)}" if comparison.quantile else ""
+    return f"Not enough data{of}"
+
+
 def _reason(comparison: Comparison) -> str | None:
     if comparison.hopeless:
         return f"Nothing to compare: {comparison.hopeless.removesuffix('.')}"
     if comparison.verdict == "not_enough_data":
-        return f"Not enough data: {_missing(comparison)}"
+        return f"{_too_few(comparison)}: {_missing(comparison)}"
     if comparison.verdict == "fails_more":
         return f"No time is claimed; {_failing(comparison)}"
     return _capital(comparison.doubts[0]) if comparison.doubts else None
 
 
-def lost(losses: int, trials: int, missed: int = 0) -> str:
-    """ "6 of 12 failed"; `missed` of the losses answered and missed the cache."""
-    what = "failed" if not missed else "missed the cache"
-    what = "failed or missed the cache" if 0 < missed < losses else what
-    return f"{losses} of {trials} {what}"
+def lost(losses: int, trials: int, missed: int = 0, otherwise: int = 0) -> str:
+    """ "6 of 12 failed"; `missed` of the losses answered and missed the cache, `otherwise` were
+    served otherwise than asked."""
+    parts = {
+        "failed": losses - missed - otherwise,
+        "missed the cache": missed,
+        "were served otherwise than asked": otherwise,
+    }
+    what = " or ".join(words for words, count in parts.items() if count > 0)
+    return f"{losses} of {trials} {what or 'failed'}"
 
 
 def _lost(comparison: Comparison) -> str:
     losses = comparison.losses
-    return lost(losses.arm + losses.both, comparison.blocks, losses.missed)
+    n = losses.arm + losses.both
+    return lost(n, comparison.blocks, losses.missed, losses.otherwise)
 
 
 def _failing(comparison: Comparison) -> str:
@@ -188,7 +202,7 @@ def _answer(comparison: Comparison, seconds: float | None, usd: float | None) ->
         return f"Not enough data, and more blocks would not help: {cause}."
     if comparison.verdict == "not_enough_data":
         missing = _missing(comparison, seconds, usd)
-        return f"{_capital(_seen(comparison))} Not enough data: {missing}."
+        return f"{_capital(_seen(comparison))} {_too_few(comparison)}: {missing}."
     if comparison.verdict == "fails_more":
         seen = _seen(comparison)
         return f"no time is claimed. {f'Where both answered: {seen}' if comparison.n else seen}"
@@ -215,7 +229,8 @@ def _seen(comparison: Comparison) -> str:
         return f"No block has {arm} and {comparison.baseline_name} both finished."
     medians = f", {_pair(comparison)} at the median"
     # Where tasks differ more than arms do, each arm's own median may say the opposite of the pairs.
-    if (comparison.p50 - comparison.baseline_p50) * comparison.estimate < 0:
+    opposed = (comparison.p50 - comparison.baseline_p50) * comparison.estimate < 0
+    if opposed and comparison.quantile is None:
         medians = ""
     return f"{arm} faster in {better} of {units.counted(n, 'block')}{medians}."
 
@@ -261,10 +276,19 @@ def interval(comparison: Comparison) -> str:
 
 
 def change(comparison: Comparison) -> str:
-    """ "TTFT −2,130 ms [−2,180, −2,090], −94 %, n = 20": the number of a verdict's headline."""
+    """ "TTFT −2,130 ms [−2,180, −2,090], −94 %, n = 20": the number of a verdict's headline. Of a
+    tail with both values and the price, which is what it is bought with: "p95 perceived wait 1,240
+    → 610 ms, −630 ms [−900, −410], −51 % at +6 % cost, n = 150"."""
     metric, share = METRICS[comparison.metric], comparison.share
     relative = "" if share is None else f", {units.percent(share, sign=True)}"
-    return f"{metric.short or metric.words} {interval(comparison)}{relative}, n = {comparison.n}"
+    text = f"{metric.short or metric.words} {interval(comparison)}{relative}"
+    if comparison.quantile is not None:
+        both = " → ".join(units.once(units.values(metric.name, *comparison.at)))
+        text = f"{units.quantile(comparison.quantile)} {metric.short or metric.words} {both}, "
+        text += f"{interval(comparison)}{relative}"
+        if comparison.cost_share is not None:
+            text += f" at {units.percent(comparison.cost_share, sign=True)} cost"
+    return f"{text}, n = {comparison.n}"
 
 
 def _quality(comparison: Comparison) -> list[str]:

@@ -1,0 +1,79 @@
+"""Asked twice: the first to begin is kept, the other is cancelled, and both are rows that cost."""
+
+import itertools
+
+import pandas as pd
+
+from lab.harness import plan
+from lab.settings import config_of
+from tests.measured import FAST, measure
+
+LATE = {"headers": 400, "text": [400], "done": 400}
+SOON = {"headers": 20, "text": [20], "done": 20}
+REFUSED = {"headers": 10, "fault": {"kind": "http", "status": 500, "type": "api_error"}}
+BROKEN = {"headers": 10, "text": [10, 20, 30], "fault": {"kind": "cut", "after": 2}}
+
+
+def seed_with_first(arm: str, arms: list[str]) -> int:
+    """A run's seed whose first block begins with this arm: scripted plays go to who comes first."""
+    for seed in itertools.count():
+        config = config_of(technique="hedging", arms=arms, endpoint="simulated")
+        (block,) = plan.experiment(config, "simulated").blocks(seed, 1, 1)
+        if block.order[0].arm.name == arm:
+            return seed
+
+
+async def first_trial(simulated, arm: str, *plays, **knobs) -> tuple[pd.Series, pd.DataFrame]:
+    """The trial of an arm that is answered by these plays, and its calls in their order."""
+    simulated.knobs(**FAST)
+    simulated.plays(*plays)
+    arms = ["once", arm]
+    found = await measure(
+        simulated, "hedging", runs=1, arms=arms, seed=seed_with_first(arm, arms), knobs=knobs
+    )
+    (trial,) = (row for _, row in found.arm(arm).iterrows())
+    calls = found.calls[found.calls["trial_id"] == trial["trial_id"]]
+    return trial, calls.sort_values("started_ms").reset_index(drop=True)
+
+
+async def test_the_twin_that_begins_first_is_the_answer_and_the_late_one_is_cancelled(
+    simulated, db
+):
+    """The first request would begin at 400 ms; the twin is sent at 50 and begins 20 later."""
+    trial, calls = await first_trial(simulated, "hedged", LATE, SOON, delay_ms=50)
+    assert calls["error_kind"].fillna("").tolist() == ["cancelled", ""]
+    assert calls["started_ms"][1] >= 50
+    assert trial["outcome"] == "ok" and trial["answer_call_id"] == calls["call_id"][1]
+    assert 70 <= trial["wait_ms"] < 400 and trial["total_ms"] < 400
+
+
+async def test_a_first_token_within_the_delay_asks_nobody_twice(simulated, db):
+    trial, calls = await first_trial(simulated, "hedged", SOON, delay_ms=300)
+    assert len(calls) == 1 and trial["wait_ms"] < 300
+
+
+async def test_the_delay_is_counted_to_the_first_token_and_not_to_the_headers(simulated, db):
+    """Headers at 10 ms and the first text at 400: the twin is sent all the same."""
+    talks = {"headers": 10, "text": [400], "done": 400}
+    trial, calls = await first_trial(simulated, "hedged", talks, SOON, delay_ms=50)
+    assert calls["error_kind"].fillna("").tolist() == ["cancelled", ""]
+    assert calls["message_start_at_ms"][0] < 50 and trial["wait_ms"] < 400
+
+
+async def test_tied_requests_go_out_together_and_one_is_cancelled(simulated, db):
+    trial, calls = await first_trial(simulated, "tied", LATE, SOON)
+    assert sorted(calls["error_kind"].fillna("")) == ["", "cancelled"]
+    assert calls["started_ms"].max() < 15 and trial["wait_ms"] < 400
+
+
+async def test_a_call_that_fails_leaves_the_race_to_its_twin(simulated, db):
+    trial, calls = await first_trial(simulated, "tied", REFUSED, SOON)
+    assert sorted(calls["error_kind"].fillna("")) == ["", "api_error"]
+    assert trial["outcome"] == "ok"
+
+
+async def test_a_trial_fails_where_both_fail_and_where_the_kept_one_breaks_off(simulated, db):
+    trial, calls = await first_trial(simulated, "tied", REFUSED, REFUSED)
+    assert len(calls) == 2 and trial["outcome"] == "failed"
+    trial, calls = await first_trial(simulated, "tied", BROKEN, LATE)
+    assert trial["outcome"] == "failed" and "cancelled" in set(calls["error_kind"])

@@ -8,6 +8,7 @@ import threading
 from typing import Any
 
 import httpx2
+from anthropic import AsyncAnthropic
 
 from lab import clock
 from lab.endpoints import model_facts
@@ -66,14 +67,17 @@ async def _listed(endpoint: Endpoint) -> list[Any]:
     async with asyncio.timeout(WITHIN_S):
         client = open_client(endpoint, timeout_s=WITHIN_S)
         try:
-            reply = await client.get(
-                "/v1/models",
-                cast_to=httpx2.Response,
-                options={"params": {"limit": model_facts.MOST}},
-            )
-            cards = reply.json()["data"]
+            return await listed(client)
         finally:
             await client.close()
+
+
+async def listed(client: AsyncAnthropic) -> list[Any]:
+    """The cards of GET /v1/models as they came; whatever the SDK or a shape raises where there are
+    none."""
+    options = {"params": {"limit": model_facts.MOST}}
+    reply = await client.get("/v1/models", cast_to=httpx2.Response, options=options)
+    cards = reply.json()["data"]
     if not isinstance(cards, list):
         raise TypeError("data is no list")
     return cards

@@ -32,18 +32,23 @@ def by_arm(trials: pd.DataFrame, calls: pd.DataFrame) -> pd.DataFrame:
     return found.reset_index()
 
 
-def parts(found: pd.DataFrame) -> pd.DataFrame:
-    """Of each arm three lengths in ms that follow each other: until anything shows (silence), until
-    the text begins (thinking), until the end (answer). Columns: arm, part, amount."""
-    starts = found.set_index("arm")[list(INSTANTS)].astype(float)
-    # An instant that the trials lack is no earlier than the one before it.
-    starts["wait_ms"] = starts["wait_ms"].fillna(starts["total_ms"])
-    starts["first_sign_ms"] = starts["first_sign_ms"].fillna(starts["wait_ms"])
-    lengths = pd.DataFrame(
-        {
-            "silence": starts["first_sign_ms"],
-            "thinking": starts["wait_ms"] - starts["first_sign_ms"],
-            "answer": starts["total_ms"] - starts["wait_ms"],
-        }
-    ).clip(lower=0)
-    return lengths.reset_index().melt("arm", var_name="part", value_name="amount")
+def shown(events: pd.DataFrame, trial: pd.Series) -> dict[str, list[float] | float | None]:
+    """Of one trial in ms from its start: `sign` (the stream shows that the model is at work), `text`
+    (its first visible text) and `end`; `thoughts`, each piece or estimate of its thinking before
+    the text; `silence`, the longest time before the text in which nothing new was to be seen.
+
+    `events` are the arrivals of its answer; one of thinking without a character is an estimate.
+    """
+    end = float(trial["total_ms"])
+    text = _known(trial["wait_ms"], end)
+    sign = _known(trial["first_sign_ms"], text)
+    of_thinking = events[events["kind"] == "thinking_delta"]["at_ms"].astype(float)
+    thoughts = [at for at in of_thinking if at < text]
+    seen = [0.0, *thoughts, text]
+    silence = max(after - before for before, after in zip(seen, seen[1:], strict=False))
+    return {"sign": sign, "text": text, "end": end, "thoughts": thoughts, "silence": silence}
+
+
+def _known(value: float, otherwise: float) -> float:
+    """An instant, no later than the one behind it."""
+    return otherwise if pd.isna(value) else min(float(value), otherwise)

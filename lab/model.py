@@ -6,7 +6,7 @@ docs/design.md says what each word means.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -27,8 +27,14 @@ Role = Literal["answer", "prime", "classify", "plan", "worker", "tool_turn", "jo
 NOT_TIMED: tuple[Role, ...] = ("prime", "check")
 """Roles of calls that a trial's clock does not wait for; is_timed in metrics.sql is the rest."""
 Cache = Literal["none", "write", "read", "any"]
+Reuse = Literal["any", "new", "kept", "opened"]
+"""By which connection a call is to go: whichever rests, or a new one; a new one, closed after it;
+one that an earlier call has used; one that was opened ahead and has carried nothing yet."""
 Outcome = Literal["ok", "failed", "cancelled", "mismatch"]
-Phase = Literal["warmup", "measured", "screened", "observed", "load"]
+SERVED_OTHERWISE = "served_otherwise"
+"""The error kind of a mismatch whose endpoint served another model, speed, tier, effort or thread
+than was asked."""
+Phase = Literal["warmup", "measured", "screened", "observed", "load", "watched"]
 """`screened` trials are those that a search spent to find what is worth measuring: shown, never
 judged, never charted with measured ones."""
 OBSERVED = "observed"
@@ -36,7 +42,13 @@ OBSERVED = "observed"
 did not make. Its calls are trials of the phase `observed`, one each: never charted with others."""
 LOAD = "load"
 """The same of a load: many requests at once, each a trial of the phase `load`."""
-UNPAIRED = (OBSERVED, LOAD)
+LADDER = "ladder"
+"""The same of a search for the fastest stack of levers: what it tried is `screened`, and the blocks
+that confirm its winner are `measured`, paired and judged as those of a technique."""
+WATCH = "watch"
+"""The same of a watch: probes of a request beside a control, for days. Each is some pairs of trials
+of the phase `watched`: a series in time, and no comparison of the two."""
+UNPAIRED = (OBSERVED, LOAD, WATCH)
 """What stands for the technique where nothing is paired: never judged against an arm, and never
 charted with trials that are."""
 Status = Literal["running", "finished", "interrupted", "failed"]
@@ -94,6 +106,8 @@ class Arm:
 
     name: str
     description: str = ""
+    needs: tuple[str, ...] = ()
+    """What an endpoint must be able to do for this arm alone; it is left out of a run elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -136,12 +150,15 @@ class Lever:
     run_tools: Callable[..., Awaitable[list[str]]] | None = None
     """(bench, uses, level) -> what the tools of one turn answered, in their order; without it they
     run one after the other."""
+    tier: Tier | None = None
+    """The model tier that answers today, where the lever is about that."""
     needs: tuple[str, ...] = ()
     """What an endpoint must be able to do, as lab.endpoints.registry.CAPABILITIES names it."""
     level_needs: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """What single levels need beyond that."""
     tiers: Mapping[str, tuple[Tier, ...]] = field(default_factory=dict)
-    """The model tiers that may answer at a level, where that is not the request's own."""
+    """The model tiers that may answer at a level, where that is decided as it is asked: its change
+    leaves the request without a tier, and its play gives it one."""
     unfit: Callable[[Task, str], str | None] = lambda task, level: None
     """Why a level makes no sense for a task, in words that follow "not tried: "; None where it
     does."""
@@ -172,6 +189,9 @@ class Technique:
     """The model tiers it needs, or a function of the knobs that says so; empty means whichever
     model the endpoint has."""
     aliases: tuple[str, ...] = ()
+    headline_quantile: float | None = None
+    """The quantile of the headline that the verdict is about, where that is its tail (0.95); None:
+    the difference of the middle trial."""
     category: str = "question-answering"
     """The scenario category used where the user names none."""
     notes: Mapping[EndpointKind, str] = field(default_factory=dict)
@@ -209,8 +229,10 @@ class Technique:
     levers: tuple[Lever, ...] = ()
     """What of it a ladder can combine with other techniques."""
 
-    def arms_for(self, knobs: Knobs) -> tuple[Arm, ...]:
-        return self.select(knobs) if self.select else self.arms
+    def arms_for(self, knobs: Knobs, able: Container[str] | None = None) -> tuple[Arm, ...]:
+        """Those of these knobs; where `able` says what an endpoint can do, those it can try."""
+        arms = self.select(knobs) if self.select else self.arms
+        return tuple(arm for arm in arms if able is None or all(n in able for n in arm.needs))
 
     def place_of(self, arm: str) -> int | None:
         """Where an arm stands among all that are declared, whichever of them a run has: its colour,
@@ -251,6 +273,7 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     endpoint: str | None = None
     """Another endpoint of the same kind, by name or base URL; None is the run's own."""
+    connection: Reuse = "any"
 
 
 @dataclass(frozen=True)
@@ -270,6 +293,8 @@ class Reply:
     usage: Mapping[str, Any] = field(default_factory=dict)
     error_kind: str | None = None
     error_text: str | None = None
+    message_id: str | None = None
+    """The message's own id, by which a thread is continued."""
 
     @property
     def ok(self) -> bool:
@@ -319,13 +344,36 @@ class Bench(Protocol):
         role: Role = "answer",
         name: str | None = None,
         begun: asyncio.Event | None = None,
+        token: asyncio.Event | None = None,
+        on_tool: Callable[[ToolUse], Any] | None = None,
     ) -> Reply:
         """Make one request, and where the API asks for it try again; each attempt is a row.
 
         A request that failed is a Reply with an `error_kind`, not an exception; it fails the trial,
         except in the roles `prime` and `check`. `name` is its span's, the role by default. `begun`
-        is set when the response begins.
+        is set when the response begins, `token` at its first generated piece; both when it ends.
+        `on_tool` is called, on the event loop and in the trial's context, with each tool call once
+        its input is whole, while the answer may still come.
         """
+        ...
+
+    async def within(self, event: asyncio.Event, ms: float) -> bool:
+        """Wait for the event, so many milliseconds at most; whether it came. A rehearsal does not
+        wait, and in its dearest way it does not come."""
+        ...
+
+    def replaced(self, reply: Reply) -> None:
+        """Of equal requests another answered in this one's place: that it failed fails the trial
+        no longer."""
+
+    async def connect(self, endpoint: str | None = None) -> None:
+        """Open a connection to the run's endpoint, or to one that a request would name, ahead of a
+        call that means `opened`; those that rested are closed."""
+        ...
+
+    async def pause(self, seconds: float) -> None:
+        """Let so much time pass, as between a person's two questions; in `prepare` it is outside
+        the trial's clock."""
         ...
 
     async def tool(self, name: str, input: dict[str, Any]) -> str:

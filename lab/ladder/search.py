@@ -1,0 +1,377 @@
+"""The search for the fastest stack that keeps the quality bar: a screening plan, then a race of
+what it could not tell apart. It knows no clock and no endpoint: asked for a block, it says which
+stacks; told what became of them, it goes on.
+
+What a search finds is chosen for its luck too. So nothing of it is quoted: its winner is measured
+against today once more, in fresh blocks (lab/ladder_run.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from math import log
+from statistics import fmean
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from lab.ladder import design
+from lab.ladder.design import Configuration
+from lab.ladder.effects import Model, Seen
+from lab.ladder.race import leaving
+from lab.stats.compare import holm
+from lab.stats.intervals import Interval
+
+Stage = Literal["screening", "elimination"]
+SETTLED = 0.995
+"""The level at which a lever is settled: its other level is not tried any more, and the blocks
+become smaller. Above 95 %, since it is looked at after every block."""
+SHOWN = 0.90
+"""Two-sided: a lever stays in the stack where it is shown to help at 95 %, one-sided."""
+FEWEST_BLOCKS = 2
+FINALISTS = 6
+LOST_OF = 4
+"""Lost trials of a lever, and none that ended well, from which on it is given up."""
+
+
+class Outcome(NamedTuple):
+    """What became of one trial. `value` is the objective in ms, None where the trial was lost."""
+
+    value: float | None
+    quality: float | None = None
+    reason: str = ""
+
+
+class Ask(NamedTuple):
+    stage: Stage
+    stacks: tuple[Configuration, ...]
+
+
+class Decision(NamedTuple):
+    """Something that the search settled, after how many blocks of the stage."""
+
+    stage: Stage
+    blocks: int
+    reason: str
+    stack: Configuration | None = None
+    lever: int | None = None
+    interval: Interval | None = None
+
+
+class Rung(NamedTuple):
+    """What a lever changes of the objective, as a share: −0.4 is 40 % less."""
+
+    lever: int
+    level: int
+    before: Configuration
+    after: Configuration
+    change: float
+    low: float | None
+    high: float | None
+    p: float
+
+
+class Together(NamedTuple):
+    """What two levers do beyond what each does alone; above 0, they do not add."""
+
+    levers: tuple[int, int]
+    change: float
+    low: float | None
+    high: float | None
+    p: float
+
+
+@dataclass
+class Search:
+    """`levels` is how many levels each lever has. `tolerance` is the share within which two stacks
+    are alike; `is_tail` asks for the slow answers (p95): values are then compared as shares of
+    today's mean, not as logarithms, so that a slow answer weighs as much as it lasts."""
+
+    levels: Sequence[int]
+    bar: float = 0.10
+    tolerance: float = 0.02
+    is_tail: bool = False
+    most_screening: int = 24
+    most_rounds: int = 40
+    stage: Stage | None = "screening"
+    blocks: list[tuple[Stage, dict[Configuration, Outcome]]] = field(default_factory=list)
+    dropped: dict[int, str] = field(default_factory=dict)
+    """By lever, why it was given up."""
+    settled: dict[int, int] = field(default_factory=dict)
+    """By lever, the only level of it that the screening still tries."""
+    decisions: list[Decision] = field(default_factory=list)
+    alive: list[Configuration] = field(default_factory=list)
+    beaten: set[tuple[Configuration, Configuration]] = field(default_factory=set)
+    """Who lost the race to whom."""
+    winner: Configuration | None = None
+
+    @property
+    def today(self) -> Configuration:
+        return (0,) * len(self.levels)
+
+    def next(self) -> Ask | None:
+        """What the next block is to try; None once the winner is known."""
+        if self.stage == "screening":
+            return Ask("screening", self._plan())
+        return Ask("elimination", tuple(self.alive)) if self.stage else None
+
+    def add(self, outcomes: Mapping[Configuration, Outcome]) -> None:
+        """What became of the block that was asked for."""
+        if self.stage is None:
+            raise ValueError("the search has ended")
+        self.blocks.append((self.stage, dict(outcomes)))
+        count = self._count()
+        if self.stage == "screening":
+            self._give_up_lost(count)
+            if count >= FEWEST_BLOCKS:
+                self._settle(count)
+                if count >= self.most_screening or len(self.settled) == len(self.levels):
+                    self._race()
+        else:
+            self._eliminate(count)
+            if len(self.alive) == 1 or count >= self.most_rounds:
+                self._end()
+
+    def cut(self, reason: str) -> None:
+        """The stage's share of the budget is spent: the search goes on to what comes next."""
+        if self.stage is None:
+            return
+        self.decisions.append(Decision(self.stage, self._count(), reason))
+        if self.stage == "screening" and self._count() >= FEWEST_BLOCKS:
+            self._race()
+        else:
+            self._end()
+
+    # Screening
+
+    def _plan(self) -> tuple[Configuration, ...]:
+        live = [j for j in self._indices if j not in self.settled]
+        return tuple(
+            tuple({**self.settled, **dict(zip(live, row, strict=True))}[j] for j in self._indices)
+            for row in design.two_level(len(live))
+        )
+
+    def _give_up_lost(self, count: int) -> None:
+        """A lever none of whose trials ended well, while others' do, is nothing to search with."""
+        tried = [(c, out) for _, block in self.blocks for c, out in block.items()]
+        for j in range(len(self.levels)):
+            own = [out for c, out in tried if c[j]]
+            others = any(out.value is not None for c, out in tried if not c[j])
+            lost = [out for out in own if out.value is None]
+            if j not in self.dropped and len(own) == len(lost) >= LOST_OF and others:
+                self.dropped[j], self.settled[j] = lost[-1].reason, 0
+                self.decisions.append(Decision("screening", count, lost[-1].reason, lever=j))
+
+    def _settle(self, count: int) -> None:
+        """The levers of which is known, at the best stack so far, that they help, or that they do
+        not by more than two alike stacks differ. What was settled before is asked again: another
+        lever's may have changed what is best."""
+        model, best, before = self._model(), self._predicted()[0], self.settled
+        self.settled = dict.fromkeys(self.dropped, 0)
+        for j in self._indices:
+            if j in self.dropped or model.freedom < 1:
+                continue
+            one = model.contrast(_with(best, j, 0), _with(best, j, 1), SETTLED)
+            helps = one.high < 0
+            if helps or one.low > -self.tolerance:
+                self.settled[j] = int(helps)
+                if before.get(j) != self.settled[j]:
+                    reason = "helps" if helps else "does not help"
+                    self.decisions.append(Decision("screening", count, reason, None, j, one))
+
+    # From one stage to the next
+
+    def _race(self) -> None:
+        """Of all stacks, tried or not, those that the model cannot tell from the best."""
+        ranked, model = self._predicted(), self._model()
+        best = ranked[0]
+        close = [c for c in ranked[1:] if (model.contrast(best, c).low or 0.0) <= 0]
+        finalists = [best, self._reduced(best), *close[: FINALISTS - 1]]
+        for j, count in enumerate(self.levels):
+            finalists += [_with(best, j, level) for level in range(2, count)]
+        self.alive, self.stage = list(dict.fromkeys(finalists)), "elimination"
+        if len(self.alive) == 1:
+            self._end()
+
+    def _eliminate(self, count: int) -> None:
+        raced = [self._values(block) for stage, block in self.blocks if stage == "elimination"]
+        self._leave_lost(count)
+        for one in leaving(raced, self.alive, self.tolerance):
+            words = "makes no difference" if one.is_tie else "is slower"
+            interval = Interval(one.estimate, one.low, one.high, count)
+            self._gone(Decision("elimination", count, words, one.configuration, None, interval))
+            if not one.is_tie:
+                self.beaten.add((one.configuration, one.leader))
+        for stack in self._worse():
+            if len(self.alive) > 1 and stack in self.alive:
+                self._gone(Decision("elimination", count, "answers worse", stack))
+
+    def _leave_lost(self, count: int) -> None:
+        for stack in list(self.alive):
+            own = [block[stack] for _, block in self.blocks if stack in block]
+            is_lost = len(own) >= LOST_OF and all(out.value is None for out in own)
+            if is_lost and len(self.alive) > 1:
+                self._gone(Decision("elimination", count, own[-1].reason, stack))
+
+    def _gone(self, decision: Decision) -> None:
+        self.alive.remove(decision.stack)
+        self.decisions.append(decision)
+
+    def _worse(self) -> list[Configuration]:
+        """Stacks of the race whose answers are worse than today's, beyond the bar and beyond
+        chance."""
+        model = self._quality_model()
+        if model is None:
+            return []
+        changes = {stack: model.contrast(self.today, stack, SHOWN) for stack in self.alive}
+        return [stack for stack, one in changes.items() if self._is_worse(one)]
+
+    def _is_worse(self, change: Interval) -> bool:
+        return change.estimate < -self.bar and change.high is not None and change.high < 0
+
+    def _end(self) -> None:
+        self.stage = None
+        if not self.blocks or self._count_of("screening") < FEWEST_BLOCKS:
+            return
+        model = self._model()
+        alive = self.alive or [self._predicted()[0]]
+        self.winner = self._reduced(
+            min(alive, key=lambda c: (model.contrast(self.today, c).estimate, sum(map(bool, c))))
+        )
+
+    def _reduced(self, stack: Configuration) -> Configuration:
+        """Without the levers that are not shown to help it: what is pulled for nothing is one more
+        thing that can break."""
+        model = self._model()
+        while any(stack):
+            gains = {}
+            for j, level in enumerate(stack):
+                without = _with(stack, j, 0)
+                if level and (without, stack) not in self.beaten:
+                    gain = model.contrast(without, stack, SHOWN)
+                    if gain.high is None or gain.high >= 0:
+                        gains[j] = gain.estimate
+            if not gains:
+                break
+            stack = _with(stack, max(gains, key=gains.get), 0)
+        return stack
+
+    # What it says
+
+    def claims(self) -> tuple[list[Rung], list[Rung], list[Together]]:
+        """The rungs from today to the winner, the largest first; what every other level would do to
+        the winner; and which pairs of levers do not simply add. All share one error of 5 %
+        (Holm 1979)."""
+        model, steps = self._model(), self._steps()
+        others = [
+            (j, level, self.winner, _with(self.winner, j, level))
+            for j, count in enumerate(self.levels)
+            for level in range(1, count)
+            if (j, level) in model.mains and self.winner[j] != level
+        ]
+        ends = {("rung", *step): step[2:] for step in steps} | {
+            ("other", *step): step[2:] for step in others
+        }
+        p = {key: model.contrast(*pair).p for key, pair in ends.items()}
+        p |= {("pair", pair): model.interaction(*pair).p for pair in model.pairs}
+        at = holm(p)
+        made = {key: self._rung(model, key[1:], at[key]) for key in ends}
+        pairs = [self._together(model, pair, at["pair", pair]) for pair in model.pairs]
+        kept = [made["rung", *step] for step in steps]
+        return kept, [made["other", *step] for step in others], pairs
+
+    def _steps(self) -> list[tuple[int, int, Configuration, Configuration]]:
+        model, stack, steps = self._model(), self.today, []
+        left = {j: level for j, level in enumerate(self.winner) if level}
+        while left:
+            after = {j: _with(stack, j, level) for j, level in left.items()}
+            j = min(after, key=lambda j: model.contrast(stack, after[j]).estimate)
+            steps.append((j, left.pop(j), stack, after[j]))
+            stack = after[j]
+        return steps
+
+    def _rung(self, model: Model, step: tuple, level: float) -> Rung:
+        one = model.contrast(step[2], step[3], level)
+        return Rung(*step, *map(self._share, one[:3]), p=one.p)
+
+    def _together(self, model: Model, pair: tuple[int, int], level: float) -> Together:
+        one = model.interaction(*pair, level)
+        return Together(pair, *map(self._share, one[:3]), p=one.p)
+
+    def _share(self, value: float | None) -> float | None:
+        return value if value is None or self.is_tail else float(np.expm1(value))
+
+    def predicted_change(self, stack: Configuration) -> tuple[float, float | None, float | None]:
+        """The objective of a stack as a change from today's, with the model's 95 % interval."""
+        return tuple(map(self._share, self._model().contrast(self.today, stack)[:3]))
+
+    # The models
+
+    def _predicted(self) -> list[Configuration]:
+        """Every stack of first and second levels whose answers are not worse, the fastest first."""
+        model, quality = self._model(), self._quality_model()
+        seen = {j for j, level in model.mains if level == 1}
+        choices = [(0, 1) if j in seen and j not in self.dropped else (0,) for j in self._indices]
+        stacks = list(product(*choices))
+        if quality is not None:
+            kept = [c for c in stacks if not self._is_worse(quality.contrast(self.today, c, SHOWN))]
+            stacks = kept or [self.today]
+        weights = np.array([model.terms(stack) for stack in stacks]) @ model.effects
+        return [stacks[place] for place in np.argsort(weights, kind="stable")]
+
+    @property
+    def _indices(self) -> Iterable[int]:
+        return range(len(self.levels))
+
+    def _model(self) -> Model:
+        return self._fitted("times", lambda out: out.value, True)
+
+    def _quality_model(self) -> Model | None:
+        rated = [
+            out.quality for _, block in self.blocks for out in block.values()
+            if out.quality is not None and out.value is not None
+        ]  # fmt: skip
+        if len(set(rated)) < 2:
+            return None
+        return self._fitted("quality", lambda out: out.quality, False)
+
+    def _fitted(
+        self, name: str, read: Callable[[Outcome], float | None], with_pairs: bool
+    ) -> Model:
+        """Fitted once for the blocks so far."""
+        key = name, len(self.blocks)
+        kept = self.__dict__.setdefault("_models", {})
+        if key not in kept:
+            made = self._unit() if name == "times" else float
+            seen = [
+                Seen(number, stack, made(value))
+                for number, (_, block) in enumerate(self.blocks)
+                for stack, out in block.items()
+                if out.value is not None and (value := read(out)) is not None
+            ]
+            self.__dict__["_models"] = {**kept, key: Model(seen, with_pairs)}
+        return self.__dict__["_models"][key]
+
+    def _unit(self) -> Callable[[float], float]:
+        if not self.is_tail:
+            return log
+        tried = [(c, out.value) for _, block in self.blocks for c, out in block.items()]
+        own = [value for stack, value in tried if value is not None and not any(stack)]
+        whole = fmean(own or [value for _, value in tried if value is not None])
+        return lambda value: value / whole
+
+    def _values(self, block: Mapping[Configuration, Outcome]) -> dict[Configuration, float]:
+        unit = self._unit()
+        return {c: unit(out.value) for c, out in block.items() if out.value is not None}
+
+    def _count(self) -> int:
+        return self._count_of(self.stage)
+
+    def _count_of(self, stage: Stage | None) -> int:
+        return sum(of == stage for of, _ in self.blocks)
+
+
+def _with(stack: Configuration, lever: int, level: int) -> Configuration:
+    return (*stack[:lever], level, *stack[lever + 1 :])

@@ -1,8 +1,10 @@
 """Does streaming shorten the wait that a person feels?"""
 
+from dataclasses import replace
+
 from pydantic import Field
 
-from lab.model import Arm, Bench, Knobs, Request, Technique
+from lab.model import Arm, Bench, Knobs, Lever, Request, Technique
 
 
 class StreamingKnobs(Knobs):
@@ -18,6 +20,16 @@ class StreamingKnobs(Knobs):
 async def trial(bench: Bench, arm, knobs, task):
     reply = await bench.call(Request(task.body_for(knobs.answer_tokens), stream=arm == "streamed"))
     return reply.text if reply.ok else None
+
+
+STREAMED = Lever(
+    name="streamed",
+    title="Streaming",
+    levels=("whole", "streamed"),
+    words={"streamed": "streamed"},
+    change=lambda request, level, task: replace(request, stream=True),
+    needs=("streaming",),
+)
 
 
 TECHNIQUE = Technique(
@@ -44,4 +56,5 @@ TECHNIQUE = Technique(
     },
     page="1_Streaming.py",
     shows=("streams",),
+    levers=(STREAMED,),
 )

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from lab.model import Arm, Bench, Knobs, Request, Technique, View
 from lab.scenarios import definitions, tools
+from lab.techniques.caching.placement import PLACEMENT
 
 
 class CachingKnobs(Knobs):
@@ -160,6 +161,7 @@ TECHNIQUE = Technique(
     needs=("caching",),
     page="2_Prompt_caching.py",
     shows=("reads",),
+    levers=(PLACEMENT,),
     views=(
         "Distribution",
         "Pairs",

@@ -1,11 +1,12 @@
 """Is it faster to let a small model decide who answers, once its deciding is paid for?"""
 
 import json
+from dataclasses import replace
 from typing import Literal
 
 from pydantic import Field
 
-from lab.model import Arm, Bench, Knobs, Request, Technique, View
+from lab.model import Arm, Bench, Knobs, Lever, Request, Technique, View
 from lab.scenarios import definitions, tools
 
 
@@ -112,6 +113,44 @@ async def trial(bench: Bench, arm, knobs, task):
     return await answer(bench, knobs, task, "small" if easy else "large")
 
 
+def at_tier(request, level, task):
+    return replace(request, tier="small" if level == "small" else None)
+
+
+async def choose(bench: Bench, ask, request, level, task):
+    """The router decides once a trial; later turns keep to the model of the first."""
+    if level != "routed" or request.tier:
+        return await ask(request)
+    router = classify(RoutingKnobs(), question_of(task))
+    router = Request(router, tier="small", stream=request.stream, intended_cache="read")
+    reply = await bench.call(router, role="classify")
+    if not reply.ok:
+        return reply
+    tier = "small" if choice(reply, "difficulty") == "easy" else "large"
+    bench.route(tier)
+    return await ask(replace(request, tier=tier))
+
+
+def router_primes(request, level, task):
+    body = classify(RoutingKnobs(), "Name a colour.")
+    prime = Request(body, tier="small", stream=request.stream, intended_cache="write")
+    return (prime,) if level == "routed" else ()
+
+
+MODEL = Lever(
+    name="model",
+    title="Model",
+    levels=("large", "small", "routed"),
+    words={"small": "small model", "routed": "small model for easy questions"},
+    change=at_tier,
+    play=choose,
+    primes=router_primes,
+    tier="large",
+    tiers={"routed": ("small", "large")},
+    level_needs={"routed": ("structured", "caching")},
+)
+
+
 TECHNIQUE = Technique(
     slug="routing",
     title="Model routing",
@@ -149,5 +188,6 @@ TECHNIQUE = Technique(
     needs=("structured",),
     page="4_Model_routing.py",
     shows=("small_models",),
+    levers=(MODEL,),
     views=(View("Routes", "figures:view"), "Spans", "Distribution", "Pairs"),
 )

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from lab.model import Arm, Bench, Knobs, Request, Technique, View
+from lab.model import Arm, Bench, Knobs, Lever, Request, Technique, View
 from lab.scenarios import definitions, tools
 
 TOOL_ARMS = (
@@ -165,6 +165,23 @@ async def run_requests(bench: Bench, arm, knobs, task):
     return replies[0].text if all(reply.ok for reply in replies) else None
 
 
+async def run_together(bench: Bench, uses, level):
+    return await at_once([lambda use=use: bench.tool(use.name, use.input) for use in uses], 8)
+
+
+TOGETHER = Lever(
+    name="tools",
+    title="Tools of one turn",
+    levels=("in turn", "together"),
+    words={"together": "tools together"},
+    run_tools=run_together,
+    needs=("tools",),
+    unfit=lambda task, level: (
+        None if len(task.tools) > 1 else "its tasks offer no two tools that the lab can run"
+    ),
+)
+
+
 TECHNIQUE = Technique(
     slug="parallelism",
     title="Parallelism",
@@ -194,5 +211,6 @@ TECHNIQUE = Technique(
     needs=("tools",),
     page="3_Parallelism.py",
     shows=("tools_together",),
+    levers=(TOGETHER,),
     views=(View("Speed-up", "figures:view"), "Spans", "Distribution", "Pairs"),
 )

@@ -15,12 +15,11 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from lab import endpoint_kinds, metrics, stats, techniques, units
-from lab.instrumentation import bursts
 from lab.metrics import QUANTILES
 from lab.model import LOAD, OBSERVED, LabError, Technique
 from lab.paths import COMMAND
 from lab.settings import BenchmarkConfig, Predicted
-from lab.stats import Comparison, Finding, VerdictText
+from lab.stats import Comparison, Finding, VerdictText, bursts, unconfirmed
 from lab.stats.verdict import DOUBTFUL, REFUSALS
 from lab.store import queries
 from lab.store.store import Store
@@ -111,6 +110,13 @@ class RunResult:
     def headline(self) -> str:
         """The metric on which the verdict is planned."""
         return _headline(self.run)
+
+    @property
+    def headline_words(self) -> str:
+        """ "perceived wait", or "p95 perceived wait" where the verdict is about the tail."""
+        tail = (self.run["settings"].get("headline") or {}).get("quantile")
+        lead = f"{units.quantile(tail)} " if tail else ""
+        return lead + metrics.words(self.headline)
 
     @property
     def typical(self) -> tuple[str, ...]:
@@ -377,6 +383,7 @@ def _judged(store: Store, runs: Sequence[Mapping[str, Any]]) -> list[RunResult]:
     )
     outcomes = _by_run(queries.trials(store, ids, ["run_id", *OF_A_TRIAL, *headlines]))
     connections, reports = queries.connections(store, ids), queries.cache_reports(store, ids)
+    served = _by_run(queries.served_reports(store, ids))
     results = []
     for run in runs:
         run_id, columns = run["run_id"], dict.fromkeys([*OF_A_TRIAL, *_known(_headline(run))])
@@ -389,7 +396,8 @@ def _judged(store: Store, runs: Sequence[Mapping[str, Any]]) -> list[RunResult]:
             database=store.path,
         )
         pairs = stats.by_arm(paired(run_id))
-        results.append(_told(store, result, pairs, connections, reports.get(run_id, {})))
+        said = reports.get(run_id, {}), served(run_id)
+        results.append(_told(store, result, pairs, connections, *said))
     return results
 
 
@@ -405,15 +413,18 @@ def _told(
     paired: Mapping[Arm, stats.ArmPairs],
     connections: pd.DataFrame,
     reports: Mapping[str, bool],
+    served: pd.DataFrame,
 ) -> RunResult:
     """With its comparisons and what is said of them."""
     bursts_seen = held_back(queries.text_arrivals(store, result.run_id))
-    compared = partial(_compared, result, paired, connections, bool(bursts_seen))
+    # Through another endpoint a wait is as long as it is there: what holds back is its finding.
+    in_bursts = result.run["endpoint"] in bursts_seen
+    compared = partial(_compared, result, paired, connections, in_bursts)
     result = replace(
         result,
         headlines=compared(only_headlines=True),
         compare=compared,
-        notes=[*bursts_seen, *_notes(result, reports)],
+        notes=[*bursts_seen.values(), *_notes(result, reports, served)],
         block_cost=_per_block(result.outcomes),
     )
     verdicts = [result.told(c) for c in result.headlines if c.metric == result.headline]
@@ -480,10 +491,13 @@ def _compared(
         only_headlines=only_headlines,
     )
     # What a trial of several calls waited for is told by its spans; the time per token of one
-    # answer says nothing about it.
+    # answer says nothing about it. Nor does what a mean is made of say anything of a tail.
+    of_tail = settings["headline"].get("quantile") is not None
     several = result.outcomes.loc[result.outcomes["calls"] != 1, "trial_id"]
     judged = dict.fromkeys((one.technique, one.arm) for one in comparisons)
-    parts_of = {arm: _parts(paired.get(arm), several, connections) for arm in judged}
+    parts_of = {
+        arm: None if of_tail else _parts(paired.get(arm), several, connections) for arm in judged
+    }
     explained = []
     for comparison in comparisons:
         parts = parts_of[comparison.technique, comparison.arm]
@@ -594,29 +608,18 @@ def _why(result: RunResult) -> list[str]:
     return lines
 
 
-def held_back(arrivals: pd.DataFrame) -> list[str]:
-    """A sentence for each endpoint whose streams came in bursts; of queries.text_arrivals."""
-    sentences = []
+def held_back(arrivals: pd.DataFrame) -> dict[str, str]:
+    """By its name a sentence for each endpoint whose streams came in bursts; of
+    queries.text_arrivals."""
+    sentences = {}
     for endpoint, rows in arrivals.groupby("endpoint", sort=False):
-        if judged := bursts.judge(streams(rows)):
-            sentences.append(
-                f"{endpoint} held back the stream of {judged.held} in {judged.told} answers (in "
-                f"one {judged.typical.words}), so that its times to the first token and text are "
-                f"too long: {bursts.CAUSE}."
+        if judged := bursts.judge(bursts.of_calls(rows)):
+            sentences[str(endpoint)] = (
+                f"{endpoint} held back the stream of {judged.held} in {judged.told} answers, "
+                f"{judged.pieces} (in one {judged.typical.words}), so that its times to the first "
+                f"token and text are too long: {bursts.CAUSE}."
             )
     return sentences
-
-
-def streams(arrivals: pd.DataFrame) -> list[bursts.Stream]:
-    """The stream of each call; of queries.text_arrivals."""
-    return [
-        bursts.stream(
-            zip(call["at_ns"], call["characters"], strict=True),
-            call["sent_ns"].iloc[0],
-            call["lag_ns"].iloc[0],
-        )
-        for _, call in arrivals.groupby("call_id", sort=False)
-    ]
 
 
 def _parts(
@@ -649,7 +652,7 @@ def _read_file(file: Path) -> RunResult:
     return result
 
 
-def _notes(result: RunResult, reports: Mapping[str, bool]) -> list[str]:
+def _notes(result: RunResult, reports: Mapping[str, bool], served: pd.DataFrame) -> list[str]:
     """What an endpoint of this kind, and this very one, cannot show, once for each technique;
     `reports` are queries.cache_reports of this run."""
     kind = result.run["endpoint_kind"]
@@ -658,6 +661,7 @@ def _notes(result: RunResult, reports: Mapping[str, bool]) -> list[str]:
     caches_by_itself = reports.get("intended") and reports["read"] and not reports["written"]
     if caches_by_itself and not endpoint_kinds.kind(kind).own_server:
         notes.append(UNWRITTEN)
+    notes.append(unconfirmed.sentence(served, endpoint_kinds.kind(kind).own_server) or "")
     return list(dict.fromkeys(filter(None, notes)))
 
 

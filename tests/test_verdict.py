@@ -235,7 +235,7 @@ def test_trials_that_this_machine_held_up_are_counted_and_stay_in():
         settings={"baseline": baseline},
     )[0]
     assert one.n == 20 and one.reasons == (
-        "cached: 1 in the wrong cache state, left out",
+        "1 of 21 trials of cached was left out",
         "uncached: 2 failed",
         "3 of 40 trials were held up by this machine and kept in (late event loop or unexpected "
         "reconnect)",

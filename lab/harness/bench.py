@@ -28,7 +28,19 @@ from lab.instrumentation import parsing
 from lab.instrumentation.parsing import CLOCKS, Reading
 from lab.instrumentation.stamps import Exchange
 from lab.instrumentation.usage_columns import usage_columns
-from lab.model import NOT_TIMED, Reply, Request, Role, SpanKind, Tier, new_id
+from lab.instrumentation.whole_tools import Heard
+from lab.model import (
+    NOT_TIMED,
+    SERVED_OTHERWISE,
+    Reply,
+    Request,
+    Reuse,
+    Role,
+    SpanKind,
+    Tier,
+    ToolUse,
+    new_id,
+)
 from lab.rows import CallRow, FinishedTrial, SpanRow, TrialRow
 from lab.scenarios import tools
 
@@ -57,6 +69,8 @@ class Intent:
     started_ns: int
     attempt: int = 1
     begun: asyncio.Event | None = None
+    heard: Callable[[bytes], None] | None = None
+    token: asyncio.Event | None = None
     body: Mapping[str, Any] | None = None
     """As it was sent, completed by the lab."""
     own: bool = False
@@ -140,10 +154,12 @@ class TrialBench:
         self.out_of_budget = False
         self.give_up: Callable[[], Any] = lambda: None
         """Ends the trial, whatever its code makes of a call that is not made."""
-        self.failed: tuple[str, str] | None = None
+        self.failures: dict[str, tuple[str, str]] = {}
+        """Of the calls that failed the trial, by id, kind and text."""
         self.mismatches: list[str] = []
-        self.threads: dict[str, str] = {}
-        """Of each message of a thread, the one that opened it."""
+        self.mismatch_kind: str | None = None
+        """Of the mismatches, where one is that of a factor that was served otherwise."""
+        self._threads = served.Threads()
         self.allowance = limits.Allowance()
         self._turn = asyncio.Lock()
         self._read_ns: tuple[int, int] | None = None
@@ -159,6 +175,21 @@ class TrialBench:
     @property
     def client(self) -> anthropic.AsyncAnthropic:
         return self.session.client_of(self.session.endpoint)
+
+    @property
+    def failed(self) -> tuple[str, str] | None:
+        return next(iter(self.failures.values()), None)
+
+    def replaced(self, reply: Reply) -> None:
+        self.failures.pop(reply.call_id, None)
+
+    async def within(self, event: asyncio.Event, ms: float) -> bool:
+        try:
+            async with asyncio.timeout(ms / 1e3):
+                await event.wait()
+        except TimeoutError:
+            pass
+        return event.is_set()
 
     def mismatch(self, reason: str) -> None:
         self.mismatches.append(reason)
@@ -183,15 +214,25 @@ class TrialBench:
         async with self.span("tool", name):
             return await tools.run(name, input, sleep_s)
 
+    async def connect(self, endpoint: str | None = None) -> None:
+        session = self.session
+        target = await session.other(endpoint) if endpoint else session.endpoint
+        await session.client_of(target).open_ahead()
+
+    async def pause(self, seconds: float) -> None:
+        await sleep_s(seconds)
+
     async def call(
         self,
         request: Request,
         role: Role = "answer",
         name: str | None = None,
         begun: asyncio.Event | None = None,
+        token: asyncio.Event | None = None,
+        on_tool: Callable[[ToolUse], Any] | None = None,
     ) -> Reply:
         """At most RETRIES further attempts."""
-        session = self.session
+        session, heard = self.session, Heard(on_tool) if on_tool else None
         endpoint = await session.other(request.endpoint) if request.endpoint else session.endpoint
         client = session.client_of(endpoint)
         body = with_nonce(completed(request, endpoint, self.brief), self.nonce)
@@ -208,6 +249,8 @@ class TrialBench:
                 attempt=attempt,
                 started_ns=now_ns(),
                 begun=begun,
+                token=token,
+                heard=heard and heard.hear,
                 body=body,
             )
             call = await self._attempt(client, body, intent)
@@ -221,10 +264,12 @@ class TrialBench:
         finally:
             self._count_if_limited(call)
         self._read_ns = (call.span.ended_ns, now_ns())
-        if begun:
-            begun.set()  # who waits for the first byte of a call that failed must not wait forever
+        for event in filter(None, (begun, token)):
+            event.set()  # who waits for the first byte of a call that failed must not wait forever
+        if heard and not reading.error_kind:
+            heard.finish(reading)
         if reading.error_kind and role not in NOT_TIMED:
-            self.failed = self.failed or (reading.error_kind, reading.error_text or "")
+            self.failures[call.id] = (reading.error_kind, reading.error_text or "")
         return Reply(
             call_id=call.id,
             content=tuple(reading.content),
@@ -232,6 +277,7 @@ class TrialBench:
             usage=reading.usage,
             error_kind=reading.error_kind,
             error_text=reading.error_text,
+            message_id=reading.message_id,
         )
 
     async def _attempt(
@@ -299,7 +345,9 @@ class TrialBench:
         exchange.allowance = self.allowance
         intent = INTENT.get()
         if intent is not None and intent.call is None:
-            exchange.begun = intent.begun
+            exchange.token = intent.token
+            exchange.heard = intent.heard
+            exchange.begun, exchange.connection = intent.begun, intent.request.connection
         else:
             for call in self.calls:
                 if call.exchange and not call.exchange.open:
@@ -400,21 +448,41 @@ class TrialBench:
             span.started_ns -= origin
             if span.ended_ns is not None:
                 span.ended_ns -= origin
+        self._price_cancelled(rows)
         by_itself = self._caches_itself(rows)
         self.mismatches += [
             reason
             for call, row in zip(self.calls, rows, strict=True)
             if not call.intent.own and (reason := cache_mismatch(row, by_itself))
         ]
+        self.mismatches += [
+            reason
+            for call, row in zip(self.calls, rows, strict=True)
+            if (reason := connection_mismatch(row, call.intent.request.connection))
+        ]
         # A sum with an unknown price in it is unknown; a call that was refused, without any usage,
         # cost nothing.
         costs = [
             row.cost_usd
             for call, row in zip(self.calls, rows, strict=True)
-            if call.reading.usage and row.role != "check"
+            if (call.reading.usage or row.cost_usd is not None) and row.role != "check"
         ]
         self.trial.cost_usd = sum(costs) if costs and None not in costs else None
         return FinishedTrial(self.trial, rows, self.spans, events)
+
+    def _price_cancelled(self, rows: Sequence[CallRow]) -> None:
+        """A call that was cancelled before it told any count is billed its prompt all the same:
+        that of an equal call of the trial. What it wrote until the server noticed is told to
+        nobody, so this is the least that it cost; a budget counts its longest."""
+        told = [call for call in self.calls if call.reading.usage.get("input_tokens") is not None]
+        for call, row in zip(self.calls, rows, strict=True):
+            exchange, body = call.exchange, call.intent.body
+            is_open = row.error_kind == "cancelled" and exchange and exchange.sent_ns is not None
+            if not is_open or row.cost_usd is not None or body is None:
+                continue
+            if twin := next((each for each in told if each.intent.body == body), None):
+                usage = {**twin.reading.usage, "output_tokens": 0, "iterations": None}
+                row.cost_usd = self.session.cost_usd(twin.priced_as, usage)
 
     def _caches_itself(self, rows: Sequence[CallRow]) -> bool:
         """As the probe found; where nobody has tried it, from what it reports: reads that nothing
@@ -471,13 +539,24 @@ class TrialBench:
             for name, value in usage_columns(reading.usage).items():
                 setattr(row, name, value)
             row.cost_usd = self.session.cost_usd(call.priced_as, reading.usage)
-        body = intent.body or request.body
-        row.asked = served.asked(body)
-        if not reading.error_kind:
-            row.thread_id = served.thread_id(body, reading.message_id, self.threads)
-            if row.thread_id and reading.message_id:
-                self.threads[reading.message_id] = row.thread_id
+        self._compare(row, reading, intent.body or request.body)
+        if request.connection != "any":
+            row.asked["connection"] = request.connection
         return row
+
+    def _compare(self, row: CallRow, reading: Reading, body: Mapping[str, Any]) -> None:
+        """Served is not asked: a judge's call is none of the arm's."""
+        row.asked = served.asked(body)
+        tokens = None
+        if row.input_tokens is not None:
+            read = row.cache_read_tokens or 0
+            written = (row.cache_write_5m_tokens or 0) + (row.cache_write_1h_tokens or 0)
+            tokens = row.input_tokens + read + written
+        thread = self._threads.take(row, body, tokens)
+        reasons = [*served.otherwise(row, reading), *filter(None, [thread])]
+        if reasons and row.role != "check":
+            self.mismatches += reasons
+            self.mismatch_kind = SERVED_OTHERWISE
 
 
 def retry_after_s(call: Call) -> float | None:
@@ -528,6 +607,22 @@ def cache_mismatch(row: CallRow, by_itself: bool = False) -> str | None:
     ):
         return (
             f"{row.physical_cache_tokens} tokens were physically cached where {read} were reported"
+        )
+    return None
+
+
+def connection_mismatch(row: CallRow, meant: Reuse) -> str | None:
+    """Why a call went by another connection than its arm meant; None where it was right, or nobody
+    saw."""
+    if row.error_kind or row.connection_reused is None:
+        return None
+    if meant == "new" and row.connection_reused:
+        return "it went by a connection that was open already, where a new one was meant"
+    if meant in ("kept", "opened") and not row.connection_reused:
+        how = "kept from an earlier call" if meant == "kept" else "opened ahead"
+        return (
+            f"a new connection was made, since the one {how} had been closed meanwhile, by the"
+            " server or something on the way: pause less between calls"
         )
     return None
 

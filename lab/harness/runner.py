@@ -90,8 +90,9 @@ class Joined:
     begun: dict[int, int]
     spent_usd: float
     sessions: int = 1
-    differences: tuple[float, ...] = ()
-    """Of the planned comparison's complete blocks: a precision asked for is the whole run's."""
+    pairs: tuple[tuple[float, float], ...] = ()
+    """Of the planned comparison's complete blocks, the baseline's value and the arm's: a precision
+    asked for is the whole run's."""
 
 
 class BenchmarkRunner:
@@ -120,7 +121,8 @@ class BenchmarkRunner:
         self.tell = on_progress or (lambda entry: None)
         self.stop = stop or (lambda: False)
         self.endpoint = endpoint or registry.find(config.endpoint, config.models)
-        self.plan: Experiment = planning.experiment(config, self.endpoint.kind, technique)
+        able = planning.abilities(self.endpoint)
+        self.plan: Experiment = planning.experiment(config, self.endpoint.kind, technique, able)
         seed = joined.run.seed if joined else config.seed
         self.seed: int = secrets.randbelow(2**31) if seed is None else seed
         self.run_id = joined.run.run_id if joined else run_id or new_id()
@@ -134,7 +136,7 @@ class BenchmarkRunner:
         self.mismatches: Counter[tuple[str, str]] = Counter()
         """By technique and arm: in a row, of the measured trials."""
         self.noted: set[str] = set()
-        self.differences: list[float] = list(joined.differences) if joined else []
+        self.pairs: list[tuple[float, float]] = list(joined.pairs) if joined else []
         self.stopping, self._store = False, Writing(self._note)
         self.outcomes: dict[tuple[str, str], Counter[str]] = {}
         """Of the measured trials of this session, by technique and arm."""
@@ -311,7 +313,7 @@ class BenchmarkRunner:
             if block.phase == "measured" and self._precise_enough(finished):
                 width = f"{self.config.target_half_width_ms:g} ms"
                 text = f"The interval's half-width is below {width}"
-                return self._end("finished", f"{text} after {len(self.differences)} blocks.")
+                return self._end("finished", f"{text} after {len(self.pairs)} blocks.")
 
     def _end_after(self, row: TrialRow) -> tuple[Status, str] | None:
         """How the run ends with a trial that has ended, where it does: what went wrong three times
@@ -356,12 +358,16 @@ class BenchmarkRunner:
         }
         base, other = values.get(self.plan.baseline.key), values.get(self.plan.headline.key)
         if base is not None and other is not None:
-            self.differences.append(other - base)
-        if len(self.differences) < max(self.config.min_runs, FEWEST_BLOCKS):
+            self.pairs.append((base, other))
+        if len(self.pairs) < max(self.config.min_runs, FEWEST_BLOCKS):
             return False
-        from lab.stats import hodges_lehmann
+        from lab.stats import hodges_lehmann, paired_quantile
 
-        half_width = hodges_lehmann(self.differences).half_width
+        if self.plan.quantile is None:
+            half_width = hodges_lehmann([after - before for before, after in self.pairs]).half_width
+        else:
+            both = zip(*self.pairs, strict=True)
+            half_width = paired_quantile(*both, self.plan.quantile).half_width
         return half_width is not None and half_width <= target
 
     # One trial
@@ -427,7 +433,8 @@ class BenchmarkRunner:
         row.started_ns -= origin
         row.ended_ns = (row.ended_ns or now_ns()) - origin
         if bench.mismatches and row.outcome == "ok":
-            row.outcome, row.error_text = "mismatch", "; ".join(dict.fromkeys(bench.mismatches))
+            row.outcome, row.error_kind = "mismatch", bench.mismatch_kind
+            row.error_text = "; ".join(dict.fromkeys(bench.mismatches))
         if not self.session.keep_text:
             words = [block.task.model_dump(mode="json"), variant.knobs.model_dump(mode="json")]
             own_text.hide(finished, [*words, str(answer or ""), *bench.words()])

@@ -12,19 +12,22 @@ import pandas as pd
 from lab.metrics import CLOCKS, supported
 from lab.stats.intervals import Interval, quantile
 from lab.stats.verdict import lost as lost_words
+from lab.stats.worst_ranks import is_otherwise
 
 Z = 1.959964
 """Of a two-sided 95 %."""
 
 
 class LostTrials(NamedTuple):
-    """What an arm lost of a run's trials: they failed, or missed the cache that it is about."""
+    """What an arm lost of a run's trials: they failed, or did not get what it is about."""
 
     n: int
     trials: int
     """With those that answered."""
     missed: int
-    """Of the n, those that answered and missed the cache."""
+    """Of the n, those that answered and missed the cache, …"""
+    otherwise: int = 0
+    """… and those that were served otherwise than asked."""
 
     @property
     def share(self) -> float:
@@ -33,14 +36,17 @@ class LostTrials(NamedTuple):
     @property
     def words(self) -> str:
         """ "3 of 15 failed"; empty where none was lost."""
-        return lost_words(self.n, self.trials, self.missed) if self.n else ""
+        parts = (self.n, self.trials, self.missed, self.otherwise)
+        return lost_words(*parts) if self.n else ""
 
 
 def lost_trials(trials: pd.DataFrame) -> LostTrials:
     """Of an arm's rows of trial_metrics."""
     lost = trials[trials["lost"]]
-    missed = int((lost["outcome"] == "mismatch").sum())
-    return LostTrials(len(lost), int(trials["counts"].sum()) + len(lost), missed)
+    answered, otherwise = lost["outcome"] == "mismatch", is_otherwise(lost)
+    missed = int((answered & ~otherwise).sum())
+    n = int(trials["counts"].sum()) + len(lost)
+    return LostTrials(len(lost), n, missed, int(otherwise.sum()))
 
 
 class ArmRow(NamedTuple):

@@ -3,14 +3,17 @@ have one this machine itself held up."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from lab import units
 from lab.metrics import METRICS, words
 
+REASONS = 3
+"""So many of an arm's reasons are told, the most frequent first."""
 HELD_UP = 0.1
 """The share of trials from which on this machine's own delays are a doubt, not a remark."""
 
@@ -33,12 +36,13 @@ def _rows_of(counts: pd.DataFrame | None, sides: Sides) -> Iterator[dict]:
     rows = [] if counts is None else counts.to_dict("records")
     for arm, name in sides.named:
         for row in (row for row in rows if (row["technique"], row["arm"]) == arm):
-            numbers = ("n", "failed", "mismatched", "client_caused")
-            cause = row.get("left_out_because")
+            numbers = ("n", "failed", "cancelled", "mismatched", "client_caused")
+            cause, mismatches = row.get("left_out_because"), row.get("mismatches")
             yield {
                 **{key: 0 if units.missing(row.get(key)) else int(row[key]) for key in numbers},
                 "arm": name,
                 "cause": cause if isinstance(cause, str) else "",
+                "mismatches": json.loads(mismatches) if isinstance(mismatches, str) else {},
             }
 
 
@@ -84,14 +88,12 @@ def left_out(counts: pd.DataFrame | None, sides: Sides) -> tuple[list[str], list
     rows, doubts, reasons = list(_rows_of(counts, sides)), [], []
     is_told = all_left_out(counts, sides) is not None  # it says of the last one why
     for row in rows:
-        last = (
-            f" (the last: {row['cause'].removesuffix('.')})" if row["cause"] and not is_told else ""
-        )
+        is_own = row["cause"] and row["cause"] not in row["mismatches"]
+        last = f" (the last: {row['cause'].removesuffix('.')})" if is_own and not is_told else ""
         if row["failed"]:
             doubts.append(f"{row['arm']}: {row['failed']} failed{last}")
         if row["mismatched"]:
-            trials = f"{row['mismatched']} in the wrong cache state"
-            doubts.append(f"{row['arm']}: {trials}, left out{last}")
+            doubts += _mismatches(row, row["mismatches"] if not is_told else {})
     held_up, n = (sum(row[name] for row in rows) for name in ("client_caused", "n"))
     if held_up:
         of_them = "the only trial" if n == 1 else f"{held_up} of {n} trials"
@@ -101,3 +103,19 @@ def left_out(counts: pd.DataFrame | None, sides: Sides) -> tuple[list[str], list
             f"{text} (late event loop or unexpected reconnect)"
         )
     return doubts, reasons
+
+
+def _mismatches(row: Mapping[str, Any], counts: Mapping[str, int]) -> list[str]:
+    """ "4 of 20 trials of fast were left out: asked fast, served standard", one for each of the
+    most frequent reasons, and how many were left out for others."""
+    n = row["n"] + row["failed"] + row["cancelled"] + row["mismatched"]
+    of_arm, rest = f"of {units.counted(n, 'trial')} of {row['arm']}", row["mismatched"]
+    told = []
+    for reason, count in sorted(counts.items(), key=lambda item: -item[1])[:REASONS]:
+        was = "was" if count == 1 else "were"
+        told.append(f"{count} {of_arm} {was} left out: {reason.removesuffix('.')}")
+        rest -= count
+    if rest > 0:
+        was = "was" if rest == 1 else "were"
+        told.append(f"{rest} {of_arm} {was} left out" + (" for other reasons" if told else ""))
+    return told

@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
+from lab.model import SERVED_OTHERWISE
 from lab.stats.intervals import nonpositive, signed_rank_p
 
 Side = Literal["faster", "slower"]
 
 
 class Losses(NamedTuple):
-    """Blocks in which a trial was lost: it failed, or missed the cache that its arm is about."""
+    """Blocks in which a trial was lost: it failed, or its arm did not get what it is about."""
 
     arm: int = 0
     """The arm's only."""
@@ -23,7 +24,9 @@ class Losses(NamedTuple):
     """The baseline's only."""
     both: int = 0
     missed: int = 0
-    """Of the arm's, those that answered and missed the cache."""
+    """Of the arm's, those that answered and missed the cache, …"""
+    otherwise: int = 0
+    """… and those that were served otherwise than asked."""
 
     @property
     def excess(self) -> int:
@@ -38,8 +41,16 @@ def losses_of(rows: pd.DataFrame | None, arm: tuple[str, str]) -> Losses:
         return NO_LOSSES
     mine = rows[(rows["technique"] == arm[0]) & (rows["arm"] == arm[1])]
     lost, base = mine["lost"].astype(bool), mine["baseline_lost"].astype(bool)
-    missed = lost & (mine["outcome"] == "mismatch")
-    return Losses(*(int(rows.sum()) for rows in (lost & ~base, base & ~lost, lost & base, missed)))
+    answered = lost & (mine["outcome"] == "mismatch")
+    otherwise = answered & is_otherwise(mine)
+    parts = (lost & ~base, base & ~lost, lost & base, answered & ~otherwise, otherwise)
+    return Losses(*(int(rows.sum()) for rows in parts))
+
+
+def is_otherwise(rows: pd.DataFrame) -> pd.Series:
+    """Which of the lost were served otherwise than asked."""
+    kinds = rows.get("error_kind", pd.Series(index=rows.index, dtype=object))
+    return kinds == SERVED_OTHERWISE
 
 
 class Ranked(NamedTuple):

@@ -214,7 +214,8 @@ JOIN runs AS run ON run.run_id = call.run_id;
 
 
 -- The call whose arrival ends the wait: the first `answer` call that succeeded. The clock runs from
--- the trial's start, failed attempts included.
+-- the trial's start, failed attempts included. Of equal requests that raced, the one that was
+-- cancelled is no answer, though it was first to start: the wait ends with the one that was kept.
 CREATE OR REPLACE VIEW first_answers AS
 SELECT
     run_id,
@@ -245,6 +246,8 @@ SELECT
     count(*)                    FILTER (is_timed(role) AND error_kind IS NOT NULL) AS failed_calls,
     max(loop_lag_ns)            FILTER (is_timed(role)) / 1e6       AS loop_lag_ms,
     bool_and(connection_reused) FILTER (is_timed(role))             AS connection_reused,
+    count(*)                    FILTER (is_timed(role) AND error_kind = 'cancelled')
+                                                                    AS cancelled_calls,
     arg_min(model, started_ns)                                      AS first_model,
     min(whole_tool_ns)
         FILTER (is_timed(role) AND error_kind IS NULL)              AS whole_tool_ns,
@@ -318,26 +321,37 @@ SELECT
     cache_seen(answer)                                                AS observed_cache,
     total.loop_lag_ms,
     total.connection_reused,
-    -- The client's own doing: a late event loop, or a new connection where the session's other
-    -- trials reuse theirs.
+    -- The client's own doing: a late event loop, or a new connection that nobody meant, where the
+    -- session's other trials reuse theirs.
     coalesce(total.loop_lag_ms > 5, FALSE)
     OR coalesce(
         NOT total.connection_reused
         AND total.reused_of_session >= 0.5
+        AND coalesce(TRY(answer.asked ->> '$.connection'), 'any') <> 'new'
+        -- Whoever cancels a call closes its connection: the next one's is the arm's own doing.
+        AND total.cancelled_calls = 0
         AND trial.started_ns > trial.first_of_session_ns,
         FALSE
     )                                                                 AS client_caused,
     trial.superseded,
-    -- In the comparison: measured, ended well in the cache state it should have, not superseded.
+    -- In the comparison: measured, ended well in the cache state it should have and served as it
+    -- was asked, not superseded.
     trial.phase = 'measured' AND trial.outcome = 'ok' AND NOT trial.superseded AS counts,
-    -- The worst outcome of its pair, never left out silently: it failed, or it was to read from the
-    -- cache and did not, which is its arm's own doing.
+    -- The worst outcome of its pair, never left out silently: it failed, or its arm did not get
+    -- what it is about. It was to read from the cache and did not, or asked for a model, speed or
+    -- thread and was given another: whoever takes the arm up meets the same, and the rest alone
+    -- would flatter it.
     trial.phase = 'measured' AND NOT trial.superseded AND (
         trial.outcome = 'failed'
         OR (
             trial.outcome = 'mismatch'
-            AND answer.intended_cache = 'read'
-            AND coalesce(cache_seen(answer) <> 'read', FALSE)
+            AND (
+                coalesce(trial.error_kind = 'served_otherwise', FALSE)
+                OR (
+                    answer.intended_cache = 'read'
+                    AND coalesce(cache_seen(answer) <> 'read', FALSE)
+                )
+            )
         )
     )                                                                 AS lost
 -- Windows first, while rows are narrow: they sort all that goes through them.
@@ -457,6 +471,8 @@ SELECT
     count(*) FILTER (lost)                  AS lost,
     arg_max(error_text, started_utc) FILTER (outcome IN ('failed', 'mismatch'))
                                             AS left_out_because,
+    -- How many were left out for each reason.
+    to_json(histogram(error_text) FILTER (outcome = 'mismatch')) AS mismatches,
     count(*) FILTER (counts AND client_caused) AS client_caused,
     sum(retries)::BIGINT                    AS retries,
     avg(quality) FILTER (counts)            AS quality,
@@ -561,6 +577,7 @@ SELECT
     mine.technique,
     mine.arm,
     mine.outcome,
+    mine.error_kind,
     mine.lost,
     base.lost AS baseline_lost
 FROM arms AS mine

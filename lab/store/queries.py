@@ -575,6 +575,27 @@ def drift(store: Store, run_id: str, metric: str) -> pd.DataFrame:
     )
 
 
+def served_reports(store: Store, run_id: str | Iterable[str]) -> pd.DataFrame:
+    """run_id, asked (JSON), served_model, and whether any such call said its speed, its tier and
+    that it thought: of calls that were answered, a judge's left out."""
+    return store.frame(
+        f"""
+        SELECT
+            run_id,
+            asked::VARCHAR                  AS asked,
+            served_model,
+            count(speed) > 0                AS says_speed,
+            count(service_tier) > 0         AS says_tier,
+            coalesce(bool_or(thinking_tokens > 0 OR thinking_started_ns IS NOT NULL), FALSE)
+                                            AS thought
+        FROM calls
+        WHERE {_of(run_id)} AND asked IS NOT NULL AND error_kind IS NULL AND role <> 'check'
+        GROUP BY ALL
+        ORDER BY ALL
+        """
+    )
+
+
 def text_arrivals(store: Store, run_id: str) -> pd.DataFrame:
     """When the text of streamed answers arrived, piece by piece, in 100 of a run's calls: enough to
     tell whether they streamed."""
@@ -592,6 +613,7 @@ def text_arrivals(store: Store, run_id: str) -> pd.DataFrame:
             SELECT *
             FROM calls
             WHERE {_of(run_id)} AND error_kind IS NULL AND first_text_ns IS NOT NULL
+                AND role NOT IN ('prime', 'check')
             ORDER BY hash(call_id)
             LIMIT 100
         ) AS chosen USING (call_id, run_id)

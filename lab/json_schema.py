@@ -265,7 +265,8 @@ def text_limits(schema: dict[str, Any], strict: bool, longest: int) -> dict[str,
     if keyword and strict:
         raise Unsupported(f"{keyword}: not supported here")
     least = limited("minLength", schema.get("minLength", 1))
-    most = min(schema.get("maxLength", longest), max(least, longest))
+    usual = max(least, longest)
+    most = min(schema.get("maxLength", usual), usual)
     return {"minLength": least, "maxLength": most}
 
 

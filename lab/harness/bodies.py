@@ -36,8 +36,11 @@ def nonce_for(run_id: str, block: int, arm: str, attempt: int) -> str:
 
 def with_nonce(body: Mapping[str, Any], nonce: str) -> dict[str, Any]:
     """The body with the nonce where its prefix begins: in the first tool's description, if there
-    are tools, and in the system text."""
+    are tools, and in the system text. What continues a thread brings neither: its prefix is the
+    thread's."""
     body = dict(body)
+    if object_in(body.get("thread")).get("type") == "continue":
+        return body
     if body.get("tools"):
         first, *rest = body["tools"]
         body["tools"] = [{**first, "description": nonce + first.get("description", "")}, *rest]

@@ -1,0 +1,3 @@
+"""A conversation that grows turn by turn."""
+
+from lab.techniques.conversation.technique import TECHNIQUE as TECHNIQUE

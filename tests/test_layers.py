@@ -106,7 +106,7 @@ FLOORS = (
     new_recording recorded_changes recorded_requirements recordings requirements results""",
     """block_part block_spread importers load_estimate load_keeping load_leading load_order
     load_part load_run load_sessions load_spread load_stages observing recorded_tasks recorder
-    resume run_loop worker""",
+    resume run_loop watch worker""",
     "cli library",
     "pytest_latency",
 )

@@ -68,6 +68,11 @@ GROUPS = {
         ),
     ),
     "Results": (
+        Command(
+            "watch",
+            "Watch a request for days: when its latency changed, and whether all did or yours only",
+            "watch",
+        ),
         Command("runs", "List the stored runs, the latest first", "show"),
         Command("show", "Show a stored run: its verdict, its percentiles, what it cost", "show"),
         Command("forget", "Take a recording or a run out of every file, for good", "forget"),

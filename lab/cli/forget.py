@@ -6,10 +6,10 @@ import sys
 from argparse import ArgumentParser, Namespace
 
 from lab.cli import DONE, FAILED, flags
-from lab.model import LOAD, OBSERVED, LabError
+from lab.model import LOAD, OBSERVED, WATCH, LabError
 from lab.paths import COMMAND
 
-KINDS = {OBSERVED: "the recording", LOAD: "the load"}
+KINDS = {OBSERVED: "the recording", LOAD: "the load", WATCH: "the watch"}
 
 
 def handlers(name: str):

@@ -1,0 +1,235 @@
+"""`watch`: a request of one's own beside a control, again and again, and when its latency
+changed."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from lab import paths, processes, scrub, units
+from lab.cli import DONE, FAILED, INTERRUPTED, REFUSED, UNDECIDED, flags, print_json, shown
+from lab.model import LabError
+from lab.paths import COMMAND
+from lab.watch.watch_settings import WatchConfig
+
+if TYPE_CHECKING:
+    from lab.watch.changes import Change
+    from lab.watch.watched import Watched
+
+CODES = {"finished": DONE, "interrupted": INTERRUPTED}
+ACTIONS = ("keep", "list", "status", "check", "stop")
+
+
+def handlers(name: str):
+    return watch_flags, watch
+
+
+def watch_flags(parser: ArgumentParser) -> None:
+    parser.description = (
+        "Ask a request of your own beside a short control, some pairs every so many minutes, and "
+        "say when its latency changed, and whether that was the service or your request alone. It "
+        "goes on until Ctrl-C or --for; the same --name goes on with the same watch. `watch list` "
+        "lists them, `status` shows one, `check` tells what is new, `stop` ends one. Exit codes: 0 "
+        "done, 3 a change was found (--once, check), 4 not enough probes yet (check), 130 "
+        "interrupted."
+    )
+    parser.add_argument(
+        "action",
+        nargs="?",
+        choices=ACTIONS,
+        default="keep",
+        metavar="ACTION",
+        help=f"{', '.join(ACTIONS)} (default keep)",
+    )
+    flags.add_settings(parser, WatchConfig)
+    parser.add_argument(
+        "--body",
+        metavar="FILE",
+        help="your request: a JSON body, a curl command or a Python call, in place of --scenario",
+    )
+    parser.add_argument(
+        "--on-change",
+        metavar="COMMAND",
+        help="run this at each change: the finding comes as JSON on its input, the sentence as its "
+        "last argument and in LAB_WATCH_WORDS; it gets no API key, and 30 seconds",
+    )
+    parser.add_argument(
+        "--once", action="store_true", help="one probe now, for cron; exit 3 where it finds a change"
+    )
+    flags.as_json(parser)
+    flags.database(parser)
+
+
+def watch(arguments: Namespace) -> int:
+    do = {"list": _list, "status": _status, "check": _check, "stop": _stop, "keep": _keep}
+    return do[arguments.action](arguments)
+
+
+# Keep
+
+
+def _keep(arguments: Namespace) -> int:
+    from lab.cli.this_machine import typed
+    from lab.watch import hook, watch_order, watching
+
+    named = flags.chosen_settings(arguments, WatchConfig)
+    typed(named.get("endpoint"))
+    if arguments.body:
+        named["tasks"] = [_task(arguments.body)]
+    if arguments.on_change is not None:
+        named["on_change"] = hook.checked(arguments.on_change)
+    config = flags.checked(WatchConfig, named)
+    order = watch_order.resolve(config, named)
+    told = sys.stderr if arguments.json else sys.stdout
+    cost = order.cost()
+    verb = "Watching" if order.is_new else "Going on with the watch"
+    say(f"{verb} {order.config.name!r} on {order.endpoint.name}: {cost.text}.", told)
+    if not arguments.once:
+        say("Ctrl-C ends it; the same command goes on with it.", told)
+    measured, found = watching.keep(order, lambda entry: hear(entry, told), arguments.once)
+    if measured.status == "failed" or arguments.once:
+        say(measured.text, sys.stderr)
+    if arguments.json:
+        changes = [change.told() for change in found]
+        print_json(run_id=measured.run_id, status=measured.status, changes=changes)
+    elif not arguments.once:
+        say(f"Rows: {shown(paths.database())} · {COMMAND} watch status", told)
+    if arguments.once and found:
+        return REFUSED
+    return CODES.get(measured.status, FAILED)
+
+
+def _task(file: str) -> Any:
+    from lab.cli import run
+    from lab.scenarios.definitions import Task
+
+    (read,) = run.bodies([file])
+    body = {name: value for name, value in read.items() if name != "name"}
+    try:
+        return Task(task_id=read["name"], body=body)
+    except ValueError as error:
+        raise LabError(f"{file} is no request: {str(error).splitlines()[-1].strip()}") from None
+
+
+def hear(entry: dict[str, Any], told) -> None:
+    """What happens, a line each."""
+    match entry["kind"]:
+        case "probe":
+            at = entry["at_utc"][11:16]
+            both = [units.ms(entry[arm]) if entry[arm] else "–" for arm in ("control", "yours")]
+            failed = f", {entry['failed']} failed" if entry["failed"] else ""
+            spent = f", {units.usd(entry['spent_usd'])} today" if entry["spent_usd"] else ""
+            number = entry["number"]
+            say(f"{at}  probe {number}: control {both[0]}, yours {both[1]}{failed}{spent}", told)
+        case "gap" | "note":
+            say(entry["text"], told)
+        case "change":
+            say(f"Change: {entry['words']}.", told)
+
+
+def say(text: str, told) -> None:
+    print(scrub.text(text, scrub.MESSAGE), file=told, flush=True)
+
+
+# Look
+
+
+def _read(arguments: Namespace) -> Watched:
+    from lab.store.store import Store
+    from lab.watch import watched
+
+    return watched.read(Store(), getattr(arguments, "name", None) or "last")
+
+
+def _list(arguments: Namespace) -> int:
+    from lab import watch as watches
+    from lab.store.store import Store
+    from lab.watch import watched
+
+    rows = watched.watches(Store()).to_dict("records")
+    alive = {card.run_id for card in watches.cards()}
+    states = [{**row, "is_kept": row["run_id"] in alive} for row in rows]
+    if arguments.json:
+        print_json(watches=states)
+        return DONE
+    if not rows:
+        print(f"No watch yet. Begin one: {COMMAND} watch --every 15")
+    for row in states:
+        state = "kept now" if row["is_kept"] else "not running"
+        name = units.short(row["name"] or row["run_id"], 40)
+        print(f"{name:<20} {row['endpoint']:<16} {state:<12} since {units.when(row['started_utc'])}")
+    return DONE
+
+
+def _status(arguments: Namespace) -> int:
+    found = _read(arguments)
+    if arguments.json:
+        changes = [change.told() for change in found.changes]
+        gaps = [gap._asdict() for gap in found.gaps]
+        print_json(
+            run_id=found.run_id, name=found.run["name"], probes=len(found.probes), changes=changes,
+            gaps=[{name: str(value) for name, value in gap.items()} for gap in gaps],
+        )  # fmt: skip
+        return DONE
+    for line in status_lines(found):
+        print(scrub.text(line, scrub.MESSAGE))
+    return DONE
+
+
+def status_lines(found: Watched) -> list[str]:
+    """A stored watch in words."""
+    from lab import watch as watches
+
+    card = watches.current(found.run_id)
+    name, probes = found.run["name"], units.counted(len(found.probes), "probe")
+    lines = [f"{name} on {found.run['endpoint']}: {probes}, {'kept now' if card else 'not running'}"]
+    if card:
+        entries = processes.read_progress(found.run_id)[0]
+        due = next((each for each in reversed(entries) if each["kind"] == "next"), None)
+        lines += [f"Next probe: {due['at_utc'][:16]} UTC"] if due else []
+    lines += [f"{change.words}." for change in found.changes] or ["No change was found."]
+    for gap in found.gaps:
+        lines.append(f"Gap {units.when(gap.from_utc)} to {units.when(gap.to_utc)}: {gap.text}.")
+    return lines
+
+
+def _check(arguments: Namespace) -> int:
+    """Each finding is new once."""
+    from lab.stats.level_shifts import FEWEST
+    from lab.watch import watch_order
+
+    found = _read(arguments)
+    order = watch_order.named(found.run_id)
+    told = order.checked if order else 0
+    new: list[Change] = found.changes[told:]
+    if order and new:
+        replace(order, checked=len(found.changes)).keep()
+    if arguments.json:
+        print_json(run_id=found.run_id, new=[change.told() for change in new])
+    else:
+        for change in new:
+            print(scrub.text(f"{change.words}.", scrub.MESSAGE))
+    if new:
+        return REFUSED
+    if len(found.series.at_utc) < FEWEST:
+        say(f"Not enough probes to tell: {len(found.series.at_utc)} of {FEWEST}.", sys.stderr)
+        return UNDECIDED
+    if not arguments.json:
+        print("No new change.")
+    return DONE
+
+
+def _stop(arguments: Namespace) -> int:
+    from lab import watch as watches
+
+    name = getattr(arguments, "name", None)
+    going = [card for card in watches.cards() if name in (None, card.name, card.run_id)]
+    if not going:
+        raise LabError("No watch of that name is kept now." if name else "No watch is kept now.")
+    if len(going) > 1:
+        raise LabError(f"Which? --name {' or '.join(card.name for card in going)}")
+    watches.stop(going[0].run_id)
+    print(f"Stopped {going[0].name}. Go on: {COMMAND} watch --name {going[0].name!r}")
+    return DONE

@@ -1,0 +1,249 @@
+"""When a level moved, in two series that are looked at again after every new point.
+
+Each look fits, to the newest points of a stretch, a daily wave and one step at each of some dozen
+places, and asks whether any step is larger than noise would make it in a month of such looks. It
+needs no look-up tables and no permutations: a permutation test at every look would take 10⁵ draws
+to say one in 10⁵, and would take the hours of a day for changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import inf
+from typing import NamedTuple
+
+import numpy as np
+import scipy
+from scipy.special import stdtr, stdtrit
+
+ALARMS_A_MONTH = 0.1
+"""False alarms that are put up with, in 30 days of looks: one in ten months."""
+FEWEST, FEWEST_BEFORE, FEWEST_AFTER = 12, 8, 4
+"""Points of a stretch before it is looked at, and on either side of a step."""
+MOST = 1_500
+"""Points that a look goes back; older ones say nothing of today."""
+LOOKS_A_WINDOW = 4.0
+"""How often a mean of w points is as good as new while w points go by: neighbouring looks share all
+but one point (bench/watch_month.py counts what comes of it)."""
+WAVES = ((24.0, 0.15), (12.0, 0.07))
+"""Hours of a wave, and how high it usually is, in logarithms (0.15: some 15 %). Where two days are
+there, the wave is what they show; before, no step is told that such a wave could make."""
+CLIP = 4.0
+"""An outlier counts as so many robust standard deviations."""
+MOST_LAGS = 12
+TAKEN, SWALLOWED = 6, 3
+"""What the fit takes of the degrees of freedom, and of the slowest cosines."""
+CLEAR = 4.0
+"""By how much the second best account of a step must fit worse, in χ²: e² as likely."""
+UNEQUAL = 9.0
+"""χ² from which on no simple account of a step holds."""
+TO_SD = 1.4826
+
+
+class Moved(NamedTuple):
+    """A step of a series in logarithms, with its 95 % interval, and its size in standard errors."""
+
+    value: float
+    low: float
+    high: float
+    z: float
+
+
+class Shift(NamedTuple):
+    at: int
+    """The first point of the new level."""
+    whose: str
+    """service (both moved alike), yours, control (the other stood), or both (each its own way)."""
+    control: Moved
+    yours: Moved
+    apart: Moved
+    """Yours less the control's: what is left of a step that both made is nothing."""
+    p: float
+    """Of the step that was found, at this one look."""
+
+
+def look(
+    control: Sequence[float],
+    yours: Sequence[float],
+    hours: Sequence[float],
+    looks_a_month: float,
+    alarms: float = ALARMS_A_MONTH,
+) -> Shift | None:
+    """The step that the last point makes certain, None where there is none yet. `control` and
+    `yours` are logarithms of times, one each a point, none missing; `hours` when they were taken.
+
+    Every width of window has the same share of the month's `alarms`, and of that each of three
+    series: the mean of both, their difference, and yours. A test is Student's at the level that
+    this leaves (Bonferroni), so the bound is the sum of what the tests may say wrongly.
+    """
+    n = len(control)
+    if n < FEWEST:
+        return None
+    stretch = _Stretch(control, yours, hours)
+    widths = _widths(stretch.n)
+    places = stretch.n - widths
+    share = alarms / (3 * len(_widths(MOST)) * LOOKS_A_WINDOW * looks_a_month)
+    best, where = inf, None
+    for series in (stretch.mean, stretch.apart, stretch.yours):
+        steps = stretch.steps(series, places)
+        p = 2 * stdtr(steps.freedom, -np.abs(steps.z))
+        rarity = p / np.minimum(share * widths, 0.05)
+        if (least := int(np.argmin(rarity))) is not None and rarity[least] < min(best, 1.0):
+            best, where = float(rarity[least]), (series, places[least], float(p[least]))
+    if where is None:
+        return None
+    series, place, p = where
+    at = stretch.placed(series, int(place))
+    shift = stretch.account(at, p)
+    return shift and shift._replace(at=shift.at + n - stretch.n)
+
+
+def moved(
+    control: Sequence[float], yours: Sequence[float], hours: Sequence[float], at: int
+) -> Shift | None:
+    """A step at a known place, by all points there are by now; None where a side has too few."""
+    stretch = _Stretch(control, yours, hours)
+    at -= len(control) - stretch.n
+    if not 2 <= at <= stretch.n - 2 or stretch.n < FEWEST:
+        return None
+    return stretch.account(at, 0.0, is_sure=True)
+
+
+def _widths(n: int) -> np.ndarray:
+    """Four an octave: a step is never far from the end of one of them."""
+    most = max(n - FEWEST_BEFORE, FEWEST_AFTER)
+    count = int(4 * np.log2(most / FEWEST_AFTER)) + 1
+    return np.unique(np.round(FEWEST_AFTER * 2 ** (np.arange(count) / 4)).astype(int))
+
+
+class _Steps(NamedTuple):
+    value: np.ndarray
+    error: np.ndarray
+    z: np.ndarray
+    freedom: float
+
+
+class _Stretch:
+    """The newest points of one level, with what a day does to them."""
+
+    def __init__(self, control, yours, hours) -> None:
+        control, yours, hours = (np.asarray(x, float)[-MOST:] for x in (control, yours, hours))
+        self.n = len(hours)
+        self.control, self.yours = control, yours
+        self.mean, self.apart = (control + yours) / 2, yours - control
+        turns = [2 * np.pi * hours / period for period, _ in WAVES]
+        waves = [wave for turn in turns for wave in (np.sin(turn), np.cos(turn))]
+        self.columns = np.column_stack([np.ones(self.n), *waves])
+        usual = [0.0, *np.repeat([1 / height**2 for _, height in WAVES], 2)]
+        self.usual = np.diag(usual)
+        self.gram = self.columns.T @ self.columns
+        self.sums = np.vstack([np.zeros(5), np.cumsum(self.columns, axis=0)])
+        self.known: dict[int, tuple[np.ndarray, float, float]] = {}
+
+    def steps(self, series: np.ndarray, places: np.ndarray) -> _Steps:
+        """Of a step at each place: what follows it is so much higher, less the wave.
+
+        Least squares in which the waves have their usual height as a prior (a ridge), and each
+        point the long-run variance of the noise: what a mean of many neighbours still varies.
+        """
+        values, variance, freedom = self._noise(series)
+        inverse = np.linalg.inv(self.gram / variance + self.usual)
+        after = self.sums[-1] - self.sums[places]
+        of_step = after / variance
+        totals = np.concatenate([[0.0], np.cumsum(values)])
+        of_values = self.columns.T @ values / variance
+        own = (self.n - places) / variance - np.einsum("ij,jk,ik->i", of_step, inverse, of_step)
+        shared = (totals[-1] - totals[places]) / variance - of_step @ inverse @ of_values
+        own = np.maximum(own, 1e-12)
+        value, error = shared / own, 1 / np.sqrt(own)
+        return _Steps(value, error, value / error, freedom)
+
+    def _noise(self, series: np.ndarray) -> tuple[np.ndarray, float, float]:
+        """The series without outliers, the long-run variance of its noise and the degrees of
+        freedom, from what the best step leaves over."""
+        if id(series) not in self.known:
+            middle = float(np.median(series))
+            spread = max(TO_SD * float(np.median(np.abs(series - middle))), 1e-6)
+            values = np.clip(series, middle - CLIP * spread, middle + CLIP * spread)
+            self.known[id(series)] = values, spread**2, inf
+            every = np.arange(FEWEST_AFTER, self.n - FEWEST_AFTER + 1)
+            place = every[int(np.argmax(np.abs(self.steps(series, every).z)))]
+            rest = self._rest(values, spread**2, int(place))
+            variance, lags = long_run(rest)
+            self.known[id(series)] = values, variance, max(self.n - TAKEN - lags, 3)
+        return self.known[id(series)]
+
+    def _rest(self, values: np.ndarray, variance: float, place: int) -> np.ndarray:
+        step = (np.arange(self.n) >= place).astype(float)
+        x = np.column_stack([self.columns, step])
+        usual = np.zeros((6, 6))
+        usual[:5, :5] = self.usual
+        return values - x @ np.linalg.solve(x.T @ x / variance + usual, x.T @ values / variance)
+
+    def placed(self, series: np.ndarray, near: int) -> int:
+        """Where exactly: the most certain of all places that are not far from the one found."""
+        reach = max((self.n - near) // 2, 3)
+        low, high = max(near - reach, FEWEST_AFTER), min(near + reach, self.n - FEWEST_AFTER)
+        every = np.arange(low, max(high, low) + 1)
+        return int(every[int(np.argmax(np.abs(self.steps(series, every).z)))])
+
+    def account(self, at: int, p: float, is_sure: bool = False) -> Shift | None:
+        """Whose step it is: of "both alike", "the control stood" and "yours stood" the one that the
+        points contradict least. None while two of them fit about as well."""
+        place = np.array([at])
+        control, yours, apart = (
+            self._moved(self.steps(series, place))
+            for series in (self.control, self.yours, self.apart)
+        )
+        against = {"service": apart.z**2, "yours": control.z**2, "control": yours.z**2}
+        first, second, _ = sorted(against, key=against.get)
+        whose = first if against[first] < UNEQUAL else "both"
+        if whose != "both" and against[second] - against[first] < CLEAR and not is_sure:
+            return None
+        return Shift(at, whose, control, yours, apart, p)
+
+    def _moved(self, steps: _Steps) -> Moved:
+        value, error = float(steps.value[0]), float(steps.error[0])
+        reach = error * float(stdtrit(steps.freedom, 0.975))
+        return Moved(value, value - reach, value + reach, float(steps.z[0]))
+
+
+def long_run(rest: np.ndarray) -> tuple[float, int]:
+    """The variance of √n·mean(rest), and the lags that an autoregression took: the larger of two
+    estimates, and never below the variance of one point.
+
+    One is an autoregression whose order Akaike's criterion chooses (Den Haan & Levin 1997), the
+    other the mean of the slowest cosines (EWC of Lazarus, Lewis, Stock & Watson 2018): a slow swing
+    under much plain noise is seen by the second alone.
+    """
+    n = len(rest)
+    rest = rest - rest.mean()
+    plain, left, total, order = _autoregression(rest)
+    if plain <= 0:
+        return 1e-12, 0
+    # A short series shows less of what its neighbours have in common than there is (Kendall 1954).
+    total = min(total + (1 + 3 * max(total, 0.0)) / n * bool(order), 0.97)
+    scale = n / max(n - TAKEN - order, 1)
+    cosines = int(0.4 * n ** (2 / 3))
+    slow = scipy.fft.dct(rest, norm="ortho")[1 : cosines + 1]
+    swing = float(slow @ slow) / max(cosines - SWALLOWED, 1)
+    return max(left * scale / (1 - total) ** 2, plain * scale, swing), order
+
+
+def _autoregression(rest: np.ndarray) -> tuple[float, float, float, int]:
+    """(variance, innovations' variance, sum of weights, order), by the recursion of Levinson and
+    Durbin: each order comes from the one before."""
+    n = len(rest)
+    most = min(MOST_LAGS, n // 8)
+    products = [float(rest @ rest) / n]
+    products += [float(rest[lag:] @ rest[:-lag]) / n for lag in range(1, most + 1)]
+    if products[0] <= 0:
+        return 0.0, 0.0, 0.0, 0
+    products, weights, left = np.array(products), np.zeros(0), products[0]
+    best = n * np.log(left), left, 0.0, 0
+    for order in range(1, most + 1):
+        pull = (products[order] - weights @ products[order - 1 : 0 : -1]) / left
+        weights = np.append(weights - pull * weights[::-1], pull)
+        left *= max(1 - pull**2, 1e-6)
+        best = min(best, (n * np.log(left) + 2 * order, left, float(weights.sum()), order))
+    return float(products[0]), *best[1:]

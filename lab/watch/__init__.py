@@ -1,0 +1,138 @@
+"""A watch: probes of a request beside a control for days, in a process of its own that any
+dashboard finds by its card (0600) in the runtime folder: watch/RUN_ID.json."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lab import clock, machine, paths, processes
+from lab.model import LabError
+
+if TYPE_CHECKING:
+    from lab.watch.watch_order import WatchOrder
+    from lab.watch.watch_settings import WatchConfig
+
+STOP_S = 20.0
+_started: list[subprocess.Popen] = []
+
+
+@dataclass(frozen=True)
+class Card:
+    """A watch that is kept now."""
+
+    run_id: str
+    name: str
+    pid: int
+    born: str | None
+    """What machine.born() says of the pid."""
+    endpoint: str
+    kind: str
+    since_utc: str
+
+
+def start(config: WatchConfig, named: dict[str, Any] | None = None) -> Card:
+    """Begin a watch, or go on with it, in a process of its own, which goes on without whoever
+    started it. `named` are the settings that the user named. Raises LabError; ConsentNeeded for an
+    address that nobody has agreed to."""
+    from lab.watch import watch_order
+
+    order = watch_order.resolve(config, named or {})
+    order.cost()
+    if card := current(order.run_id):
+        raise LabError(f"The watch {card.name!r} is kept already (process {card.pid}).")
+    order.keep()
+    log = folder() / "watch.log"
+    with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as out:
+        process = subprocess.Popen(
+            paths.module("lab.watch"),
+            cwd=paths.home(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=out,
+            env={**os.environ, "LAB_DB": str(paths.database())},
+            start_new_session=True,
+        )
+    _started.append(process)
+    with process.stdin as orders:
+        orders.write(json.dumps({"run_id": order.run_id, "db": order.config.db}).encode())
+    with process.stdout as answer:
+        answer.readline()
+    if card := current(order.run_id):
+        return card
+    entries, _ = processes.read_progress(order.run_id)
+    ended = next((entry for entry in reversed(entries) if entry["kind"] == "ended"), {})
+    raise LabError(ended.get("text") or f"The watch ended at once; its log is {log}.")
+
+
+def cards() -> list[Card]:
+    """The watches that are kept now, the latest first. What a dead one left behind is removed."""
+    # A child that has ended stays a process until its parent asks.
+    _started[:] = [process for process in _started if process.poll() is None]
+    alive = []
+    for file in sorted(folder().glob("*.json"), reverse=True):
+        try:
+            card = Card(**json.loads(file.read_text()))
+        except (OSError, ValueError, TypeError):
+            continue
+        if card.born and machine.born(card.pid) == card.born:
+            alive.append(card)
+        else:
+            file.unlink(missing_ok=True)
+    return alive
+
+
+def current(run_id: str) -> Card | None:
+    return next((card for card in cards() if card.run_id == run_id), None)
+
+
+def stop(run_id: str) -> bool:
+    """Ask a watch to end, and wait until it has: its rows are written by then. False where it was
+    not kept."""
+    if current(run_id) is None:
+        return False
+    processes.stop(run_id)
+    deadline_ns = clock.now_ns() + int(STOP_S * 1e9)
+    while current(run_id) and clock.now_ns() < deadline_ns:
+        clock.pause_s(0.05)
+    return True
+
+
+def folder() -> Path:
+    folder = paths.runtime() / "watch"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
+@contextlib.contextmanager
+def announced(order: WatchOrder) -> Iterator[Callable[[Any], None]]:
+    """While a watch is kept, whoever looks finds it; LabError where another process keeps it."""
+    if card := current(order.run_id):
+        raise LabError(
+            f"The watch {card.name!r} is kept already (process {card.pid}, since"
+            f" {card.since_utc[:16]} UTC). Stop it first, or give this one another --name."
+        )
+    card = Card(
+        run_id=order.run_id,
+        name=order.config.name,
+        pid=os.getpid(),
+        born=machine.born(os.getpid()),
+        endpoint=order.endpoint.name,
+        kind=order.endpoint.kind,
+        since_utc=clock.utc_now().isoformat(),
+    )
+    file = folder() / f"{order.run_id}.json"
+
+    def ready(_: Any) -> None:
+        paths.write_private(file, asdict(card))
+
+    try:
+        yield ready
+    finally:
+        file.unlink(missing_ok=True)

@@ -1,0 +1,131 @@
+"""A change that a watch has found, as it is stored and told."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from lab import units
+from lab.stats.level_shifts import Moved, Shift
+
+WHOSE = ("service", "yours", "control", "both")
+SILENT, ANSWERS = "silent", "answers"
+MINUS = "−"
+
+
+@dataclass(frozen=True)
+class Size:
+    """A change of a share, with its 95 % interval: 0.12 is 12 % longer."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def text(self) -> str:
+        ends = ", ".join(_percent(end) for end in (self.low, self.high))
+        return f"{_percent(self.value)} % [{ends}]"
+
+    @property
+    def is_none(self) -> bool:
+        return self.low <= 0 <= self.high
+
+
+@dataclass(frozen=True)
+class Change:
+    """`kind` is level, silent (a request stopped being answered) or answers (it is again)."""
+
+    kind: str
+    whose: str
+    at_utc: datetime
+    seen_utc: datetime
+    probes: int
+    """That it took to be seen."""
+    endpoint: str
+    control: Size | None = None
+    yours: Size | None = None
+
+    @property
+    def is_silence(self) -> bool:
+        return self.kind != "level"
+
+    def with_sizes(self, shift: Shift) -> Change:
+        return replace(self, control=_size(shift.control), yours=_size(shift.yours))
+
+    @property
+    def is_slower(self) -> bool:
+        sizes = {"yours": self.yours, "control": self.control}
+        leading = sizes.get(self.whose) or self.yours
+        return leading is None or leading.value > 0
+
+    @property
+    def words(self) -> str:
+        """One sentence, without its full stop."""
+        at = f"at {units.when(self.at_utc)} UTC"
+        if self.is_silence:
+            who = {"yours": "Your request", "service": f"{self.named} "}.get(self.whose, "It")
+            verb = "stopped being answered" if self.kind == SILENT else "is answered again"
+            if self.whose == "service":
+                who = f"On {self.named} every request"
+            return f"{who} {verb} {at}"
+        became = "slower" if self.is_slower else "faster"
+        if self.whose == "service":
+            sizes = f"your request {self.yours.text}, the control {self.control.text}"
+            return f"{self.named} got {became} {at}: {sizes}"
+        if self.whose == "yours":
+            sizes = f"{self.yours.text}, the control stood ({self.control.text})"
+            return f"Your request got {became} {at}: {sizes}"
+        if self.whose == "control":
+            sizes = f"{self.control.text}, your request stood ({self.yours.text})"
+            return f"The control alone got {became} {at}: {sizes}"
+        sizes = f"your request {self.yours.text}, the control {self.control.text}"
+        return f"Both requests changed {at}, each its own way: {sizes}"
+
+    @property
+    def named(self) -> str:
+        """Who answers: Claude, or an endpoint by its name."""
+        return "Claude" if self.endpoint == "anthropic" else self.endpoint
+
+    @property
+    def label(self) -> str:
+        """For a chart: who and how much."""
+        if self.is_silence:
+            return "no answer" if self.kind == SILENT else "answers again"
+        size = self.control if self.whose == "control" else self.yours
+        who = {"service": self.named, "yours": "yours", "control": "control"}.get(self.whose, "both")
+        return f"{who} {_percent(size.value)} %"
+
+    def stored(self) -> dict[str, Any]:
+        words = asdict(self)
+        return words | {name: words[name].isoformat() for name in ("at_utc", "seen_utc")}
+
+    def told(self) -> dict[str, Any]:
+        """For a command's input and for --json."""
+        return self.stored() | {"words": self.words}
+
+
+def change_of(stored: Mapping[str, Any]) -> Change:
+    sizes = {name: Size(**stored[name]) if stored.get(name) else None for name in ("control", "yours")}
+    at = {name: datetime.fromisoformat(stored[name]) for name in ("at_utc", "seen_utc")}
+    plain = {name: stored[name] for name in ("kind", "whose", "probes", "endpoint")}
+    return Change(**plain, **at, **sizes)
+
+
+def of_shift(
+    shift: Shift, at_utc: datetime, seen_utc: datetime, probes: int, endpoint: str
+) -> Change:
+    change = Change("level", shift.whose, at_utc, seen_utc, probes, endpoint)
+    return change.with_sizes(shift)
+
+
+def _size(moved: Moved) -> Size:
+    return Size(*(math.expm1(end) for end in (moved.value, moved.low, moved.high)))
+
+
+def _percent(share: float) -> str:
+    points = 100 * share
+    text = f"{points:+.1f}" if abs(points) < 9.95 else f"{points:+.0f}"
+    return text.replace("-", MINUS)

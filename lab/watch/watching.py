@@ -1,0 +1,451 @@
+"""A watch, kept here and now: probes at their instants, each held to the machine's one measurement
+only while it lasts.
+
+Entries of its progress, in its file and to `on_progress`:
+
+    started   run_id, name, endpoint, endpoint_kind, every_s, pid
+    next      number, at_utc: the probe that is waited for
+    probing   number
+    probe     number, at_utc, control, yours (median ms or None), failed, spent_usd (of today)
+    gap       number, at_utc, text: a probe that was due and did not take place
+    change    words, and what lab.watch.changes.Change holds
+    note      text
+    ended     status, text
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import partial
+from statistics import median
+from typing import Any
+
+from lab import processes, run_loop, watch
+from lab.clock import now_ns, sleep_s, utc_now
+from lab.endpoints import registry
+from lab.harness.budget import Budget
+from lab.harness.plan import Block
+from lab.harness.runner import IDLE_S, BenchmarkRunner, Interrupted, Joined, Unwaited
+from lab.harness.session import Session
+from lab.metrics import clocks
+from lab.model import WATCH, LabError, Technique, new_id
+from lab.rows import FinishedTrial, RunRow, TrialRow
+from lab.run_loop import Measured, Telling
+from lab.stats import level_shifts
+from lab.store import queries
+from lab.store.store import Store
+from lab.watch import hook, watched
+from lab.watch.changes import ANSWERS, SILENT, Change, of_shift
+from lab.watch.probe import ARMS, CONTROL, TECHNIQUE, YOURS
+from lab.watch.watch_order import WatchOrder
+
+POLL_S = 0.2
+PATIENCE_S = 60.0
+"""How long a probe waits for whoever measures now, at most a quarter of the time to the next."""
+SILENT_PROBES = 3
+"""So many in a row without an answer are told."""
+PHASE = "watched"
+MOST_FINDINGS = 100
+"""That are kept with the run, the latest."""
+
+
+def keep(
+    order: WatchOrder,
+    on_progress: Callable[[dict[str, Any]], None] | None = None,
+    once: bool = False,
+) -> tuple[Measured, list[Change]]:
+    """Watch until it is stopped, or its days are over; with `once` a single probe. Answers with
+    what was found meanwhile. LabError at once where this watch is kept already."""
+    cost = order.cost()
+    with watch.announced(order) as telling_to:
+        telling = Telling(order.run_id, on_progress)
+        processes.start_afresh(order.run_id)
+        processes.record(order.run_id)
+        store = Store(order.config.db, run_loop.PATIENCE_S)
+        try:
+            run = WatchRun(order, store, telling, cost.most_usd, once)
+            telling_to(run)
+            run_loop.to_its_end(run.run, telling.ending)
+            return Measured(order.run_id, run.status, run.text), run.found
+        except LabError as error:
+            if "ended" not in telling.kinds:
+                telling({"kind": "ended", "status": "failed", "text": str(error)})
+            raise
+        finally:
+            store.close()
+            processes.recorded(order.run_id)
+
+
+class WatchRun(BenchmarkRunner):
+    """A BenchmarkRunner whose blocks come some at a time, for days."""
+
+    def __init__(
+        self, order: WatchOrder, store: Store, telling: Telling, most_usd: float, once: bool
+    ) -> None:
+        self.order, self.store, self.once, self.most_usd = order, store, once, most_usd
+        self.findings: list[dict[str, Any]] = []
+        self.found: list[Change] = []
+        """In this process."""
+        technique: Technique = replace(TECHNIQUE, headline=order.config.metric)
+        super().__init__(
+            order.benchmark,
+            store,
+            lambda entry: None if entry["kind"] == "trial" else telling(entry),
+            telling.stop,
+            endpoint=order.endpoint,
+            run_id=order.run_id,
+            joined=self._stored(),
+            technique=technique,
+        )
+        self.place = self.endpoint
+        """As it was named: an own server may have another address at the next probe."""
+        self.session_id, self.origin_ns, self.number, self.day = new_id(), now_ns(), 0, None
+        self.total = 0
+        """Of a run's trials; nobody knows how many a watch will have."""
+        self.start = 0
+        """The first point of the present level."""
+
+    def _stored(self) -> Joined | None:
+        try:
+            run = queries.run(self.store, self.order.run_id)
+        except LabError:
+            return None
+        names = ("run_id", "technique", "endpoint", "endpoint_kind", "models", "settings", "seed")
+        started = self.order.started_utc
+        row = RunRow(
+            **{name: run[name] for name in names},
+            status="running",
+            keep_text=bool(run["keep_text"]),
+            started_utc=started,
+        )
+        self.findings = list((run["settings"].get("watch") or {}).get("findings") or ())
+        return Joined(row, frozenset(), {}, 0.0, sessions=len(run["sessions"]))
+
+    # From beginning to end
+
+    async def run(self) -> str:
+        asyncio.get_running_loop().set_default_executor(Unwaited())
+        work = asyncio.create_task(self._run())
+        try:
+            while not (await asyncio.wait({work}, timeout=POLL_S))[0]:
+                if not self.stopping and self.stop():
+                    self.stopping = True
+                    work.cancel()
+        except asyncio.CancelledError:
+            work.cancel()
+            await asyncio.wait({work})
+            raise
+        if not (work.cancelled() and self.stopping):
+            work.result()
+        return self.run_id
+
+    async def _run(self) -> None:
+        keep_text = bool(self.config.keep_text)
+        self.session = self._new_session(keep_text)
+        try:
+            await self._store(self.sink.write_run, self._run_row(keep_text))
+            await asyncio.to_thread(self.order.keep)
+            self.session.lag.start()
+            await sleep_s(IDLE_S)
+            await self._store(self.sink.write_session, self._session_row())
+            self.session.lag.stop()
+            self._announce()
+            await self._read()
+            gc.collect()
+            gc.freeze()
+            await self._probes()
+        except asyncio.CancelledError:
+            self._end("interrupted", "Stopped by request." if self.stopping else "Interrupted.")
+            raise
+        except LabError as error:
+            self._end("failed", str(error))
+            raise
+        except BaseException as error:
+            self._end("failed", f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            await self._close()
+
+    async def _close(self) -> None:
+        gc.unfreeze()
+        await self._store(self.sink.finish_run, self.run_id, self.status)
+        self.tell({"kind": "ended", "status": self.status, "text": self.text})
+
+    async def _read(self) -> None:
+        """Where the watch stands: what is due next is what the rows say."""
+        known = await asyncio.to_thread(watched.read, self.store, self.run_id)
+        self.known, self.number = known.trials, 0
+        if len(known.trials):
+            self.number = int(known.trials["probe"].max())
+        self.at_utc, self.hours = list(known.series.at_utc), list(known.series.hours)
+        self.values = {
+            CONTROL: list(known.series.control),
+            YOURS: list(known.series.yours),
+        }
+        levels = [change for change in known.changes if not change.is_silence]
+        if levels:
+            self.start = sum(at < levels[-1].at_utc for at in self.at_utc)
+        self.unanswered = {
+            arm: next(n for n in range(len(known.probes) + 1) if not _silent(known.probes, arm, n))
+            for arm in ARMS
+        }
+        self.told_silent = {arm: n >= SILENT_PROBES for arm, n in self.unanswered.items()}
+
+    async def _probes(self) -> None:
+        order = self.order
+        while True:
+            number = max(self.number + 1, order.slot(utc_now()))
+            due = utc_now() if self.once else self._due(number)
+            if order.until_utc is not None and due >= order.until_utc:
+                return self._end("finished", "Its days are over.")
+            if not self.once:
+                self.tell({"kind": "next", "number": number, "at_utc": due.isoformat()})
+                await self._until(due)
+            self.number = number
+            await self._due_now(number, due)
+            if self.once:
+                return self._end("finished", "One probe.")
+
+    def _due(self, number: int) -> datetime:
+        """A watch that begins, or goes on, probes at once and then at its instants."""
+        return max(self.order.due_utc(number), utc_now())
+
+    async def _until(self, due: datetime) -> None:
+        """In short sleeps: a machine that was asleep wakes to a clock that has gone on."""
+        while (left_s := (due - utc_now()).total_seconds()) > 0:
+            await sleep_s(min(left_s, 5.0))
+
+    # One probe
+
+    async def _due_now(self, number: int, due: datetime) -> None:
+        spent = await self._todays_budget()
+        budget = self.budget
+        if budget.usd is not None and spent + self.most_usd > budget.usd:
+            text = f"the probe might pass the day's ${budget.usd:.2f} (${spent:.4f} spent)"
+            return await self._gap(number, due, "budget", text)
+        self.tell({"kind": "probing", "number": number})
+        finished: list[FinishedTrial] = []
+        try:
+            async with self._turn():
+                await self._ask_all(number, finished)
+        except processes.Busy:
+            return await self._gap(number, due, "busy", "another run was being measured")
+        except TimeoutError:
+            return await self._gap(number, due, "busy", "the server was another measurement's")
+        except LabError as error:
+            if not finished:
+                return await self._gap(number, due, "failed", str(error))
+        finally:
+            if finished:
+                await self._store(self.sink.write_trials, finished)
+        await self._take(number, finished)
+
+    async def _todays_budget(self) -> float:
+        """What is spent today, of all processes; a new day begins a new sum."""
+        today = utc_now().date()
+        if self.day != today:
+            kind = self.endpoint.kind
+            ask = partial(watched.spent_usd, self.store, self.run_id, kind, utc_now())
+            self.day, self.budget = today, Budget(self.order.usd_a_day, await asyncio.to_thread(ask))
+        return self.budget.spent_usd
+
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """The machine's one measurement, and the endpoint's own server where it has one; Busy,
+        TimeoutError where others have them for longer than a probe waits."""
+        patience_s = min(PATIENCE_S, self.order.every.total_seconds() / 4)
+        until_ns = now_ns() + int(patience_s * 1e9)
+        with contextlib.ExitStack() as stack:
+            while True:
+                try:
+                    stack.enter_context(processes.measuring(self.run_id, WATCH))
+                    break
+                except processes.Busy:
+                    if now_ns() > until_ns:
+                        raise
+                await sleep_s(POLL_S)
+            self.endpoint = await asyncio.to_thread(registry.connect, self.place)
+            self.session = self._new_session(self.session.keep_text)
+            try:
+                async with asyncio.timeout(max(patience_s, 30.0)):
+                    await self.session.open(self.models)
+                yield
+            finally:
+                await self.session.close()
+
+    def _new_session(self, keep_text: bool) -> Session:
+        """A probe's own clients and lease, in the one session of this process."""
+        timeout_s = self.config.deadline_s
+        session = Session(self.run_id, self.endpoint, keep_text, timeout_s, self._note, self.budget)
+        session.id, session.origin_ns = self.session_id, self.origin_ns
+        return session
+
+    async def _ask_all(self, number: int, finished: list[FinishedTrial]) -> None:
+        """The control once, which opens the connection and does not count; then the pairs."""
+        pairs = self.order.config.pairs
+        first = (number - 1) * pairs + 1
+        blocks = [
+            replace(block, phase=PHASE)
+            for block in self.plan.blocks(self.seed, first, first + pairs - 1)
+        ]
+        warm = Block(-number, "warmup", blocks[0].task, (self.plan.baseline,))
+        try:
+            for block in [warm, *blocks]:
+                for place, variant in enumerate(block.order):
+                    finished.append(await self._trial(block, place, variant, None))
+                    if finished[-1].trial.error_kind == "budget":
+                        self._note(self.budget.text)
+                        return
+        except Interrupted as cut:
+            finished.append(cut.finished)
+            raise cut.reason from None
+
+    async def _gap(self, number: int, due: datetime, kind: str, text: str) -> None:
+        """A row like a trial's, so that it is as safe as one: a watch never hides what it missed."""
+        row = TrialRow(
+            trial_id=new_id(),
+            run_id=self.run_id,
+            session_id=self.session_id,
+            technique=WATCH,
+            arm=CONTROL,
+            block=(number - 1) * self.order.config.pairs + 1,
+            position=0,
+            attempt=1 + (self.joined.sessions if self.joined else 0),
+            phase=PHASE,
+            task_id=None,
+            started_utc=due,
+            started_ns=now_ns() - self.origin_ns,
+            ended_ns=now_ns() - self.origin_ns,
+            outcome="cancelled",
+            error_kind=kind,
+            error_text=text,
+        )
+        trial = FinishedTrial(row)
+        await asyncio.to_thread(self.sink.keep, trial)
+        await self._store(self.sink.write_trials, [trial])
+        entry = {"kind": "gap", "number": number, "at_utc": due.isoformat()}
+        self.tell({**entry, "text": f"Probe {number} did not take place: {text}."})
+
+    # What it says
+
+    async def _take(self, number: int, finished: list[FinishedTrial]) -> None:
+        mine = [each for each in finished if each.trial.phase == PHASE]
+        if not mine:
+            return
+        values: dict[str, list[float]] = {arm: [] for arm in ARMS}
+        for each in mine:
+            times = clocks(each)
+            value = times.get(self.plan.metric) or times.get("total_ms")
+            if each.trial.outcome == "ok" and value:
+                values[each.trial.arm].append(value)
+        medians = {arm: median(own) if own else None for arm, own in values.items()}
+        at_utc = min(each.trial.started_utc for each in mine)
+        failed = sum(each.trial.outcome == "failed" for each in mine)
+        told = {"number": number, "at_utc": at_utc.isoformat(), **medians, "failed": failed}
+        self.tell({"kind": "probe", **told, "spent_usd": self.budget.spent_usd})
+        await self._look_for_silence(mine, medians, at_utc)
+        if None in medians.values():
+            return
+        self.at_utc.append(at_utc)
+        self.hours.append(at_utc.timestamp() / 3600)
+        for arm in ARMS:
+            self.values[arm].append(medians[arm])
+        await self._look()
+
+    async def _look_for_silence(
+        self, mine: list[FinishedTrial], medians: dict[str, float | None], at_utc: datetime
+    ) -> None:
+        for arm in ARMS:
+            tried = [each.trial.outcome for each in mine if each.trial.arm == arm]
+            if medians[arm] is None and "failed" in tried:
+                self.unanswered[arm] += 1
+            elif medians[arm] is not None:
+                self.unanswered[arm] = 0
+        for arm in (CONTROL, YOURS):
+            was, now = self.told_silent[arm], self.unanswered[arm] >= SILENT_PROBES
+            if now == was or (was and self.unanswered[arm]):
+                continue
+            self.told_silent[arm] = now
+            # Where the control is silent too, it is not the request.
+            if arm == YOURS and self.told_silent[CONTROL] == now and self._just_told(at_utc):
+                continue
+            since = at_utc - (SILENT_PROBES - 1) * self.order.every if now else at_utc
+            whose = "yours" if arm == YOURS else "service"
+            kind, probes = (SILENT, SILENT_PROBES) if now else (ANSWERS, 1)
+            await self._found(Change(kind, whose, since, at_utc, probes, self.endpoint.name))
+
+    def _just_told(self, at_utc: datetime) -> bool:
+        return any(each.is_silence and each.seen_utc == at_utc for each in self.found)
+
+    async def _look(self) -> None:
+        first = self.start
+        logs = watched.Series(self.at_utc, *map(_array, (self.hours, *self.values.values())))
+        shift = level_shifts.look(*logs.since(first), self.order.looks_a_month)
+        if shift is None:
+            return
+        at, count = first + shift.at, len(self.at_utc)
+        change = of_shift(
+            shift, self.at_utc[at], self.at_utc[-1], count - at, self.endpoint.name
+        )
+        sizes = [abs(size.value) for size in (change.control, change.yours)]
+        if 100 * max(sizes) < self.order.config.least_percent:
+            return
+        self.start = at
+        await self._found(change)
+
+    async def _found(self, change: Change) -> None:
+        """On disk first, then told, then the user's command."""
+        self.found.append(change)
+        self.findings.append(change.stored())
+        await self._store(self.sink.write_run, self._run_row(self.session.keep_text))
+        self.tell({"kind": "change", **change.told()})
+        if command := self.order.config.on_change:
+            if wrong := await hook.run(command, change):
+                self._note(wrong)
+
+    def _run_row(self, keep: bool) -> RunRow:
+        row, order = super()._run_row(keep), self.order
+        row.started_utc = order.started_utc
+        row.settings["watch"] = {
+            "every_s": order.every.total_seconds(),
+            "pairs": order.config.pairs,
+            "metric": order.config.metric,
+            "least_percent": order.config.least_percent,
+            "usd_a_day": order.usd_a_day,
+            "until_utc": order.until_utc.isoformat() if order.until_utc else None,
+            "findings": self.findings[-MOST_FINDINGS:],
+        }
+        return row
+
+    def _announce(self) -> None:
+        self.tell(
+            {
+                "kind": "started",
+                "run_id": self.run_id,
+                "name": self.order.config.name,
+                "endpoint": self.endpoint.name,
+                "endpoint_kind": self.endpoint.kind,
+                "every_s": self.order.every.total_seconds(),
+                "pid": os.getpid(),
+            }
+        )
+
+
+def _array(values: list[float]) -> Any:
+    import numpy as np
+
+    return np.array(values, float)
+
+
+def _silent(probes: Any, arm: str, count: int) -> bool:
+    """Whether the last `count` probes and one more had no answer: for counting them."""
+    return watched.silent(probes, arm, count + 1)
+
+
+__all__ = ["WatchRun", "keep", "timedelta"]

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab import machine, processes, run_loop, scrub
-from lab.model import LOAD, LabError, Technique, new_id
+from lab.model import LADDER, LOAD, LabError, Technique, new_id
 from lab.paths import COMMAND
 from lab.run_loop import PATIENCE_S, STOPPED_S, Measured, Telling
 
@@ -149,6 +149,13 @@ def _load(words: dict[str, Any], run_id: str) -> Callable[[], Measured]:
     return partial(load_run.measure, load_config_of(**words), run_id=run_id)
 
 
+def _ladder(words: dict[str, Any], run_id: str) -> Callable[[], Measured]:
+    from lab import ladder_run
+    from lab.ladder.ladder_settings import ladder_config_of
+
+    return partial(ladder_run.measure, ladder_config_of(**words), run_id=run_id)
+
+
 def main(arguments: list[str]) -> int:
     machine.start_quickly()
     path = Path(arguments[0])
@@ -157,7 +164,8 @@ def main(arguments: list[str]) -> int:
     run_id, ready = order["run_id"], threading.Event()
     threading.Thread(target=_leave_if_stopped, args=(run_id, ready), daemon=True).start()
     try:
-        start = _load if order["config"].get("technique") == LOAD else _technique
+        starts = {LOAD: _load, LADDER: _ladder}
+        start = starts.get(order["config"].get("technique"), _technique)
         measured = start(order["config"], run_id)
         ready.set()
         done = measured()

@@ -77,7 +77,7 @@ class LadderConfig(BaseModel):
         f"({LIVE_MAX_USD:.2f} by default where requests cost money)",
     )
     answer_tokens: Annotated[int, Flag("how much", "N")] = Field(
-        200,
+        96,
         ge=8,
         le=2000,
         title="Longest answer, tokens",
@@ -148,6 +148,11 @@ class LadderConfig(BaseModel):
     @property
     def quantile(self) -> str:
         return self.objective.partition(":")[2]
+
+    @property
+    def tail(self) -> float | None:
+        """The quantile that is asked for, where it is not the middle."""
+        return 0.95 if self.quantile == "p95" else None
 
     @property
     def bar_share(self) -> float:

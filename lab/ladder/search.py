@@ -91,10 +91,11 @@ class Search:
 
     levels: Sequence[int]
     bar: float = 0.10
-    tolerance: float = 0.02
+    tolerance: float = 0.03
     is_tail: bool = False
-    most_screening: int = 24
-    most_rounds: int = 40
+    most_screened: int = 640
+    most_rounds: int = 60
+    """`most_screened` counts trials, `most_rounds` blocks of the race."""
     stage: Stage | None = "screening"
     blocks: list[tuple[Stage, dict[Configuration, Outcome]]] = field(default_factory=list)
     dropped: dict[int, str] = field(default_factory=dict)
@@ -127,7 +128,8 @@ class Search:
             self._give_up_lost(count)
             if count >= FEWEST_BLOCKS:
                 self._settle(count)
-                if count >= self.most_screening or len(self.settled) == len(self.levels):
+                screened = sum(len(block) for _, block in self.blocks)
+                if screened >= self.most_screened or len(self.settled) == len(self.levels):
                     self._race()
         else:
             self._eliminate(count)

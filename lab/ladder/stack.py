@@ -26,7 +26,7 @@ class StackKnobs(Knobs):
     tier: Tier | None = Field(None, description="the model tier that answers where no lever says")
     stream: bool = Field(False, description="whether every answer is streamed")
     answer_tokens: int = Field(
-        200,
+        96,
         ge=8,
         le=2000,
         title="Longest answer, tokens",
@@ -133,7 +133,9 @@ def _changed(request: Request, **fields) -> Request:
     return replace(request, body={**request.body, **fields})
 
 
-def technique(metric: str) -> Technique:
+def technique(
+    metric: str, quantile: float | None = None, tiers: tuple[Tier, ...] = ()
+) -> Technique:
     """What a ladder's trials are of: no list has it, since its arms are what the search tries."""
     return Technique(
         slug=LADDER,
@@ -146,8 +148,11 @@ def technique(metric: str) -> Technique:
         ),
         headline=metric,
         headline_arm=WINNER,
+        headline_quantile=quantile,
         knobs=StackKnobs,
         trial=trial,
         prepare=prepare,
+        tiers=tiers,
+        page="23_Ladder.py",
         in_all=False,
     )

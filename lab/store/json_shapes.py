@@ -48,6 +48,9 @@ def settings(value: Any) -> dict[str, Any]:
         name: value[name] if SOUND[name](value.get(name)) else NOTHING[name] for name in NOTHING
     }
     read |= {name: value[name] for name in OTHERS if isinstance(value.get(name), (str, int, float))}
+    for name in ("ladder", "watch"):
+        if isinstance(value.get(name), dict):
+            read[name] = _flat(value[name], 5)
     if isinstance(value.get("recording"), dict):
         read["recording"] = recording(value["recording"])
     return read

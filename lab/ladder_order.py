@@ -1,0 +1,217 @@
+"""A ladder's settings as what will be tried: of whom, with which levers, within which budget; and
+what it will take. Sends nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lab import pricing, recorded_tasks, units
+from lab.clock import today
+from lab.endpoints import registry
+from lab.endpoints.consent import ConsentNeeded
+from lab.endpoints.registry import Endpoint
+from lab.harness import plan as planning
+from lab.harness.estimate import Cost, Costs
+from lab.harness.plan import Experiment, Variant
+from lab.harness.rehearsal import finished
+from lab.ladder import design, stack
+from lab.ladder.design import Configuration
+from lab.ladder.factors import Factor, NotTried, chosen
+from lab.ladder.ladder_settings import CONFIRMING, LadderConfig
+from lab.ladder.purse import SHARES, Purse
+from lab.ladder.search import FEWEST_BLOCKS
+from lab.ladder.stack import StackKnobs
+from lab.model import LADDER, Arm, LabError, Technique
+from lab.scenarios.definitions import Task
+from lab.settings import BenchmarkConfig, config_of
+from lab.store.store import Store
+
+SCENARIO = "rag"
+"""What is asked where the user names nothing: its tasks share a long beginning and are checked."""
+LOOKED_AT = 3
+"""Tasks whose trials are rehearsed before a ladder begins."""
+
+
+@dataclass(frozen=True)
+class LadderOrder:
+    config: LadderConfig
+    run: BenchmarkConfig
+    """As the runner takes it."""
+    endpoint: Endpoint
+    factors: tuple[Factor, ...]
+    not_tried: tuple[NotTried, ...]
+    base: StackKnobs
+    technique: Technique
+    plan: Experiment
+    purse: Purse
+    trial: Cost
+    """Of today's trial: what it will likely take."""
+
+    @property
+    def fewest_pairs(self) -> int:
+        return CONFIRMING[self.config.quantile][0]
+
+    @property
+    def today(self) -> dict[str, str]:
+        return {factor.lever.name: factor.levels[0] for factor in self.factors}
+
+    def levels(self, configuration: Configuration) -> dict[str, str]:
+        pairs = zip(self.factors, configuration, strict=True)
+        return {factor.lever.name: factor.levels[level] for factor, level in pairs}
+
+    def words(self, configuration: Configuration) -> str:
+        return stack.words(self.levels(configuration), self.today)
+
+    def variant(self, configuration: Configuration, name: str = "") -> Variant:
+        """A stack as an arm, called by its words unless it has a name."""
+        levels = self.levels(configuration)
+        arm = Arm(name or self.words(configuration))
+        return Variant(self.technique, arm, self.base.model_copy(update={"levels": levels}))
+
+    def cost(self, variants: Sequence[Variant], task: Task) -> Cost:
+        """What a block of these takes: what is likely, and the most."""
+        plan = replace(self.plan, variants=tuple(variants))
+        return finished(Costs(plan, self.endpoint, self._other).of(task))
+
+    def _other(self, name: str) -> Endpoint:
+        return registry.beside(name, self.endpoint)
+
+
+@dataclass(frozen=True)
+class LadderEstimate:
+    """`usd` is the most that it can cost, None where nothing is to pay. Any refusal forbids it;
+    `asks` are addresses to which the user must agree first, and refusals too."""
+
+    text: str = ""
+    levers: tuple[Factor, ...] = ()
+    not_tried: tuple[NotTried, ...] = ()
+    stacks: int = 0
+    """Of the plan."""
+    trials: int = 0
+    """At most."""
+    usd: float | None = None
+    minutes: float = 0.0
+    refusals: tuple[str, ...] = ()
+    asks: tuple[str, ...] = ()
+
+
+def resolve(config: LadderConfig, store: Store | None = None) -> LadderOrder:
+    """LabError where there is nothing to search: an unknown lever, no lever that fits, or a budget
+    that carries no plan."""
+    run = recorded_tasks.resolved(_run(config), store)
+    endpoint = registry.find(run.endpoint, run.models)
+    usual = planning.experiment(run, endpoint.kind, stack.technique(config.metric, config.tail))
+    base = StackKnobs(stream=config.metric == "ttft_ms", answer_tokens=config.answer_tokens)
+    factors, refused = chosen(endpoint, usual.tasks, config.levers, config.today, base)
+    tiers = [factor.lever.tier for factor in factors if factor.lever.tier]
+    base = base.model_copy(update={"tier": tiers[0] if tiers else None})
+    both = ("small", "large") if tiers else ()
+    technique = stack.technique(config.metric, config.tail, both)
+    run = run.model_copy(update={"knobs": base.model_dump(mode="json", exclude_defaults=True)})
+    purse = Purse(config.budget_usd(endpoint.kind), 60 * config.minutes)
+    plan = planning.experiment(run, endpoint.kind, technique)
+    order = LadderOrder(
+        config, run, endpoint, tuple(factors), tuple(refused), base, technique, plan, purse,
+        Cost.sum(()),
+    )  # fmt: skip
+    return _within_budget(order)
+
+
+def _run(config: LadderConfig) -> BenchmarkConfig:
+    shared = ("endpoint", "models", "tasks", "seed", "keep_text", "name", "note", "db", "warmup")
+    values: dict[str, Any] = {name: getattr(config, name) for name in shared}
+    scenario = config.scenario or (None if config.tasks else SCENARIO)
+    return config_of(
+        technique=LADDER,
+        scenario=scenario,
+        runs=CONFIRMING[config.quantile][1],
+        max_usd=config.max_usd,
+        deadline_s=config.deadline_s,
+        **values,
+    )
+
+
+def _within_budget(order: LadderOrder) -> LadderOrder:
+    """With as many levers as the budget carries, the first ones first."""
+    if not order.factors:
+        reasons = "; ".join(f"{one.lever}: {one.reason}" for one in order.not_tried)
+        raise LabError(f"There is no lever to try here. {reasons}.")
+    today = order.variant((0,) * len(order.factors))
+    costs = [order.cost([today], task) for task in order.plan.tasks[:LOOKED_AT]]
+    trial = Cost.sum(costs)
+    trial = trial._replace(
+        seconds=trial.seconds / len(costs),
+        usd=trial.usd / len(costs),
+        most_usd=max(cost.most_usd for cost in costs),
+    )
+    order, dropped = replace(order, trial=trial), []
+    while not _carries(order, len(order.factors)):
+        if len(order.factors) == 1:
+            raise LabError(f"{_budget_words(order)} carry no search: name more with --minutes"
+                           " and --max-usd, or shorter tasks.")  # fmt: skip
+        *kept, last = order.factors
+        reason = f"{_budget_words(order)} carry a plan of {len(kept)} levers at most"
+        dropped.append(NotTried(last.lever.name, "", reason))
+        order = replace(order, factors=tuple(kept))
+    reason = f"a plan has {design.MOST_LEVERS} levers at most"
+    for factor in order.factors[design.MOST_LEVERS :]:
+        dropped.append(NotTried(factor.lever.name, "", reason))
+    factors = order.factors[: design.MOST_LEVERS]
+    return replace(order, factors=factors, not_tried=(*order.not_tried, *dropped))
+
+
+def _carries(order: LadderOrder, levers: int) -> bool:
+    """Whether the first stage has room for its fewest blocks, and the last for its own."""
+    trials = FEWEST_BLOCKS * design.size(min(levers, design.MOST_LEVERS))
+    first, last = SHARES["screening"], 1 - SHARES["elimination"]
+    pairs, trial, purse = 2 * order.fewest_pairs, order.trial, order.purse
+    is_quick = (
+        trials * trial.seconds <= first * purse.seconds
+        and pairs * trial.seconds <= last * purse.seconds
+    )
+    usd = purse.usd
+    is_cheap = usd is None or (
+        trials * trial.usd + trial.most_usd <= first * usd and pairs * trial.most_usd <= last * usd
+    )
+    return is_quick and is_cheap
+
+
+def _budget_words(order: LadderOrder) -> str:
+    minutes = units.counted(order.config.minutes, "minute")
+    return minutes if order.purse.usd is None else f"{minutes} and ${order.purse.usd:.2f}"
+
+
+def estimate(config: LadderConfig, store: Store | None = None) -> LadderEstimate:
+    try:
+        return of_order(resolve(config, store))
+    except ConsentNeeded as needed:
+        return LadderEstimate(refusals=(str(needed),), asks=(needed.url,))
+    except LabError as error:
+        return LadderEstimate(refusals=(str(error),))
+
+
+def of_order(order: LadderOrder) -> LadderEstimate:
+    stacks, usd = design.size(len(order.factors)), order.purse.usd
+    trials = int(order.purse.seconds / max(order.trial.seconds, 1e-3))
+    if usd is not None and order.trial.usd:
+        trials = min(trials, int(usd / order.trial.usd))
+    names = ", ".join(factor.lever.name for factor in order.factors)
+    price = "nothing to pay" if usd is None else f"never above ${usd:.2f}"
+    if order.endpoint.traits.priced and (remark := pricing.remark(_models(order), today())):
+        price += f" ({remark})"
+    minutes = units.counted(order.config.minutes, "minute")
+    text = (
+        f"{units.counted(len(order.factors), 'lever')} ({names}), a plan of {stacks} stacks, then "
+        f"those that it cannot tell apart, then the winner against today in {order.fewest_pairs} "
+        f"blocks or more; within {minutes}, {price}, on {order.endpoint.name}"
+    )
+    return LadderEstimate(
+        text, order.factors, order.not_tried, stacks, trials, usd, order.config.minutes
+    )
+
+
+def _models(order: LadderOrder) -> dict[str, None]:
+    tiers = order.plan.tiers or (order.endpoint.generates,)
+    return dict.fromkeys(order.endpoint.model_for(tier) for tier in tiers)

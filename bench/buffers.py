@@ -138,6 +138,7 @@ def run(url: str, key: str, tokens: int, blocks: int) -> Outcome:
     from lab.endpoints import consent
     from lab.harness.runner import BenchmarkRunner
     from lab.settings import config_of
+    from lab.stats import bursts
     from lab.store import queries
     from lab.store.store import Store
 
@@ -152,7 +153,7 @@ def run(url: str, key: str, tokens: int, blocks: int) -> Outcome:
         ).run()
     )
     run_id = queries.last_run_id(store)
-    streams = results.streams(queries.text_arrivals(store, run_id))
+    streams = bursts.of_calls(queries.text_arrivals(store, run_id))
     held = [stream for stream in streams if stream.held]
     named = any("held back the stream" in note for note in results.read(run_id, store).notes)
     told = sum(stream.held is not None for stream in streams)

@@ -6,7 +6,7 @@ from bench.buffers import Buffer
 from lab import results, units
 from lab.endpoints import consent
 from lab.harness.reporters import json_object, markdown
-from lab.instrumentation import bursts
+from lab.stats import bursts
 from tests.measured import FAST, measure
 
 MS = 1_000_000

@@ -18,10 +18,11 @@ from lab.endpoints import caching_modes, failure_causes, registry
 from lab.endpoints.client import open_client
 from lab.endpoints.registry import Endpoint
 from lab.harness.session import LoopLag
-from lab.instrumentation import bursts, parsing
+from lab.instrumentation import parsing
 from lab.instrumentation.stamps import OBSERVER, Exchange
 from lab.model import LabError
 from lab.paths import COMMAND
+from lab.stats import bursts
 
 ASK = "Reply with the word ready."
 LONG_ASK = "Count from 1 to 60 in words, one number after the other."

@@ -12,7 +12,7 @@ from anthropic._utils._json import openapi_dumps
 
 from lab.endpoints import keys
 from lab.endpoints.registry import Endpoint
-from lab.instrumentation.stamps import transport_for
+from lab.instrumentation.stamps import StampedTransport, transport_for
 
 CONNECT_S = 10.0
 
@@ -42,10 +42,16 @@ class Client(OwnHeaders, AsyncAnthropic):
     took longer than all else between a call and its bytes."""
 
     KEPT = 64
+    transport: StampedTransport
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._made: dict[Hashable, Made] = {}
+
+    async def open_ahead(self) -> None:
+        """A connection that is there before its first call; StampedTransport says what may go
+        wrong."""
+        await self.transport.open_ahead(self.base_url, CONNECT_S)
 
     def _build_request(
         self, options: FinalRequestOptions, *, retries_taken: int = 0
@@ -94,7 +100,7 @@ class Client(OwnHeaders, AsyncAnthropic):
 
 def open_client(
     endpoint: Endpoint, timeout_s: float = 120.0, headers: Mapping[str, str] | None = None
-) -> AsyncAnthropic:
+) -> Client:
     """Close it with `await client.close()`. `timeout_s` is how long nothing may arrive; the trial's
     own deadline is the bench's."""
     timeout = httpx2.Timeout(timeout_s, connect=CONNECT_S)
@@ -106,7 +112,7 @@ def open_client(
     http = httpx2.AsyncClient(transport=transport, timeout=timeout, follow_redirects=False)
     # Retries would hide a failed attempt inside the next one's latency; the bench makes its own,
     # each a row. With any key the SDK looks for no token or profile of its own.
-    return Client(
+    client = Client(
         api_key=endpoint.api_key or keys.PLACEHOLDER,
         base_url=endpoint.base_url,
         http_client=http,
@@ -115,3 +121,5 @@ def open_client(
         default_headers=sent,
         open_telemetry=False,
     )
+    client.transport = transport
+    return client

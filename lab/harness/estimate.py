@@ -216,7 +216,7 @@ class Costs:
         tokens = round(len(prompt) / CHARACTERS_PER_TOKEN) + 12
         most = most_tokens(body)
         begins_s, prompt_rate, answer_rate = endpoint.traits.speed(request.tier)
-        seconds = begins_s + tokens / prompt_rate + most / answer_rate
+        seconds = request.paused_s + begins_s + tokens / prompt_rate + most / answer_rate
         usd = most_usd = 0.0
         if endpoint.traits.priced:
             usage = {"input_tokens": tokens, "output_tokens": most}

@@ -20,7 +20,19 @@ from lab.clock import sleep_s
 from lab.endpoints.registry import Endpoint
 from lab.harness.bodies import completed, is_brief, object_in
 from lab.harness.budget import most_tokens
-from lab.model import Cache, Knobs, LabError, Reply, Request, Role, SpanKind, Technique, Tier
+from lab.model import (
+    Cache,
+    Knobs,
+    LabError,
+    Reply,
+    Request,
+    Reuse,
+    Role,
+    SpanKind,
+    Technique,
+    Tier,
+    ToolUse,
+)
 from lab.scenarios import definitions, tools
 from lab.scenarios.definitions import Task
 
@@ -39,6 +51,9 @@ class Asked(NamedTuple):
     stream: bool
     intended_cache: Cache
     body: dict[str, Any]
+    connection: Reuse = "any"
+    paused_s: float = 0.0
+    """What the trial pauses before it."""
 
     @property
     def model(self) -> str:
@@ -83,6 +98,7 @@ class Rehearsal:
         self.endpoint, self.mood, self.brief, self.other = endpoint, mood, brief, other
         self.models, self.capabilities = endpoint.models, endpoint.capabilities
         self.asked: list[Asked] = []
+        self.paused_s = 0.0
         self.unforeseen = False
         """Whether code of the user's own began, whatever it made of being stopped there."""
 
@@ -91,9 +107,21 @@ class Rehearsal:
         self.unforeseen = True
         raise Unforeseen
 
+    async def connect(self, endpoint: str | None = None) -> None: ...
+
+    async def pause(self, seconds: float) -> None:
+        self.paused_s += seconds
+        await at_once(seconds)
+
     def route(self, name: str) -> None: ...
 
     def mismatch(self, reason: str) -> None: ...
+
+    def replaced(self, reply: Reply) -> None: ...
+
+    async def within(self, event: asyncio.Event, ms: float) -> bool:
+        await at_once(0)
+        return event.is_set() and not self.mood.insists
 
     @asynccontextmanager
     async def span(self, kind: SpanKind, name: str) -> AsyncIterator[None]:
@@ -108,6 +136,8 @@ class Rehearsal:
         role: Role = "answer",
         name: str | None = None,
         begun: asyncio.Event | None = None,
+        token: asyncio.Event | None = None,
+        on_tool: Callable[[ToolUse], Any] | None = None,
     ) -> Reply:
         if len(self.asked) >= MOST_CALLS:
             raise LabError(f"A trial would make more than {MOST_CALLS} calls.")
@@ -124,19 +154,26 @@ class Rehearsal:
                 intended_cache=request.intended_cache,
                 # A copy: what a trial adds to its messages later was not yet sent.
                 body=json.loads(json.dumps(completed(request, endpoint, self.brief))),
+                connection=request.connection,
+                paused_s=self.paused_s,
             )
         )
-        if begun:
-            begun.set()
+        self.paused_s = 0.0
+        for event in filter(None, (begun, token)):
+            event.set()
         await at_once(0)  # requests that start together are asked before one of them answers
         content = self._content(request.body)
         tool_use = content[0]["type"] == "tool_use"
-        return Reply(
+        reply = Reply(
             call_id=f"rehearsed-{len(self.asked)}",
             content=tuple(content),
             stop_reason="tool_use" if tool_use else self.mood.stop_reason,
             usage={"input_tokens": 0, "output_tokens": most_tokens(request.body)},
+            message_id=f"msg_rehearsed_{len(self.asked)}",
         )
+        for use in reply.tool_uses if on_tool else ():
+            on_tool(use)
+        return reply
 
     def _content(self, body: Mapping[str, Any]) -> list[dict[str, Any]]:
         if uses := self._tool_uses(body):

@@ -26,7 +26,7 @@ from lab.rows import SessionRow
 from lab.version import VERSION
 
 if TYPE_CHECKING:
-    from anthropic import AsyncAnthropic
+    from lab.endpoints.client import Client
 
 LEASE_S = 120
 WARM_S, ANSWER_S, GOODBYE_S = 1800.0, 60.0, 1.0
@@ -101,7 +101,7 @@ class Session:
         """What the endpoint has reported of its cache in this session."""
         self.lease, self.is_lent = lent_lease, lent_lease is not None
         self._heart: subprocess.Popen | None = None
-        self._clients: dict[str, AsyncAnthropic] = {}
+        self._clients: dict[str, Client] = {}
         self._others: dict[str, Endpoint] = {}
 
     async def open(
@@ -163,12 +163,12 @@ class Session:
                 await self._own("DELETE", "/lease", {}, GOODBYE_S)
             self.lease = None
 
-    def client_of(self, endpoint: Endpoint) -> AsyncAnthropic:
+    def client_of(self, endpoint: Endpoint) -> Client:
         """One client per endpoint, so that connections are kept from trial to trial, as an
         application would."""
         if endpoint.base_url not in self._clients:
-            leased = endpoint.base_url == self.endpoint.base_url
-            headers = self.lease_header() if leased else {}
+            # By a gateway on this machine one comes to the same server, which knows it by the lease.
+            headers = self.lease_header() if endpoint.traits.own_server else {}
             from lab.endpoints.client import open_client  # the SDK: a load makes no call by it
 
             self._clients[endpoint.base_url] = open_client(endpoint, self.timeout_s, headers)

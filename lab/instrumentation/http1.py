@@ -22,6 +22,7 @@ import httpx2
 
 from lab import limits
 from lab.clock import now_ns, sleep_s
+from lab.model import Reuse
 from lab.reach import IDLE_NS, reach
 
 HEAD, PIECE, END = "head", "piece", "end"
@@ -42,6 +43,9 @@ class Phases(Protocol):
     tls_ns: int | None
     sent_ns: int | None
     reused: bool | None
+    """Whether the connection was open before the request."""
+    connection: Reuse
+    """Which connection it is to go by."""
 
 
 def too_long(part: str) -> TooLarge:
@@ -76,6 +80,8 @@ class Connection(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.parser: httptools.HttpResponseParser | None = httptools.HttpResponseParser(self)
         self.requests = 0
+        self.is_ahead = self.is_single = False
+        """Opened before anybody asked; for one exchange alone."""
         self.is_busy = self.is_lost = False
         self.arrived_ns = now_ns()
         """When something last came; at the end of an answer, when it was whole."""
@@ -224,7 +230,7 @@ class Connection(asyncio.Protocol):
                 raise httpx2.WriteTimeout("the request could not be sent in time") from e
         sent_ns = now_ns()
         if phases:
-            phases.sent_ns, phases.reused = sent_ns, self.requests > 0
+            phases.sent_ns, phases.reused = sent_ns, self.requests > 0 or self.is_ahead
         self.requests += 1
         self.timeout_s = timeouts.get("read")
         if self.timeout_s is not None:
@@ -315,18 +321,21 @@ class Connection(asyncio.Protocol):
         self.pieces.clear()
         self.is_busy = False
         good = self.is_whole and self.is_kept and not self.is_spoilt and not self.is_paused
+        good = good and not self.is_single
         if good and not self.writable and not self.is_lost and not self.transport.is_closing():
             return True
         self.transport.abort() if self.failure else self.transport.close()
         return False
 
-    def is_usable(self) -> bool:
+    def is_usable(self, longest_ns: int | None = IDLE_NS) -> bool:
+        """None: however long it has rested."""
         rested_ns = now_ns() - self.arrived_ns
         return not (
             self.is_lost
             or self.transport.is_closing()
-            or rested_ns > IDLE_NS
-            or is_readable(self.transport)
+            or (longest_ns is not None and rested_ns > longest_ns)
+            # What TLS sends after its handshake waits on one that was opened just now.
+            or (self.requests > 0 and is_readable(self.transport))
         )
 
 
@@ -392,17 +401,39 @@ class DirectTransport(httpx2.AsyncBaseTransport):
         self, request: httpx2.Request, timeout_s: float | None, phases: Phases | None
     ) -> Connection:
         url = request.url
-        scheme, host = url.raw_scheme, url.raw_host
+        scheme = url.raw_scheme
         if scheme not in (b"http", b"https"):
             raise httpx2.UnsupportedProtocol(f"{scheme.decode()!r} is neither http nor https.")
-        origin = scheme, host, url.port or (443 if scheme == b"https" else 80)
-        kept = self.idle.get(origin, [])
-        while kept:
-            connection = kept.pop()
-            if connection.is_usable():
+        origin = origin_of(url)
+        meant: Reuse = phases.connection if phases else "any"
+        if connection := self._resting(origin, meant):
+            return connection
+        server_name = request.extensions.get("sni_hostname")
+        connection = await self._open(origin, server_name, timeout_s, phases)
+        connection.is_single = meant == "new"
+        return connection
+
+    def _resting(self, origin: tuple[bytes, bytes, int], meant: Reuse) -> Connection | None:
+        """The one that rested last, of those that are meant; which have ended are closed."""
+        kept = [] if meant == "new" else self.idle.get(origin, [])
+        for place in range(len(kept) - 1, -1, -1):
+            if meant != "any" and (kept[place].requests > 0) != (meant == "kept"):
+                continue
+            connection = kept.pop(place)
+            # Who means one that was kept wants to know how long the server keeps it.
+            if connection.is_usable(IDLE_NS if meant == "any" else None):
                 return connection
             connection.transport.close()
-        return await self._open(origin, request.extensions.get("sni_hostname"), timeout_s, phases)
+        return None
+
+    async def open_ahead(self, url: httpx2.URL, timeout_s: float | None) -> None:
+        """A connection that waits for its first call, in place of those that rest."""
+        origin = origin_of(url)
+        for connection in self.idle.pop(origin, ()):
+            connection.transport.close()
+        connection = await self._open(origin, None, timeout_s, None)
+        connection.is_ahead = True
+        self.idle[origin] = [connection]
 
     async def _open(
         self,
@@ -458,6 +489,11 @@ class DirectTransport(httpx2.AsyncBaseTransport):
         for connection in (*kept, *self.busy):
             connection.transport.close()
         self.idle.clear()
+
+
+def origin_of(url: httpx2.URL) -> tuple[bytes, bytes, int]:
+    scheme = url.raw_scheme
+    return scheme, url.raw_host, url.port or (443 if scheme == b"https" else 80)
 
 
 def trusting() -> ssl.SSLContext:

@@ -28,8 +28,11 @@ from lab import limits, machine
 from lab.clock import now_ns, sleep_s
 from lab.instrumentation import http1
 from lab.instrumentation.http1 import TooLarge
+from lab.model import LabError, Reuse
 from lab.reach import IDLE_NS, reach
 
+FIRST_PIECE = b"content_block_delta"
+"""What the event of a generated piece begins with, and no earlier one holds."""
 UNPACKED_BYTES = 256_000
 UNPACKED_AT_ONCE = 2
 """Pieces of that size, before the loop has its turn: unpacking is slow."""
@@ -53,6 +56,8 @@ class Exchange:
     headers_ns: int | None = None
     ended_ns: int | None = None
     reused: bool | None = None
+    connection: Reuse = "any"
+    """Which connection it was meant to go by."""
     status: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
     chunks: list[tuple[int, bytes]] = field(default_factory=list)
@@ -60,6 +65,9 @@ class Exchange:
     allowance: limits.Allowance = field(default_factory=limits.Allowance)
     failure: BaseException | None = None
     begun: asyncio.Event | None = None
+    token: asyncio.Event | None = None
+    heard: Callable[[bytes], None] | None = None
+    """Told of each piece once it is stamped; it only notes it, to be read later."""
     body: StampedBody | None = None
     """Of its answer, while that comes."""
 
@@ -68,6 +76,12 @@ class Exchange:
         self.received += len(chunk)
         if self.begun:
             self.begun.set()
+        if self.heard:
+            self.heard(chunk)
+        # Only where somebody waits for it. Cut in two, the mark is missed, and the next piece's
+        # is seen.
+        if self.token and FIRST_PIECE in chunk:
+            self.token.set()
         self.allowance.left -= len(chunk) + limits.CHUNK_COST
         if len(self.chunks) > limits.CHUNKS:
             raise TooLarge(f"the answer came in more than {limits.CHUNKS:,} pieces")
@@ -398,14 +412,9 @@ class StampedTransport(httpx2.AsyncBaseTransport):
     ) -> None:
         self.direct = http1.DirectTransport(connections, is_tls) if proxy is None else None
         if proxy is not None:
-            kept = httpx2.Limits(
-                max_connections=connections,
-                max_keepalive_connections=connections,
-                keepalive_expiry=IDLE_NS / 1e9,
-            )
-            self.through = httpx2.AsyncHTTPTransport(proxy=proxy, limits=kept)
-            # httpx2 has no public argument for it.
-            self.through._pool._network_backend = StampedBackend()
+            self.through = _through(proxy, connections, connections)
+            self.afresh = _through(proxy, connections, kept=0)
+            """For calls that are to have a new connection."""
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         observe = OBSERVER.get()
@@ -428,7 +437,9 @@ class StampedTransport(httpx2.AsyncBaseTransport):
             response = await self.direct.handle_async_request(request, exchange)
             network, headers_ns = None, response.stream.connection.headers_ns
         else:
-            response = await self.through.handle_async_request(request)
+            is_new = exchange is not None and exchange.connection == "new"
+            way = self.afresh if is_new else self.through
+            response = await way.handle_async_request(request)
             network = _network(response)
             headers_ns = network.read_ns if network else now_ns()
         if exchange:
@@ -449,8 +460,31 @@ class StampedTransport(httpx2.AsyncBaseTransport):
             exchange.body = body
         return response
 
+    async def open_ahead(self, url: httpx2.URL, timeout_s: float | None) -> None:
+        """Open a connection for the next call that means one opened ahead. httpx2.TransportError
+        where there is none; LabError where a proxy stands before the server."""
+        if self.direct is None:
+            raise LabError(
+                "Through the environment's proxy no connection can be opened ahead of a call:"
+                " leave that arm out (--arms names the others), or unset the proxy."
+            )
+        await self.direct.open_ahead(url, timeout_s)
+
     async def aclose(self) -> None:
-        await (self.direct or self.through).aclose()
+        for way in (self.direct,) if self.direct else (self.through, self.afresh):
+            await way.aclose()
+
+
+def _through(proxy: str, connections: int, kept: int) -> httpx2.AsyncHTTPTransport:
+    limits_of_it = httpx2.Limits(
+        max_connections=connections,
+        max_keepalive_connections=kept,
+        keepalive_expiry=IDLE_NS / 1e9,
+    )
+    transport = httpx2.AsyncHTTPTransport(proxy=proxy, limits=limits_of_it)
+    # httpx2 has no public argument for it.
+    transport._pool._network_backend = StampedBackend()
+    return transport
 
 
 def _network(response: httpx2.Response) -> StampedStream | None:

@@ -11,7 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from statistics import median
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FEWEST = 8
 """Pieces of text below which an answer is too short to tell."""
@@ -49,6 +52,8 @@ class Stream(NamedTuple):
     late: bool = False
     """Whether the client was late enough to have missed a fast answer: this one alone proves
     nothing."""
+    largest: int = 0
+    """About how many bytes its largest burst had: what holds it back is no smaller."""
 
     @property
     def words(self) -> str:
@@ -82,6 +87,23 @@ class Judged(NamedTuple):
     """How many can tell at all."""
     typical: Stream
     """One that was held back."""
+    kib: int | None
+    """4, 8 or 16 where most of those that came in several bursts agree on it."""
+    at_least: int
+    """Bytes: of the largest burst of any."""
+
+    @property
+    def pieces(self) -> str:
+        """ "in pieces of about 8 KiB"; of answers that were shorter than what holds them back,
+        what their size leaves open."""
+        if self.kib:
+            return f"in pieces of about {self.kib} KiB"
+        if self.typical.bursts > 1:
+            return "in bursts"
+        least = f"{self.at_least / 1024:.1f} KiB"
+        longer = next((size for size in BUFFERS_KIB if size * 1024 > self.at_least), None)
+        open_end = f"; answers longer than {longer} KiB would tell its size" if longer else ""
+        return f"all of it at once, so that what holds it takes {least} or more{open_end}"
 
 
 def judge(streams: Iterable[Stream]) -> Judged | None:
@@ -92,8 +114,40 @@ def judge(streams: Iterable[Stream]) -> Judged | None:
     share = len(delayed) / len(judged) if judged else 0
     if (plain and share >= 0.5) or (len(delayed) >= 3 and share >= 0.9):
         examples = plain or delayed
-        return Judged(len(delayed), len(judged), examples[len(examples) // 2])
+        typical = examples[len(examples) // 2]
+        several = [stream.kib for stream in delayed if stream.bursts > 1]
+        kib = next((size for size in set(several) if several.count(size) > len(several) / 2), None)
+        at_least = max(stream.largest for stream in delayed)
+        return Judged(len(delayed), len(judged), typical, kib, at_least)
     return None
+
+
+def told(streams: Sequence[Stream]) -> str:
+    """What one way to a server does with its streams, as a predicate: "passes the stream on as it
+    is written (20 answers)"."""
+    if judged := judge(streams):
+        share = f"{judged.held} of {judged.told} answers"
+        return f"holds back the stream {judged.pieces} ({share})"
+    judged_n = sum(stream.held is not None for stream in streams)
+    if judged_n:
+        return f"passes the stream on as it is written ({judged_n} answers)"
+    longest = max((stream.pieces for stream in streams), default=0)
+    return (
+        f"gave answers too short to tell whether it holds back the stream: the longest had"
+        f" {longest} pieces of text, and {FEWEST} are needed"
+    )
+
+
+def of_calls(arrivals: pd.DataFrame) -> list[Stream]:
+    """The stream of each call; of queries.text_arrivals."""
+    return [
+        stream(
+            zip(call["at_ns"], call["characters"], strict=True),
+            call["sent_ns"].iloc[0],
+            call["lag_ns"].iloc[0],
+        )
+        for _, call in arrivals.groupby("call_id", sort=False)
+    ]
 
 
 def stream(pieces: Iterable[tuple[int, int]], sent_ns: int | None, lag_ns: int = 0) -> Stream:
@@ -122,7 +176,8 @@ def stream(pieces: Iterable[tuple[int, int]], sent_ns: int | None, lag_ns: int =
     if (is_held and late and pauses) or (not together and len(texts) < FEWEST):
         is_held = None
     kib = _buffer(full) if pauses else None
-    return Stream(len(texts), len(pauses) + 1, span_ns, kib, is_held, late)
+    largest = max(map(_bytes, bursts))
+    return Stream(len(texts), len(pauses) + 1, span_ns, kib, is_held, late, largest)
 
 
 def _bursts(texts: Sequence[tuple[int, int]]) -> list[list[tuple[int, int]]]:
@@ -136,9 +191,12 @@ def _bursts(texts: Sequence[tuple[int, int]]) -> list[list[tuple[int, int]]]:
     return bursts
 
 
+def _bytes(burst: Sequence[tuple[int, int]]) -> int:
+    return sum(EVENT_BYTES + characters for _, characters in burst)
+
+
 def _buffer(bursts: Sequence[Sequence[tuple[int, int]]]) -> int | None:
     """The size of buffer that bursts look like; servers write events differently, so that their
     bytes are known to about a third."""
-    sizes = [sum(EVENT_BYTES + characters for _, characters in burst) for burst in bursts]
-    kib = median(sizes) / 1024
+    kib = median(map(_bytes, bursts)) / 1024
     return next((size for size in BUFFERS_KIB if 0.7 <= kib / size < 1.4), None)

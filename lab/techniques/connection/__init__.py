@@ -1,0 +1,3 @@
+"""The path to the model: which connection, and what stands in between."""
+
+from lab.techniques.connection.technique import TECHNIQUE as TECHNIQUE

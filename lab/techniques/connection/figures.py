@@ -1,0 +1,73 @@
+"""Where the wait goes on each way, what a connection costs in words, and whether it streams."""
+
+from __future__ import annotations
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from lab.figures import palette, stacked
+from lab.stats import bursts
+from lab.techniques.connection import findings
+from lab.units import counted, ms
+from lab.view_parts import Note, Part, RunData
+
+SDK_RESTS_S = 5
+"""What anthropic._constants.DEFAULT_CONNECTION_LIMITS lets a connection rest (keepalive_expiry)."""
+
+
+def view(data: RunData, dark: bool) -> list[Part | go.Figure]:
+    calls = data.calls()
+    finding = data.finding()
+    steps = palette.theme(dark).phases
+    shades = dict(
+        zip(
+            findings.PHASES,
+            [*(steps[name] for name in ("send", "headers", "prefill"))]
+            + [palette.theme(dark).zero, steps["tokens"], palette.theme(dark).ghost],
+            strict=True,
+        )
+    )
+    figure = stacked.stacked(
+        findings.parts(calls).assign(**data.endpoint),
+        shades,
+        dark,
+        title=finding.title,
+        subtitle="ms to the first text, by what the call waited for · medians of each arm's calls",
+        metric="wait_ms",
+        arms=data.places,
+        words=findings.PHASES,
+        reason=finding.reason,
+    )
+    return [figure, *_told(data, calls)]
+
+
+def _told(data: RunData, calls: pd.DataFrame) -> list[Part]:
+    notes = []
+    if cost := findings.opened(calls):
+        notes.append(
+            f"A new connection took {ms(cost.whole)} here: DNS {ms(cost.dns)}, TCP"
+            f" {ms(cost.connect)}, TLS {ms(cost.tls)} (medians of"
+            f" {counted(cost.n, 'connection')}). A kept or pre-opened one takes none of it."
+        )
+    if not data.knobs.gateway and data.knobs.pause_s > SDK_RESTS_S:
+        notes.append(
+            f"Anthropic's SDK closes a connection that has rested for {SDK_RESTS_S} s unless told"
+            f" otherwise: after a pause of {data.knobs.pause_s:g} s an application that has not set"
+            " keepalive_expiry waits as long as with a new one."
+        )
+    return [Note(" ".join(part)) for part in (notes, _streams(data, calls)) if part]
+
+
+def _streams(data: RunData, calls: pd.DataFrame) -> list[str]:
+    """A sentence for each way that differs: does it pass the stream on?"""
+    arrivals = data.ask("text_arrivals", data.run_id)
+    answers = calls[calls["role"] == "answer"].set_index("call_id")["arm"]
+    arrivals = arrivals.assign(arm=arrivals["call_id"].map(answers)).dropna(subset=["arm"])
+    if not data.knobs.gateway:
+        return [f"The stream {bursts.told(bursts.of_calls(arrivals))}."]
+    by_arm = {
+        arm: bursts.told(bursts.of_calls(rows)) for arm, rows in arrivals.groupby("arm", sort=False)
+    }
+    direct, through = (by_arm.get(arm) for arm in (data.baseline, data.headline_arm))
+    sentences = [f"{data.finding().title}: it {through}."] if through else []
+    return [*sentences, f"The direct way {direct}."] if direct else sentences

@@ -146,8 +146,8 @@ class LadderRunner(BenchmarkRunner):
             if self.status != "running":
                 return
             self.search.add({
-                stack: self._outcome(finished[variant.arm.name])
-                for stack, variant in variants.items()
+                tried: self._outcome(finished[variant.arm.name])
+                for tried, variant in variants.items()
             })  # fmt: skip
         self._say_decisions()
 

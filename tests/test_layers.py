@@ -101,10 +101,11 @@ FLOORS = (
     """endpoints.caching_modes endpoints.consent endpoints.keys endpoints.own_server
     endpoints.settings_files processes recording scrub spread""",
     "endpoints figures instrumentation local store techniques",
-    "calibrate code_samples harness load load_answer load_figures load_table",
-    """bounds expected instrumentation.traces load_levels load_requirements load_results
-    new_recording recorded_changes recorded_requirements recordings requirements results""",
-    """block_part block_spread importers load_estimate load_keeping load_leading load_order
+    "calibrate code_samples harness ladder load load_answer load_figures load_table",
+    """bounds expected instrumentation.traces ladder_results load_levels load_requirements
+    load_results new_recording recorded_changes recorded_requirements recordings requirements results""",
+    """block_part block_spread importers ladder_code ladder_order ladder_record ladder_run
+    load_estimate load_keeping load_leading load_order
     load_part load_run load_sessions load_spread load_stages observing recorded_tasks recorder
     resume run_loop watch worker""",
     "cli library",

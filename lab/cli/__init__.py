@@ -58,6 +58,11 @@ GROUPS = {
     "Several at once": (
         Command("all", "Run every technique, one after another, with one summary table", "run"),
         Command("compare-arms", "Run arms of any techniques side by side in shared blocks", "run"),
+        Command(
+            "ladder",
+            "Find the fastest stack of techniques that keeps your quality bar, within a budget",
+            "ladder",
+        ),
         Command("resume", "Measure the blocks that an interrupted run still lacks", "run"),
     ),
     "Your app": (

@@ -20,7 +20,7 @@ import numpy as np
 from lab.ladder import design
 from lab.ladder.design import Configuration
 from lab.ladder.effects import Model, Seen
-from lab.ladder.race import leaving
+from lab.ladder.elimination import leaving
 from lab.stats.compare import holm
 from lab.stats.intervals import Interval
 

@@ -287,10 +287,11 @@ def recorded_now() -> frozenset[str]:
 
 
 def forget(run_id: str) -> None:
-    """Every file of a run in the runtime folder."""
-    for file in paths.runtime_folder().rglob(f"*{run_id}*"):
-        if file.is_file():
-            file.unlink(missing_ok=True)
+    """Every file of a run in the runtime folder, and what a watch keeps to be gone on with."""
+    for folder in (paths.runtime_folder(), paths.settings() / "watches"):
+        for file in folder.rglob(f"*{run_id}*"):
+            if file.is_file():
+                file.unlink(missing_ok=True)
 
 
 def remember(run_id: str, config: Any) -> None:

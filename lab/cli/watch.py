@@ -56,7 +56,9 @@ def watch_flags(parser: ArgumentParser) -> None:
         "last argument and in LAB_WATCH_WORDS; it gets no API key, and 30 seconds",
     )
     parser.add_argument(
-        "--once", action="store_true", help="one probe now, for cron; exit 3 where it finds a change"
+        "--once",
+        action="store_true",
+        help="one probe now, for cron; exit 3 where it finds a change",
     )
     flags.as_json(parser)
     flags.database(parser)
@@ -159,7 +161,9 @@ def _list(arguments: Namespace) -> int:
     for row in states:
         state = "kept now" if row["is_kept"] else "not running"
         name = units.short(row["name"] or row["run_id"], 40)
-        print(f"{name:<20} {row['endpoint']:<16} {state:<12} since {units.when(row['started_utc'])}")
+        print(
+            f"{name:<20} {row['endpoint']:<16} {state:<12} since {units.when(row['started_utc'])}"
+        )
     return DONE
 
 
@@ -184,7 +188,9 @@ def status_lines(found: Watched) -> list[str]:
 
     card = watches.current(found.run_id)
     name, probes = found.run["name"], units.counted(len(found.probes), "probe")
-    lines = [f"{name} on {found.run['endpoint']}: {probes}, {'kept now' if card else 'not running'}"]
+    lines = [
+        f"{name} on {found.run['endpoint']}: {probes}, {'kept now' if card else 'not running'}"
+    ]
     if card:
         entries = processes.read_progress(found.run_id)[0]
         due = next((each for each in reversed(entries) if each["kind"] == "next"), None)

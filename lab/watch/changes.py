@@ -95,7 +95,9 @@ class Change:
         if self.is_silence:
             return "no answer" if self.kind == SILENT else "answers again"
         size = self.control if self.whose == "control" else self.yours
-        who = {"service": self.named, "yours": "yours", "control": "control"}.get(self.whose, "both")
+        who = {"service": self.named, "yours": "yours", "control": "control"}.get(
+            self.whose, "both"
+        )
         return f"{who} {_percent(size.value)} %"
 
     def stored(self) -> dict[str, Any]:
@@ -108,7 +110,9 @@ class Change:
 
 
 def change_of(stored: Mapping[str, Any]) -> Change:
-    sizes = {name: Size(**stored[name]) if stored.get(name) else None for name in ("control", "yours")}
+    sizes = {
+        name: Size(**stored[name]) if stored.get(name) else None for name in ("control", "yours")
+    }
     at = {name: datetime.fromisoformat(stored[name]) for name in ("at_utc", "seen_utc")}
     plain = {name: stored[name] for name in ("kind", "whose", "probes", "endpoint")}
     return Change(**plain, **at, **sizes)

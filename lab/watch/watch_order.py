@@ -166,7 +166,7 @@ def new(config: WatchConfig) -> WatchOrder:
 def named(name: str, db: str | None = None) -> WatchOrder | None:
     """The newest watch of a name (or with this id) that can go on; None where there is none."""
     for order in kept(db):
-        if name in (order.config.name, order.run_id):
+        if name == order.run_id or (name == order.config.name and not order.is_new):
             return order
     return None
 

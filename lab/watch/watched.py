@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from lab.stats import level_shifts
 from lab.store import json_shapes, queries
 from lab.store.store import Store, as_uuid
 from lab.watch.changes import Change, change_of
-from lab.watch.probe import ARMS, CONTROL, YOURS
+from lab.watch.probe import ARMS
 
 
 class Series(NamedTuple):
@@ -94,6 +95,12 @@ class Watched:
         control, yours = (whole[arm].to_numpy(float) for arm in ARMS)
         return Series(at, hours, control, yours)
 
+    def told(self) -> Iterator[tuple[datetime, dict[str, float | None], dict[str, int]]]:
+        """Each probe as lab.watch.looking takes it, in their order."""
+        for row in self.probes.to_dict("records"):
+            medians = {arm: None if pd.isna(row[arm]) else float(row[arm]) for arm in ARMS}
+            yield _utc(row["at"]), medians, {arm: int(row[f"failed_{arm}"]) for arm in ARMS}
+
     @cached_property
     def changes(self) -> list[Change]:
         """What was told, each by all that was measured since."""
@@ -131,10 +138,8 @@ class Watched:
             Gap(_utc(row.started_utc), _utc(row.started_utc) + self.every, row.error_text or "")
             for row in noted.itertuples()
         ]
-        taken = sorted(
-            [_utc(at) for at in self.probes["at"]] + [gap.from_utc for gap in gaps]
-        )
-        for earlier, later in zip(taken, taken[1:], strict=False):
+        taken = sorted([_utc(at) for at in self.probes["at"]] + [gap.from_utc for gap in gaps])
+        for earlier, later in pairwise(taken):
             if later - earlier > 2.5 * self.every:
                 gaps.append(Gap(earlier + self.every, later, "the watch was not running"))
         joined: list[Gap] = []
@@ -223,12 +228,6 @@ def spent_usd(store: Store, run_id: str, endpoint_kind: str, day: datetime) -> f
     return stored_usd(endpoint_kind, known)
 
 
-def silent(watched: pd.DataFrame, arm: str, probes: int) -> bool:
-    """Whether none of an arm's requests in the last so many probes was answered."""
-    last = watched.tail(probes)
-    return len(last) == probes and bool((last[arm].isna() & (last[f"failed_{arm}"] > 0)).all())
-
-
 def _readable(stored: Any) -> Change | None:
     """None for what another's file may hold."""
     try:
@@ -240,6 +239,3 @@ def _readable(stored: Any) -> Change | None:
 def _utc(instant: Any) -> datetime:
     at = pd.Timestamp(instant)
     return (at.tz_localize("UTC") if at.tzinfo is None else at.tz_convert("UTC")).to_pydatetime()
-
-
-__all__ = ["CONTROL", "YOURS", "Gap", "Series", "Watched", "read", "silent", "spent_usd", "watches"]

@@ -8,7 +8,7 @@ Entries of its progress, in its file and to `on_progress`:
     probing   number
     probe     number, at_utc, control, yours (median ms or None), failed, spent_usd (of today)
     gap       number, at_utc, text: a probe that was due and did not take place
-    change    words, and what lab.watch.changes.Change holds
+    change    words, and change: what lab.watch.changes.Change holds
     note      text
     ended     status, text
 """
@@ -21,7 +21,7 @@ import gc
 import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from statistics import median
 from typing import Any
@@ -37,19 +37,17 @@ from lab.metrics import clocks
 from lab.model import WATCH, LabError, Technique, new_id
 from lab.rows import FinishedTrial, RunRow, TrialRow
 from lab.run_loop import Measured, Telling
-from lab.stats import level_shifts
 from lab.store import queries
 from lab.store.store import Store
 from lab.watch import hook, watched
-from lab.watch.changes import ANSWERS, SILENT, Change, of_shift
-from lab.watch.probe import ARMS, CONTROL, TECHNIQUE, YOURS
+from lab.watch.changes import Change
+from lab.watch.looking import Looking
+from lab.watch.probe import ARMS, CONTROL, TECHNIQUE
 from lab.watch.watch_order import WatchOrder
 
 POLL_S = 0.2
 PATIENCE_S = 60.0
 """How long a probe waits for whoever measures now, at most a quarter of the time to the next."""
-SILENT_PROBES = 3
-"""So many in a row without an answer are told."""
 PHASE = "watched"
 MOST_FINDINGS = 100
 """That are kept with the run, the latest."""
@@ -108,8 +106,6 @@ class WatchRun(BenchmarkRunner):
         self.session_id, self.origin_ns, self.number, self.day = new_id(), now_ns(), 0, None
         self.total = 0
         """Of a run's trials; nobody knows how many a watch will have."""
-        self.start = 0
-        """The first point of the present level."""
 
     def _stored(self) -> Joined | None:
         try:
@@ -180,22 +176,15 @@ class WatchRun(BenchmarkRunner):
     async def _read(self) -> None:
         """Where the watch stands: what is due next is what the rows say."""
         known = await asyncio.to_thread(watched.read, self.store, self.run_id)
-        self.known, self.number = known.trials, 0
         if len(known.trials):
             self.number = int(known.trials["probe"].max())
-        self.at_utc, self.hours = list(known.series.at_utc), list(known.series.hours)
-        self.values = {
-            CONTROL: list(known.series.control),
-            YOURS: list(known.series.yours),
-        }
+        config = self.order.config
+        self.looking = Looking(self.endpoint.name, self.order.every, config.least_percent)
+        for probe in known.told():
+            self.looking.add(*probe, is_known=True)
         levels = [change for change in known.changes if not change.is_silence]
         if levels:
-            self.start = sum(at < levels[-1].at_utc for at in self.at_utc)
-        self.unanswered = {
-            arm: next(n for n in range(len(known.probes) + 1) if not _silent(known.probes, arm, n))
-            for arm in ARMS
-        }
-        self.told_silent = {arm: n >= SILENT_PROBES for arm, n in self.unanswered.items()}
+            self.looking.goes_on_from(levels[-1].at_utc)
 
     async def _probes(self) -> None:
         order = self.order
@@ -252,7 +241,10 @@ class WatchRun(BenchmarkRunner):
         if self.day != today:
             kind = self.endpoint.kind
             ask = partial(watched.spent_usd, self.store, self.run_id, kind, utc_now())
-            self.day, self.budget = today, Budget(self.order.usd_a_day, await asyncio.to_thread(ask))
+            self.day, self.budget = (
+                today,
+                Budget(self.order.usd_a_day, await asyncio.to_thread(ask)),
+            )
         return self.budget.spent_usd
 
     @contextlib.asynccontextmanager
@@ -307,7 +299,7 @@ class WatchRun(BenchmarkRunner):
             raise cut.reason from None
 
     async def _gap(self, number: int, due: datetime, kind: str, text: str) -> None:
-        """A row like a trial's, so that it is as safe as one: a watch never hides what it missed."""
+        """A row like a trial's, and as safe as one: a watch never hides what it missed."""
         row = TrialRow(
             trial_id=new_id(),
             run_id=self.run_id,
@@ -349,65 +341,21 @@ class WatchRun(BenchmarkRunner):
         failed = sum(each.trial.outcome == "failed" for each in mine)
         told = {"number": number, "at_utc": at_utc.isoformat(), **medians, "failed": failed}
         self.tell({"kind": "probe", **told, "spent_usd": self.budget.spent_usd})
-        await self._look_for_silence(mine, medians, at_utc)
-        if None in medians.values():
-            return
-        self.at_utc.append(at_utc)
-        self.hours.append(at_utc.timestamp() / 3600)
-        for arm in ARMS:
-            self.values[arm].append(medians[arm])
-        await self._look()
-
-    async def _look_for_silence(
-        self, mine: list[FinishedTrial], medians: dict[str, float | None], at_utc: datetime
-    ) -> None:
-        for arm in ARMS:
-            tried = [each.trial.outcome for each in mine if each.trial.arm == arm]
-            if medians[arm] is None and "failed" in tried:
-                self.unanswered[arm] += 1
-            elif medians[arm] is not None:
-                self.unanswered[arm] = 0
-        for arm in (CONTROL, YOURS):
-            was, now = self.told_silent[arm], self.unanswered[arm] >= SILENT_PROBES
-            if now == was or (was and self.unanswered[arm]):
-                continue
-            self.told_silent[arm] = now
-            # Where the control is silent too, it is not the request.
-            if arm == YOURS and self.told_silent[CONTROL] == now and self._just_told(at_utc):
-                continue
-            since = at_utc - (SILENT_PROBES - 1) * self.order.every if now else at_utc
-            whose = "yours" if arm == YOURS else "service"
-            kind, probes = (SILENT, SILENT_PROBES) if now else (ANSWERS, 1)
-            await self._found(Change(kind, whose, since, at_utc, probes, self.endpoint.name))
-
-    def _just_told(self, at_utc: datetime) -> bool:
-        return any(each.is_silence and each.seen_utc == at_utc for each in self.found)
-
-    async def _look(self) -> None:
-        first = self.start
-        logs = watched.Series(self.at_utc, *map(_array, (self.hours, *self.values.values())))
-        shift = level_shifts.look(*logs.since(first), self.order.looks_a_month)
-        if shift is None:
-            return
-        at, count = first + shift.at, len(self.at_utc)
-        change = of_shift(
-            shift, self.at_utc[at], self.at_utc[-1], count - at, self.endpoint.name
-        )
-        sizes = [abs(size.value) for size in (change.control, change.yours)]
-        if 100 * max(sizes) < self.order.config.least_percent:
-            return
-        self.start = at
-        await self._found(change)
+        lost = {arm: 0 for arm in ARMS}
+        for each in mine:
+            lost[each.trial.arm] += each.trial.outcome == "failed"
+        for change in self.looking.add(at_utc, medians, lost):
+            await self._found(change)
 
     async def _found(self, change: Change) -> None:
         """On disk first, then told, then the user's command."""
         self.found.append(change)
         self.findings.append(change.stored())
         await self._store(self.sink.write_run, self._run_row(self.session.keep_text))
-        self.tell({"kind": "change", **change.told()})
-        if command := self.order.config.on_change:
-            if wrong := await hook.run(command, change):
-                self._note(wrong)
+        self.tell({"kind": "change", "words": change.words, "change": change.told()})
+        command = self.order.config.on_change
+        if command and (wrong := await hook.run(command, change)):
+            self._note(wrong)
 
     def _run_row(self, keep: bool) -> RunRow:
         row, order = super()._run_row(keep), self.order
@@ -435,17 +383,3 @@ class WatchRun(BenchmarkRunner):
                 "pid": os.getpid(),
             }
         )
-
-
-def _array(values: list[float]) -> Any:
-    import numpy as np
-
-    return np.array(values, float)
-
-
-def _silent(probes: Any, arm: str, count: int) -> bool:
-    """Whether the last `count` probes and one more had no answer: for counting them."""
-    return watched.silent(probes, arm, count + 1)
-
-
-__all__ = ["WatchRun", "keep", "timedelta"]

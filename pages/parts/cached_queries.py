@@ -27,6 +27,8 @@ from lab.scenarios.definitions import RECORDING
 from lab.settings import BenchmarkConfig, config_of
 from lab.store import queries
 from lab.store.store import Store
+from lab.watch import watched as watches
+from lab.watch.watched import Watched
 
 MOST_LISTED = 256
 """Runs in lists that are kept in mind."""
@@ -111,6 +113,26 @@ def _load(run_id: str, state: tuple) -> LoadResult:
 def load(run_id: str) -> LoadResult:
     """A load, read again only after something of it was written."""
     return _load(run_id, _state_of(run_id))
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _watched(run_id: str, state: tuple) -> Watched:
+    return watches.read(Store(), run_id)
+
+
+def watched(run_id: str) -> Watched:
+    """A watch, read again only after a probe was added to it."""
+    return _watched(run_id, _state_of(run_id))
+
+
+def all_watches() -> pd.DataFrame:
+    """Their rows of `runs`, the newest first."""
+    return _all_watches(_state())
+
+
+@st.cache_resource(max_entries=4, show_spinner=False)
+def _all_watches(state: tuple) -> pd.DataFrame:
+    return watches.watches(Store())
 
 
 @st.cache_data(max_entries=64, show_spinner=False)

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 
 import streamlit as st
 
-from lab import endpoint_kinds, paths, processes, scrub, techniques, units
-from lab.endpoints import consent, keys, registry
+from lab import clock, endpoint_kinds, paths, processes, scrub, techniques, units
+from lab.endpoints import consent, keys, model_facts, registry
 from lab.endpoints.consent import ConsentNeeded
 from lab.endpoints.registry import Endpoint
 from lab.harness.plan import SIDE_BY_SIDE
 from lab.local import model_files
-from lab.model import LOAD, OBSERVED, LabError
+from lab.model import LOAD, OBSERVED, WATCH, LabError
 from lab.paths import COMMAND
 from pages.parts import chart, controls
 
@@ -39,6 +39,8 @@ YOURS = "pages/0_Your_app.py"
 """The page of every recording."""
 LOADS = "pages/9_Load.py"
 """The page of every load."""
+WATCHES = "pages/24_Watch.py"
+"""The page of every watch."""
 UNPAIRED = {
     OBSERVED: (
         YOURS,
@@ -50,6 +52,11 @@ UNPAIRED = {
         LOADS,
         "The run in this link is a load: many requests at once, and no arms to compare.",
         "Open the load",
+    ),
+    WATCH: (
+        WATCHES,
+        "The run in this link is a watch: a series in time, and no comparison.",
+        "Open the watch",
     ),
 }
 """What stands apart from paired runs, by what stands for its technique: its page, and how the other
@@ -173,7 +180,7 @@ def open_page(title: str, claim: str, endpoint: bool = False) -> AbstractContext
         if chosen:
             left, right = st.columns([5, 3])
             left.markdown(claim)
-            right.caption(escape(chosen.models.get(chosen.generates, "")), text_alignment="right")
+            right.caption(escape(_model_words(chosen)), text_alignment="right")
             if endpoint_kinds.kind(chosen.kind).embedded:
                 _offer_model()
         else:
@@ -181,6 +188,17 @@ def open_page(title: str, claim: str, endpoint: bool = False) -> AbstractContext
     if endpoint and chosen is None:
         st.stop()
     return guard(chosen)
+
+
+def _model_words(endpoint: Endpoint) -> str:
+    """The model that answers here, and that it retires soon, where its card says so."""
+    model = endpoint.models.get(endpoint.generates, "")
+    if not endpoint.traits.own_server:
+        from lab.endpoints import ask_models  # brings the SDK, which takes a second to load
+
+        ask_models.ask_beside(endpoint)
+    card = endpoint.said_of(model)
+    return (card and model_facts.remarks([card], clock.today())) or model
 
 
 @contextmanager

@@ -28,7 +28,7 @@ class Grew(NamedTuple):
     """One delta of the open block, as the API writes it (text_delta, input_json_delta,
     thinking_delta, signature_delta)."""
 
-    delta: dict[str, str]
+    delta: dict[str, Any]
 
 
 class Opened(NamedTuple):
@@ -99,7 +99,8 @@ class Counted(NamedTuple):
 
 @dataclass
 class Job:
-    """One request on its way. `every_tool`: the reply uses all the tools that it may."""
+    """One request on its way. `every_tool`: the reply uses all the tools that it may; `betas`: what
+    its header anthropic-beta names."""
 
     body: Body
     counted: Counted
@@ -107,6 +108,7 @@ class Job:
     received_ns: int
     raw: bytes
     every_tool: bool = False
+    betas: frozenset[str] = frozenset()
 
 
 class Abilities(NamedTuple):

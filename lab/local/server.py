@@ -110,11 +110,12 @@ class Server:
             self.admit(headers, path)
             raw = decoded(raw, headers.get("content-encoding", "").strip().lower())
             if path == "/v1/messages" and method == "POST":
-                turn = self.threads.begin(raw, headers.get("anthropic-beta", ""), received_ns)
+                betas = headers.get("anthropic-beta", "")
+                turn = self.threads.begin(raw, betas, received_ns)
                 try:
                     every_tool = headers.get(TOOLS_HEADER) == "all"
                     await self.messages(
-                        raw, request_id, received_ns, receive, send, every_tool, turn
+                        raw, request_id, received_ns, receive, send, every_tool, turn, betas
                     )
                 finally:
                     if turn:
@@ -177,11 +178,15 @@ class Server:
     ) -> tuple[Job, dict[str, Any], dict[str, Any]]:
         """A request that can be answered, the message that it begins with, and its notes."""
         body, alias = self.prompt(messages_api.Body, raw)
+        own, said = body.model, {}
+        if isinstance(self.engine, Simulated):
+            body, said = self.engine.instead(body)
         counted = await self.engine.count(body)
         if counted.total > (most := self.engine.abilities.input_tokens):
             raise ApiError(400, f"prompt is too long: {counted.total} tokens > {most} maximum")
         plan = self.engine.ledger.plan(body, counted.ends, received_ns)
         usage = plan.usage(counted.total)
+        usage |= said
         if body.speed:
             usage["speed"] = body.speed
         start = messages_api.message(
@@ -189,7 +194,8 @@ class Server:
         )
         if body.context_management:
             start["context_management"] = {"applied_edits": []}
-        notes = {"asked_model": alias} if alias != body.model else {}
+        # A stand-in is said; another in its place is what a silent fallback is.
+        notes = {"asked_model": alias} if alias != own == body.model else {}
         if body.effort:
             notes["effort"] = body.effort
         return Job(body, counted, plan, received_ns, raw, every_tool), start, notes
@@ -212,16 +218,19 @@ class Server:
         send: Callable,
         every_tool: bool,
         turn: Turn | None,
+        betas: str,
     ) -> None:
         message_id = messages_api.new_id("msg")
         raw = turn.raw if turn else raw
         job, start, notes = await self.job(raw, received_ns, message_id, every_tool)
+        job.betas = frozenset(name.strip() for name in betas.split(","))
         truth = {
             "request_id": request_id,
             "message_id": message_id,
             "received_ns": received_ns,
             "headers_ns": None,
             "events": [],
+            "served": {"model": job.body.model, "speed": job.body.speed or "standard"},
         }
         keep(self.truths, request_id, truth)
         reply = (Streamed if job.body.stream else Whole)(send, request_id, truth, start, notes)

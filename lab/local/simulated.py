@@ -15,11 +15,13 @@ import random
 from collections import Counter, defaultdict, deque
 from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing
+from itertools import chain, repeat
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
 from lab import clock, endpoint_kinds, json_schema
+from lab.local import fallback
 from lab.local.engine import (
     Abilities,
     Begun,
@@ -36,6 +38,7 @@ from lab.local.engine import (
     timings,
     tool_block,
 )
+from lab.local.grammars import Grammars
 from lab.local.ledger import Ledger
 from lab.local.messages_api import ApiError, Body, Prompt, Strict, canonical
 from lab.local.prompt import first_stop, result_text
@@ -54,6 +57,10 @@ EFFORT = {"low": 0.5, "medium": 0.75, "high": 1.0, "xhigh": 1.5, "max": 2.0}
 """How much is thought and written; `high` is the default."""
 FAST = 2.5
 """`speed: "fast"`: so many times the output tokens per second, and the same time to the first."""
+
+TOKEN_COUNT = "thinking-token-count-2026-05-13"
+QUANTUM, CADENCE_MS = 10, 20.0
+"""Of its estimates: tokens, and how long one follows another at the earliest."""
 
 
 class Fault(Strict):
@@ -117,6 +124,12 @@ class SimKnobs(Strict):
         description="share of requests that bring their luck along: of equal ones both are late, "
         "or neither (0: each draws by itself, 1: asking twice gains nothing)",
     )
+    slower: float = Field(
+        1.0, gt=0, le=1000, description="all times are so many times as long: set while it runs, a step"
+    )
+    slower_from_tokens: int = Field(
+        0, ge=0, description="the step is felt by prompts of so many tokens or more (0: by all)"
+    )
     answer_tokens: int = Field(60, ge=1)
     thinking_tokens: int = Field(30, ge=0, description="spent where a request turns thinking on")
     slots: int | None = Field(
@@ -125,8 +138,25 @@ class SimKnobs(Strict):
         description="requests answered at once; the others wait in order of arrival (none: no "
         "limit). A server with fixed times answers slots / service time a second",
     )
+    schema_compile_ms: float = Field(
+        40.0,
+        ge=0,
+        description="per kilobyte of a schema, at its first use; what is compiled is kept for a day",
+    )
     thread_loss: float = Field(
         0.0, ge=0, le=1, description="share of turns after which a message thread is gone"
+    )
+    serve_speed: Literal["standard", "fast"] | None = Field(
+        None, description="speed at which a request that asks for one is served, unasked"
+    )
+    serve_model: str | None = Field(
+        None, min_length=1, description="model that answers in the place of the one asked"
+    )
+    serve_tier: Literal["standard", "priority"] | None = Field(
+        None, description="service tier that the usage tells"
+    )
+    serve_rate: float = Field(
+        1.0, ge=0, le=1, description="share of requests that are served otherwise by these three"
     )
     text: Literal["generated", "echo"] = "generated"
     seed: int = 0
@@ -189,6 +219,7 @@ class Simulated:
     def __init__(self, spin: bool, minimum_tokens: int = 256):
         self.spin = spin
         self.ledger = Ledger(minimum_tokens)
+        self.grammars = Grammars()
         self.plays: deque[Play] = deque()
         self.overall: dict[str, Any] = {}
         self.by_model: dict[str, dict[str, Any]] = {}
@@ -231,6 +262,7 @@ class Simulated:
         """Default knobs, no plays, nothing cached, every latency draw from the start."""
         self.plays.clear()
         self.seen.clear()
+        self.grammars.clear()
         self.ledger.clear()
         self.overall, self.by_model = {}, {}
 
@@ -240,6 +272,14 @@ class Simulated:
         self.seen[b"thread"] += 1
         draw = random.Random(f"{knobs.seed}:thread:{self.seen[b'thread']}").random()
         return draw < knobs.thread_loss
+
+    def instead(self, body: Body) -> tuple[Body, dict[str, Any]]:
+        """What is served in a request's place, and what the usage says of it; the same requests
+        for a seed, by their order."""
+        knobs = self.knobs(body.model)
+        self.seen[b"fallback"] += 1
+        draw = random.Random(f"{knobs.seed}:fallback:{self.seen[b'fallback']}").random()
+        return fallback.instead(body, knobs, draw)
 
     async def count(self, prompt: Prompt) -> Counted:
         ends, total = [], 0
@@ -304,7 +344,7 @@ class Simulated:
         ]
         last = play.headers
         if play.thinking:
-            steps += thinking(play.thinking, job.body)
+            steps += thinking(play.thinking, job)
             last = play.thinking[-1]
         if times:
             steps += block(text_block(), texts, times)
@@ -328,19 +368,24 @@ class Simulated:
         rng = random.Random(f"{knobs.seed}:{digest.hex()}:{self.seen[digest]}")
         words = random.Random(f"{knobs.seed}:{body.seed()}")
 
+        step = knobs.slower if job.counted.total >= knobs.slower_from_tokens else 1.0
+
         def spread(median: float) -> float:
-            return median * rng.lognormvariate(0, knobs.jitter)
+            return step * median * rng.lognormvariate(0, knobs.jitter)
 
         effort, fast = EFFORT[body.effort or "high"], FAST if body.speed == "fast" else 1.0
+
+        rates = chain([1.0], repeat(fast))  # fast mode is no sooner at the first token
 
         def gap() -> float:
             tail = rng.random() < knobs.tail
             factor = knobs.tail_factor * min(rng.paretovariate(2.5), 20) if tail else 1.0
-            return spread(knobs.gap_ms) * factor / fast
+            return spread(knobs.gap_ms) * factor / next(rates)
 
         if knobs.fault and knobs.fault.kind == "http" and rng.random() < knobs.fault_rate:
             return timed(began_ns, [(spread(knobs.network_ms), http_error(knobs.fault))])
         queue = spread(knobs.network_ms) + spread(knobs.queue_ms)
+        queue += self.grammars.wait_ms(body, step * knobs.schema_compile_ms, began_ns)
         queue += self.late_ms(knobs, digest.hex())
         prefill = spread(1) * (job.counted.total - cached) * knobs.prefill_ms_per_token
         prefill += cached * knobs.read_ms_per_token
@@ -352,7 +397,7 @@ class Simulated:
             thought = min(round(knobs.thinking_tokens * effort), budget, left)
             left -= thought
             instants = [at := at + gap() for _ in range(thought)]
-            steps += thinking(instants, body) if instants else []
+            steps += thinking(instants, job) if instants else []
         due = body.tools_due(job.every_tool)
         if due:
             stop = "tool_use"
@@ -429,14 +474,29 @@ def block(opened: Opened, texts: Iterable[str], instants: list[float]) -> list[S
     return [(instants[0], opened), *grown, (instants[-1], Closed())]
 
 
-def thinking(instants: list[float], body: Body) -> list[Step]:
-    """A thinking block; with `display` omitted (the API's default) only its signature is seen, at
-    its end."""
-    shown = body.thinking is None or body.thinking.display == "summarized"
+def thinking(instants: list[float], job: Job) -> list[Step]:
+    """A thinking block. With `display` omitted (the API's default) only its signature is seen, at
+    its end, and under the beta TOKEN_COUNT what has been thought so far."""
+    asked = job.body.thinking
+    shown = asked is None or asked.display == "summarized"
     opened = Opened({"type": "thinking", "thinking": "", "signature": ""})
     steps = block(opened, ["so "] * len(instants) if shown else [], instants)
+    estimates = [] if shown or TOKEN_COUNT not in job.betas else estimated(instants)
     signature = Grew({"type": "signature_delta", "signature": "c2ltdWxhdGVk"})
-    return [*steps[:-1], (instants[-1], signature), steps[-1]]
+    return [*steps[:-1], *estimates, (instants[-1], signature), steps[-1]]
+
+
+def estimated(instants: list[float]) -> list[Step]:
+    """The increments of a running estimate of hidden thinking: multiples of QUANTUM, and no two
+    within CADENCE_MS (anthropic.types.beta.BetaThinkingDelta)."""
+    steps, told, due = [], 0, 0.0
+    for thought, at in enumerate(instants, 1):
+        more = (thought - told) // QUANTUM * QUANTUM
+        if more and at >= due:
+            told, due = told + more, at + CADENCE_MS
+            delta = {"type": "thinking_delta", "thinking": "", "estimated_tokens": more}
+            steps.append((at, Grew(delta)))
+    return steps
 
 
 def http_error(fault: Fault) -> ApiError:

@@ -103,7 +103,8 @@ FLOORS = (
     "endpoints figures instrumentation local store techniques",
     "calibrate code_samples harness ladder load load_answer load_figures load_table",
     """bounds expected instrumentation.traces ladder_results load_levels load_requirements
-    load_results new_recording recorded_changes recorded_requirements recordings requirements results""",
+    load_results new_recording recorded_changes recorded_requirements recordings requirements
+    results""",
     """block_part block_spread importers ladder_code ladder_order ladder_record ladder_run
     load_estimate load_keeping load_leading load_order
     load_part load_run load_sessions load_spread load_stages observing recorded_tasks recorder

@@ -65,7 +65,7 @@ def test_a_probe_says_what_works(simulated, monkeypatch, capsys):
     found = json.loads(capsys.readouterr().out)
     checks = ("usage", "token counts", "streaming", "caching", "structured output", "tools")
     assert {row["check"]: row["supported"] for row in found["checks"]} == dict.fromkeys(
-        checks, True
+        (*checks, "models"), True
     )
     assert (found["cost_usd"], found["calls"]) == (None, 8)
 

@@ -33,6 +33,7 @@ from lab.store.store import Store
 from tests.recorded_runs import record
 
 KEY = "sk-ant-planted-7Qm2xR9vT4wLz8KpYb3N"  # 35 characters
+MODELS = "/v1/models?limit=1000"
 OTHER_KEY = "gateway-5dJ1hG6fS0aPoIuZtReW"
 ROOT = paths.ROOT
 QUICK = ("--runs", "1", "--warmup", "0", "--answer-tokens", "16")
@@ -72,10 +73,12 @@ def received(*servers: RawServer, key: str = KEY) -> list[bool]:
 
 def sent(server: RawServer) -> list[str]:
     """The key of each Messages request; the one question of a loopback address, whether the lab's
-    own server is there, has none."""
-    assert {asked.path for asked in server.asked} <= {"/health", "/v1/messages"}
+    own server is there, has none, and that for its models no other."""
+    assert {asked.path for asked in server.asked} <= {"/health", "/v1/messages", MODELS}
     assert not any(asked.key for asked in server.asked if asked.path == "/health")
-    return [asked.key for asked in server.asked if asked.path == "/v1/messages"]
+    keys_sent = [asked.key for asked in server.asked if asked.path == "/v1/messages"]
+    assert {asked.key for asked in server.asked if asked.path == MODELS} <= set(keys_sent)
+    return keys_sent
 
 
 def echo(connection: Connection) -> None:

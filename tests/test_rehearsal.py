@@ -68,7 +68,9 @@ async def test_each_body_is_rehearsed_as_the_bench_sends_it(
     """A rehearsal that gets the answers of the run asks what the run asked, to the last field."""
     simulated.knobs(**FAST)
     monkeypatch.setitem(registry.THINKING_OFF, "simulated-small", {"type": "disabled"})
-    endpoint = Endpoint("live", "live", simulated.base_url, simulated.api_key, MODELS, "small")
+    able = registry.CAPABILITIES | endpoint_kinds.kind("simulated").can
+    place = simulated.base_url, simulated.api_key
+    endpoint = Endpoint("live", "live", *place, MODELS, "small", capabilities=able)
     benches, replies = [], {}
 
     class Recorded(runner.TrialBench):
@@ -92,7 +94,8 @@ async def test_each_body_is_rehearsed_as_the_bench_sends_it(
         max_usd=1e6,
     )
     await BenchmarkRunner(config, Kept(), endpoint=endpoint).run()
-    (block,) = planning.experiment(config, "live").blocks(1, 1, 1)
+    able = planning.abilities(endpoint)
+    (block,) = planning.experiment(config, "live", able=able).blocks(1, 1, 1)
     for bench, variant in zip(benches, block.order, strict=True):
         # One that the trial itself cancelled has an equal one that answered.
         kept = [call for call in bench.calls if call.id in replies]

@@ -6,6 +6,7 @@ import contextlib
 import json
 import secrets
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import anthropic
@@ -14,7 +15,7 @@ import httpx2
 from lab import clock, endpoint_kinds, pricing, scrub, units
 from lab.cli import DONE, FAILED, print_json
 from lab.clock import now_ns
-from lab.endpoints import caching_modes, failure_causes, registry
+from lab.endpoints import ask_models, caching_modes, failure_causes, model_facts, registry
 from lab.endpoints.client import open_client
 from lab.endpoints.registry import Endpoint
 from lab.harness.session import LoopLag
@@ -123,6 +124,7 @@ class Probe:
             "caching": self.caching,
             "structured output": self.structured,
             "tools": self.tools,
+            "models": self.cards,
         }
         try:
             for name, attempt in attempts.items():
@@ -155,7 +157,7 @@ class Probe:
             "messages": [{"role": "user", "content": text}],
             **more,
         }
-        if quiet := registry.THINKING_OFF.get(self.model):
+        if quiet := self.endpoint.thinking_off(self.model):
             body["thinking"] = quiet
         exchange, reading, failure = await self._post(self.client, body)
         # Closed just as it was used again: as in a run, a new one will do.
@@ -336,6 +338,26 @@ class Probe:
                 "--model NAME."
             )
         return reading.text[:60]
+
+    async def cards(self) -> str:
+        """What its card says of the model, which a run of the lab's then goes by."""
+        try:
+            cards = await ask_models.listed(self.client)
+        except (anthropic.APIError, httpx2.HTTPError, ValueError, LookupError, TypeError):
+            raise No(
+                "no list of models comes from /v1/models: what they can do is taken from their "
+                "names. Say what else this endpoint can in its settings, as `can`."
+            ) from None
+        if not self.endpoint.traits.own_server:
+            model_facts.keep(self.endpoint.base_url, cards, clock.utc_now())
+        said = {fact.id: fact for card in cards if (fact := model_facts.of_card(card))}
+        card = replace(self.endpoint, models_said=said).said_of(self.model)
+        if card is None:
+            raise No(
+                f"{len(said)} models are listed, {self.model} is none of them: {', '.join(said)}"
+            )
+        soon = model_facts.remarks([card], clock.today())
+        return f"{soon}. {card.words}" if soon else card.words
 
     async def tools(self) -> str:
         reading, _ = await self.ask(

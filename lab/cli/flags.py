@@ -47,10 +47,10 @@ def add(parser: Any, setting: Setting, dest: str, help: str = "") -> None:
         options |= {"action": "store_true"}
     elif setting.kind is bool:
         options |= {"action": BooleanOptionalAction}
-    elif setting.choices:
-        options |= {"choices": setting.choices, "type": setting.kind}
     elif setting.many:
         options |= {"type": _list_of(setting.kind), "metavar": "A,B,…"}
+    elif setting.choices:
+        options |= {"choices": setting.choices, "type": setting.kind}
     elif setting.kind in METAVARS:
         options |= {"type": setting.kind, "metavar": metavar}
     else:

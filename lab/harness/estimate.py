@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from lab import pricing, units
 from lab.clock import today
-from lab.endpoints import registry
+from lab.endpoints import model_facts, registry
 from lab.endpoints.consent import ConsentNeeded
 from lab.endpoints.registry import Endpoint
 from lab.harness import plan as planning
@@ -80,11 +80,10 @@ def estimate(
     refused: dict[str, LabError] = {}
     try:
         endpoint = endpoint or registry.find(config.endpoint, config.models)
-        plan = planning.experiment(config, endpoint.kind, technique)
-        if lacking := sorted(plan.needs - endpoint.capabilities):
-            raise LabError(
-                f"{endpoint.name} cannot do {', '.join(lacking)}, which {plan.title} is about."
-            )
+        able = planning.abilities(endpoint)
+        plan = planning.experiment(config, endpoint.kind, technique, able)
+        if words := planning.lacking(plan.title, plan.needs, endpoint):
+            raise LabError(words)
         if len(plan.tiers) > 1 and endpoint.model_for("small") == endpoint.model_for("large"):
             raise LabError(
                 f"{plan.title} compares a small and a large model; name both: "
@@ -119,6 +118,9 @@ def estimate(
         f"{cost.calls} calls, about {cost.input_tokens:,} tokens in and at most "
         f"{cost.most_output_tokens:,} out, {price}, about {units.duration(cost.seconds)} on {where}"
     )
+    cards = [card for model in costs.asked if (card := endpoint.said_of(model))]
+    if remark := model_facts.remarks(cards, today()):
+        text += f". {remark}"
     refusals: tuple[str, ...] = ()
     if priced:
         budget = config.budget_usd(endpoint.kind)
@@ -159,6 +161,8 @@ class Costs:
         self.rehearsed = rehearsed_for(plan.tasks)
         self.costs: dict[int, Cost] = {}
         self.models: dict[str, None] = {}
+        self.asked: dict[str, None] = {}
+        """The models of the run's own endpoint, priced or not."""
         self.unbounded: dict[str, None] = {}
         """What servers may add to the bill, in words."""
 
@@ -218,6 +222,8 @@ class Costs:
         begins_s, prompt_rate, answer_rate = endpoint.traits.speed(request.tier)
         seconds = request.paused_s + begins_s + tokens / prompt_rate + most / answer_rate
         usd = most_usd = 0.0
+        if endpoint is self.endpoint:
+            self.asked[model] = None
         if endpoint.traits.priced:
             usage = {"input_tokens": tokens, "output_tokens": most}
             usd = counted_usd(endpoint.kind, model, usage)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lab import techniques
+from lab import endpoint_kinds, techniques
+from lab.endpoints.registry import Endpoint
 from lab.metrics import OF_A_STREAM
 from lab.model import Arm, EndpointKind, Knobs, LabError, Phase, Technique, Tier
 from lab.scenarios import definitions
@@ -21,6 +22,7 @@ AGENTS = "agents"
 """The technique that functions of the user's own are arms of; only lab.library, which is given
 them, can run it."""
 TIERS: tuple[Tier, ...] = ("small", "large")
+TWO_MODELS = "two models"
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ class Experiment:
     variants: tuple[Variant, ...]
     tasks: tuple[Task, ...]
     metric: str
+    quantile: float | None
+    """Of the metric, where the verdict is about its tail."""
     headline: Variant
     tiers: tuple[Tier, ...]
     needs: frozenset[str]
@@ -93,13 +97,33 @@ class Experiment:
         return tuple(random.Random(f"{seed}:{number}").sample(self.variants, k=len(self.variants)))
 
 
+def abilities(endpoint: Endpoint) -> frozenset[str]:
+    """What arms and techniques may need of an endpoint, "two models" among it."""
+    two = {TWO_MODELS} if len(set(endpoint.models.values())) > 1 else set()
+    return endpoint.capabilities | two
+
+
+def lacking(title: str, needs: Iterable[str], endpoint: Endpoint) -> str:
+    """Why an endpoint cannot try what this is about, and what can; empty where it can."""
+    missing = sorted(set(needs) - abilities(endpoint))
+    if not missing:
+        return ""
+    others = [kind for kind in endpoint_kinds.that_can(missing) if kind != endpoint.name]
+    elsewhere = f"; {' and '.join(others)} can" if others else ""
+    return f"{endpoint.name} cannot do {', '.join(missing)}, which {title} is about{elsewhere}."
+
+
 def experiment(
-    config: BenchmarkConfig, kind: EndpointKind, technique: Technique | None = None
+    config: BenchmarkConfig,
+    kind: EndpointKind,
+    technique: Technique | None = None,
+    able: Container[str] | None = None,
 ) -> Experiment:
     """Resolve a config against the techniques and scenarios.
 
     LabError for an unknown name or a knob out of range. `technique` is one that lab.techniques
-    does not list, such as agents of the user's own; it alone may have a single arm.
+    does not list, such as agents of the user's own; it alone may have a single arm. `able` is what
+    the endpoint can do: without a choice of arms those that need more are left out.
     """
     if technique is None and config.technique == AGENTS:
         raise LabError(
@@ -110,7 +134,7 @@ def experiment(
     variants = (
         _side_by_side(config)
         if side_by_side
-        else _of_technique(config, technique or techniques.find(config.technique))
+        else _of_technique(config, technique or techniques.find(config.technique), able)
     )
     if len(variants) < 2 and technique is None:
         raise LabError("A comparison needs two arms, a baseline and another.")
@@ -135,9 +159,14 @@ def experiment(
         variants=tuple(variants),
         tasks=tuple(tasks),
         metric=config.metric or shared_metric(variant.technique for variant in variants),
+        quantile=None if config.metric else shared_quantile(v.technique for v in variants),
         headline=headline,
         tiers=tuple(tier for tier in TIERS if tier in needed),
-        needs=frozenset(need for variant in variants for need in variant.technique.needs),
+        needs=frozenset(
+            need
+            for variant in variants
+            for need in (*variant.technique.needs, *variant.arm.needs)
+        ),
     )
 
 
@@ -148,6 +177,13 @@ def shared_metric(members: Iterable[Technique]) -> str:
     if len(headlines) == 1:
         return headlines.pop()
     return "wait_ms" if headlines <= set(OF_A_STREAM) else "total_ms"
+
+
+def shared_quantile(members: Iterable[Technique]) -> float | None:
+    """That of the headline which all of them share; arms of several are else judged at the
+    middle."""
+    kinds = {(technique.headline, technique.headline_quantile) for technique in members}
+    return kinds.pop()[1] if len(kinds) == 1 else None
 
 
 def _headline(variants: Sequence[Variant]) -> Variant:
@@ -169,9 +205,11 @@ def knobs_of(technique: Technique, values: Mapping[str, Any], quick: bool = Fals
     return knobs
 
 
-def _of_technique(config: BenchmarkConfig, technique: Technique) -> list[Variant]:
+def _of_technique(
+    config: BenchmarkConfig, technique: Technique, able: Container[str] | None
+) -> list[Variant]:
     knobs = knobs_of(technique, config.knobs, config.quick)
-    arms = [arm.name for arm in technique.arms_for(knobs)]
+    arms = [arm.name for arm in technique.arms_for(knobs, able)]
     names = [name.removeprefix(f"{technique.slug}.") for name in config.arms or arms]
     return [_variant(technique, name, knobs) for name in dict.fromkeys(names)]
 
@@ -238,12 +276,13 @@ def stored_settings(config: BenchmarkConfig, plan: Experiment) -> dict[str, Any]
     if config.own_tasks is not None:
         # Whole, since what kind of check a task has is a default of its class.
         chosen["tasks"] = [task.model_dump(mode="json") for task in config.own_tasks]
+    tail = {} if plan.quantile is None else {"quantile": plan.quantile}
     category = "pasted" if config.own_tasks else plan.baseline.technique.category
     return {
         "config": chosen,
         "arms": [variant.ref for variant in plan.variants],
         "baseline": plan.baseline.ref,
-        "headline": {"metric": plan.metric, **plan.headline.ref},
+        "headline": {"metric": plan.metric, **tail, **plan.headline.ref},
         "knobs": knobs if config.technique == SIDE_BY_SIDE else next(iter(knobs.values())),
         "scenario": _short(config.scenario) or category,
         "runs": config.blocks,

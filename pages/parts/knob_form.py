@@ -73,6 +73,15 @@ def widget(setting: Setting, key: str = "", **options: Any) -> Any:
     if kind is bool:
         st.space(20)  # a toggle has no label above it; this puts it on its neighbours' line
         return st.toggle(value=bool(default), **shared)
+    if setting.many:
+        chosen = list(default or ())
+        return st.multiselect(
+            options=list(setting.choices) or chosen,
+            default=chosen,
+            accept_new_options=not setting.choices,
+            placeholder="Type a name" if not setting.choices else "Choose",
+            **shared,
+        )
     if setting.choices:
         choices, words = list(setting.choices), setting.words
         if words:

@@ -9,6 +9,8 @@ from lab import endpoint_kinds, units
 from lab.endpoints.consent import ConsentNeeded
 from lab.endpoints.registry import Endpoint
 from lab.harness.estimate import estimate
+from lab.harness.plan import lacking
+from lab.harness.plan import abilities
 from lab.model import Arm, LabError, Technique, Tier
 from lab.scenarios import definitions
 from lab.scenarios.definitions import Task
@@ -75,12 +77,8 @@ def _turn() -> None:
 
 def _form(technique: Technique, endpoint: Endpoint, form: Form | None) -> None:
     with guard():
-        lacking = [need for need in technique.needs if need not in endpoint.capabilities]
-        if lacking:
-            raise LabError(
-                f"{endpoint.name} cannot do {', '.join(lacking)}, which this experiment is about. "
-                "Choose another endpoint above."
-            )
+        if words := lacking("this experiment", technique.needs, endpoint):
+            raise LabError(f"{words} Choose another endpoint above.")
         if technique.of_recordings and not recorded():
             st.info(
                 "Nothing can be replayed yet: a recording that keeps its text is needed. Record"
@@ -89,7 +87,7 @@ def _form(technique: Technique, endpoint: Endpoint, form: Form | None) -> None:
             return
         filled = form(endpoint) if form else Filled(knob_form.show(technique.knobs))
         knobs = knob_form.checked(technique.knobs, filled.values)
-        _say_arms(technique.arms_for(knobs))
+        _say_arms(technique.arms_for(knobs, abilities(endpoint)))
         tiers, asks_tasks = technique.tiers_for(knobs), technique.asks_tasks(knobs)
         choices = options(technique, endpoint, tiers, asks_tasks)
         values = choices | {

@@ -1,11 +1,14 @@
 """A conversation that grows: what each turn sends, what it reads from the cache, and how its wait
 grows. On the simulated server four characters are one token, and a reply is four pieces."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
 from lab import techniques
-from lab.harness import plan
+from lab.endpoints import registry
+from lab.harness.estimate import estimate
 from lab.settings import config_of
 from lab.techniques.conversation import findings, talk
 from lab.techniques.conversation.technique import TECHNIQUE
@@ -99,14 +102,18 @@ async def test_who_knows_no_threads_answers_the_new_turn_alone_and_is_left_out(
     assert "answered the new turn alone" in run.arm(THREAD)["error_text"].iloc[0]
 
 
-def planned(able) -> list[str]:
-    found = plan.experiment(config_of(technique="conversation"), "live", able=able)
-    return [variant.arm.name for variant in found.variants]
+def test_the_thread_is_an_arm_only_where_the_endpoint_has_it_and_else_left_out_aloud():
+    def said(**able) -> tuple[int, str]:
+        endpoint = replace(registry.find("simulated"), **able)
+        config = config_of(technique="conversation", endpoint="simulated", runs=6)
+        expected = estimate(config, endpoint)
+        return expected.calls, expected.text
 
-
-def test_the_thread_is_an_arm_only_where_the_endpoint_has_it():
-    assert planned({"caching"}) == ARMS[:-1]
-    assert planned({"caching", "threads"}) == ARMS
+    with_thread, words = said()
+    assert "left out" not in words
+    without, words = said(capabilities=registry.CAPABILITIES)
+    assert without / with_thread == 4 / 5
+    assert "thread is left out: simulated is not known to have threads" in words
 
 
 # The slope

@@ -118,6 +118,9 @@ def estimate(
         f"{cost.calls} calls, about {cost.input_tokens:,} tokens in and at most "
         f"{cost.most_output_tokens:,} out, {price}, about {units.duration(cost.seconds)} on {where}"
     )
+    for arm in plan.unable:
+        text += f". {arm.name} is left out: {endpoint.name} is not known to have"
+        text += f" {', '.join(arm.needs)}"
     cards = [card for model in costs.asked if (card := endpoint.said_of(model))]
     if remark := model_facts.remarks(cards, today()):
         text += f". {remark}"

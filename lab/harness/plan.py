@@ -69,6 +69,8 @@ class Experiment:
     headline: Variant
     tiers: tuple[Tier, ...]
     needs: frozenset[str]
+    unable: tuple[Arm, ...] = ()
+    """Arms that nobody left out but the endpoint, which cannot do what they need."""
 
     @property
     def baseline(self) -> Variant:
@@ -163,11 +165,16 @@ def experiment(
         headline=headline,
         tiers=tuple(tier for tier in TIERS if tier in needed),
         needs=frozenset(
-            need
-            for variant in variants
-            for need in (*variant.technique.needs, *variant.arm.needs)
+            need for variant in variants for need in (*variant.technique.needs, *variant.arm.needs)
         ),
+        unable=() if config.arms or config.quick else _unable(variants[0], able),
     )
+
+
+def _unable(variant: Variant, able: Container[str] | None) -> tuple[Arm, ...]:
+    arms_for, knobs = variant.technique.arms_for, variant.knobs
+    able_to = arms_for(knobs, able)
+    return tuple(arm for arm in arms_for(knobs) if arm not in able_to)
 
 
 def shared_metric(members: Iterable[Technique]) -> str:

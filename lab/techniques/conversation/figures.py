@@ -120,11 +120,11 @@ def _notes(data: RunData, table: pd.DataFrame, turns: pd.DataFrame) -> list[str]
     missed = list(table.loc[written & ~(table["cache_read_tokens"].fillna(0) > 0), "arm"])
     notes = [
         "A slope is Huber's line through a conversation's turns from the second on, the first being"
-        " read afresh in every arm; told are the median of all conversations and its interval."
+        " read afresh in every arm; told is the middle of all conversations with its interval."
     ]
     if missed:
         notes.append(
-            f"{' and '.join(missed)} wrote the whole conversation every turn and read none of it: a"
+            f"{', '.join(missed)} wrote the whole conversation every turn and read none of it: a"
             " mark looks 20 blocks back, and a turn brought more. A second mark on the turn before"
             " is found however long the last one is."
         )

@@ -93,8 +93,8 @@ TECHNIQUE = Technique(
         " conversation, unless the endpoint remembers it."
     ),
     published=(
-        "“a lower, steadier time to first token as the conversation grows”, with threads; 85 %"
-        " shorter on cache hits"
+        "with threads some 35 % shorter at the median from 500,000 tokens on; up to 85 % shorter on"
+        " cache hits"
     ),
     arms=(
         Arm(NOTHING, "no cache_control: each turn reads the whole conversation afresh"),

@@ -24,7 +24,7 @@ from lab.harness import plan as planning
 from lab.harness.bench import SPAN, TrialBench
 from lab.harness.bodies import is_brief, nonce_for
 from lab.harness.budget import Budget, BudgetReached
-from lab.harness.estimate import estimate
+from lab.harness.estimate import Estimate, estimate
 from lab.harness.outcome import settle
 from lab.harness.plan import Block, Experiment, Variant
 from lab.harness.session import Session, session_row
@@ -152,8 +152,7 @@ class BenchmarkRunner:
     async def run(self) -> str:
         """The run's id, once it has ended. Asked to stop at whatever moment, it ends within two
         seconds."""
-        done = self.joined.complete if self.joined else ()
-        expected = estimate(self.config, self.endpoint, self.technique, done)
+        expected = self._estimate()
         if expected.refusals:
             raise LabError(" ".join(expected.refusals))
         self.others = expected.others
@@ -172,6 +171,10 @@ class BenchmarkRunner:
         if not (measuring.cancelled() and self.stopping):
             measuring.result()
         return self.run_id
+
+    def _estimate(self) -> Estimate:
+        done = self.joined.complete if self.joined else ()
+        return estimate(self.config, self.endpoint, self.technique, done)
 
     async def _run(self) -> None:
         keep = self.joined.run.keep_text if self.joined else own_text.keeps(self.config, self.plan)

@@ -210,6 +210,9 @@ class Technique:
     page that the user's own techniques share."""
     views: tuple[str | View, ...] = ("Distribution", "Pairs", "Clocks")
     """The segments of its page, in their order: shared ones by name, its own as a View."""
+    proposes: View | None = None
+    """The one of its views that proposes its knobs from the waits of any run, recording or load:
+    `--plan RUN` prints it, and the page shows it before there is a run."""
     code: str = ""
     """The jinja2 template beside it that writes an arm as code to take away; empty: each request in
     turn."""

@@ -16,13 +16,14 @@ import pandas as pd
 
 from lab import endpoint_kinds, metrics, stats, techniques, units
 from lab.metrics import QUANTILES
-from lab.model import LOAD, OBSERVED, LabError, Technique
+from lab.model import LOAD, OBSERVED, WATCH, LabError, Technique
 from lab.paths import COMMAND
 from lab.settings import BenchmarkConfig, Predicted
 from lab.stats import Comparison, Finding, VerdictText, bursts, unconfirmed
 from lab.stats.verdict import DOUBTFUL, REFUSALS
 from lab.store import queries
 from lab.store.store import Store
+from lab.view_parts import RunData
 
 Arm = tuple[str, str]
 """Technique and arm."""
@@ -351,11 +352,28 @@ def read(reference: str, store: Store | None = None) -> RunResult:
                 f"{run['name'] or run['run_id']} is a load, and has no arms to compare. See it with"
                 f" `{COMMAND} show {run['run_id']}`, or on the page Load."
             )
+        if run["technique"] == WATCH:
+            raise LabError(
+                f"{run['name'] or run['run_id']} is a watch: a series in time, and no comparison of"
+                f" its two requests. See it with `{COMMAND} watch status --name {run['run_id']}`, or"
+                " on the page Watch."
+            )
         with store.only(run["run_id"]):
             (result,) = _judged(store, [run])
             # Of the same state of the database, and of the trials that are at hand now.
             vars(result)["_typical"] = _read_typical(store, run)
     return result
+
+
+def any_data(technique: Technique, reference: str, store: Store | None = None) -> RunData:
+    """A stored run, recording or load as a view of a technique reads it, whichever it is of."""
+    store = store or Store()
+    run = queries.run(store, queries.resolve(store, reference, recorded=True))
+
+    def ask(query: str, *arguments: Any, **named: Any) -> Any:
+        return getattr(queries, query)(store, *arguments, **named)
+
+    return RunData(technique, run, ask, lambda metric, arm: stats.finding(None, metric or ""))
 
 
 def read_each(run_ids: Sequence[str], store: Store | None = None) -> dict[str, RunResult]:
@@ -615,9 +633,9 @@ def held_back(arrivals: pd.DataFrame) -> dict[str, str]:
     for endpoint, rows in arrivals.groupby("endpoint", sort=False):
         if judged := bursts.judge(bursts.of_calls(rows)):
             sentences[str(endpoint)] = (
-                f"{endpoint} held back the stream of {judged.held} in {judged.told} answers, "
-                f"{judged.pieces} (in one {judged.typical.words}), so that its times to the first "
-                f"token and text are too long: {bursts.CAUSE}."
+                f"{endpoint} held back the stream of {judged.held} in {judged.told} answers "
+                f"{judged.pieces} (in one {judged.typical.words}{judged.left_open}), so that its "
+                f"times to the first token and text are too long: {bursts.CAUSE}."
             )
     return sentences
 

@@ -16,7 +16,7 @@ from lab.harness import own_text
 from lab.harness.budget import COUNTED, stored_usd
 from lab.harness.plan import SIDE_BY_SIDE, knobs_of
 from lab.harness.runner import Joined
-from lab.model import LOAD, OBSERVED, LabError
+from lab.model import LADDER, LOAD, OBSERVED, WATCH, LabError
 from lab.paths import COMMAND
 from lab.rows import RunRow
 from lab.scenarios.definitions import CATEGORIES, RECORDING
@@ -59,6 +59,16 @@ def progress(store: Store, run_id: str) -> Progress:
         raise LabError(
             f"{run_id} is a load: there are no blocks to measure. Put it on again: the page Load"
             " has its command line."
+        )
+    if rows[0]["technique"] == LADDER:
+        raise LabError(
+            f"{run_id} is a ladder: what its search tried was decided as it went, and cannot be"
+            f" gone on with. Climb again with `{COMMAND} ladder`."
+        )
+    if rows[0]["technique"] == WATCH:
+        raise LabError(
+            f"{run_id} is a watch: there are no blocks to measure. Go on with it:"
+            f" `{COMMAND} watch --name {rows[0]['name']}`."
         )
     run = _run_row(rows[0], run_id)
     trials = store.frame(
@@ -137,7 +147,7 @@ def join(store: Store, config: BenchmarkConfig) -> tuple[BenchmarkConfig, Joined
         begun=stored.trials.groupby("block")["attempt"].max().astype(int).to_dict(),
         spent_usd=spent_usd,
         sessions=len(queries.sessions(store, run.run_id)),
-        differences=_differences(store, run),
+        pairs=_pairs(store, run),
     )
 
 
@@ -151,18 +161,18 @@ def _spent_usd(store: Store, run: RunRow) -> float:
     return stored_usd(run.endpoint_kind, rows)
 
 
-def _differences(store: Store, run: RunRow) -> tuple[float, ...]:
+def _pairs(store: Store, run: RunRow) -> tuple[tuple[float, float], ...]:
     """Of the planned comparison, by block: a precision is that of all sessions together."""
     headline = run.settings["headline"]
     rows = store.frame(
         """
-        SELECT difference
+        SELECT baseline_value, value
         FROM pair_differences
         WHERE run_id = ?::UUID AND metric = ? AND technique = ? AND arm = ?
         """,
         [run.run_id, headline["metric"], headline["technique"], headline["arm"]],
     )
-    return tuple(rows["difference"].dropna().astype(float))
+    return tuple(rows.dropna().astype(float).itertuples(index=False, name=None))
 
 
 def repeated(run: Mapping[str, Any], again: BenchmarkConfig | None = None) -> dict[str, Any]:

@@ -67,6 +67,17 @@ class Slider:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """One of several, by id, that the reader picks, and the parts that are drawn for it."""
+
+    words: str
+    options: Mapping[str, str]
+    value: str
+    draw: Callable[[str], list[Any]]
+    help: str = ""
+
+
+@dataclass(frozen=True)
 class RunData:
     """A stored run, as a view reads it."""
 
@@ -162,7 +173,7 @@ class RunData:
         return [task for name in definitions.CATEGORIES for task in definitions.load(name, kind)]
 
 
-Part = Table | Note | Numbers | Slider
+Part = Table | Note | Numbers | Slider | Choice
 """Or a plotly figure."""
 COLUMNS: dict[str, Column] = {
     "total_ms": Column("total, ms, p50", "localized"),

@@ -18,6 +18,8 @@ from lab.settings import BenchmarkConfig
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from lab.endpoints.registry import Endpoint
+
 CODES = {"finished": DONE, "interrupted": INTERRUPTED}
 
 
@@ -60,6 +62,13 @@ def technique_flags(technique: Technique, parser: ArgumentParser) -> None:
         metavar="RUN",
         help="measure --runs more blocks and join them to this run: its id, name, `last`, `last~1`",
     )
+    if technique.proposes:
+        parser.add_argument(
+            "--plan",
+            metavar="RUN",
+            help="measure nothing: print what the waits of a run, recording or load propose for "
+            "the knobs",
+        )
     flags.add_knobs(parser, technique.knobs)
 
 
@@ -97,7 +106,22 @@ def _result_flags(parser: ArgumentParser) -> None:
     flags.database(parser)
 
 
+def propose(technique: Technique, reference: str) -> int:
+    """What a stored run's waits propose for the technique's knobs."""
+    from rich.console import Console
+
+    from lab.harness.reporters.console import told_parts
+    from lab.results import any_data
+
+    data = any_data(technique, reference)
+    for told in told_parts(techniques.draw(data, technique.proposes)):
+        Console(highlight=False, markup=False).print(told)
+    return DONE
+
+
 def run_technique(technique: Technique, arguments: Namespace) -> int:
+    if getattr(arguments, "plan", None):
+        return propose(technique, arguments.plan)
     values = flags.chosen_knobs(arguments)
     if files := getattr(arguments, "files", None):
         values[technique.files] = _objects(files, technique)
@@ -119,13 +143,26 @@ def run_technique(technique: Technique, arguments: Namespace) -> int:
 
 
 def run_all(arguments: Namespace) -> int:
-    """One failing technique does not stop the rest; the exit code says that it failed."""
-    configs = [
-        _config(technique.slug, arguments, technique.tiers_for(technique.knobs()))
-        for technique in techniques.all_techniques()
-        if technique.in_all
-    ]
+    """One failing technique does not stop the rest; the exit code says that it failed. What the
+    endpoint cannot do is left out, with the reason, and no failure."""
+    configs = []
+    for technique in techniques.all_techniques():
+        if not technique.in_all:
+            continue
+        config = _config(technique.slug, arguments, technique.tiers_for(technique.knobs()))
+        if words := _lacking(config, technique):
+            print(f"{technique.slug} is left out: {words}", file=sys.stderr)
+        else:
+            configs.append(config)
     return _measure(configs, arguments)
+
+
+def _lacking(config: BenchmarkConfig, technique: Technique) -> str:
+    """What the endpoint cannot do of what a technique needs, in a sentence; empty where it can."""
+    from lab.harness.plan import lacking
+
+    endpoint = _asked(config)
+    return lacking(technique.title, frozenset(technique.needs), endpoint)
 
 
 def run_side_by_side(arguments: Namespace) -> int:
@@ -204,8 +241,7 @@ def _measure(configs: list[BenchmarkConfig], arguments: Namespace) -> int:
 
 def _announce(config: BenchmarkConfig, console: Console) -> None:
     from lab import endpoint_kinds, recorded_tasks
-    from lab.endpoints import registry
-    from lab.harness.plan import experiment
+    from lab.harness.plan import abilities, experiment
     from lab.local import model_files
 
     complete: frozenset[int] = frozenset()
@@ -216,8 +252,8 @@ def _announce(config: BenchmarkConfig, console: Console) -> None:
         config, joined = resume.join(Store(config.db), config)
         complete = joined.complete
     config = recorded_tasks.resolved(config)
-    endpoint = registry.find(config.endpoint, config.models)
-    plan = experiment(config, endpoint.kind)
+    endpoint = _asked(config)
+    plan = experiment(config, endpoint.kind, able=abilities(endpoint))
     models = list(dict.fromkeys(map(endpoint.model_for, plan.tiers or (endpoint.generates,))))
     # Imports the SDK: a mistyped endpoint or arm is told without waiting for that.
     from lab.harness.estimate import estimate
@@ -234,6 +270,19 @@ def _announce(config: BenchmarkConfig, console: Console) -> None:
         raise LabError(" ".join(expected.refusals))
     if endpoint_kinds.kind(endpoint.kind).embedded and model_files.missing(models):
         this_machine.fetch_model()
+
+
+def _asked(config: BenchmarkConfig) -> Endpoint:
+    """A config's endpoint with what it says of its models, asked where nobody has lately."""
+    from lab.endpoints import registry
+
+    endpoint = registry.find(config.endpoint, config.models)
+    if endpoint.traits.own_server:
+        return endpoint
+    from lab.endpoints.ask_models import ask  # imports the SDK
+
+    ask(endpoint)
+    return registry.find(config.endpoint, config.models)
 
 
 def _config(
@@ -264,6 +313,12 @@ def models(words: list[str], tiers: tuple[str, ...], slug: str) -> dict[str, str
 
 
 def _objects(files: list[str], technique: Technique) -> list[dict[str, Any]]:
+    if len(objects := bodies(files)) < 2:
+        raise LabError(f"Two files are needed: {COMMAND} {technique.slug} a.json b.json")
+    return objects
+
+
+def bodies(files: list[str]) -> list[dict[str, Any]]:
     """Each file's body, named after its file where it has no name of its own."""
     from lab import pasted
 
@@ -285,6 +340,4 @@ def _objects(files: list[str], technique: Technique) -> list[dict[str, Any]]:
         name = str(value.get("name") or path.stem)
         unique = name if name not in taken else f"{name} {len(objects) + 1}"
         objects.append({**value, "name": unique})
-    if len(objects) < 2:
-        raise LabError(f"Two files are needed: {COMMAND} {technique.slug} a.json b.json")
     return objects

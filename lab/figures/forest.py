@@ -13,7 +13,7 @@ from lab import metrics, units
 from lab.figures import layout, palette
 from lab.stats import Finding
 from lab.stats.verdict import REFUSALS
-from lab.units import missing, percent, usd, value
+from lab.units import missing, percent, quantile, usd, value
 
 ROW_PX = 60
 HEAD_PX, FOOT_PX = 20, 6
@@ -114,7 +114,9 @@ def _row(
     arm = "" if missing(find.get("arm")) else layout.safe(find["arm"])
     metric = str(find.get("metric", "wait_ms"))
     change = percent(share.middle, sign=True)
-    for x, text, anchor in ((0, metrics.words(metric), "left"), (1, _price(find), "right")):
+    tail = find.get("quantile")
+    words = metrics.words(metric) if missing(tail) else f"{quantile(tail)} {metrics.words(metric)}"
+    for x, text, anchor in ((0, words, "left"), (1, _price(find), "right")):
         place = {"xref": "paper", "xanchor": anchor, "yanchor": "middle"}
         layout.write(figure, layout.safe(text), x, -row - 6 / ROW_PX, muted, **place)
     hover = f"{' '.join(filter(None, (label, arm)))}: {change}"
@@ -123,7 +125,8 @@ def _row(
         if low < high:
             layout.line(figure, [low, high], [y, y], tone)
         hover += f" [{percent(share.low, sign=True)}, {percent(share.high, sign=True)}]"
-    hover += f"<br>{metrics.words(metric)}, baseline {value(metric, find.get('baseline_p50'))}"
+    base = find.get("baseline_p50" if missing(tail) else "baseline_tail")
+    hover += f"<br>{words}, baseline {value(metric, base)}"
     hover += "" if missing(find.get("n")) else f", n = {int(find['n'])}"
     hover += f"<br>{layout.safe(doubt)}" if doubt else ""
     ids = [[str(find.get("run_id")), str(find["technique"])]]

@@ -53,6 +53,8 @@ def race_data(
     for arm, colour in layout.arm_colours(arms, calls["arm"], dark).items():
         mine = calls[calls["arm"] == arm]
         trial = by_id.loc[mine["trial_id"].iloc[0]]
+        # Of requests that raced, what the cancelled one wrote was shown to nobody.
+        mine = mine[mine["error_kind"].ne("cancelled") | mine["error_kind"].eq("cancelled").all()]
         shown = mine[mine["role"].isin(["answer", "join"])]
         rows = events[events["call_id"].isin(shown["call_id"])].sort_values("at_ms", kind="stable")
         arrivals = [
@@ -85,13 +87,14 @@ def race_data(
 
 def words(comparison: Comparison | None, arm_value: float, baseline_value: float) -> str:
     """What the pair did by the comparison's metric, never more than "in this pair". Where the run's
-    verdict does not say the same, only its two values: one pair alone proves nothing."""
+    verdict does not say the same, or speaks of a tail, only its two values: one pair alone proves
+    nothing."""
     if comparison is None:
         return ""
     arm, baseline, metric = comparison.name, comparison.baseline_name, comparison.metric
     known, difference = metrics.find(metric), arm_value - baseline_value
     agrees = comparison.estimate is not None and difference * comparison.estimate > 0
-    if comparison.verdict in SILENT or not agrees:
+    if comparison.verdict in SILENT or not agrees or comparison.quantile is not None:
         values = f"{arm} {value(metric, arm_value)}, {baseline} {value(metric, baseline_value)}"
         return f"In this pair, {known.words}: {values}. One pair alone proves nothing."
     amount = value(metric, abs(difference))

@@ -73,7 +73,7 @@ def _bars(
     kind: str | None,
     greyed: bool,
 ) -> None:
-    medians = (comparison.baseline_p50, comparison.p50)
+    medians = comparison.at
     longest = max((median for median in medians if not missing(median)), default=0) or 1
     names = (comparison.baseline_name, comparison.name)
     for row, (name, median, colour) in enumerate(zip(names, medians, colours, strict=True)):

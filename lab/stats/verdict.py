@@ -232,6 +232,10 @@ def _seen(comparison: Comparison) -> str:
     opposed = (comparison.p50 - comparison.baseline_p50) * comparison.estimate < 0
     if opposed and comparison.quantile is None:
         medians = ""
+    if comparison.quantile is not None and comparison.low is not None:
+        base, arm_value = comparison.at
+        both = units.once(units.values(comparison.metric, arm_value, base))
+        medians += f", {' against '.join(both)} at {units.quantile(comparison.quantile)}"
     return f"{arm} faster in {better} of {units.counted(n, 'block')}{medians}."
 
 

@@ -222,7 +222,7 @@ def folder_of(technique: Technique) -> Path:
 def draw(data: RunData, view: View, dark: bool = False) -> list[Any]:
     """The parts of a technique's own view: figures, and tables, notes and numbers of
     lab.view_parts. A run of which no trial counts has nothing to put into them."""
-    if not data.has_trials:
+    if view != data.technique.proposes and not data.has_trials:
         return [Note("No trial of this run ended well, so there is nothing to show here.")]
     home = _shelf().modules[data.technique.slug]
     name, _, function = view.draw.partition(":")

@@ -34,7 +34,8 @@ def show(run: dict[str, Any]) -> None:
         if planned.estimate is not None and planned.verdict != "fails_more":
             left, right = st.columns([2, 3], vertical_alignment="center")
             left.html(_number(planned, verdict, dark))
-            left.caption(f"change in {metrics.words(planned.metric)}, n = {planned.n}")
+            tail = "" if planned.quantile is None else f"{units.quantile(planned.quantile)} "
+            left.caption(f"change in {tail}{metrics.words(planned.metric)}, n = {planned.n}")
             with right:
                 figure = interval.interval_bar(
                     planned.estimate,

@@ -23,7 +23,7 @@ from lab.scenarios.definitions import Task
 from lab.settings import config_of
 from lab.store import export, queries
 from lab.store.store import Store
-from lab.view_parts import Note, Numbers, RunData, Slider, Table
+from lab.view_parts import Choice, Note, Numbers, RunData, Slider, Table
 from pages.parts import cached_queries, chart, controls, tables
 from pages.parts.cached_queries import places
 from pages.parts.frame import escape
@@ -293,6 +293,16 @@ def _draw(parts: Iterable[Any], name: str) -> None:
             case Slider(words, low, high, value, draw):
                 chosen = st.slider(
                     words, low, high, value, key=key, help=part.help or None, width=420
+                )
+                _draw(draw(chosen), key)
+            case Choice(words, options, value, draw):
+                chosen = st.selectbox(
+                    words,
+                    options,
+                    [*options].index(value),
+                    format_func=lambda key, options=options: escape(options[key]),
+                    key=key,
+                    help=part.help or None,
                 )
                 _draw(draw(chosen), key)
             case Table(rows, columns, title):

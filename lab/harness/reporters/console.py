@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from lab import metrics, units
+from lab import metrics, units, view_parts
 from lab.harness.reporters import summary
+from lab.view_parts import Choice, Note, Numbers, Slider
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -138,8 +139,7 @@ def runs_table(results: Sequence[RunResult]) -> Table:
         grid.add_row(
             result.run["technique"],
             Text(verdict.headline, style=TONES.get(verdict.tone, "")),
-            units.value(planned.metric, planned.baseline_p50),
-            units.value(planned.metric, planned.p50),
+            *(units.value(planned.metric, value) for value in planned.at),
             units.percent(quality),
         )
     return grid
@@ -155,6 +155,25 @@ def frame_table(frame: pd.DataFrame, title: str) -> Table:
     for row in frame.itertuples(index=False):
         grid.add_row(*map(_written, row))
     return grid
+
+
+def told_parts(parts: Iterable[Any]) -> Iterator[str | Table]:
+    """A technique's own view without its figures; a slider stands where it begins."""
+    for part in parts:
+        match part:
+            case Slider(words, _, _, value, draw):
+                yield f"{words.rstrip('?')}: {value}"
+                yield from told_parts(draw(value))
+            case Choice(words, options, value, draw):
+                yield f"{words} {options[value]}"
+                yield from told_parts(draw(value))
+            case Numbers(numbers):
+                yield from (f"  {number.words}: {number.text}" for number in numbers)
+            case Note(text):
+                yield text
+            case view_parts.Table(rows, columns):
+                heads = {name: getattr(column, "words", column) for name, column in columns.items()}
+                yield frame_table(rows.rename(columns=heads), part.title)
 
 
 def _written(value: object) -> str:

@@ -114,7 +114,7 @@ def _in_words(result: RunResult, settings: Mapping[str, Any]) -> list[list[str]]
     knobs = settings.get("knobs")
     rows = {
         "arms, the baseline first": ", ".join(result.name(*arm) for arm in result.arms()),
-        "verdict planned on": metrics.words(result.headline),
+        "verdict planned on": result.headline_words,
         "blocks": f"{settings.get('runs')}, after {settings.get('warmup') or 0} to warm up",
         "tasks": settings.get("scenario"),
         "seed": result.run["seed"],

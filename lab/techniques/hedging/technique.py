@@ -5,7 +5,7 @@ import asyncio
 
 from pydantic import Field
 
-from lab.model import Arm, Bench, Knobs, Request, Technique
+from lab.model import Arm, Bench, Knobs, Lever, Request, Technique, View
 
 
 class HedgingKnobs(Knobs):
@@ -98,6 +98,19 @@ async def trial(bench: Bench, arm, knobs, task):
     return reply.text if reply.ok else None
 
 
+async def play(bench: Bench, ask, request, level, task):
+    return await race(bench, ask, request, HedgingKnobs().delay_ms)
+
+
+HEDGED = Lever(
+    name="hedged",
+    title="Late requests",
+    levels=("once", "asked again"),
+    words={"asked again": "late requests asked again"},
+    play=play,
+    needs=("streaming",),
+)
+PLAN = View("Plan", "figures:plan")
 TECHNIQUE = Technique(
     slug="hedging",
     title="Ask twice",
@@ -131,5 +144,7 @@ TECHNIQUE = Technique(
     },
     needs=("streaming",),
     page="15_Ask_twice.py",
-    views=("Distribution", "Pairs", "Spans"),
+    views=(PLAN, "Distribution", "Pairs", View("Price", "figures:price"), "Spans"),
+    proposes=PLAN,
+    levers=(HEDGED,),
 )

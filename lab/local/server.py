@@ -18,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, Router
 
 from lab import clock, machine
-from lab.local import messages_api, model_cards
+from lab.local import context_edits, messages_api, model_cards
 from lab.local.batches import Batches
 from lab.local.content import Content
 from lab.local.engine import (
@@ -110,16 +110,7 @@ class Server:
             self.admit(headers, path)
             raw = decoded(raw, headers.get("content-encoding", "").strip().lower())
             if path == "/v1/messages" and method == "POST":
-                betas = headers.get("anthropic-beta", "")
-                turn = self.threads.begin(raw, betas, received_ns)
-                try:
-                    every_tool = headers.get(TOOLS_HEADER) == "all"
-                    await self.messages(
-                        raw, request_id, received_ns, receive, send, every_tool, turn, betas
-                    )
-                finally:
-                    if turn:
-                        self.threads.end(turn)
+                await self.messages(raw, headers, request_id, received_ns, receive, send)
             else:
                 # With an `app` the router raises for what it has no route for.
                 extra = {"app": self, "request_id": request_id, "body": raw}
@@ -181,7 +172,9 @@ class Server:
         own, said = body.model, {}
         if isinstance(self.engine, Simulated):
             body, said = self.engine.instead(body)
-        counted = await self.engine.count(body)
+        counted, edits = await self.engine.count(body), []
+        if body.context_management:
+            body, counted, edits = await context_edits.applied(body, counted, self.engine.count)
         if counted.total > (most := self.engine.abilities.input_tokens):
             raise ApiError(400, f"prompt is too long: {counted.total} tokens > {most} maximum")
         plan = self.engine.ledger.plan(body, counted.ends, received_ns)
@@ -193,7 +186,7 @@ class Server:
             message_id, body.model, usage, self.diagnose(body, counted.ends, message_id)
         )
         if body.context_management:
-            start["context_management"] = {"applied_edits": []}
+            start["context_management"] = {"applied_edits": edits}
         # A stand-in is said; another in its place is what a silent fallback is.
         notes = {"asked_model": alias} if alias != own == body.model else {}
         if body.effort:
@@ -212,28 +205,43 @@ class Server:
     async def messages(
         self,
         raw: bytes,
+        headers: dict[str, str],
         request_id: str,
         received_ns: int,
         receive: Callable,
         send: Callable,
-        every_tool: bool,
-        turn: Turn | None,
-        betas: str,
     ) -> None:
+        """A request by itself, or the turn of a thread that it is."""
         message_id = messages_api.new_id("msg")
-        raw = turn.raw if turn else raw
-        job, start, notes = await self.job(raw, received_ns, message_id, every_tool)
-        job.betas = frozenset(name.strip() for name in betas.split(","))
-        truth = {
-            "request_id": request_id,
-            "message_id": message_id,
-            "received_ns": received_ns,
-            "headers_ns": None,
-            "events": [],
-            "served": {"model": job.body.model, "speed": job.body.speed or "standard"},
-        }
-        keep(self.truths, request_id, truth)
-        reply = (Streamed if job.body.stream else Whole)(send, request_id, truth, start, notes)
+        betas = headers.get("anthropic-beta", "")
+        turn = self.threads.begin(raw, betas, received_ns)
+        try:
+            job, start, notes = await self.job(
+                turn.raw if turn else raw,
+                received_ns,
+                message_id,
+                headers.get(TOOLS_HEADER) == "all",
+            )
+            job.betas = frozenset(name.strip() for name in betas.split(","))
+            truth = {
+                "request_id": request_id,
+                "message_id": message_id,
+                "received_ns": received_ns,
+                "headers_ns": None,
+                "events": [],
+                "served": {"model": job.body.model, "speed": job.body.speed or "standard"},
+            }
+            keep(self.truths, request_id, truth)
+            reply = (Streamed if job.body.stream else Whole)(send, request_id, truth, start, notes)
+            await self.work_out(job, reply, receive, turn)
+        finally:
+            if turn:
+                self.threads.end(turn)
+
+    async def work_out(
+        self, job: Job, reply: Reply, receive: Callable, turn: Turn | None = None
+    ) -> None:
+        """Until it is answered, or nobody waits for it any more."""
         work = asyncio.create_task(self.produce(job, reply, turn))
         gone = asyncio.create_task(disconnected(receive))
         try:
@@ -336,9 +344,14 @@ class Server:
 
     async def count_tokens(self, request: Request) -> dict[str, Any]:
         prompt, _ = self.prompt(messages_api.Prompt, request.scope["body"])
-        total = (await self.engine.count(prompt)).total
-        edits = {"context_management": {"original_input_tokens": total}}
-        return {"input_tokens": total, **(edits if prompt.context_management else {})}
+        counted = await self.engine.count(prompt)
+        if not prompt.context_management:
+            return {"input_tokens": counted.total}
+        edited = await context_edits.applied(prompt, counted, self.engine.count)
+        return {
+            "input_tokens": edited.counted.total,
+            "context_management": {"original_input_tokens": counted.total},
+        }
 
     def card(self, name: str) -> dict[str, Any]:
         return model_cards.card(self.served(name), self.engine.abilities, name)

@@ -107,7 +107,8 @@ class Threads:
             return Turn(Thread(_part(body, KEPT), _part(body, FIXED)), body)
         return self._continued(asked.previous_message_id, body, now_ns)
 
-    def _continued(self, previous: str, body: dict[str, Any], now_ns: int) -> Turn:
+    def _held(self, previous: str, now_ns: int) -> Thread:
+        """The thread whose last response this is, where nobody continues it yet."""
         self._expire(now_ns)
         thread = self.by_id.get(previous)
         if thread is None:
@@ -132,6 +133,10 @@ class Threads:
                 " it to complete and continue from its response `id`.",
                 error_code="thread_continue_in_flight",
             )
+        return thread
+
+    def _continued(self, previous: str, body: dict[str, Any], now_ns: int) -> Turn:
+        thread = self._held(previous, now_ns)
         if given := [name for name in KEPT if body.get(name) is not None]:
             raise ApiError(
                 400,

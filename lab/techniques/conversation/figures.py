@@ -64,18 +64,8 @@ def growth(
     figure = go.Figure()
     colours = layout.arm_colours(arms, turns["arm"], dark)
     for place, (name, colour) in enumerate(colours.items()):
-        mine = turns[turns["arm"] == name]
         beside = JITTER * (place - (len(colours) - 1) / 2) / len(colours)
-        medians = mine.groupby("turn")["ttft_ms"].median()
-        layout.line(figure, medians.index + beside, medians, palette.fade(colour, 0.8), 2)
-        hover = [
-            f"{layout.bold(name)} turn {call.turn}: {layout.bold(ms(call.ttft_ms))}<br>"
-            f"{whole(call.prompt_tokens)} tokens, {whole(call.cache_read_tokens or 0)} read"
-            for call in mine.itertuples()
-        ]
-        ids = mine[["trial_id", "call_id"]].astype(str).values
-        look = layout.crowd(colour, len(mine))
-        layout.points(figure, mine["turn"] + beside, mine["ttft_ms"], look, hover, ids)
+        _line(figure, turns[turns["arm"] == name], colour, beside)
     layout.from_zero(figure, "y", nticks=5)
     most = int(turns["turn"].max())
     layout.from_zero(figure, range=[0.5, most + 0.5], **layout.whole_steps(most))
@@ -93,6 +83,20 @@ def growth(
         left=layout.AXIS_PX,
         legend={known.get(name, name): colour for name, colour in colours.items()},
     )
+
+
+def _line(figure: go.Figure, mine: pd.DataFrame, colour: str, beside: float) -> None:
+    """One arm's turns, a little beside those of the others."""
+    medians = mine.groupby("turn")["ttft_ms"].median()
+    layout.line(figure, medians.index + beside, medians, palette.fade(colour, 0.8), 2)
+    hover = [
+        f"{layout.bold(call.arm)} turn {call.turn}: {layout.bold(ms(call.ttft_ms))}<br>"
+        f"{whole(call.prompt_tokens)} tokens, {whole(call.cache_read_tokens or 0)} read"
+        for call in mine.itertuples()
+    ]
+    ids = mine[["trial_id", "call_id"]].astype(str).values
+    look = layout.crowd(colour, len(mine))
+    layout.points(figure, mine["turn"] + beside, mine["ttft_ms"], look, hover, ids)
 
 
 def _title(slopes: Sequence[Slope], arm: str) -> str:

@@ -140,6 +140,59 @@ def tail_coverage(random: np.random.Generator, effect: float, q: float = 0.95) -
     return hits, plain
 
 
+class Tail(NamedTuple):
+    """What of an arm's requests is late, and by how much (in usual waits)."""
+
+    words: str
+    late: float
+    by: float
+    smooth: float = 0.25
+    """The σ of the usual wait, and of the delay."""
+
+
+TAILS = (
+    (Tail("no tail", 0.0, 0.0), Tail("the same", 0.0, 0.0)),
+    (Tail("12 % late by 8 waits", 0.12, 8), Tail("the same", 0.12, 8)),
+    (Tail("12 % late by 8 waits", 0.12, 8), Tail("12 % late by 1.5", 0.12, 1.5)),
+    (Tail("12 % late by 8 waits", 0.12, 8), Tail("1.4 % late by 8", 0.014, 8)),
+    (Tail("6 % late by 8 waits", 0.06, 8), Tail("3 % late by 8", 0.03, 8)),
+)
+TAIL_RUNS, TAIL_SIZES, ALIKE = 1000, (72, 150, 300), 0.5
+
+
+def tailed(
+    random: np.random.Generator, count: int, base: Tail, new: Tail
+) -> tuple[np.ndarray, np.ndarray]:
+    """Waits of both arms, ms. A block's luck is shared: half of the variance of the usual wait is
+    the block's, and a block that is late in one arm is so in half of the cases in the other."""
+    shared, luck = random.normal(size=count), random.random(count)
+
+    def arm(tail: Tail) -> np.ndarray:
+        z = np.sqrt(ALIKE) * shared + np.sqrt(1 - ALIKE) * random.normal(size=count)
+        own = np.where(random.random(count) < ALIKE, luck, random.random(count))
+        late = tail.by * random.lognormal(0, tail.smooth, count) * (own < tail.late)
+        return 1000 * (np.exp(tail.smooth * z) + late)
+
+    return arm(base), arm(new)
+
+
+def print_tails(random: np.random.Generator, q: float = 0.95) -> None:
+    """Share of runs whose interval of the p95's difference holds the planted one."""
+    print(f"\n{TAIL_RUNS:,} runs each: p95 of two arms whose blocks are alike by half")
+    print(f"{'baseline':24}{'arm':22}" + "".join(f"{n:>24}" for n in TAIL_SIZES))
+    for base, new in TAILS:
+        before, after = tailed(random, 4_000_000, base, new)
+        truth = float(np.quantile(after, q) - np.quantile(before, q))
+        cells = []
+        for n in TAIL_SIZES:
+            hits = 0
+            for number in range(TAIL_RUNS):
+                seen = stats.paired_quantile(*tailed(random, n, base, new), q, LEVEL, seed=number)
+                hits += seen.low <= truth <= seen.high
+            cells.append(f"{share(hits, TAIL_RUNS):>24}")
+        print(f"{base.words:24}{new.words:22}{''.join(cells)}", flush=True)
+
+
 class Failing(NamedTuple):
     """What an arm does to its trials: its effect, and which of its trials get no answer."""
 
@@ -248,6 +301,7 @@ def main() -> None:
             flush=True,
         )
     print_failing(np.random.default_rng(SEED))
+    print_tails(np.random.default_rng(SEED))
     print(f"\ntook {time.monotonic() - began:.0f} s (seed {SEED})")
 
 

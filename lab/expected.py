@@ -71,6 +71,8 @@ def half_width(newest: RunResult | None, blocks: int) -> HalfWidth | None:
     by the calibration; it shrinks with the root of the number of blocks. None where nothing is
     known."""
     planned = newest.headlines[0] if newest and newest.headlines else None
+    if planned and planned.quantile and not metrics.supported(blocks, planned.quantile):
+        return None
     if planned and planned.low is not None and metrics.find(planned.metric).is_time:
         half = (planned.high - planned.low) / 2
         return HalfWidth(half * sqrt(planned.n / blocks), planned.metric)

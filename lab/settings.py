@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from lab import endpoint_kinds
-from lab.metrics import CLOCKS, FEWEST_BLOCKS
+from lab.metrics import CLOCKS, FEWEST_BLOCKS, needed
 from lab.model import LabError, sentence
 from lab.scenarios.checks import Frozen
 from lab.scenarios.definitions import CATEGORIES, RECORDING, Task
@@ -294,6 +294,12 @@ class BenchmarkConfig(BaseModel):
         if self.max_usd is None and endpoint_kinds.kind(endpoint_kind).priced:
             return LIVE_MAX_USD
         return self.max_usd
+
+
+def usual_blocks(quantile: float | None) -> int | None:
+    """How many blocks are usual where a verdict is about a tail: some more than carry it at all.
+    None: as many as everywhere."""
+    return None if quantile is None else -(-needed(quantile) * 4 // 3 // 10) * 10
 
 
 def build(model: type[Model], values: Mapping[str, Any], name: Callable[[str], str] = str) -> Model:

@@ -4,13 +4,26 @@ import itertools
 
 import pandas as pd
 
+from lab.endpoints import registry
 from lab.harness import plan
+from lab.harness.rehearsal import LIKELY, MOODS, rehearse
+from lab.scenarios import definitions
 from lab.settings import config_of
+from lab.techniques.hedging import TECHNIQUE, findings
 from tests.measured import FAST, measure
 
 LATE = {"headers": 400, "text": [400], "done": 400}
 SOON = {"headers": 20, "text": [20], "done": 20}
 REFUSED = {"headers": 10, "fault": {"kind": "http", "status": 500, "type": "api_error"}}
+PRICE = """[[prices]]
+model = "simulated-small"
+from = 2020-01-01
+input = 1
+output = 0
+write_5m = 0
+write_1h = 0
+read = 0
+"""
 BROKEN = {"headers": 10, "text": [10, 20, 30], "fault": {"kind": "cut", "after": 2}}
 
 
@@ -77,3 +90,36 @@ async def test_a_trial_fails_where_both_fail_and_where_the_kept_one_breaks_off(s
     assert len(calls) == 2 and trial["outcome"] == "failed"
     trial, calls = await first_trial(simulated, "tied", BROKEN, LATE)
     assert trial["outcome"] == "failed" and "cancelled" in set(calls["error_kind"])
+
+
+async def test_a_cancelled_call_without_a_count_costs_its_twins_prompt(
+    simulated, db, tmp_path, monkeypatch
+):
+    """At $1 a million tokens in and nothing out, two prompts cost twice what one does."""
+    prices = tmp_path / "prices.toml"
+    prices.write_text(PRICE, encoding="utf-8")
+    monkeypatch.setenv("LAB_PRICES", str(prices))
+    trial, calls = await first_trial(simulated, "tied", SOON, LATE)
+    late = calls[calls["error_kind"] == "cancelled"].iloc[0]
+    kept = calls[calls["error_kind"].isna()].iloc[0]
+    assert pd.isna(late["prompt_tokens"]) and kept["prompt_tokens"] > 0
+    assert late["cost_usd"] == kept["cost_usd"] == kept["prompt_tokens"] / 1e6
+    assert trial["cost_usd"] == 2 * kept["cost_usd"]
+    told = findings.price(calls).iloc[0]
+    assert (told["requests"], told["cancelled"], told["untold"]) == (2, 1, 1)
+
+
+async def test_the_rehearsal_counts_both_where_one_may_be_enough():
+    """What is likely is one call; what is the most are two."""
+    task = definitions.load("question-answering", "simulated")[0]
+    for arm, likely in (("once", 1), ("hedged", 1), ("tied", 2)):
+        for mood, most in ((LIKELY, likely), (MOODS[1], 1 if arm == "once" else 2)):
+            asked = await rehearse(
+                TECHNIQUE, arm, TECHNIQUE.knobs(), task, registry.find("simulated"), mood
+            )
+            assert len(asked) == most, (arm, mood)
+
+
+def test_the_lever_asks_late_requests_again():
+    (lever,) = TECHNIQUE.levers
+    assert lever.levels[0] == "once" and lever.play is not None

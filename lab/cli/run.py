@@ -128,12 +128,15 @@ def run_technique(technique: Technique, arguments: Namespace) -> int:
     if calls := getattr(arguments, "calls", None):
         arguments.scenario = f"{getattr(arguments, 'scenario', RECORDING)}:{calls}"
     knobs = flags.checked(technique.knobs, values)
+    named = flags.chosen_settings(arguments).keys() & {"runs", "quick", "target_half_width_ms"}
+    usual = None if named else settings.usual_blocks(technique.headline_quantile)
     config = _config(
         technique.slug,
         arguments,
         technique.tiers_for(knobs),
         knobs=values,
         join_run=arguments.more,
+        **({"runs": usual} if usual and not arguments.more else {}),
     )
     if config.join_run:
         from lab import resume

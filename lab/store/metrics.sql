@@ -23,6 +23,10 @@ CREATE OR REPLACE MACRO connection_ms(call) AS
 CREATE OR REPLACE MACRO part_ms(server_ms, path) AS
     known(TRY_CAST(TRY(server_ms ->> path) AS DOUBLE));
 
+-- Of the rate-limit headers, how much of `what` was left; NULL where none says it.
+CREATE OR REPLACE MACRO headers_left(rate_limits, what) AS
+    TRY_CAST(TRY(rate_limits ->> ('$."ratelimit-' || what || '-remaining"')) AS BIGINT);
+
 -- The first generated piece of any block. message_start, headers, ping, signatures and estimates
 -- are not tokens. Rows of older labs have the three known kinds alone.
 CREATE OR REPLACE MACRO first_token_ns(call) AS coalesce(
@@ -157,6 +161,11 @@ SELECT
     call.cache_miss_reason,
     call.missed_cache_tokens,
     call.usage_note,
+    -- What the limits still allowed as the answer was sent.
+    headers_left(call.rate_limits, 'requests')                         AS requests_left,
+    headers_left(call.rate_limits, 'input-tokens')                     AS input_tokens_left,
+    headers_left(call.rate_limits, 'output-tokens')                    AS output_tokens_left,
+    call.rate_limits,
     -- From the trial's start; a prime comes before it and is negative.
     ms(trial.started_ns, call.started_ns)                              AS started_ms,
     -- Durations of the connection's phases; NULL on a reused connection.

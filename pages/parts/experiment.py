@@ -43,6 +43,7 @@ def _show(technique: Technique, endpoint: Endpoint, form: set_up.Form | None) ->
             st.query_params["run"] = run["run_id"]
         set_up.show(technique, endpoint, opened=run is None, form=form)
         if run is None:
+            views.proposal(technique)
             ghosts(GHOSTS)
     if run and run_panel.leaves_in_view(going, run):
         run_results.show(endpoint, run, views.of(technique))

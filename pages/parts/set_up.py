@@ -14,7 +14,7 @@ from lab.harness.plan import abilities
 from lab.model import Arm, LabError, Technique, Tier
 from lab.scenarios import definitions
 from lab.scenarios.definitions import Task
-from lab.settings import LIVE_MAX_USD, BenchmarkConfig
+from lab.settings import LIVE_MAX_USD, BenchmarkConfig, usual_blocks
 from pages.parts import cached_queries, controls, frame, knob_form, machine_now, run_panel
 from pages.parts.frame import escape, guard
 
@@ -115,7 +115,8 @@ def options(
     cost money how much of it."""
     columns = st.columns(4)
     with columns[0]:
-        runs = knob_form.run_setting("runs", key="blocks")
+        usual = usual_blocks(technique.headline_quantile)
+        runs = knob_form.run_setting("runs", key="blocks", **({"value": usual} if usual else {}))
     scenario, tasks = None, None
     if asks_tasks:
         with columns[1]:

@@ -21,6 +21,7 @@ from lab.paths import COMMAND
 from lab.scenarios import definitions
 from lab.scenarios.definitions import Task
 from lab.settings import config_of
+from lab.stats import Finding
 from lab.store import export, queries
 from lab.store.store import Store
 from lab.view_parts import Choice, Note, Numbers, RunData, Slider, Table
@@ -283,6 +284,15 @@ def own(technique: Technique, view: View, run: dict[str, Any]) -> None:
     judged = cached_queries.judged(run["run_id"]).finding
     data = RunData(technique, run, cached_queries.ask, judged, registry.LIVE_MODELS["large"])
     _draw(techniques.draw(data, view, chart.dark()), view.name.lower().replace(" ", "-"))
+
+
+def proposal(technique: Technique) -> None:
+    """What a technique proposes for its knobs before it has a run: from waits that are there."""
+    newest = technique.proposes and cached_queries.ask("last_run_id", recorded=True)
+    if run := cached_queries.run_or_none(newest) if newest else None:
+        data = RunData(technique, run, cached_queries.ask, lambda metric, arm: Finding(""))
+        with st.expander(f"{technique.proposes.name}: from waits that you have", expanded=True):
+            _draw(techniques.draw(data, technique.proposes, chart.dark()), "proposal")
 
 
 def _draw(parts: Iterable[Any], name: str) -> None:

@@ -178,8 +178,13 @@ def _carries(order: LadderOrder, levers: int) -> bool:
     return is_quick and is_cheap
 
 
+def _minutes(order: LadderOrder) -> str:
+    minutes = order.config.minutes
+    return f"{minutes:g} minute{'s' * (minutes != 1)}"
+
+
 def _budget_words(order: LadderOrder) -> str:
-    minutes = units.counted(order.config.minutes, "minute")
+    minutes = _minutes(order)
     return minutes if order.purse.usd is None else f"{minutes} and ${order.purse.usd:.2f}"
 
 
@@ -201,7 +206,7 @@ def of_order(order: LadderOrder) -> LadderEstimate:
     price = "nothing to pay" if usd is None else f"never above ${usd:.2f}"
     if order.endpoint.traits.priced and (remark := pricing.remark(_models(order), today())):
         price += f" ({remark})"
-    minutes = units.counted(order.config.minutes, "minute")
+    minutes = _minutes(order)
     text = (
         f"{units.counted(len(order.factors), 'lever')} ({names}), a plan of {stacks} stacks, then "
         f"those that it cannot tell apart, then the winner against today in {order.fewest_pairs} "

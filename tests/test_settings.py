@@ -10,6 +10,7 @@ from streamlit.testing.v1 import AppTest
 from lab import cli, endpoint_kinds, paths, settings, techniques
 from lab.cli import flags
 from lab.harness import runner
+from lab.ladder.ladder_settings import LadderConfig
 from lab.load.load_settings import LoadConfig
 from lab.model import LabError, sentence
 from lab.settings import BenchmarkConfig, config_of
@@ -17,6 +18,7 @@ from pages.parts import knob_form
 
 SETTINGS = settings.of(BenchmarkConfig)
 OF_A_LOAD = settings.of(LoadConfig)
+OF_A_LADDER = settings.of(LadderConfig)
 DOCUMENT = paths.ROOT / "docs" / "settings.md"
 FORM = {"blocks": "runs", "warmup": "warmup", "seed": "seed", "precision": "target_half_width_ms"}
 """Key of a page's widget -> the setting that it asks for."""
@@ -35,7 +37,7 @@ def test_the_promised_name_is_the_one_definition():
 
 
 def test_every_setting_says_what_it_is():
-    of_runs = (*SETTINGS.values(), *OF_A_LOAD.values())
+    of_runs = (*SETTINGS.values(), *OF_A_LOAD.values(), *OF_A_LADDER.values())
     silent = [setting.name for setting in of_runs if not setting.help]
     knobs = [
         f"{technique.slug}.{knob.name}"
@@ -48,11 +50,15 @@ def test_every_setting_says_what_it_is():
 
 def test_the_document_lists_every_setting_as_it_is():
     lines = DOCUMENT.read_text(encoding="utf-8").splitlines()
-    rows = [row(setting) for setting in (*SETTINGS.values(), *OF_A_LOAD.values())]
+    known = (*SETTINGS.values(), *OF_A_LOAD.values(), *OF_A_LADDER.values())
+    rows = [row(setting) for setting in known]
     assert [line for line in lines if line.startswith("| `")] == rows
 
 
-@pytest.mark.parametrize(("command", "known"), [("streaming", SETTINGS), ("load", OF_A_LOAD)])
+@pytest.mark.parametrize(
+    ("command", "known"),
+    [("streaming", SETTINGS), ("load", OF_A_LOAD), ("ladder", OF_A_LADDER)],
+)
 def test_the_commands_flags_are_the_settings(command, known):
     options = cli.commands()[command].parser()._option_string_actions
     for setting in known.values():

@@ -1,0 +1,285 @@
+"""The ladder's search on invented times whose truth is known, and a stack as requests."""
+
+from dataclasses import replace
+from math import log, prod
+
+import pytest
+
+from lab import code_samples, ladder_order
+from lab.endpoints import registry
+from lab.ladder import design, factors, stack
+from lab.ladder.effects import Model, Seen
+from lab.ladder.elimination import leaving
+from lab.ladder.ladder_settings import ladder_config_of
+from lab.ladder.purse import Purse
+from lab.ladder.search import Outcome, Search
+from lab.ladder.stack import StackKnobs
+from lab.model import LabError
+from lab.scenarios import definitions
+
+WAVE = (0.02, -0.01, 0.0, 0.01, -0.02, 0.015, -0.015)
+"""Noise that a test can repeat: shares of a time, in turn."""
+
+
+def climb(time_of, levels=(2, 2, 2), quality_of=lambda c: None, most=400, **named) -> Search:
+    """A search whose trial of a stack takes time_of(stack) ms, more or less; None is a lost one."""
+    search, trials = Search(list(levels), **named), 0
+    while ask := search.next():
+        if trials + len(ask.stacks) > most:
+            search.cut("spent")
+            continue
+        block, outcomes = len(search.blocks), {}
+        for tried in ask.stacks:
+            trials += 1
+            value = time_of(tried)
+            if value is not None:
+                value *= (1 + WAVE[trials % len(WAVE)]) * (1 + 0.1 * (block % 3))
+            outcomes[tried] = Outcome(value, quality_of(tried), "left out: no fast mode")
+        search.add(outcomes)
+    return search
+
+
+def factor(*shares):
+    """Each lever multiplies 1,000 ms by its own share."""
+    return lambda c: 1000 * prod(s for s, level in zip(shares, c, strict=True) if level)
+
+
+# The plan
+
+
+@pytest.mark.parametrize("levers", range(1, design.MOST_LEVERS + 1))
+def test_a_plan_tells_every_lever_and_every_pair_apart(levers):
+    plan = design.two_level(levers)
+    assert plan[0] == (0,) * levers and len(set(plan)) == design.size(levers)
+    model = Model([Seen(0, stack, 1.0) for stack in plan] + [Seen(1, s, 1.0) for s in plan])
+    assert len(model.mains) + len(model.pairs) == levers + levers * (levers - 1) // 2
+    assert model.freedom == 2 * len(plan) - 2 - len(model.mains) - len(model.pairs)
+
+
+def test_six_levers_take_half_of_the_sixty_four_stacks():
+    assert [design.size(k) for k in (1, 3, 5, 6, 7, 8)] == [2, 8, 16, 32, 64, 64]
+
+
+# The model
+
+
+def test_effects_and_interactions_come_back_whatever_the_blocks_take():
+    """Lever 0 halves, lever 1 halves; together they do not quarter, but save 60 %."""
+    of = {(0, 0): 800, (1, 0): 400, (0, 1): 400, (1, 1): 320}
+    trials = [
+        Seen(block, c, log(value * (1 + block))) for block in range(3) for c, value in of.items()
+    ]
+    model = Model(trials)
+    assert model.contrast((0, 0), (1, 0)).estimate == pytest.approx(log(0.5))
+    assert model.contrast((0, 0), (1, 1)).estimate == pytest.approx(log(0.4))
+    assert model.interaction(0, 1).estimate == pytest.approx(log(1.6))
+
+
+def test_a_model_of_one_block_knows_no_noise_to_tell_effects_from():
+    one = Model([Seen(0, c, 1.0) for c in design.two_level(2)])
+    assert one.freedom == 0 and one.contrast((0, 0), (1, 0)).low is None
+
+
+# The race
+
+
+def test_who_is_slower_leaves_and_who_is_alike_with_more_levers_too():
+    even = [(0.0, 0.001), (0.001, 0.0)] * 20
+    blocks = [{(1, 0): a, (1, 1): b, (0, 0): 0.5 + a} for a, b in even]
+    gone = {one.configuration: one for one in leaving(blocks, [(1, 0), (1, 1), (0, 0)], 0.03)}
+    assert set(gone) == {(1, 1), (0, 0)}
+    assert gone[1, 1].is_tie and not gone[0, 0].is_tie
+    assert gone[0, 0].estimate == pytest.approx(0.5)
+
+
+def test_nobody_leaves_before_the_fourth_block():
+    blocks = [{(0,): 5.0 + n / 100, (1,): 1.0} for n in range(4)]
+    assert leaving(blocks[:3], [(0,), (1,)], 0.03) == []
+    assert [one.configuration for one in leaving(blocks, [(0,), (1,)], 0.03)] == [(0,)]
+
+
+# The search
+
+
+def test_levers_that_help_are_pulled_and_the_others_are_not():
+    assert climb(factor(0.5, 1.0, 0.8)).winner == (1, 0, 1)
+    assert climb(factor(1.3, 0.7, 1.0)).winner == (0, 1, 0)
+
+
+def test_where_nothing_helps_today_stays():
+    assert climb(factor(1.0, 1.0, 1.0)).winner == (0, 0, 0)
+
+
+def test_two_levers_that_help_alone_and_not_together_are_not_both_pulled():
+    """A small model saves 20 % today, and with a cached prefix it makes slower by 25 %."""
+    times = {(0, 0): 500, (1, 0): 400, (0, 1): 300, (1, 1): 375}
+    search = climb(lambda c: times[c[:2]] * (0.9 if c[2] else 1))
+    assert search.winner == (0, 1, 1)
+    _, others, pairs = search.claims()
+    assert {(rung.lever, rung.low > 0) for rung in others} == {(0, True)}
+    (pair,) = (one for one in pairs if one.levers == (0, 1))
+    assert pair.low > 0.3 and pair.change == pytest.approx(375 * 500 / 400 / 300 - 1, abs=0.05)
+
+
+def test_a_third_level_is_tried_on_the_best_stack():
+    def takes(c):
+        return 1000 * (1, 0.8, 0.5)[c[0]] * (1, 0.7)[c[1]]
+
+    assert climb(takes, levels=(3, 2)).winner == (2, 1)
+
+
+def test_a_lever_whose_every_trial_is_lost_is_given_up_with_its_reason():
+    search = climb(lambda c: None if c[0] else 1000 * (0.5 if c[1] else 1))
+    assert search.winner == (0, 1, 0)
+    assert search.dropped == {0: "left out: no fast mode"}
+
+
+def test_a_lever_that_makes_answers_worse_beyond_the_bar_is_not_pulled():
+    def right(c):
+        return 0.0 if c[0] else 1.0
+
+    search = climb(factor(0.3, 0.8, 1.0), quality_of=right)
+    assert search.winner == (0, 1, 0)
+    assert climb(factor(0.3, 0.8, 1.0), quality_of=right, bar=1.0).winner == (1, 1, 0)
+
+
+def test_the_rungs_multiply_to_the_whole():
+    search = climb(factor(0.5, 0.8, 1.0))
+    rungs, _, _ = search.claims()
+    assert [rung.lever for rung in rungs] == [0, 1]
+    whole = prod(1 + rung.change for rung in rungs)
+    assert whole - 1 == pytest.approx(search.predicted_change(search.winner)[0])
+    assert whole == pytest.approx(0.4, abs=0.02)
+
+
+def test_slow_answers_are_searched_by_how_long_they_last():
+    """Half of today's answers take 100 ms and half 1,900: the lever caps them, and loses nothing on
+    a logarithm's scale."""
+    turns = iter(range(10**6))
+
+    def takes(c):
+        return 500 if c[0] else (100, 1900)[next(turns) % 2]
+
+    search = climb(takes, levels=(2,), is_tail=True)
+    assert search.winner == (1,)
+    assert search.predicted_change((1,))[0] == pytest.approx(-0.5, abs=0.1)
+
+
+def test_a_search_that_is_cut_before_two_blocks_has_no_winner():
+    assert climb(factor(0.5, 0.5, 0.5), most=8).winner is None
+
+
+# The budget
+
+
+def test_a_stage_leaves_the_later_ones_their_share():
+    purse = Purse(1.00, 100)
+    assert purse.lacks("screening", 0.30, 0.10, 0, 1) is None
+    assert purse.lacks("screening", 0.45, 0.10, 0, 1) == "the dollars of the screening are spent"
+    assert purse.lacks("elimination", 0.45, 0.10, 0, 1) is None
+    assert purse.lacks("screening", 0, 0, 40, 10) == "the minutes of the screening are spent"
+    assert Purse(None, 100).lacks("screening", 99, 99, 0, 1) is None
+
+
+def test_pairs_are_as_many_as_both_budgets_carry():
+    purse = Purse(1.00, 102)
+    assert purse.pairs(0.50, 0.10, 0, 0.1, 40) == 5
+    assert purse.pairs(0, 0.001, 50, 4, 40) == 10  # 50 s left, 5 s a pair with its quarter
+    assert purse.pairs(0, 0.001, 0, 0.1, 40) == 40
+
+
+# Levers and stacks
+
+
+def test_every_lever_has_a_name_of_its_own_and_words_for_each_other_level():
+    levers = [lever for _, lever in stack.all_levers()]
+    assert len({lever.name for lever in levers}) == len(levers)
+    assert [
+        lever.name
+        for lever in levers
+        if set(lever.words) != set(lever.levels[1:]) or len(lever.levels) < 2
+    ] == []
+
+
+def asked(scenario="rag", **levels):
+    """The requests of a trial of a stack on the simulated endpoint."""
+    task = definitions.load(scenario, "simulated")[0]
+    knobs = StackKnobs(levels=levels, tier="large")
+    endpoint = registry.find("simulated")
+    return code_samples.requests(stack.technique("wait_ms"), "winner", knobs, task, endpoint)
+
+
+def test_todays_trial_is_the_tasks_own_request():
+    (only,) = asked()
+    assert (only.role, only.stream, only.model) == ("answer", False, "simulated-large")
+    assert "cache_control" not in str(only.body)
+
+
+def test_a_stack_is_all_of_its_levers_in_one_request():
+    prime, answer = asked(streamed="streamed", cache="prefix", model="small", answer="short")
+    assert (prime.role, prime.intended_cache, answer.intended_cache) == ("prime", "write", "read")
+    assert answer.stream and answer.model == prime.model == "simulated-small"
+    assert answer.body["max_tokens"] == 24  # a quarter of 96
+    *shared, question = answer.body["messages"][0]["content"]
+    assert question["text"].endswith("Answer in one short sentence.")
+    assert prime.body["messages"][0]["content"][:-1] == shared and "cache_control" in shared[-1]
+
+
+def test_what_either_model_may_answer_is_cached_for_both():
+    primes = [one for one in asked(cache="prefix", model="routed") if one.role == "prime"]
+    assert [one.model for one in primes if "documents" not in str(one.body["system"])] == [
+        "simulated-small"
+    ]  # the router's own instructions
+    assert {one.model for one in primes[:-1]} == {"simulated-small", "simulated-large"}
+
+
+def test_tools_of_one_turn_run_and_their_results_go_back():
+    first, second = asked("tools", tools="together")
+    assert [first.role, second.role] == ["tool_turn", "answer"]
+    assert {block["type"] for block in second.body["messages"][-1]["content"]} == {"tool_result"}
+
+
+def chosen(scenario="rag", wanted=(), today=None, **base):
+    tasks = definitions.load(scenario, "simulated")
+    endpoint = registry.find("simulated")
+    endpoint = replace(endpoint, capabilities=endpoint.capabilities - {"effort"})
+    return factors.chosen(endpoint, tasks, wanted, today or {}, StackKnobs(**base))
+
+
+def test_a_lever_that_cannot_be_tried_is_named_with_its_reason():
+    _, refused = chosen()
+    reasons = {(one.lever, one.level): one.reason for one in refused}
+    assert reasons["effort", "low"] == "simulated does not say that it has effort"
+    assert "no two tools" in reasons["tools", "together"]
+    _, refused = chosen("question-answering")
+    assert "no 256 tokens" in {one.lever: one.reason for one in refused}["cache"]
+    _, refused = chosen(stream=True)
+    assert ("streamed", "streamed", "it changes nothing of these requests") in refused
+
+
+def test_todays_level_is_what_the_user_says():
+    tried, _ = chosen(wanted=["streamed"], today={"streamed": "streamed"})
+    assert tried[0].levels == ("streamed", "whole")
+    with pytest.raises(LabError, match="There is no lever 'stremed'"):
+        chosen(wanted=["stremed"])
+    with pytest.raises(LabError, match="streamed has no level 'yes'"):
+        chosen(today={"streamed": "yes"})
+
+
+def test_a_budget_that_carries_fewer_levers_says_which_are_left_out():
+    wanted = ["streamed", "cache", "model", "answer"]
+
+    def resolved(minutes):
+        values = {"endpoint": "simulated", "minutes": minutes, "levers": wanted}
+        return ladder_order.resolve(ladder_config_of(**values))
+
+    each_s = resolved(600).trial.seconds
+    # Half of the minutes carry two blocks of 8 stacks, and not of 16; three tenths 12 pairs.
+    order = resolved(each_s * 100 * 0.5 / 60 * 1.65)
+    assert [one.lever.name for one in order.factors] == wanted
+    order = resolved(each_s * 81 / 60)
+    assert [one.lever.name for one in order.factors] == wanted
+    few = replace(order, purse=Purse(None, each_s * 81))
+    assert ladder_order._carries(few, 4) and not ladder_order._carries(few, 6)
+    with pytest.raises(LabError, match="carry no search"):
+        resolved(each_s * 79 / 60)

@@ -1,0 +1,131 @@
+"""A ladder on the simulated server: its stages, rows and sentence; Stop, budget and refusals."""
+
+import json
+
+import pytest
+
+from lab import cli, ladder_code, ladder_results, ladder_run, processes, results, resume
+from lab.ladder.ladder_settings import ladder_config_of
+from lab.model import LabError
+from lab.settings import config_of
+from lab.store.store import Store
+
+TASKS = [
+    {"task_id": "a", "prompt": "Why is the sky blue?", "check": {"kind": "regex", "pattern": "."}}
+]
+QUICK = {"tasks": TASKS, "answer_tokens": 40, "warmup": 0, "minutes": 1, "seed": 1}
+SLOW_LARGE = {"simulated-large": {"gap_ms": 6.0}, "simulated-small": {"gap_ms": 1.0}}
+
+
+@pytest.fixture
+def ladder(simulated, db, monkeypatch):
+    """A ladder on the test's own server: how it ended, and its progress."""
+    monkeypatch.setenv("LAB_LOCAL_KEY", simulated.api_key)
+
+    def climbed(heard=lambda entry: None, **values):
+        entries = []
+
+        def listen(entry):
+            entries.append(entry)
+            heard(entry)
+
+        config = ladder_config_of(**{"endpoint": simulated.base_url, **QUICK, **values})
+        return ladder_run.measure(config, listen), entries
+
+    return climbed
+
+
+def of(kind, entries):
+    return [entry for entry in entries if entry["kind"] == kind]
+
+
+def counted(phase):
+    rows = Store().frame(
+        "SELECT arm, count(*) AS n FROM trials WHERE phase = ? GROUP BY arm", [phase]
+    )
+    return dict(zip(rows["arm"], map(int, rows["n"]), strict=True))
+
+
+def test_what_helps_is_found_confirmed_and_told(simulated, ladder):
+    """40 tokens of 6 ms each are 240 ms; streamed, the first comes after some 10."""
+    simulated.knobs(answer_tokens=40, models=SLOW_LARGE)
+    done, entries = ladder(levers=["streamed"])
+    assert done.status == "finished"
+    stages = [entry["stage"] for entry in of("stage", entries)]
+    assert list(dict.fromkeys(stages)) == ["screening", "confirmation"]
+    measured = counted("measured")
+    assert set(measured) == {"today", "winner"} and len(set(measured.values())) == 1
+    assert set(counted("screened")) == {"today", "streamed"}
+
+    result = ladder_results.read(done.run_id)
+    assert result.winner == {"streamed": "streamed"} and result.refusal == ""
+    assert result.quoted.n == measured["winner"] >= 12
+    assert result.quoted.low < result.quoted.change < result.quoted.high < -0.8
+    assert result.sentence.startswith("Streamed: −")
+    assert result.sentence.endswith("perceived wait, p50, quality not worse.")
+    assert [rung.words for rung in result.rungs] == ["streamed"]
+    assert {row.arm: row.is_winner for row in result.candidates.itertuples()} == {
+        "today": False,
+        "streamed": True,
+    }
+    # The same blocks are what verdict, race and history are made of.
+    assert results.read(done.run_id).headlines[0].n == result.quoted.n
+
+    with pytest.raises(LabError, match="pasted and are not kept"):
+        ladder_code.winner(result)
+    with pytest.raises(LabError, match="is a ladder"):
+        resume.join(Store(), config_of(technique="ladder", join_run=done.run_id))
+
+
+def test_where_nothing_helps_it_refuses_and_confirms_nothing(simulated, ladder):
+    """One token at once: to stream it changes nothing."""
+    simulated.knobs(answer_tokens=1, queue_ms=20)
+    done, _ = ladder(levers=["streamed"], minutes=0.3, answer_tokens=8)
+    assert counted("measured") == {}
+    result = ladder_results.read(done.run_id)
+    assert result.refusal.startswith("No stack of 1 lever was shown to be faster than today's")
+    assert result.sentence == result.refusal and result.quoted is None
+
+
+def test_a_stop_ends_it_within_its_rows(simulated, ladder):
+    def heard(entry):
+        if entry["kind"] == "stage" and entry["block"] == 2:
+            processes.stop(processes.running().run_id)
+
+    done, _ = ladder(heard, levers=["streamed", "model"])
+    assert (done.status, done.text) == ("interrupted", "Stopped by request.")
+    assert counted("screened") and counted("measured") == {}
+    assert "did not come to an end: it was stopped" in ladder_results.read(done.run_id).sentence
+
+
+def test_it_ends_before_its_minutes_are_up(simulated, ladder):
+    """Levers that change nothing are never settled: the budget ends the search, and the run."""
+    alike = {"gap_ms": 0.0, "prefill_ms_per_token": 0.0}
+    simulated.knobs(answer_tokens=1, queue_ms=30, models=dict.fromkeys(SLOW_LARGE, alike))
+    done, entries = ladder(levers=["streamed", "model"], minutes=0.3, answer_tokens=8)
+    assert done.status == "finished"
+    left = {entry["stage"]: entry["left_s"] for entry in of("stage", entries)}
+    assert left["screening"] > 0.5 * 18 and left["elimination"] > 0.3 * 18
+    assert min(left.values()) > 0
+    reasons = [entry["reason"] for entry in of("decision", entries)]
+    assert "the minutes of the screening are spent" in reasons
+
+
+def test_the_command_names_the_stack_and_writes_its_code(
+    simulated, db, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("LAB_LOCAL_KEY", simulated.api_key)
+    simulated.knobs(answer_tokens=40, models=SLOW_LARGE)
+    tasks, code = tmp_path / "tasks.jsonl", tmp_path / "winner.py"
+    tasks.write_text(json.dumps(TASKS[0]))
+    words = ["ladder", "--endpoint", simulated.base_url, "--scenario", str(tasks), "--minutes", "1"]
+    words += ["--levers", "streamed", "--answer-tokens", "40", "--warmup", "0", "--code", str(code)]
+    assert cli.main([*words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["ladder"]
+    assert told["winner"] == {"streamed": "streamed"} and told["refusal"] is None
+    assert told["quoted"]["high"] < -0.8
+    compile(code.read_text(), "winner.py", "exec")
+    assert "Why is the sky blue?" in code.read_text()
+
+    assert cli.main([*words, "--today", "streamed"]) == 2
+    assert "LEVER=LEVEL" in capsys.readouterr().err

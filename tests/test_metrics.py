@@ -831,3 +831,21 @@ def test_what_a_search_spent_is_kept_and_never_compared(store):
     assert (trial.wait_ms, bool(trial.counts), bool(trial.lost)) == (90, False, False)
     for view in ("compared_trials", "arm_summary", "arm_counts"):
         assert store.frame(f"SELECT * FROM {view}").empty, view
+
+
+def test_what_the_limits_left_is_a_number_and_any_other_header_is_none(store):
+    calls = [a_call(10), a_call(20)]
+    calls[0].rate_limits = {
+        "ratelimit-requests-remaining": "49",
+        "ratelimit-input-tokens-remaining": "39000",
+        "ratelimit-output-tokens-remaining": "soon",
+    }
+    store.write_trials([a_trial("streamed", *calls)])
+    left = store.frame(
+        "SELECT requests_left, input_tokens_left, output_tokens_left FROM call_metrics"
+        " ORDER BY started_ms"
+    )
+    assert (
+        left["requests_left"].tolist()[0] == 49 and left["input_tokens_left"].tolist()[0] == 39000
+    )
+    assert left["output_tokens_left"].isna().all() and left.iloc[1].isna().all()

@@ -262,9 +262,15 @@ class ClearToolUses(Strict):
 
 
 class ContextManagement(Strict):
-    """Accepted, and answered with what was done: nothing is cleared, `applied_edits` is empty."""
+    """What is cleared of it: context_edits.py."""
 
     edits: list[Annotated[ClearThinking | ClearToolUses, Field(discriminator="type")]] = []
+
+    @model_validator(mode="after")
+    def thinking_first(self):
+        if any(isinstance(edit, ClearThinking) for edit in self.edits[1:]):
+            raise ValueError("edits: clear_thinking_20251015 must be the first of them")
+        return self
 
 
 class Metadata(Strict):

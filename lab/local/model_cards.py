@@ -41,9 +41,9 @@ def card(name: str, abilities: Abilities, alias: str) -> dict[str, Any]:
             "citations": can(False),
             "code_execution": can(False),
             "context_management": can(
-                False,
-                clear_thinking_20251015=False,
-                clear_tool_uses_20250919=False,
+                True,
+                clear_thinking_20251015=thinks,
+                clear_tool_uses_20250919=True,
                 compact_20260112=False,
             ),
             "effort": can(effort, **dict.fromkeys(get_args(Effort), effort)),

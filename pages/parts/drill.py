@@ -25,6 +25,22 @@ CALL_COLUMNS = [
     "error_kind",
     "call_id",
 ]
+SAID_COLUMNS = [
+    "asked",
+    "served_model",
+    "speed",
+    "service_tier",
+    "inference_geo",
+    "thread_id",
+    "diagnosis",
+    "cache_miss_reason",
+    "missed_cache_tokens",
+    "usage_note",
+    "requests_left",
+    "input_tokens_left",
+    "output_tokens_left",
+]
+"""What the endpoint says of a call, beside what it asked: shown where any of a trial has it."""
 SPAN_COLUMNS = ["kind", "name", "started_ms", "ended_ms", "span_id", "parent_id"]
 EVENT_COLUMNS = ["at_ms", "role", "kind", "characters", "text", "call_id"]
 
@@ -84,7 +100,9 @@ def _trial(trial: str) -> None:
     if calls.empty:
         st.caption("This trial made no call.")
     else:
-        st.dataframe(calls[CALL_COLUMNS], hide_index=True, key="trial-calls")
+        said = [name for name in SAID_COLUMNS if calls[name].notna().any()]
+        columns = [*CALL_COLUMNS[:-1], *said, CALL_COLUMNS[-1]]
+        st.dataframe(calls[columns], hide_index=True, key="trial-calls")
     if controls.segments("Within the trial", ["Spans", "Events"], "within") == "Spans":
         table, columns = cached_queries.ask("spans", trial), SPAN_COLUMNS
     else:

@@ -1,10 +1,10 @@
 """Is p95 after asking twice what recorded waits foretold? `python bench/hedging_plan.py`
 
 The simulated server makes SLOW of its requests late, and twins share their luck as far as is
-planted. For each seed single requests are recorded, the planner proposes a delay from their times
-to first token and says where p95 of a run will lie; then as many are asked with that delay, by the
-technique's own race on real sockets. The correlation is told to the planner, as a user would assume
-it; tied requests measure it besides.
+planted. For each seed requests are recorded, and the planner proposes a delay from their times to
+first token. Then single, hedged and tied requests are asked in one random order, by the technique's
+own race on real sockets: the single ones foretell where p95 of the hedged will lie. The correlation
+is told to the planner, as a user would assume it; the tied ones measure it besides.
 
 Ends with 1 where the measured p95 lies outside the foretold interval more often than a 95 %
 interval may (fewer than 17 of 20 seeds happen by chance in 2 % of benches), or where fewer than 72
@@ -16,8 +16,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import random
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,8 +44,6 @@ KNOBS = {
 MOST_TWICE = 0.16
 """Above the share that is late, so that the delay lies where requests usually begin."""
 FEWEST = 17 / 20
-TIED_SEEDS = 5
-"""Of so many tied requests are asked too."""
 
 
 class Direct:
@@ -90,47 +90,52 @@ class Seen(NamedTuple):
         return low <= self.measured.estimate <= high
 
 
-async def asked(
-    client: httpx2.AsyncClient, nonce: str, delay_ms: float | None
-) -> list[tuple[float, int]]:
-    """Of N trials the wait in ms, and whether it was asked twice; without a delay single requests,
-    with 0 tied ones."""
-    body = {"max_tokens": 4, "messages": [{"role": "user", "content": "Which tide is it?"}]}
-    gate = asyncio.Semaphore(AT_ONCE)
+class Trial(NamedTuple):
+    delay_ms: float | None
+    """None: asked once; 0: tied."""
+    wait_ms: float
 
-    async def trial(number: int) -> tuple[float, int]:
+
+async def asked(
+    client: httpx2.AsyncClient, nonce: str, delays: Sequence[float | None]
+) -> list[Trial]:
+    """N trials with each of the delays, in one random order: what this machine does to a wait it
+    does to all of them alike."""
+    body = {"max_tokens": 4, "messages": [{"role": "user", "content": "Which tide is it?"}]}
+    gate, order = asyncio.Semaphore(AT_ONCE), [*delays] * N
+    random.Random(nonce).shuffle(order)
+
+    async def trial(number: int, delay_ms: float | None) -> Trial:
         async with gate:
-            direct, began = Direct(client, f"{nonce}-{number}"), now_ns()
+            direct, began_ns = Direct(client, f"{nonce}-{number}"), now_ns()
             if delay_ms is None:
                 await direct.call(Request(body), asyncio.Event())
             else:
                 await race(direct, direct.call, Request(body), delay_ms)
-            twin = delay_ms is not None and (min(direct.first_ns) - began) / 1e6 > delay_ms
-            return (min(direct.first_ns) - began) / 1e6, int(twin)
+            return Trial(delay_ms, (min(direct.first_ns) - began_ns) / 1e6)
 
-    return await asyncio.gather(*(trial(number) for number in range(N)))
+    return await asyncio.gather(*(trial(number, delay) for number, delay in enumerate(order)))
 
 
-def waits(trials: list[tuple[float, int]]) -> np.ndarray:
-    return np.array([wait for wait, _ in trials])
+def waits(trials: list[Trial], delay_ms: float | None) -> np.ndarray:
+    return np.array([trial.wait_ms for trial in trials if trial.delay_ms == delay_ms])
 
 
 async def one(client: httpx2.AsyncClient, seed: int, correlation: float) -> Seen:
-    """Recorded, planned, then measured."""
+    """A delay from requests that were recorded; then single, hedged and tied ones in one order, of
+    which the single ones foretell the hedged."""
     stamp = f"{utc_now():%H%M%S}-{seed}-{correlation}"
-    recorded = waits(await asked(client, f"once-{stamp}", None))
-    plan = planner.plan(recorded, correlation, MOST_TWICE, blocks=N)
-    hedged = await asked(client, f"hedged-{stamp}", plan.delay_ms)
-    luck = None
-    if seed < TIED_SEEDS:
-        tied = waits(await asked(client, f"tied-{stamp}", 0))
-        luck = planner.correlation_of_tied(recorded, tied, 2 * plan.delay_ms)
+    recorded = waits(await asked(client, f"recorded-{stamp}", [None]), None)
+    delay = planner.plan(recorded, correlation, MOST_TWICE).delay_ms
+    trials = await asked(client, f"measured-{stamp}", [None, delay, 0])
+    once, hedged = waits(trials, None), waits(trials, delay)
+    luck = planner.correlation_of_tied(once, waits(trials, 0), 2 * delay)
     return Seen(
         seed,
-        plan,
-        quantile(waits(hedged), planner.QUANTILE),
-        quantile(recorded, planner.QUANTILE),
-        float(np.mean([twin for _, twin in hedged])),
+        planner.plan(once, correlation, delay_ms=delay, blocks=N),
+        quantile(hedged, planner.QUANTILE),
+        quantile(once, planner.QUANTILE),
+        float(np.mean(hedged > delay)),
         None if luck is None else planner.summary(luck, N),
     )
 

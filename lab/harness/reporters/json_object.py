@@ -38,6 +38,8 @@ OF_A_COMPARISON = (
     "arm",
     "baseline",
     "quantile",
+    "tail_ms",
+    "baseline_tail_ms",
     "estimate_ms",
     "low_ms",
     "high_ms",

@@ -8,7 +8,8 @@ import plotly.graph_objects as go
 
 from lab import metrics, stats
 from lab.figures import layout, palette
-from lab.units import value, when
+from lab.stats.change_points import change_points
+from lab.units import percent, value, when
 
 
 def history_trend(frame: pd.DataFrame, dark: bool = False, *, metric: str = "wait_ms") -> go.Figure:
@@ -41,6 +42,7 @@ def history_trend(frame: pd.DataFrame, dark: bool = False, *, metric: str = "wai
             mode="lines+markers",
             line={"color": colours[name], "width": 2},
         )
+    has_changes = _changes(figure, {colours[name]: frame[line == name] for name in colours})
     layout.from_zero(figure, "y")
     first, last = frame["started_utc"].min(), frame["started_utc"].max()
     pad = max((last - first) * 0.04, pd.Timedelta(hours=6 if first == last else 0))
@@ -51,6 +53,7 @@ def history_trend(frame: pd.DataFrame, dark: bool = False, *, metric: str = "wai
         # Runs are not paired: what lies between two of them may be the hour's, or the machine's.
         f"Median {metrics.words(metric)}, run by run",
         f"{metrics.unit(metric)} · runs are not paired, so nothing is judged here · "
+        f"{'dashed: from there on an arm has another level · ' * has_changes}"
         f"{runs} run{'s' * (runs != 1)}",
         260,
         dark=dark,
@@ -59,6 +62,29 @@ def history_trend(frame: pd.DataFrame, dark: bool = False, *, metric: str = "wai
         legend=colours if len(colours) <= 8 else None,
         left=layout.AXIS_PX,
     )
+
+
+def _changes(figure: go.Figure, lines: dict[str, pd.DataFrame]) -> bool:
+    """A dashed line where the medians of an arm change (E-divisive, of ten runs or more), with how
+    much; whether there is any. `lines` are runs by their colour. Arms that change at one run have
+    one line: the first one's."""
+    seen = set()
+    for colour, runs in lines.items():
+        rows = runs.sort_values("started_utc")
+        medians = rows["p50"].to_numpy(float)
+        ends = [0, *change_points(medians), len(medians)]
+        for place, at in enumerate(ends[1:-1], 1):
+            began = rows["started_utc"].iloc[at]
+            if began in seen:
+                continue
+            seen.add(began)
+            before = np.median(medians[ends[place - 1] : at])
+            share = np.median(medians[at : ends[place + 1]]) / before - 1
+            figure.add_vline(x=began, line={"color": colour, "width": 1.5, "dash": "dash"})
+            where = {"yref": "paper", "yanchor": "top", "xanchor": "left", "xshift": 4}
+            words = percent(share, sign=True)
+            layout.write(figure, words, began, 1, palette.as_text(colour), **where)
+    return bool(seen)
 
 
 def drift(

@@ -83,13 +83,17 @@ def look(
     widths = _widths(stretch.n)
     places = stretch.n - widths
     share = alarms / (3 * len(_widths(MOST)) * LOOKS_A_WINDOW * looks_a_month)
+    allowed = np.minimum(share * widths, 0.05)
     best, where = inf, None
     for series in (stretch.mean, stretch.apart, stretch.yours):
+        if not stretch.could_hold(series, places, allowed):
+            continue
         steps = stretch.steps(series, places)
         p = 2 * stdtr(steps.freedom, -np.abs(steps.z))
-        rarity = p / np.minimum(share * widths, 0.05)
-        if (least := int(np.argmin(rarity))) is not None and rarity[least] < min(best, 1.0):
-            best, where = float(rarity[least]), (series, places[least], float(p[least]))
+        rarest = int(np.argmin(p / allowed))
+        if p[rarest] / allowed[rarest] < min(best, 1.0):
+            best = float(p[rarest] / allowed[rarest])
+            where = series, int(places[rarest]), float(p[rarest])
     if where is None:
         return None
     series, place, p = where
@@ -140,16 +144,27 @@ class _Stretch:
         self.sums = np.vstack([np.zeros(5), np.cumsum(self.columns, axis=0)])
         self.known: dict[int, tuple[np.ndarray, float, float]] = {}
 
+    def could_hold(self, series: np.ndarray, places: np.ndarray, allowed: np.ndarray) -> bool:
+        """Whether the noise between neighbours, of which a step has no part and a swing little,
+        leaves room for one: most looks end here, at a tenth of the work."""
+        apart = np.abs(np.diff(series))
+        variance = max((TO_SD * float(np.median(apart))) ** 2 / 2, 1e-12) / 2
+        steps = self._steps(self._clipped(series), variance, places, inf)
+        return bool((2 * stdtr(self.n, -np.abs(steps.z)) < allowed).any())
+
     def steps(self, series: np.ndarray, places: np.ndarray) -> _Steps:
         """Of a step at each place: what follows it is so much higher, less the wave.
 
         Least squares in which the waves have their usual height as a prior (a ridge), and each
         point the long-run variance of the noise: what a mean of many neighbours still varies.
         """
-        values, variance, freedom = self._noise(series)
+        return self._steps(*self._noise(series)[:2], places, self._noise(series)[2])
+
+    def _steps(
+        self, values: np.ndarray, variance: float, places: np.ndarray, freedom: float
+    ) -> _Steps:
         inverse = np.linalg.inv(self.gram / variance + self.usual)
-        after = self.sums[-1] - self.sums[places]
-        of_step = after / variance
+        of_step = (self.sums[-1] - self.sums[places]) / variance
         totals = np.concatenate([[0.0], np.cumsum(values)])
         of_values = self.columns.T @ values / variance
         own = (self.n - places) / variance - np.einsum("ij,jk,ik->i", of_step, inverse, of_step)
@@ -158,18 +173,21 @@ class _Stretch:
         value, error = shared / own, 1 / np.sqrt(own)
         return _Steps(value, error, value / error, freedom)
 
+    def _clipped(self, series: np.ndarray) -> np.ndarray:
+        middle = float(np.median(series))
+        spread = max(TO_SD * float(np.median(np.abs(series - middle))), 1e-6)
+        return np.clip(series, middle - CLIP * spread, middle + CLIP * spread)
+
     def _noise(self, series: np.ndarray) -> tuple[np.ndarray, float, float]:
         """The series without outliers, the long-run variance of its noise and the degrees of
         freedom, from what the best step leaves over."""
         if id(series) not in self.known:
-            middle = float(np.median(series))
-            spread = max(TO_SD * float(np.median(np.abs(series - middle))), 1e-6)
-            values = np.clip(series, middle - CLIP * spread, middle + CLIP * spread)
-            self.known[id(series)] = values, spread**2, inf
+            values = self._clipped(series)
+            variance = max(float(values.var()), 1e-12)
             every = np.arange(FEWEST_AFTER, self.n - FEWEST_AFTER + 1)
-            place = every[int(np.argmax(np.abs(self.steps(series, every).z)))]
-            rest = self._rest(values, spread**2, int(place))
-            variance, lags = long_run(rest)
+            steps = self._steps(values, variance, every, inf)
+            place = int(every[int(np.argmax(np.abs(steps.z)))])
+            variance, lags = long_run(self._rest(values, variance, place))
             self.known[id(series)] = values, variance, max(self.n - TAKEN - lags, 3)
         return self.known[id(series)]
 

@@ -22,7 +22,7 @@ GHOSTS = (
     ("The finding", "“Claude got slower at 14:10”, or “your request did, the control stood”."),
     (
         "Two series",
-        "Your request and the control, a point a probe, with every change in its place.",
+        "Your request and the control, a point a probe, with each change in place.",
     ),
     ("What was missed", "Gaps, and why: another run, the day's dollars, a machine that slept."),
 )

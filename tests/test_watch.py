@@ -1,0 +1,207 @@
+"""A watch as it is stored and told: series, changes, silences, gaps; its command at a change."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from datetime import timedelta
+
+import numpy as np
+import pytest
+from stored_watches import BEGAN, stored
+
+from lab import processes, results, resume
+from lab.cli import main
+from lab.clock import now_ns
+from lab.model import LabError
+from lab.store import queries
+from lab.store.store import Store
+from lab.watch import hook, watch_order, watched
+from lab.watch.changes import Change, Size
+from lab.watch.looking import Looking
+from lab.watch.watch_settings import watch_config_of
+
+EVERY = timedelta(minutes=15)
+
+
+def pairs(n: int, at: int | None = None, control: float = 1.0, yours: float = 1.0, seed: int = 1):
+    """(control, yours) in ms, around 400 and 1,200; from `at` on so many times as long."""
+    rng = np.random.default_rng(seed)
+    low, high = 400 * rng.lognormal(0, 0.1, n), 1200 * rng.lognormal(0, 0.1, n)
+    if at is not None:
+        low[at:] *= control
+        high[at:] *= yours
+    return list(zip(low.tolist(), high.tolist(), strict=True))
+
+
+def change(**changes) -> Change:
+    sizes = {"control": Size(0.01, -0.01, 0.03), "yours": Size(0.18, 0.15, 0.21)}
+    about = {"kind": "level", "whose": "yours", "at_utc": BEGAN, "seen_utc": BEGAN, "probes": 9}
+    return Change(**{**about, "endpoint": "anthropic", **sizes, **changes})
+
+
+def test_a_change_is_said_by_whose_it_is():
+    words = change().words
+    assert words.startswith("Your request got slower at 2 Nov 2026, 00:00 UTC: +18 % [+15, +21]")
+    assert words.endswith("the control stood (+1.0 % [−1.0, +3.0])")
+    service = change(whose="service", control=Size(0.12, 0.1, 0.14), yours=Size(0.12, 0.1, 0.14))
+    assert service.words.startswith(
+        "Claude got slower at 2 Nov 2026, 00:00 UTC: your request +12 %"
+    )
+    faster = change(yours=Size(-0.2, -0.25, -0.15))
+    assert faster.words.startswith("Your request got faster") and "−20 % [−25, −15]" in faster.words
+
+
+def test_a_stored_watch_has_its_series_its_change_and_its_gap(db):
+    values = pairs(200, at=100, yours=1.3)
+    values[20:24] = ["another run was being measured"] * 4
+    found = watched.read(Store(), stored(Store(), values))
+    assert len(found.probes) == 196 and len(found.series.at_utc) == 196
+    (one,) = found.changes
+    assert one.whose == "yours" and abs((one.at_utc - BEGAN) / EVERY - 100) <= 4
+    assert one.yours.low < 0.3 < one.yours.high and one.control.is_none
+    (gap,) = found.gaps
+    assert gap.text == "another run was being measured"
+    assert (gap.from_utc, gap.to_utc) == (BEGAN + 20 * EVERY, BEGAN + 24 * EVERY)
+
+
+def test_the_time_between_two_processes_is_a_gap_too(db):
+    store, values = Store(), pairs(10)
+    run_id = stored(store, values)
+    with store._turn() as connection:  # as if five probes of the middle had never been due
+        connection.execute("DELETE FROM trials WHERE block BETWEEN 4 AND 8")
+    (gap,) = watched.read(store, run_id).gaps
+    assert gap.text == "the watch was not running"
+    assert (gap.from_utc, gap.to_utc) == (BEGAN + 3 * EVERY, BEGAN + 8 * EVERY)
+
+
+def test_three_probes_without_an_answer_are_told_and_the_first_answer_again():
+    looking, told = Looking("anthropic", EVERY), []
+    answers = [(400, 1200)] * 3 + [(400, None)] * 4 + [(400, 1200)] + [(None, None)] * 3
+    for place, (control, yours) in enumerate(answers):
+        medians = {"control": control, "yours": yours}
+        failed = {arm: int(value is None) for arm, value in medians.items()}
+        told += [(place, each.kind, each.whose) for each in looking.add(
+            BEGAN + place * EVERY, medians, failed)]  # fmt: skip
+    assert told == [(5, "silent", "yours"), (7, "answers", "yours"), (10, "silent", "service")]
+
+
+def test_a_watch_is_in_no_list_of_runs_and_is_never_judged(db):
+    store = Store()
+    run_id = stored(store, pairs(20))
+    assert queries.runs(store).empty
+    assert queries.last_run_id(store) is None
+    compared = "SELECT count(*) AS n FROM pair_differences"
+    assert store.frame(compared)["n"].item() == 0
+    with pytest.raises(LabError, match="is a watch"):
+        results.read(run_id)
+    with pytest.raises(LabError, match="is a watch"):
+        resume.progress(store, run_id)
+
+
+def test_what_a_foreign_file_says_of_changes_breaks_nothing(db):
+    store = Store()
+    run_id = stored(store, pairs(20))
+    run = queries.run(store, run_id)
+    run["settings"]["watch"]["findings"] = [{"kind": 7}, 3, None, {"kind": "level"}]
+    with store._turn() as connection:
+        connection.execute("UPDATE runs SET settings = ?", [json.dumps(run["settings"])])
+    assert watched.read(store, run_id).changes == []
+
+
+# Orders
+
+
+def test_probes_are_due_on_a_grid_from_the_beginning(db):
+    order = watch_order.new(watch_config_of(endpoint="simulated", every_min=10))
+    began = order.started_utc
+    assert order.slot(began) == 1
+    assert order.slot(began + timedelta(minutes=25)) == 3
+    assert order.due_utc(3) == began + timedelta(minutes=20)
+    assert order.looks_a_month == 30 * 24 * 6
+
+
+def test_a_probe_that_can_never_be_paid_is_refused_at_the_start(db, monkeypatch):
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-test-0000000000000000")
+    monkeypatch.delenv("LAB_IGNORE_KEYS")
+    values = {"endpoint": "anthropic", "model": "claude-opus-4-5", "answer_tokens": 1000}
+    with pytest.raises(LabError, match=r"a day|budget"):
+        watch_order.new(watch_config_of(**values, usd_a_day=0.0001)).cost()
+    cost = watch_order.new(watch_config_of(**values, usd_a_day=5.0)).cost()
+    assert 0 < cost.most_usd < 5 and "never more than $5.00 a day" in cost.text
+
+
+def test_the_request_is_kept_in_a_private_file_until_the_watch_is_forgotten(db, tmp_path):
+    order = watch_order.new(watch_config_of(endpoint="simulated"))
+    order.keep()
+    file = watch_order.file_of(order.run_id)
+    assert file.stat().st_mode & 0o777 == 0o600
+    again = watch_order.named(order.run_id)
+    assert (again.control, again.config.tasks) == (order.control, order.config.tasks)
+    processes.forget(order.run_id)
+    assert not file.exists()
+
+
+# The command at a change
+
+
+def test_the_command_gets_the_finding_and_no_key(tmp_path, monkeypatch):
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-test-0000000000000000")
+    script, out = tmp_path / "told.py", tmp_path / "out.json"
+    script.write_text(
+        "import json, os, sys\n"
+        "told = [json.load(sys.stdin), sys.argv[1:], dict(os.environ)]\n"
+        f"json.dump(told, open({str(out)!r}, 'w'))\n"
+    )
+    assert asyncio.run(hook.run(f"{sys.executable} {script}", change())) is None
+    finding, arguments, environment = json.loads(out.read_text())
+    assert finding["whose"] == "yours" and finding["yours"]["value"] == 0.18
+    assert arguments == [change().words] and environment[hook.WORDS] == change().words
+    assert not [value for value in environment.values() if value.startswith("sk-ant-test")]
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("/no/such/program", "did not start"),
+        ("false", "ended with code 1"),
+        ("sh -c 'sleep 60'", "was ended after 0.2 s"),
+    ],
+)
+def test_a_command_that_goes_wrong_is_a_sentence(command, said):
+    began_ns = now_ns()
+    assert said in asyncio.run(hook.run(command, change(), seconds=0.2))
+    assert (now_ns() - began_ns) / 1e9 < 20
+
+
+def test_a_command_that_no_shell_could_read_is_refused(db, capsys):
+    assert main(["watch", "--endpoint", "simulated", "--on-change", "say 'so"]) == 2
+    assert "--on-change cannot be read" in capsys.readouterr().err
+
+
+# The command line
+
+
+def test_check_tells_each_change_once(db, capsys):
+    run_id = stored(Store(), pairs(200, at=100, yours=1.3), name="orders")
+    order = watch_order.new(watch_config_of(endpoint="simulated", name="orders"))
+    watch_order.replace(order, run_id=run_id).keep()
+    assert main(["watch", "check", "--name", "orders"]) == 3
+    assert "Your request got slower" in capsys.readouterr().out
+    assert main(["watch", "check", "--name", "orders"]) == 0
+    assert "No new change" in capsys.readouterr().out
+
+
+def test_check_says_when_there_is_too_little(db, capsys):
+    stored(Store(), pairs(5))
+    assert main(["watch", "check"]) == 4
+    assert "5 of 12" in capsys.readouterr().err
+
+
+def test_status_as_json_is_one_object(db, capsys):
+    stored(Store(), pairs(200, at=100, control=1.3, yours=1.3))
+    assert main(["watch", "status", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["probes"] == 200
+    assert [each["whose"] for each in told["changes"]] == ["service"]

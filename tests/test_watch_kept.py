@@ -1,0 +1,116 @@
+"""A watch over real sockets: kept, killed, gone on with; beside other measurements."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+from measured import FAST
+
+from lab import paths, processes, watch
+from lab.clock import now_ns, pause_s
+from lab.store.store import Store
+from lab.watch import watched
+
+PATIENCE_S = 60.0
+
+
+@pytest.fixture
+def served(simulated, db, tmp_path, monkeypatch):
+    """A watch's own folders, and the simulated server as its endpoint."""
+    monkeypatch.setenv("LAB_LOCAL_KEY", simulated.api_key)
+    runtime = tmp_path / "runtime"
+    runtime.mkdir(mode=0o700)
+    monkeypatch.setenv("LAB_RUNTIME", str(runtime))
+    simulated.knobs(**FAST | {"queue_ms": 5, "jitter": 0.05})
+    return simulated
+
+
+def command(served, *flags: str) -> list[str]:
+    own = ["--endpoint", served.base_url, "--every", "0.02", "--pairs", "1"]
+    return [sys.executable, str(paths.ROOT / "main.py"), "watch", *own, *flags]
+
+
+def begun(served, *flags: str) -> subprocess.Popen:
+    return subprocess.Popen(command(served, *flags), stdout=subprocess.PIPE, text=True)
+
+
+def until(holds: Callable[[], bool]) -> None:
+    end_ns = now_ns() + PATIENCE_S * 1e9
+    while not holds():
+        assert now_ns() < end_ns, "it took too long"
+        pause_s(0.1)
+
+
+def probes() -> int:
+    rows = watched.watches(Store())
+    return 0 if rows.empty else len(watched.read(Store(), rows["run_id"].iloc[0]).probes)
+
+
+def test_a_killed_watch_goes_on_and_has_lost_nothing(served):
+    first = begun(served)
+    until(lambda: probes() >= 3)
+    (card,) = watch.cards()
+    os.kill(card.pid, signal.SIGKILL)
+    told = [line for line in first.communicate()[0].splitlines() if "probe" in line]
+    assert watch.cards() == []
+    before = watched.read(Store(), card.run_id)
+    # What was told on the terminal is stored.
+    numbers = {int(line.partition("probe ")[2].partition(":")[0]) for line in told[1:]}
+    assert numbers <= set(before.probes.index)
+
+    second = begun(served)
+    until(lambda: probes() >= len(before.probes) + 2)
+    (again,) = watch.cards()
+    assert again.run_id == card.run_id
+    second.send_signal(signal.SIGINT)
+    assert second.wait(20) == 130
+    after = watched.read(Store(), card.run_id)
+    assert set(before.probes.index) < set(after.probes.index)
+    assert len(after.run["sessions"]) == 2
+    assert after.run["status"] == "interrupted"
+
+
+def test_a_probe_waits_its_turn_and_is_a_gap_where_it_does_not_come(served):
+    with processes.measuring("0" * 32, "another"):
+        done = subprocess.run(command(served, "--once"), capture_output=True, text=True, timeout=90)
+    assert done.returncode == 0
+    assert "did not take place: another run was being measured" in done.stdout
+    found = watched.read(Store(), "last")
+    assert len(found.probes) == 0
+    assert [gap.text for gap in found.gaps] == ["another run was being measured"]
+    assert processes.running() is None
+
+
+def test_once_takes_one_probe_and_a_second_one_follows_it(served):
+    for n in (1, 2):
+        done = subprocess.run(command(served, "--once"), capture_output=True, text=True, timeout=90)
+        assert done.returncode == 0, done.stderr
+        found = watched.read(Store(), "last")
+        assert len(found.probes) == n
+    trials = found.trials
+    assert set(trials["arm"]) == {"control", "yours"}
+    assert sorted(trials["outcome"]) == ["ok"] * 4
+
+
+def test_a_planted_step_of_yours_is_found_and_said(served, tmp_path):
+    told = tmp_path / "told.json"
+    script = tmp_path / "told.sh"
+    script.write_text(f"#!/bin/sh\ncat > {told}\n")
+    script.chmod(0o700)
+    going = begun(served, "--scenario", "rag", "--on-change", str(script))
+    until(lambda: probes() >= 14)
+    served.knobs(slower=3.0, slower_from_tokens=500)
+    until(lambda: told.exists() and told.stat().st_size > 0)
+    going.send_signal(signal.SIGINT)
+    assert going.wait(20) == 130
+    finding = json.loads(told.read_text())
+    assert (finding["whose"], finding["kind"]) == ("yours", "level")
+    assert finding["yours"]["low"] > 0.5
+    (change,) = watched.read(Store(), "last").changes
+    assert "the control stood" in change.words

@@ -1,0 +1,68 @@
+"""The page Watch: empty, with a stored watch, and a watch from the press to Stop."""
+
+from __future__ import annotations
+
+import pytest
+from stored_watches import stored
+from streamlit.testing.v1 import AppTest
+from test_pages import opened, well
+from test_watch import pairs
+
+from lab import watch
+from lab.model import WATCH
+from lab.store.store import Store
+from lab.watch.watch_settings import WatchConfig
+from pages.parts import frame
+
+PAGE = frame.page_of(WATCH).path
+
+
+def texts(app: AppTest) -> str:
+    shown = (*app.markdown, *app.caption, *app.info, *app.warning, *app.error, *app.success)
+    return "\n".join(words.value.replace("\\", "") for words in shown)
+
+
+@pytest.fixture
+def ordered(monkeypatch) -> list[WatchConfig]:
+    """What a press of Start orders; no process is started."""
+    orders: list[WatchConfig] = []
+
+    def start(config, named=None):
+        orders.append(config)
+        return watch.Card("1", config.name, 1, "", "", "", "")
+
+    monkeypatch.setattr(watch, "start", start)
+    return orders
+
+
+def test_the_empty_page_has_a_form_that_can_be_started_at_once(db, ordered):
+    app = opened(PAGE, endpoint="simulated")
+    well(app)
+    app.button(key="watch-start").click().run()
+    (config,) = ordered
+    assert (config.endpoint, config.every_min, config.pairs) == ("simulated", 15.0, 3)
+    assert (config.scenario, config.name) == ("question-answering", "watch")
+
+
+def test_a_stored_watch_says_its_change_and_draws_both_requests(db):
+    stored(Store(), pairs(200, at=100, yours=1.3), name="orders")
+    app = opened(PAGE, endpoint="simulated")
+    well(app)
+    assert "Your request got slower at 3 Nov 2026" in texts(app)
+    assert "Not running" in texts(app)
+    (table,) = app.dataframe
+    assert table.value["whose"].tolist() == ["yours"]
+
+
+def test_few_probes_say_how_many_it_takes(db):
+    stored(Store(), pairs(5))
+    app = opened(PAGE, endpoint="simulated")
+    well(app)
+    assert "5 probes so far; from 12 on it can tell" in texts(app)
+
+
+def test_a_body_that_is_none_is_a_sentence(db, ordered):
+    app = opened(PAGE, endpoint="simulated")
+    app.selectbox(key="watch-scenario").set_value("my own request").run()
+    app.text_area(key="watch-own").set_value('{"messages": 3}').run()
+    assert not app.exception and app.error and not ordered

@@ -144,7 +144,7 @@ def test_an_endpoint_that_cannot_think_is_refused_in_words():
 
 @pytest.mark.parametrize("knobs", [{"efforts": ["low", "low"]}, {"displays": []}])
 def test_knobs_that_make_no_arms_are_refused(knobs):
-    with pytest.raises(ValueError, match="twice|at least 1"):
+    with pytest.raises(ValueError, match=r"twice|at least 1"):
         THINKING.knobs(**knobs)
 
 

@@ -1,5 +1,5 @@
-"""Ask an endpoint for its models, shortly and seldom: when a run is prepared or a page is drawn, and
-never between two stamps. What it says is kept by model_facts.py."""
+"""Ask an endpoint for its models, shortly and seldom: when a run is prepared or a page is drawn,
+and never between two stamps. What it says is kept by model_facts.py."""
 
 from __future__ import annotations
 

@@ -3,6 +3,8 @@ functions of the views' frames."""
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pandas as pd
 
 INSTANTS = ("first_sign_ms", "wait_ms", "total_ms")
@@ -33,9 +35,9 @@ def by_arm(trials: pd.DataFrame, calls: pd.DataFrame) -> pd.DataFrame:
 
 
 def shown(events: pd.DataFrame, trial: pd.Series) -> dict[str, list[float] | float | None]:
-    """Of one trial in ms from its start: `sign` (the stream shows that the model is at work), `text`
-    (its first visible text) and `end`; `thoughts`, each piece or estimate of its thinking before
-    the text; `silence`, the longest time before the text in which nothing new was to be seen.
+    """Of one trial in ms from its start: `sign` (the stream shows that the model is at work),
+    `text` (its first visible text) and `end`; `thoughts`, each piece or estimate of its thinking
+    before the text; `silence`, the longest time before the text without anything new to be seen.
 
     `events` are the arrivals of its answer; one of thinking without a character is an estimate.
     """
@@ -45,7 +47,7 @@ def shown(events: pd.DataFrame, trial: pd.Series) -> dict[str, list[float] | flo
     of_thinking = events[events["kind"] == "thinking_delta"]["at_ms"].astype(float)
     thoughts = [at for at in of_thinking if at < text]
     seen = [0.0, *thoughts, text]
-    silence = max(after - before for before, after in zip(seen, seen[1:], strict=False))
+    silence = max(after - before for before, after in pairwise(seen))
     return {"sign": sign, "text": text, "end": end, "thoughts": thoughts, "silence": silence}
 
 

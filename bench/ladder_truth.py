@@ -30,6 +30,7 @@ import pandas as pd
 from bench.accelerated import PRICED, World
 from lab import endpoint_kinds, ladder_order, ladder_record, ladder_run, stats
 from lab.endpoints.registry import Endpoint
+from lab.harness.rehearsal import finished
 from lab.ladder.design import Configuration
 from lab.ladder.ladder_settings import ladder_config_of
 from lab.ladder.purse import Purse
@@ -88,7 +89,7 @@ def order(minutes: float, usd: float) -> LadderOrder:
 def most_usd(stack: Configuration, task_id: str) -> float:
     own = order(*BUDGETS[0])
     task = next(task for task in own.plan.tasks if task.task_id == task_id)
-    return own.cost([own.variant(stack)], task).most_usd
+    return finished(own.costs(own.variant(stack)).of(task)).most_usd
 
 
 class Nowhere:
@@ -115,14 +116,14 @@ class VirtualRunner(LadderRunner):
         return sum(most_usd(stack, task.task_id) for stack in stacks)
 
     async def _trial(self, block, place, variant, left_s):
-        finished = await self.world.trial(
+        ended = await self.world.trial(
             variant.technique, variant.arm.name, variant.knobs, block.task, block.phase,
             block.number, place,
         )  # fmt: skip
         self.budget.spent_usd = self.world.spent_usd
-        self.rows.append(finished)
+        self.rows.append(ended)
         self.done += 1
-        return finished
+        return ended
 
     async def _store(self, write, *values) -> None: ...
 

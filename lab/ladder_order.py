@@ -3,7 +3,6 @@ what it will take. Sends nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,7 +23,6 @@ from lab.ladder.purse import SHARES, Purse
 from lab.ladder.search import FEWEST_BLOCKS
 from lab.ladder.stack import StackKnobs
 from lab.model import LADDER, Arm, LabError, Technique
-from lab.scenarios.definitions import Task
 from lab.settings import BenchmarkConfig, config_of
 from lab.store.store import Store
 
@@ -70,10 +68,10 @@ class LadderOrder:
         arm = Arm(name or self.words(configuration))
         return Variant(self.technique, arm, self.base.model_copy(update={"levels": levels}))
 
-    def cost(self, variants: Sequence[Variant], task: Task) -> Cost:
-        """What a block of these takes: what is likely, and the most."""
-        plan = replace(self.plan, variants=tuple(variants))
-        return finished(Costs(plan, self.endpoint, self._other).of(task))
+    def costs(self, variant: Variant) -> Costs:
+        """What a trial of it takes on each task, each found out once."""
+        plan = replace(self.plan, variants=(variant,))
+        return Costs(plan, self.endpoint, self._other)
 
     def _other(self, name: str) -> Endpoint:
         return registry.beside(name, self.endpoint)
@@ -139,7 +137,8 @@ def _within_budget(order: LadderOrder) -> LadderOrder:
         reasons = "; ".join(f"{one.lever}: {one.reason}" for one in order.not_tried)
         raise LabError(f"There is no lever to try here. {reasons}.")
     today = order.variant((0,) * len(order.factors))
-    costs = [order.cost([today], task) for task in order.plan.tasks[:LOOKED_AT]]
+    of_task = order.costs(today).of
+    costs = [finished(of_task(task)) for task in order.plan.tasks[:LOOKED_AT]]
     trial = Cost.sum(costs)
     trial = trial._replace(
         seconds=trial.seconds / len(costs),

@@ -13,9 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from pydantic import ValidationError
 from scipy.special import stdtrit
 
 from lab import metrics, stats, units
+from lab.ladder.kept import Kept
 from lab.ladder.stack import TODAY, WINNER
 from lab.metrics import FEWEST_BLOCKS
 from lab.model import LADDER, LabError
@@ -80,11 +82,11 @@ class LadderResult:
 
     @property
     def metric(self) -> str:
-        return str(self.record.get("objective") or "wait_ms:p50").partition(":")[0]
+        return self.record["objective"].partition(":")[0]
 
     @property
     def quantile(self) -> str:
-        return str(self.record.get("objective") or "wait_ms:p50").partition(":")[2]
+        return self.record["objective"].partition(":")[2]
 
     @property
     def objective_words(self) -> str:
@@ -94,11 +96,11 @@ class LadderResult:
     @property
     def winner(self) -> Mapping[str, str] | None:
         """Its level of each lever; None where the search did not end with one."""
-        return self.record.get("winner")
+        return self.record["winner"]
 
     @property
     def winner_words(self) -> str:
-        words = self.record.get("winner_words") or ""
+        words = self.record["winner_words"] or ""
         return words[:1].upper() + words[1:]
 
     @cached_property
@@ -238,7 +240,7 @@ class LadderResult:
         rows = [row for row in rows if row.lever not in lost]
         return [
             *rows,
-            *(Rung(name, self._titles[name], name, 0.0, None, None, False, reason)
+            *(Rung(name, self._title(name), name, 0.0, None, None, False, reason)
               for name, reason in lost.items()),
         ]  # fmt: skip
 
@@ -251,7 +253,7 @@ class LadderResult:
                 continue
             if abs(row["change"]) < WORTH_SAYING:
                 continue
-            names = " and ".join(self._titles[name].lower() for name in row["levers"])
+            names = " and ".join(self._title(name).lower() for name in row["levers"])
             ends = f"{_percent(row['change'])} [{_percent(row['low'], '')}, "
             ends += f"{_percent(row['high'], '')}]"
             how = (
@@ -295,15 +297,15 @@ class LadderResult:
             )
         return pd.DataFrame(made)
 
-    @property
-    def _titles(self) -> dict[str, str]:
-        return {lever["name"]: lever["title"] for lever in self.record["levers"]}
+    def _title(self, name: str) -> str:
+        titles = {lever["name"]: lever["title"] for lever in self.record["levers"]}
+        return titles.get(name, name)
 
     def _rung(self, row: Mapping[str, Any], reason: str) -> Rung:
         helps = row["high"] is not None and row["high"] < 0
         return Rung(
             row["lever"],
-            self._titles[row["lever"]],
+            self._title(row["lever"]),
             row["words"],
             row["change"],
             row["low"],
@@ -339,11 +341,15 @@ def read(reference: str, store: Store | None = None) -> LadderResult:
     store = store or Store()
     with store.snapshot():
         run = queries.run(store, queries.resolve(store, reference))
-        record = run["settings"].get("ladder")
-        if run["technique"] != LADDER or not record:
+        if run["technique"] != LADDER:
             raise LabError(f"{run['name'] or run['run_id']} is no ladder.")
-        metric = str(record.get("objective") or "wait_ms:p50").partition(":")[0]
-        metric = metric if metric in metrics.CLOCKS else "wait_ms"
+        try:
+            record = Kept.model_validate(run["settings"].get("ladder")).model_dump()
+        except ValidationError:
+            raise LabError(
+                f"What is kept of the ladder {run['name'] or run['run_id']} cannot be read."
+            ) from None
+        metric = record["objective"].partition(":")[0]
         return LadderResult(run, record, ladder_queries.trials(store, run["run_id"], metric))
 
 

@@ -22,8 +22,9 @@ from typing import Any
 
 from lab import ladder_order, ladder_record, processes, run_loop
 from lab.clock import now_ns
-from lab.harness.estimate import Estimate
+from lab.harness.estimate import Costs, Estimate
 from lab.harness.plan import Block, Variant
+from lab.harness.rehearsal import finished
 from lab.harness.runner import BenchmarkRunner, Interrupted, Sink
 from lab.ladder import stack
 from lab.ladder.ladder_settings import CONFIRMING, LadderConfig
@@ -72,6 +73,8 @@ class LadderRunner(BenchmarkRunner):
         self.began_ns: int | None = None
         self.trial_s: dict[str, list[float]] = {}
         """By stack, in words, the seconds that its trials took, between them included."""
+        self.costs: dict[str, Costs] = {}
+        """By stack, in words."""
         self.stages: list[dict[str, Any]] = []
         self.number, self.told = 0, 0
         self.is_late, self.ended_with = False, ""
@@ -106,7 +109,12 @@ class LadderRunner(BenchmarkRunner):
         return stack.words(variant.knobs.levels, self.order.today)
 
     def _worst_usd(self, variants: Sequence[Variant], task: Task) -> float:
-        return 0.0 if self.budget.usd is None else self.order.cost(variants, task).most_usd
+        if self.budget.usd is None:
+            return 0.0
+        names = {self._words(variant): variant for variant in variants}
+        for name in names.keys() - self.costs.keys():
+            self.costs[name] = self.order.costs(names[name])
+        return sum(finished(self.costs[name].of(task)).most_usd for name in names)
 
     # What to do
 
@@ -142,11 +150,11 @@ class LadderRunner(BenchmarkRunner):
         else:
             block = self._block("screened", task, list(variants.values()))
             self._say_stage(ask.stage, len(variants), None)
-            finished = {f.trial.arm: f for f in await self._play_block(block)}
+            ended = {f.trial.arm: f for f in await self._play_block(block)}
             if self.status != "running":
                 return
             self.search.add({
-                tried: self._outcome(finished[variant.arm.name])
+                tried: self._outcome(ended[variant.arm.name])
                 for tried, variant in variants.items()
             })  # fmt: skip
         self._say_decisions()
@@ -193,25 +201,25 @@ class LadderRunner(BenchmarkRunner):
     async def _play_block(self, block: Block) -> list[FinishedTrial]:
         """Its trials, kept and written; where one of them ends the run, those so far."""
         await self.session.renew()
-        finished: list[FinishedTrial] = []
+        ended: list[FinishedTrial] = []
         self.total = max(self.total, self.done + len(block.order))
         try:
             for place, variant in enumerate(block.order):
                 began_ns = now_ns()
                 left_s = self.order.purse.seconds - self.spent_s
-                finished.append(await self._trial(block, place, variant, left_s))
+                ended.append(await self._trial(block, place, variant, left_s))
                 taken = self.trial_s.setdefault(self._words(variant), [])
                 taken.append((now_ns() - began_ns) / 1e9)
-                if (end := self._end_after(finished[-1].trial)) is not None:
+                if (end := self._end_after(ended[-1].trial)) is not None:
                     self._end(*end)
                     break
         except Interrupted as cut:
-            finished.append(cut.finished)
+            ended.append(cut.finished)
             raise cut.reason from None
         finally:
-            if finished:
-                await self._store(self.sink.write_trials, finished)
-        return finished
+            if ended:
+                await self._store(self.sink.write_trials, ended)
+        return ended
 
     # How it ends
 

@@ -87,6 +87,7 @@ class World:
         row.error_text = "; ".join(bench.mismatches) or None
         row.quality = definitions.score(task, answer)
         row.cost_usd = sum(call.cost_usd or 0.0 for call in bench.calls)
+        self.engine.ledger.clear()  # no other trial could read it: each has a nonce of its own
         return FinishedTrial(row, bench.calls, [], [])
 
 

@@ -1,6 +1,6 @@
 """Does the ladder name the true best stack, keep to its budget and quote an interval that holds?
-`python -m bench.ladder_truth [RUNS]`: ladders in virtual time (bench.accelerated) against the
-simulated server's own latency model, with the product's own search and stages.
+`python -m bench.ladder_truth [RUNS [planted|nothing]]`: ladders in virtual time (bench.accelerated)
+against the simulated server's own latency model, with the product's own search and stages.
 
 Planted, on the total time of tasks with 450 tokens of documents: the large model reads a prompt
 token in 0.5 ms and writes one of 40 in 8 ms; the small one reads in 0.1 ms and writes in 10 ms. So
@@ -18,6 +18,7 @@ from __future__ import annotations
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from itertools import product
@@ -40,7 +41,7 @@ from lab.ladder_run import LadderRunner
 from lab.metrics import clocks
 from lab.scenarios.definitions import Task, library
 
-RUNS, TOLERANCE, PAIRS = 200, 0.03, 3000
+RUNS, TOLERANCE, PAIRS, SAID_EACH = 200, 0.03, 3000, 20
 LEVERS = ["streamed", "cache", "model", "effort", "speed", "answer"]
 CAN = frozenset({"effort", "fast", "thinking"})
 BUDGETS = ((4, 3.0), (6, 4.0), (8, 2.5))
@@ -201,17 +202,27 @@ def planted(runs: int) -> None:
         strict += winner == least
         tolerant += slower[winner] <= TOLERANCE
         refused += bool(result.refusal)
-        passed += runner.budget.spent_usd > runner.budget.usd
-        passed += runner.spent_s > runner.order.purse.seconds
+        passed += has_passed(runner)
         trials.append(len(runner.rows))
         if result.quoted is not None and any(winner):
             quoted += 1
             pairs.append(result.quoted.n)
             covered += result.quoted.low <= true_change(winner) <= result.quoted.high
-    print(f"six planted, {runs} runs: best stack named in {strict} strictly, {tolerant} within 3 %")
+        if (seed + 1) % SAID_EACH == 0 or seed + 1 == runs:
+            print(
+                f"six planted, {seed + 1} runs: best stack named in {strict} strictly, {tolerant} "
+                f"within 3 %; quoted interval covers the truth in {covered} of {quoted}; refused "
+                f"{refused}; budget passed {passed}; {fmean(trials):.0f} trials, "
+                f"{fmean(pairs or [0]):.0f} pairs",
+                flush=True,
+            )
     print(f"  named: {dict(named.most_common(6))}")
-    print(f"  quoted interval covers the truth in {covered} of {quoted}; refused {refused}")
-    print(f"  budget passed {passed}; {fmean(trials):.0f} trials, {fmean(pairs):.0f} pairs")
+
+
+def has_passed(runner: VirtualRunner) -> bool:
+    """Whether it spent more than it announced, in dollars or in minutes."""
+    is_dearer = runner.budget.spent_usd > runner.budget.usd
+    return is_dearer or runner.spent_s > runner.order.purse.seconds
 
 
 def neighbours(stack: Configuration, own: LadderOrder) -> list[Configuration]:
@@ -230,19 +241,25 @@ def nothing(runs: int) -> None:
         result, runner = climb(NOTHING, seed)
         refused += bool(result.refusal)
         named[result.record["winner_words"]] += 1
-        passed += runner.budget.spent_usd > runner.budget.usd
-        passed += runner.spent_s > runner.order.purse.seconds
+        passed += has_passed(runner)
         trials.append(len(runner.rows))
-    print(f"nothing planted, {runs} runs: refused {refused}; budget passed {passed}")
-    print(f"  the search ended with today's in {named['today']}; {fmean(trials):.0f} trials")
+        if (seed + 1) % SAID_EACH == 0 or seed + 1 == runs:
+            print(
+                f"nothing planted, {seed + 1} runs: refused {refused}; budget passed {passed}; the "
+                f"search ended with today's in {named['today']}; {fmean(trials):.0f} trials",
+                flush=True,
+            )
 
 
-def main(runs: int) -> None:
-    for part in (planted, nothing):
+def main(runs: int, parts: Sequence[str]) -> None:
+    for part in [PARTS[name] for name in parts or PARTS]:
         began = time.perf_counter()
         part(runs)
         print(f"  {time.perf_counter() - began:.0f} s", flush=True)
 
 
+PARTS = {"planted": planted, "nothing": nothing}
+
+
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else RUNS)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else RUNS, sys.argv[2:])

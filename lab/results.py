@@ -355,8 +355,8 @@ def read(reference: str, store: Store | None = None) -> RunResult:
         if run["technique"] == WATCH:
             raise LabError(
                 f"{run['name'] or run['run_id']} is a watch: a series in time, and no comparison of"
-                f" its two requests. See it with `{COMMAND} watch status --name {run['run_id']}`, or"
-                " on the page Watch."
+                f" its two requests. See it with `{COMMAND} watch status --name {run['run_id']}`,"
+                " or on the page Watch."
             )
         with store.only(run["run_id"]):
             (result,) = _judged(store, [run])

@@ -23,4 +23,5 @@ with frame.open_page("History", "Every run that was measured here, and how its t
             history.drift(run)
         history.trend(chosen)
     history.loads()
+    history.watches()
     history.recordings()

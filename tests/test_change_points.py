@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 
+from lab.figures import trends
 from lab.stats.change_points import _split, change_points
 
 
@@ -38,3 +40,23 @@ def test_too_few_points_and_equal_ones_have_none():
     assert change_points([1, 2, 3, 100, 200, 300, 400, 500, 600]) == []
     assert change_points([5.0] * 40) == []
     assert change_points([]) == []
+
+
+def runs_of(medians: list[float]) -> pd.DataFrame:
+    began = pd.date_range("2026-11-01", periods=len(medians), freq="D")
+    about = {"arm": "whole", "is_baseline": True, "model": "m", "n": 10, "run_id": "r"}
+    where = {"endpoint": "simulated", "endpoint_kind": "simulated"}
+    return pd.DataFrame({"started_utc": began, "p50": medians, **about, **where})
+
+
+def test_history_draws_where_the_level_changed_and_by_how_much():
+    figure = trends.history_trend(runs_of([400.0, 404.0, 396.0] * 4 + [600.0, 606.0, 594.0] * 4))
+    (line,) = figure.layout.shapes
+    assert pd.Timestamp(line.x0) == pd.Timestamp("2026-11-13")
+    assert "+50 %" in [note.text for note in figure.layout.annotations]
+    assert "has another level" in figure.layout.meta["subtitle"]
+
+
+def test_history_draws_nothing_where_the_level_stood():
+    figure = trends.history_trend(runs_of([400.0, 404.0, 396.0] * 8))
+    assert not figure.layout.shapes and "another level" not in figure.layout.meta["subtitle"]

@@ -15,7 +15,7 @@ from measured import FAST
 from lab import paths, processes, watch
 from lab.clock import now_ns, pause_s
 from lab.store.store import Store
-from lab.watch import watched
+from lab.watch import watch_order, watched
 
 PATIENCE_S = 60.0
 
@@ -114,3 +114,20 @@ def test_a_planted_step_of_yours_is_found_and_said(served, tmp_path):
     assert finding["yours"]["low"] > 0.5
     (change,) = watched.read(Store(), "last").changes
     assert "the control stood" in change.words
+
+
+def test_of_a_request_of_ones_own_the_rows_keep_the_shape_alone(served, db, tmp_path):
+    body = {"max_tokens": 4, "messages": [{"role": "user", "content": "What does Zwiebelfisch?"}]}
+    file = tmp_path / "own.json"
+    file.write_text(json.dumps(body))
+    flags = ("--once", "--body", str(file), "--name", "own")
+    done = subprocess.run(command(served, *flags), capture_output=True, text=True, timeout=90)
+    assert done.returncode == 0, done.stderr
+    found = watched.read(Store(), "own")
+    assert found.trials["outcome"].tolist() == ["ok", "ok"]
+    files = [db, *(path for path in db.with_suffix(".duckdb.spool").rglob("*") if path.is_file())]
+    assert not [path.name for path in files if b"Zwiebelfisch" in path.read_bytes()]
+    kept = watch_order.file_of(found.run_id)
+    assert "Zwiebelfisch" in kept.read_text() and kept.stat().st_mode & 0o777 == 0o600
+    Store().forget(found.run_id)
+    assert not kept.exists()

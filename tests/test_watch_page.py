@@ -66,3 +66,11 @@ def test_a_body_that_is_none_is_a_sentence(db, ordered):
     app.selectbox(key="watch-scenario").set_value("my own request").run()
     app.text_area(key="watch-own").set_value('{"messages": 3}').run()
     assert not app.exception and app.error and not ordered
+
+
+def test_history_lists_watches_apart_and_leads_to_them(db):
+    stored(Store(), pairs(20), name="orders")
+    app = opened("pages/21_History.py")
+    well(app)
+    assert "Watches" in [heading.value for heading in app.subheader]
+    assert "0 changes" in texts(app)

@@ -196,6 +196,7 @@ def show_flags(parser: ArgumentParser) -> None:
 
 def show(arguments: Namespace) -> int:
     from lab import load_results, recordings, results
+    from lab.cli import watch
 
     run = flags.meant(arguments.run)
     if recording := recordings.named(run):
@@ -204,6 +205,8 @@ def show(arguments: Namespace) -> int:
     if load := load_results.named(run):
         _show_load(load, arguments)
         return DONE
+    if watch.is_watch(run):
+        return watch.watch(Namespace(action="status", name=run, json=arguments.json))
     if arguments.calls:
         raise LabError("--calls is for recordings of your own app; a run's are in its export.")
     result = results.read(run)

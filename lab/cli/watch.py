@@ -145,6 +145,14 @@ def _read(arguments: Namespace) -> Watched:
     return watched.read(Store(), getattr(arguments, "name", None) or "last")
 
 
+def is_watch(run_id: str) -> bool:
+    """Whether a run's id, or a file of runs, is a watch's."""
+    from lab.store.store import Store
+    from lab.watch import watched
+
+    return run_id in set(watched.watches(Store())["run_id"])
+
+
 def _list(arguments: Namespace) -> int:
     from lab import watch as watches
     from lab.store.store import Store

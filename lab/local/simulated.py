@@ -125,7 +125,10 @@ class SimKnobs(Strict):
         "or neither (0: each draws by itself, 1: asking twice gains nothing)",
     )
     slower: float = Field(
-        1.0, gt=0, le=1000, description="all times are so many times as long: set while it runs, a step"
+        1.0,
+        gt=0,
+        le=1000,
+        description="all times are so many times as long: set while it runs, a step",
     )
     slower_from_tokens: int = Field(
         0, ge=0, description="the step is felt by prompts of so many tokens or more (0: by all)"

@@ -10,7 +10,7 @@ import streamlit as st
 
 from lab import load_answer, load_table, metrics, processes, techniques, units
 from lab.figures import trends
-from lab.model import LOAD, LabError
+from lab.model import LOAD, WATCH, LabError
 from lab.rows import ROWS
 from lab.store import importing
 from lab.store.queries import METRICS
@@ -156,6 +156,22 @@ def loads() -> None:
             if right.button("Edit", key=f"edit-{run['run_id']}", help="Name, note or delete it."):
                 st.query_params["run"] = run["run_id"]
                 st.rerun()
+
+
+def watches() -> None:
+    """Watches stand apart: their trials are series in time."""
+    rows = cached_queries.all_watches()
+    if rows.empty:
+        return
+    st.subheader("Watches", anchor=False)
+    with st.container(key="watches"):
+        for run in rows.head(LISTED).to_dict("records"):
+            left, right = st.columns([3, 7], vertical_alignment="center")
+            with left:
+                _link({**run, "technique": WATCH})
+            found = units.counted(len(cached_queries.watched(run["run_id"]).changes), "change")
+            about = (found, units.short(run["endpoint"]), units.when(run["started_utc"]))
+            right.caption(escape(" · ".join(about)))
 
 
 def _link(run: dict[str, Any]) -> None:

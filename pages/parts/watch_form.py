@@ -50,7 +50,10 @@ def _form(endpoint: Endpoint) -> None:
     first, second, third, fourth = st.columns(4)
     values: dict[str, Any] = {"endpoint": endpoint.name}
     with first:
-        values["name"] = _field("name", value=_free_name())
+        name = settings.of(WatchConfig)["name"]
+        values["name"] = st.text_input(
+            name.title, _free_name(), max_chars=60, key="watch-name", help=f"{name.help}."
+        )
     with second:
         values["every_min"] = _field("every_min", value=15.0, step=5.0, format="%g")
     with third:

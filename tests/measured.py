@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from lab.harness.runner import BenchmarkRunner
+from lab.model import Technique
 from lab.settings import config_of
 from lab.store import queries
 from lab.store.store import Store
@@ -49,14 +50,16 @@ class Measured:
         return self.trials[self.trials["arm"] == name]
 
 
-async def measure(control, technique: str, **settings) -> Measured:
+async def measure(control, technique: str, own: Technique | None = None, **settings) -> Measured:
     """One run on the server that `control` handles; only the measured trials and their calls come
-    back."""
+    back. `own` is a technique that no list has."""
     os.environ["LAB_LOCAL_KEY"] = control.api_key
     try:
         store = Store()
         runner = BenchmarkRunner(
-            config_of(technique=technique, endpoint=control.base_url, warmup=0, **settings), store
+            config_of(technique=technique, endpoint=control.base_url, warmup=0, **settings),
+            store,
+            technique=own,
         )
         await runner.run()
     finally:

@@ -168,6 +168,7 @@ FIGURES_MAY = {f"lab.{name}" for name in ("figures", "units", "metrics", "pricin
 FIGURES_MAY |= {"lab.critical_path"}
 MAY_IMPORT = {
     "technique.py": {"lab.model", "lab.recording.fixes", "lab.scenarios"},
+    "breaks.py": {"lab.model", "lab.recording"},
     "findings.py": set(),
     "figures.py": {"lab.model", "lab.view_parts", *FIGURES_MAY},
 }

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -9,8 +10,9 @@ import pytest
 from lab.critical_path import critical_path
 from lab.instrumentation.stamps import Exchange
 from lab.instrumentation.whole_tools import Heard, WholeTools
+from lab.ladder import stack
 from lab.local.whole_parameters import Held
-from lab.model import ToolUse
+from lab.model import Arm, ToolUse
 from lab.store import queries
 from lab.techniques.tool_input import TECHNIQUE, findings
 from tests.measured import FAST, measure
@@ -124,7 +126,6 @@ async def test_the_first_piece_comes_sooner_with_eager_input_and_the_whole_input
     simulated.knobs(**SLOW)
     given = {"n": 2, "seconds": 0.01, "note_characters": 200, "answer_tokens": 8}
     found = await measure(simulated, TECHNIQUE.slug, runs=1, knobs=given)
-    from lab.store import queries
 
     events = queries.trial_events(found.store, list(found.trials["trial_id"]))
     told = findings.by_arm(
@@ -143,3 +144,29 @@ async def test_a_turn_that_is_cut_inside_an_input_runs_no_tool_on_it_and_is_left
     assert found.trials["error_text"].str.contains("0 of 2 tools could run").all()
     spans = pd.concat([found.spans(trial_id) for trial_id in found.trials["trial_id"]])
     assert not (spans["kind"] == "tool").any()
+
+
+async def test_the_lever_starts_the_tools_of_a_stack_while_the_turn_is_written(simulated, db):
+    """Alone among the levers: the same calls, and tools of 300 ms that no longer wait in turn."""
+    simulated.knobs(**SLOW)
+    pulled = stack.StackKnobs(levels={"eager": "while it writes"}, answer_tokens=400)
+
+    async def trial(bench, arm, knobs, task):
+        used = pulled if arm == "eager" else pulled.model_copy(update={"levels": {}})
+        return await stack.trial(bench, arm, used, task)
+
+    technique = replace(
+        stack.technique("total_ms"),
+        slug="lever",
+        arms=(Arm("today"), Arm("eager")),
+        headline_arm="eager",
+        trial=trial,
+        prepare=None,
+        category="tools",
+    )
+    found = await measure(simulated, technique.slug, runs=1, own=technique)
+    assert set(found.trials["outcome"]) == {"ok"}
+    (eager,) = found.arm("eager")["trial_id"]
+    assert findings.overlaps(found.spans(eager))[eager] > 100
+    totals = found.trials.set_index("arm")["total_ms"]
+    assert totals["today"] - totals["eager"] > 250

@@ -76,6 +76,8 @@ def ordinal(number: int) -> str:
 
 def view(data: RunData, dark: bool) -> list[Part | go.Figure]:
     """Cost and wait of a prefix over its uses, with the use from which on caching is ahead."""
+    if data.knobs.break_it:
+        return [Note("This run broke the cache on purpose: the view Break it says what that cost.")]
     seen = findings.uses_seen(data.calls(findings.OF_A_CALL), data.baseline, data.headline_arm)
     if seen is None:
         return [Note("No call of this run has read a prefix from the cache, so nothing is drawn.")]

@@ -7,10 +7,26 @@ from pydantic import Field
 
 from lab.model import Arm, Bench, Knobs, Request, Technique, View
 from lab.scenarios import definitions, tools
-from lab.techniques.caching.placement import PLACEMENT
+from lab.techniques.caching import breaks
+from lab.techniques.caching.placement import PLACEMENT, blocks, marked
+
+ARMS = (
+    Arm("uncached", "no cache_control: the whole prompt is read afresh"),
+    Arm("first use", "cache_control on a new prefix: pays for the write"),
+    Arm("cached", "an earlier request wrote the prefix; this one reads it"),
+    Arm("pre-warmed", "a request with max_tokens 0 wrote the prefix beforehand"),
+)
 
 
 class CachingKnobs(Knobs):
+    break_it: bool = Field(
+        False,
+        title="Break it",
+        description=(
+            "in place of the arms: a cached request to the small model, and what each cause that"
+            " breaks a cache makes of it, one at a time"
+        ),
+    )
     prefix_tokens: int = Field(
         0,
         ge=0,
@@ -96,7 +112,41 @@ def body(arm, knobs, task, question, history=(), **changes):
     return task.body_for(knobs.answer_tokens, **fields | changes)
 
 
+def whole(knobs, task):
+    """The request that can be broken: a time, two tools, and a breakpoint before the question. A
+    whole body of the user's shares what it has itself before that."""
+    shared = knobs.model_copy(update={"part": "documents", "breakpoint": "shared"})
+    asked = body("cached", shared, task, task.last_turn)
+    if task.body:
+        system = blocks(task.instructed("Keep the answer short."))
+        asked = marked(task.body_for(knobs.answer_tokens, system=system))
+    first, *rest = asked["system"]
+    offered = [*(asked.get("tools") or ()), *tools.specs(tools.names()[:2])]
+    return asked | {
+        "system": [{**first, "text": f"{breaks.NOW}{first['text']}"}, *rest],
+        "tools": list({tool.get("name"): tool for tool in offered}.values()),
+        "tool_choice": {"type": "none"},
+    }
+
+
+async def ask_before(bench: Bench, arm, knobs, task):
+    """The earlier request. Its answer is short, but for thinking it needs room."""
+    earlier = breaks.earlier(whole(knobs, task), arm)
+    turn, question = earlier["messages"][-1], {"type": "text", "text": "Answer with one word."}
+    content = blocks(turn["content"])
+    ends = [place for place, block in enumerate(content, 1) if block.get("cache_control")]
+    kept = content[: max(ends, default=0)]
+    earlier["messages"][-1] = {**turn, "content": [*kept, question]}
+    earlier["max_tokens"] = 512 if "thinking" in earlier else 1
+    tier = "large" if arm in breaks.BY_ARM and breaks.BY_ARM[arm].other_model else "small"
+    reply = await bench.call(Request(earlier, tier=tier, intended_cache="any"), role="prime")
+    if not reply.ok:
+        bench.mismatch(f"the request before was refused: {reply.error_text}")
+
+
 async def prepare(bench: Bench, arm, knobs, task):
+    if knobs.break_it:
+        return await ask_before(bench, arm, knobs, task)
     if arm not in ("cached", "pre-warmed"):
         return
     text, most = ("Answer with one word.", 1) if arm == "cached" else ("Ready?", 0)
@@ -106,6 +156,11 @@ async def prepare(bench: Bench, arm, knobs, task):
 
 
 async def trial(bench: Bench, arm, knobs, task):
+    if knobs.break_it:
+        intended = "read" if arm == breaks.UNBROKEN.name else "any"
+        asked = breaks.timed(whole(knobs, task), arm)
+        reply = await bench.call(Request(asked, tier="small", intended_cache=intended))
+        return reply.text if reply.ok else None
     warm = knobs.breakpoint == "shared" and arm in ("cached", "pre-warmed")
     history, answers = [], []
     for turn in range(knobs.turns):
@@ -133,12 +188,10 @@ TECHNIQUE = Technique(
         " has paid to write its beginning."
     ),
     published="up to 85 % shorter on hits, 90 % cheaper reads",
-    arms=(
-        Arm("uncached", "no cache_control: the whole prompt is read afresh"),
-        Arm("first use", "cache_control on a new prefix: pays for the write"),
-        Arm("cached", "an earlier request wrote the prefix; this one reads it"),
-        Arm("pre-warmed", "a request with max_tokens 0 wrote the prefix beforehand"),
-    ),
+    arms=ARMS,
+    select=lambda knobs: breaks.ARMS if knobs.break_it else ARMS,
+    suites=(ARMS, breaks.ARMS),
+    tiers=lambda knobs: ("small",) if knobs.break_it else (),
     headline="ttft_ms",
     headline_arm="cached",
     knobs=CachingKnobs,
@@ -167,6 +220,7 @@ TECHNIQUE = Technique(
         "Pairs",
         View("Cache hits", "figures:view", in_report=True),
         View("Break-even", "break_even:view"),
+        View("Break it", "broken:view"),
         "Clocks",
     ),
 )

@@ -3,10 +3,12 @@ the next one?"""
 
 import asyncio
 from contextlib import nullcontext
+from dataclasses import replace
+from weakref import WeakKeyDictionary
 
 from pydantic import Field
 
-from lab.model import Arm, Bench, Knobs, Request, Technique, View
+from lab.model import Arm, Bench, Knobs, Lever, Request, Technique, View
 from lab.scenarios import tools
 
 AFTER = Arm("after the answer", "the whole turn is read, then its tools run, then the next turn")
@@ -120,6 +122,49 @@ async def trial(bench: Bench, arm, knobs, task):
     return final.text if final.ok else None
 
 
+STARTED: WeakKeyDictionary[Bench, dict[str, asyncio.Task]] = WeakKeyDictionary()
+"""Of each trial, the tools that were started while their turn was still coming."""
+
+
+async def play(bench: Bench, ask, request: Request, level, task):
+    """A turn whose tools start as each is whole; one that brings their results is as it was."""
+    running = STARTED.setdefault(bench, {})
+
+    def start(use):
+        running[use.id] = asyncio.create_task(bench.tool(use.name, use.input))
+
+    content = request.body["messages"][-1]["content"]
+    if any(block.get("type") == "tool_result" for block in content if isinstance(block, dict)):
+        return await ask(request)
+    reply = await ask(replace(request, stream=True), on_tool=start)
+    kept = {use.id for use in reply.tool_uses} if reply.ok else set()
+    for stray in running.keys() - kept:
+        running.pop(stray).cancel()
+    return reply
+
+
+async def run_started(bench: Bench, uses, level):
+    running = STARTED.get(bench, {})
+    return [
+        await (running[use.id] if use.id in running else bench.tool(use.name, use.input))
+        for use in uses
+    ]
+
+
+WHILE_IT_WRITES = Lever(
+    name="eager",
+    title="Tools start",
+    levels=("after the turn", "while it writes"),
+    words={"while it writes": "tools started while it writes"},
+    play=play,
+    run_tools=run_started,
+    needs=("tools", "streaming"),
+    unfit=lambda task, level: (
+        None if len(task.tools) > 1 else "its tasks offer no two tools that the lab can run"
+    ),
+)
+
+
 TECHNIQUE = Technique(
     slug="tool-input",
     title="Tools while it writes",
@@ -149,5 +194,6 @@ TECHNIQUE = Technique(
     },
     needs=("tools", "streaming"),
     page="14_Tools_while_it_writes.py",
+    levers=(WHILE_IT_WRITES,),
     views=(View("Tool input", "figures:view"), "Spans", "Distribution", "Pairs"),
 )

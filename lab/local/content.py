@@ -26,7 +26,7 @@ class Content:
                     if name in delta:
                         self.blocks[-1][name] += delta[name]
                 self._json += delta.get("partial_json", "")
-            case Closed() if self.blocks[-1]["type"] == "tool_use":
+            case Closed() if self.blocks[-1]["type"].endswith("tool_use"):
                 # Where max_tokens fell inside the input, there is none.
                 with suppress(ValueError):
                     self.blocks[-1]["input"] = json.loads(self._json)

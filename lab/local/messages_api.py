@@ -12,7 +12,7 @@ import math
 import re
 import secrets
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
@@ -21,6 +21,12 @@ from lab import json_schema
 from lab.model import sentence
 
 Ttl = Literal["5m", "1h"]
+SearchName = Literal["tool_search_tool_regex", "tool_search_tool_bm25"]
+SEARCHES = {
+    f"{name}{version}": name for name in get_args(SearchName) for version in ("", "_20251119")
+}
+"""Types of the server's own tool that finds deferred ones, and what each is called."""
+QUERY = {"type": "object", "properties": {"query": {"type": "string"}}, "required": ["query"]}
 DEEPEST = 120
 WORD = re.compile(r"[a-zA-Z0-9_-]+")
 ESCAPED_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -133,6 +139,27 @@ class ToolResultBlock(Cacheable):
     is_error: bool | None = False
 
 
+class ServerToolUseBlock(Cacheable):
+    type: Literal["server_tool_use"]
+    id: str = Field(pattern=r"^[a-zA-Z0-9_-]+$")
+    name: SearchName
+    input: dict[str, Any]
+    caller: Caller | None = None
+
+
+class FoundTools(Strict):
+    type: Literal["tool_search_tool_search_result"]
+    tool_references: list[ToolReference]
+
+
+class ToolSearchResultBlock(Cacheable):
+    """What the server's own search found, as its reply had it."""
+
+    type: Literal["tool_search_tool_result"]
+    tool_use_id: str
+    content: FoundTools
+
+
 class ThinkingBlock(Strict):
     type: Literal["thinking"]
     thinking: str
@@ -145,7 +172,13 @@ class RedactedThinkingBlock(Strict):
 
 
 Content = Annotated[
-    TextBlock | ToolUseBlock | ToolResultBlock | ThinkingBlock | RedactedThinkingBlock,
+    TextBlock
+    | ToolUseBlock
+    | ToolResultBlock
+    | ServerToolUseBlock
+    | ToolSearchResultBlock
+    | ThinkingBlock
+    | RedactedThinkingBlock,
     Field(discriminator="type"),
 ]
 Effort = Literal["low", "medium", "high", "xhigh", "max"]
@@ -180,7 +213,7 @@ class Tool(Cacheable):
     name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,128}$")
     description: str = ""
     input_schema: dict[str, Any]
-    type: Literal["custom"] | None = None
+    type: Literal["custom", *SEARCHES] | None = None
     strict: bool | None = None
     eager_input_streaming: bool | None = None
     input_examples: list[dict[str, Any]] | None = None
@@ -190,7 +223,12 @@ class Tool(Cacheable):
     @model_validator(mode="before")
     @classmethod
     def by_type(cls, value: Any) -> Any:
-        if isinstance(value, dict) and value.get("type") not in (None, "custom"):
+        kind = value.get("type") if isinstance(value, dict) else None
+        if kind in SEARCHES:
+            if "input_schema" in value:
+                raise ValueError("input_schema: the server's own tools take none")
+            return {**value, "input_schema": QUERY}
+        if kind not in (None, "custom"):
             raise PydanticCustomError(
                 "unsupported",
                 "Tools of type '{kind}' are not supported here.",
@@ -202,7 +240,15 @@ class Tool(Cacheable):
     def object_schema(self):
         if self.input_schema.get("type") != "object":
             raise ValueError("input_schema.type: Input should be 'object'")
+        if self.is_search and self.name != SEARCHES[self.type]:
+            raise ValueError(f"name: Input should be '{SEARCHES[self.type]}'")
+        if self.is_search and self.defer_loading:
+            raise ValueError("defer_loading: the tool that searches cannot be deferred itself")
         return self
+
+    @property
+    def is_search(self) -> bool:
+        return self.type in SEARCHES
 
 
 class ToolChoice(Strict):
@@ -324,6 +370,8 @@ class Prompt(Cacheable):
             raise ValueError("tools: Tool names must be unique.")
         if choice and choice.type in ("any", "tool") and not names:
             raise ValueError("tool_choice: `tools` must be given where a tool is forced.")
+        if choice and choice.name in SEARCHES.values():
+            raise ValueError("tool_choice.name: A tool of the server cannot be forced.")
         if choice and choice.type == "tool" and choice.name not in names:
             raise ValueError(f"tool_choice.name: Tool '{choice.name}' not found in provided tools")
         if self.tools and all(tool.defer_loading for tool in self.tools):
@@ -436,20 +484,28 @@ class Prompt(Cacheable):
         if choice.type == "none" or (choice.type == "auto" and answered):
             return []
         blocks = [block for turn in self.messages for block in turn.content]
-        referred = {
-            part.tool_name
-            for block in blocks
-            if block.type == "tool_result"
-            for part in block.content
-            if part.type != "text"
-        }
-        offered = [tool for tool in self.tools if not tool.defer_loading or tool.name in referred]
+        known, finds = self.referred(), any(tool.is_search for tool in self.tools)
+        offered = [
+            tool
+            for tool in self.tools
+            if not tool.is_search and (finds or not tool.defer_loading or tool.name in known)
+        ]
         if every and not choice.disable_parallel_tool_use:
             return offered
         used = {block.name for block in blocks if block.type == "tool_use"}
         texts = [block.text for block in self.last_turn.content if block.type == "text"]
         words = set(WORD.findall(" ".join(texts)))
         return sorted(offered, key=lambda tool: (tool.name not in words, tool.name in used))[:1]
+
+    def referred(self) -> set[str]:
+        """The deferred tools that a result of a tool, or of a search, has brought in."""
+        names: set[str] = set()
+        for block in (block for turn in self.messages for block in turn.content):
+            if block.type == "tool_result":
+                names |= {part.tool_name for part in block.content if part.type != "text"}
+            elif block.type == "tool_search_tool_result":
+                names |= {part.tool_name for part in block.content.tool_references}
+        return names
 
     def check_schemas(self, work: Callable[[Any, bool], Any]) -> None:
         """Raise a 400 that names the first schema of which an engine's `work(schema, strict)` makes

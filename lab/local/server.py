@@ -37,6 +37,7 @@ from lab.local.incoming_body import decoded, read
 from lab.local.messages_api import ApiError
 from lab.local.simulated import Play, Simulated
 from lab.local.threads import Threads, Turn
+from lab.local.tool_search import searched
 from lab.local.whole_parameters import by_parameter
 from lab.model import sentence
 from lab.paths import COMMAND
@@ -280,7 +281,8 @@ class Server:
 
     async def produce(self, job: Job, reply: Reply, turn: Turn | None = None) -> None:
         try:
-            async with aclosing(by_parameter(self.engine.answer(job), job.body)) as pieces:
+            answer = searched(by_parameter(self.engine.answer(job), job.body), job.body)
+            async with aclosing(answer) as pieces:
                 async for piece in pieces:
                     if isinstance(piece, Begun):
                         self.engine.ledger.commit(job.plan, piece.snapshots)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from lab import units
 from lab.harness.progress import Listener
+from lab.ladder import stage_words
 
 
 class Climb(Listener):
@@ -16,7 +16,7 @@ class Climb(Listener):
         self.stage = ""
 
     def _stage(self, entry: dict[str, Any]) -> None:
-        words = place(entry)
+        words = stage_words.place(entry)
         if self.bar is None and self.console.is_terminal:
             self.bar = self.console.status(words)
             self.bar.start()
@@ -27,19 +27,4 @@ class Climb(Listener):
             self._say(words)
 
     def _decision(self, entry: dict[str, Any]) -> None:
-        about = entry["lever"] or entry["stack"]
-        words = f"{about}: {entry['reason']}" if about else entry["reason"]
-        self._say(f"  {words} (after {units.counted(entry['block'], 'block')})")
-
-
-def place(entry: dict[str, Any]) -> str:
-    """ "Confirmation: block 3 of 40, 2 stacks · 4 min left · $0.12 left"."""
-    of = f" of {entry['blocks']}" if entry["blocks"] else ""
-    parts = [
-        f"{entry['stage'].capitalize()}: block {entry['block']}{of}, "
-        f"{units.counted(entry['stacks'], 'stack')}",
-        f"{units.duration(entry['left_s'])} left",
-    ]
-    if entry["left_usd"] is not None:
-        parts.append(f"{units.usd(entry['left_usd'])} left")
-    return " · ".join(parts)
+        self._say(f"  {stage_words.settled(entry)}")

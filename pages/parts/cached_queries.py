@@ -10,6 +10,7 @@ import streamlit as st
 
 from lab import (
     expected,
+    ladder_results,
     load_results,
     paths,
     processes,
@@ -19,6 +20,7 @@ from lab import (
     resume,
 )
 from lab.harness.reporters import html, load_html
+from lab.ladder_results import LadderResult
 from lab.load_results import LoadResult
 from lab.model import LabError
 from lab.recordings import Recording
@@ -113,6 +115,16 @@ def _load(run_id: str, state: tuple) -> LoadResult:
 def load(run_id: str) -> LoadResult:
     """A load, read again only after something of it was written."""
     return _load(run_id, _state_of(run_id))
+
+
+@st.cache_resource(max_entries=8, show_spinner=False)
+def _ladder(run_id: str, state: tuple) -> LadderResult:
+    return ladder_results.read(run_id)
+
+
+def ladder(run_id: str) -> LadderResult:
+    """A ladder, read again only after something of it was written."""
+    return _ladder(run_id, _state_of(run_id))
 
 
 @st.cache_resource(max_entries=8, show_spinner=False)

@@ -8,10 +8,11 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from lab import clock, load_estimate, processes, units
+from lab import clock, ladder_order, load_estimate, processes, units
 from lab.endpoints.consent import ConsentNeeded
 from lab.figures import progress_dots
 from lab.harness.estimate import estimate
+from lab.ladder.ladder_settings import LadderConfig
 from lab.load.load_settings import LoadConfig
 from lab.processes import RunCard
 from lab.settings import BenchmarkConfig
@@ -29,7 +30,7 @@ _top = st.components.v2.component(
 )
 
 
-def order(technique: str, config: Callable[[], BenchmarkConfig | LoadConfig]) -> None:
+def order(technique: str, config: Callable[[], BenchmarkConfig | LoadConfig | LadderConfig]) -> None:
     """For a button's on_click: the technique's page, drawn next, starts this run. A second press
     before it has begun asks for nothing more."""
     if processes.running() is None:
@@ -94,10 +95,12 @@ def _start(place: Any, technique: str, param: str) -> None:
     del st.session_state["ordered"]
 
 
-def _asks(config: BenchmarkConfig | LoadConfig) -> Sequence[str]:
+def _asks(config: BenchmarkConfig | LoadConfig | LadderConfig) -> Sequence[str]:
     """Addresses to which the user has to agree first."""
     if isinstance(config, LoadConfig):
         return load_estimate.estimate(config).asks
+    if isinstance(config, LadderConfig):
+        return ladder_order.estimate(config).asks
     return estimate(cached_queries.resolved(config)).asks
 
 

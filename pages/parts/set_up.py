@@ -120,7 +120,7 @@ def options(
     scenario, tasks = None, None
     if asks_tasks:
         with columns[1]:
-            scenario, tasks = _scenario(technique)
+            scenario, tasks = asked(technique)
     if not technique.of_recordings:  # which asks the model that was recorded
         tiers = tiers or (endpoint.generates,)
     models: dict[str, str] = {}
@@ -167,7 +167,7 @@ def model(endpoint: Endpoint, tier: Tier, label: str) -> str | None:
     )
 
 
-def _scenario(technique: Technique) -> tuple[str | None, list[Task] | None]:
+def asked(technique: Technique) -> tuple[str | None, list[Task] | None]:
     """A category by name, or the user's own tasks, checked line by line."""
     known = technique.category in definitions.CATEGORIES
     known_calls = recorded()

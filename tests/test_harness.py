@@ -562,3 +562,12 @@ async def test_a_timeout_of_the_sdk_in_the_users_own_code_is_called_one(
     sink = Kept()
     await runner(endpoint, sink, a_technique(trial), monkeypatch).run()
     assert sink.trials[0].trial.error_kind == "timeout"
+
+
+def test_the_nonce_goes_into_no_tool_of_the_servers_own():
+    """Which takes no description: the API refuses it."""
+    search = {"type": "tool_search_tool_bm25", "name": "tool_search_tool_bm25"}
+    own = {"name": "tides", "description": "high water"}
+    body = bodies.with_nonce({"tools": [search, own]}, "[trial 1] ")
+    assert body["tools"] == [search, {**own, "description": "[trial 1] high water"}]
+    assert bodies.with_nonce({"tools": [search]}, "[trial 1] ")["tools"] == [search]

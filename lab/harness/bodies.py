@@ -35,15 +35,19 @@ def nonce_for(run_id: str, block: int, arm: str, attempt: int) -> str:
 
 
 def with_nonce(body: Mapping[str, Any], nonce: str) -> dict[str, Any]:
-    """The body with the nonce where its prefix begins: in the first tool's description, if there
-    are tools, and in the system text. What continues a thread brings neither: its prefix is the
+    """The body with the nonce where its prefix begins: in the first own tool's description, if
+    there are any, and in the system text. What continues a thread brings neither: its prefix is the
     thread's."""
     body = dict(body)
     if object_in(body.get("thread")).get("type") == "continue":
         return body
-    if body.get("tools"):
-        first, *rest = body["tools"]
-        body["tools"] = [{**first, "description": nonce + first.get("description", "")}, *rest]
+    tools = list(body.get("tools") or ())
+    for place, tool in enumerate(tools):
+        # The server's own tools, such as its search, take no description.
+        if tool.get("type") in (None, "custom"):
+            tools[place] = {**tool, "description": nonce + tool.get("description", "")}
+            body["tools"] = tools
+            break
     system = body.get("system")
     if isinstance(system, list) and system and system[0].get("type") == "text":
         body["system"] = [{**system[0], "text": nonce + system[0]["text"]}, *system[1:]]

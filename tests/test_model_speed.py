@@ -68,7 +68,7 @@ async def test_fast_mode_writes_sooner_and_starts_no_sooner(simulated, db):
     assert fast["ttft_ms"] >= 10 and plain["ttft_ms"] >= 10
     assert fast["total_ms"] < 0.6 * plain["total_ms"]
     (said,) = [text for text in notes(drawn(found, 0)) if "fast mode is about writing" in text]
-    assert said.startswith("large model, fast writes 2")
+    assert said.startswith("At the medians large model, fast writes 2")
 
 
 async def test_a_silent_fallback_of_speed_is_left_out_and_said_with_its_count(simulated, db):

@@ -141,6 +141,8 @@ class Answers:
                 self._write()
             elif self.timer is None:
                 self.timer = self.gateway.loop.call_later(self.gateway.flush_ms / 1000, self._write)
+        self.is_whole = True  # what the server ended by closing
+        self._write()
 
     def _write(self) -> None:
         self.timer = None

@@ -1,5 +1,5 @@
 """Is what the way to a server costs found, and what it holds back named? `python -m bench.the_path
-[--blocks 60] [--runs 20] [--streams 1000]`.
+[--blocks 60] [--runs 20] [--streams 1000] [--seed 15]`.
 
 Three parts, each by the technique `connection` on the simulated server, through a gateway
 (bench/gateway.py) on a port and in a process of its own:
@@ -167,7 +167,9 @@ def unbuffered(control: Any, rng: random.Random, streams: int) -> int:
     """Returns how many runs had an alarm."""
     from lab.stats import bursts
 
-    print(f"\nunbuffered\n{'packets':<24} {'streams':>8} {'suspected':>10} {'too short':>10} alarms")
+    print(
+        f"\nunbuffered\n{'packets':<24} {'streams':>8} {'suspected':>10} {'too short':>10} alarms"
+    )
     alarms = 0
     ways = {"as they come": {}, "together for 3 ms": {"flush_ms": 3}, "for 8 ms": {"flush_ms": 8}}
     for words, options in ways.items():
@@ -207,6 +209,7 @@ def main() -> int:
     parser.add_argument("--blocks", type=int, default=60, help="of the handshake's run; 0: none")
     parser.add_argument("--runs", type=int, default=20, help="for each size of buffer; 0: none")
     parser.add_argument("--streams", type=int, default=1000, help="unbuffered; 0: none")
+    parser.add_argument("--seed", type=int, default=15, help="of lengths, speeds and words")
     arguments = parser.parse_args()
     ground = Ground()
     os.environ.update(
@@ -216,7 +219,7 @@ def main() -> int:
     from lab import endpoint_kinds, processes
     from lab.local.control import Control
 
-    rng = random.Random(15)
+    rng = random.Random(arguments.seed)
     wrong = 0
     try:
         card = processes.local_server(endpoint_kinds.SIMULATED)

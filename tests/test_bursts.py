@@ -138,8 +138,11 @@ async def test_a_run_through_a_buffer_says_so_everywhere(simulated, db, kib):
         simulated.base_url = direct
         buffer.close()
     result = results.read(run.run_id)
-    words = "48 pieces came in 2 bursts" if kib == 4 else "48 pieces came at once"
-    assert "held back the stream of " in result.notes[0] and f"(in one {words})" in result.notes[0]
+    told = {
+        4: "in pieces of about 4 KiB (in one 48 pieces came in 2 bursts of about 4 KiB)",
+        16: "until its end (in one 48 pieces came at once; what holds it takes 5.",
+    }
+    assert "held back the stream of " in result.notes[0] and told[kib] in result.notes[0]
     assert "proxy_buffering off" in result.notes[0]
     assert results.NO_STREAM in result.comparisons[0].reasons
     assert result.notes[0] in json_object.as_object(result)["notes"]

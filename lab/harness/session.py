@@ -167,7 +167,7 @@ class Session:
         """One client per endpoint, so that connections are kept from trial to trial, as an
         application would."""
         if endpoint.base_url not in self._clients:
-            # By a gateway on this machine one comes to the same server, which knows it by the lease.
+            # A gateway on this machine leads to the same server, which knows a run by its lease.
             headers = self.lease_header() if endpoint.traits.own_server else {}
             from lab.endpoints.client import open_client  # the SDK: a load makes no call by it
 

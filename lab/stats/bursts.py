@@ -35,6 +35,8 @@ LONG_CHARACTERS = 400
 """So much text at one instant was not written then, in however few pieces."""
 EVENT_BYTES = 118
 """Of a text_delta's event besides its text."""
+FIRST_BYTES = 700
+"""Before the first piece of text: message_start, the block's start, and often the head."""
 BUFFERS_KIB = (4, 8, 16)
 
 
@@ -94,16 +96,19 @@ class Judged(NamedTuple):
 
     @property
     def pieces(self) -> str:
-        """ "in pieces of about 8 KiB"; of answers that were shorter than what holds them back,
-        what their size leaves open."""
+        """ "in pieces of about 8 KiB"."""
         if self.kib:
             return f"in pieces of about {self.kib} KiB"
-        if self.typical.bursts > 1:
-            return "in bursts"
-        least = f"{self.at_least / 1024:.1f} KiB"
+        return "in bursts" if self.typical.bursts > 1 else "until its end"
+
+    @property
+    def left_open(self) -> str:
+        """Of answers that were shorter than what holds them back: what that says of its size."""
+        if self.kib or self.typical.bursts > 1:
+            return ""
         longer = next((size for size in BUFFERS_KIB if size * 1024 > self.at_least), None)
-        open_end = f"; answers longer than {longer} KiB would tell its size" if longer else ""
-        return f"all of it at once, so that what holds it takes {least} or more{open_end}"
+        would = f", and answers longer than {longer} KiB would tell how much" if longer else ""
+        return f"; what holds it takes {self.at_least / 1024:.1f} KiB or more{would}"
 
 
 def judge(streams: Iterable[Stream]) -> Judged | None:
@@ -126,7 +131,7 @@ def told(streams: Sequence[Stream]) -> str:
     """What one way to a server does with its streams, as a predicate: "passes the stream on as it
     is written (20 answers)"."""
     if judged := judge(streams):
-        share = f"{judged.held} of {judged.told} answers"
+        share = f"{judged.held} of {judged.told} answers{judged.left_open}"
         return f"holds back the stream {judged.pieces} ({share})"
     judged_n = sum(stream.held is not None for stream in streams)
     if judged_n:
@@ -198,5 +203,6 @@ def _bytes(burst: Sequence[tuple[int, int]]) -> int:
 def _buffer(bursts: Sequence[Sequence[tuple[int, int]]]) -> int | None:
     """The size of buffer that bursts look like; servers write events differently, so that their
     bytes are known to about a third."""
-    kib = median(map(_bytes, bursts)) / 1024
+    first, *others = map(_bytes, bursts)
+    kib = median([first + FIRST_BYTES, *others]) / 1024
     return next((size for size in BUFFERS_KIB if 0.7 <= kib / size < 1.4), None)

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from lab.figures import palette, stacked
 from lab.stats import bursts
 from lab.techniques.connection import findings
-from lab.units import counted, ms
+from lab.units import counted, estimated, ms
 from lab.view_parts import Note, Part, RunData
 
 SDK_RESTS_S = 5
@@ -16,20 +16,13 @@ SDK_RESTS_S = 5
 
 
 def view(data: RunData, dark: bool) -> list[Part | go.Figure]:
-    calls = data.calls()
-    finding = data.finding()
-    steps = palette.theme(dark).phases
-    shades = dict(
-        zip(
-            findings.PHASES,
-            [*(steps[name] for name in ("send", "headers", "prefill"))]
-            + [palette.theme(dark).zero, steps["tokens"], palette.theme(dark).ghost],
-            strict=True,
-        )
-    )
+    calls, finding = data.calls(), data.finding()
+    theme = palette.theme(dark)
+    opening = (theme.phases[step] for step in ("send", "headers", "prefill"))
+    shades = (*opening, theme.zero, theme.phases["tokens"], theme.ghost)
     figure = stacked.stacked(
         findings.parts(calls).assign(**data.endpoint),
-        shades,
+        dict(zip(findings.PHASES, shades, strict=True)),
         dark,
         title=finding.title,
         subtitle="ms to the first text, by what the call waited for · medians of each arm's calls",
@@ -55,19 +48,24 @@ def _told(data: RunData, calls: pd.DataFrame) -> list[Part]:
             f" otherwise: after a pause of {data.knobs.pause_s:g} s an application that has not set"
             " keepalive_expiry waits as long as with a new one."
         )
-    return [Note(" ".join(part)) for part in (notes, _streams(data, calls)) if part]
+    return [Note(text) for text in (" ".join(notes), _streams(data, calls)) if text]
 
 
-def _streams(data: RunData, calls: pd.DataFrame) -> list[str]:
-    """A sentence for each way that differs: does it pass the stream on?"""
+def _streams(data: RunData, calls: pd.DataFrame) -> str:
+    """Does each way pass the stream on, and what does the one through a gateway add?"""
     arrivals = data.ask("text_arrivals", data.run_id)
     answers = calls[calls["role"] == "answer"].set_index("call_id")["arm"]
     arrivals = arrivals.assign(arm=arrivals["call_id"].map(answers)).dropna(subset=["arm"])
     if not data.knobs.gateway:
-        return [f"The stream {bursts.told(bursts.of_calls(arrivals))}."]
+        return f"This way {bursts.told(bursts.of_calls(arrivals))}."
     by_arm = {
         arm: bursts.told(bursts.of_calls(rows)) for arm, rows in arrivals.groupby("arm", sort=False)
     }
     direct, through = (by_arm.get(arm) for arm in (data.baseline, data.headline_arm))
-    sentences = [f"{data.finding().title}: it {through}."] if through else []
-    return [*sentences, f"The direct way {direct}."] if direct else sentences
+    longer = findings.added(data.trials(), data.baseline, data.headline_arm)
+    about = f"about {ms(longer.estimate, sign=True)}"
+    if longer.low is not None:
+        about = estimated("wait_ms", longer.estimate, longer.low, longer.high)
+    told = f"Through your gateway, {data.knobs.gateway}: {about} wait"
+    told += f", and it {through}." if through else "."
+    return f"{told} The direct way {direct}." if direct else told

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from lab.stats import Interval, hodges_lehmann
+
 PHASES = {
     "dns_ms": "DNS",
     "connect_ms": "TCP",
@@ -44,6 +46,16 @@ def parts(calls: pd.DataFrame) -> pd.DataFrame:
     """The median of each phase, by arm: arm, part, amount in ms."""
     medians = answers(calls).groupby("arm", sort=False)[list(PHASES)].median()
     return medians.reset_index().melt("arm", var_name="part", value_name="amount")
+
+
+def added(trials: pd.DataFrame, baseline: str, arm: str) -> Interval:
+    """How much longer an arm's wait is, in ms, block by block."""
+    waits = trials.pivot_table(
+        index=["session_id", "block"], columns="arm", values="wait_ms", observed=True
+    )
+    if not {baseline, arm} <= set(waits):
+        return Interval(float("nan"), None, None, 0)
+    return hodges_lehmann((waits[arm] - waits[baseline]).dropna().tolist())
 
 
 def opened(calls: pd.DataFrame) -> Opened | None:

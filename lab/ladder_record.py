@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lab.ladder.search import Decision, Rung, Search, Together
+from lab.ladder.claims import Claims, Rung, Together, claims
+from lab.ladder.search import Decision, Search
 from lab.ladder_order import LadderOrder
 
 MOST_KEPT = 100
@@ -20,7 +21,7 @@ def record(
     its name; `arm` is what the trials of a stack are called."""
     tried = list(dict.fromkeys(c for _, block in search.blocks for c in block))
     winner = search.winner
-    kept, others, pairs = search.claims() if winner is not None else ([], [], [])
+    kept, others, pairs = claims(search) if winner is not None else Claims([], [], [])
     return {
         "objective": order.config.objective,
         "bar": order.config.bar_share,

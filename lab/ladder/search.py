@@ -21,7 +21,6 @@ from lab.ladder import design
 from lab.ladder.design import Configuration
 from lab.ladder.effects import Model, Seen
 from lab.ladder.elimination import leaving
-from lab.stats.compare import holm
 from lab.stats.intervals import Interval
 
 Stage = Literal["screening", "elimination"]
@@ -58,29 +57,6 @@ class Decision(NamedTuple):
     stack: Configuration | None = None
     lever: int | None = None
     interval: Interval | None = None
-
-
-class Rung(NamedTuple):
-    """What a lever changes of the objective, as a share: −0.4 is 40 % less."""
-
-    lever: int
-    level: int
-    before: Configuration
-    after: Configuration
-    change: float
-    low: float | None
-    high: float | None
-    p: float
-
-
-class Together(NamedTuple):
-    """What two levers do beyond what each does alone; above 0, they do not add."""
-
-    levers: tuple[int, int]
-    change: float
-    low: float | None
-    high: float | None
-    p: float
 
 
 @dataclass
@@ -170,12 +146,12 @@ class Search:
         """The levers of which is known, at the best stack so far, that they help, or that they do
         not by more than two alike stacks differ. What was settled before is asked again: another
         lever's may have changed what is best."""
-        model, best, before = self._model(), self._predicted()[0], self.settled
+        model, best, before = self.model(), self._predicted()[0], self.settled
         self.settled = dict.fromkeys(self.dropped, 0)
         for j in self._indices:
             if j in self.dropped or model.freedom < 1:
                 continue
-            one = model.contrast(_with(best, j, 0), _with(best, j, 1), SETTLED)
+            one = model.contrast(with_level(best, j, 0), with_level(best, j, 1), SETTLED)
             helps = one.high < 0
             if helps or one.low > -self.tolerance:
                 self.settled[j] = int(helps)
@@ -187,12 +163,12 @@ class Search:
 
     def _race(self) -> None:
         """Of all stacks, tried or not, those that the model cannot tell from the best."""
-        ranked, model = self._predicted(), self._model()
+        ranked, model = self._predicted(), self.model()
         best = ranked[0]
         close = [c for c in ranked[1:] if (model.contrast(best, c).low or 0.0) <= 0]
         finalists = [best, self._reduced(best), *close[: FINALISTS - 1]]
         for j, count in enumerate(self.levels):
-            finalists += [_with(best, j, level) for level in range(2, count)]
+            finalists += [with_level(best, j, level) for level in range(2, count)]
         self.alive, self.stage = list(dict.fromkeys(finalists)), "elimination"
         if len(self.alive) == 1:
             self._end()
@@ -237,7 +213,7 @@ class Search:
         self.stage = None
         if not self.blocks or self._count_of("screening") < FEWEST_BLOCKS:
             return
-        model = self._model()
+        model = self.model()
         alive = self.alive or [self._predicted()[0]]
         self.winner = self._reduced(
             min(alive, key=lambda c: (model.contrast(self.today, c).estimate, sum(map(bool, c))))
@@ -246,74 +222,25 @@ class Search:
     def _reduced(self, stack: Configuration) -> Configuration:
         """Without the levers that are not shown to help it: what is pulled for nothing is one more
         thing that can break."""
-        model = self._model()
+        model = self.model()
         while any(stack):
             gains = {}
             for j, level in enumerate(stack):
-                without = _with(stack, j, 0)
+                without = with_level(stack, j, 0)
                 if level and (without, stack) not in self.beaten:
                     gain = model.contrast(without, stack, SHOWN)
                     if gain.high is None or gain.high >= 0:
                         gains[j] = gain.estimate
             if not gains:
                 break
-            stack = _with(stack, max(gains, key=gains.get), 0)
+            stack = with_level(stack, max(gains, key=gains.get), 0)
         return stack
-
-    # What it says
-
-    def claims(self) -> tuple[list[Rung], list[Rung], list[Together]]:
-        """The rungs from today to the winner, the largest first; what every other level would do to
-        the winner; and which pairs of levers do not simply add. All share one error of 5 %
-        (Holm 1979)."""
-        model, steps = self._model(), self._steps()
-        others = [
-            (j, level, self.winner, _with(self.winner, j, level))
-            for j, count in enumerate(self.levels)
-            for level in range(1, count)
-            if (j, level) in model.mains and self.winner[j] != level
-        ]
-        ends = {("rung", *step): step[2:] for step in steps} | {
-            ("other", *step): step[2:] for step in others
-        }
-        p = {key: model.contrast(*pair).p for key, pair in ends.items()}
-        p |= {("pair", pair): model.interaction(*pair).p for pair in model.pairs}
-        at = holm(p)
-        made = {key: self._rung(model, key[1:], at[key]) for key in ends}
-        pairs = [self._together(model, pair, at["pair", pair]) for pair in model.pairs]
-        kept = [made["rung", *step] for step in steps]
-        return kept, [made["other", *step] for step in others], pairs
-
-    def _steps(self) -> list[tuple[int, int, Configuration, Configuration]]:
-        model, stack, steps = self._model(), self.today, []
-        left = {j: level for j, level in enumerate(self.winner) if level}
-        while left:
-            after = {j: _with(stack, j, level) for j, level in left.items()}
-            j = min(after, key=lambda j: model.contrast(stack, after[j]).estimate)
-            steps.append((j, left.pop(j), stack, after[j]))
-            stack = after[j]
-        return steps
-
-    def _rung(self, model: Model, step: tuple, level: float) -> Rung:
-        one = model.contrast(step[2], step[3], level)
-        return Rung(*step, *map(self._share, one[:3]), p=one.p)
-
-    def _together(self, model: Model, pair: tuple[int, int], level: float) -> Together:
-        one = model.interaction(*pair, level)
-        return Together(pair, *map(self._share, one[:3]), p=one.p)
-
-    def _share(self, value: float | None) -> float | None:
-        return value if value is None or self.is_tail else float(np.expm1(value))
-
-    def predicted_change(self, stack: Configuration) -> tuple[float, float | None, float | None]:
-        """The objective of a stack as a change from today's, with the model's 95 % interval."""
-        return tuple(map(self._share, self._model().contrast(self.today, stack)[:3]))
 
     # The models
 
     def _predicted(self) -> list[Configuration]:
         """Every stack of first and second levels whose answers are not worse, the fastest first."""
-        model, quality = self._model(), self._quality_model()
+        model, quality = self.model(), self._quality_model()
         seen = {j for j, level in model.mains if level == 1}
         choices = [(0, 1) if j in seen and j not in self.dropped else (0,) for j in self._indices]
         stacks = list(product(*choices))
@@ -327,8 +254,13 @@ class Search:
     def _indices(self) -> Iterable[int]:
         return range(len(self.levels))
 
-    def _model(self) -> Model:
+    def model(self) -> Model:
+        """Of the objective, on all trials so far."""
         return self._fitted("times", lambda out: out.value, True)
+
+    def share(self, value: float | None) -> float | None:
+        """A difference in the model's unit as a share: −0.4 is 40 % less."""
+        return value if value is None or self.is_tail else float(np.expm1(value))
 
     def _quality_model(self) -> Model | None:
         rated = [
@@ -375,5 +307,5 @@ class Search:
         return sum(of == stage for of, _ in self.blocks)
 
 
-def _with(stack: Configuration, lever: int, level: int) -> Configuration:
+def with_level(stack: Configuration, lever: int, level: int) -> Configuration:
     return (*stack[:lever], level, *stack[lever + 1 :])

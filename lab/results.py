@@ -373,7 +373,10 @@ def any_data(technique: Technique, reference: str, store: Store | None = None) -
     def ask(query: str, *arguments: Any, **named: Any) -> Any:
         return getattr(queries, query)(store, *arguments, **named)
 
-    return RunData(technique, run, ask, lambda metric, arm: stats.finding(None, metric or ""))
+    def unjudged(metric: str | None, arm: Arm | None) -> Finding:
+        return stats.finding(None, metric or "")
+
+    return RunData(technique, run, ask, unjudged, control=techniques.control().slug)
 
 
 def read_each(run_ids: Sequence[str], store: Store | None = None) -> dict[str, RunResult]:

@@ -90,6 +90,8 @@ class RunData:
     """RunResult.finding."""
     priced_as: str = ""
     """The model at whose price something is said where the run's own models have none."""
+    control: str = ""
+    """The technique whose arms are the same, by its slug: pairs of its runs are equal requests."""
 
     @property
     def run_id(self) -> str:

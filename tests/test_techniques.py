@@ -3,6 +3,7 @@ own; and the numbers its page shows."""
 
 import ast
 import json
+import re
 from dataclasses import replace
 
 import pandas as pd
@@ -161,7 +162,14 @@ def test_what_a_technique_declares_is_there(technique):
         files = {path.name for path in folder.iterdir() if path.is_file()}
         allowed = {"__init__.py", "technique.py", "findings.py", "figures.py", technique.code}
         views = {view.draw for view in technique.views if isinstance(view, View)}
-        assert files <= allowed | {f"{draw.partition(':')[0]}.py" for draw in views}
+        # And what those are made of: a module that another of the folder imports.
+        own = "".join(path.read_text(encoding="utf-8") for path in folder.glob("*.py"))
+        used = {
+            path.name
+            for path in folder.glob("*.py")
+            if re.search(rf"{folder.name}(\.| import .*\b){path.stem}\b", own)
+        }
+        assert files <= allowed | used | {f"{draw.partition(':')[0]}.py" for draw in views}
 
 
 FIGURES_MAY = {f"lab.{name}" for name in ("figures", "units", "metrics", "pricing", "stats")}

@@ -282,7 +282,8 @@ def span_tree(run: dict[str, Any]) -> None:
 def own(technique: Technique, view: View, run: dict[str, Any]) -> None:
     """A view of the technique's own: figures, tables, notes and numbers, in the order it gives."""
     judged = cached_queries.judged(run["run_id"]).finding
-    data = RunData(technique, run, cached_queries.ask, judged, registry.LIVE_MODELS["large"])
+    priced_as, control = registry.LIVE_MODELS["large"], techniques.control().slug
+    data = RunData(technique, run, cached_queries.ask, judged, priced_as, control)
     _draw(techniques.draw(data, view, chart.dark()), view.name.lower().replace(" ", "-"))
 
 
@@ -290,7 +291,9 @@ def proposal(technique: Technique) -> None:
     """What a technique proposes for its knobs before it has a run: from waits that are there."""
     newest = technique.proposes and cached_queries.ask("last_run_id", recorded=True)
     if run := cached_queries.run_or_none(newest) if newest else None:
-        data = RunData(technique, run, cached_queries.ask, lambda metric, arm: Finding(""))
+        control = techniques.control().slug
+        unjudged = partial(RunData, judged=lambda metric, arm: Finding(""), control=control)
+        data = unjudged(technique, run, cached_queries.ask)
         with st.expander(f"{technique.proposes.name}: from waits that you have", expanded=True):
             _draw(techniques.draw(data, technique.proposes, chart.dark()), "proposal")
 

@@ -6,11 +6,10 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from lab import techniques, units
+from lab import units
 from lab.figures import layout, palette
 from lab.metrics import FEWEST_BLOCKS
 from lab.model import LabError
-from lab.paths import COMMAND
 from lab.techniques.hedging import findings, planner
 from lab.units import ms, percent, whole
 from lab.view_parts import Choice, Column, Note, Number, Numbers, Part, RunData, Slider, Table
@@ -54,8 +53,7 @@ def _of_run(data: RunData, run_id: str, dark: bool) -> list[Part | go.Figure]:
     run = data.run if run_id == data.run_id else data.ask("run", run_id)
     calls = data.ask("calls", run_id, columns=findings.OF_A_CALL)
     arms = [arm["arm"] for arm in run["settings"].get("arms", ())]
-    slug = techniques.slug_of(run["technique"])
-    twins = slug is not None and techniques.find(slug).control
+    twins = run["technique"] == data.control
     waits = findings.waits(calls, arms[0] if arms else None)
     try:
         planner.enough(waits.size)
@@ -91,13 +89,13 @@ def _proposal(
             Number("p95 then", ms(after.estimate), ms_ends(after)),
         )
     )
-    command = f"{COMMAND} {data.technique.slug} --delay-ms {max(round(likely.delay_ms), 1)}"
+    flags = f"--delay-ms {max(round(likely.delay_ms), 1)} --runs {max(likely.n, 100)}"
     return [
         numbers,
         Note(_assumed(seen, likely, most)),
         _still_waiting(run, waits, likely, dark),
         Table(pd.DataFrame([_row(how, plan) for how, plan in rows]), COLUMNS),
-        Note(f"To measure it: {command} --runs {max(likely.n, 100)}"),
+        Note(f"To measure it: {flags}, or the same two numbers under Set up a run."),
     ]
 
 

@@ -1,7 +1,7 @@
 """A month of a watch in seconds: what is found, how soon, whose it is said to be, and how often
 nothing is told for something.
 
-    python bench/watch_month.py [--months 20] [--steps 12] [--every 15] [--seed 1]
+    python bench/watch_month.py [--months 20] [--steps 12] [--every 15] [--divisive 3] [--seed 1]
 
 Waits are drawn from the simulated server's own latency model (lab/local/simulated.py: lognormal
 jitter, a heavy tail), without sleeping: the control of a watch and a request of 2,000 tokens, three
@@ -37,6 +37,7 @@ sys.path.insert(0, str(ROOT))
 from lab.local.engine import Grew, Job  # noqa: E402
 from lab.local.messages_api import Body  # noqa: E402
 from lab.local.simulated import Simulated  # noqa: E402
+from lab.stats.change_points import change_points  # noqa: E402
 from lab.stats.level_shifts import ALARMS_A_MONTH  # noqa: E402
 from lab.watch.changes import Change  # noqa: E402
 from lab.watch.looking import Looking  # noqa: E402
@@ -80,7 +81,13 @@ def waits(tokens: int) -> np.ndarray:
     return np.array(firsts) / 1e6
 
 
-def month(
+class Made(NamedTuple):
+    values: dict[str, np.ndarray]
+    down: np.ndarray
+    at: int | None
+
+
+def made(
     pools: dict[str, np.ndarray],
     seed: int,
     every: timedelta,
@@ -88,7 +95,8 @@ def month(
     whose: str = "service",
     day: float = DAY,
     swing: float = 0.0,
-) -> Month:
+) -> Made:
+    """A month's medians by arm, when nothing was answered, and the first probe after the step."""
     rng = np.random.default_rng(seed)
     count = int(timedelta(days=DAYS) / every)
     hours = np.arange(count) * every.total_seconds() / 3600
@@ -101,20 +109,38 @@ def month(
     for arm in ARMS if whose == "service" else (YOURS,):
         if at is not None:
             steps[arm][at:] = np.log1p(step)
-    begins = rng.uniform(0, DAYS * 24, OUTAGES if day else 0)
-    down = np.any([(hours >= b) & (hours < b + OUTAGE_H) for b in begins], axis=0)
-    down = down if len(begins) else np.zeros(count, bool)
+    down = np.zeros(count, bool)
+    for begin in rng.uniform(0, DAYS * 24, OUTAGES if day else 0):
+        down |= (hours >= begin) & (hours < begin + OUTAGE_H)
     values = {
         arm: np.median(rng.choice(pools[arm], (count, PAIRS)), axis=1) * np.exp(level + steps[arm])
         for arm in ARMS
     }
+    return Made(values, down, at)
+
+
+def month(pools: dict[str, np.ndarray], seed: int, every: timedelta, **shape) -> Month:
+    values, down, at = made(pools, seed, every, **shape)
     looking, found = Looking("anthropic", every), []
-    for place in range(count):
+    for place in range(len(down)):
         medians = {arm: None if down[place] else float(values[arm][place]) for arm in ARMS}
         failed = {arm: int(down[place]) * PAIRS for arm in ARMS}
         found += looking.add(BEGAN + place * every, medians, failed)
     levels = [change for change in found if not change.is_silence]
     return Month(levels, None if at is None else BEGAN + at * every)
+
+
+def divisive(pools, months: int, seed: int, every: timedelta, **shape) -> float:
+    """Changes a flat month that E-divisive tells of the control, looked at once at its end, hour
+    by hour: what a test of independent points makes of a daily wave."""
+    told = 0
+    for n in range(months):
+        values, down, _ = made(pools, seed + n, every, **shape)
+        hour = np.arange(len(down)) * every.total_seconds() // 3600
+        control = values[CONTROL][~down]
+        hourly = [np.median(control[hour[~down] == each]) for each in np.unique(hour[~down])]
+        told += len(change_points(hourly))
+    return told / months
 
 
 def swings(rng: np.random.Generator, count: int, height: float) -> np.ndarray:
@@ -134,7 +160,7 @@ def flat(pools, months: int, seed: int, every: timedelta, **shape) -> tuple[int,
 def planted(pools, months: int, seed: int, every: timedelta, step: float, whose: str) -> bool:
     delays, told, inside, others, missed = [], Counter(), 0, 0, 0
     for n in range(months):
-        played = month(pools, seed + 1_000 + n, every, step, whose)
+        played = month(pools, seed + 1_000 + n, every, step=step, whose=whose)
         after = [change for change in played.found if change.seen_utc >= played.at]
         others += len(played.found) - len(after[:1])
         if not after:
@@ -166,6 +192,7 @@ def main() -> int:
     parser.add_argument("--months", type=int, default=20, help="flat months of each kind")
     parser.add_argument("--steps", type=int, default=12, help="months with a step, of each size")
     parser.add_argument("--every", type=float, default=15, help="minutes between probes")
+    parser.add_argument("--divisive", type=int, default=0, help="flat months for E-divisive too")
     parser.add_argument("--seed", type=int, default=1)
     chosen = parser.parse_args()
     every = timedelta(minutes=chosen.every)
@@ -188,6 +215,9 @@ def main() -> int:
             f" ({alarms / chosen.months:.2f} a month, below {most:.2f} at 95 %)",
             flush=True,
         )
+        if chosen.divisive:
+            told = divisive(pools, chosen.divisive, chosen.seed, every, **shape)
+            print(f"    E-divisive, once at the month's end, hour by hour: {told:.1f} a month")
         allowed = poisson.ppf(0.99, ALARMS_A_MONTH * chosen.months)
         holds &= alarms <= allowed or "swing" in shape
     print("A step on day 10 to 13:")

@@ -87,8 +87,8 @@ def _span(points: pd.DataFrame) -> tuple[datetime, datetime]:
 
 
 def _levels(figure: go.Figure, answered: pd.DataFrame, marks: Sequence[Mark], colour: str) -> None:
-    ends = [pd.Timestamp(mark.at) for mark in marks]
-    places = np.searchsorted(np.array(ends, dtype="datetime64[ns]"), _ns(answered["at"]), "right")
+    ends = _ns(pd.Series([pd.Timestamp(mark.at) for mark in marks], dtype="datetime64[ns, UTC]"))
+    places = np.searchsorted(ends, _ns(answered["at"]), "right")
     for _, rows in answered.groupby(places):
         middle = float(rows["value"].median())
         layout.line(figure, [rows["at"].min(), rows["at"].max()], [middle, middle], colour)

@@ -134,7 +134,7 @@ def _headline(found: Watched, changes: list[Change], count: int) -> None:
     kind = "" if found.run["endpoint_kind"] == where else f" ({found.run['endpoint_kind']})"
     if changes:
         last = changes[-1]
-        (st.error if last.is_slower or last.is_silence else st.success)(escape(last.words + "."))
+        (st.warning if last.is_slower or last.is_silence else st.success)(escape(last.words + "."))
     elif count < level_shifts.FEWEST:
         st.info(
             f"{units.counted(count, 'probe')} so far; from {level_shifts.FEWEST} on it can tell."

@@ -374,3 +374,26 @@ def _line(rung: Rung) -> str:
         return rung.words
     ends = f"[{_percent(rung.low, '')}, {_percent(rung.high, '')}]"
     return f"{rung.words}  {_percent(rung.change)} {ends}"
+
+
+def frontier(result: LadderResult) -> pd.DataFrame:
+    """The stacks that were tried, as lab/figures/pareto.py takes them: arm, n, lost, the objective's
+    metric (median, ms), quality and cost_usd (means), run_id, endpoint and endpoint_kind."""
+    rows = result.candidates
+    if rows.empty:
+        return rows
+    rows = rows.rename(columns={"value": result.metric, "served_usd": "cost_usd"})
+    rows = rows.drop(columns=["stack"]).sort_values("is_today", ascending=False)
+    about = {name: result.run[name] for name in ("run_id", "endpoint", "endpoint_kind")}
+    return rows.assign(**about).reset_index(drop=True)
+
+
+def markdown(result: LadderResult) -> str:
+    """The sentence and its rungs, to paste into a pull request."""
+    lines = [f"**{result.sentence}**", ""]
+    lines += [f"- {_line(rung)}" for rung in result.rungs]
+    lines += [f"- not in it: {_line(rung)}: {rung.reason}" for rung in result.others]
+    lines += [f"- {text}" for text in result.interactions]
+    run = result.run
+    lines += ["", f"{run['endpoint_kind']} endpoint {run['endpoint']}, {result.objective_words}."]
+    return "\n".join(lines)

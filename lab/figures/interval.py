@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import plotly.graph_objects as go
 
@@ -18,13 +20,15 @@ def interval_bar(
     dark: bool = False,
     tone: str = "neutral",
     metric: str = "wait_ms",
+    written: Sequence[str] = (),
 ) -> go.Figure:
     """The interval with zero in sight: 72 px high, no title of its own. What zero is called stands
-    above the line and the interval's ends below it, so that they never meet."""
+    above the line and the interval's ends below it, so that they never meet. `written` says the
+    three where they are not in the metric's unit."""
     colours, colour = palette.theme(dark), palette.tone_colour(tone, dark)
     figure = go.Figure()
     known = [float(end) for end in (estimate, low, high) if not missing(end) and np.isfinite(end)]
-    written = (
+    written = written or (
         ends(metric, *known)
         if len(known) == 3
         else [value(metric, end, sign=True) for end in (estimate, low, high)]

@@ -17,7 +17,7 @@ from lab.endpoints.consent import ConsentNeeded
 from lab.endpoints.registry import Endpoint
 from lab.harness.plan import SIDE_BY_SIDE
 from lab.local import model_files
-from lab.model import LOAD, OBSERVED, WATCH, LabError
+from lab.model import LADDER, LOAD, OBSERVED, WATCH, LabError
 from lab.paths import COMMAND
 from pages.parts import chart, controls
 
@@ -41,6 +41,8 @@ LOADS = "pages/9_Load.py"
 """The page of every load."""
 WATCHES = "pages/24_Watch.py"
 """The page of every watch."""
+LADDERS = "pages/23_Ladder.py"
+"""The page of every ladder, whose confirmation is a paired run."""
 UNPAIRED = {
     OBSERVED: (
         YOURS,
@@ -90,10 +92,11 @@ def page_files() -> tuple[PageFile, ...]:
 
 
 def page_of(technique: str) -> PageFile | None:
-    """The page of a technique's slug, of the paired runs, of recordings or of loads: the one that
+    """The page of a technique's slug, of the paired runs, of ladders, recordings or loads: the one that
     it declares, else the shared one; None where there is no such technique."""
-    if technique == SIDE_BY_SIDE:
-        return next(page for page in page_files() if page.path == PAIRED)
+    own = {SIDE_BY_SIDE: PAIRED, LADDER: LADDERS}.get(technique)
+    if own:
+        return next(page for page in page_files() if page.path == own)
     if technique in UNPAIRED:
         path = UNPAIRED[technique][0]
         return next((page for page in page_files() if page.path == path), None)

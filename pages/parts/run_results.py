@@ -51,7 +51,7 @@ def show(
     with guard():
         race_view.show(run)
     with guard():
-        drill.show(run, has_bars=_waterfall(run))
+        waterfall_of(run)
     with guard():
         details.show(run)
     chosen = controls.segments("View", views, "view")
@@ -81,6 +81,11 @@ def _state(run: dict[str, Any], endpoint: Endpoint, has_rows: bool) -> None:
             "This run was stopped before its end; what it measured is kept. Resume goes on with the"
             " same order of blocks."
         )
+
+
+def waterfall_of(run: dict[str, Any]) -> None:
+    """The waterfall of the typical trials, and the calls behind a bar that is clicked."""
+    drill.show(run, has_bars=_waterfall(run))
 
 
 def _waterfall(run: dict[str, Any]) -> bool:

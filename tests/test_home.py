@@ -9,7 +9,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from lab import calibrate, expected, machine, results
-from lab.harness.plan import SIDE_BY_SIDE
+from lab.endpoints import registry
+from lab.harness.plan import SIDE_BY_SIDE, lacking
 from lab.store.store import Store
 from lab.techniques import all_techniques
 from tests.recorded_runs import record
@@ -51,7 +52,11 @@ def taken(db, run_id, seconds, technique="streaming"):
 def test_the_first_experiment_begins_in_its_own_row_and_nowhere_else(db):
     """Two buttons started the same run, over an empty plot of 450 px."""
     app = home()
-    runnable = [technique.slug for technique in all_techniques() if technique.in_all]
+    here = registry.find("local")
+    unable = {t.slug: lacking("it", t.needs, here) for t in all_techniques() if t.in_all}
+    runnable = [slug for slug, why in unable.items() if not why]
+    assert unable["thinking"].startswith("local cannot do effort, thinking, which it is about")
+    assert sum("local cannot do effort" in words.value for words in app.markdown) == 1
     buttons = [button.key for button in app.button if "run" in button.key]
     assert buttons == [f"run-{slug}" for slug in runnable]
     assert not app.get("plotly_chart")

@@ -9,6 +9,7 @@ import streamlit as st
 from lab import endpoint_kinds, load_table, paths, units
 from lab.endpoints import registry
 from lab.figures import forest
+from lab.harness.plan import lacking
 from lab.local import model_files
 from lab.metrics import FEWEST_BLOCKS
 from lab.model import LOAD, OBSERVED, Technique
@@ -86,11 +87,13 @@ def show_finds() -> None:
 
 def _show_untried(untried: list[Technique], is_first: bool) -> None:
     endpoint = _endpoint()
-    runnable = [technique.slug for technique in untried if technique.in_all]
+    found = registry.find(endpoint)
+    why = {each.slug: lacking("it", each.needs, found) for each in untried}
+    runnable = [each.slug for each in untried if each.in_all and not why[each.slug]]
     seconds = cached_queries.quick_s(endpoint, tuple(runnable))
     busy = run_panel.busy()
     ready = model_files.source() is not None
-    lacking = endpoint_kinds.kind(registry.find(endpoint).kind).embedded and not ready
+    no_model = found.traits.embedded and not ready
     st.subheader("No result yet", anchor=False)
     with st.container(key="untried", gap=None):
         for place, technique in enumerate(untried):
@@ -100,18 +103,20 @@ def _show_untried(untried: list[Technique], is_first: bool) -> None:
                 about = f"{technique.headline_arm} against {technique.arms[0].name}"
                 if not technique.in_all:
                     about = units.short(technique.claim, 90)
+                elif why[technique.slug]:
+                    about = why[technique.slug]
                 elif technique.slug in seconds:
                     about += f", about {units.duration(seconds[technique.slug])}"
                 title = escape(technique.title)
                 st.markdown(f"**{title}** &ensp;:small[{escape(about)}]", width="stretch")
-                if not technique.in_all:
+                if technique.slug not in runnable:
                     frame.link(frame.page_of(technique.slug), "Set it up")
                 elif st.button(
                     _label(technique),
                     key=f"run-{technique.slug}",
-                    type="primary" if is_first and place == 0 and not lacking else "secondary",
-                    disabled=bool(busy) or lacking,
-                    help=escape(busy) or ("Install the model first." if lacking else None),
+                    type="primary" if is_first and place == 0 and not no_model else "secondary",
+                    disabled=bool(busy) or no_model,
+                    help=escape(busy) or ("Install the model first." if no_model else None),
                 ):
                     start(technique.slug)
     if not runnable:

@@ -261,3 +261,19 @@ async def test_what_changes_the_models_work_loses_the_messages_and_to_state_a_de
         assert await read(**{name: value}) == 270, name
     assert await read(output_config=shape) == 270
     assert await read(speed="fast") == 0
+
+
+async def test_speed_counts_from_the_system_on_and_leaves_the_tools(client):
+    """300 tokens of a marked tool, then 270 of a marked system: fast mode reads the tool alone."""
+    tool = {
+        "name": "t",
+        "description": "d" * 1200,
+        "input_schema": {"type": "object", "properties": {}},
+        "cache_control": FIVE,
+    }
+    body = ask(text(270, mark=FIVE), tools=[tool], tool_choice={"type": "none"})
+    _, written, _ = await counts(client, body)
+    of_tool = written - 270
+    assert of_tool > 300
+    assert (await counts(client, {**body, "speed": "fast"}))[1:] == (270, of_tool)
+    assert (await counts(client, {**body, "output_config": {"effort": "low"}}))[1:] == (0, written)

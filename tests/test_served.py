@@ -1,17 +1,21 @@
 """Served is not asked: what the endpoint put in the place of a model, speed, tier, effort or thread
 is left out, counted and said."""
 
+import html
 import json
 
 import pytest
+from streamlit.testing.v1 import AppTest
 
-from lab import results
+from lab import paths, results
 from lab.harness import served
+from lab.harness.reporters.html import HTMLReporter
 from lab.harness.reporters.json_object import as_object
 from lab.instrumentation.parsing import Reading
 from lab.rows import CallRow
 from lab.stats import unconfirmed
 from lab.store import queries
+from lab.techniques import your_requests
 from tests.measured import FAST, measure
 from tests.test_metrics import a_call, a_trial, begun, store  # noqa: F401
 
@@ -44,7 +48,7 @@ async def asked_otherwise(control, bodies: list[dict], runs: int = 20, **knobs):
     ids=["speed", "model"],
 )
 async def test_a_silent_fallback_is_left_out_and_said_with_its_count(
-    simulated, db, bodies, knobs, reason
+    simulated, db, bodies, knobs, reason, tmp_path
 ):
     measured = await asked_otherwise(simulated, bodies, serve_rate=0.25, seed=4, **knobs)
     arm = bodies[1]["name"]
@@ -68,6 +72,21 @@ async def test_a_silent_fallback_is_left_out_and_said_with_its_count(
     assert counted["mismatches"] == {reason: n} and (counted["n"], counted["lost"]) == (20 - n, n)
     assert counted["failures"] == {"served_otherwise": n}
     assert "were served otherwise than asked" in result.verdicts[0].headline
+    report = HTMLReporter(tmp_path).report(result).read_text(encoding="utf-8")
+    assert told in html.unescape(report)
+
+
+async def test_the_page_says_what_was_left_out_and_why(simulated, db):
+    measured = await asked_otherwise(
+        simulated, SPEEDS, runs=12, serve_speed="standard", serve_rate=0.25, seed=4
+    )
+    n = int((measured.arm("fast")["outcome"] == "mismatch").sum())
+    app = AppTest.from_file(str(paths.ROOT / "app.py"), default_timeout=60)
+    app.query_params["run"] = measured.run_id
+    app.switch_page(f"pages/{your_requests.TECHNIQUE.page}").run()
+    assert not app.exception and n > 1
+    shown = html.unescape(" ".join(str(element.value) for element in (*app.markdown, *app.html)))
+    assert f"{n} of 12 trials of fast were left out: asked fast, served standard" in shown
 
 
 async def test_what_always_falls_back_ends_the_run_after_three_with_the_cause(simulated, db):

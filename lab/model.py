@@ -121,6 +121,8 @@ class View:
     as it starts."""
     in_report: bool = False
     """Whether the HTML report shows its figures too."""
+    in_console: bool = False
+    """Whether a terminal tells its tables and notes too, where it has a table."""
 
 
 @dataclass(frozen=True)

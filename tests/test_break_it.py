@@ -1,12 +1,15 @@
 """Each cause breaks the cache by itself: the timed request is the same, and only what came before
 it differs."""
 
+import io
 import json
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
-from lab import techniques
+from lab import results, techniques
+from lab.harness.reporters.console import ConsoleReporter
 from lab.recording import request_parts
 from lab.recording.facts import CAUSES
 from lab.scenarios import definitions
@@ -88,6 +91,11 @@ async def test_every_cause_breaks_the_cache_on_a_server_that_keeps_the_rules(sim
     # A write is 1.25 times the input's price, a read 0.1 times: more than ten times as dear.
     assert (written["usd"] > 5 * rows.loc["unbroken", "usd"]).all()
     assert "was not waited for" in notes[-1].text
+
+    told = io.StringIO()
+    console = Console(file=told, width=200)
+    ConsoleReporter(console).report(results.read(found.run_id, found.store))
+    assert "what mends it" in told.getvalue() and "Sort the tools" in told.getvalue()
 
 
 async def test_a_whole_body_of_the_user_is_broken_too(simulated, db):

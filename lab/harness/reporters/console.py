@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab import metrics, units, view_parts
+from lab import metrics, techniques, units, view_parts
+from lab.endpoints import registry
 from lab.harness.reporters import summary
-from lab.view_parts import Choice, Note, Numbers, Slider
+from lab.view_parts import Choice, Note, Numbers, RunData, Slider
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,9 +58,7 @@ class ConsoleReporter:
         for row in rows:
             grid.add_row(*(Text(cell.text, style="" if cell.supported else "dim") for cell in row))
         if not self.console.is_terminal:
-            # A pipe has no edge at which an arm's name would have to break.
-            wide = self.console.options.update(width=PIPE_WIDTH)
-            grid.width = self.console.measure(grid, options=wide).maximum
+            self._widen(grid)
         say("", grid, sep="\n", crop=False)
         if legend := summary.legend(rows):
             say(Text(legend, style="dim"))
@@ -72,7 +71,17 @@ class ConsoleReporter:
             say(Text(f"  {line}", style="dim"), soft_wrap=not self.console.is_terminal)
         for line in trend(result):
             say(Text(line))
+        for told in own_views(result):
+            is_wide = not (isinstance(told, str) or self.console.is_terminal)
+            if is_wide:
+                self._widen(told)
+            say("", told, sep="\n", markup=False, crop=False, soft_wrap=isinstance(told, str))
         return None
+
+    def _widen(self, grid: Table) -> None:
+        """A pipe has no edge at which an arm's name would have to break."""
+        wide = self.console.options.update(width=PIPE_WIDTH)
+        grid.width = self.console.measure(grid, options=wide).maximum
 
     def _verdict(self, doubts: str, headline: str, style: str = "") -> None:
         if doubts:
@@ -155,6 +164,22 @@ def frame_table(frame: pd.DataFrame, title: str) -> Table:
     for row in frame.itertuples(index=False):
         grid.add_row(*map(_written, row))
     return grid
+
+
+def own_views(result: RunResult) -> Iterator[str | Table]:
+    """The views that the run's technique has for a terminal, those with a table."""
+    slug = techniques.slug_of(result.run["technique"])
+    for technique in [techniques.find(slug)] if slug else []:
+        standard = registry.LIVE_MODELS["large"]
+        data = RunData(technique, result.run, result.ask, result.finding, standard)
+        for view in technique.views:
+            if getattr(view, "in_console", False):
+                parts = techniques.draw(data, view)
+                yield from told_parts(parts) if any(map(is_table, parts)) else ()
+
+
+def is_table(part: Any) -> bool:
+    return isinstance(part, view_parts.Table)
 
 
 def told_parts(parts: Iterable[Any]) -> Iterator[str | Table]:

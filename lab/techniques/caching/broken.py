@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pandas as pd
-import plotly.graph_objects as go
 
 from lab.model import LabError
 from lab.stats import hodges_lehmann
-from lab.techniques.caching import break_even, breaks
+from lab.techniques.caching import breaks
 from lab.units import counted, estimated, ms
 from lab.view_parts import Column, Note, Part, RunData, Table
+
+if TYPE_CHECKING:
+    from lab.techniques.caching.break_even import Prices
 
 METRIC = "ttft_ms"
 CALLS = (
@@ -23,7 +27,7 @@ HOW = (
 )
 
 
-def view(data: RunData, dark: bool) -> list[Part | go.Figure]:
+def view(data: RunData, dark: bool) -> list[Part]:
     """A row a cause, the dearest in time first."""
     if data.baseline != breaks.UNBROKEN.name:
         return [Note(HOW)]
@@ -59,7 +63,7 @@ def rows(answers: pd.DataFrame, pairs: pd.DataFrame, arms: list[str]) -> pd.Data
         usual = own["observed_cache"].mode()
         found.append(
             {
-                "cause": f"{arm} ({cause.words})" if cause else arm,
+                "cause": arm,
                 "state": STATES.get(usual.iat[0], "") if len(usual) else "",
                 "ttft_ms": own["ttft_ms"].median(),
                 "later": _later(differences) if cause else "",
@@ -80,7 +84,9 @@ def _later(differences) -> str:
     return estimated(METRIC, interval.estimate, interval.low, interval.high)
 
 
-def _prices(data: RunData) -> tuple[break_even.Prices | None, str]:
+def _prices(data: RunData) -> tuple[Prices | None, str]:
+    from lab.techniques.caching import break_even  # with its charts, which a terminal seldom needs
+
     try:
         known = break_even.prices(data)
     except LabError as error:
@@ -88,7 +94,7 @@ def _prices(data: RunData) -> tuple[break_even.Prices | None, str]:
     return known, f"{known.words}, of what the endpoint counted; each interval by itself."
 
 
-def _usd(calls: pd.DataFrame, prices: break_even.Prices | None) -> pd.Series:
+def _usd(calls: pd.DataFrame, prices: Prices | None) -> pd.Series:
     """Of the prompt alone, which is all that a broken cache changes."""
     if prices is None:
         return calls["cost_usd"]

@@ -220,7 +220,7 @@ TECHNIQUE = Technique(
         "Pairs",
         View("Cache hits", "figures:view", in_report=True),
         View("Break-even", "break_even:view"),
-        View("Break it", "broken:view"),
+        View("Break it", "broken:view", in_console=True),
         "Clocks",
     ),
 )

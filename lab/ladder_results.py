@@ -210,6 +210,13 @@ class LadderResult:
         return ", ".join(filter(None, parts)) + "."
 
     @property
+    def tone(self) -> str:
+        """Green only where quality was checked and kept."""
+        if self.refusal:
+            return "unsure"
+        return "good" if self.quality is not None and self.quality.is_checked else "neutral"
+
+    @property
     def quality_words(self) -> str:
         quality = self.quality
         if quality is None:
@@ -377,8 +384,8 @@ def _line(rung: Rung) -> str:
 
 
 def frontier(result: LadderResult) -> pd.DataFrame:
-    """The stacks that were tried, as lab/figures/pareto.py takes them: arm, n, lost, the objective's
-    metric (median, ms), quality and cost_usd (means), run_id, endpoint and endpoint_kind."""
+    """The stacks that were tried, as lab/figures/pareto.py takes them: arm, n, lost, the metric of
+    the objective (median, ms), quality and cost_usd (means), run_id, endpoint, endpoint_kind."""
     rows = result.candidates
     if rows.empty:
         return rows

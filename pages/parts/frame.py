@@ -92,8 +92,8 @@ def page_files() -> tuple[PageFile, ...]:
 
 
 def page_of(technique: str) -> PageFile | None:
-    """The page of a technique's slug, of the paired runs, of ladders, recordings or loads: the one that
-    it declares, else the shared one; None where there is no such technique."""
+    """The page of a technique's slug, of the paired runs, of ladders, recordings or loads: the one
+    that it declares, else the shared one; None where there is no such technique."""
     own = {SIDE_BY_SIDE: PAIRED, LADDER: LADDERS}.get(technique)
     if own:
         return next(page for page in page_files() if page.path == own)

@@ -84,18 +84,16 @@ def _answer(result: LadderResult) -> None:
 
 
 def _number(result: LadderResult) -> None:
-    quoted, dark = result.quoted, chart.dark()
+    quoted, dark, tone = result.quoted, chart.dark(), result.tone
     left, right = st.columns([2, 3], vertical_alignment="center")
-    colour = palette.tone_colour("good", dark)
+    colour = palette.tone_colour(tone, dark)
     text = html(units.percent(quoted.change, sign=True))
-    left.html(f'<div class="lab-number good" style="color:{colour}">{text}</div>')
+    left.html(f'<div class="lab-number {tone}" style="color:{colour}">{text}</div>')
     left.caption(f"change in {result.objective_words}, n = {quoted.n} blocks")
     if quoted.low is not None and quoted.high is not None:
         ends = [units.percent(end, sign=True) for end in quoted[:3]]
         with right:
-            chart.show(
-                interval.interval_bar(*quoted[:3], dark, "good", written=ends), key="interval"
-            )
+            chart.show(interval.interval_bar(*quoted[:3], dark, tone, written=ends), key="interval")
 
 
 def _seen(result: LadderResult) -> list[str]:
@@ -103,7 +101,8 @@ def _seen(result: LadderResult) -> list[str]:
     if result.quoted is not None and not result.refusal:
         cost = result.cost_change
         parts = [result.quality_words, cost is not None and f"{_signed(cost)} cost"]
-        lines.append(", ".join(filter(None, parts)) + ". Against today, in fresh blocks.")
+        words = ", ".join(filter(None, parts))
+        lines.append(f"{words[:1].upper()}{words[1:]}. Against today, in fresh blocks.")
     lines += result.interactions
     if result.not_tried:
         lines.append("Not tried: " + "; ".join(result.not_tried) + ".")
@@ -171,10 +170,8 @@ def _frontier(run: dict[str, Any]) -> None:
     chart.show(
         pareto.scatter_pareto(rows, chart.dark(), metric=metric, label="arm"), key="frontier"
     )
-    st.caption(
-        "By the search, whose tasks differ from stack to stack: to look at, not to quote."
-    )
-    table = rows[["arm", "n", "lost", metric, "quality", "cost_usd"]]
+    st.caption("By the search, whose tasks differ from stack to stack: to look at, not to quote.")
+    table = rows[["arm", "n", "lost", metric, "quality", "cost_usd"]].dropna(axis=1, how="all")
     st.dataframe(
         table,
         hide_index=True,

@@ -177,5 +177,5 @@ async def test_a_planted_slope_comes_back_and_is_told_in_words(simulated, db):
     judged = results.read(run.run_id, run.store).finding
     (figure,) = techniques.figures_of(ask("run", run.run_id), ask, judged)
     text = figure.to_json()
-    assert "Each 1,000 tokens of conversation delay automatic less than nothing cached" in text
-    assert "ms per 1,000 tokens" in text
+    assert "Each 1,000 tokens of conversation delay automatic by " in text
+    assert f"{NOTHING} {findings.bare(by_arm[NOTHING].slope)}" in text

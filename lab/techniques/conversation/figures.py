@@ -15,7 +15,7 @@ from lab.units import counted, ms, whole
 from lab.view_parts import COLUMNS, Column, Note, Part, RunData, Table
 
 PLOT_PX = 300
-JITTER = 0.25
+JITTER, MOST_TICKS = 0.25, 12
 PER = "ms per 1,000 tokens"
 
 
@@ -68,12 +68,13 @@ def growth(
         _line(figure, turns[turns["arm"] == name], colour, beside)
     layout.from_zero(figure, "y", nticks=5)
     most = int(turns["turn"].max())
-    layout.from_zero(figure, range=[0.5, most + 0.5], **layout.whole_steps(most))
-    known = {slope.arm: f"{slope.arm}: {slope.words}" for slope in slopes}
+    steps = layout.whole_steps(most) | ({"dtick": 1} if most <= MOST_TICKS else {})
+    layout.from_zero(figure, range=[0.5, most + 0.5], **steps)
+    known = {slope.arm: f"{slope.arm} {findings.bare(slope.slope)}" for slope in slopes}
     return layout.finish(
         figure,
         _title(slopes, arm),
-        "time to first token of each turn, ms; slopes from the second turn on ·"
+        f"time to first token of each turn, ms; below, its growth from the second on, {PER} ·"
         f" {counted(turns['trial_id'].nunique(), 'conversation')}",
         PLOT_PX,
         dark=dark,
@@ -107,8 +108,10 @@ def _title(slopes: Sequence[Slope], arm: str) -> str:
         return "Time to first token by turn"
     if own.less.low <= 0 <= own.less.high:
         return f"{arm} grows with the conversation as {base.arm} does, as far as can be told"
-    less = "less" if own.less.estimate < 0 else "more"
-    return f"Each 1,000 tokens of conversation delay {arm} {less} than {base.arm}"
+    delays = [ms(slope.slope.estimate) for slope in (own, base)]
+    return (
+        f"Each 1,000 tokens of conversation delay {arm} by {delays[0]}, {base.arm} by {delays[1]}"
+    )
 
 
 def _rows(table: pd.DataFrame, slopes: Sequence[Slope]) -> pd.DataFrame:

@@ -144,7 +144,7 @@ class SimKnobs(Strict):
     schema_compile_ms: float = Field(
         40.0,
         ge=0,
-        description="per kilobyte of a schema, at its first use; what is compiled is kept for a day",
+        description="per kilobyte of a schema, at its first use; it is kept for a day",
     )
     thread_loss: float = Field(
         0.0, ge=0, le=1, description="share of turns after which a message thread is gone"

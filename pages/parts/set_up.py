@@ -9,8 +9,7 @@ from lab import endpoint_kinds, units
 from lab.endpoints.consent import ConsentNeeded
 from lab.endpoints.registry import Endpoint
 from lab.harness.estimate import estimate
-from lab.harness.plan import lacking
-from lab.harness.plan import abilities
+from lab.harness.plan import abilities, lacking
 from lab.model import Arm, LabError, Technique, Tier
 from lab.scenarios import definitions
 from lab.scenarios.definitions import Task
@@ -78,7 +77,8 @@ def _turn() -> None:
 def _form(technique: Technique, endpoint: Endpoint, form: Form | None) -> None:
     with guard():
         if words := lacking("this experiment", technique.needs, endpoint):
-            raise LabError(f"{words} Choose another endpoint above.")
+            st.info(escape(f"{words} Choose another endpoint above."))
+            return
         if technique.of_recordings and not recorded():
             st.info(
                 "Nothing can be replayed yet: a recording that keeps its text is needed. Record"

@@ -41,10 +41,10 @@ from lab.ladder_run import LadderRunner
 from lab.metrics import clocks
 from lab.scenarios.definitions import Task, library
 
-RUNS, TOLERANCE, PAIRS, SAID_EACH = 200, 0.03, 3000, 20
+RUNS, TOLERANCE, PAIRS, SAID_EACH = 200, 0.03, 1500, 20
 LEVERS = ["streamed", "cache", "model", "effort", "speed", "answer"]
 CAN = frozenset({"effort", "fast", "thinking"})
-BUDGETS = ((4, 3.0), (6, 4.0), (8, 2.5))
+BUDGETS = ((3.5, 1.5), (4, 1.0), (6, 1.2))
 """Minutes and dollars, in turn."""
 PLANTED = {
     "network_ms": 1, "queue_ms": 10, "answer_tokens": 40, "read_ms_per_token": 0.01,

@@ -28,7 +28,7 @@ from lab.harness.rehearsal import finished
 from lab.harness.runner import BenchmarkRunner, Interrupted, Sink
 from lab.ladder import stack
 from lab.ladder.ladder_settings import CONFIRMING, LadderConfig
-from lab.ladder.search import Ask, Decision, Outcome, Search
+from lab.ladder.search import FEWEST_BLOCKS, Ask, Decision, Outcome, Search
 from lab.ladder.stack import TODAY, WINNER
 from lab.ladder_order import LadderOrder
 from lab.metrics import clocks
@@ -129,6 +129,7 @@ class LadderRunner(BenchmarkRunner):
     async def _measure(self, blocks: list[Block]) -> None:
         for block in blocks:
             await self._play_block(block)
+        self.trial_s.clear()  # a first trial may take longer than any that follows
         while self.status == "running" and (ask := self.search.next()):
             await self._search_on(ask)
         await self._keep_record()
@@ -143,7 +144,8 @@ class LadderRunner(BenchmarkRunner):
             self.budget.spent_usd,
             self._worst_usd(list(variants.values()), task),
             self.spent_s,
-            self._likely_s(list(variants.values())),
+            # The fewest blocks are not given up for what they are expected to take.
+            self._likely_s(list(variants.values())) if self.number >= FEWEST_BLOCKS else 0.0,
         )
         if lacking:
             self.search.cut(lacking)

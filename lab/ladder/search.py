@@ -24,11 +24,13 @@ from lab.ladder.elimination import leaving
 from lab.stats.intervals import Interval
 
 Stage = Literal["screening", "elimination"]
-SETTLED = 0.995
-"""The level at which a lever is settled: its other level is not tried any more, and the blocks
-become smaller. Above 95 %, since it is looked at after every block."""
+NO_HELP = 0.995
+"""The level at which a lever is known not to help: its other level is not tried any more."""
+ERROR = 0.05
+"""What is spent on levers that seem to help and do not: shared by all of them and, of those that
+the screening settles, by all looks (1/t² at look t, as in the race)."""
 SHOWN = 0.90
-"""Two-sided: a lever stays in the stack where it is shown to help at 95 %, one-sided."""
+"""Two-sided, of answers that are worse: one-sided 95 %."""
 FEWEST_BLOCKS = 2
 FINALISTS = 6
 LOST_OF = 4
@@ -151,8 +153,11 @@ class Search:
         for j in self._indices:
             if j in self.dropped or model.freedom < 1:
                 continue
-            one = model.contrast(with_level(best, j, 0), with_level(best, j, 1), SETTLED)
-            helps = one.high < 0
+            pair = with_level(best, j, 0), with_level(best, j, 1)
+            look = count - FEWEST_BLOCKS + 1
+            share = ERROR / len(self.levels) / (look * (look + 1))
+            helps = model.contrast(*pair, 1 - share).high < 0
+            one = model.contrast(*pair, NO_HELP)
             if helps or one.low > -self.tolerance:
                 self.settled[j] = int(helps)
                 if before.get(j) != self.settled[j]:
@@ -228,7 +233,7 @@ class Search:
             for j, level in enumerate(stack):
                 without = with_level(stack, j, 0)
                 if level and (without, stack) not in self.beaten:
-                    gain = model.contrast(without, stack, SHOWN)
+                    gain = model.contrast(without, stack, 1 - 2 * ERROR / len(stack))
                     if gain.high is None or gain.high >= 0:
                         gains[j] = gain.estimate
             if not gains:

@@ -22,9 +22,9 @@ FEWEST, FEWEST_BEFORE, FEWEST_AFTER = 12, 8, 4
 """Points of a stretch before it is looked at, and on either side of a step."""
 MOST = 1_500
 """Points that a look goes back; older ones say nothing of today."""
-LOOKS_A_WINDOW = 4.0
-"""How often a mean of w points is as good as new while w points go by: neighbouring looks share all
-but one point (bench/watch_month.py counts what comes of it)."""
+LOOKS_A_WINDOW = 20.0
+"""While w points go by, a mean of w of them passes z standard errors as often as z² separate ones
+would (Pickands 1969), near z = 4.5; and never more often than it is looked at."""
 WAVES = ((24.0, 0.15), (12.0, 0.07))
 """Hours of a wave, and how high it usually is, in logarithms (0.15: some 15 %). Where two days are
 there, the wave is what they show; before, no step is told that such a wave could make."""
@@ -82,8 +82,8 @@ def look(
     stretch = _Stretch(control, yours, hours)
     widths = _widths(stretch.n)
     places = stretch.n - widths
-    share = alarms / (3 * len(_widths(MOST)) * LOOKS_A_WINDOW * looks_a_month)
-    allowed = np.minimum(share * widths, 0.05)
+    looks = looks_a_month * np.minimum(LOOKS_A_WINDOW / widths, 1.0)
+    allowed = np.minimum(alarms / (3 * len(_widths(MOST)) * looks), 0.05)
     best, where = inf, None
     for series in (stretch.mean, stretch.apart, stretch.yours):
         if not stretch.could_hold(series, places, allowed):

@@ -360,6 +360,14 @@ def read(reference: str, store: Store | None = None) -> LadderResult:
         return LadderResult(run, record, ladder_queries.trials(store, run["run_id"], metric))
 
 
+def named(reference: str, store: Store | None = None) -> LadderResult | None:
+    """As read; None where the run is something else."""
+    store = store or Store()
+    run = queries.run(store, queries.resolve(store, reference))
+    is_one = run["technique"] == LADDER and run["settings"].get("ladder")
+    return read(run["run_id"], store) if is_one else None
+
+
 def told(result: LadderResult) -> Sequence[str]:
     """The result in plain lines: what a terminal shows."""
     lines = [result.sentence, ""]

@@ -9,6 +9,7 @@ from lab.ladder.ladder_settings import ladder_config_of
 from lab.model import LabError
 from lab.settings import config_of
 from lab.store.store import Store
+from tests.test_pages import opened, well
 
 TASKS = [
     {"task_id": "a", "prompt": "Why is the sky blue?", "check": {"kind": "regex", "pattern": "."}}
@@ -129,3 +130,19 @@ def test_the_command_names_the_stack_and_writes_its_code(
 
     assert cli.main([*words, "--today", "streamed"]) == 2
     assert "LEVER=LEVEL" in capsys.readouterr().err
+
+
+def test_the_page_says_what_the_ladder_says_and_which_lever_stays_out(simulated, ladder):
+    simulated.knobs(answer_tokens=40, models=SLOW_LARGE)
+    done, _ = ladder(levers=["streamed"])
+    result = ladder_results.read(done.run_id)
+    page = opened("pages/23_Ladder.py", run=done.run_id)
+    well(page)
+    words = " ".join(markdown.value for markdown in page.markdown)
+    assert result.winner_words in words.replace("\\", "")
+    for view in ("Waterfall", "Pairs", "Rows", "Use it in your app", "In a terminal"):
+        well(opened("pages/23_Ladder.py", run=done.run_id, view=view))
+    assert ladder_results.named(done.run_id).sentence == result.sentence
+    assert result.sentence in ladder_results.markdown(result)
+    frontier = ladder_results.frontier(result)
+    assert list(frontier["arm"]) == ["today", "streamed"]  # today first, in slate

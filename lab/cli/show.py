@@ -195,8 +195,8 @@ def show_flags(parser: ArgumentParser) -> None:
 
 
 def show(arguments: Namespace) -> int:
-    from lab import load_results, recordings, results
-    from lab.cli import watch
+    from lab import ladder_results, load_results, recordings, results
+    from lab.cli import ladder, watch
 
     run = flags.meant(arguments.run)
     if recording := recordings.named(run):
@@ -209,6 +209,13 @@ def show(arguments: Namespace) -> int:
         return watch.watch(Namespace(action="status", name=run, json=arguments.json))
     if arguments.calls:
         raise LabError("--calls is for recordings of your own app; a run's are in its export.")
+    climbed = ladder_results.named(run)
+    if climbed and arguments.json:
+        print_json(ladder=ladder.as_object(climbed))
+        return DONE
+    if climbed and arguments.output == "console":
+        for line in (*ladder_results.told(climbed), "", "The confirmation, as of any run:"):
+            print(line)
     result = results.read(run)
     report_all([result], arguments)
     if arguments.details:

@@ -26,6 +26,7 @@ from pages.parts import (
     race_view,
     run_panel,
     run_results,
+    verdict_card,
     views,
 )
 from pages.parts.frame import escape, guard
@@ -72,10 +73,13 @@ def _state(run: dict[str, Any], endpoint: Endpoint) -> None:
 
 def _answer(result: LadderResult) -> None:
     with st.container(border=True, key="verdict"):
-        quoted = result.quoted
-        if quoted is not None and not result.refusal:
+        if result.quoted is not None and not result.refusal:
+            judged = cached_queries.judged(result.run_id).verdicts
+            doubtful = bool(judged and judged[0].doubts)
+            if doubtful:
+                verdict_card.doubts(judged[0])
             st.markdown(f"**{escape(result.winner_words)}**")
-            _number(result)
+            _number(result, "unsure" if doubtful else result.tone)
         else:
             st.markdown(f"**{escape(result.sentence)}**")
         st.caption("  \n".join(map(escape, _seen(result))))
@@ -83,8 +87,8 @@ def _answer(result: LadderResult) -> None:
         _next(result)
 
 
-def _number(result: LadderResult) -> None:
-    quoted, dark, tone = result.quoted, chart.dark(), result.tone
+def _number(result: LadderResult, tone: str) -> None:
+    quoted, dark = result.quoted, chart.dark()
     left, right = st.columns([2, 3], vertical_alignment="center")
     colour = palette.tone_colour(tone, dark)
     text = html(units.percent(quoted.change, sign=True))
@@ -190,7 +194,10 @@ def _code(run: dict[str, Any]) -> None:
     if result.refusal:
         st.caption("No stack was named, so there is no code of one to paste.")
         return
-    st.code(ladder_code.winner(result, Store()), language="python")
+    try:
+        st.code(ladder_code.winner(result, Store()), language="python")
+    except LabError as error:  # tasks of the user's own, which were not kept
+        st.caption(escape(str(error)))
 
 
 def _terminal(run: dict[str, Any]) -> None:

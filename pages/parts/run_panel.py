@@ -19,6 +19,7 @@ from lab.settings import BenchmarkConfig
 from pages.parts import cached_queries, chart, frame
 from pages.parts.frame import escape, guard
 
+Config = BenchmarkConfig | LoadConfig | LadderConfig
 EVERY_S, PATIENCE_S = 0.5, 60.0
 PREPARING = "Preparing: the endpoint starts and warms up"
 _top = st.components.v2.component(
@@ -30,7 +31,7 @@ _top = st.components.v2.component(
 )
 
 
-def order(technique: str, config: Callable[[], BenchmarkConfig | LoadConfig | LadderConfig]) -> None:
+def order(technique: str, config: Callable[[], Config]) -> None:
     """For a button's on_click: the technique's page, drawn next, starts this run. A second press
     before it has begun asks for nothing more."""
     if processes.running() is None:
@@ -95,7 +96,7 @@ def _start(place: Any, technique: str, param: str) -> None:
     del st.session_state["ordered"]
 
 
-def _asks(config: BenchmarkConfig | LoadConfig | LadderConfig) -> Sequence[str]:
+def _asks(config: Config) -> Sequence[str]:
     """Addresses to which the user has to agree first."""
     if isinstance(config, LoadConfig):
         return load_estimate.estimate(config).asks

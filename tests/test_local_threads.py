@@ -89,6 +89,34 @@ async def test_the_replayed_prefix_costs_what_the_ledger_says(client, threaded):
     assert seen[3:] == [(440, 0, 0), (440 + grown[0], 0, 0), (440 + sum(grown[:2]), 0, 0)]
 
 
+@pytest.mark.model
+async def test_on_the_embedded_model_a_thread_reads_and_writes_what_the_whole_does(local_server):
+    """Of two systems as long as each other: the first turn writes all, each later one reads what
+    the one before wrote."""
+    async with anthropic.AsyncAnthropic(
+        base_url=local_server.base_url, api_key=local_server.api_key, max_retries=0, timeout=120
+    ) as client:
+        seen = {}
+        for name, threaded in (("Anna", True), ("Emma", False)):
+            system, history, reply = f"{name} sailed to the quay. " * 60, [], None
+            for _ in range(3):
+                history.append({"role": "user", "content": "Who sailed?"})
+                thread = threaded and (begun(reply) if reply else {"type": "create"})
+                sent = history[-1:] if threaded and reply else history
+                more = {} if threaded and reply else {"system": system}
+                more |= {"model": "smollm2-135m", "max_tokens": 4, "cache_control": FIVE}
+                reply = await ask(client, *sent, thread=thread, **more)
+                history.append({"role": "assistant", "content": reply.content[0].text})
+                seen.setdefault(name, []).append(counts(reply))
+    for turns in seen.values():
+        prompts = [sum(turn) for turn in turns]
+        assert [read for _, _, read in turns[1:]] == [
+            read + written for _, written, read in turns[:-1]
+        ]
+        assert turns[0][2] == 0 and prompts[0] > 256 and prompts == sorted(prompts)
+    assert seen["Anna"][1][2] == pytest.approx(seen["Emma"][1][2], abs=2)
+
+
 async def test_marks_are_of_the_request_that_had_them(client):
     """Five turns with a mark each: a request that carried all of them would have too many."""
     mark = {"type": "text", "text": "t" * 1200, "cache_control": FIVE}

@@ -91,8 +91,8 @@ def _fast(found) -> list[str]:
         if both and math.isfinite(both["rate"]):
             price = f", at {times(both['price'])} the price" if both["price"] > 0 else ""
             told.append(
-                f"At the medians {arm} writes {times(both['rate'])} as many tokens a second after the first"
-                f"{price}; its first token comes at {ms(both['ttft_ms'])}, at standard speed at "
+                f"At the medians {arm} writes {times(both['rate'])} as many tokens a second after"
+                f" the first{price}; its first token comes at {ms(both['ttft_ms'])}, at standard speed at "
                 f"{ms(both['standard_ttft_ms'])}: fast mode is about writing, not about starting."
             )
     return told

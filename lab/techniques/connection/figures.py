@@ -37,9 +37,10 @@ def view(data: RunData, dark: bool) -> list[Part | go.Figure]:
 def _told(data: RunData, calls: pd.DataFrame) -> list[Part]:
     notes = []
     if cost := findings.opened(calls):
+        phases = {"DNS": cost.dns, "TCP": cost.connect, "TLS": cost.tls}
+        each = ", ".join(f"{name} {ms(took)}" for name, took in phases.items() if took)
         notes.append(
-            f"A new connection took {ms(cost.whole)} here: DNS {ms(cost.dns)}, TCP"
-            f" {ms(cost.connect)}, TLS {ms(cost.tls)} (medians of"
+            f"A new connection took {ms(cost.whole)} here: {each} (medians of"
             f" {counted(cost.n, 'connection')}). A kept or pre-opened one takes none of it."
         )
     if not data.knobs.gateway and data.knobs.pause_s > SDK_RESTS_S:
@@ -63,7 +64,7 @@ def _streams(data: RunData, calls: pd.DataFrame) -> str:
     }
     direct, through = (by_arm.get(arm) for arm in (data.baseline, data.headline_arm))
     longer = findings.added(data.trials(), data.baseline, data.headline_arm)
-    about = f"about {ms(longer.estimate, sign=True)}"
+    about = f"about {ms(longer.estimate, sign=True)}" if longer.n else "nothing to compare in"
     if longer.low is not None:
         about = estimated("wait_ms", longer.estimate, longer.low, longer.high)
     told = f"Through your gateway, {data.knobs.gateway}: {about} wait"

@@ -93,6 +93,7 @@ def _fast(found) -> list[str]:
             told.append(
                 f"At the medians {arm} writes {times(both['rate'])} as many tokens a second after"
                 f" the first{price}; its first token comes at {ms(both['ttft_ms'])}, at standard"
-                f" speed at {ms(both['standard_ttft_ms'])}: fast mode is about writing, not about starting."
+                f" speed at {ms(both['standard_ttft_ms'])}: fast mode is about writing, not about"
+                " starting."
             )
     return told

@@ -21,12 +21,15 @@ from lab.ladder.kept import Kept
 from lab.ladder.stack import TODAY, WINNER
 from lab.metrics import FEWEST_BLOCKS
 from lab.model import LADDER, LabError
+from lab.stats import VerdictText
 from lab.store import ladder_queries, queries
 from lab.store.store import Store
 
 WORTH_SAYING = 0.05
 """An interaction below this share changes nobody's mind: the lab's own smallest effect."""
 LEVEL = 0.95
+NO_STACK = "The ladder names no stack"
+"""What stands on the figures of one that refuses."""
 
 
 class Quoted(NamedTuple):
@@ -51,6 +54,11 @@ class QualityKept(NamedTuple):
     is_kept: bool
     is_checked: bool
     """False where no answer of either passed its check: that they are alike says nothing."""
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether a loss is shown, though it may be within the bar."""
+        return 2 * self.change - self.low < 0
 
 
 class Rung(NamedTuple):
@@ -163,7 +171,8 @@ class LadderResult:
     def refusal(self) -> str:
         """Why no stack is named, in one sentence; empty where one is."""
         if self.winner is None:
-            return f"The search did not come to an end: {self._ending}."
+            ended = self.record["ended_with"] or self._ending
+            return f"The search did not come to an end: {ended}."
         if self.record["winner_words"] == TODAY:
             count = units.counted(len(self.record["levers"]), "lever")
             return (
@@ -223,6 +232,8 @@ class LadderResult:
             return "quality not checked"
         if not quality.is_checked:
             return "no answer passed its check, today's neither"
+        if quality.is_kept and quality.is_worse:
+            return f"quality {_points(quality.change)}, within your bar"
         return "quality not worse" if quality.is_kept else "quality not shown to be kept"
 
     def _written(self, quoted: Quoted) -> str:
@@ -350,14 +361,43 @@ def read(reference: str, store: Store | None = None) -> LadderResult:
         run = queries.run(store, queries.resolve(store, reference))
         if run["technique"] != LADDER:
             raise LabError(f"{run['name'] or run['run_id']} is no ladder.")
-        try:
-            record = Kept.model_validate(run["settings"].get("ladder")).model_dump()
-        except ValidationError:
-            raise LabError(
-                f"What is kept of the ladder {run['name'] or run['run_id']} cannot be read."
-            ) from None
-        metric = record["objective"].partition(":")[0]
-        return LadderResult(run, record, ladder_queries.trials(store, run["run_id"], metric))
+        return of_run(store, run)
+
+
+def of_run(store: Store, run: Mapping[str, Any]) -> LadderResult:
+    """Of a row of `runs`; LabError where what it keeps of itself cannot be read."""
+    try:
+        record = Kept.model_validate(run["settings"].get("ladder")).model_dump()
+    except ValidationError:
+        raise LabError(
+            f"What is kept of the ladder {run['name'] or run['run_id']} cannot be read."
+        ) from None
+    metric = record["objective"].partition(":")[0]
+    return LadderResult(run, record, ladder_queries.trials(store, run["run_id"], metric))
+
+
+def verdict(
+    store: Store, run: Mapping[str, Any], confirmed: Sequence[VerdictText], provenance: str
+) -> VerdictText:
+    """A ladder as lists, reports and figures tell any run: its sentence, between the doubts of its
+    confirmation and what was seen there. `confirmed` is empty where no block was."""
+    try:
+        result = of_run(store, run)
+        sentence, tone, is_refused = result.sentence, result.tone, bool(result.refusal)
+    except LabError as error:
+        sentence, tone, is_refused = str(error), "unsure", True
+    blank = dict.fromkeys(VerdictText._fields, "") | {"doubts": (), "reason": None}
+    of_blocks = confirmed[0] if confirmed else VerdictText(**blank)
+    around = (provenance, of_blocks.doubtful, of_blocks.seen, of_blocks.detail)
+    about, doubts, *after = map(units.in_markdown, around)
+    lines = [about, doubts, f"**{units.in_markdown(sentence)}**", *after]
+    return of_blocks._replace(
+        headline=sentence,
+        title=sentence.removesuffix("."),
+        reason=NO_STACK if is_refused else of_blocks.reason,
+        markdown="  \n".join(filter(None, lines)),
+        tone="unsure" if doubts else tone,
+    )
 
 
 def named(reference: str, store: Store | None = None) -> LadderResult | None:

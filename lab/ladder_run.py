@@ -77,10 +77,10 @@ class LadderRunner(BenchmarkRunner):
         """By stack, in words."""
         self.stages: list[dict[str, Any]] = []
         self.number, self.told = 0, 0
-        self.is_late, self.ended_with = False, ""
+        self.has_begun, self.is_late, self.ended_with = False, False, ""
 
     async def run(self) -> str:
-        asked = self.stop
+        asked, self.began_ns = self.stop, now_ns()
         self.stop = lambda: asked() or self._is_late()
         return await super().run()
 
@@ -120,8 +120,8 @@ class LadderRunner(BenchmarkRunner):
 
     def _blocks(self) -> list[Block]:
         """The warm-up, of today's requests; the others are made when they are known."""
-        self.began_ns = now_ns()
-        self.total = 0
+        self.began_ns = self.began_ns or now_ns()
+        self.has_begun, self.total = True, 0
         return [
             replace(b, order=b.order[:1]) for b in self.plan.warmups(self.seed, self.config.warmup)
         ]
@@ -233,7 +233,9 @@ class LadderRunner(BenchmarkRunner):
 
     def _end(self, status: Status, text: str) -> None:
         if self.is_late and status == "interrupted":
-            text = f"The {self.order.config.minutes:g} minutes are up."
+            minutes = self.order.config.minutes
+            text = f"The {minutes:g} minutes are up."
+            self.ended_with = f"the {minutes:g} minutes were up"
         super()._end(status, text)
 
     async def _close(self) -> None:
@@ -284,7 +286,7 @@ class LadderRunner(BenchmarkRunner):
         return row
 
     async def _keep_record(self) -> None:
-        if self.began_ns is not None:
+        if self.has_begun:
             await self._store(self.sink.write_run, self._run_row(self.session.keep_text))
 
 

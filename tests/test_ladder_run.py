@@ -1,20 +1,25 @@
 """A ladder on the simulated server: its stages, rows and sentence; Stop, budget and refusals."""
 
+import dataclasses
 import json
 
 import pytest
+from markupsafe import escape
 
 from lab import cli, ladder_code, ladder_results, ladder_run, processes, results, resume
+from lab.harness.reporters import html, json_object
+from lab.harness.reporters.markdown import markdown
 from lab.ladder.ladder_settings import ladder_config_of
 from lab.model import LabError
 from lab.settings import config_of
 from lab.store.store import Store
+from lab.units import in_markdown
 from tests.test_pages import opened, well
 
 TASKS = [
     {"task_id": "a", "prompt": "Why is the sky blue?", "check": {"kind": "regex", "pattern": "."}}
 ]
-QUICK = {"tasks": TASKS, "answer_tokens": 40, "warmup": 0, "minutes": 1, "seed": 1}
+QUICK = {"tasks": TASKS, "answer_tokens": 40, "warmup": 0, "minutes": 10, "seed": 1}
 SLOW_LARGE = {"simulated-large": {"gap_ms": 6.0}, "simulated-small": {"gap_ms": 1.0}}
 
 
@@ -70,7 +75,23 @@ def test_what_helps_is_found_confirmed_and_told(simulated, ladder):
         "streamed": True,
     }
     # The same blocks are what verdict, race and history are made of.
-    assert results.read(done.run_id).headlines[0].n == result.quoted.n
+    run = results.read(done.run_id)
+    assert run.headlines[0].n == result.quoted.n
+    # And all that is told of a run says the ladder's own sentence.
+    assert run.verdicts[0].headline == result.sentence
+    assert run.in_short.endswith(result.sentence.removesuffix("."))
+    assert in_markdown(result.sentence) in markdown(run)
+    assert not run.names_no_stack and run.finding().title.startswith("winner")
+
+    # Of the same blocks with a bar that no answer could keep, none of it claims anything.
+    kept = result.run["settings"]["ladder"] | {"bar": -1.0}
+    barred = {**result.run, "settings": result.run["settings"] | {"ladder": kept}}
+    verdict = ladder_results.verdict(Store(), barred, run.verdicts, "simulated")
+    assert "is not shown" in verdict.headline and verdict.title in verdict.headline
+    assert (verdict.tone, verdict.reason) == ("unsure", ladder_results.NO_STACK)
+    refused = dataclasses.replace(run, verdicts=[verdict])
+    assert refused.finding().title == "Perceived wait of each trial"
+    assert refused.finding().reason == ladder_results.NO_STACK
 
     with pytest.raises(LabError, match="pasted and are not kept"):
         ladder_code.winner(result)
@@ -86,6 +107,14 @@ def test_where_nothing_helps_it_refuses_and_confirms_nothing(simulated, ladder):
     result = ladder_results.read(done.run_id)
     assert result.refusal.startswith("No stack of 1 lever was shown to be faster than today's")
     assert result.sentence == result.refusal and result.quoted is None
+    run = results.read(done.run_id)
+    assert run.in_short == result.sentence.removesuffix(".") and run.names_no_stack
+    assert in_markdown(result.sentence) in markdown(run)
+    assert json_object.as_object(run)["verdict"]["headline"] == result.sentence
+    assert escape(result.sentence) in html.page(run)
+    well(opened("pages/23_Ladder.py", run=done.run_id))
+    well(opened("pages/21_History.py", run=done.run_id))
+    well(opened("app.py"))
 
 
 def test_a_stop_ends_it_within_its_rows(simulated, ladder):
@@ -119,7 +148,7 @@ def test_the_command_names_the_stack_and_writes_its_code(
     simulated.knobs(answer_tokens=40, models=SLOW_LARGE)
     tasks, code = tmp_path / "tasks.jsonl", tmp_path / "winner.py"
     tasks.write_text(json.dumps(TASKS[0]))
-    words = ["ladder", "--endpoint", simulated.base_url, "--scenario", str(tasks), "--minutes", "1"]
+    words = ["ladder", "--endpoint", simulated.base_url, "--scenario", str(tasks), "--minutes", "10"]
     words += ["--levers", "streamed", "--answer-tokens", "40", "--warmup", "0", "--code", str(code)]
     assert cli.main([*words, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)["ladder"]

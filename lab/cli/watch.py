@@ -104,10 +104,10 @@ def _keep(arguments: Namespace) -> int:
 
 
 def _task(file: str) -> Any:
-    from lab.cli import run
+    from lab.cli import body_files
     from lab.scenarios.definitions import Task
 
-    (read,) = run.bodies([file])
+    (read,) = body_files.bodies([file])
     body = {name: value for name, value in read.items() if name != "name"}
     try:
         return Task(task_id=read["name"], body=body)

@@ -148,7 +148,8 @@ def test_the_command_names_the_stack_and_writes_its_code(
     simulated.knobs(answer_tokens=40, models=SLOW_LARGE)
     tasks, code = tmp_path / "tasks.jsonl", tmp_path / "winner.py"
     tasks.write_text(json.dumps(TASKS[0]))
-    words = ["ladder", "--endpoint", simulated.base_url, "--scenario", str(tasks), "--minutes", "10"]
+    words = ["ladder", "--endpoint", simulated.base_url, "--scenario", str(tasks)]
+    words += ["--minutes", "10"]
     words += ["--levers", "streamed", "--answer-tokens", "40", "--warmup", "0", "--code", str(code)]
     assert cli.main([*words, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)["ladder"]

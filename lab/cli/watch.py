@@ -6,6 +6,7 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, Namespace
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab import paths, processes, scrub, units
@@ -104,13 +105,18 @@ def _keep(arguments: Namespace) -> int:
 
 
 def _task(file: str) -> Any:
-    from lab.cli import body_files
+    from lab import pasted
     from lab.scenarios.definitions import Task
 
-    (read,) = body_files.bodies([file])
-    body = {name: value for name, value in read.items() if name != "name"}
+    path = Path(file)
     try:
-        return Task(task_id=read["name"], body=body)
+        body = dict(pasted.read(path.read_text(encoding="utf-8-sig")).body)
+        name = str(body.pop("name", None) or path.stem)
+        return Task(task_id=name, body=body)
+    except OSError as error:
+        raise LabError(f"{file} cannot be read: {error.strerror}.") from None
+    except LabError as error:
+        raise LabError(f"{file} cannot be read: {error}") from None
     except ValueError as error:
         raise LabError(f"{file} is no request: {str(error).splitlines()[-1].strip()}") from None
 

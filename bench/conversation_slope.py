@@ -5,8 +5,9 @@ some five).
 The simulated server takes so many milliseconds for each token that it reads, and a tenth of that
 for one from its cache; the technique `conversation` is run over sockets as anybody would run it.
 Printed are each arm's slope beside the planted one, how far the mean of all runs is from it, and
-how many of their intervals hold it. Ends with 1 where a mean is off by more than 5 %, or where the
-cached slope of the embedded model is 15 % of the uncached one or more.
+how many of their intervals hold it. Ends with 1 where a mean is off by more than 5 % of
+the slope of what is read afresh, or where the cached slope of the embedded model is 15 % of the
+uncached one or more.
 """
 
 from __future__ import annotations
@@ -80,11 +81,14 @@ def planted(control, base_url: str, seeds: int, blocks: int, noise: float) -> bo
 
 
 def embedded(blocks: int) -> bool:
+    from lab.techniques.conversation.figures import PER, bare
+
     run = slopes("local", blocks, 1)
     base = run["nothing cached"].slope.estimate
     for slope in run.values():
         part = slope.slope.estimate / base
-        print(f"{slope.arm:15} {slope.words}, n = {slope.slope.n}: {part:.1%} of nothing cached")
+        words = f"{bare(slope.slope)} {PER}, n = {slope.slope.n}"
+        print(f"{slope.arm:15} {words}: {part:.1%} of nothing cached")
     return all(run[arm].slope.estimate < SMALL * base for arm in ARMS if arm != "nothing cached")
 
 

@@ -10,7 +10,7 @@ from lab import techniques
 from lab.endpoints import registry
 from lab.harness.estimate import estimate
 from lab.settings import config_of
-from lab.techniques.conversation import findings, talk
+from lab.techniques.conversation import figures, findings, talk
 from lab.techniques.conversation.technique import TECHNIQUE
 from tests.measured import FAST, measure
 
@@ -148,13 +148,13 @@ def test_an_arm_s_slope_is_held_against_the_baseline_s_of_its_block():
     both = pd.concat([talks(100), talks(10, arm="b")])
     base, other = findings.slopes(both, "a")
     assert (other.less.estimate, other.less.n) == (pytest.approx(-90), 6)
-    assert base.words == "+100 [100, 100] ms per 1,000 tokens"
-    assert findings.bare(other.less) == "−90.0 [−90.0, −90.0]"
+    assert figures.bare(base.slope) == "+100 [100, 100]"
+    assert figures.bare(other.less) == "−90.0 [−90.0, −90.0]"
 
 
 def test_too_few_conversations_have_a_slope_without_an_interval():
     (slope,) = findings.slopes(talks(100, blocks=5), "a")
-    assert slope.words == "+100 ms per 1,000 tokens" and slope.slope.low is None
+    assert figures.bare(slope.slope) == "+100" and slope.slope.low is None
     assert findings.slopes(talks(100).head(0), "a") == []
     assert pd.isna(findings.slope_of(talks(100, blocks=1).query("turn < 4")))
 
@@ -178,4 +178,4 @@ async def test_a_planted_slope_comes_back_and_is_told_in_words(simulated, db):
     (figure,) = techniques.figures_of(ask("run", run.run_id), ask, judged)
     text = figure.to_json()
     assert "Each 1,000 tokens of conversation delay automatic by " in text
-    assert f"{NOTHING} {findings.bare(by_arm[NOTHING].slope)}" in text
+    assert f"{NOTHING} {figures.bare(by_arm[NOTHING].slope)}" in text

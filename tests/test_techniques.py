@@ -12,6 +12,7 @@ import pytest
 from lab import code_samples, paths, pricing, results, techniques
 from lab.endpoints.registry import Endpoint
 from lab.local import messages_api
+from lab.local.threads import BETA, Threads
 from lab.model import LabError, View
 from lab.scenarios import definitions
 from lab.store.store import Store
@@ -55,10 +56,14 @@ def test_each_arm_makes_requests_that_the_api_takes(technique, lines):
     for arm in technique.arms_for(knobs):
         requests = asked(technique, arm.name, knobs, task)
         assert [request.role for request in requests].count("prime") <= 1 and len(requests) >= 1
-        for request in requests:
-            messages_api.parse(
-                messages_api.Body, json.dumps({**request.body, "stream": request.stream}).encode()
-            )
+        threads = Threads()
+        for number, request in enumerate(requests, 1):
+            raw = json.dumps({**request.body, "stream": request.stream}).encode()
+            turn = threads.begin(raw, BETA, 0)
+            messages_api.parse(messages_api.Body, turn.raw if turn else raw)
+            if turn:
+                turn.content.blocks.append({"type": "text", "text": "An answer."})
+                threads.keep(turn, f"msg_rehearsed_{number}", 0)
 
 
 @pytest.mark.parametrize("technique", techniques.all_techniques(), ids=techniques.slugs())
@@ -177,7 +182,9 @@ FIGURES_MAY |= {"lab.critical_path"}
 MAY_IMPORT = {
     "technique.py": {"lab.model", "lab.recording.fixes", "lab.scenarios"},
     "breaks.py": {"lab.model", "lab.recording"},
-    "findings.py": set(),
+    "placement.py": {"lab.model", "lab.scenarios"},
+    "talk.py": {"lab.model", "lab.scenarios"},
+    "findings.py": {"lab.stats"},
     "figures.py": {"lab.model", "lab.view_parts", *FIGURES_MAY},
 }
 

@@ -8,10 +8,10 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from lab.figures import layout, palette
-from lab.stats import Finding
+from lab.stats import Finding, Interval
 from lab.techniques.conversation import findings
 from lab.techniques.conversation.findings import Slope
-from lab.units import counted, ms, whole
+from lab.units import counted, estimated, ms, whole
 from lab.view_parts import COLUMNS, Column, Note, Part, RunData, Table
 
 PLOT_PX = 300
@@ -70,7 +70,7 @@ def growth(
     most = int(turns["turn"].max())
     steps = layout.whole_steps(most) | ({"dtick": 1} if most <= MOST_TICKS else {})
     layout.from_zero(figure, range=[0.5, most + 0.5], **steps)
-    known = {slope.arm: f"{slope.arm} {findings.bare(slope.slope)}" for slope in slopes}
+    known = {slope.arm: f"{slope.arm} {bare(slope.slope)}" for slope in slopes}
     return layout.finish(
         figure,
         _title(slopes, arm),
@@ -84,6 +84,13 @@ def growth(
         left=layout.AXIS_PX,
         legend={known.get(name, name): colour for name, colour in colours.items()},
     )
+
+
+def bare(slope: Interval) -> str:
+    """ "+390 [370, 410]"; without an interval where the conversations are too few for one."""
+    if slope.low is None:
+        return estimated("last_ttft_ms", *[slope.estimate] * 3).partition(" ms")[0]
+    return estimated("last_ttft_ms", *slope[:3]).replace(" ms ", " ", 1)
 
 
 def _line(figure: go.Figure, mine: pd.DataFrame, colour: str, beside: float) -> None:
@@ -115,8 +122,8 @@ def _title(slopes: Sequence[Slope], arm: str) -> str:
 
 
 def _rows(table: pd.DataFrame, slopes: Sequence[Slope]) -> pd.DataFrame:
-    words = {slope.arm: findings.bare(slope.slope) for slope in slopes}
-    less = {slope.arm: findings.bare(slope.less) for slope in slopes if slope.less}
+    words = {slope.arm: bare(slope.slope) for slope in slopes}
+    less = {slope.arm: bare(slope.less) for slope in slopes if slope.less}
     rows = table.assign(slope=table["arm"].map(words), less=table["arm"].map(less))
     rows["gone"] = rows["gone"].where(rows["gone"] > 0)
     return rows[["arm", "n", "slope", "less", *table.columns[2:]]]

@@ -7,9 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from lab.stats import robust
-from lab.stats.intervals import Interval, hodges_lehmann
-from lab.units import estimated
+from lab.stats import Interval, hodges_lehmann, robust
 
 OF_A_CALL = (
     *("trial_id", "call_id", "arm", "block", "role", "error_kind", "started_ms", "ttft_ms"),
@@ -29,24 +27,6 @@ class Slope(NamedTuple):
     slope: Interval
     less: Interval | None
     """Its block's slope less the baseline's; None for the baseline itself."""
-    steepest: float
-    """The trial's that grew most."""
-
-    @property
-    def words(self) -> str:
-        """ "+390 [370, 410] ms per 1,000 tokens"."""
-        return in_words(self.slope)
-
-
-def in_words(slope: Interval) -> str:
-    return f"{bare(slope)} ms per 1,000 tokens"
-
-
-def bare(slope: Interval) -> str:
-    """ "+390 [370, 410]"; without an interval where the conversations are too few for one."""
-    if slope.low is None:
-        return estimated("last_ttft_ms", *[slope.estimate] * 3).partition(" ms")[0]
-    return estimated("last_ttft_ms", *slope[:3]).replace(" ms ", " ", 1)
 
 
 def turns(calls: pd.DataFrame, counted_trials: pd.DataFrame) -> pd.DataFrame:
@@ -85,7 +65,7 @@ def slopes(turns: pd.DataFrame, baseline: str) -> list[Slope]:
         less = None
         if arm != baseline and baseline in table:
             less = hodges_lehmann((table[arm] - table[baseline]).dropna())
-        told.append(Slope(str(arm), hodges_lehmann(own), less, float(own.max())))
+        told.append(Slope(str(arm), hodges_lehmann(own), less))
     return told
 
 

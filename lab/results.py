@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from lab import endpoint_kinds, metrics, stats, techniques, units
+from lab import endpoint_kinds, ladder_results, metrics, stats, techniques, units
 from lab.metrics import QUANTILES
-from lab.model import LOAD, OBSERVED, WATCH, LabError, Technique
+from lab.model import LADDER, LOAD, OBSERVED, WATCH, LabError, Technique
 from lab.paths import COMMAND
 from lab.settings import BenchmarkConfig, Predicted
 from lab.stats import Comparison, Finding, VerdictText, bursts, unconfirmed
@@ -276,7 +276,16 @@ class RunResult:
 
     def finding(self, metric: str | None = None, arm: Arm | None = None) -> Finding:
         """What a figure of a metric may say: its title, and why it is greyed."""
+        if self.names_no_stack:
+            claims_nothing = stats.finding(None, metric or self.headline)
+            return claims_nothing._replace(reason=ladder_results.NO_STACK)
         return stats.finding(self.comparison(metric, arm), metric or self.headline)
+
+    @property
+    def names_no_stack(self) -> bool:
+        """Whether it is a ladder that refuses: then nothing of it claims anything."""
+        verdict = self.verdicts[0] if self.verdicts else None
+        return bool(verdict) and verdict.reason == ladder_results.NO_STACK
 
     @property
     def provenance(self) -> str:
@@ -301,10 +310,11 @@ class RunResult:
     def in_short(self) -> str:
         """The verdict for a list of runs: "cached starts 95 % sooner than uncached"; that there are
         doubts is said, not which. Empty where nothing was compared."""
-        if not self.headlines:
+        if not self.verdicts:
             return ""
         verdict = self.verdicts[0]
-        is_doubtful = verdict.doubts and self.headlines[0].verdict not in REFUSALS
+        is_refused = bool(self.headlines) and self.headlines[0].verdict in REFUSALS
+        is_doubtful = verdict.doubts and not is_refused
         return f"{DOUBTFUL if is_doubtful else ''}{verdict.title}"
 
     def counted(self, technique: str, arm: str) -> dict[str, Any]:
@@ -449,6 +459,8 @@ def _told(
         block_cost=_per_block(result.outcomes),
     )
     verdicts = [result.told(c) for c in result.headlines if c.metric == result.headline]
+    if result.run["technique"] == LADDER:
+        verdicts = [ladder_results.verdict(store, result.run, verdicts, result.provenance)]
     return replace(result, verdicts=verdicts)
 
 

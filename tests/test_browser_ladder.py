@@ -25,7 +25,7 @@ def dashboard(browser, tmp_path_factory) -> Iterator[Dashboard]:
 
 
 def test_a_ladder_is_climbed_in_view_and_names_its_stack(dashboard):
-    page = dashboard.opened("Ladder?endpoint=simulated&ladder-levers=streamed&ladder-minutes=3")
+    page = dashboard.opened("Ladder?endpoint=simulated&ladder-levers=Streaming&ladder-minutes=3")
     page.locator(".st-key-run-button button").click()
     panel = page.locator(".st-key-run-panel")
     panel.get_by_text(re.compile(r"(Screening|Confirmation): block \d+")).wait_for(timeout=60_000)
@@ -46,8 +46,8 @@ def test_a_ladder_is_climbed_in_view_and_names_its_stack(dashboard):
 
 def test_a_ladder_can_be_stopped_and_keeps_what_it_measured(dashboard):
     page = dashboard.opened(
-        "Ladder?endpoint=simulated&ladder-levers=streamed,cache&ladder-minutes=30"
-        "&set-up-open=true"
+        "Ladder?endpoint=simulated&ladder-levers=Streaming&ladder-levers=Cache"
+        "&ladder-minutes=30&set-up-open=true"
     )
     page.locator(".st-key-run-button button").click()
     panel = page.locator(".st-key-run-panel")

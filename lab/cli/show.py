@@ -213,11 +213,11 @@ def show(arguments: Namespace) -> int:
     if climbed and arguments.json:
         print_json(ladder=ladder.as_object(climbed))
         return DONE
-    if climbed and arguments.output == "console":
-        for line in (*ladder_results.told(climbed), "", "The confirmation, as of any run:"):
-            print(line)
     result = results.read(run)
     report_all([result], arguments)
+    if climbed and "console" in arguments.output:
+        for line in ladder_results.told(climbed)[1:]:
+            print(line)
     if arguments.details:
         _details(result, arguments.json)
     return DONE

@@ -33,7 +33,8 @@ def rungs(
     labels, notes = [], []
     for place, rung in enumerate(rows):
         is_in = place < len(helping)
-        tone = palette.tone_colour("good", dark) if is_in else colours.muted
+        # The stack's colour is that of the arm which it becomes.
+        tone = colours.arms[1] if is_in and not reason else colours.muted
         _draw(figure, place, rung, tone)
         words = layout.bold(f"{rung.title}: {rung.words}")
         labels.append(words if is_in else layout.tint(words, colours.muted))
@@ -45,7 +46,9 @@ def rungs(
     _across(figure, rows)
     return layout.finish(
         figure,
-        _title(len(helping), len(rows)),
+        f"What the search saw of {counted(len(rows), 'lever')}"
+        if reason
+        else _title(len(helping), len(rows)),
         f"change in {objective} as each joins those above it, by the search, which is not quoted ·"
         " grey: not in the stack",
         height,

@@ -1,11 +1,12 @@
 """Set up a ladder: which levers, on what, judged by what, within which budget; and one button."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 import streamlit as st
 
-from lab import ladder_order, settings
+from lab import ladder_order, settings, units
 from lab.endpoints.consent import ConsentNeeded
 from lab.endpoints.registry import Endpoint
 from lab.ladder import stack
@@ -45,7 +46,8 @@ def _form(endpoint: Endpoint) -> None:
     more = st.expander("More options", key="more-options", on_change="rerun", bind="query-params")
     if more.open:
         with more:
-            for column, name in zip(st.columns(len(MORE)), MORE, strict=True):
+            # The last is a row of three words.
+            for column, name in zip(st.columns([3, 3, 3, 5]), MORE, strict=True):
                 with column:
                     values[name] = _field(name)
             values["today"] = _today()
@@ -57,7 +59,7 @@ def _field(name: str, **options: Any) -> Any:
 
 
 def _levers() -> list[str]:
-    titles = {lever.name: lever.title for _, lever in stack.all_levers()}
+    titles = _titles()
     return st.multiselect(
         "Levers",
         list(titles),
@@ -67,6 +69,10 @@ def _levers() -> list[str]:
         placeholder="All that this endpoint and these tasks allow",
         help="What may be done differently. What is not tried, and why, stands below.",
     )
+
+
+def _titles() -> dict[str, str]:
+    return {lever.name: lever.title for _, lever in stack.all_levers()}
 
 
 def _models(endpoint: Endpoint) -> dict[str, str]:
@@ -118,13 +124,19 @@ def _say_levers(expected: LadderEstimate) -> None:
     if expected.levers:
         names = ", ".join(f"**{escape(each.lever.title.lower())}**" for each in expected.levers)
         st.caption(f"Tries {names}.")
-    if expected.not_tried:
-        lines = [
-            f"{escape(each.lever)}{f' ({escape(each.level)})' if each.level else ''}:"
-            f" {escape(each.reason)}"
-            for each in expected.not_tried
-        ]
-        st.caption("Not tried here:  \n" + "  \n".join(lines))
+    titles = _titles()
+    say_not_tried(
+        f"{titles.get(each.lever, each.lever)}{f' ({each.level})' if each.level else ''}:"
+        f" {each.reason}"
+        for each in expected.not_tried
+    )
+
+
+def say_not_tried(reasons: Iterable[str]) -> None:
+    """Folded, since on most endpoints it is a long list of what nobody asked for."""
+    if lines := [escape(reason) for reason in reasons]:
+        with st.expander(f"Not tried: {units.counted(len(lines), 'level')}"):
+            st.caption("  \n".join(lines))
 
 
 def begin(config: LadderConfig) -> None:

@@ -40,7 +40,7 @@ def show(endpoint: Endpoint, run: dict[str, Any]) -> None:
         _answer(result)
     with guard():
         _rungs(result)
-    if len(result.pairs):
+    if len(result.pairs) and not result.refusal:
         with guard():
             race_view.show(run)
     offered = {
@@ -73,16 +73,16 @@ def _state(run: dict[str, Any], endpoint: Endpoint) -> None:
 
 def _answer(result: LadderResult) -> None:
     with st.container(border=True, key="verdict"):
+        verdict = cached_queries.judged(result.run_id).verdicts[0]
+        verdict_card.doubts(verdict)
         if result.quoted is not None and not result.refusal:
-            judged = cached_queries.judged(result.run_id).verdicts
-            doubtful = bool(judged and judged[0].doubts)
-            if doubtful:
-                verdict_card.doubts(judged[0])
             st.markdown(f"**{escape(result.winner_words)}**")
-            _number(result, "unsure" if doubtful else result.tone)
+            _number(result, verdict.tone)
         else:
             st.markdown(f"**{escape(result.sentence)}**")
-        st.caption("  \n".join(map(escape, _seen(result))))
+        if seen := _seen(result):
+            st.caption("  \n".join(map(escape, seen)))
+        ladder_form.say_not_tried(result.not_tried)
         _where(result)
         _next(result)
 
@@ -107,10 +107,7 @@ def _seen(result: LadderResult) -> list[str]:
         parts = [result.quality_words, cost is not None and f"{_signed(cost)} cost"]
         words = ", ".join(filter(None, parts))
         lines.append(f"{words[:1].upper()}{words[1:]}. Against today, in fresh blocks.")
-    lines += result.interactions
-    if result.not_tried:
-        lines.append("Not tried: " + "; ".join(result.not_tried) + ".")
-    return lines
+    return lines + result.interactions
 
 
 def _signed(share: float) -> str:
@@ -159,6 +156,7 @@ def _rungs(result: LadderResult) -> None:
         result.objective_words,
         chart.dark(),
         kind=result.run["endpoint_kind"],
+        reason=ladder_results.NO_STACK if result.refusal and result.rungs else None,
     )
     chart.show(figure, key="rungs")
 
@@ -171,9 +169,12 @@ def _frontier(run: dict[str, Any]) -> None:
         st.caption("No stack was tried to its end.")
         return
     metric = result.metric
-    chart.show(
-        pareto.scatter_pareto(rows, chart.dark(), metric=metric, label="arm"), key="frontier"
-    )
+    # Today and the winner in the colours that they have in the race; the rest after them.
+    rest = rows.loc[~rows["is_today"] & ~rows["is_winner"], "arm"]
+    named = [*rows.loc[rows["is_today"], "arm"], *rows.loc[rows["is_winner"], "arm"], *rest]
+    arms = {arm: place for place, arm in enumerate(dict.fromkeys(named))}
+    figure = pareto.scatter_pareto(rows, chart.dark(), metric=metric, label="arm", arms=arms)
+    chart.show(figure, key="frontier")
     st.caption("By the search, whose tasks differ from stack to stack: to look at, not to quote.")
     table = rows[["arm", "n", "lost", metric, "quality", "cost_usd"]].dropna(axis=1, how="all")
     st.dataframe(

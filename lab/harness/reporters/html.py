@@ -156,7 +156,7 @@ def _lanes(result: RunResult) -> dict[str, Any] | None:
     from lab.figures import race
 
     pair = result.pair
-    if pair is None:
+    if pair is None or result.names_no_stack:
         return None
     data = race.race_data(
         result.ask("trial_events", result.typical),

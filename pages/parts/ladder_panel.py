@@ -37,7 +37,9 @@ def _draw(entries: list[dict[str, Any]], run_id: str) -> None:
         if not stages:
             run_panel.line(run_panel.PREPARING, 0.0, run_id)
         else:
-            run_panel.line(escape(stage_words.place(stages[-1])), _share(stages), run_id)
+            since = entries[entries.index(stages[-1]) :]
+            now, words = _now(stages[-1], since)
+            run_panel.line(escape(words), _share([*stages, now]), run_id)
             st.caption(_steps(stages[-1]["stage"]))
         if settled:
             st.markdown("**Settled so far**")
@@ -45,6 +47,16 @@ def _draw(entries: list[dict[str, Any]], run_id: str) -> None:
             st.caption("  \n".join(lines))
         if notes:
             st.caption(escape(notes[-1]))
+
+
+def _now(stage: dict[str, Any], since: list[dict[str, Any]]) -> tuple[dict[str, Any], str]:
+    """A block of a slow endpoint takes minutes: its own trials count down what was left at its
+    beginning."""
+    trials = [entry for entry in since if entry["kind"] == "trial"]
+    spent_s = sum(entry.get("total_ms") or 0.0 for entry in trials) / 1e3
+    stage = stage | {"left_s": max(0.0, stage["left_s"] - spent_s)}
+    done = f" · {len(trials)} of {stage['stacks']} trials of this block" if trials else ""
+    return stage, f"{stage_words.place(stage)}{done}"
 
 
 def _share(stages: list[dict[str, Any]]) -> float:

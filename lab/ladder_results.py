@@ -18,6 +18,7 @@ from scipy.special import stdtrit
 
 from lab import metrics, stats, units
 from lab.ladder.kept import Kept
+from lab.ladder.ladder_settings import CONFIRMING
 from lab.ladder.stack import TODAY, WINNER
 from lab.metrics import FEWEST_BLOCKS
 from lab.model import LADDER, LabError
@@ -52,6 +53,9 @@ class QualityKept(NamedTuple):
     low: float
     n: int
     is_kept: bool
+    is_same: bool
+    """Whether both were right alike in every block: no loss was seen, and one that is rarer than
+    one in n stays possible."""
     is_checked: bool
     """False where no answer of either passed its check: that they are alike says nothing."""
 
@@ -127,9 +131,11 @@ class LadderResult:
 
     @cached_property
     def quoted(self) -> Quoted | None:
-        """None where nothing was confirmed."""
+        """None where nothing was confirmed, or what stopped it left fewer blocks than are planned at
+        the least."""
         pairs = self.pairs
-        if len(pairs) < FEWEST_BLOCKS:
+        is_whole = self.run["status"] == "finished"
+        if len(pairs) < (FEWEST_BLOCKS if is_whole else CONFIRMING[self.quantile][0]):
             return None
         today, winner = pairs[f"value_{TODAY}"], pairs[f"value_{WINNER}"]
         if self.quantile == "p50":
@@ -151,7 +157,8 @@ class LadderResult:
         n, mean = changes.size, float(changes.mean())
         low = mean - float(changes.std(ddof=1) / np.sqrt(n) * stdtrit(n - 1, LEVEL))
         best = float(pairs[[f"quality_{TODAY}", f"quality_{WINNER}"]].to_numpy(float).max())
-        return QualityKept(mean, low, n, low >= -float(self.record["bar"]), best > 0)
+        is_kept = low >= -float(self.record["bar"])
+        return QualityKept(mean, low, n, is_kept, not changes.any(), best > 0)
 
     @cached_property
     def cost_change(self) -> float | None:
@@ -202,6 +209,18 @@ class LadderResult:
         return ""
 
     @property
+    def search_words(self) -> str:
+        """Of a search that did not come to its end: what it saw, and what it would take."""
+        if self.winner is not None:
+            return ""
+        rows = self.trials[self.trials["phase"] == "screened"]
+        return (
+            f"{units.counted(len(rows), 'trial')} of"
+            f" {units.counted(rows['arm'].nunique(), 'stack')} were measured. More minutes, fewer"
+            " levers or shorter answers let it come to its end."
+        )
+
+    @property
     def _ending(self) -> str:
         return {"interrupted": "it was stopped", "failed": "it failed"}.get(
             self.run["status"], "its budget was spent"
@@ -232,6 +251,8 @@ class LadderResult:
             return "quality not checked"
         if not quality.is_checked:
             return "no answer passed its check, today's neither"
+        if quality.is_same:
+            return f"quality equal in {quality.n} of {quality.n} blocks"
         if quality.is_kept and quality.is_worse:
             return f"quality {_points(quality.change)}, within your bar"
         return "quality not worse" if quality.is_kept else "quality not shown to be kept"
@@ -410,7 +431,7 @@ def named(reference: str, store: Store | None = None) -> LadderResult | None:
 
 def told(result: LadderResult) -> Sequence[str]:
     """The result in plain lines: what a terminal shows."""
-    lines = [result.sentence, ""]
+    lines = [result.sentence, *filter(None, [result.search_words]), ""]
     if result.rungs:
         lines.append(f"The rungs, by the search ({result.objective_words}):")
         lines += [f"  {_line(rung)}" for rung in result.rungs]

@@ -68,7 +68,8 @@ def test_what_helps_is_found_confirmed_and_told(simulated, ladder):
     assert result.quoted.n == measured["winner"] >= 12
     assert result.quoted.low < result.quoted.change < result.quoted.high < -0.8
     assert result.sentence.startswith("Streamed: −")
-    assert result.sentence.endswith("perceived wait, p50, quality not worse.")
+    n = result.quoted.n
+    assert result.sentence.endswith(f"perceived wait, p50, quality equal in {n} of {n} blocks.")
     assert [rung.words for rung in result.rungs] == ["streamed"]
     assert {row.arm: row.is_winner for row in result.candidates.itertuples()} == {
         "today": False,
@@ -125,7 +126,11 @@ def test_a_stop_ends_it_within_its_rows(simulated, ladder):
     done, _ = ladder(heard, levers=["streamed", "model"])
     assert (done.status, done.text) == ("interrupted", "Stopped by request.")
     assert counted("screened") and counted("measured") == {}
-    assert "did not come to an end: it was stopped" in ladder_results.read(done.run_id).sentence
+    result = ladder_results.read(done.run_id)
+    assert "did not come to an end: it was stopped" in result.sentence
+    rows = counted("screened")
+    told = f"{sum(rows.values())} trials of {len(rows)} stacks were measured. More minutes"
+    assert result.search_words.startswith(told)
 
 
 def test_it_ends_before_its_minutes_are_up(simulated, ladder):

@@ -38,8 +38,9 @@ def show(endpoint: Endpoint, run: dict[str, Any]) -> None:
     _state(run, endpoint)
     with guard():
         _answer(result)
-    with guard():
-        _rungs(result)
+    if result.rungs or result.others:
+        with guard():
+            _rungs(result)
     if len(result.pairs) and not result.refusal:
         with guard():
             race_view.show(run)
@@ -80,8 +81,10 @@ def _answer(result: LadderResult) -> None:
             _number(result, verdict.tone)
         else:
             st.markdown(f"**{escape(result.sentence)}**")
-        if seen := _seen(result):
-            st.caption("  \n".join(map(escape, seen)))
+        # What a refusal quotes stands in its sentence; what it rests on, below.
+        seen = [verdict.seen, result.search_words] if result.refusal else []
+        if lines := [*filter(None, seen), *_seen(result)]:
+            st.caption("  \n".join(map(escape, lines)))
         ladder_form.say_not_tried(result.not_tried)
         _where(result)
         _next(result)

@@ -287,6 +287,10 @@ LEFT_OUT = {
         """UPDATE runs
         SET settings = json_merge_patch(settings, '{"headline": {"metric": "x; DROP"}}')"""
     ),
+    "a headline at no quantile": (
+        """UPDATE runs
+        SET settings = json_merge_patch(settings, '{"headline": {"quantile": 1}}')"""
+    ),
     "settings a thousand levels deep": (
         "UPDATE runs SET settings = (repeat('[', 1000) || repeat(']', 1000))::JSON"
     ),
@@ -296,7 +300,7 @@ LEFT_OUT = {
 
 
 def test_a_run_that_pages_could_not_show_is_left_out_and_counted(mine, foreign):
-    """All of them in one file, beside one run that is good: 12 runs, of which 11 are left out with
+    """All of them in one file, beside one run that is good: 13 runs, of which 12 are left out with
     their 4 trials, 4 calls …"""
     good = [record(foreign, blocks=1) for _ in LEFT_OUT]
     changes = zip(good, LEFT_OUT.values(), strict=True)

@@ -5,6 +5,9 @@ import numpy as np
 import pandas as pd
 
 from lab import stats
+from lab.figures.share_card import share_card
+from lab.stats.quantiles import tail_ranked, tail_shift
+from lab.stats.worst_ranks import Losses
 
 BASE = np.array([100.0] * 85 + [1000.0] * 15)
 
@@ -73,6 +76,27 @@ def test_lost_trials_are_the_tail():
     fast = np.full(100, 50.0)
     assert compared(BASE, fast).verdict == "faster"
     assert compared(BASE, fast, lost=10).verdict == "fails_more"
+
+
+def test_lost_trials_make_no_many_tasks_of_a_few():
+    """Ten tasks are no clusters, however many trials beside them were lost."""
+    rng = np.random.default_rng(4)
+    base, new = rng.lognormal(5, 0.6, 400), rng.lognormal(5, 0.6, 400)
+    tasks = [f"task {n // 40}" for n in range(400)]
+    shift = tail_shift(base, new, 0.95)
+    of_tasks, of_blocks = (
+        tail_ranked(shift, base, new, 0.95, Losses(6, 6), 1, ids) for ids in (tasks, None)
+    )
+    assert of_tasks == of_blocks and 0 < of_blocks.p < 1
+
+
+def test_a_card_names_the_percentile_that_its_bars_show():
+    """1,000 and 110 ms are the p95s; the medians are 100 and 110."""
+    found = compared(BASE, np.full(100, 110.0))
+    card = share_card(found, stats.verdict(found), "somewhere", ("#111111", "#222222"))
+    words = " ".join(each.text for each in card.layout.annotations)
+    assert "p95 perceived wait · n = 100" in words and "Median" not in words
+    assert round(card.data[0].x[0] / card.data[1].x[0], 1) == 9.1
 
 
 def test_the_order_of_blocks_makes_no_difference_to_the_interval():

@@ -11,7 +11,7 @@ from lab import endpoint_kinds, metrics
 from lab.figures import layout, palette
 from lab.stats import Comparison, VerdictText
 from lab.stats.verdict import REFUSALS, change
-from lab.units import missing, value
+from lab.units import missing, quantile, value
 
 WIDTH_PX, HEIGHT_PX = 600, 315
 """The shape that chats and networks show whole."""
@@ -32,9 +32,9 @@ def share_card(
     kind: str | None = None,
     dark: bool = False,
 ) -> go.Figure:
-    """The planned comparison's medians in the `colours` of baseline and arm, under its verdict;
-    `about` is the run's provenance. Greyed with the reason where the verdict has one, hatched where
-    no model ran."""
+    """What the planned comparison compares, medians or a percentile, in the `colours` of baseline
+    and arm, under its verdict; `about` is the run's provenance. Greyed with the reason where the
+    verdict has one, hatched where no model ran."""
     look = palette.theme(dark)
     figure = go.Figure(layout={"template": palette.template(dark)})
     title = f"{verdict.title[:1].upper()}{verdict.title[1:]}"
@@ -50,7 +50,9 @@ def share_card(
         quality = "" if verdict.reason else verdict.quality
         _write(figure, [quality], y, "small", look.muted)
     _bars(figure, comparison, colours, kind, bool(verdict.reason))
-    foot = f"Median {metrics.words(comparison.metric)} · n = {comparison.n} · LLM Latency Lab"
+    which = "Median" if comparison.quantile is None else quantile(comparison.quantile)
+    words = metrics.words(comparison.metric)
+    foot = f"{which} {words} · n = {comparison.n} · LLM Latency Lab"
     _write(figure, [foot], HEIGHT_PX - 28, "small", look.muted)
     axis = {"visible": False, "fixedrange": True}
     return figure.update_layout(
@@ -73,12 +75,11 @@ def _bars(
     kind: str | None,
     greyed: bool,
 ) -> None:
-    medians = comparison.at
-    longest = max((median for median in medians if not missing(median)), default=0) or 1
+    longest = max((each for each in comparison.at if not missing(each)), default=0) or 1
     names = (comparison.baseline_name, comparison.name)
-    for row, (name, median, colour) in enumerate(zip(names, medians, colours, strict=True)):
+    for row, (name, at, colour) in enumerate(zip(names, comparison.at, colours, strict=True)):
         y = BARS_TOP_PX + row * 52
-        words = f"{layout.bold(name, colour)}  {value(comparison.metric, median)}"
+        words = f"{layout.bold(name, colour)}  {value(comparison.metric, at)}"
         place = {
             "xanchor": "left",
             "yanchor": "bottom",
@@ -86,11 +87,11 @@ def _bars(
             "font": {"size": SIZES["bar"]},
         }
         layout.write(figure, words, SIDE_PX, y, **place)
-        if missing(median):
+        if missing(at):
             continue
         pattern = {"shape": "/", "size": 6} if endpoint_kinds.kind(kind).hatched else {}
         figure.add_bar(
-            x=[(WIDTH_PX - 2 * SIDE_PX) * median / longest],
+            x=[(WIDTH_PX - 2 * SIDE_PX) * at / longest],
             base=[SIDE_PX],
             y=[y + BAR_PX / 2],
             width=BAR_PX - 4,

@@ -101,7 +101,9 @@ def tail_ranked(shift: TailShift, base, new, q: float, losses: Losses, sign: int
         usual = np.median(new), np.median(base)
         arm = [worst] * losses.arm + [usual[0]] * losses.baseline + [worst] * losses.both
         other = [usual[1]] * losses.arm + [worst] * (losses.baseline + losses.both)
-        ids = None if tasks is None else [*tasks, *(f"lost {place}" for place in range(lost))]
+        # Each a task of its own, where tasks stay in one piece at all.
+        is_of_tasks = tasks is not None and pd.Series(tasks).nunique() >= ENOUGH_TASKS
+        ids = [*tasks, *(f"lost {place}" for place in range(lost))] if is_of_tasks else None
         shift = tail_shift([*base, *other], [*new, *arm], q, tasks=ids)
     found = shift.difference
     return Ranked("faster" if sign * found.estimate < 0 else "slower", found.p, found.n)

@@ -210,7 +210,10 @@ def _is_config(value: Any) -> bool:
 
 
 def _is_headline(value: Any) -> bool:
-    return _is_arm(value) and value.get("metric") in METRICS
+    if not _is_arm(value) or value.get("metric") not in METRICS:
+        return False
+    quantile = value.get("quantile", 0.5)
+    return _is_number(quantile) and 0 < quantile < 1
 
 
 SOUND = {

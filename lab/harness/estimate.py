@@ -228,7 +228,7 @@ class Costs:
         if endpoint is self.endpoint:
             self.asked[model] = None
         if endpoint.traits.priced:
-            usage = {"input_tokens": tokens, "output_tokens": most}
+            usage = {"input_tokens": tokens, "output_tokens": most, "speed": body.get("speed")}
             usd = counted_usd(endpoint.kind, model, usage)
             most_usd = at_most_usd(endpoint.kind, model, body)
             self.models[model] = None

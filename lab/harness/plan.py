@@ -167,7 +167,7 @@ def experiment(
         needs=frozenset(
             need for variant in variants for need in (*variant.technique.needs, *variant.arm.needs)
         ),
-        unable=() if config.arms or config.quick else _unable(variants[0], able),
+        unable=() if config.arms else _unable(variants[0], able),
     )
 
 

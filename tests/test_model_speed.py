@@ -6,9 +6,10 @@ import pandas as pd
 import pytest
 
 from lab import results, techniques
+from lab.endpoints import registry
 from lab.harness.estimate import estimate
 from lab.settings import config_of
-from lab.techniques.models import findings
+from lab.techniques.models import figures, findings
 from lab.view_parts import Note, RunData
 from tests.measured import FAST, measure
 
@@ -106,6 +107,31 @@ def test_fast_is_no_arm_of_an_endpoint_that_has_none():
     assert not expected.refusals and expected.calls == plain.calls
     named_arm = config.model_copy(update={"arms": ["large model", "small model, fast"]})
     assert "local cannot do fast" in estimate(named_arm).refusals[0]
+
+
+def test_fast_mode_is_expected_at_its_own_price():
+    """Twice the price: of two equal models an arm each, one fast, the run likely costs 3 parts."""
+    opus = "claude-opus-5-5"
+    endpoint = registry.Endpoint("live", "live", "https://api.anthropic.com", "k", {"large": opus})
+    likely = [
+        estimate(
+            config_of(technique="model-speed", endpoint="live", knobs=knobs, runs=6, max_usd=99),
+            endpoint,
+        ).likely_usd
+        for knobs in ({"models": [opus], "standard_only": True}, {"models": [opus], "fast": [opus]})
+    ]
+    assert likely[1] / likely[0] == pytest.approx(3 / 2, rel=0.01)
+
+
+def test_each_reason_is_said_with_its_own_count():
+    reasons = ["asked a, served b", None, "asked fast, served standard", "asked a, served b"]
+    trials = pd.DataFrame({"phase": "measured", "superseded": False, "error_text": reasons})
+    trials["arm"], trials["outcome"] = "fast", ["mismatch", "ok", "mismatch", "mismatch"]
+    data = RunData(TECHNIQUE, {"run_id": "r"}, lambda *_: trials, None)
+    assert figures._left_out(data) == [
+        "2 of 4 trials of fast were left out: asked a, served b.",
+        "1 of 4 trials of fast was left out: asked fast, served standard.",
+    ]
 
 
 def test_answers_that_differ_are_counted_and_silence_is_said():

@@ -67,17 +67,17 @@ def served(data: RunData, dark: bool) -> list[Part | go.Figure]:
 
 
 def _left_out(data: RunData) -> list[str]:
-    """ "4 of 20 trials of opus, fast were left out: asked for speed fast, served standard." """
+    """ "4 of 20 trials of opus, fast were left out: asked fast, served standard.", of each
+    reason."""
     trials = data.ask("trials", data.run_id)
     trials = trials[(trials["phase"] == "measured") & ~trials["superseded"]]
     told = []
     for arm, mine in trials.groupby("arm", sort=False):
-        otherwise = mine[mine["outcome"] == "mismatch"]
-        if len(otherwise):
-            why = next(iter(otherwise["error_text"].dropna()[::-1]), "not served as it was asked")
-            was = "was" if len(otherwise) == 1 else "were"
+        reasons = mine.loc[mine["outcome"] == "mismatch", "error_text"].value_counts()
+        for why, n in reasons.items():
+            was = "was" if n == 1 else "were"
             told.append(
-                f"{len(otherwise)} of {counted(len(mine), 'trial')} of {arm} {was} left out: "
+                f"{n} of {counted(len(mine), 'trial')} of {arm} {was} left out: "
                 f"{why.removesuffix('.')}."
             )
     return told

@@ -112,6 +112,7 @@ def test_what_a_card_denies_is_not_asked_for_whatever_the_name(listing):
         {"data": [None, 7, {}, {"id": 3}]},
         {"data": [{"id": NAME, "capabilities": [], "max_tokens": "many", "retires_at": 7}]},
         {"data": [{"id": NAME, "capabilities": {"effort": 1, "thinking": {"types": ["x"]}}}]},
+        {"data": [{"id": NAME, "capabilities": {"effort": {"supported": True}, "thinking": {}}}]},
     ],
 )
 def test_an_odd_list_leaves_the_defaults(listing, value):

@@ -56,7 +56,7 @@ class ModelFacts(BaseModel):
 
     @property
     def words(self) -> str:
-        """ "effort low to max, thinking adaptive, at most 64,000 tokens out"."""
+        """ "effort low, high; thinking adaptive; 200,000 tokens in; 64,000 out"."""
         parts = []
         if self.efforts is not None:
             parts.append(f"effort {', '.join(self.efforts) or 'none'}")
@@ -94,14 +94,14 @@ def of_card(card: Any) -> ModelFacts | None:
 
 
 def _supported(parts: Any) -> tuple[str, ...] | None:
-    """The names of what is supported, of a mapping of name to {"supported": true}."""
+    """The names of what is supported, of a mapping of name to {"supported": true}; None where it
+    names nothing, unless it says by itself that it is not supported."""
     if not isinstance(parts, dict):
         return None
-    return tuple(
-        _word(name)
-        for name, part in list(parts.items())[:40]
-        if isinstance(part, dict) and part.get("supported") is True
-    )
+    named = [(name, part) for name, part in list(parts.items())[:40] if isinstance(part, dict)]
+    if not named and parts.get("supported") is not False:
+        return None
+    return tuple(_word(name) for name, part in named if part.get("supported") is True)
 
 
 def _word(value: Any) -> str | None:

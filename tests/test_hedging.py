@@ -1,15 +1,20 @@
 """Asked twice: the first to begin is kept, the other is cancelled, and both are rows that cost."""
 
+import asyncio
+import gc
 import itertools
 
 import pandas as pd
+import pytest
 
 from lab.endpoints import registry
 from lab.harness import plan
+from lab.harness.budget import BudgetReached
 from lab.harness.rehearsal import LIKELY, MOODS, rehearse
 from lab.scenarios import definitions
 from lab.settings import config_of
 from lab.techniques.hedging import TECHNIQUE, findings
+from lab.techniques.hedging.technique import race
 from tests.measured import FAST, measure
 
 LATE = {"headers": 2000, "text": [2000], "done": 2000}
@@ -92,6 +97,20 @@ async def test_a_trial_fails_where_both_fail_and_where_the_kept_one_breaks_off(s
     assert len(calls) == 2 and trial["outcome"] == "failed"
     trial, calls = await first_trial(simulated, "tied", BROKEN, NEVER)
     assert trial["outcome"] == "failed" and "cancelled" in set(calls["error_kind"])
+
+
+async def test_a_race_whose_calls_may_not_be_made_leaves_no_error_that_nobody_saw():
+    """As where the budget is reached before both of a tied pair."""
+
+    async def refused(request, token, **named):
+        raise BudgetReached
+
+    complaints = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, told: complaints.append(told))
+    with pytest.raises(BudgetReached):
+        await race(None, refused, None, 0)
+    gc.collect()
+    assert complaints == []
 
 
 async def test_a_cancelled_call_without_a_count_costs_its_twins_prompt(

@@ -49,11 +49,11 @@ class Sent:
 
     async def stop(self):
         """Cancel what is still under way, and wait until its connection is let go of."""
-        tasks = [task for task in (self.begun, self.reply) if not task.done()]
+        tasks = (self.begun, self.reply)
         for task in tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        # Looks at what became of them, or asyncio would complain of a call that the budget ended.
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def race(bench: Bench, ask, request, delay_ms):

@@ -131,8 +131,8 @@ class LadderResult:
 
     @cached_property
     def quoted(self) -> Quoted | None:
-        """None where nothing was confirmed, or what stopped it left fewer blocks than are planned at
-        the least."""
+        """None where nothing was confirmed; of a run that was stopped, where it has fewer blocks
+        than are planned at the least."""
         pairs = self.pairs
         is_whole = self.run["status"] == "finished"
         if len(pairs) < (FEWEST_BLOCKS if is_whole else CONFIRMING[self.quantile][0]):
@@ -464,9 +464,10 @@ def frontier(result: LadderResult) -> pd.DataFrame:
     return rows.assign(**about).reset_index(drop=True)
 
 
-def markdown(result: LadderResult) -> str:
-    """The sentence and its rungs, to paste into a pull request."""
-    lines = [f"**{result.sentence}**", ""]
+def markdown(result: LadderResult, lead: str = "") -> str:
+    """The sentence and its rungs, to paste into a pull request; `lead` is its verdict's Markdown,
+    which has the doubts before it."""
+    lines = [lead or f"**{result.sentence}**", ""]
     lines += [f"- {_line(rung)}" for rung in result.rungs]
     lines += [f"- not in it: {_line(rung)}: {rung.reason}" for rung in result.others]
     lines += [f"- {text}" for text in result.interactions]

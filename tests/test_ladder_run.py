@@ -20,7 +20,27 @@ TASKS = [
     {"task_id": "a", "prompt": "Why is the sky blue?", "check": {"kind": "regex", "pattern": "."}}
 ]
 QUICK = {"tasks": TASKS, "answer_tokens": 40, "warmup": 0, "minutes": 10, "seed": 1}
-SLOW_LARGE = {"simulated-large": {"gap_ms": 6.0}, "simulated-small": {"gap_ms": 1.0}}
+SLOW_LARGE = {"simulated-large": {"gap_ms": 25.0}, "simulated-small": {"gap_ms": 1.0}}
+
+
+@pytest.fixture(autouse=True)
+def fewest_blocks(monkeypatch):
+    """Twelve blocks confirm, the fewest that may: each can take long beside what a busy machine
+    adds to it."""
+    monkeypatch.setitem(ladder_run.CONFIRMING, "p50", (12, 12))
+
+
+@pytest.fixture
+def told_by_trials(monkeypatch):
+    """A ladder's minutes by its trials, a fifth of a second each, however busy the machine is."""
+    ended, played = [], ladder_run.LadderRunner._trial
+
+    async def counted(runner, *about):
+        ended.append(await played(runner, *about))
+        return ended[-1]
+
+    monkeypatch.setattr(ladder_run.LadderRunner, "_trial", counted)
+    monkeypatch.setattr(ladder_run, "now_ns", lambda: len(ended) * 200_000_000)
 
 
 @pytest.fixture
@@ -53,7 +73,7 @@ def counted(phase):
 
 
 def test_what_helps_is_found_confirmed_and_told(simulated, ladder):
-    """40 tokens of 6 ms each are 240 ms; streamed, the first comes after some 10."""
+    """40 tokens of 25 ms each are 1,000 ms; streamed, the first comes after some 10."""
     simulated.knobs(answer_tokens=40, models=SLOW_LARGE)
     done, entries = ladder(levers=["streamed"])
     assert done.status == "finished"
@@ -94,13 +114,20 @@ def test_what_helps_is_found_confirmed_and_told(simulated, ladder):
     assert refused.finding().title == "Perceived wait of each trial"
     assert refused.finding().reason == ladder_results.NO_STACK
 
+    # Stopped among its blocks, it is quoted from the fewest on that were planned.
+    first = sorted(result.pairs["block"])[11]
+    for last, is_quoted in ((first, True), (first - 1, False)):
+        cut = {"run": {**result.run, "status": "interrupted"}}
+        cut["trials"] = result.trials[result.trials["block"] <= last]
+        assert (dataclasses.replace(result, **cut).refusal == "") == is_quoted
+
     with pytest.raises(LabError, match="pasted and are not kept"):
         ladder_code.winner(result)
     with pytest.raises(LabError, match="is a ladder"):
         resume.join(Store(), config_of(technique="ladder", join_run=done.run_id))
 
 
-def test_where_nothing_helps_it_refuses_and_confirms_nothing(simulated, ladder):
+def test_where_nothing_helps_it_refuses_and_confirms_nothing(simulated, ladder, told_by_trials):
     """One token at once: to stream it changes nothing."""
     simulated.knobs(answer_tokens=1, queue_ms=20)
     done, _ = ladder(levers=["streamed"], minutes=0.3, answer_tokens=8)
@@ -118,6 +145,13 @@ def test_where_nothing_helps_it_refuses_and_confirms_nothing(simulated, ladder):
     well(opened("app.py"))
 
 
+def test_a_warm_up_that_might_pass_the_budget_is_left_out(ladder, monkeypatch):
+    """Half of $1.50 is the search's; a trial might cost all of a dollar."""
+    monkeypatch.setattr(ladder_run.LadderRunner, "_worst_usd", lambda *about: 1.0)
+    ladder(levers=["streamed"], warmup=3, max_usd=1.5)
+    assert counted("warmup") == {} and counted("screened") == {}
+
+
 def test_a_stop_ends_it_within_its_rows(simulated, ladder):
     def heard(entry):
         if entry["kind"] == "stage" and entry["block"] == 2:
@@ -133,10 +167,12 @@ def test_a_stop_ends_it_within_its_rows(simulated, ladder):
     assert result.search_words.startswith(told)
 
 
-def test_it_ends_before_its_minutes_are_up(simulated, ladder):
-    """Levers that change nothing are never settled: the budget ends the search, and the run."""
+def test_it_ends_before_its_minutes_are_up(simulated, ladder, told_by_trials):
+    """Levers that change nothing, in noise, are never settled: the budget ends the search, and the
+    run."""
     alike = {"gap_ms": 0.0, "prefill_ms_per_token": 0.0}
-    simulated.knobs(answer_tokens=1, queue_ms=30, models=dict.fromkeys(SLOW_LARGE, alike))
+    models = dict.fromkeys(SLOW_LARGE, alike)
+    simulated.knobs(answer_tokens=1, queue_ms=30, jitter=0.5, models=models)
     done, entries = ladder(levers=["streamed", "model"], minutes=0.3, answer_tokens=8)
     assert done.status == "finished" or done.text == "The 0.3 minutes are up."
     left = {entry["stage"]: entry["left_s"] for entry in of("stage", entries)}
@@ -160,6 +196,7 @@ def test_the_command_names_the_stack_and_writes_its_code(
     told = json.loads(capsys.readouterr().out)["ladder"]
     assert told["winner"] == {"streamed": "streamed"} and told["refusal"] is None
     assert told["quoted"]["high"] < -0.8
+    assert told["doubts"] == list(results.read(told["run_id"]).verdicts[0].doubts)
     compile(code.read_text(), "winner.py", "exec")
     assert "Why is the sky blue?" in code.read_text()
 

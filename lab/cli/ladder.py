@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,17 +100,20 @@ def _announce(order: LadderOrder, console: Console) -> None:
 
 
 def _report(done: Measured, arguments: Namespace, console: Console) -> int:
-    from lab import ladder_code, ladder_results
+    from lab import ladder_code, ladder_results, results
     from lab.store.store import Store
 
     store = Store(arguments.db)
     result = ladder_results.read(done.run_id, store)
+    verdict = results.read(done.run_id, store).verdicts[0]
     if done.text and done.status != "finished":
         console.print(scrub.text(done.text, scrub.MESSAGE), markup=False)
     if arguments.json:
-        print_json(ladder=as_object(result))
+        print_json(ladder=as_object(result, verdict.doubts))
     else:
         console.print()
+        if verdict.doubtful:
+            console.print(verdict.doubtful, markup=False, soft_wrap=True)
         for line in ladder_results.told(result):
             console.print(line, markup=False, soft_wrap=True)
     if arguments.code and not result.refusal:
@@ -122,8 +126,8 @@ def _report(done: Measured, arguments: Namespace, console: Console) -> int:
     return UNDECIDED if done.status == "finished" else CODES.get(done.status, FAILED)
 
 
-def as_object(result: LadderResult) -> dict[str, Any]:
-    """A ladder as JSON: the record, and what is quoted of the confirmation."""
+def as_object(result: LadderResult, doubts: Sequence[str]) -> dict[str, Any]:
+    """A ladder as JSON: the record, and what is quoted of the confirmation with its doubts."""
     return {
         "run_id": result.run_id,
         "status": result.run["status"],
@@ -131,6 +135,7 @@ def as_object(result: LadderResult) -> dict[str, Any]:
         "endpoint_kind": result.run["endpoint_kind"],
         "sentence": result.sentence,
         "refusal": result.refusal or None,
+        "doubts": list(doubts),
         "quoted": result.quoted and result.quoted._asdict(),
         "quality": result.quality and result.quality._asdict(),
         "cost_change": result.cost_change,

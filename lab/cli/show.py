@@ -211,7 +211,8 @@ def show(arguments: Namespace) -> int:
         raise LabError("--calls is for recordings of your own app; a run's are in its export.")
     climbed = ladder_results.named(run)
     if climbed and arguments.json:
-        print_json(ladder=ladder.as_object(climbed))
+        doubts = results.read(climbed.run_id).verdicts[0].doubts
+        print_json(ladder=ladder.as_object(climbed, doubts))
         return DONE
     result = results.read(run)
     report_all([result], arguments)

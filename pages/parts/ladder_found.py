@@ -87,7 +87,7 @@ def _answer(result: LadderResult) -> None:
             st.caption("  \n".join(map(escape, lines)))
         ladder_form.say_not_tried(result.not_tried)
         _where(result)
-        _next(result)
+        _next(result, verdict.markdown)
 
 
 def _number(result: LadderResult, tone: str) -> None:
@@ -131,7 +131,7 @@ def _where(result: LadderResult) -> None:
     st.html(f'<div style="font-size:13px">{tag}&ensp;{words}{note}</div>')
 
 
-def _next(result: LadderResult) -> None:
+def _next(result: LadderResult, lead: str) -> None:
     busy = run_panel.busy()
     with st.container(horizontal=True, vertical_alignment="center"):
         try:
@@ -149,7 +149,8 @@ def _next(result: LadderResult) -> None:
             )
         history = next(page for page in frame.page_files() if page.label == "History")
         frame.link(history, "Name, note or delete it", run=result.run_id)
-        copy_button.show("Copy as Markdown", ladder_results.markdown(result), key="copy-verdict")
+        text = ladder_results.markdown(result, lead)
+        copy_button.show("Copy as Markdown", text, key="copy-verdict")
 
 
 def _rungs(result: LadderResult) -> None:

@@ -8,7 +8,8 @@ from lab import cli, results
 from lab.harness import plan
 from lab.model import LabError
 from lab.settings import config_of
-from lab.techniques.hedging import findings, planner
+from lab.techniques.hedging import TECHNIQUE, figures, findings, planner
+from lab.view_parts import RunData
 from tests.measured import FAST, measure
 
 TEN_LATE = np.array([100.0] * 90 + [1000.0] * 10)
@@ -66,6 +67,13 @@ def test_a_prediction_for_few_blocks_is_wider_than_for_many():
 
 def middle(draws: np.ndarray) -> float:
     return float(np.median(draws))
+
+
+def test_many_recorded_waits_propose_a_run_no_longer_than_usual():
+    """Three arms of each would be paid for."""
+    data = RunData(TECHNIQUE, {"endpoint": "simulated", "endpoint_kind": "simulated"}, None, None)
+    parts = figures._proposal(data, data.run, np.tile(TEN_LATE, 5), 0.16, None, False)
+    assert parts[-1].text.startswith("To measure it: --delay-ms 100 --runs 100,")
 
 
 def test_luck_that_pairs_share_is_found():

@@ -10,6 +10,7 @@ from lab import units
 from lab.figures import layout, palette
 from lab.metrics import FEWEST_BLOCKS
 from lab.model import LabError
+from lab.settings import usual_blocks
 from lab.techniques.hedging import findings, planner
 from lab.units import ms, percent, whole
 from lab.view_parts import Choice, Column, Note, Number, Numbers, Part, RunData, Slider, Table
@@ -77,8 +78,9 @@ def _proposal(
 ) -> list[Part | go.Figure]:
     """The delay at the correlation that was measured, or else at none; and at others."""
     known = 0.0 if seen is None else seen.draws
-    likely = planner.plan(waits, known, most)
-    rows = [("assumed", planner.plan(waits, c, most)) for c in ASSUMED]
+    blocks = usual_blocks(planner.QUANTILE)
+    likely = planner.plan(waits, known, most, blocks=blocks)
+    rows = [("assumed", planner.plan(waits, c, most, blocks=blocks)) for c in ASSUMED]
     rows += [] if seen is None else [("measured", likely)]
     before, after = likely.before, likely.after
     numbers = Numbers(
@@ -89,7 +91,7 @@ def _proposal(
             Number("p95 then", ms(after.estimate), ms_ends(after)),
         )
     )
-    flags = f"--delay-ms {max(round(likely.delay_ms), 1)} --runs {max(likely.n, 100)}"
+    flags = f"--delay-ms {max(round(likely.delay_ms), 1)} --runs {blocks}"
     return [
         numbers,
         Note(_assumed(seen, likely, most)),

@@ -121,9 +121,8 @@ def _day(value: Any) -> date | None:
 
 def known(base_url: str) -> dict[str, ModelFacts]:
     """What an endpoint has said of its models, by their names; reads a file and asks nobody."""
-    entry = _entry(base_url)
-    facts = {}
-    for card in entry.get("models") or ():
+    cards, facts = _entry(base_url).get("models"), {}
+    for card in cards if isinstance(cards, list) else ():
         try:
             each = ModelFacts.model_validate(card)
         except ValidationError:

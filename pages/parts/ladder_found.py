@@ -35,7 +35,7 @@ from pages.parts.frame import escape, guard
 def show(endpoint: Endpoint, run: dict[str, Any]) -> None:
     """Only what is chosen is computed; the view is in the URL."""
     result = cached_queries.ladder(run["run_id"])
-    _state(run, endpoint)
+    _state(result, endpoint)
     with guard():
         _answer(result)
     if result.rungs or result.others:
@@ -52,7 +52,8 @@ def show(endpoint: Endpoint, run: dict[str, Any]) -> None:
         offered[chosen](run)
 
 
-def _state(run: dict[str, Any], endpoint: Endpoint) -> None:
+def _state(result: LadderResult, endpoint: Endpoint) -> None:
+    run = result.run
     if run["endpoint"] != endpoint.name:
         say = st.caption if run["endpoint_kind"] == endpoint.kind else st.info
         say(
@@ -65,7 +66,7 @@ def _state(run: dict[str, Any], endpoint: Endpoint) -> None:
             f"This ladder failed{f': {escape(text)}'.rstrip('.') if text else ''}. What it"
             " measured is kept."
         )
-    elif run["status"] == "interrupted":
+    elif run["status"] == "interrupted" and not result.record["ended_with"]:  # else it is told
         st.warning(
             "This ladder was stopped before its end; what it measured is kept. It cannot be"
             " resumed, since its blocks depend on each other."

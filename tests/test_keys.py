@@ -448,19 +448,18 @@ def test_a_pasted_body_asks_on_the_page(planted, server):
 
 
 def test_nothing_else_of_the_environment_is_sent(planted, server, monkeypatch):
-    chosen = server()
-    consent.allow(chosen.url, key=True)
     monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", "token-that-belongs-elsewhere")
     monkeypatch.setenv(
         "ANTHROPIC_CUSTOM_HEADERS",
         "X-Gateway: header-that-belongs-elsewhere\nAuthorization: Bearer"
         " header-that-belongs-elsewhere",
     )
-    for with_key in (True, False):
+    for with_key, key in ((True, KEY), (False, keys.PLACEHOLDER)):
+        chosen = server()
         consent.allow(chosen.url, key=with_key)
         assert main(["streaming", "--endpoint", chosen.url, *QUICK, "--json"]) == 0
-    assert "belongs-elsewhere" not in repr(chosen.asked) and received(chosen) == [True]
-    assert sent(chosen) == [KEY] * 2 + [keys.PLACEHOLDER] * 2
+        assert "belongs-elsewhere" not in repr(chosen.asked) and received(chosen) == [with_key]
+        assert sent(chosen) == [key] * 2
     own_server = server()
     monkeypatch.setenv("ANTHROPIC_BASE_URL", own_server.url)
     monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", "X-Gateway: header-of-the-gateway")

@@ -30,8 +30,9 @@ def call(arm, first, end, **more):
     return {
         "call_id": f"c-{arm}", "trial_id": f"t-{arm}", "arm": arm, "role": "answer", "block": 1,
         "started_ms": 0.0, "sent_at_ms": 2.0, "headers_at_ms": 10.0,
-        "first_thinking_at_ms": None, "message_start_at_ms": None, "first_sentence_at_ms": None,
-        "first_text_at_ms": first, "first_tool_at_ms": None, "last_token_at_ms": end,
+        "first_sign_at_ms": None, "first_thinking_at_ms": None, "message_start_at_ms": None,
+        "first_sentence_at_ms": None, "first_text_at_ms": first, "first_tool_at_ms": None,
+        "whole_tool_at_ms": None, "last_token_at_ms": end,
         "ended_at_ms": end, "ttft_ms": first,
         "total_ms": end, "endpoint": "local", "endpoint_kind": "local", "model": "m",
         "error_kind": None, "connection_reused": True,

@@ -28,7 +28,7 @@ def test_a_ladder_is_climbed_in_view_and_names_its_stack(dashboard):
     page = dashboard.opened("Ladder?endpoint=simulated&ladder-levers=Streaming&ladder-minutes=3")
     page.locator(".st-key-run-button button").click()
     panel = page.locator(".st-key-run-panel")
-    panel.get_by_text(re.compile(r"(Screening|Confirmation): block \d+")).wait_for(timeout=60_000)
+    panel.get_by_text(re.compile(r"(Screening|Confirmation): block \d+")).wait_for(timeout=180_000)
     page.locator(".st-key-verdict").wait_for(timeout=180_000)
     still(page)
     assert page.locator(WRONG).count() == 0
@@ -51,9 +51,9 @@ def test_a_ladder_can_be_stopped_and_keeps_what_it_measured(dashboard):
     )
     page.locator(".st-key-run-button button").click()
     panel = page.locator(".st-key-run-panel")
-    panel.get_by_text(re.compile(r"block [2-9]")).wait_for(timeout=60_000)
+    panel.get_by_text(re.compile(r"block [2-9]")).wait_for(timeout=180_000)
     panel.get_by_role("button", name="Stop").click()
-    page.get_by_text("was stopped before its end").wait_for(timeout=30_000)
+    page.get_by_text("was stopped before its end").wait_for(timeout=120_000)
     still(page)
     assert page.locator(WRONG).count() == 0
     assert "did not come to an end" in page.locator(".st-key-verdict").inner_text()

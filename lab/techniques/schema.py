@@ -49,9 +49,13 @@ def properties(bench: Bench, knobs):
 
 
 def body(bench: Bench, arm, knobs, task):
-    changes = {"tools": None, "tool_choice": None}
+    """A body of the user's keeps its effort; a shape of its own would be in every arm."""
+    own = dict((task.body or {}).get("output_config") or {})
+    own.pop("format", None)
     if arm != FREE.name:
-        changes["output_config"] = tools.answer_of(**properties(bench, knobs))
+        own |= tools.answer_of(**properties(bench, knobs))
+    changes = dict.fromkeys(("tools", "tool_choice", "output_format"))
+    changes["output_config"] = own or None
     most = knobs.answer_tokens + FIELD_TOKENS * knobs.fields * (arm != FREE.name)
     return task.body_for(most, **changes)
 
@@ -60,8 +64,11 @@ async def prepare(bench: Bench, arm, knobs, task):
     if arm == WARM.name:
         # About something else: an endpoint that remembers prompts must not find this one's.
         other = [{"role": "user", "content": "Are you ready?"}]
-        prime = {**body(bench, arm, knobs, task), "messages": other, "max_tokens": 1}
-        await bench.call(Request(prime), role="prime")
+        asked = body(bench, arm, knobs, task)
+        brief = {} if "thinking" in asked else {"max_tokens": 1}
+        reply = await bench.call(Request({**asked, "messages": other, **brief}), role="prime")
+        if not reply.ok:
+            bench.mismatch(f"nothing made the schema warm: {reply.error_text}")
 
 
 async def trial(bench: Bench, arm, knobs, task):

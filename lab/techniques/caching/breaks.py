@@ -60,11 +60,13 @@ def _edited(body: Body) -> None:
 
 
 def _effort(body: Body) -> None:
-    body["output_config"] = {"effort": "low"}
+    config = body.get("output_config") or {}
+    body["output_config"] = {**config, "effort": "high" if config.get("effort") == "low" else "low"}
 
 
 def _thinking(body: Body) -> None:
-    body["thinking"] = {"type": "adaptive"}
+    if body.pop("thinking", None) is None:
+        body["thinking"] = {"type": "adaptive"}
 
 
 def _choice(body: Body) -> None:
@@ -78,11 +80,12 @@ def _format(body: Body) -> None:
         "required": ["answer"],
         "additionalProperties": False,
     }
-    body["output_config"] = {"format": {"type": "json_schema", "schema": schema}}
+    config = body.get("output_config") or {}
+    body["output_config"] = {**config, "format": {"type": "json_schema", "schema": schema}}
 
 
 def _speed(body: Body) -> None:
-    body["speed"] = "fast"
+    body["speed"] = "standard" if body.get("speed") == "fast" else "fast"
 
 
 def unmarked(body: Body) -> None:
@@ -121,7 +124,11 @@ BREAKS = (
         _effort,
     ),
     Break(
-        Arm("thinking switched", "the request before had thinking on", ("thinking",)),
+        Arm(
+            "thinking switched",
+            "the request before had thinking on; off, where yours has it",
+            ("thinking",),
+        ),
         "thinking",
         _thinking,
     ),

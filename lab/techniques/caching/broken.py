@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 METRIC = "ttft_ms"
 CALLS = (
-    *("arm", "role", "error_kind", "observed_cache", "ttft_ms", "cost_usd"),
+    *("trial_id", "arm", "role", "error_kind", "observed_cache", "ttft_ms", "cost_usd"),
     *("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens"),
 )
 STATES = {"none": "nothing", "write": "written anew", "partial": "read in part", "read": "read"}
@@ -28,11 +28,12 @@ HOW = (
 
 
 def view(data: RunData, dark: bool) -> list[Part]:
-    """A row a cause, the dearest in time first."""
+    """A row a cause, of trials that count."""
     if data.baseline != breaks.UNBROKEN.name:
         return [Note(HOW)]
     calls = data.calls(CALLS)
-    answers = calls[(calls["role"] == "answer") & calls["error_kind"].isna()]
+    counting = calls["trial_id"].isin(data.trials()["trial_id"])
+    answers = calls[counting & (calls["role"] == "answer") & calls["error_kind"].isna()]
     per_million, priced = _prices(data)
     answers = answers.assign(usd=_usd(answers, per_million))
     pairs = data.ask("pairs", data.run_id, METRIC)

@@ -137,7 +137,7 @@ async def ask_before(bench: Bench, arm, knobs, task):
     ends = [place for place, block in enumerate(content, 1) if block.get("cache_control")]
     kept = content[: max(ends, default=0)]
     earlier["messages"][-1] = {**turn, "content": [*kept, question]}
-    earlier["max_tokens"] = 512 if "thinking" in earlier else 1
+    earlier["max_tokens"] = max(512, earlier["max_tokens"]) if "thinking" in earlier else 1
     tier = "large" if arm in breaks.BY_ARM and breaks.BY_ARM[arm].other_model else "small"
     reply = await bench.call(Request(earlier, tier=tier, intended_cache="any"), role="prime")
     if not reply.ok:

@@ -152,6 +152,8 @@ class TrialBench:
         self.calls: list[Call] = []
         self.spans: list[SpanRow] = []
         self.out_of_budget = False
+        self.limit = asyncio.Timeout(None)
+        """Until when what is under way may take; the runner's."""
         self.give_up: Callable[[], Any] = lambda: None
         """Ends the trial, whatever its code makes of a call that is not made."""
         self.failures: dict[str, tuple[str, str]] = {}
@@ -220,6 +222,8 @@ class TrialBench:
         await session.client_of(target).open_ahead()
 
     async def pause(self, seconds: float) -> None:
+        if (ends_s := self.limit.when()) is not None:
+            self.limit.reschedule(ends_s + seconds)  # what is meant to take long is not late
         await sleep_s(seconds)
 
     async def call(
@@ -263,6 +267,8 @@ class TrialBench:
             reading = await call.read(self._turn)
         finally:
             self._count_if_limited(call)
+            if heard:
+                heard.is_over = True  # what still waits to be read must start nothing any more
         self._read_ns = (call.span.ended_ns, now_ns())
         for event in filter(None, (begun, token)):
             event.set()  # who waits for the first byte of a call that failed must not wait forever

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from lab.critical_path import waited_for
 from lab.figures import stacked
 from lab.techniques.tool_input import findings
-from lab.units import ms
+from lab.units import counted, ms
 from lab.view_parts import Column, Note, Part, RunData, Table
 
 WAITS = {"model": "the model", "tool": "tools", "own": "own work"}
@@ -52,10 +52,10 @@ def view(data: RunData, dark: bool) -> list[Part | go.Figure]:
             },
         ),
         Note(
-            "Medians of all trials. A tool needs its whole input: a first piece that comes sooner "
-            "starts no tool sooner by itself. What can be won is the time that the inputs after "
-            "the first take to write; where tools run at once and take equally long, the last "
-            "input decides, and nothing is won."
+            f"Medians of {counted(len(trials), 'trial')}. A tool needs its whole input: a first"
+            " piece that comes sooner starts no tool sooner by itself. What can be won is the time"
+            " that the inputs after the first take to write; where tools run at once and take"
+            " equally long, the last input decides, and nothing is won."
         ),
         Note(
             "eager_input_streaming sends an input as it is written, without a check. Where "

@@ -136,26 +136,40 @@ async def play(bench: Bench, ask, request: Request, level, task):
     content = request.body["messages"][-1]["content"]
     if any(block.get("type") == "tool_result" for block in content if isinstance(block, dict)):
         return await ask(request)
-    reply = await ask(replace(request, stream=True), on_tool=start)
-    kept = {use.id for use in reply.tool_uses} if reply.ok else set()
-    for stray in running.keys() - kept:
-        running.pop(stray).cancel()
-    return reply
+    kept = set()
+    try:
+        reply = await ask(replace(request, stream=True), on_tool=start)
+        kept = {use.id for use in reply.tool_uses} if reply.ok else kept
+        return reply
+    finally:
+        await stop(running, running.keys() - kept)
+
+
+async def stop(running, ids):
+    """Nothing that was started outlives its trial."""
+    strays = [running.pop(id) for id in ids]
+    for stray in strays:
+        stray.cancel()
+    await asyncio.gather(*strays, return_exceptions=True)
 
 
 async def run_started(bench: Bench, uses, level):
     running = STARTED.get(bench, {})
-    return [
-        await (running[use.id] if use.id in running else bench.tool(use.name, use.input))
-        for use in uses
-    ]
+    try:
+        return [
+            await (running.pop(use.id) if use.id in running else bench.tool(use.name, use.input))
+            for use in uses
+        ]
+    finally:
+        await stop(running, set(running))
 
 
 WHILE_IT_WRITES = Lever(
     name="eager",
     title="Tools start",
     levels=("after the turn", "while it writes"),
-    words={"while it writes": "tools started while it writes"},
+    # All that have started run beside each other, also where a turn's tools would run in turn.
+    words={"while it writes": "each tool started at once, while it writes"},
     play=play,
     run_tools=run_started,
     needs=("tools", "streaming"),

@@ -1,7 +1,7 @@
 """One conversation, as each arm sends it: where its cache breakpoints stand, and what a thread is
 spared."""
 
-from lab.model import Bench, Reply, Request
+from lab.model import Bench, Request
 from lab.scenarios import definitions, tools
 
 NOTHING, LAST, EVERY = "nothing cached", "last turn marked", "every part marked"
@@ -35,7 +35,7 @@ class Talk:
         self.tools = tools.specs(tools.names()[:1]) if knobs.tool_results else None
         self.turns = [in_blocks(turn) for turn in (task.body or {}).get("messages", ())[:-1]]
         self.most = knobs.answer_tokens + (TOOL_TOKENS if knobs.tool_results else 0)
-        self.held, self.thread, self.asked, self.prompt = 0, None, 0, 0
+        self.held, self.thread, self.asked = 0, None, 0
 
     def says(self, question, text):
         """The user's next turn."""
@@ -88,23 +88,12 @@ class Talk:
             lost, reply = reply, await bench.call(self.request(afresh=True), role, name)
             bench.replaced(lost)
         if reply.ok:
-            self.check(bench, reply)
             self.asked, self.thread = self.blocks, reply.message_id
             content = [block for block in reply.content if block.get("text") != ""]
             content = content or [{"type": "text", "text": "(no answer)"}]
             self.turns.append({"role": "assistant", "content": content})
             self.held = len(self.turns)
         return reply
-
-    def check(self, bench: Bench, reply: Reply):
-        """Whoever does not know threads answers a turn as if nothing had been said before."""
-        names = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
-        before, self.prompt = self.prompt, sum(reply.usage.get(name) or 0 for name in names)
-        if self.prompt < before:
-            bench.mismatch(
-                f"the endpoint read {self.prompt} tokens where the conversation had {before}"
-                " already: it answered the new turn alone"
-            )
 
 
 def marked(system, tools, messages, every, **_):

@@ -220,6 +220,7 @@ def test_what_one_way_does_with_a_stream_is_a_predicate():
         "holds back the stream until its end (3 of 3 answers; what holds it takes 5.8 KiB or more,"
         " and answers longer than 8 KiB would tell how much)"
     )
+    assert bursts.told([flowing] * 3 + [at_once]).startswith("passes the stream on in 3 of 4 answ")
     assert "the longest had 5 pieces of text, and 8 are needed" in bursts.told([stream(*range(5))])
 
 

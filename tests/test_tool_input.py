@@ -12,7 +12,7 @@ from lab.instrumentation.stamps import Exchange
 from lab.instrumentation.whole_tools import Heard, WholeTools
 from lab.ladder import stack
 from lab.local.whole_parameters import Held
-from lab.model import Arm, ToolUse
+from lab.model import Arm, Request, ToolUse
 from lab.store import queries
 from lab.techniques.tool_input import TECHNIQUE, findings
 from tests.measured import FAST, measure
@@ -170,3 +170,24 @@ async def test_the_lever_starts_the_tools_of_a_stack_while_the_turn_is_written(s
     assert findings.overlaps(found.spans(eager))[eager] > 100
     totals = found.trials.set_index("arm")["total_ms"]
     assert totals["today"] - totals["eager"] > 250
+
+
+async def test_a_tool_that_was_started_does_not_outlive_a_turn_that_was_cancelled():
+    ended = []
+
+    class Quiet:
+        async def tool(self, name, given):
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.append(name)
+
+    async def ask(request, on_tool):
+        on_tool(ToolUse("toolu_a", "a", {}))
+        await asyncio.sleep(0)
+        raise asyncio.CancelledError
+
+    asked = Request({"messages": [{"role": "user", "content": "x"}]})
+    with pytest.raises(asyncio.CancelledError):
+        await TECHNIQUE.levers[0].play(Quiet(), ask, asked, "while it writes", None)
+    assert ended == ["a"]

@@ -13,6 +13,8 @@ from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
+from lab.units import counted
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -134,8 +136,14 @@ def told(streams: Sequence[Stream]) -> str:
         share = f"{judged.held} of {judged.told} answers{judged.left_open}"
         return f"holds back the stream {judged.pieces} ({share})"
     judged_n = sum(stream.held is not None for stream in streams)
+    held_n = sum(bool(stream.held) for stream in streams)
+    if held_n:
+        return (
+            f"passes the stream on in {judged_n - held_n} of {judged_n} answers; the others came in"
+            " bursts, too few of them to say that it is held back"
+        )
     if judged_n:
-        return f"passes the stream on as it is written ({judged_n} answers)"
+        return f"passes the stream on as it is written ({counted(judged_n, 'answer')})"
     longest = max((stream.pieces for stream in streams), default=0)
     return (
         f"gave answers too short to tell whether it holds back the stream: the longest had"

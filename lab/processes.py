@@ -70,7 +70,7 @@ class RunCard:
 def local_server(kind: str = endpoint_kinds.LOCAL) -> ServerCard:
     """The lab's own server of a kind, found or started; whoever comes second waits for the first to
     have started it."""
-    with _locked(paths.runtime() / f"{kind}.start", wait=True):
+    with locked(paths.runtime() / f"{kind}.start", wait=True):
         return _server(kind) or _start_server(kind)
 
 
@@ -152,7 +152,7 @@ def await_turn(note: Callable[[str], None], patience_s: float = TURN_S) -> None:
         while True:
             with contextlib.suppress(BlockingIOError):
                 if not next_up:
-                    queue.enter_context(_locked(path))
+                    queue.enter_context(locked(path))
                     next_up = True
                 if running() is None:
                     return
@@ -170,7 +170,7 @@ def measuring(run_id: str, technique: str) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for attempt in range(10):  # a reader that only looks holds the lock for a moment too
             try:
-                lock = stack.enter_context(_locked(path))
+                lock = stack.enter_context(locked(path))
                 break
             except BlockingIOError:
                 if attempt < 9 and running() is None:
@@ -203,7 +203,7 @@ def running() -> RunCard | None:
     _started[:] = [process for process in _started if process.poll() is None]
     path = paths.runtime() / "measure.lock"
     try:
-        with _locked(path, shared=True):
+        with locked(path, shared=True):
             return None
     except BlockingIOError:
         # A holder that was killed leaves its card to the next one, which holds the lock before it
@@ -215,7 +215,9 @@ def running() -> RunCard | None:
 
 
 @contextlib.contextmanager
-def _locked(path: Path, wait: bool = False, shared: bool = False) -> Iterator[int]:
+def locked(path: Path, wait: bool = False, shared: bool = False) -> Iterator[int]:
+    """Hold a file's lock, which a dead process lets go by itself; BlockingIOError where another has
+    it."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         fcntl.flock(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from dataclasses import replace
 from datetime import timedelta
 
 import numpy as np
 import pytest
 from stored_watches import BEGAN, stored
 
-from lab import processes, results, resume
+from lab import processes, results, resume, watch
 from lab.cli import main
 from lab.clock import now_ns
 from lab.model import LabError
@@ -87,6 +88,23 @@ def test_three_probes_without_an_answer_are_told_and_the_first_answer_again():
     assert told == [(5, "silent", "yours"), (7, "answers", "yours"), (10, "silent", "service")]
 
 
+def test_one_that_stops_as_the_other_is_answered_again_is_told_apart():
+    looking = Looking("anthropic", EVERY)
+    answers = [(None, 1200)] * 4 + [(400, None)] * 3
+    answers[2:4] = [(None, None)] * 2
+    told = []
+    for place, (control, yours) in enumerate(answers):
+        medians = {"control": control, "yours": yours}
+        failed = {arm: int(value is None) for arm, value in medians.items()}
+        found = looking.add(BEGAN + place * EVERY, medians, failed)
+        told += [(place, each.kind, each.whose, each.words[:11]) for each in found]
+    assert told == [
+        (2, "silent", "control", "The control"),
+        (4, "silent", "yours", "Your reques"),
+        (4, "answers", "control", "The control"),
+    ]
+
+
 def test_a_watch_is_in_no_list_of_runs_and_is_never_judged(db):
     store = Store()
     run_id = stored(store, pairs(20))
@@ -120,6 +138,54 @@ def test_probes_are_due_on_a_grid_from_the_beginning(db):
     assert order.slot(began + timedelta(minutes=25)) == 3
     assert order.due_utc(3) == began + timedelta(minutes=20)
     assert order.looks_a_month == 30 * 24 * 6
+
+
+def test_the_next_probe_is_never_further_away_than_one_interval(db):
+    order = watch_order.new(watch_config_of(endpoint="simulated", every_min=10))
+    began, minute = order.started_utc, timedelta(minutes=1)
+    assert order.next_slot(0, began) == 1
+    assert order.next_slot(1, began + minute) == 2
+    assert order.next_slot(2, began + 55 * minute) == 6  # at once: four were missed
+    # A clock that was set back by a day, or to before the watch began.
+    for at in (began + 5 * minute, began - 1435 * minute):
+        due = order.due_utc(order.next_slot(145, at))
+        assert due - at == 5 * minute
+
+
+def test_a_watch_is_kept_by_one_process_from_its_first_moment(db, tmp_path, monkeypatch):
+    (tmp_path / "runtime").mkdir(mode=0o700)
+    monkeypatch.setenv("LAB_RUNTIME", str(tmp_path / "runtime"))
+    order = watch_order.new(watch_config_of(endpoint="simulated"))
+    with (
+        watch.announced(order),
+        pytest.raises(LabError, match="kept already"),
+        watch.announced(order),
+    ):
+        pass
+    with watch.announced(order):
+        pass
+
+
+def test_a_watch_goes_on_with_its_own_endpoint_alone(db):
+    order = watch_order.new(watch_config_of(endpoint="simulated", name="orders"))
+    stored(Store(), pairs(5), name="orders")
+    replace(order, run_id=watched.read(Store(), "orders").run_id).keep()
+    named = {"name": "orders", "endpoint": "simulated"}
+    assert watch_order.resolve(watch_config_of(**named), named).control == order.control
+    named["endpoint"] = "local"
+    with pytest.raises(LabError, match="begun with another endpoint"):
+        watch_order.resolve(watch_config_of(**named), named)
+
+
+def test_what_the_server_may_add_to_a_bill_is_said_beside_the_days_bound(db, monkeypatch):
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-test-0000000000000000")
+    monkeypatch.delenv("LAB_IGNORE_KEYS")
+    body = {"max_tokens": 9, "messages": [{"role": "user", "content": "News?"}]}
+    body["tools"] = [{"type": "web_search_20250305", "name": "web_search"}]
+    task = {"task_id": "own", "body": body}
+    values = {"endpoint": "anthropic", "model": "claude-opus-4-5", "tasks": [task]}
+    text = watch_order.new(watch_config_of(**values, usd_a_day=50.0)).cost().text
+    assert text.endswith("never more than $50.00 a day plus what web_search may add")
 
 
 def test_a_probe_that_can_never_be_paid_is_refused_at_the_start(db, monkeypatch):
@@ -186,11 +252,40 @@ def test_a_command_that_no_shell_could_read_is_refused(db, capsys):
 def test_check_tells_each_change_once(db, capsys):
     run_id = stored(Store(), pairs(200, at=100, yours=1.3), name="orders")
     order = watch_order.new(watch_config_of(endpoint="simulated", name="orders"))
-    watch_order.replace(order, run_id=run_id).keep()
+    replace(order, run_id=run_id).keep()
     assert main(["watch", "check", "--name", "orders"]) == 3
     assert "Your request got slower" in capsys.readouterr().out
     assert main(["watch", "check", "--name", "orders"]) == 0
     assert "No new change" in capsys.readouterr().out
+
+
+def test_check_tells_what_is_new_also_where_the_oldest_findings_are_gone(db, capsys):
+    """Of 140 findings 139 were told; the latest 100 are kept."""
+    store = Store()
+    run_id = stored(store, pairs(20), name="orders")
+    run = queries.run(store, run_id)
+    silent = replace(change(), kind="silent", control=None, yours=None).stored()
+    run["settings"]["watch"] |= {"findings": [silent] * 100, "dropped": 40}
+    with store._turn() as connection:
+        connection.execute("UPDATE runs SET settings = ?", [json.dumps(run["settings"])])
+    order = watch_order.new(watch_config_of(endpoint="simulated", name="orders"))
+    replace(order, run_id=run_id, checked=139).keep()
+    assert main(["watch", "check", "--name", "orders", "--json"]) == 3
+    assert len(json.loads(capsys.readouterr().out)["new"]) == 1
+    assert main(["watch", "check", "--name", "orders"]) == 0
+
+
+def test_the_dollars_of_a_day_end_with_it(db):
+    """96 probes a day, each of two calls at a cent."""
+    store = Store()
+    run_id = stored(store, pairs(97), endpoint="anthropic")
+    with store._turn() as connection:
+        connection.execute("UPDATE calls SET counted_usd = 0.01")
+    spent = [
+        watched.spent_usd(store, run_id, "anthropic", BEGAN + timedelta(hours=hours))
+        for hours in (23.9, 24.1)
+    ]
+    assert spent == pytest.approx([97 * 0.02, 0.02])
 
 
 def test_check_says_when_there_is_too_little(db, capsys):

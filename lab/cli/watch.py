@@ -222,10 +222,11 @@ def _check(arguments: Namespace) -> int:
 
     found = _read(arguments)
     order = watch_order.named(found.run_id)
-    told = order.checked if order else 0
+    dropped = int(found.settings.get("dropped", 0))
+    told = max(0, order.checked - dropped) if order else 0
     new: list[Change] = found.changes[told:]
     if order and new:
-        replace(order, checked=len(found.changes)).keep()
+        replace(order, checked=dropped + len(found.changes)).keep()
     if arguments.json:
         print_json(run_id=found.run_id, new=[change.told() for change in new])
     else:

@@ -1,5 +1,6 @@
 """A watch: probes of a request beside a control for days, in a process of its own that any
-dashboard finds by its card (0600) in the runtime folder: watch/RUN_ID.json."""
+dashboard finds by its card (0600) in the runtime folder: watch/RUN_ID.json, and whose lock one
+process holds: watch/RUN_ID.lock."""
 
 from __future__ import annotations
 
@@ -113,11 +114,23 @@ def folder() -> Path:
 @contextlib.contextmanager
 def announced(order: WatchOrder) -> Iterator[Callable[[Any], None]]:
     """While a watch is kept, whoever looks finds it; LabError where another process keeps it."""
-    if card := current(order.run_id):
-        raise LabError(
-            f"The watch {card.name!r} is kept already (process {card.pid}, since"
-            f" {card.since_utc[:16]} UTC). Stop it first, or give this one another --name."
-        )
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(processes.locked(folder() / f"{order.run_id}.lock"))
+        except BlockingIOError:
+            raise LabError(
+                f"The watch {order.config.name!r} is kept already{_by_whom(order.run_id)}. Stop it"
+                " first, or give this one another --name."
+            ) from None
+        yield from _with_card(order)
+
+
+def _by_whom(run_id: str) -> str:
+    card = current(run_id)
+    return f" (process {card.pid}, since {card.since_utc[:16]} UTC)" if card else ""
+
+
+def _with_card(order: WatchOrder) -> Iterator[Callable[[Any], None]]:
     card = Card(
         run_id=order.run_id,
         name=order.config.name,

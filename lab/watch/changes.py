@@ -66,10 +66,9 @@ class Change:
         """One sentence, without its full stop."""
         at = f"at {units.when(self.at_utc)} UTC"
         if self.is_silence:
-            who = {"yours": "Your request", "service": f"{self.named} "}.get(self.whose, "It")
+            every = f"On {self.named} every request"
+            who = {"yours": "Your request", "service": every}.get(self.whose, "The control")
             verb = "stopped being answered" if self.kind == SILENT else "is answered again"
-            if self.whose == "service":
-                who = f"On {self.named} every request"
             return f"{who} {verb} {at}"
         became = "slower" if self.is_slower else "faster"
         if self.whose == "service":

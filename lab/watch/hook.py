@@ -11,17 +11,18 @@ import shlex
 import signal
 from collections.abc import Mapping
 
+from lab.endpoints import keys
 from lab.model import LabError
 from lab.watch.changes import Change
 
 SECONDS = 30.0
 KEYS = (
-    "ANTHROPIC_API_KEY",
-    "ANTHROPIC_AUTH_TOKEN",
+    *keys.VARIABLES,
     "ANTHROPIC_CUSTOM_HEADERS",
     "CLAUDE_CODE_OAUTH_TOKEN",
     "LAB_API_KEYS",
-    "LAB_LOCAL_KEY",
+    "LANGFUSE_SECRET_KEY",
+    "LANGFUSE_PUBLIC_KEY",
 )
 """What a watch may hold and no command needs."""
 WORDS = "LAB_WATCH_WORDS"

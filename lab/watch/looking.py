@@ -82,10 +82,12 @@ class Looking:
             if is_silent != self.is_silent[arm]:
                 self.is_silent[arm] = is_silent
                 turned.append(arm)
-        if not turned:
-            return []
+        both = ([arm for arm in turned if self.is_silent[arm] is held] for held in (True, False))
+        return [self._turn(at_utc, arms) for arms in both if arms]
+
+    def _turn(self, at_utc: datetime, turned: list[str]) -> Change:
         kind = SILENT if self.is_silent[turned[0]] else ANSWERS
         since = at_utc - (SILENT_PROBES - 1) * self.every if kind == SILENT else at_utc
         whose = "service" if len(turned) == 2 else "yours" if turned == [YOURS] else "control"
         probes = SILENT_PROBES if kind == SILENT else 1
-        return [Change(kind, whose, since, at_utc, probes, self.endpoint)]
+        return Change(kind, whose, since, at_utc, probes, self.endpoint)

@@ -14,6 +14,7 @@ from lab import paths, recorded_tasks, units
 from lab.clock import utc_now
 from lab.endpoints import registry
 from lab.endpoints.registry import Endpoint
+from lab.harness.budget import unbounded
 from lab.harness.estimate import estimate
 from lab.model import WATCH, LabError, new_id
 from lab.paths import COMMAND
@@ -58,8 +59,14 @@ class WatchOrder:
         return timedelta(days=30) / self.every
 
     def slot(self, at_utc: datetime) -> int:
-        """The number of the probe that was due last, from 1."""
-        return max(0, (at_utc - self.started_utc) // self.every) + 1
+        """The number of the instant that was last, from 1; less where the clock was set back."""
+        return (at_utc - self.started_utc) // self.every + 1
+
+    def next_slot(self, last: int, at_utc: datetime) -> int:
+        """After a probe at the instant `last` (0: none yet); never further away than one interval,
+        wherever the clock has been."""
+        now = self.slot(at_utc)
+        return max(now, min(last, now) + 1)
 
     def due_utc(self, number: int) -> datetime:
         return self.started_utc + (number - 1) * self.every
@@ -108,6 +115,9 @@ class WatchOrder:
             return Cost(0.0, f"{words}, nothing to pay")
         likely = (expected.likely_usd or 0.0) * a_day
         bound = f"never more than ${self.usd_a_day:.2f} a day"
+        bodies = [task.body or {} for task in self.config.tasks or ()]
+        if added := [word for body in bodies for word in unbounded(body)]:
+            bound += f" plus what {', '.join(added)} may add"
         return Cost(most, f"{words}, about ${min(likely, self.usd_a_day):.2f} and {bound}")
 
     @property
@@ -225,8 +235,11 @@ def resolve(config: WatchConfig, named_settings: Mapping[str, Any]) -> WatchOrde
             )
     changeable = ("days", "usd_a_day", "on_change", "least_percent")
     fixed = {n: v for n, v in named_settings.items() if n not in (*changeable, "name", "scenario")}
+    if "endpoint" in fixed:
+        models = {"any": old.config.model} if old.config.model else {}
+        fixed["endpoint"] = registry.find(fixed["endpoint"], models).name
     for name, value in fixed.items():
-        if name in ("tasks", "endpoint", "db"):
+        if name in ("tasks", "db"):
             continue
         if getattr(old.config, name) != value:
             raise LabError(

@@ -152,8 +152,9 @@ class Watched:
         return joined
 
     @property
-    def last_block(self) -> int:
-        return int(self.trials["block"].max()) if len(self.trials) else 0
+    def last_utc(self) -> datetime | None:
+        """When the latest probe took place, or was due."""
+        return _utc(self.trials["started_utc"].max()) if len(self.trials) else None
 
 
 def read(store: Store, reference: str) -> Watched:

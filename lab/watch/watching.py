@@ -88,6 +88,8 @@ class WatchRun(BenchmarkRunner):
     ) -> None:
         self.order, self.store, self.once, self.most_usd = order, store, once, most_usd
         self.findings: list[dict[str, Any]] = []
+        self.dropped = 0
+        """Findings before those, which are not kept."""
         self.found: list[Change] = []
         """In this process."""
         technique: Technique = replace(TECHNIQUE, headline=order.config.metric)
@@ -103,7 +105,10 @@ class WatchRun(BenchmarkRunner):
         )
         self.place = self.endpoint
         """As it was named: an own server may have another address at the next probe."""
-        self.session_id, self.origin_ns, self.number, self.day = new_id(), now_ns(), 0, None
+        self.session_id, self.origin_ns, self.day = new_id(), now_ns(), None
+        self.number = self.slot = 0
+        """Of the latest probe, and of the instant at which it was due: a probe more than the
+        instants have (--once, a clock that was set back) has a number of its own."""
         self.total = 0
         """Of a run's trials; nobody knows how many a watch will have."""
 
@@ -120,7 +125,8 @@ class WatchRun(BenchmarkRunner):
             keep_text=bool(run["keep_text"]),
             started_utc=started,
         )
-        self.findings = list((run["settings"].get("watch") or {}).get("findings") or ())
+        kept = run["settings"].get("watch") or {}
+        self.findings, self.dropped = list(kept.get("findings") or ()), int(kept.get("dropped", 0))
         return Joined(row, frozenset(), {}, 0.0, sessions=len(run["sessions"]))
 
     # From beginning to end
@@ -176,8 +182,9 @@ class WatchRun(BenchmarkRunner):
     async def _read(self) -> None:
         """Where the watch stands: what is due next is what the rows say."""
         known = await asyncio.to_thread(watched.read, self.store, self.run_id)
-        if len(known.trials):
+        if known.last_utc:
             self.number = int(known.trials["probe"].max())
+            self.slot = self.order.slot(known.last_utc)
         config = self.order.config
         self.looking = Looking(self.endpoint.name, self.order.every, config.least_percent)
         for probe in known.told():
@@ -189,25 +196,25 @@ class WatchRun(BenchmarkRunner):
     async def _probes(self) -> None:
         order = self.order
         while True:
-            number = max(self.number + 1, order.slot(utc_now()))
-            due = utc_now() if self.once else self._due(number)
+            slot = order.next_slot(self.slot, utc_now())
+            number = max(self.number + 1, slot)
+            # A watch that begins, or goes on after a while, probes at once, then at its instants.
+            due = utc_now() if self.once else max(order.due_utc(slot), utc_now())
             if order.until_utc is not None and due >= order.until_utc:
                 return self._end("finished", "Its days are over.")
             if not self.once:
                 self.tell({"kind": "next", "number": number, "at_utc": due.isoformat()})
                 await self._until(due)
-            self.number = number
+            self.number, self.slot = number, slot
             await self._due_now(number, due)
             if self.once:
                 return self._end("finished", "One probe.")
 
-    def _due(self, number: int) -> datetime:
-        """A watch that begins, or goes on, probes at once and then at its instants."""
-        return max(self.order.due_utc(number), utc_now())
-
     async def _until(self, due: datetime) -> None:
-        """In short sleeps: a machine that was asleep wakes to a clock that has gone on."""
-        while (left_s := (due - utc_now()).total_seconds()) > 0:
+        """In short sleeps: a machine that was asleep wakes to a clock that has gone on. One that is
+        set back meanwhile is not waited for."""
+        most_s = self.order.every.total_seconds()
+        while 0 < (left_s := (due - utc_now()).total_seconds()) <= most_s:
             await sleep_s(min(left_s, 5.0))
 
     # One probe
@@ -228,7 +235,7 @@ class WatchRun(BenchmarkRunner):
         except TimeoutError:
             return await self._gap(number, due, "busy", "the server was another measurement's")
         except LabError as error:
-            if not finished:
+            if not any(each.trial.phase == PHASE for each in finished):
                 return await self._gap(number, due, "failed", str(error))
         finally:
             if finished:
@@ -360,6 +367,8 @@ class WatchRun(BenchmarkRunner):
     def _run_row(self, keep: bool) -> RunRow:
         row, order = super()._run_row(keep), self.order
         row.started_utc = order.started_utc
+        more = max(0, len(self.findings) - MOST_FINDINGS)
+        self.dropped, self.findings = self.dropped + more, self.findings[more:]
         row.settings["watch"] = {
             "every_s": order.every.total_seconds(),
             "pairs": order.config.pairs,
@@ -367,7 +376,8 @@ class WatchRun(BenchmarkRunner):
             "least_percent": order.config.least_percent,
             "usd_a_day": order.usd_a_day,
             "until_utc": order.until_utc.isoformat() if order.until_utc else None,
-            "findings": self.findings[-MOST_FINDINGS:],
+            "findings": list(self.findings),
+            "dropped": self.dropped,
         }
         return row
 

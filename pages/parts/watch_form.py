@@ -120,7 +120,7 @@ def _offer(config: WatchConfig, values: dict[str, Any]) -> None:
 
 
 def _order(values: dict[str, Any]) -> None:
-    st.session_state[ORDERED] = (watch_config_of(**values), {})
+    st.session_state[ORDERED] = (watch_config_of(**values), values)
 
 
 def _own() -> list[Task]:

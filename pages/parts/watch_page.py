@@ -98,7 +98,9 @@ def _state(run_id: str, rows: int) -> None:
             st.rerun()
         entries, _ = processes.read_progress(run_id)
         last = entries[-1] if entries else {}
-        spent = next((each["spent_usd"] for each in reversed(entries) if each.get("spent_usd")), 0)
+        today = utc_now().date().isoformat()
+        probes = [each for each in reversed(entries) if each["kind"] == "probe"]
+        spent = next((p["spent_usd"] for p in probes if p["at_utc"].startswith(today)), 0)
         words = ["**Watching**"]
         if last.get("kind") == "next":
             due = pd.Timestamp(last["at_utc"])

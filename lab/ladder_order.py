@@ -12,6 +12,7 @@ from lab.endpoints import registry
 from lab.endpoints.consent import ConsentNeeded
 from lab.endpoints.registry import Endpoint
 from lab.harness import plan as planning
+from lab.harness.budget import unbounded
 from lab.harness.estimate import Cost, Costs
 from lab.harness.plan import Experiment, Variant
 from lab.harness.rehearsal import finished
@@ -53,11 +54,13 @@ class LadderOrder:
 
     @property
     def today(self) -> dict[str, str]:
-        return {factor.lever.name: factor.levels[0] for factor in self.factors}
+        """Of what the user does already too where it is not tried: every trial has it."""
+        return self.config.today | {f.lever.name: f.levels[0] for f in self.factors}
 
     def levels(self, configuration: Configuration) -> dict[str, str]:
         pairs = zip(self.factors, configuration, strict=True)
-        return {factor.lever.name: factor.levels[level] for factor, level in pairs}
+        tried = {factor.lever.name: factor.levels[level] for factor, level in pairs}
+        return self.today | tried
 
     def words(self, configuration: Configuration) -> str:
         return stack.words(self.levels(configuration), self.today)
@@ -205,6 +208,10 @@ def of_order(order: LadderOrder) -> LadderEstimate:
     price = "nothing to pay" if usd is None else f"never above ${usd:.2f}"
     if order.endpoint.traits.priced and (remark := pricing.remark(_models(order), today())):
         price += f" ({remark})"
+    bodies = [task.body or {} for task in order.plan.tasks]
+    added = dict.fromkeys(word for body in bodies for word in unbounded(body))
+    if usd is not None and added:
+        price += f" plus what {', '.join(added)} may add"
     minutes = _minutes(order)
     text = (
         f"{units.counted(len(order.factors), 'lever')} ({names}), a plan of {stacks} stacks, then "

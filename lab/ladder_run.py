@@ -122,13 +122,15 @@ class LadderRunner(BenchmarkRunner):
         """The warm-up, of today's requests; the others are made when they are known."""
         self.began_ns = self.began_ns or now_ns()
         self.has_begun, self.total = True, 0
-        return [
-            replace(b, order=b.order[:1]) for b in self.plan.warmups(self.seed, self.config.warmup)
-        ]
+        today = self.order.variant(self.search.today, TODAY)
+        warmups = self.plan.warmups(self.seed, self.config.warmup)
+        return [replace(block, order=(today,)) for block in warmups]
 
     async def _measure(self, blocks: list[Block]) -> None:
         for block in blocks:
-            await self._play_block(block)
+            worst_usd = self._worst_usd(block.order, block.task)
+            if not self.order.purse.lacks("screening", self.budget.spent_usd, worst_usd, 0.0, 0.0):
+                await self._play_block(block)
         self.trial_s.clear()  # a first trial may take longer than any that follows
         while self.status == "running" and (ask := self.search.next()):
             await self._search_on(ask)

@@ -282,6 +282,14 @@ def test_todays_level_is_what_the_user_says():
         chosen(today={"streamed": "yes"})
 
 
+def test_what_the_user_does_already_is_in_every_stack_also_where_it_is_not_tried():
+    values = {"endpoint": "simulated", "levers": ["cache"], "today": {"streamed": "streamed"}}
+    order = ladder_order.resolve(ladder_config_of(**values))
+    assert [one.lever.name for one in order.factors] == ["cache"]
+    assert order.levels((0,)) == {"streamed": "streamed", "cache": "none"}
+    assert (order.words((0,)), order.words((1,))) == ("today", "cached prefix")
+
+
 def test_a_budget_that_carries_fewer_levers_says_which_are_left_out():
     wanted = ["streamed", "cache", "model", "answer"]
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import shutil
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -12,7 +13,7 @@ from lab import results, techniques
 from lab.endpoints import consent
 from lab.endpoints.client import open_client
 from lab.endpoints.registry import Endpoint
-from lab.harness.bench import connection_mismatch
+from lab.harness.bench import TrialBench, connection_mismatch
 from lab.instrumentation.stamps import OBSERVER, StampedTransport
 from lab.model import LabError
 from lab.rows import CallRow
@@ -242,6 +243,14 @@ def test_a_pause_counts_in_what_a_run_is_said_to_take(simulated, monkeypatch):
         ).seconds
 
     assert seconds(10) - seconds(0) == pytest.approx(10 * 10 * 3)
+
+
+async def test_a_pause_that_is_meant_is_no_lateness():
+    bench = SimpleNamespace()
+    async with asyncio.timeout(60) as bench.limit:
+        ended_s = bench.limit.when()
+        await TrialBench.pause(bench, 0.01)
+        assert bench.limit.when() - ended_s == pytest.approx(0.01)
 
 
 def test_the_gateway_of_the_bench_keeps_a_connection(simulated):

@@ -178,7 +178,7 @@ def test_what_a_technique_declares_is_there(technique):
 
 
 FIGURES_MAY = {f"lab.{name}" for name in ("figures", "units", "metrics", "pricing", "stats")}
-FIGURES_MAY |= {"lab.critical_path"}
+FIGURES_MAY |= {"lab.critical_path", "lab.settings"}
 MAY_IMPORT = {
     "technique.py": {"lab.model", "lab.recording.fixes", "lab.scenarios"},
     "breaks.py": {"lab.model", "lab.recording"},

@@ -734,8 +734,9 @@ def _read_stream(exchange: Exchange, reading: Reading) -> Iterator[None]:
                 citations = blocks[index].get("citations") or ()
                 blocks[index]["citations"] = [*citations, delta.get("citation")]
         elif kind == "content_block_stop":
-            sort = str(blocks.get(data.get("index", 0), {}).get("type"))
-            if reading.whole_tool_ns is None and sort.endswith("tool_use"):
+            index = data.get("index", 0)  # an odd one ends nothing, and breaks nothing
+            block = blocks.get(index, {}) if isinstance(index, int) else {}
+            if reading.whole_tool_ns is None and str(block.get("type")).endswith("tool_use"):
                 reading.whole_tool_ns = at_ns
         elif kind == "message_delta":
             _grow(reading.usage, data.get("usage") or {}, reading.usage_notes)

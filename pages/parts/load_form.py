@@ -71,7 +71,7 @@ def _field(name: str, key: str = "", **options: Any) -> Any:
     """A field of the load's settings; of one that takes several values, for one of them."""
     setting = settings.of(LoadConfig)[name]
     if setting.many:
-        setting = replace(setting, default=None)
+        setting = replace(setting, default=None, many=False)
     return knob_form.widget(setting, key or f"load-{name}", **options)
 
 

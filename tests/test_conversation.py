@@ -55,7 +55,7 @@ async def test_a_thread_is_sent_the_new_turn_alone_and_counted_whole(simulated, 
 async def test_a_mark_looks_twenty_blocks_back_and_a_second_one_mends_it(simulated, db, blocks):
     """17 blocks, a question and the answer before are 19 from the mark back to the last one's; of
     18 the twenty end one before it, so that all is written again."""
-    run, calls = await conversation(simulated, blocks=blocks)
+    run, calls = await conversation(simulated, turn_blocks=blocks)
     assert set(run.trials["outcome"]) == {"ok"}
     for arm in (LAST, AUTOMATIC, THREAD):
         assert (calls[arm]["cache_read_tokens"].iloc[1:] > 0).all() == (blocks == 17)

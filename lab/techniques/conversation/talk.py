@@ -39,7 +39,7 @@ class Talk:
 
     def says(self, question, text):
         """The user's next turn."""
-        size = -(-len(text) // self.knobs.blocks)
+        size = -(-len(text) // self.knobs.turn_blocks)
         parts = [text[n : n + size] for n in range(0, len(text), size)]
         brought = [] if self.knobs.tool_results else [{"type": "text", "text": p} for p in parts]
         self.turns.append({"role": "user", "content": [*brought, *question.last_turn]})

@@ -26,7 +26,7 @@ class ConversationKnobs(Knobs):
         title="As the result of a tool",
         description="the text comes as what a tool answered, which takes a request more each turn",
     )
-    blocks: int = Field(
+    turn_blocks: int = Field(
         1,
         ge=1,
         le=40,

@@ -290,7 +290,7 @@ def technique_of(agents: Mapping[str, Agent], metric: str = "total_ms") -> Techn
                 if not past:
                     raise
         if past:
-            bench.failed = bench.failed or ("unseen_call", _past_words(arm, past))
+            bench.fail("unseen_call", _past_words(arm, past))
         # What was never awaited is not made text: the runner names it.
         return answer if answer is None or inspect.isawaitable(answer) else str(answer)
 

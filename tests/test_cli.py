@@ -157,6 +157,7 @@ def test_show_prints_one_object(db, capsys):
     ratios = {name: planned[name] for name in ("ratio", "ratio_low", "ratio_high")}
     assert planned | {"reasons": []} == {
         "metric": "ttft_ms", "technique": "caching", "arm": "cached", "baseline": "uncached",
+        "quantile": None, "tail_ms": None, "baseline_tail_ms": None,
         "estimate_ms": -600.0, "low_ms": -600.0, "high_ms": -600.0, **ratios, "n": 8,
         "verdict": "faster", "needed_blocks": None, "reasons": [], "doubts": [], "lost": 0,
         "baseline_lost": 0, "title": "cached starts 66 % sooner than uncached",
@@ -213,5 +214,13 @@ def test_serve_says_where_for_programs_and_for_shells_and_ends_on_sigterm():
 def test_endpoints_test_tells_what_the_simulated_server_can(simulated):
     found = lab("endpoints", "test", simulated.base_url, "--json", LAB_LOCAL_KEY=simulated.api_key)
     checks = {row["check"]: row["supported"] for row in json.loads(found.stdout)["checks"]}
-    names = ("usage", "token counts", "streaming", "caching", "structured output", "tools")
+    names = (
+        "usage",
+        "token counts",
+        "streaming",
+        "caching",
+        "structured output",
+        "tools",
+        "models",
+    )
     assert checks == dict.fromkeys(names, True)

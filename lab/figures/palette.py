@@ -115,6 +115,12 @@ def arm_colours(arms: Mapping[str, int] | Iterable[str], dark: bool = False) -> 
     for name in names:
         if name in chosen:
             continue
+        if places[name] >= len(colours):
+            turn, index = divmod(places[name] - 1, len(colours) - 1)
+            own = _step(colours[index + 1], turn, dark)
+            if own not in chosen.values():
+                chosen[name] = own
+                continue
         turned = [*colours[places[name] % len(colours) :], *colours]
         free = [colour for colour in turned if colour not in (colours[0], *chosen.values())]
         turn, index = divmod(again, len(colours) - 1)
@@ -123,8 +129,12 @@ def arm_colours(arms: Mapping[str, int] | Iterable[str], dark: bool = False) -> 
     return {name: chosen[name] for name in names}
 
 
+AGAIN = (0.25, 0.5, 0.65, 0.8)
+"""How far towards the muted ink a colour goes each time that it comes again."""
+
+
 def _step(colour: str, turn: int, dark: bool) -> str:
-    share, towards = min(0.25 * turn, 0.5), theme(dark).muted
+    share, towards = AGAIN[min(turn, len(AGAIN)) - 1], theme(dark).muted
     parts = zip(bytes.fromhex(colour[1:]), bytes.fromhex(towards[1:]), strict=True)
     mixed = bytes(round(own * (1 - share) + other * share) for own, other in parts)
     return f"#{mixed.hex().upper()}"
@@ -149,7 +159,7 @@ def _grounds() -> dict[str, tuple[str, bool]]:
     known = {}
     for dark in (False, True):
         own = theme(dark)
-        steps = [_step(colour, turn, dark) for colour in own.arms[1:] for turn in (1, 2)]
+        steps = [_step(colour, turn, dark) for colour in own.arms[1:] for turn in (1, 2, 3, 4)]
         known |= {colour: (own.surface, True) for colour in steps}
         known |= {colour: (own.surface, False) for colour in own.arms}
     return known

@@ -182,6 +182,10 @@ class TrialBench:
     def failed(self) -> tuple[str, str] | None:
         return next(iter(self.failures.values()), None)
 
+    def fail(self, kind: str, text: str) -> None:
+        """Whatever its calls say; what failed first is what the trial's row says."""
+        self.failures.setdefault("", (kind, text))
+
     def replaced(self, reply: Reply) -> None:
         self.failures.pop(reply.call_id, None)
 

@@ -28,13 +28,13 @@ def measured(tmp_path_factory, browser):
         yield dashboard, runs
 
 
-def test_every_run_button_of_a_newcomer_stands_above_the_fold(newcomer):
-    """Seven empty rows pushed them below 900 px."""
+def test_a_newcomers_first_run_buttons_stand_above_the_fold(newcomer):
+    """Seven empty rows pushed them below 900 px; the later techniques may be scrolled to."""
     page = newcomer.opened("")
     buttons = page.locator("[class*=st-key-run-] button")
     buttons.last.wait_for()
     ends = [box["y"] + box["height"] for box in (button.bounding_box() for button in buttons.all())]
-    assert len(ends) == 6 and max(ends) < FOLD_PX
+    assert len(ends) > 6 and sorted(ends)[5] < FOLD_PX
 
 
 def test_the_first_experiment_begins_from_its_row(newcomer):

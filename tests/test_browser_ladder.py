@@ -39,8 +39,9 @@ def test_a_ladder_is_climbed_in_view_and_names_its_stack(dashboard):
 
     run_id = re.search(r"run=([0-9a-f-]{36})", page.url)[1]
     again = dashboard.opened(f"Ladder?run={run_id}&view=Use it in your app")
-    still(again)
-    assert "stream" in again.locator(".st-key-chosen-view").inner_text()
+    code = again.locator(".st-key-chosen-view pre").first
+    code.wait_for(timeout=60_000)
+    assert "stream" in code.inner_text()
     assert again.locator(WRONG).count() == 0
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from lab import endpoint_kinds
+from lab.metrics import words
 from lab.scenarios.definitions import CATEGORIES, RECORDING, Task
 from lab.settings import LIVE_MAX_USD, Flag, build
 
@@ -56,7 +57,10 @@ class WatchConfig(BaseModel):
         f"pass it is not begun ({LIVE_MAX_USD:.2f} by default where requests cost money)",
     )
     metric: Annotated[Literal[METRICS], Flag("how much")] = Field(
-        "wait_ms", title="Watched", description="the clock that is watched"
+        "wait_ms",
+        title="Watched",
+        description="the clock that is watched",
+        json_schema_extra={"words": {clock: words(clock) for clock in METRICS}},
     )
     least_percent: Annotated[float, Flag("how much", "X", "least")] = Field(
         3,

@@ -186,6 +186,13 @@ def test_a_bad_knob_is_one_sentence(db):
     assert ["line 1, column 2" in error.value for error in app.error] == [True]
 
 
+def test_an_open_page_leaves_the_processor_to_what_is_measured():
+    """With both on, one page that shows a run's progress takes 80 % of a core."""
+    config = tomllib.loads((paths.ROOT / ".streamlit" / "config.toml").read_text())
+    assert config["server"]["fileWatcherType"] == "none"
+    assert config["runner"]["postScriptGC"] is False
+
+
 def test_the_theme_has_the_palettes_colours():
     theme = tomllib.loads((paths.ROOT / ".streamlit" / "config.toml").read_text())["theme"]
     for name, colours in (("light", palette.LIGHT), ("dark", palette.DARK)):

@@ -6,7 +6,8 @@ by side, a recording, a load, and the race as a loop, each light and dark.
 It takes what the database holds (default data/lab.duckdb): run `python main.py all --quick` and
 `compare-arms streaming.whole streaming.streamed caching.cached` first, and record an application:
 `record --upstream local --keep-text -- python -m bench.demo_agent.agent --break time`; and load
-the embedded model: `load --endpoint local --concurrency 1,2,4,8 --slo "p95 ttft_ms < 1000"`.
+the embedded model: `load --endpoint local --concurrency 1,2,4,8 --slo "p95 ttft_ms < 1000"`, and
+climb it: `ladder --endpoint local --levers streamed,cache,answer --answer-tokens 48`.
 `--only` takes one picture alone.
 """
 
@@ -32,6 +33,7 @@ VIEWS = {
     "side-by-side": "Side_by_side",
     "your-app": "Your_app",
     "load": "Load",
+    "ladder": "Ladder",
     "race": "Prompt_caching",
 }
 LOOP_S, FRAMES_PER_S, SPEED, COLOURS = 6, 10, 0.5, 64

@@ -111,6 +111,11 @@ class LadderResult:
         return self.record["winner"]
 
     @property
+    def why_grey(self) -> str | None:
+        """What its figures say where they claim nothing."""
+        return NO_STACK if self.refusal and self.rungs else None
+
+    @property
     def winner_words(self) -> str:
         words = self.record["winner_words"] or ""
         return words[:1].upper() + words[1:]

@@ -338,6 +338,16 @@ class RunResult:
         kinds = self.of_arm(stats.failures(self.outcomes), technique, arm)
         return dict(zip(kinds["error_kind"], map(int, kinds["n"]), strict=True))
 
+    @property
+    def ladder(self) -> ladder_results.LadderResult | None:
+        """None where the run is none, or where what it keeps of itself cannot be read."""
+        if self.run["technique"] != LADDER:
+            return None
+        try:
+            return ladder_results.of_run(Store(self.database), self.run)
+        except LabError:
+            return None
+
     def ask(self, query: str, *arguments: Any, **named: Any) -> Any:
         """One query of lab.store.queries by name, less its store: ask("spans", run_id=…)."""
         return getattr(queries, query)(Store(self.database), *arguments, **named)

@@ -118,6 +118,11 @@ async def test_what_an_endpoint_cannot_do_is_left_out_and_said(simulated, db):
     (note,) = broken._not_tried(techniques.RunData(TECHNIQUE, run, None, None))
     assert note.text.startswith("Not tried, since mine lacks it: another model (needs two models)")
 
+    # What nobody asked for is not what the endpoint lacks.
+    run["settings"] |= {"quick": True, "arms": [{"arm": name} for name in names[:2]]}
+    (note,) = broken._not_tried(techniques.RunData(TECHNIQUE, run, None, None))
+    assert note.text.startswith("Left out of a quick run: tools turned; ")
+
 
 def test_the_seconds_of_a_cause_have_an_interval_from_six_blocks_on():
     answers = pd.DataFrame(

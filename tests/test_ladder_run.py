@@ -11,7 +11,7 @@ import pytest
 from markupsafe import escape
 
 from lab import cli, ladder_code, ladder_results, ladder_run, processes, results, resume
-from lab.harness.reporters import html, json_object
+from lab.harness.reporters import figure_files, html, json_object
 from lab.harness.reporters.markdown import markdown
 from lab.ladder.ladder_settings import ladder_config_of
 from lab.model import LabError
@@ -112,6 +112,8 @@ def test_what_helps_is_found_confirmed_and_told(simulated, ladder):
     assert run.verdicts[0].headline == result.sentence
     assert run.in_short.endswith(result.sentence.removesuffix("."))
     assert in_markdown(result.sentence) in markdown(run)
+    [rungs] = [fig for name, fig in figure_files.run_figures(run).items() if "ladder" in name]
+    assert "1 of 1 lever is in the stack" in rungs.to_json()
     assert not run.names_no_stack and run.finding().title.startswith("winner")
 
     # Of the same blocks with a bar that no answer could keep, none of it claims anything.

@@ -9,7 +9,7 @@ import anthropic
 import pytest
 
 from bench.raw_server import Connection, RawServer
-from lab import endpoint_kinds
+from lab import endpoint_kinds, techniques
 from lab.cli import main
 from lab.cli import run as run_commands
 from lab.clock import today
@@ -17,6 +17,7 @@ from lab.endpoints import ask_models, consent, model_facts, registry
 from lab.harness.estimate import estimate
 from lab.harness.plan import lacking
 from lab.settings import config_of
+from lab.techniques.thinking.technique import ThinkingKnobs
 
 NAME = "claude-novel-6"
 
@@ -85,7 +86,8 @@ def test_a_card_says_what_its_model_can_and_is_asked_for_once(listing):
         ask_models.ask(found(server))
     assert questions(server) == ["/v1/models?limit=1000"]
     told = found(server)
-    assert told.capabilities == assumed - {"structured"}
+    unsaid = {"effort medium", "effort xhigh", "effort max"}
+    assert told.capabilities == assumed - {"structured"} - unsaid
     said = told.said_of(f"{NAME}-20261101")
     assert (said.efforts, said.input_tokens, said.output_tokens) == (
         ("low", "high"),
@@ -93,6 +95,16 @@ def test_a_card_says_what_its_model_can_and_is_asked_for_once(listing):
         64_000,
     )
     assert told.thinking_off(NAME) == {"type": "between_tools"}, "disabled would be refused"
+
+
+def test_an_effort_that_the_card_does_not_name_is_left_out_of_a_run(listing):
+    server = listing({"data": [card()]})
+    ask_models.ask(found(server))
+    knobs = ThinkingKnobs(efforts=("default", "high", "xhigh"), displays=("hidden",))
+    able = techniques.find("thinking").arms_for(knobs, found(server).capabilities)
+    assert [arm.name for arm in able] == ["default effort", "high effort"]
+    words = lacking("It", ["effort xhigh"], found(server))
+    assert words.endswith("cannot do effort xhigh, which It is about.")
 
 
 def test_what_a_card_denies_is_not_asked_for_whatever_the_name(listing):

@@ -66,9 +66,9 @@ async def test_what_shows_of_the_thinking_is_nothing_estimates_or_text(simulated
     }
     assert set(pieces["sum"][lambda each: each.index.str.endswith("counted")]) == {0}
     figure = parts_of(found)[0]
-    silent = {
+    silent = [
         note.text.partition(" · ")[0] for note in figure.layout.annotations if "silent" in note.text
-    }
+    ]
     assert len(silent) == 6
 
 

@@ -4,7 +4,7 @@ added later is found."""
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,6 +25,8 @@ CAPABILITIES = frozenset({"streaming", "caching", "tools", "structured"})
 """What is assumed of a URL until `endpoints test` has tried it."""
 OF_CLAUDE = frozenset({"effort", "thinking"})
 """What is assumed of a Claude by its name, where an endpoint does not say what its models can."""
+EFFORTS = ("low", "medium", "high", "xhigh", "max")
+"""Assumed of a model that has an effort, where no card names its levels."""
 OF_THE_API = frozenset({"threads", "eager"})
 """What Anthropic's own address has, and a gateway only where its settings say so (`can`)."""
 
@@ -71,7 +73,7 @@ class Endpoint:
     def able(self, model: str) -> frozenset[str]:
         """What a model can do here: what its card says, else what its name lets assume."""
         if self.traits.own_server:
-            return CAPABILITIES | self.traits.can
+            return _with_levels(CAPABILITIES | self.traits.can)
         able, card = CAPABILITIES | self.can, self.said_of(model)
         if pricing.family(model).startswith("claude-"):
             is_anthropic = keys.origin(self.base_url) == keys.CLAUDE_URL
@@ -79,7 +81,8 @@ class Endpoint:
         if (price := pricing.price(model, today())) and price.fast:
             able |= {"fast"}
         said = card.can if card else {}
-        return (able | {name for name in said if said[name]}) - {n for n in said if not said[n]}
+        able = (able | {name for name in said if said[name]}) - {n for n in said if not said[n]}
+        return _with_levels(able, card.efforts if card else None)
 
     def thinking_off(self, model: str) -> dict[str, str] | None:
         """How a model is told not to think first; None where it would not, or nobody knows."""
@@ -90,6 +93,19 @@ class Endpoint:
             return None
         off = next((kind for kind in ("disabled", "between_tools") if kind in card.thinking), None)
         return {"type": off} if off else None
+
+
+def _with_levels(able: frozenset[str], efforts: Iterable[str] | None = None) -> frozenset[str]:
+    """With "effort low" and the like: the levels that a card names, else all."""
+    if "effort" not in able:
+        return able
+    return able | {f"effort {level}" for level in (EFFORTS if efforts is None else efforts)}
+
+
+def missing(needs: Iterable[str], able: Collection[str]) -> list[str]:
+    """What of this is lacking, sorted; of what is lacking whole, no level."""
+    lacking = set(needs).difference(able)
+    return sorted(n for n in lacking if n.partition(" ")[0] not in lacking - {n})
 
 
 def names() -> list[str]:

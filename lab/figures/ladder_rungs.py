@@ -15,6 +15,18 @@ ROW_PX = 52
 NOTHING = "No lever was tried to its end, so there are no rungs."
 
 
+def of(result: Any, dark: bool = False) -> go.Figure:
+    """Of a lab.ladder_results.LadderResult."""
+    return rungs(
+        result.rungs,
+        result.others,
+        result.objective_words,
+        dark,
+        kind=result.run["endpoint_kind"],
+        reason=result.why_grey,
+    )
+
+
 def rungs(
     helping: Sequence[Any],
     others: Sequence[Any],

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lab import endpoint_kinds, techniques
+from lab.endpoints import registry
 from lab.endpoints.registry import Endpoint
 from lab.metrics import OF_A_STREAM
 from lab.model import Arm, EndpointKind, Knobs, LabError, Phase, Technique, Tier
@@ -107,7 +108,7 @@ def abilities(endpoint: Endpoint) -> frozenset[str]:
 
 def lacking(title: str, needs: Iterable[str], endpoint: Endpoint) -> str:
     """Why an endpoint cannot try what this is about, and what can; empty where it can."""
-    missing = sorted(set(needs) - abilities(endpoint))
+    missing = registry.missing(needs, abilities(endpoint))
     if not missing:
         return ""
     others = [kind for kind in endpoint_kinds.that_can(missing) if kind != endpoint.name]

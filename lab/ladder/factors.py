@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
+from lab.endpoints import registry
 from lab.endpoints.registry import Endpoint
 from lab.ladder.stack import StackKnobs, all_levers, composed
 from lab.model import LabError, Lever
@@ -75,7 +76,7 @@ def _lacking(endpoint: Endpoint, lever: Lever, level: str) -> str | None:
     needs = {*lever.needs, *lever.level_needs.get(level, ())}
     if level == lever.levels[0]:
         needs = set()
-    if lacking := sorted(needs - endpoint.capabilities):
+    if lacking := registry.missing(needs, endpoint.capabilities):
         return f"{endpoint.name} does not say that it has {' and '.join(lacking)}"
     models = {endpoint.models.get(tier) for tier in ("small", "large")}
     if lever.tier and (None in models or len(models) < 2):

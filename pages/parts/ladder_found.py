@@ -155,15 +155,7 @@ def _next(result: LadderResult, lead: str) -> None:
 
 
 def _rungs(result: LadderResult) -> None:
-    figure = ladder_rungs.rungs(
-        result.rungs,
-        result.others,
-        result.objective_words,
-        chart.dark(),
-        kind=result.run["endpoint_kind"],
-        reason=ladder_results.NO_STACK if result.refusal and result.rungs else None,
-    )
-    chart.show(figure, key="rungs")
+    chart.show(ladder_rungs.of(result, chart.dark()), key="rungs")
 
 
 def _frontier(run: dict[str, Any]) -> None:

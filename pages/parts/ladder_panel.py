@@ -31,7 +31,7 @@ def show(run_id: str) -> None:
 
 def _draw(entries: list[dict[str, Any]], run_id: str) -> None:
     stages = [entry for entry in entries if entry["kind"] == "stage"]
-    settled = [entry for entry in entries if entry["kind"] == "decision"]
+    settled = _settled([entry for entry in entries if entry["kind"] == "decision"])
     notes = [entry["text"] for entry in entries if entry["kind"] == "note"]
     with st.container(border=True, key="run-panel"):
         if not stages:
@@ -47,6 +47,16 @@ def _draw(entries: list[dict[str, Any]], run_id: str) -> None:
             st.caption("  \n".join(lines))
         if notes:
             st.caption(escape(notes[-1]))
+
+
+def _settled(decisions: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of what was settled and asked again, the last answer."""
+    last: dict[Any, dict[str, Any]] = {}
+    for entry in decisions:
+        about = entry["lever"] or entry["stack"] or entry["reason"]
+        last.pop(about, None)
+        last[about] = entry
+    return list(last.values())
 
 
 def _now(stage: dict[str, Any], since: list[dict[str, Any]]) -> tuple[dict[str, Any], str]:

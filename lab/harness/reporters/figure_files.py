@@ -84,7 +84,7 @@ def run_figures(result: RunResult, dark: bool = False) -> dict[str, go.Figure]:
     are told apart by "technique.arm"."""
     import pandas as pd
 
-    from lab.figures import clocks, distribution, pairs, pareto, trends, waterfall
+    from lab.figures import clocks, distribution, ladder_rungs, pairs, pareto, trends, waterfall
 
     metric, counts, finding = result.headline, result.counts, result.finding()
     arms = result.places
@@ -92,6 +92,8 @@ def run_figures(result: RunResult, dark: bool = False) -> dict[str, go.Figure]:
     if result.pair:
         pair = {"pair": result.pair.words}
     own = techniques.figures_of(result.run, result.ask, result.finding, dark)
+    if ladder := result.ladder:
+        own.append(ladder_rungs.of(ladder, dark))
     where = {name: result.run[name] for name in ("endpoint", "endpoint_kind")}
     steady = result.ask("drift", result.run_id, metric).assign(**where)
     table = pareto.summary_table(result.summary, counts, pd.DataFrame([result.run]))

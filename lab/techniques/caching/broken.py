@@ -105,8 +105,13 @@ def _usd(calls: pd.DataFrame, prices: Prices | None) -> pd.Series:
 
 
 def _not_tried(data: RunData) -> list[Note]:
-    """Causes whose arm this endpoint cannot play, and those that no arm can."""
+    """Causes that a quick run, or whoever chose its arms, left out; else those whose arm this
+    endpoint cannot play."""
     left = [each.arm for each in breaks.BREAKS if each.arm.name not in data.arms]
+    settings = data.run["settings"]
+    if left and (settings.get("quick") or settings.get("config", {}).get("arms")):
+        run = "a quick run" if settings.get("quick") else "this run"
+        return [Note(f"Left out of {run}: {'; '.join(arm.name for arm in left)}.")]
     lacking = [f"{arm.name} (needs {', '.join(arm.needs)})" for arm in left if arm.needs]
     told = [Note(f"Not tried, since {data.run['endpoint']} lacks it: {'; '.join(lacking)}.")]
     return told if lacking else []

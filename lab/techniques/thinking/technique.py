@@ -59,7 +59,11 @@ def named(effort, display):
 def arms(knobs):
     about = {"default": "the model's own effort"}
     return tuple(
-        Arm(named(effort, display), f"{about.get(effort, f'effort {effort}')}; {ABOUT[display]}")
+        Arm(
+            named(effort, display),
+            f"{about.get(effort, f'effort {effort}')}; {ABOUT[display]}",
+            () if effort == "default" else (f"effort {effort}",),
+        )
         for effort, display in product(knobs.efforts, knobs.displays)
     )
 
@@ -141,6 +145,7 @@ TECHNIQUE = Technique(
                 request, body=with_effort(dict(request.body), level)
             ),
             needs=("effort",),
+            level_needs={"low": ("effort low",), "medium": ("effort medium",)},
         ),
         Lever(
             "thinking-shown",

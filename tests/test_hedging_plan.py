@@ -11,6 +11,7 @@ from lab.settings import config_of
 from lab.techniques.hedging import TECHNIQUE, figures, findings, planner
 from lab.view_parts import RunData
 from tests.measured import FAST, measure
+from tests.test_pages import opened
 
 TEN_LATE = np.array([100.0] * 90 + [1000.0] * 10)
 """Nine in ten begin at 100 ms, one in ten at 1,000."""
@@ -134,6 +135,9 @@ async def test_a_run_is_judged_at_p95_and_its_waits_make_a_plan(simulated, db, c
     assert "Ask again after" in text and "--delay-ms" in text and "measured:" in text
     twins = found.calls[found.calls["error_kind"] == "cancelled"]
     assert len(twins) >= 16
+    page = opened("pages/15_Ask_twice.py", run=found.run_id)
+    [choice] = [box for box in page.selectbox if box.label == "From the waits of"]
+    assert choice.options == [figures._named(run.run)], "as it is: an option is no Markdown"
 
 
 def test_a_plan_from_too_few_waits_says_how_many_it_takes(db, capsys):

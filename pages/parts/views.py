@@ -313,7 +313,7 @@ def _draw(parts: Iterable[Any], name: str) -> None:
                     words,
                     options,
                     [*options].index(value),
-                    format_func=lambda key, options=options: escape(options[key]),
+                    format_func=lambda key, options=options: options[key],  # which is no Markdown
                     key=key,
                     help=part.help or None,
                 )

@@ -25,8 +25,9 @@ def dashboard(browser, tmp_path_factory) -> Iterator[Dashboard]:
         yield dashboard
 
 
-def tabbed(page: Any, key: str, most: int = 80) -> dict[str, Any]:
-    """Press Tab until something inside the element with this key has the focus."""
+def tabbed(page: Any, key: str, most: int = 200) -> dict[str, Any]:
+    """Press Tab until something inside the element with this key has the focus; `most` is more
+    than the page has: wherever the focus begins, it comes round."""
     passed = []
     for _ in range(most):
         page.keyboard.press("Tab")

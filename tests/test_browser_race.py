@@ -59,6 +59,28 @@ def test_a_drag_across_the_waterfall_moves_the_race_above_it_and_a_line_shows_wh
     assert moved["x"] < line["x"]
 
 
+def test_the_film_is_one_stop_for_tab_and_arrows_move_in_it(dashboard, tools):
+    has_focus = "it => it === it.getRootNode().activeElement"
+    page = dashboard.opened(f"Parallelism?run={tools}", reduced_motion="reduce")
+    page.locator(".race .frame").first.wait_for(timeout=60_000)
+    stops = '.race :is(button, input, [tabindex]):not([tabindex="-1"])'
+    assert page.locator(stops).count() == 4, "play, position, speed, film"
+    films = page.locator(".race .strip")
+    films.nth(0).locator(".frame").first.focus()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowDown")
+    assert films.nth(1).locator(".frame").nth(1).evaluate(has_focus)
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Tab")
+    assert films.nth(1).locator(".frame").nth(1).evaluate(has_focus)
+    page.keyboard.press("Home")
+    page.keyboard.press("Enter")
+    first = float(page.locator(".race input").input_value())
+    page.keyboard.press("End")
+    page.keyboard.press("Enter")
+    assert float(page.locator(".race input").input_value()) > first
+
+
 def test_when_the_last_block_lands_the_dots_become_the_race(dashboard):
     page = dashboard.opened("Streaming?endpoint=simulated&blocks=2&set-up-open=true")
     page.locator(".st-key-run-button button").first.click()

@@ -12,6 +12,21 @@ function race(root, data) {
     parent.append(element);
     return element;
   };
+  const roving = (group, rows) => {                     // one stop for Tab; inside it the arrow keys move
+    group.setAttribute("role", "toolbar");
+    const keys = rows.flat(), stop = (here) => keys.forEach((key) => { key.tabIndex = key === here ? 0 : -1; });
+    stop(keys[0]);
+    group.addEventListener("focusin", (event) => keys.includes(event.target) && stop(event.target));
+    group.addEventListener("keydown", (event) => {
+      const row = rows.findIndex((cells) => cells.includes(event.target));
+      if (row < 0) return;
+      const column = rows[row].indexOf(event.target), end = rows[row].length - 1;
+      const [down, across] = { ArrowLeft: [0, column - 1], ArrowRight: [0, column + 1], ArrowUp: [-1, column], ArrowDown: [1, column], Home: [0, 0], End: [0, end] }[event.key] ?? [];
+      if (down === undefined) return;
+      event.preventDefault();
+      rows[Math.max(0, Math.min(row + down, rows.length - 1))][Math.max(0, Math.min(across, end))].focus();
+    });
+  };
   const thousands = (digits) => digits.replace(/\B(?=(\d{3})+$)/g, ",");
   const figures = (value) => {                          // three of them, as the lab writes numbers
     const rounded = Number(value.toPrecision(3));
@@ -80,7 +95,6 @@ function race(root, data) {
   Object.assign(scrub, { type: "range", min: 0, max: slowest, step: "any", value: 0 });
   scrub.setAttribute("aria-label", "Position in the race");
   const speeds = make(controls, "div", "speeds");
-  speeds.setAttribute("role", "group");
   speeds.setAttribute("aria-label", "Speed");
   let now = 0, speed = isShort ? 0.25 : 1, isChosen = false, playing = false, before = 0, frame = 0;
   const choices = [0.25, 0.5, 1, 2, 4].map((factor) => {
@@ -91,15 +105,17 @@ function race(root, data) {
   });
   const press = () => choices.forEach(([factor, key]) => key.setAttribute("aria-pressed", String(factor === speed)));
   press();
+  roving(speeds, [choices.map(([, key]) => key)]);
 
   const inFilm = (ms) => (slowest < 9995 ? written(ms) : figures(ms / 1000) + " s");   // one unit under the film
   const step = slowest <= 5000 ? slowest / 10 : 500 * Math.ceil(slowest / 6500);   // as many as stand side by side
   const frames = Math.ceil(slowest / step - 0.01);      // the last shows the end, whatever the step
   const film = make(root, "div", "film");
-  data.lanes.forEach((lane, row) => {
+  film.setAttribute("aria-label", "Film");
+  roving(film, data.lanes.map((lane, row) => {
     const strip = make(film, "div", "strip");
     strip.style.setProperty("--arm", lane.colour);
-    for (let nth = 1; nth <= frames; nth++) {
+    return Array.from({ length: frames }, (_, at) => at + 1).map((nth) => {
       const moment = nth < frames ? nth * step : slowest;
       const cell = make(strip, "button", "frame" + (moment >= lane.finish ? " whole" : ""));
       cell.type = "button";
@@ -107,8 +123,9 @@ function race(root, data) {
       make(cell, "i", "", lanes[row].whole.slice(0, Math.min(length(lanes[row], moment), 400)));
       if (row === data.lanes.length - 1) make(cell, "span", "at", inFilm(moment));
       cell.onclick = () => { pause(); seek(moment); };
-    }
-  });
+      return cell;
+    });
+  }));
 
   const said = (lane) => {
     const parts = lane.moments.filter(([ms]) => now >= ms).map(([, words]) => words);

@@ -55,6 +55,14 @@ def test_text_that_was_not_kept_is_its_length():
     assert [part for _, part in lane["arrivals"]] == [2, 2, 2]
 
 
+def test_a_second_answer_in_a_lane_begins_on_a_line_of_its_own():
+    events, calls, trials = recorded(lanes=1)
+    later = calls.assign(call_id="call-1", started_ms=500.0)
+    after = events.assign(call_id="call-1", at_ms=events["at_ms"] + 500)
+    lanes = race.race_data(pd.concat([events, after]), pd.concat([calls, later]), trials)["lanes"]
+    assert [text for _, text in lanes[0]["arrivals"]] == ["ab", "ab", "ab", "\nab", "ab", "ab"]
+
+
 def test_a_tag_in_model_text_cannot_begin_in_a_report():
     assert "</script><b>" not in race.embedded(race.race_data(*recorded(text="</script><b>x")))
 

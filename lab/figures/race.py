@@ -57,12 +57,14 @@ def race_data(
         mine = mine[mine["error_kind"].ne("cancelled") | mine["error_kind"].eq("cancelled").all()]
         shown = mine[mine["role"].isin(["answer", "join"])]
         rows = events[events["call_id"].isin(shown["call_id"])].sort_values("at_ms", kind="stable")
+        begins = ~rows["call_id"].duplicated()  # a further answer begins on a line of its own
+        begins[:1] = False
         arrivals = [
             [
                 round(float(row.at_ms), 3),
-                row.text if isinstance(row.text, str) else int(row.characters),
+                "\n" * new + row.text if isinstance(row.text, str) else int(row.characters),
             ]
-            for row in rows.itertuples()
+            for row, new in zip(rows.itertuples(), begins, strict=True)
         ]
         end = round(float(trial[TOTAL]), 3)
         finish = end if missing(trial[clock]) else round(float(trial[clock]), 3)

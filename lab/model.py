@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 EndpointKind = str
 """A name in lab.endpoint_kinds.KINDS."""
 Tier = Literal["small", "large"]
+Effort = Literal["low", "medium", "high", "xhigh", "max"]
+"""The API's levels, the least first."""
 Role = Literal["answer", "prime", "classify", "plan", "worker", "tool_turn", "join", "check"]
 NOT_TIMED: tuple[Role, ...] = ("prime", "check")
 """Roles of calls that a trial's clock does not wait for; is_timed in metrics.sql is the rest."""

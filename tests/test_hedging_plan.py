@@ -1,5 +1,7 @@
 """A delay proposed from recorded waits: its prediction on numbers one can check in the head."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -133,6 +135,11 @@ async def test_a_run_is_judged_at_p95_and_its_waits_make_a_plan(simulated, db, c
     assert cli.main(["hedging", "--plan", "last"]) == 0
     text = capsys.readouterr().out
     assert "Ask again after" in text and "--delay-ms" in text and "measured:" in text
+    assert cli.main(["hedging", "--plan", "last", "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)["plan"]
+    assert plan["numbers"]["Ask again after"] in text
+    assert " ".join(plan["notes"][-1].split()) in " ".join(text.split())
+    assert [row["correlation"] for row in plan["tables"][0][:3]] == [0, 0.5, 1]
     twins = found.calls[found.calls["error_kind"] == "cancelled"]
     assert len(twins) >= 16
     page = opened("pages/15_Ask_twice.py", run=found.run_id)
@@ -144,5 +151,5 @@ def test_a_plan_from_too_few_waits_says_how_many_it_takes(db, capsys):
     from tests.stored_trials import filled
 
     _, run_id = filled(db)
-    assert cli.main(["hedging", "--plan", run_id]) == 0
+    assert cli.main(["hedging", "--plan", run_id]) == 4
     assert "needs 72 recorded times to first token" in capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 import json
 
+from lab.local import grammars as grammars_module
 from lab.local.grammars import KEPT_NS, Grammars
 from lab.local.messages_api import Prompt, parse
 from lab.techniques.schema import TECHNIQUE
@@ -29,6 +30,16 @@ def test_a_schema_of_a_kilobyte_is_waited_for_once_a_day():
     assert grammars.wait_ms(prompt, 100, 200_000_000) == 0
     assert grammars.wait_ms(prompt, 100, KEPT_NS) == 0
     assert grammars.wait_ms(prompt, 100, KEPT_NS + DAY_LATER) == 100
+
+
+def test_of_more_grammars_than_are_kept_the_one_used_longest_ago_is_compiled_again(monkeypatch):
+    monkeypatch.setattr(grammars_module, "MOST", 2)
+    grammars = Grammars()
+    for name in ("a", "b", "a", "c"):
+        grammars.wait_ms(asking(**{name: {}}), 100, 10**9)
+    assert grammars.wait_ms(asking(a={}), 100, 2 * 10**9) == 0
+    assert grammars.wait_ms(asking(b={}), 100, 2 * 10**9) > 0
+    assert len(grammars.ready_ns) == len(grammars.used_ns) == 2
 
 
 def test_another_letter_is_another_schema_and_free_text_has_none():

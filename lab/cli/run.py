@@ -8,7 +8,18 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from lab import paths, scrub, settings, techniques
-from lab.cli import DONE, FAILED, INTERRUPTED, body_files, flags, show, shown, this_machine
+from lab.cli import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    UNDECIDED,
+    body_files,
+    flags,
+    print_json,
+    show,
+    shown,
+    this_machine,
+)
 from lab.model import LabError, Technique
 from lab.paths import COMMAND
 from lab.scenarios.definitions import RECORDING
@@ -105,22 +116,27 @@ def _result_flags(parser: ArgumentParser) -> None:
     flags.database(parser)
 
 
-def propose(technique: Technique, reference: str) -> int:
+def propose(technique: Technique, reference: str, as_json: bool) -> int:
     """What a stored run's waits propose for the technique's knobs."""
     from rich.console import Console
 
     from lab.harness.reporters.console import told_parts
+    from lab.harness.reporters.json_object import parts_as_object
     from lab.results import any_data
 
-    data = any_data(technique, reference)
-    for told in told_parts(techniques.draw(data, technique.proposes)):
-        Console(highlight=False, markup=False).print(told)
-    return DONE
+    parts = techniques.draw(any_data(technique, reference), technique.proposes)
+    proposed = parts_as_object(parts)
+    if as_json:
+        print_json(plan=proposed)
+    else:
+        for told in told_parts(parts):
+            Console(highlight=False, markup=False).print(told)
+    return DONE if proposed["tables"] else UNDECIDED
 
 
 def run_technique(technique: Technique, arguments: Namespace) -> int:
     if getattr(arguments, "plan", None):
-        return propose(technique, arguments.plan)
+        return propose(technique, arguments.plan, arguments.json)
     values = flags.chosen_knobs(arguments)
     if files := getattr(arguments, "files", None):
         values[technique.files] = _objects(files, technique)

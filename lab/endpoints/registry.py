@@ -6,13 +6,13 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, get_args
 
 from lab import endpoint_kinds, pricing
 from lab.clock import today
 from lab.endpoints import caching_modes, consent, keys, model_facts, own_server
 from lab.endpoints.model_facts import ModelFacts
-from lab.model import EndpointKind, LabError, Tier
+from lab.model import Effort, EndpointKind, LabError, Tier
 
 LIVE_MODELS: dict[Tier, str] = {"small": "claude-haiku-5-5", "large": "claude-sonnet-5-5"}
 # How each live default is told not to think first; the word differs by model, and others may refuse
@@ -25,8 +25,6 @@ CAPABILITIES = frozenset({"streaming", "caching", "tools", "structured"})
 """What is assumed of a URL until `endpoints test` has tried it."""
 OF_CLAUDE = frozenset({"effort", "thinking"})
 """What is assumed of a Claude by its name, where an endpoint does not say what its models can."""
-EFFORTS = ("low", "medium", "high", "xhigh", "max")
-"""Assumed of a model that has an effort, where no card names its levels."""
 OF_THE_API = frozenset({"threads", "eager"})
 """What Anthropic's own address has, and a gateway only where its settings say so (`can`)."""
 
@@ -99,7 +97,8 @@ def _with_levels(able: frozenset[str], efforts: Iterable[str] | None = None) -> 
     """With "effort low" and the like: the levels that a card names, else all."""
     if "effort" not in able:
         return able
-    return able | {f"effort {level}" for level in (EFFORTS if efforts is None else efforts)}
+    levels = get_args(Effort) if efforts is None else efforts
+    return able | {f"effort {level}" for level in levels}
 
 
 def missing(needs: Iterable[str], able: Collection[str]) -> list[str]:

@@ -3,9 +3,13 @@ first use and kept for a day after its last one (the API's documentation of stru
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 from lab.local.messages_api import Prompt, canonical
 
 KEPT_NS = 24 * 3600 * 10**9
+MOST = 1000
+"""Grammars kept; beyond them the one that was used longest ago goes."""
 
 
 class Grammars:
@@ -13,7 +17,7 @@ class Grammars:
 
     def __init__(self) -> None:
         self.ready_ns: dict[str, int] = {}
-        self.used_ns: dict[str, int] = {}
+        self.used_ns: OrderedDict[str, int] = OrderedDict()
 
     def wait_ms(self, prompt: Prompt, ms_per_kb: float, at_ns: int) -> float:
         """How long a request that begins at `at_ns` waits for its grammars; one that is being
@@ -25,6 +29,9 @@ class Grammars:
             compile_ns = round(ms_per_kb * len(schema.encode()) / 1000 * 1e6)
             ready_ns = self.ready_ns.setdefault(schema, at_ns + compile_ns)
             self.used_ns[schema] = at_ns
+            self.used_ns.move_to_end(schema)
+            if len(self.used_ns) > MOST:
+                del self.ready_ns[self.used_ns.popitem(last=False)[0]]
             wait_ns = max(wait_ns, ready_ns - at_ns)
         return wait_ns / 1e6
 

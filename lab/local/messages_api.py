@@ -18,7 +18,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import PydanticCustomError
 
 from lab import json_schema
-from lab.model import sentence
+from lab.model import Effort, sentence
 
 Ttl = Literal["5m", "1h"]
 SearchName = Literal["tool_search_tool_regex", "tool_search_tool_bm25"]
@@ -181,7 +181,6 @@ Content = Annotated[
     | RedactedThinkingBlock,
     Field(discriminator="type"),
 ]
-Effort = Literal["low", "medium", "high", "xhigh", "max"]
 
 
 class EffortConfig(Strict):

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any, get_args
 
 from lab.local.engine import Abilities
-from lab.local.messages_api import ApiError, Effort, Prompt, unsupported
+from lab.local.messages_api import ApiError, Prompt, unsupported
+from lab.model import Effort
 
 MOST_A_PAGE = 1000
 ALIASED = "claude-"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab import units
 from lab.harness.reporters import write
 from lab.scrub import UNSEEN
+from lab.view_parts import Choice, Note, Numbers, Slider, Table
 
 if TYPE_CHECKING:
     from lab.results import RunResult
@@ -124,6 +125,28 @@ def _arm(result: RunResult, technique: str, arm: str) -> dict[str, Any]:
         "cost_usd": counted.get("cost_usd"),
         "metrics": result.metrics(technique, arm),
     }
+
+
+def parts_as_object(parts: Iterable[Any]) -> dict[str, Any]:
+    """A technique's own view without its figures: `numbers` as text by their words, `notes`, and
+    the rows of each of its `tables`; what a reader could set stands where it begins."""
+    numbers: dict[str, str] = {}
+    notes: list[str] = []
+    tables: list[list[dict[str, Any]]] = []
+    for part in parts:
+        match part:
+            case Slider() | Choice():
+                further = parts_as_object(part.draw(part.value))
+                numbers |= further["numbers"]
+                notes += further["notes"]
+                tables += further["tables"]
+            case Numbers(several):
+                numbers |= {number.words: number.text for number in several}
+            case Note(text):
+                notes.append(text)
+            case Table(rows):
+                tables.append(rows.to_dict("records"))
+    return {"numbers": numbers, "notes": notes, "tables": tables}
 
 
 def as_text(fields: Mapping[str, Any]) -> str:

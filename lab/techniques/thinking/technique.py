@@ -2,13 +2,13 @@
 
 from dataclasses import replace
 from itertools import product
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import Field, field_validator
 
-from lab.model import Arm, Bench, Knobs, Lever, Request, Technique, View
+from lab.model import Arm, Bench, Effort, Knobs, Lever, Request, Technique, View
 
-Effort = Literal["default", "low", "medium", "high", "xhigh", "max"]
+Asked = Literal["default"] | Effort
 Display = Literal["hidden", "counted", "shown"]
 ABOUT = {
     "hidden": "its thinking is hidden, as by default",
@@ -20,7 +20,7 @@ TOKEN_COUNT = "thinking-token-count-2026-05-13"
 
 
 class ThinkingKnobs(Knobs):
-    efforts: tuple[Effort, ...] = Field(
+    efforts: tuple[Asked, ...] = Field(
         ("default", "low"),
         min_length=1,
         max_length=6,
@@ -68,7 +68,7 @@ def arms(knobs):
     )
 
 
-EVERY = arms(ThinkingKnobs(efforts=Effort.__args__, displays=Display.__args__))
+EVERY = arms(ThinkingKnobs(efforts=("default", *get_args(Effort)), displays=get_args(Display)))
 USUAL = arms(ThinkingKnobs())
 
 

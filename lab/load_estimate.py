@@ -12,7 +12,7 @@ from typing import Any
 from lab import load_order, pricing, units
 from lab.clock import today
 from lab.endpoints.consent import ConsentNeeded
-from lab.harness.budget import at_most_usd, counted_usd, most_tokens, unbounded
+from lab.harness.budget import at_most_usd, counted_usd, modes, most_tokens, unbounded
 from lab.load import schedule
 from lab.load.load_settings import LoadConfig
 from lab.load.steering import STEP
@@ -139,7 +139,7 @@ def _size(order: LoadOrder) -> Size:
     for body in order.bodies[order.warmups :]:
         tokens, most = _prompt_tokens(body), most_tokens(body)
         begins_s, prompt_rate, answer_rate = endpoint.traits.speed(endpoint.generates)
-        usage = {"input_tokens": tokens, "output_tokens": most}
+        usage = modes(body) | {"input_tokens": tokens, "output_tokens": most}
         sizes.append(
             (
                 tokens,

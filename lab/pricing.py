@@ -195,12 +195,15 @@ def ceiling_usd(model: str, usage: Mapping[str, Any], day: date) -> float:
     budget counts."""
     mode = {name: usage.get(name) for name in ("service_tier", "inference_geo", "speed")}
     models = {row.model for row in prices()}
+    fast = max((row.fast or 1 for row in prices()), default=1)
     total = 0.0
     for own, counts in billed(usage):
         cost = _cost_usd(_paid_as(model, own), mode | counts, day)
         if cost is None:
-            plain = mode | counts | {"speed": None}
+            usage_of = mode | counts
+            plain = usage_of | {"speed": None}
             cost = max((_cost_usd(name, plain, day) or 0.0 for name in models), default=0.0)
+            cost *= fast if usage_of["speed"] == "fast" else 1
         total += cost
     return total
 

@@ -160,6 +160,20 @@ def test_a_call_that_is_cut_off_counts_its_prompt_and_its_longest_answer():
     assert billable(whole, ASKED, 200, sent=True)["output_tokens"] == 3
 
 
+def test_a_fast_call_in_the_us_that_is_cut_off_counts_what_at_most_foretold():
+    body = ASKED | {"speed": "fast", "inference_geo": "us"}
+    cut = billable(Reading(error_kind="cancelled"), body, 200, sent=True)
+    plain = billable(Reading(error_kind="cancelled"), ASKED, 200, sent=True)
+    counted, standard = (
+        budget.counted_usd("live", "claude-opus-5-5", usage) for usage in (cut, plain)
+    )
+    assert counted == pytest.approx(2 * 1.1 * standard)
+    assert counted == pytest.approx(budget.at_most_usd("live", "claude-opus-5-5", body))
+    told = {"input_tokens": 1, "output_tokens": 1, "speed": "standard", "inference_geo": "global"}
+    whole = Reading(usage=told, stop_reason="end_turn")
+    assert billable(whole, body, 200, sent=True) == told, "it names its own"
+
+
 async def test_a_judge_that_cannot_be_paid_is_not_asked():
     task = Task(task_id="t", prompt="Hi", check={"kind": "judge", "criteria": "short"})
 

@@ -140,6 +140,16 @@ def test_a_budget_counts_a_model_without_a_price_at_the_dearest_listed_one():
     assert pricing.cost_usd("claude-next", {"output_tokens": MILLION}, AUTUMN) is None
 
 
+@pytest.mark.parametrize("model", ["claude-opus-4-8", "claude-sonnet-5"])
+def test_a_budget_counts_a_fast_mode_without_a_price_at_the_dearest_one(model):
+    """No list has it: $16 and $80 a million are the dearest, Fable's."""
+    million = {"input_tokens": MILLION, "output_tokens": MILLION}
+    fast = million | {"speed": "fast"}
+    assert pricing.cost_usd(model, fast, AUTUMN) is None
+    assert pricing.ceiling_usd(model, fast, AUTUMN) == pytest.approx(16 + 80)
+    assert pricing.cost_usd("claude-fable-5-2", fast, AUTUMN) == pytest.approx(16 + 80)
+
+
 def test_a_price_file_that_is_wrong_is_named(tmp_path, monkeypatch):
     (tmp_path / "mine.toml").write_text("[[prices]]\nmodel = 'm'\n")
     monkeypatch.setenv("LAB_PRICES", str(tmp_path / "mine.toml"))

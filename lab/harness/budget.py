@@ -83,14 +83,15 @@ def counted_usd(kind: EndpointKind, model: str, usage: Mapping[str, Any]) -> flo
 def billable(
     reading: Reading, body: Mapping[str, Any], status: int | None, sent: bool
 ) -> dict[str, Any]:
-    """The usage that a budget counts for a call: as it was reported; where an answer was cut short,
-    or told no counts, its longest.
+    """The usage that a budget counts for a call: as it was reported, at the speed and in the place
+    that were asked where it does not name its own; where an answer was cut short, or told no
+    counts, its longest.
 
     Empty for a request that was refused or never sent.
     """
     if not sent or (status or 200) >= 300:
         return {}
-    usage = dict(reading.usage)
+    usage = modes(body) | reading.usage
     whole = reading.stop_reason is not None or reading.error_kind is None
     if usage.get("input_tokens") is None:
         usage["input_tokens"] = prompt_tokens(body)
@@ -142,14 +143,18 @@ def at_most_usd(kind: EndpointKind, model: str, body: Mapping[str, Any]) -> floa
         if '"cache_control"' in text
         else {}
     )
-    usage = {
+    usage = modes(body) | {
         "input_tokens": 0 if written else prompt,
         "output_tokens": most_tokens(body),
         "cache_creation": written,
     }
-    usage |= {name: body[name] for name in ("speed", "inference_geo") if name in body}
     others = [entry.get("model") for entry in _objects(body.get("fallbacks"))]
     return max(counted_usd(kind, name, usage) for name in (model, *filter(None, others)))
+
+
+def modes(body: Mapping[str, Any]) -> dict[str, Any]:
+    """What a request asks for that its whole usage is dearer by."""
+    return {name: body[name] for name in ("speed", "inference_geo") if name in body}
 
 
 def unbounded(body: Mapping[str, Any]) -> list[str]:

@@ -14,7 +14,7 @@ from lab.endpoints import model_facts, registry
 from lab.endpoints.consent import ConsentNeeded
 from lab.endpoints.registry import Endpoint
 from lab.harness import plan as planning
-from lab.harness.budget import at_most_usd, counted_usd, most_tokens, unbounded
+from lab.harness.budget import at_most_usd, counted_usd, modes, most_tokens, unbounded
 from lab.harness.plan import Experiment
 from lab.harness.rehearsal import MOODS, Asked, Unforeseen, finished, rehearse
 from lab.model import LabError, Technique
@@ -228,7 +228,7 @@ class Costs:
         if endpoint is self.endpoint:
             self.asked[model] = None
         if endpoint.traits.priced:
-            usage = {"input_tokens": tokens, "output_tokens": most, "speed": body.get("speed")}
+            usage = modes(body) | {"input_tokens": tokens, "output_tokens": most}
             usd = counted_usd(endpoint.kind, model, usage)
             most_usd = at_most_usd(endpoint.kind, model, body)
             self.models[model] = None

@@ -62,11 +62,12 @@ def body(bench: Bench, arm, knobs, task):
 
 async def prepare(bench: Bench, arm, knobs, task):
     if arm == WARM.name:
-        # About something else: an endpoint that remembers prompts must not find this one's.
-        other = [{"role": "user", "content": "Are you ready?"}]
+        # The schema alone: an endpoint that remembers prompts must find nothing of this one's.
         asked = body(bench, arm, knobs, task)
+        asked = {k: v for k, v in asked.items() if k not in ("system", "cache_control")}
+        asked["messages"] = [{"role": "user", "content": "Are you ready?"}]
         brief = {} if "thinking" in asked else {"max_tokens": 1}
-        reply = await bench.call(Request({**asked, "messages": other, **brief}), role="prime")
+        reply = await bench.call(Request(asked | brief), role="prime")
         if not reply.ok:
             bench.mismatch(f"nothing made the schema warm: {reply.error_text}")
 

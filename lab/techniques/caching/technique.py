@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from lab.model import Arm, Bench, Knobs, Request, Technique, View
+from lab.recording.request_parts import bare, without_marks
 from lab.scenarios import definitions, tools
 from lab.techniques.caching import breaks
 from lab.techniques.caching.placement import PLACEMENT, blocks, marked
@@ -77,6 +78,7 @@ class CachingKnobs(Knobs):
 def body(arm, knobs, task, question, history=(), **changes):
     """Shared part, earlier turns, question, in one order for all arms: only cache_control tells
     them apart."""
+    task = task.model_copy(update={"body": without_marks(task.body)})
     mark = {} if arm == "uncached" else {"cache_control": {"type": "ephemeral", "ttl": knobs.ttl}}
     on_shared, on_question = (mark, {}) if knobs.breakpoint == "shared" else ({}, mark)
     shared = {
@@ -88,7 +90,8 @@ def body(arm, knobs, task, question, history=(), **changes):
     earlier, offered = list(own.get("messages", ()))[:-1], own.get("tools")
     system = task.instructed("Keep the answer short.")
     system = system if isinstance(system, list) else [{"type": "text", "text": system}]
-    question = [*question[:-1], {**question[-1], **on_question}]
+    *front, last = map(bare, question)
+    question = [*front, {**last, **on_question}]
     turns = [*earlier, *history, {"role": "user", "content": question}]
     if knobs.part == "tools":
         offered = tools.specs(tools.names()[:2])

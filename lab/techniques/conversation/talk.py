@@ -2,6 +2,7 @@
 spared."""
 
 from lab.model import Bench, Request
+from lab.recording.request_parts import bare, without_marks
 from lab.scenarios import definitions, tools
 
 NOTHING, LAST, EVERY = "nothing cached", "last turn marked", "every part marked"
@@ -21,6 +22,8 @@ class Talk:
     """One conversation, as its arm sends it."""
 
     def __init__(self, arm, knobs, task):
+        # Where the breakpoints stand is what the arms try: a body's own would be in all of them.
+        task = task.model_copy(update={"body": without_marks(task.body)})
         self.arm, self.knobs, self.task = arm, knobs, task
         tokens = knobs.turn_tokens or task.document_tokens // 6
         text = definitions.prefix_text(task, tokens * (knobs.turns + 2))
@@ -42,13 +45,13 @@ class Talk:
         size = -(-len(text) // self.knobs.turn_blocks)
         parts = [text[n : n + size] for n in range(0, len(text), size)]
         brought = [] if self.knobs.tool_results else [{"type": "text", "text": p} for p in parts]
-        self.turns.append({"role": "user", "content": [*brought, *question.last_turn]})
+        asks = [bare(block) for block in question.last_turn]
+        self.turns.append({"role": "user", "content": [*brought, *asks]})
 
     def request(self, afresh=False):
         """What goes out; a thread's next turn alone, unless it is to be sent `afresh`."""
         fields = {"system": self.system, "tools": self.tools, "messages": self.turns}
-        if self.tools:
-            fields["tool_choice"] = {"type": "auto"}
+        fields["tool_choice"] = {"type": "auto"} if self.tools else None
         headers = {}
         if self.arm in (LAST, EVERY):
             fields |= marked(**fields, every=self.arm == EVERY)

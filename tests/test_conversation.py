@@ -85,6 +85,17 @@ async def test_a_thread_that_is_gone_is_replayed_inside_the_trial(simulated, db)
     assert (answered[answered["arm"] == THREAD]["cache_read_tokens"].iloc[1:] > 0).all()
 
 
+async def test_a_judge_is_none_of_the_conversation(simulated, db):
+    """Four turns at $1, and a judge's opinion of the last answer at $1: the arm cost $4."""
+    simulated.knobs(**FAST)
+    task = {"task_id": "t", "prompt": "Why?", "check": {"kind": "judge", "criteria": "short"}}
+    run = await measure(simulated, "conversation", runs=1, tasks=[task], knobs={"turns": 4})
+    calls = run.calls.assign(cost_usd=1.0, prompt_tokens=100)
+    assert (calls["role"] == "check").sum() == len(run.trials)
+    table = findings.by_arm(findings.turns(calls, run.trials), calls).set_index("arm")
+    assert table.loc[NOTHING, ["cost_usd", "prompt_tokens"]].tolist() == [4, 400]
+
+
 async def test_who_knows_no_threads_answers_the_new_turn_alone_and_is_left_out(
     simulated, db, monkeypatch
 ):

@@ -130,6 +130,16 @@ async def test_a_cancelled_call_without_a_count_costs_its_twins_prompt(
     assert (told["requests"], told["cancelled"], told["untold"]) == (2, 1, 1)
 
 
+async def test_a_judge_is_no_request_of_an_arm_and_none_of_its_cost(simulated, db):
+    simulated.knobs(**FAST)
+    task = {"task_id": "t", "prompt": "Why?", "check": {"kind": "judge", "criteria": "short"}}
+    found = await measure(simulated, "hedging", runs=1, arms=["once", "tied"], tasks=[task])
+    calls = found.calls[found.calls["arm"] == "once"].assign(cost_usd=1.0)
+    assert sorted(calls["role"]) == ["answer", "check"]
+    told = findings.price(calls).iloc[0]
+    assert (told["requests"], told["cost_usd"]) == (1, 1.0)
+
+
 async def test_the_rehearsal_counts_both_where_one_may_be_enough():
     """What is likely is one call; what is the most are two."""
     task = definitions.load("question-answering", "simulated")[0]

@@ -78,6 +78,23 @@ async def test_a_cut_draft_escalates_and_a_whole_one_does_not(simulated, db):
     assert of_cascade == [["worker"], ["worker", "answer"]]
 
 
+async def test_a_self_check_is_the_cascade_s_own_call_and_part_of_what_it_took(simulated, db):
+    """Unlike a judge's, which role `check` is for: it was in nobody's tokens and cost."""
+    simulated.knobs(**{**FAST, "answer_tokens": 30})
+    found = await measure(
+        simulated,
+        "routing",
+        runs=1,
+        arms=["large only", "cascade"],
+        knobs={"answer_tokens": 40, "check": "self"},
+    )
+    calls = found.calls[found.calls["arm"] == "cascade"]
+    (trial,) = found.arm("cascade").to_dict("records")
+    assert list(calls["role"])[:2] == ["worker", "worker"]
+    assert trial["calls"] == len(calls) >= 2
+    assert trial["output_tokens"] == calls["output_tokens"].sum()
+
+
 async def test_a_broken_classifier_fails_its_trial_and_no_other(simulated, db):
     simulated.knobs(**FAST, models={"simulated-small": {"fault": {"kind": "http", "status": 400}}})
     found = await measure(

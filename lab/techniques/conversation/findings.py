@@ -72,7 +72,8 @@ def slopes(turns: pd.DataFrame, baseline: str) -> list[Slope]:
 def by_arm(turns: pd.DataFrame, calls: pd.DataFrame) -> pd.DataFrame:
     """By arm: conversations, median ttft_ms of the first turn and of the last, tokens read and
     written and cost_usd of a whole conversation, and how often a thread was gone. `calls` are all
-    those of the same trials, refused ones too."""
+    those of the same trials, refused ones too; a judge's call is none of the conversation's."""
+    calls = calls[calls["role"] != "check"]
     last = turns.groupby("trial_id")["turn"].transform("max")
     of_turn = {
         "first_ms": turns[turns["turn"] == 1].groupby("arm")["ttft_ms"].median(),

@@ -60,8 +60,9 @@ def correlation(
 
 def price(calls: pd.DataFrame) -> pd.DataFrame:
     """arm, trials, requests (a trial), cancelled, untold (of these, those that told no count of
-    tokens), cost_usd (a trial, the least that it was)."""
-    rows = calls[(calls["phase"] == "measured") & (calls["outcome"] == "ok")]
+    tokens), cost_usd (a trial, the least that it was); a judge's call is none of the arm's."""
+    is_arms = (calls["phase"] == "measured") & (calls["outcome"] == "ok")
+    rows = calls[is_arms & (calls["role"] != "check")]
     rows = rows.assign(
         cancelled=rows["error_kind"] == "cancelled",
         untold=(rows["error_kind"] == "cancelled") & rows["prompt_tokens"].isna(),

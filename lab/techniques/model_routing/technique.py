@@ -87,7 +87,7 @@ async def cascade(bench: Bench, knobs, task):
             ],
             "output_config": tools.answer_of(sure={"type": "string", "enum": ["yes", "no"]}),
         }
-        opinion = await bench.call(Request(body, tier="small"), role="check")
+        opinion = await bench.call(Request(body, tier="small"), role="worker", name="opinion")
         if not opinion.ok:
             return None
         good = choice(opinion, "sure") == "yes"

@@ -135,6 +135,19 @@ def test_silence_is_the_longest_time_without_anything_new_before_the_text():
     assert (none["sign"], none["silence"]) == (200.0, 200.0)
 
 
+def test_thinking_that_no_answer_counts_is_unknown_and_not_none():
+    trials = pd.DataFrame({"trial_id": ["a", "b"], "arm": ["told", "silent"]}).assign(
+        **dict.fromkeys((*findings.INSTANTS, "output_tokens", "tokens_per_s"), 1.0),
+        quality=1.0,
+        cost_usd=0.1,
+    )
+    calls = trials[["trial_id"]].assign(
+        role="answer", thinking_tokens=pd.array([40, None], "Int64"), stop_reason="end_turn"
+    )
+    thought = findings.by_arm(trials, calls).set_index("arm")["thinking_tokens"]
+    assert thought["told"] == 40 and pd.isna(thought["silent"])
+
+
 def test_an_endpoint_that_cannot_think_is_refused_in_words():
     (refusal,) = estimate(config_of(technique="thinking", endpoint="local", quick=True)).refusals
     assert refusal == (

@@ -1,5 +1,6 @@
 """The span trees of three topologies: nested, closed, and adding up to the trial's wall time."""
 
+import pandas as pd
 import pytest
 
 from lab.critical_path import critical_path
@@ -53,6 +54,12 @@ async def test_the_coordination_tax_is_counted(found):
     table = findings.coordination(found.trials, found.calls).set_index("arm")
     assert table["calls"].to_dict() == {"flat": 2, "hierarchical": 6, "pipeline": 5}
     assert table["output_tokens"].gt(0).all()
+
+
+async def test_tokens_that_no_answer_counts_are_unknown_and_not_none(found):
+    untold = found.calls.assign(output_tokens=pd.NA)
+    table = findings.coordination(found.trials, untold)
+    assert table["output_tokens"].isna().all() and table["prompt_tokens"].gt(0).all()
 
 
 async def test_an_agent_that_never_stops_using_tools_is_stopped_by_the_step_limit(simulated, db):

@@ -51,7 +51,7 @@ def _tax(data: RunData, means: pd.DataFrame) -> str:
     base, team = data.baseline, data.headline_arm
     if base not in by_arm.index or team not in by_arm.index:
         return "What each arm waited for"
-    calls, tokens = by_arm["calls"], by_arm[["prompt_tokens", "output_tokens"]].sum(axis=1)
+    calls, tokens = by_arm["calls"], by_arm["prompt_tokens"] + by_arm["output_tokens"]
     return (
         f"A trial of {team} takes {number(calls[team], 2)} calls and {whole(tokens[team])} tokens, "
         f"one of {base} {number(calls[base], 2)} and {whole(tokens[base])}"

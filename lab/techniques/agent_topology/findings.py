@@ -8,7 +8,7 @@ import pandas as pd
 def coordination(trials: pd.DataFrame, calls: pd.DataFrame) -> pd.DataFrame:
     """By arm of a topology: mean calls, tokens, cost and quality, and median total_ms: what working
     as a team takes. `trials` are those that count, `calls` those that they waited for."""
-    tokens = calls.groupby("trial_id")[["prompt_tokens", "output_tokens"]].sum()
+    tokens = calls.groupby("trial_id")[["prompt_tokens", "output_tokens"]].sum(min_count=1)
     merged = trials[["trial_id", "arm", "total_ms", "calls", "cost_usd", "quality"]].merge(
         tokens, left_on="trial_id", right_index=True, how="left"
     )

@@ -12,14 +12,14 @@ INSTANTS = ("first_sign_ms", "wait_ms", "total_ms")
 
 def by_arm(trials: pd.DataFrame, calls: pd.DataFrame) -> pd.DataFrame:
     """A row an arm: the medians of INSTANTS in ms from the trial's start, of thinking_tokens,
-    output_tokens and tokens_per_s; mean quality and cost_usd; n, and `cut`, how many of their
-    answers ended at max_tokens.
+    output_tokens and tokens_per_s, unknown where no answer told them; mean quality and cost_usd; n,
+    and `cut`, how many of their answers ended at max_tokens.
 
     `trials` are those that count, `calls` all answer calls of the run.
     """
     answers = calls[(calls["role"] == "answer") & calls["trial_id"].isin(trials["trial_id"])]
     told = answers.groupby("trial_id").agg(
-        thinking_tokens=("thinking_tokens", "sum"),
+        thinking_tokens=("thinking_tokens", lambda counts: counts.sum(min_count=1)),
         cut=("stop_reason", lambda reasons: (reasons == "max_tokens").any()),
     )
     rows = trials.join(told, on="trial_id")

@@ -28,7 +28,7 @@ from lab.harness.rehearsal import finished
 from lab.harness.runner import BenchmarkRunner, Interrupted, Sink
 from lab.ladder import stack
 from lab.ladder.ladder_settings import CONFIRMING, LadderConfig
-from lab.ladder.search import FEWEST_BLOCKS, Ask, Decision, Outcome, Search
+from lab.ladder.search import FEWEST_BLOCKS, LOST_OF, Ask, Decision, Outcome, Search
 from lab.ladder.stack import TODAY, WINNER
 from lab.ladder_order import LadderOrder
 from lab.metrics import clocks
@@ -41,7 +41,10 @@ from lab.store.store import Store
 LATE_S = 1.0
 """Before the minutes are up, what is under way is told to end: it may take as long to let go."""
 LOST_IN_A_ROW = 8
-"""From which on the endpoint is at fault, and not a stack."""
+"""Trials of the search from which on the endpoint is at fault, or the tasks, and not a stack.
+Stacks of a few levers that it refuses may by chance come in a row too, but today's is not among
+them, and they are no whole block."""
+LEFT_OUT = "left out: "
 
 
 class LadderRunner(BenchmarkRunner):
@@ -76,6 +79,9 @@ class LadderRunner(BenchmarkRunner):
         self.costs: dict[str, Costs] = {}
         """By stack, in words."""
         self.stages: list[dict[str, Any]] = []
+        self.lost: dict[str, list[str]] = {}
+        """The arms of trials lost in a row: under "" of the search, and of the confirmation under
+        each of its arms, since what today answers says nothing of the winner."""
         self.number, self.told = 0, 0
         self.has_begun, self.is_late, self.ended_with = False, False, ""
 
@@ -134,6 +140,10 @@ class LadderRunner(BenchmarkRunner):
         self.trial_s.clear()  # a first trial may take longer than any that follows
         while self.status == "running" and (ask := self.search.next()):
             await self._search_on(ask)
+        if reason := self.search.lost_today:
+            self._give_up(
+                f"none of today's own trials ended well ({reason.removeprefix(LEFT_OUT)})"
+            )
         await self._keep_record()
         if self.status == "running" and self.search.winner and any(self.search.winner):
             await self._confirm()
@@ -162,12 +172,13 @@ class LadderRunner(BenchmarkRunner):
                 for tried, variant in variants.items()
             })  # fmt: skip
         self._say_decisions()
+        if self.search.stage not in (ask.stage, None):
+            await self._keep_record()
 
     def _outcome(self, finished: FinishedTrial) -> Outcome:
         trial, value = finished.trial, clocks(finished)[self.order.config.metric]
         if trial.outcome != "ok" or not value:
-            reason = trial.error_text or trial.error_kind or "it has no such time"
-            return Outcome(None, None, f"left out: {reason}")
+            return Outcome(None, None, LEFT_OUT + _why_lost(trial))
         return Outcome(value, trial.quality)
 
     async def _confirm(self) -> None:
@@ -216,6 +227,9 @@ class LadderRunner(BenchmarkRunner):
                 taken.append((now_ns() - began_ns) / 1e9)
                 if (end := self._end_after(ended[-1].trial)) is not None:
                     self._end(*end)
+                else:
+                    self._count_lost(ended[-1], len(block.order))
+                if self.status != "running":
                     break
         except Interrupted as cut:
             ended.append(cut.finished)
@@ -230,8 +244,24 @@ class LadderRunner(BenchmarkRunner):
     def _end_after(self, row: TrialRow) -> tuple[Status, str] | None:
         """A stack that fails leaves the search; only an endpoint that fails ends it."""
         if row.phase == "screened" and row.error_kind != "budget":
-            return super()._end_after(row) if self.failures >= LOST_IN_A_ROW else None
+            return None
         return super()._end_after(row)
+
+    def _count_lost(self, finished: FinishedTrial, stacks: int) -> None:
+        """`stacks` is how many the block has."""
+        row = finished.trial
+        whose = f" of {row.arm}" if row.phase == "measured" else ""
+        lost = self.lost.setdefault(whose, [])
+        lost.append(row.arm)
+        if self._outcome(finished).value is not None:
+            lost.clear()
+        is_over = len(lost) >= (LOST_OF if whose else LOST_IN_A_ROW)
+        if is_over and (TODAY in lost or whose or len(lost) >= stacks):
+            self._give_up(f"{len(lost)} trials{whose} in a row were lost ({_why_lost(row)})")
+
+    def _give_up(self, reason: str) -> None:
+        self.ended_with = reason
+        self._end("failed", f"{reason[:1].upper()}{reason[1:]}.")
 
     def _end(self, status: Status, text: str) -> None:
         if self.is_late and status == "interrupted":
@@ -290,6 +320,10 @@ class LadderRunner(BenchmarkRunner):
     async def _keep_record(self) -> None:
         if self.has_begun:
             await self._store(self.sink.write_run, self._run_row(self.session.keep_text))
+
+
+def _why_lost(trial: TrialRow) -> str:
+    return trial.error_text or trial.error_kind or "it has no such time"
 
 
 def measure(

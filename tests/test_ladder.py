@@ -135,6 +135,37 @@ def test_a_lever_whose_every_trial_is_lost_is_given_up_with_its_reason():
     assert search.dropped == {0: "left out: no fast mode"}
 
 
+OK, LOST = Outcome(1000.0), Outcome(None, None, "left out: overloaded")
+
+
+def searched(outcome_of, levels=(2, 2), **named) -> Search:
+    """A search of whose block n a trial of a stack becomes outcome_of(stack, n)."""
+    search = Search(list(levels), **named)
+    while ask := search.next():
+        search.add({tried: outcome_of(tried, len(search.blocks)) for tried in ask.stacks})
+    return search
+
+
+@pytest.mark.parametrize("is_tail", [False, True])
+@pytest.mark.parametrize("levels", [(2,), (2, 2), (3, 2)])
+def test_what_no_trial_has_a_value_of_is_not_settled(levels, is_tail):
+    """The endpoint is away for the first two blocks, for the first five, or for all."""
+    lost = searched(lambda c, n: LOST, levels, is_tail=is_tail, most_screened=48)
+    assert lost.winner is None and lost.decisions == []
+    for away in (2, 5):
+        search = searched(lambda c, n, away=away: LOST if n < away else OK, levels, is_tail=is_tail)
+        assert not any(search.winner) and not search.lost_today
+
+
+def test_where_todays_own_trials_are_lost_there_is_nothing_to_compare_with():
+    """Of four blocks; in the fifth one of them ends well, which is too late."""
+    search = searched(lambda c, n: OK if any(c) or n > 3 else LOST)
+    assert len(search.blocks) == 4
+    assert (search.winner, search.lost_today) == (None, "left out: overloaded")
+    search = searched(lambda c, n: OK if any(c) or n == 3 else LOST)
+    assert search.winner is not None and not search.lost_today
+
+
 def test_a_lever_that_makes_answers_worse_beyond_the_bar_is_not_pulled():
     def right(c):
         return 0.0 if c[0] else 1.0

@@ -10,12 +10,23 @@ from statistics import median
 import pytest
 from markupsafe import escape
 
-from lab import cli, ladder_code, ladder_results, ladder_run, processes, results, resume
+from lab import (
+    cli,
+    ladder_code,
+    ladder_order,
+    ladder_results,
+    ladder_run,
+    processes,
+    results,
+    resume,
+)
 from lab.harness.reporters import figure_files, html, json_object
 from lab.harness.reporters.markdown import markdown
 from lab.ladder.ladder_settings import ladder_config_of
 from lab.model import LabError
+from lab.rows import FinishedTrial, TrialRow
 from lab.settings import config_of
+from lab.store import queries
 from lab.store.store import Store
 from lab.units import in_markdown
 from tests.test_pages import opened, well
@@ -177,6 +188,77 @@ def test_a_stop_ends_it_within_its_rows(simulated, ladder):
     rows = counted("screened")
     told = f"{sum(rows.values())} trials of {len(rows)} stacks were measured. More minutes"
     assert result.search_words.startswith(told)
+
+
+def refuses(model):
+    """What the simulated server's knobs say where one of its models answers nothing."""
+    fault = {"kind": "http", "status": 400, "type": "invalid_request_error", "message": "Not now."}
+    return {**SLOW_LARGE, model: {"fault": fault, "fault_rate": 1.0}}
+
+
+@pytest.mark.parametrize("levers", [["streamed"], ["streamed", "answer"]])
+def test_requests_that_the_endpoint_refuses_end_it_with_the_last_reason(ladder, levers):
+    body = {"max_tokens": 40, "messages": [{"role": "user", "content": "Hi"}], "temperature": 5}
+    done, _ = ladder(levers=levers, tasks=[{"task_id": "a", "body": body}])
+    assert (done.status, done.text.partition(" (")[0]) == ("failed", "8 trials in a row were lost")
+    assert "temperature" in done.text and sum(counted("screened").values()) == 8
+    assert "8 trials in a row were lost (temperature" in ladder_results.read(done.run_id).sentence
+
+
+def test_a_lever_that_is_refused_is_no_endpoint_at_fault(ladder):
+    """Eight trials in a row by chance of the order, of a block of sixteen stacks."""
+    order = ladder_order.resolve(ladder_config_of(endpoint="simulated", levers=["streamed"]))
+    runner = ladder_run.LadderRunner(order, None)
+
+    def lose(arm, count):
+        for _ in range(count):
+            trial = TrialRow("t", "r", "s", "ladder", arm, 1, 0, 1, "screened", "a", None, 0, 1)
+            trial.outcome, trial.error_text = "failed", "no fast mode"
+            runner._count_lost(FinishedTrial(trial, [], []), 16)
+
+    lose("fast mode", 15)
+    assert runner.status == "running"
+    lose("today", 1)
+    assert (runner.status, runner.ended_with) == (
+        "failed",
+        "16 trials in a row were lost (no fast mode)",
+    )
+
+
+def test_where_today_is_lost_it_says_so(simulated, ladder):
+    simulated.knobs(answer_tokens=4, models=refuses("simulated-large"))
+    done, _ = ladder(levers=["model"])
+    text = "one of today's own trials ended well (Not now.)."
+    assert (done.status, done.text) == ("failed", f"N{text}")
+    assert ladder_results.read(done.run_id).sentence.endswith(f"n{text}")
+    assert counted("screened")["today"] == 4 and counted("measured") == {}
+
+
+def test_a_winner_that_is_lost_is_not_confirmed_to_the_last_block(simulated, ladder):
+    """What the search settled is kept before the next stage begins."""
+    kept = []
+
+    def heard(entry):
+        if entry["kind"] == "stage" and entry["block"] == 1:
+            kept.append([one["stage"] for one in stored_stages()])
+            if entry["stage"] == "confirmation":
+                simulated.knobs(answer_tokens=40, models=refuses("simulated-small"))
+
+    simulated.knobs(answer_tokens=40, models=SLOW_LARGE)
+    done, entries = ladder(heard, levers=["model"])
+    assert (done.status, done.text) == (
+        "failed",
+        "4 trials of winner in a row were lost (Not now.).",
+    )
+    assert counted("measured")["winner"] == 4
+    stages = list(dict.fromkeys(entry["stage"] for entry in of("stage", entries)))
+    assert kept == [stages[:number] for number in range(len(stages))]
+    told = "unconfirmed: 4 trials of winner in a row were lost"
+    assert told in ladder_results.read(done.run_id).sentence
+
+
+def stored_stages():
+    return queries.run(Store(), processes.running().run_id)["settings"]["ladder"]["stages"]
 
 
 def test_it_ends_before_its_minutes_are_up(simulated, ladder, told_by_trials):

@@ -85,6 +85,9 @@ class Search:
     beaten: set[tuple[Configuration, Configuration]] = field(default_factory=set)
     """Who lost the race to whom."""
     winner: Configuration | None = None
+    lost_today: str = ""
+    """Why none of today's own trials ended well, while others' did: there is nothing to compare a
+    stack with, so the search ends without one."""
 
     @property
     def today(self) -> Configuration:
@@ -102,10 +105,13 @@ class Search:
             raise ValueError("the search has ended")
         self.blocks.append((self.stage, dict(outcomes)))
         count = self._count()
-        if self.stage == "screening":
+        if self._has_lost_today():
+            self._end()
+        elif self.stage == "screening":
             self._give_up_lost(count)
             if count >= FEWEST_BLOCKS:
-                self._settle(count)
+                if self._has_values:
+                    self._settle(count)
                 screened = sum(len(block) for _, block in self.blocks)
                 if screened >= self.most_screened or len(self.settled) == len(self.levels):
                     self._race()
@@ -144,6 +150,13 @@ class Search:
                 self.dropped[j], self.settled[j] = lost[-1].reason, 0
                 self.decisions.append(Decision("screening", count, lost[-1].reason, lever=j))
 
+    def _has_lost_today(self) -> bool:
+        own = [block[self.today] for _, block in self.blocks if self.today in block]
+        is_lost = len(own) >= LOST_OF and all(out.value is None for out in own)
+        if is_lost and self._has_values:
+            self.lost_today = own[-1].reason
+        return bool(self.lost_today)
+
     def _settle(self, count: int) -> None:
         """The levers of which is known, at the best stack so far, that they help, or that they do
         not by more than two alike stacks differ. What was settled before is asked again: another
@@ -168,6 +181,8 @@ class Search:
 
     def _race(self) -> None:
         """Of all stacks, tried or not, those that the model cannot tell from the best."""
+        if not self._has_values:
+            return self._end()
         ranked, model = self._predicted(), self.model()
         best = ranked[0]
         close = [c for c in ranked[1:] if (model.contrast(best, c).low or 0.0) <= 0]
@@ -216,7 +231,8 @@ class Search:
 
     def _end(self) -> None:
         self.stage = None
-        if not self.blocks or self._count_of("screening") < FEWEST_BLOCKS:
+        has_begun = self._count_of("screening") >= FEWEST_BLOCKS and self._has_values
+        if not has_begun or self.lost_today:
             return
         model = self.model()
         alive = self.alive or [self._predicted()[0]]
@@ -258,6 +274,11 @@ class Search:
     @property
     def _indices(self) -> Iterable[int]:
         return range(len(self.levels))
+
+    @property
+    def _has_values(self) -> bool:
+        """Without any there is nothing to fit."""
+        return any(out.value is not None for _, block in self.blocks for out in block.values())
 
     def model(self) -> Model:
         """Of the objective, on all trials so far."""

@@ -23,6 +23,7 @@ from lab.ladder.stack import TODAY, WINNER
 from lab.metrics import FEWEST_BLOCKS
 from lab.model import LADDER, LabError
 from lab.stats import VerdictText
+from lab.stats.quantiles import tail_shift
 from lab.store import ladder_queries, queries
 from lab.store.store import Store
 
@@ -145,12 +146,11 @@ class LadderResult:
         today, winner = pairs[f"value_{TODAY}"], pairs[f"value_{WINNER}"]
         if self.quantile == "p50":
             one = stats.ratio(winner, today, LEVEL)
-            ends = [None if end is None else end - 1 for end in (one.low, one.high)]
-            return Quoted(one.estimate - 1, *ends, one.n)
-        one = stats.paired_quantile(today, winner, 0.95, LEVEL, pairs[f"task_id_{TODAY}"])
-        base = float(np.quantile(today, 0.95))
-        ends = [None if end is None else end / base for end in (one.low, one.high)]
-        return Quoted(one.estimate / base, *ends, one.n)
+        else:
+            # Both percentiles are drawn anew together: today's is as unsure as the winner's.
+            one = tail_shift(today, winner, 0.95, LEVEL, pairs[f"task_id_{TODAY}"]).ratio
+        ends = [None if end is None else end - 1 for end in (one.low, one.high)]
+        return Quoted(one.estimate - 1, *ends, one.n)
 
     @cached_property
     def quality(self) -> QualityKept | None:

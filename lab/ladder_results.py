@@ -175,8 +175,10 @@ class LadderResult:
 
     @property
     def lost(self) -> tuple[int, int]:
-        """Measured trials that did not end well: of the winner, of today."""
-        rows = self.trials[(self.trials["phase"] == "measured") & (self.trials["outcome"] != "ok")]
+        """Measured trials that did not end well: of the winner, of today. One that a Stop or the
+        end of the budget cut short says nothing of its stack."""
+        ended = self.trials["outcome"].isin(["ok", "cancelled"])
+        rows = self.trials[(self.trials["phase"] == "measured") & ~ended]
         return tuple(int((rows["arm"] == arm).sum()) for arm in (WINNER, TODAY))
 
     @property
@@ -322,6 +324,7 @@ class LadderResult:
         ms), quality and served_usd (means), is_today, is_winner. Of the search alone, whose tasks
         differ from stack to stack: for a frontier, not to be quoted."""
         rows = self.trials[self.trials["phase"] == "screened"]
+        rows = rows[rows["outcome"] != "cancelled"]
         made = []
         for tried in self.record["tried"]:
             own = rows[rows["arm"] == tried["arm"]]

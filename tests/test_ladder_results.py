@@ -1,5 +1,7 @@
 """What is told of a ladder, from blocks whose numbers are known; no server, no clock."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -72,3 +74,32 @@ def test_nothing_gets_faster_by_more_than_all_of_its_time(halves, seed, before, 
     random = np.random.default_rng(seed)
     quoted = tail(halves, *(np.exp(random.normal(7, spread, 80)) for spread in (before, after)))
     assert -1 <= quoted.low <= quoted.high and quoted.change >= -1
+
+
+# What was lost
+
+
+def stopped(halves, *last):
+    """Twelve whole blocks, and what became of the thirteenth's trials."""
+    rows = blocks([1000 + n for n in range(12)], [500 + n for n in range(12)])
+    rows += [(13, arm, outcome, None) for arm, outcome in last]
+    return told(halves, rows, status="interrupted")
+
+
+def test_a_trial_of_the_winner_that_a_stop_cuts_short_is_no_loss(halves):
+    result = stopped(halves, ("winner", "cancelled"))
+    assert result.refusal == "" and result.lost == (0, 0) and result.quoted.n == 12
+
+
+def test_a_trial_of_today_that_a_stop_cuts_short_hides_no_loss_of_the_winner(halves):
+    result = stopped(halves, ("winner", "failed"), ("today", "cancelled"))
+    assert result.lost == (1, 0)
+    assert "1 of its trials did not end well, 0 of today's" in result.refusal
+
+
+def test_a_stack_that_a_stop_cuts_short_has_lost_no_trial_in_the_search(halves):
+    rows = [(1, "today", "ok", 1000), (1, "streamed", "ok", 500)]
+    rows = frame([*rows, (2, "today", "failed", None), (2, "streamed", "cancelled", None)])
+    result = dataclasses.replace(told(halves), trials=rows.assign(phase="screened"))
+    counts = result.candidates.set_index("arm")[["n", "lost"]].loc[["today", "streamed"]]
+    assert counts.to_numpy().tolist() == [[1, 1], [1, 0]]

@@ -124,9 +124,19 @@ def own_servers() -> tuple[str, ...]:
     return tuple(name for name, kind in KINDS.items() if kind.own_server)
 
 
+OF_THE = " of the "
+
+
+def of_tier(need: str, tier: Tier) -> str:
+    """What an arm needs of the model of one tier, which need not be the one that generates."""
+    return f"{need}{OF_THE}{tier} model"
+
+
 def that_can(needs: Iterable[str]) -> tuple[str, ...]:
-    """The kinds of the lab's own servers that can do all this beyond what any endpoint can."""
-    return tuple(name for name in own_servers() if KINDS[name].can >= set(needs))
+    """The kinds of the lab's own servers that can do all this beyond what any endpoint can; both of
+    their models can alike."""
+    wanted = {need.partition(OF_THE)[0] for need in needs}
+    return tuple(name for name in own_servers() if KINDS[name].can >= wanted)
 
 
 def own_models() -> frozenset[str]:

@@ -110,6 +110,28 @@ async def test_a_whole_body_of_the_user_is_broken_too(simulated, db):
     assert found.trials["prompt_tokens"].max() < 1200
 
 
+async def test_below_the_minimum_stays_below_it_however_long_the_users_own_tools_are(simulated, db):
+    """1,200 characters are 300 tokens: a breakpoint behind them would be read."""
+    tool = {"name": "mine", "description": "Opens it. " * 120, "input_schema": {"type": "object"}}
+    body = OWN.body | {"tools": [tool]}
+    simulated.knobs(**FAST, prefill_ms_per_token=0.1)
+    found = await measure(
+        simulated,
+        "caching",
+        runs=1,
+        arms=["unbroken", "below the minimum", "tools turned", "a tool added"],
+        knobs={"break_it": True},
+        tasks=[OWN.model_copy(update={"body": body}).model_dump()],
+    )
+    states = found.trials.set_index("arm")["observed_cache"].to_dict()
+    assert states == {
+        "unbroken": "read",
+        "below the minimum": "none",
+        "tools turned": "write",
+        "a tool added": "write",
+    }
+
+
 async def test_what_an_endpoint_cannot_do_is_left_out_and_said(simulated, db):
     able = {"caching", "tools", "streaming", "structured"}
     names = [arm.name for arm in TECHNIQUE.arms_for(KNOBS, able)]

@@ -7,6 +7,7 @@ import pytest
 
 from lab import results, techniques
 from lab.endpoints import registry
+from lab.harness import plan
 from lab.harness.estimate import estimate
 from lab.settings import config_of
 from lab.techniques.models import figures, findings
@@ -106,7 +107,23 @@ def test_fast_is_no_arm_of_an_endpoint_that_has_none():
     plain = estimate(config.model_copy(update={"knobs": {}}))
     assert not expected.refusals and expected.calls == plain.calls
     named_arm = config.model_copy(update={"arms": ["large model", "small model, fast"]})
-    assert "local cannot do fast" in estimate(named_arm).refusals[0]
+    assert estimate(named_arm).refusals[0] == (
+        "local cannot do fast of the small model, which Model and speed is about; simulated can."
+    )
+
+
+def test_fast_is_an_arm_of_each_model_that_has_it_and_of_no_other():
+    """Opus is fast and Haiku is not: it would answer the small model's fast arm with 400."""
+    models = {"large": "claude-opus-5-5", "small": "claude-haiku-5-5"}
+    endpoint = registry.Endpoint("live", "live", "https://api.anthropic.com", "k", models)
+    able = plan.abilities(endpoint)
+    knobs = TECHNIQUE.knobs(fast=["large", "small"])
+    names = [arm.name for arm in TECHNIQUE.arms_for(knobs, able)]
+    assert names == ["large model", "small model", "large model, fast"]
+    caching = techniques.find("caching")
+    broken = {arm.name for arm in caching.arms_for(caching.knobs(break_it=True))}
+    played = {arm.name for arm in caching.arms_for(caching.knobs(break_it=True), able)}
+    assert broken - played == {"another speed"}, "it goes to the small model"
 
 
 def test_fast_mode_is_expected_at_its_own_price():

@@ -101,9 +101,15 @@ class Experiment:
 
 
 def abilities(endpoint: Endpoint) -> frozenset[str]:
-    """What arms and techniques may need of an endpoint, "two models" among it."""
+    """What arms and techniques may need of an endpoint, "two models" and what each tier's model can
+    among it."""
     two = {TWO_MODELS} if len(set(endpoint.models.values())) > 1 else set()
-    return endpoint.capabilities | two
+    of_tiers = {
+        endpoint_kinds.of_tier(can, tier)
+        for tier, model in endpoint.models.items()
+        for can in endpoint.able(model)
+    }
+    return endpoint.capabilities | two | of_tiers
 
 
 def lacking(title: str, needs: Iterable[str], endpoint: Endpoint) -> str:

@@ -7,6 +7,7 @@ import copy
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from lab.endpoint_kinds import of_tier
 from lab.model import Arm
 from lab.recording.facts import CAUSES
 from lab.recording.fixes import FIXES, OF_CAUSES
@@ -94,9 +95,14 @@ def unmarked(body: Body) -> None:
 
 
 def _early(body: Body) -> None:
-    """The mark on the first tool: what ends there is a few dozen tokens."""
+    """The mark on the first tool, which is one of the lab's own: a few dozen tokens end there."""
     unmarked(body)
     mark(body, 0)
+
+
+def _small(need: str) -> str:
+    """All but one of the requests go to the small model."""
+    return of_tier(need, "small")
 
 
 BREAKS = (
@@ -119,7 +125,7 @@ BREAKS = (
         remedy="Keep to one model in a conversation",
     ),
     Break(
-        Arm("another effort", "the request before asked for low effort", ("effort",)),
+        Arm("another effort", "the request before asked for low effort", (_small("effort"),)),
         "effort",
         _effort,
     ),
@@ -127,18 +133,22 @@ BREAKS = (
         Arm(
             "thinking switched",
             "the request before had thinking on; off, where yours has it",
-            ("thinking",),
+            (_small("thinking"),),
         ),
         "thinking",
         _thinking,
     ),
     Break(Arm("another tool choice", "the request before might use tools"), "tool_choice", _choice),
     Break(
-        Arm("another answer format", "the request before had a schema", ("structured",)),
+        Arm("another answer format", "the request before had a schema", (_small("structured"),)),
         "output_format",
         _format,
     ),
-    Break(Arm("another speed", "the request before was a fast one", ("fast",)), "speed", _speed),
+    Break(
+        Arm("another speed", "the request before was a fast one", (_small("fast"),)),
+        "speed",
+        _speed,
+    ),
     Break(
         Arm("no breakpoint", "this request has no cache_control"), "no_breakpoint", marks=unmarked
     ),

@@ -117,14 +117,16 @@ def body(arm, knobs, task, question, history=(), **changes):
 
 def whole(knobs, task):
     """The request that can be broken: a time, two tools, and a breakpoint before the question. A
-    whole body of the user's shares what it has itself before that."""
+    whole body of the user's shares what it has itself before that, between two small tools of the
+    lab's."""
     shared = knobs.model_copy(update={"part": "documents", "breakpoint": "shared"})
     asked = body("cached", shared, task, task.last_turn)
     if task.body:
         system = blocks(task.instructed("Keep the answer short."))
         asked = marked(task.body_for(knobs.answer_tokens, system=system))
     first, *rest = asked["system"]
-    offered = [*(asked.get("tools") or ()), *tools.specs(tools.names()[:2])]
+    first_tool, last_tool = tools.specs(tools.names()[:2])
+    offered = [first_tool, *(asked.get("tools") or ()), first_tool, last_tool]
     return asked | {
         "system": [{**first, "text": f"{breaks.NOW}{first['text']}"}, *rest],
         "tools": list({tool.get("name"): tool for tool in offered}.values()),

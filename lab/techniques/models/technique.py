@@ -5,6 +5,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
+from lab.endpoint_kinds import of_tier
 from lab.model import Arm, Bench, Knobs, Lever, Request, Technique, View
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
@@ -68,7 +69,7 @@ def arms(knobs):
         Arm(
             named(model) + FAST,
             f"{about(model)} in fast mode: more output tokens a second, at a higher price",
-            needs=("fast",) if model in TIERS else (),
+            needs=(of_tier("fast", model),) if model in TIERS else (),
         )
         for model in knobs.fast
     ]

@@ -6,7 +6,7 @@ docs/design.md says what each word means.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Container, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -288,6 +288,8 @@ class ToolUse:
     id: str
     name: str
     input: dict[str, Any]
+    is_whole: bool = True
+    """Its input came as a JSON object; otherwise `input` is empty, and a tool must not run on it."""
 
 
 @dataclass(frozen=True)
@@ -302,6 +304,8 @@ class Reply:
     error_text: str | None = None
     message_id: str | None = None
     """The message's own id, by which a thread is continued."""
+    broken_tools: Collection[str] = ()
+    """Ids of the tool uses whose input is no JSON object."""
 
     @property
     def ok(self) -> bool:
@@ -316,7 +320,12 @@ class Reply:
     @property
     def tool_uses(self) -> tuple[ToolUse, ...]:
         return tuple(
-            ToolUse(block["id"], block["name"], block.get("input") or {})
+            ToolUse(
+                block["id"],
+                block["name"],
+                block.get("input") or {},
+                block["id"] not in self.broken_tools,
+            )
             for block in self.content
             if block.get("type") == "tool_use"
         )

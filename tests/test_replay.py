@@ -3,16 +3,19 @@ found."""
 
 import io
 import json
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 from streamlit.testing.v1 import AppTest
 
 from lab import recorded_tasks, recordings, results, resume, techniques, units, worker
+from lab.endpoints import registry
 from lab.harness import plan
+from lab.harness.bench import TrialBench
 from lab.harness.reporters.console import ConsoleReporter
 from lab.harness.reporters.markdown import markdown
-from lab.model import LabError
+from lab.model import LabError, Request
 from lab.recording.facts import Estimate, Worth
 from lab.scenarios.definitions import Task
 from lab.settings import config_of
@@ -170,6 +173,17 @@ def test_what_a_betas_header_brought_is_asked_again_with_it(db):
     run_id = app_recordings.record(Store(), calls, betas="context-management-2025-06-27")
     (task,) = recorded_tasks.resolved(replayed(run_id)).tasks
     assert task.betas == "context-management-2025-06-27"
+
+
+@pytest.mark.parametrize(
+    ("of_the_arm", "sent"),
+    [({}, "a-1,b-2"), ({"anthropic-beta": "fast-3,b-2"}, "a-1,b-2,fast-3")],
+    ids=["none", "its own"],
+)
+def test_the_beta_of_an_arm_stands_beside_those_of_its_task(of_the_arm, sent):
+    session = SimpleNamespace(endpoint=registry.find("simulated"))
+    bench = TrialBench(session, None, "", betas="a-1, b-2")
+    assert bench._headers(Request({}, headers=of_the_arm)) == {"anthropic-beta": sent}
 
 
 def sides(fix: str, before, call):

@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+import re
 from dataclasses import replace
 
 import pandas as pd
 import pytest
 
 from lab.critical_path import critical_path
+from lab.instrumentation import parsing
 from lab.instrumentation.stamps import Exchange
 from lab.instrumentation.whole_tools import Heard, WholeTools
 from lab.ladder import stack
@@ -79,6 +81,34 @@ async def test_what_is_heard_is_read_after_the_arrivals_of_the_same_moment_are_s
     await asyncio.sleep(0)
     assert order == ["stamped", "a"]
     assert exchange.chunks[0][0] == 1
+
+
+@pytest.mark.parametrize(
+    ("stream", "whole_ns", "broken"),
+    [
+        ([opened("a"), piece('{"x": 1}'), STOP, USED], 3, []),
+        ([opened("a"), piece('{"x": "y'), STOP, USED], None, ["toolu_a"]),
+        ([opened("a"), STOP, USED], 3, []),
+        ([opened("a"), STOP, CUT], None, []),
+        ([opened("a").replace(b"tool_use", b"server_tool_use"), piece("{}"), STOP, USED], None, []),
+    ],
+    ids=["whole", "broken", "no input", "cut before it", "the server's own"],
+)
+async def test_a_tool_can_run_from_its_whole_input_on_and_not_on_a_broken_one(
+    stream, whole_ns, broken
+):
+    """Piece by piece at 1, 2, 3 … ns: the block of an input ends with the third piece, and one
+    without any input is known to be whole once the model goes on."""
+    exchange = Exchange(b"{}", 0)
+    exchange.status, exchange.headers = 200, {"content-type": "text/event-stream"}
+    exchange.chunks = list(enumerate([*stream, event("message_stop")], 1))
+    exchange.close(9)
+    reading = parsing.read(exchange)
+    assert (reading.whole_tool_ns, reading.broken_tools) == (whole_ns, broken)
+    told = []
+    Heard(told.append).finish(reading)
+    may_run = stream[-1] == USED and not broken and b"server_" not in stream[0]
+    assert [use.id for use in told] == (["toolu_a"] if may_run else [])
 
 
 def test_by_default_a_parameter_is_sent_whole_as_the_api_sends_it():
@@ -191,3 +221,23 @@ async def test_a_tool_that_was_started_does_not_outlive_a_turn_that_was_cancelle
     with pytest.raises(asyncio.CancelledError):
         await TECHNIQUE.levers[0].play(Quiet(), ask, asked, "while it writes", None)
     assert ended == ["a"]
+
+
+async def test_an_answer_whose_input_is_broken_runs_no_tool_and_is_left_out(
+    simulated, db, monkeypatch
+):
+    """The first brace of each input is lost on its way."""
+    take = Exchange.take
+
+    def lossy(exchange, at_ns, data):
+        return take(exchange, at_ns, re.sub(rb'("partial_json": ?"){', rb"\1", data))
+
+    monkeypatch.setattr(Exchange, "take", lossy)
+    simulated.knobs(**FAST)
+    found = await measure(
+        simulated, TECHNIQUE.slug, runs=1, arms=["after the answer", "as each is whole"]
+    )
+    assert set(found.trials["outcome"]) == {"mismatch"}
+    assert found.trials["error_text"].str.contains("the input of a tool was no JSON object").all()
+    spans = pd.concat([found.spans(trial_id) for trial_id in found.trials["trial_id"]])
+    assert not (spans["kind"] == "tool").any()

@@ -14,6 +14,7 @@ from lab.scenarios import definitions
 from lab.techniques import all_techniques
 from lab.techniques.model_routing import TECHNIQUE as ROUTING
 from lab.techniques.parallelism import TECHNIQUE as PARALLELISM
+from lab.techniques.tool_input import TECHNIQUE as TOOL_INPUT
 
 QUICK = {"service_ms": 20, "answer_tokens": 16, "report_tokens": 16, "prefix_tokens": 200}
 REQUESTS = {"suite": "requests", "shared_prefix": True}
@@ -54,6 +55,21 @@ def test_the_code_of_an_arm_runs(simulated, monkeypatch, technique, arm, values)
             {"__name__": "__main__"},
         )
     assert shown.getvalue().strip()
+
+
+@pytest.mark.parametrize(("turn_tokens", "runs"), [(20, False), (0, True)])
+def test_the_code_starts_no_tool_on_an_input_that_was_cut(
+    simulated, monkeypatch, turn_tokens, runs
+):
+    simulated.knobs(prefill_ms_per_token=0, gap_ms=0.1, queue_ms=0)
+    monkeypatch.setenv("ANTHROPIC_API_KEY", simulated.api_key)
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", simulated.base_url)
+    knobs = {"turn_tokens": turn_tokens, "note_characters": 200, "seconds": 0}
+    text = code(TOOL_INPUT, "as each is whole", knobs)
+    text = text.replace("    await asyncio.sleep(0.0)", "    started.append(arguments)")
+    started = []
+    exec(compile(text, "tool-input", "exec"), {"__name__": "__main__", "started": started})
+    assert bool(started) == runs and all(len(given["note"]) >= 200 for given in started)
 
 
 def test_what_runs_at_once_in_the_trial_runs_at_once_in_the_code():

@@ -278,6 +278,8 @@ class TrialBench:
             event.set()  # who waits for the first byte of a call that failed must not wait forever
         if heard and not reading.error_kind:
             heard.finish(reading)
+        if reading.broken_tools and reading.stop_reason == "tool_use":
+            self.mismatch("the input of a tool was no JSON object")
         if reading.error_kind and role not in NOT_TIMED:
             self.failures[call.id] = (reading.error_kind, reading.error_text or "")
         return Reply(
@@ -288,6 +290,7 @@ class TrialBench:
             error_kind=reading.error_kind,
             error_text=reading.error_text,
             message_id=reading.message_id,
+            broken_tools=reading.broken_tools,
         )
 
     async def _attempt(
@@ -329,12 +332,11 @@ class TrialBench:
     def _headers(self, request: Request) -> dict[str, str]:
         """What is said to the lab's own servers alone is no other's business."""
         own = self.session.endpoint.traits.own_server
-        headers = {"anthropic-beta": self.betas} if self.betas else {}
-        return {
-            name: value
-            for name, value in (headers | dict(request.headers)).items()
-            if own or not name.startswith("x-lab-")
-        }
+        headers = {n: v for n, v in request.headers.items() if own or not n.startswith("x-lab-")}
+        if self.betas:  # those of the task, beside those of the arm
+            betas = f"{self.betas},{headers.get('anthropic-beta', '')}".replace(" ", "").split(",")
+            headers["anthropic-beta"] = ",".join(dict.fromkeys(filter(None, betas)))
+        return headers
 
     def _now_unread(self) -> int:
         """Now, less the time in which the lab read the last answer: where nothing came after it, a

@@ -100,7 +100,9 @@ class Reading:
     first_sentence_ns: int | None = None
     first_tool_ns: int | None = None
     whole_tool_ns: int | None = None
-    """The first block of a tool's input has ended: its tool can run."""
+    """The first tool can run: the block of its input has ended and is a JSON object, or the model
+    went on after one without any input."""
+    broken_tools: list[str] = field(default_factory=list)
     last_text_ns: int | None = None
     last_token_ns: int | None = None
 
@@ -669,7 +671,7 @@ def _read_stream(exchange: Exchange, reading: Reading) -> Iterator[None]:
     blocks: dict[int, dict[str, Any]] = {}
     pieces: dict[int, dict[str, list[str]]] = {}
     spoken: list[tuple[int, str]] = []
-    stopped = False
+    stopped = is_bare = False  # bare: the last block is a tool's, and no input came
     characters = 0
 
     def piece(index: int, name: str, text: str, at_ns: int, kind: str | None) -> None:
@@ -698,6 +700,9 @@ def _read_stream(exchange: Exchange, reading: Reading) -> Iterator[None]:
         elif kind == "content_block_start":
             index, block = data.get("index", len(blocks)), dict(data.get("content_block") or {})
             blocks[index] = block
+            if is_bare:
+                reading.whole_tool_ns = reading.whole_tool_ns or at_ns
+            is_bare = False
             reading.first_sign_ns = reading.first_sign_ns or at_ns
             sort = str(block.get("type"))
             if sort == "thinking" and reading.thinking_started_ns is None:
@@ -736,12 +741,17 @@ def _read_stream(exchange: Exchange, reading: Reading) -> Iterator[None]:
         elif kind == "content_block_stop":
             index = data.get("index", 0)  # an odd one ends nothing, and breaks nothing
             block = blocks.get(index, {}) if isinstance(index, int) else {}
-            if reading.whole_tool_ns is None and str(block.get("type")).endswith("tool_use"):
-                reading.whole_tool_ns = at_ns
+            if reading.whole_tool_ns is None and block.get("type") == "tool_use":
+                came = "".join(pieces.get(index, {}).get("partial_json", ()))
+                is_bare = not came and not block.get("input")
+                if not is_bare and (not came or _input(came) is not None):
+                    reading.whole_tool_ns = at_ns
         elif kind == "message_delta":
             _grow(reading.usage, data.get("usage") or {}, reading.usage_notes)
             delta = data.get("delta") or {}
             reading.stop_reason = delta.get("stop_reason") or reading.stop_reason
+            if is_bare and reading.stop_reason == "tool_use":
+                reading.whole_tool_ns = reading.whole_tool_ns or at_ns
             reading.lab = _mapping(data.get("lab")) or reading.lab
         elif kind == "message_stop":
             stopped = True
@@ -753,7 +763,10 @@ def _read_stream(exchange: Exchange, reading: Reading) -> Iterator[None]:
     for index in sorted(blocks.keys() | pieces.keys()):
         parts = {name: "".join(texts) for name, texts in pieces.get(index, {}).items()}
         kind = "thinking" if "thinking" in parts else "text"
-        reading.content.append(_assembled(blocks.get(index, {"type": kind}), parts))
+        block = _assembled(blocks.get(index, {"type": kind}), parts)
+        reading.content.append(block)
+        if parts.get("partial_json") and _input(parts["partial_json"]) is None:
+            reading.broken_tools.append(str(block.get("id")))
     reading.first_sentence_ns = first_sentence(spoken)
     if stopped:
         return
@@ -792,6 +805,14 @@ def _assembled(block: dict[str, Any], parts: Mapping[str, str]) -> dict[str, Any
     elif str(block.get("type")).endswith("tool_use"):
         block["input"] = block.get("input") or {}
     return block
+
+
+def _input(text: str) -> dict[str, Any] | None:
+    try:
+        value = _loads(text.encode())
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def first_sentence(spoken: list[tuple[int, str]]) -> int | None:

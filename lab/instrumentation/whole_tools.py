@@ -100,7 +100,7 @@ class Heard:
         if reading.stop_reason != "tool_use":
             return
         for use in reading.tool_uses:
-            if use.id not in self.tools.told:
+            if use.is_whole and use.id not in self.tools.told:
                 self.tell(use)
 
 

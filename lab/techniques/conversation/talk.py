@@ -58,8 +58,7 @@ class Talk:
         elif self.arm != NOTHING:
             fields |= MARK
         if self.arm == THREAD:
-            betas = [beta for beta in (self.task.betas, THREADS) if beta]
-            headers["anthropic-beta"] = ",".join(betas)
+            headers["anthropic-beta"] = THREADS
             fields["thread"] = {"type": "create"}
             if self.thread and not afresh:
                 fields["thread"] = {"type": "continue", "previous_message_id": self.thread}

@@ -106,7 +106,7 @@ async def trial(bench: Bench, arm, knobs, task):
         turn = await bench.call(request, role="tool_turn", on_tool=on_tool)
         cut = turn.stop_reason == "max_tokens"
         for use in turn.tool_uses if turn.ok and not cut else ():
-            if use.id not in running:
+            if use.is_whole and use.id not in running:
                 start(use)
     if not turn.ok:
         return None

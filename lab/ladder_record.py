@@ -90,6 +90,8 @@ def _rung(order: LadderOrder, rung: Rung) -> dict[str, Any]:
 def _together(order: LadderOrder, pair: Together) -> dict[str, Any]:
     return {
         "levers": [order.factors[j].lever.name for j in pair.levers],
+        "alone": list(pair.alone),
+        "both": pair.both,
         "change": pair.change,
         "low": pair.low,
         "high": pair.high,

@@ -75,7 +75,6 @@ class Rung(NamedTuple):
     change: float
     low: float | None
     high: float | None
-    helps: bool
     reason: str
     """Why it is not in the stack; empty for a rung."""
 
@@ -281,33 +280,31 @@ class LadderResult:
     @property
     def others(self) -> list[Rung]:
         """What was tried and is not in the stack, each with the reason."""
-        rows = [self._rung(row, _why_not(row)) for row in self.record["others"]]
-        lost = {row["lever"]: row["reason"] for row in self.record["given_up"]}
-        rows = [row for row in rows if row.lever not in lost]
+        lost = [(row["lever"], row["reason"]) for row in self.record["given_up"]]
         return [
-            *rows,
-            *(Rung(name, self._title(name), name, 0.0, None, None, False, reason)
-              for name, reason in lost.items()),
+            *(self._rung(row, _why_not(row)) for row in self.record["others"]),
+            *(Rung(name, self._title(name), self._first(name), 0.0, None, None, reason)
+              for name, reason in lost),
         ]  # fmt: skip
 
     @property
     def interactions(self) -> list[str]:
-        """A sentence for each pair of levers that was shown not to add."""
+        """A sentence for each pair of levers that was shown neither to add nor to multiply."""
         told = []
         for row in self.record["together"]:
             if row["low"] is None or row["low"] <= 0 <= row["high"]:
                 continue
-            if abs(row["change"]) < WORTH_SAYING:
+            if not row["alone"] or abs(row["change"]) < WORTH_SAYING:
                 continue
-            names = " and ".join(self._title(name).lower() for name in row["levers"])
+            names = " and ".join(self._first(name) for name in row["levers"])
+            how = _HOW[max(row["alone"]) < 0, row["change"] > 0]
+            alone = " and ".join(map(_percent, row["alone"]))
             ends = f"{_percent(row['change'])} [{_percent(row['low'], '')}, "
             ends += f"{_percent(row['high'], '')}]"
-            how = (
-                "do not add: together they save less than one by one"
-                if row["change"] > 0
-                else "do more together than one by one"
+            told.append(
+                f"{names[:1].upper()}{names[1:]} {how}: {alone} alone, {_percent(row['both'])}"
+                f" together ({ends} beyond both sum and product)."
             )
-            told.append(f"{names[:1].upper()}{names[1:]} {how} ({ends}).")
         return told
 
     @property
@@ -348,8 +345,16 @@ class LadderResult:
         titles = {lever["name"]: lever["title"] for lever in self.record["levers"]}
         return titles.get(name, name)
 
+    def _first(self, name: str) -> str:
+        """The first other level of a lever in words: the one that the screening tries, of which a
+        lever is given up and an interaction is told."""
+        for lever in self.record["levers"]:
+            if lever["name"] == name and len(lever["levels"]) > 1:
+                level = lever["levels"][1]
+                return lever["words"].get(level, level)
+        return name
+
     def _rung(self, row: Mapping[str, Any], reason: str) -> Rung:
-        helps = row["high"] is not None and row["high"] < 0
         return Rung(
             row["lever"],
             self._title(row["lever"]),
@@ -357,9 +362,17 @@ class LadderResult:
             row["change"],
             row["low"],
             row["high"],
-            helps,
             reason,
         )
+
+
+_HOW = {
+    (True, True): "do not add",
+    (True, False): "save more together than one by one",
+    (False, True): "take longer together than one by one",
+    (False, False): "take less time together than one by one",
+}
+"""By whether each saves by itself, and whether they take longer together than that foretells."""
 
 
 def _why_not(row: Mapping[str, Any]) -> str:

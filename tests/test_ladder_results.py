@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lab import ladder_order, ladder_record
+from lab.ladder.kept import Kept
 from lab.ladder.ladder_settings import ladder_config_of
 from lab.ladder_results import LadderResult
 from tests.test_ladder import climb
@@ -103,3 +104,80 @@ def test_a_stack_that_a_stop_cuts_short_has_lost_no_trial_in_the_search(halves):
     result = dataclasses.replace(told(halves), trials=rows.assign(phase="screened"))
     counts = result.candidates.set_index("arm")[["n", "lost"]].loc[["today", "streamed"]]
     assert counts.to_numpy().tolist() == [[1, 1], [1, 0]]
+
+
+# What two levers do together
+
+
+def together(of, **named) -> list[str]:
+    """What is told where two levers, both at their first level or at their second, take these
+    shares of today's time."""
+    search = climb(lambda c: 1000 * of[c], levels=(2, 2), noise=0.1, **named)
+    objective = "wait_ms:p95" if named.get("is_tail") else "wait_ms:p50"
+    return told(search, levers=["cache", "model"], objective=objective).interactions
+
+
+def of_two(first, second, both):
+    return {(0, 0): 1, (1, 0): first, (0, 1): second, (1, 1): both}
+
+
+@pytest.mark.parametrize("is_tail", [False, True])
+def test_levers_that_touch_each_other_do_not_add(is_tail):
+    """A cached prefix saves 40 %, the small model 20 %; with a cached prefix it only writes
+    slower."""
+    (words,) = together(of_two(0.6, 0.8, 0.75), is_tail=is_tail)
+    start = "Cached prefix and small model do not add: −40 % and −20 % alone, −25 % together (+"
+    assert words.startswith(start)
+
+
+@pytest.mark.parametrize("is_tail", [False, True])
+@pytest.mark.parametrize("both", [0.2, 0.36, 0.28])
+def test_levers_that_add_in_ms_or_multiply_are_not_said_to_touch_each_other(is_tail, both):
+    """Each saves 400 of 1,000 ms: both 800 where they add, 640 where they multiply."""
+    assert together(of_two(0.6, 0.6, both), is_tail=is_tail) == []
+
+
+def test_levers_that_save_more_together_say_so():
+    (words,) = together(of_two(0.8, 0.8, 0.3))
+    assert "save more together than one by one: −20 % and −20 % alone, −70 % together" in words
+
+
+def test_levers_that_slow_are_never_said_to_save():
+    """Each takes 20 % longer, both 70 %."""
+    (words,) = together(of_two(1.2, 1.2, 1.7))
+    assert "save" not in words
+    assert "take longer together than one by one: +20 % and +20 % alone, +70 % together" in words
+
+
+def test_an_interaction_of_an_earlier_version_is_read_and_not_told(halves):
+    old = {"levers": ["cache", "model"], "change": 0.5, "low": 0.4, "high": 0.6, "p": 0.0}
+    record = Kept.model_validate({**told(halves).record, "together": [old]}).model_dump()
+    assert dataclasses.replace(told(halves), record=record).interactions == []
+
+
+# What is not in the stack
+
+
+def test_a_lever_whose_first_level_always_fails_may_be_in_the_stack_by_its_second():
+    def takes(c):
+        return None if c[0] == 1 else 1000 * (0.4 if c[0] else 1) * (0.8 if c[1] else 1)
+
+    result = told(climb(takes, levels=(3, 2)), levers=["model", "cache"])
+    assert result.winner["model"] == "routed"
+    assert {(rung.lever, rung.words) for rung in result.rungs} == {
+        ("model", "small model for easy questions"),
+        ("cache", "cached prefix"),
+    }
+    (left,) = result.others
+    assert (left.words, left.reason) == ("small model", "left out: no fast mode")
+
+
+def test_the_second_level_of_a_lever_whose_first_always_fails_stays_visible():
+    def takes(c):
+        return None if c[0] == 1 else 1000 * (1.5 if c[0] else 1) * (0.8 if c[1] else 1)
+
+    result = told(climb(takes, levels=(3, 2)), levers=["model", "cache"])
+    assert [(rung.words, rung.reason) for rung in result.others] == [
+        ("small model for easy questions", "makes it slower"),
+        ("small model", "left out: no fast mode"),
+    ]

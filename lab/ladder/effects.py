@@ -69,16 +69,14 @@ class Model:
         self, before: Configuration, after: Configuration, level: float = 0.95
     ) -> Interval:
         """`after` less `before`; no ends where no trial is left to tell the noise by."""
-        return self._interval(self.terms(after) - self.terms(before), level)
+        return self.interval(self.terms(after) - self.terms(before), level)
 
-    def interaction(self, j: int, k: int, level: float = 0.95) -> Interval:
-        """What both levers do together beyond the sum of what each does alone."""
-        weights = np.zeros(len(self.effects))
-        weights[len(self.mains) + self.pairs.index((j, k))] = 1.0
-        return self._interval(weights, level)
-
-    def _interval(self, weights: np.ndarray, level: float) -> Interval:
-        estimate = float(weights @ self.effects)
+    def interval(
+        self, weights: np.ndarray, level: float = 0.95, estimate: float | None = None
+    ) -> Interval:
+        """Of a weighted sum of the effects; or of an estimate whose derivatives by the effects the
+        weights are (delta method)."""
+        estimate = float(weights @ self.effects) if estimate is None else estimate
         if self.freedom < 1:
             return Interval(estimate, None, None, self.n)
         error = float(np.sqrt(max(weights @ self.covariance @ weights, 0.0)))

@@ -71,6 +71,9 @@ class GivenUp(Part):
 
 class KeptPair(Part):
     levers: list[str] = Field(min_length=2, max_length=2)
+    alone: list[float] = Field([], max_length=2)
+    """Without it, of an earlier version: `change` is then on another scale, and is not told."""
+    both: float = 0.0
     change: float
     low: float | None
     high: float | None

@@ -289,7 +289,7 @@ class ToolUse:
     name: str
     input: dict[str, Any]
     is_whole: bool = True
-    """Its input came as a JSON object; otherwise `input` is empty, and a tool must not run on it."""
+    """Its input came as a JSON object; otherwise `input` is empty, and no tool may run on it."""
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,19 @@ def family(model: str) -> str:
     return re.sub(r"[-@](\d{8}|latest|default|0)$", "", name)
 
 
+def same_model(one: str, other: str) -> bool:
+    """Whether two names are of one model: gateways write 4.5 for 4-5 and 4-5-sonnet for sonnet-4-5,
+    and put what they add behind it (:thinking, [1m])."""
+    return _plain(one) == _plain(other)
+
+
+def _plain(model: str) -> tuple[list[str], list[str]]:
+    bare = re.sub(r"(\[[^]]*\]|:[a-z]+)+$", "", model)
+    words = family(bare).replace(".", "-").split("-")
+    numbers = [word for word in words if word.isdigit()]
+    return sorted(set(words).difference(numbers)), numbers
+
+
 SOLD_ELSEWHERE = re.compile(r"@|publishers/|vertex|(?<!global\.)\banthropic\.")
 """Names of Google's and of Bedrock's, where a region costs more than the list and the name does not
 say which one it is; Bedrock's `global.` costs what the list says
@@ -111,6 +124,19 @@ def cost_usd(model: str, usage: Mapping[str, Any], day: date) -> float | None:
     mode = {name: usage.get(name) for name in ("service_tier", "inference_geo", "speed")}
     costs = [_cost_usd(_paid_as(model, own), mode | counts, day) for own, counts in billed(usage)]
     return None if None in costs else sum(costs)
+
+
+def usage_of(call: Mapping[str, Any]) -> dict[str, Any]:
+    """The usage that the columns of a stored call tell."""
+    names = ("input_tokens", "output_tokens", "speed", "service_tier", "inference_geo")
+    return {name: call[name] for name in names} | {
+        "cache_read_input_tokens": call["cache_read_tokens"],
+        "cache_creation": {
+            f"ephemeral_{ttl}_input_tokens": call[f"cache_write_{ttl}_tokens"]
+            for ttl in ("5m", "1h")
+        },
+        "iterations": call.get("iterations"),
+    }
 
 
 def _paid_as(model: str, own: str | None) -> str | None:

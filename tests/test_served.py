@@ -119,6 +119,13 @@ HAIKU, OPUS = "claude-haiku-5-5", "claude-opus-5-5"
         ("claude-haiku", HAIKU, False),  # a name that no list has: it may stand for any of them
         ("our-best", OPUS, False),  # a gateway's own name for it
         (OPUS, "deployment-3", False),
+        ("anthropic/claude-sonnet-4.5", "claude-sonnet-4-5-20250929", False),
+        ("anthropic/claude-sonnet-4.5", "anthropic/claude-4.5-sonnet-20250929", False),
+        (f"anthropic/{OPUS}:thinking", OPUS, False),
+        (f"{OPUS}[1m]", OPUS, False),
+        ("claude-fable-5", "claude-fable-5-2", True),  # a version is a model of its own
+        ("claude-opus-4", "claude-opus-4-8", True),
+        ("claude-sonnet-4-5", "claude-sonnet-5-4", True),
         (OPUS, HAIKU, True),
         (f"anthropic/{OPUS}", f"us.anthropic.{HAIKU}-v1:0", True),
         (OPUS, None, False),
@@ -185,7 +192,7 @@ def test_what_no_answer_says_is_not_confirmed_and_no_mismatch(store):  # noqa: F
         call.served_model, call.speed = "simulated", speed
         calls.append(call)
     calls.append(a_call(20))
-    calls[-1].asked = {"model": "our-best", "service_tier": "auto", "thinking": "disabled"}
+    calls[-1].asked = {"model": "our-best", "service_tier": "auto", "thinking": "between_tools"}
     calls[-1].served_model = OPUS
     store.write_trials([a_trial("streamed", *calls)])
     reports = queries.served_reports(store, calls[0].run_id)

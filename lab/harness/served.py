@@ -7,6 +7,7 @@ which the answer says nothing is none served otherwise: lab/stats/unconfirmed.py
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -67,13 +68,15 @@ def _served_model(wanted: str, served: str | None, lab: Mapping[str, Any]) -> st
     """The model that answered, where it is another; the one asked where that is only called
     otherwise, and None where it cannot be told.
 
-    A name may stand for a dated one of its family, as on the API, on Bedrock and on Google's; a
-    gateway may have a name of its own for any model.
+    A name may stand for a dated one, as on the API, on Bedrock and on Google's; a gateway may have
+    a name of its own for any model.
     """
     if not served or lab.get("asked_model") == wanted:  # our own server's model for an alias
         return None
     own, other = pricing.family(wanted), pricing.family(served)
-    if own == other or (other.startswith(f"{own}-") and not pricing.price(own, today())):
+    # A name without a number may stand for any version; with one it is a model of its own.
+    stands_for = not re.search(r"\d", own) and other.startswith(f"{own}-")
+    if stands_for or pricing.same_model(wanted, served):
         return wanted
     is_told = lab or all(map(_is_a_models, (own, other)))
     return served if is_told else None

@@ -10,8 +10,13 @@ import pandas as pd
 
 from lab import pricing
 
-DEFAULTS = {"speed": "standard", "service_tier": "auto", "thinking": "disabled"}
-"""What is served where nobody asks: nothing hangs on its being confirmed."""
+DEFAULTS = {
+    "speed": ("standard",),
+    "service_tier": ("auto",),
+    # Of one that thinks between tools alone, no answer without tools can say whether it would.
+    "thinking": ("disabled", "between_tools"),
+}
+"""What is served where nobody asks, or need not show: nothing hangs on its being confirmed."""
 
 
 def sentence(reports: pd.DataFrame, own_server: bool) -> str | None:
@@ -36,7 +41,7 @@ def _factors(row: Mapping[str, Any], own_server: bool) -> Iterator[tuple[str, bo
     asked = json.loads(row["asked"])
     served = row["served_model"] if isinstance(row["served_model"], str) else None
     model = asked.get("model", "")
-    is_same = served is not None and pricing.family(served) == pricing.family(model)
+    is_same = served is not None and pricing.same_model(served, model)
     called = f" (answered as {served})" if served else ""
     yield f"model {model}{called}", own_server or is_same
     says = {
@@ -46,5 +51,5 @@ def _factors(row: Mapping[str, Any], own_server: bool) -> Iterator[tuple[str, bo
         "thinking": bool(row["thought"]),
     }
     for name, is_confirmed in says.items():
-        if name in asked and asked[name] != DEFAULTS.get(name):
+        if name in asked and asked[name] not in DEFAULTS.get(name, ()):
             yield f"{name.replace('_', ' ')} {asked[name]}", is_confirmed

@@ -38,16 +38,19 @@ def requests(
     return finished(rehearse(technique, arm, knobs, task, endpoint, mood))
 
 
-def python(technique: Technique, arm: str, knobs: Knobs, asked: list[Asked]) -> str:
+def python(technique: Technique, arm: str, knobs: Knobs, asked: list[Asked], **more: Any) -> str:
     """A script that does what the arm does, with the bodies it sends; it needs nothing but the
     anthropic package.
 
-    The technique's template writes it, with `arm`, `knobs`, `asked`, `large`, the large model,
-    which a rehearsed router need not have chosen, and `longest`, the longest text of the first
-    body. Values become literals by the filter of that name, so that text of the user's own can
-    never become code; texts that it is given names for stand under those.
+    The technique's template, its own or a shared one, writes it, with `arm`, `knobs`, `asked`,
+    `large`, the large model, which a rehearsed router need not have chosen, `longest`, the longest
+    text of the first body, and what `more` names. Values become literals by the filter of that
+    name, so that text of the user's own can never become code; texts that it is given names for
+    stand under those.
     """
-    folders = [techniques.folder_of(technique), SHARED] if technique.code else [SHARED]
+    template, folders = technique.code or PLAIN, [SHARED]
+    if not (SHARED / template).is_file():
+        folders.insert(0, techniques.folder_of(technique))
     templates = Environment(
         loader=FileSystemLoader(folders),
         undefined=StrictUndefined,
@@ -57,12 +60,13 @@ def python(technique: Technique, arm: str, knobs: Knobs, asked: list[Asked]) -> 
     )
     templates.filters |= {"literal": _literal, "repr": repr}
     large = asked[0].endpoint.model_for("large")
-    return templates.get_template(technique.code or PLAIN).render(
+    return templates.get_template(template).render(
         arm=arm,
         knobs=knobs,
         asked=asked,
         large=large,
         longest=max(_texts(asked[0].body), key=len, default=""),
+        **more,
     )
 
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from lab import code_samples, ladder_order
+from collections.abc import Mapping
+
+from lab import code_samples, ladder_order, techniques
+from lab.ladder import stack
 from lab.ladder.ladder_settings import ladder_config_of
 from lab.ladder.stack import WINNER
+from lab.ladder_order import LadderOrder
 from lab.ladder_results import LadderResult
 from lab.model import LabError
 from lab.store.store import Store
+
+COMPOSED = ("model", "tools", "eager", "hedged")
+"""The levers that lab/code/stack.jinja has a part for; those that only change the request stand in
+its bodies."""
 
 
 def winner(result: LadderResult, store: Store | None = None) -> str:
@@ -19,7 +27,25 @@ def winner(result: LadderResult, store: Store | None = None) -> str:
     if not config.scenario and (result.run["settings"].get("config") or {}).get("tasks"):
         raise LabError("The tasks were pasted and are not kept here: give them as a file.")
     order = ladder_order.resolve(config, store)
-    knobs = order.base.model_copy(update={"levels": dict(result.winner)})
+    return of_stack(order, dict(result.winner))
+
+
+def of_stack(order: LadderOrder, levels: Mapping[str, str]) -> str:
+    """A script that asks the first task as the stack does. What of it the script does not do, its
+    first lines say."""
+    knobs = order.base.model_copy(update={"levels": dict(levels)})
     task = order.plan.tasks[0]
     asked = code_samples.requests(order.technique, WINNER, knobs, task, order.endpoint)
-    return code_samples.python(order.technique, WINNER, knobs, asked)
+    more = {"delay_ms": techniques.find("hedging").knobs().delay_ms, "most_turns": stack.MOST_TURNS}
+    code = code_samples.python(order.technique, WINNER, knobs, asked, **more)
+    return "".join(f"# Not in this code: {words}.\n" for words in _left_out(levels)) + code
+
+
+def _left_out(levels: Mapping[str, str]) -> list[str]:
+    """Levers that change how a request is asked, in a way that the template does not know."""
+    pages = {lever.name: slug for slug, lever in stack.all_levers()}
+    return [
+        f"{lever.words.get(level, level)}; the code of the technique {pages[lever.name]} shows it"
+        for lever, level in stack.pulled(levels)
+        if (lever.play or lever.run_tools) and lever.name not in COMPOSED
+    ]

@@ -3,6 +3,7 @@ what it will take. Sends nothing."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,7 +24,8 @@ from lab.ladder.ladder_settings import CONFIRMING, LadderConfig
 from lab.ladder.purse import SHARES, Purse
 from lab.ladder.search import FEWEST_BLOCKS
 from lab.ladder.stack import StackKnobs
-from lab.model import LADDER, Arm, LabError, Technique
+from lab.model import LADDER, Arm, LabError, Technique, Tier
+from lab.scenarios.definitions import Task
 from lab.settings import BenchmarkConfig, config_of
 from lab.store.store import Store
 
@@ -82,18 +84,12 @@ class LadderOrder:
 
 @dataclass(frozen=True)
 class LadderEstimate:
-    """`usd` is the most that it can cost, None where nothing is to pay. Any refusal forbids it;
-    `asks` are addresses to which the user must agree first, and refusals too."""
+    """Any refusal forbids it; `asks` are addresses to which the user must agree first, and refusals
+    too."""
 
     text: str = ""
     levers: tuple[Factor, ...] = ()
     not_tried: tuple[NotTried, ...] = ()
-    stacks: int = 0
-    """Of the plan."""
-    trials: int = 0
-    """At most."""
-    usd: float | None = None
-    minutes: float = 0.0
     refusals: tuple[str, ...] = ()
     asks: tuple[str, ...] = ()
 
@@ -104,12 +100,16 @@ def resolve(config: LadderConfig, store: Store | None = None) -> LadderOrder:
     run = recorded_tasks.resolved(_run(config), store)
     endpoint = registry.find(run.endpoint, run.models)
     usual = planning.experiment(run, endpoint.kind, stack.technique(config.metric, config.tail))
-    base = StackKnobs(stream=config.metric == "ttft_ms", answer_tokens=config.answer_tokens)
+    base = StackKnobs(
+        tier=_tier(endpoint, config.today),
+        stream=config.metric == "ttft_ms",
+        answer_tokens=config.answer_tokens,
+    )
     factors, refused = chosen(endpoint, usual.tasks, config.levers, config.today, base)
-    tiers = [factor.lever.tier for factor in factors if factor.lever.tier]
-    base = base.model_copy(update={"tier": tiers[0] if tiers else None})
-    both = ("small", "large") if tiers else ()
-    technique = stack.technique(config.metric, config.tail, both)
+    levels = {name: (level,) for name, level in config.today.items()}
+    levels |= {factor.lever.name: factor.levels for factor in factors}
+    tiers = _tiers(usual.tasks[0], base, levels)
+    technique = stack.technique(config.metric, config.tail, tiers)
     run = run.model_copy(update={"knobs": base.model_dump(mode="json", exclude_defaults=True)})
     purse = Purse(config.budget_usd(endpoint.kind), 60 * config.minutes)
     plan = planning.experiment(run, endpoint.kind, technique)
@@ -118,6 +118,25 @@ def resolve(config: LadderConfig, store: Store | None = None) -> LadderOrder:
         Cost.sum(()),
     )  # fmt: skip
     return _within_budget(order)
+
+
+def _tier(endpoint: Endpoint, today: Mapping[str, str]) -> Tier | None:
+    """The tier that today asks, whichever levers are tried: None where the endpoint has no such
+    model, and nobody says that today asks it."""
+    levers = [lever for _, lever in stack.all_levers() if lever.tier]
+    own = [one.tier for one in levers if one.name in today or one.tier in endpoint.models]
+    return next(iter(own), None)
+
+
+def _tiers(task: Task, base: StackKnobs, levels: Mapping[str, Sequence[str]]) -> tuple[Tier, ...]:
+    """The tiers that may answer at these levels of the levers; none where base names none."""
+    levers = [lever for _, lever in stack.all_levers() if lever.tier and lever.name in levels]
+    ways = [stack.pulled({one.name: level}) for one in levers for level in levels[one.name]]
+    tiers: set[Tier | None] = set()
+    for way in ways or [[]]:
+        either = [lever.tiers[level] for lever, level in way if level in lever.tiers]
+        tiers.update(*either or [[stack.composed(task, base, way).tier]])
+    return tuple(tier for tier in planning.TIERS if tier in tiers)
 
 
 def _run(config: LadderConfig) -> BenchmarkConfig:
@@ -148,20 +167,17 @@ def _within_budget(order: LadderOrder) -> LadderOrder:
         usd=trial.usd / len(costs),
         most_usd=max(cost.most_usd for cost in costs),
     )
-    order, dropped = replace(order, trial=trial), []
-    while not _carries(order, len(order.factors)):
-        if len(order.factors) == 1:
-            raise LabError(f"{_budget_words(order)} carry no search: name more with --minutes"
-                           " and --max-usd, or shorter tasks.")  # fmt: skip
-        *kept, last = order.factors
-        reason = f"{_budget_words(order)} carry a plan of {len(kept)} levers at most"
-        dropped.append(NotTried(last.lever.name, "", reason))
-        order = replace(order, factors=tuple(kept))
-    reason = f"a plan has {design.MOST_LEVERS} levers at most"
-    for factor in order.factors[design.MOST_LEVERS :]:
-        dropped.append(NotTried(factor.lever.name, "", reason))
-    factors = order.factors[: design.MOST_LEVERS]
-    return replace(order, factors=factors, not_tried=(*order.not_tried, *dropped))
+    order, count = replace(order, trial=trial), len(order.factors)
+    while count and not _carries(order, count):
+        count -= 1
+    if not count:
+        raise LabError(f"{_budget_words(order)} carry no search: name more with --minutes"
+                       " and --max-usd, or shorter tasks.")  # fmt: skip
+    reason = f"{_budget_words(order)} carry a plan of {units.counted(count, 'lever')} at most"
+    if count >= design.MOST_LEVERS:
+        count, reason = design.MOST_LEVERS, f"a plan has {design.MOST_LEVERS} levers at most"
+    dropped = [NotTried(factor.lever.name, "", reason) for factor in order.factors[count:]]
+    return replace(order, factors=order.factors[:count], not_tried=(*order.not_tried, *dropped))
 
 
 def _carries(order: LadderOrder, levers: int) -> bool:
@@ -201,9 +217,6 @@ def estimate(config: LadderConfig, store: Store | None = None) -> LadderEstimate
 
 def of_order(order: LadderOrder) -> LadderEstimate:
     stacks, usd = design.size(len(order.factors)), order.purse.usd
-    trials = int(order.purse.seconds / max(order.trial.seconds, 1e-3))
-    if usd is not None and order.trial.usd:
-        trials = min(trials, int(usd / order.trial.usd))
     names = ", ".join(factor.lever.name for factor in order.factors)
     price = "nothing to pay" if usd is None else f"never above ${usd:.2f}"
     if order.endpoint.traits.priced and (remark := pricing.remark(_models(order), today())):
@@ -216,13 +229,20 @@ def of_order(order: LadderOrder) -> LadderEstimate:
     text = (
         f"{units.counted(len(order.factors), 'lever')} ({names}), a plan of {stacks} stacks, then "
         f"those that it cannot tell apart, then the winner against today in {order.fewest_pairs} "
-        f"blocks or more; within {minutes}, {price}, on {order.endpoint.name}"
+        f"blocks or more; within {minutes}, {price}, on {order.endpoint.name}, where today asks "
+        f"{' or '.join(_models(order, order.today))}"
     )
-    return LadderEstimate(
-        text, order.factors, order.not_tried, stacks, trials, usd, order.config.minutes
-    )
+    return LadderEstimate(text, order.factors, order.not_tried)
 
 
-def _models(order: LadderOrder) -> dict[str, None]:
-    tiers = order.plan.tiers or (order.endpoint.generates,)
-    return dict.fromkeys(order.endpoint.model_for(tier) for tier in tiers)
+def _models(order: LadderOrder, levels: Mapping[str, str] | None = None) -> dict[str, None]:
+    """All that the order may ask, or those that it asks at these levels."""
+    tasks, tiers = order.plan.tasks, order.plan.tiers
+    if levels is not None:
+        own = {name: (level,) for name, level in levels.items()}
+        tiers = _tiers(tasks[0], order.base, own)
+        if all(names := [(task.body or {}).get("model") for task in tasks]):
+            return dict.fromkeys(names)
+    return dict.fromkeys(
+        order.endpoint.model_for(tier) for tier in tiers or (order.endpoint.generates,)
+    )

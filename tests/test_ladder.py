@@ -1,11 +1,13 @@
 """The ladder's search on invented times whose truth is known, and a stack as requests."""
 
+import contextlib
+import io
 from dataclasses import replace
 from math import exp, log, prod
 
 import pytest
 
-from lab import code_samples, ladder_order
+from lab import code_samples, ladder_code, ladder_order
 from lab.endpoints import registry
 from lab.ladder import design, factors, stack
 from lab.ladder.claims import claims
@@ -17,6 +19,7 @@ from lab.ladder.search import Outcome, Search
 from lab.ladder.stack import StackKnobs
 from lab.model import LabError
 from lab.scenarios import definitions
+from lab.scenarios.definitions import Task
 
 WAVE = (0.02, -0.01, 0.0, 0.01, -0.02, 0.015, -0.015)
 """Noise that a test can repeat: shares of a time, in turn."""
@@ -326,6 +329,133 @@ def test_what_the_user_does_already_is_in_every_stack_also_where_it_is_not_tried
     assert (order.words((0,)), order.words((1,))) == ("today", "cached prefix")
 
 
+@pytest.mark.parametrize("wanted", [[], ["streamed", "cache"], ["streamed", "model"]])
+@pytest.mark.parametrize(
+    ("today", "asks"),
+    [
+        ({}, "simulated-large"),
+        ({"model": "large"}, "simulated-large"),
+        ({"model": "small"}, "simulated-small"),
+        ({"model": "routed"}, "simulated-small or simulated-large"),
+    ],
+)
+def test_which_model_today_asks_depends_on_no_lever_that_is_tried(wanted, today, asks):
+    values = {"endpoint": "simulated", "minutes": 99, "levers": wanted, "today": today}
+    order = ladder_order.resolve(ladder_config_of(**values))
+    assert ladder_order.of_order(order).text.endswith(f"on simulated, where today asks {asks}")
+    today = order.variant((0,) * len(order.factors))
+    likely = code_samples.requests(
+        today.technique, "today", today.knobs, order.plan.tasks[0], order.endpoint
+    )
+    assert likely[-1].model in asks
+    is_tried = any(factor.lever.name == "model" for factor in order.factors)
+    either = {"simulated-small", "simulated-large"}
+    assert set(ladder_order._models(order)) == (either if is_tried else set(asks.split(" or ")))
+
+
+def test_an_endpoint_of_one_model_is_asked_that():
+    order = ladder_order.resolve(
+        ladder_config_of(endpoint="simulated", levers=["streamed"], models={"any": "own"})
+    )
+    assert ladder_order.of_order(order).text.endswith("where today asks own")
+
+
+# A stack as code
+
+ROOMY = {
+    "max_tokens": 96,
+    "thinking": {"type": "adaptive"},
+    "system": "You keep the harbour's log. " * 99,
+    "messages": [
+        {"role": "user", "content": "When is high water?"},
+        {"role": "assistant", "content": "At four."},
+        {"role": "user", "content": "And low water?"},
+    ],
+}
+"""A body of the user's own that thinks, in a conversation."""
+LEVELS = [(lever, level) for _, lever in stack.all_levers() for level in lever.levels[1:]]
+TOGETHER = [
+    ("tools", dict(tools="together", eager="while it writes", hedged="asked again")),
+    ("tools", dict(tools="together", model="routed", streamed="streamed", hedged="asked again")),
+    ("tools", dict(eager="while it writes", streamed="streamed", hedged="asked again")),
+    ("rag", dict(model="routed", cache="prefix", streamed="streamed", speed="fast")),
+    ("rag", dict(model="routed", cache="prefix", hedged="asked again", effort="low")),
+]
+
+
+def script(asks, betas="", **levels):
+    """The code of a stack for the first of a scenario's tasks, or for a body."""
+    tasks = [{"task_id": "own", "body": asks, "betas": betas}] if isinstance(asks, dict) else None
+    values = {"endpoint": "simulated", "levers": ["streamed"], "minutes": 99, "tasks": tasks}
+    scenario = None if tasks else asks
+    order = ladder_order.resolve(ladder_config_of(**values, scenario=scenario))
+    return ladder_code.of_stack(order, levels)
+
+
+def fitting(lever, level):
+    for asks in ("rag", "tools", ROOMY):
+        task = Task(task_id="own", body=asks) if asks is ROOMY else TASKS[asks]
+        if not lever.unfit(task, level):
+            return asks
+    raise AssertionError(f"no task fits {lever.name}")
+
+
+TASKS = {name: definitions.load(name, "simulated")[0] for name in ("rag", "tools")}
+
+
+@pytest.fixture
+def run_code(simulated, monkeypatch):
+    """What a script prints, asked of the simulated server."""
+    simulated.knobs(prefill_ms_per_token=0, gap_ms=0.1, queue_ms=0)
+    monkeypatch.setenv("ANTHROPIC_API_KEY", simulated.api_key)
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", simulated.base_url)
+
+    def run(code):
+        shown = io.StringIO()
+        with contextlib.redirect_stdout(shown):
+            exec(compile(code, "winner.py", "exec"), {"__name__": "__main__"})
+        return shown.getvalue().strip()
+
+    return run
+
+
+@pytest.mark.parametrize(("lever", "level"), LEVELS, ids=lambda one: getattr(one, "name", one))
+def test_every_lever_is_in_the_code_of_its_stack(run_code, lever, level):
+    asks = fitting(lever, level)
+    code = script(asks, **{lever.name: level})
+    assert code != script(asks) and "Not in this code" not in code
+    assert run_code(code)
+
+
+@pytest.mark.parametrize(("asks", "levels"), TOGETHER)
+def test_levers_are_composed(run_code, asks, levels):
+    assert run_code(script(asks, **levels))
+
+
+def test_code_says_which_lever_it_does_not_contain(monkeypatch):
+    monkeypatch.setattr(ladder_code, "COMPOSED", ())
+    code = script("rag", hedged="asked again", cache="prefix")
+    first = "# Not in this code: late requests asked again; the code of the technique hedging shows"
+    assert code.startswith(first) and "cached prefix" not in code
+
+
+def test_the_router_of_a_stack_chooses_between_both_models():
+    code = script("rag", model="routed")
+    assert '"simulated-small" if word == "easy" else "simulated-large"' in code
+
+
+def test_fast_mode_asks_for_its_beta_beside_those_of_the_task():
+    """As what was measured did."""
+    code = script(ROOMY, "one-2026-01-01", speed="fast")
+    assert '{"anthropic-beta": "one-2026-01-01,fast-mode-2026-02-01"}' in code
+
+
+def test_a_late_request_of_the_code_is_asked_again(simulated, run_code):
+    """The first would begin after a minute."""
+    simulated.plays({"headers": 60_000, "text": [60_000]}, {"text": [0], "texts": ["There."]})
+    assert run_code(script("rag", hedged="asked again", streamed="streamed")).startswith("There.")
+
+
 def test_a_budget_that_carries_fewer_levers_says_which_are_left_out():
     wanted = ["streamed", "cache", "model", "answer"]
 
@@ -343,3 +473,11 @@ def test_a_budget_that_carries_fewer_levers_says_which_are_left_out():
     assert ladder_order._carries(few, 4) and not ladder_order._carries(few, 6)
     with pytest.raises(LabError, match="carry no search"):
         resolved(each_s * 79 / 60)
+
+
+def test_levers_that_the_budget_does_not_carry_are_left_out_for_one_reason():
+    order = ladder_order.resolve(ladder_config_of(endpoint="simulated", minutes=3))
+    count = len(order.factors)
+    left = [one.reason for one in order.not_tried if "minutes" in one.reason]
+    assert len(left) > 1 and count > 1
+    assert set(left) == {f"3 minutes carry a plan of {count} levers at most"}

@@ -21,6 +21,16 @@ def completed(request: Request, endpoint: Endpoint, brief: bool) -> dict[str, An
     return body
 
 
+def headers_sent(request: Request, betas: str, own_server: bool) -> dict[str, str]:
+    """A request's own headers, and the task's betas beside those of the arm. What is said to the
+    lab's own servers alone is no other's business."""
+    headers = {n: v for n, v in request.headers.items() if own_server or not n.startswith("x-lab-")}
+    if betas:
+        words = f"{betas},{headers.get('anthropic-beta', '')}".replace(" ", "").split(",")
+        headers["anthropic-beta"] = ",".join(dict.fromkeys(filter(None, words)))
+    return headers
+
+
 def is_brief(technique: Technique, task: Task, endpoint: Endpoint) -> bool:
     """Whether models are told not to think first: it would eat the few tokens that the lab's own
     short tasks allow. What the user wrote is sent as it is."""

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 from lab import json_schema
 from lab.clock import sleep_s
 from lab.endpoints.registry import Endpoint
-from lab.harness.bodies import completed, is_brief, object_in
+from lab.harness.bodies import completed, headers_sent, is_brief, object_in
 from lab.harness.budget import most_tokens
 from lab.model import (
     Cache,
@@ -54,10 +54,17 @@ class Asked(NamedTuple):
     connection: Reuse = "any"
     paused_s: float = 0.0
     """What the trial pauses before it."""
+    headers: Mapping[str, str] = {}
+    """Its own and the task's, but for what is said to the lab's own servers alone."""
 
     @property
     def model(self) -> str:
         return self.body["model"]
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """As the SDK's messages.create takes them."""
+        return self.body | ({"extra_headers": dict(self.headers)} if self.headers else {})
 
 
 class Mood(NamedTuple):
@@ -94,8 +101,10 @@ class Rehearsal:
         mood: Mood = LIKELY,
         brief: bool = False,
         other: Callable[[str], Endpoint] | None = None,
+        betas: str = "",
     ) -> None:
         self.endpoint, self.mood, self.brief, self.other = endpoint, mood, brief, other
+        self.betas = betas
         self.models, self.capabilities = endpoint.models, endpoint.capabilities
         self.asked: list[Asked] = []
         self.paused_s = 0.0
@@ -156,6 +165,7 @@ class Rehearsal:
                 body=json.loads(json.dumps(completed(request, endpoint, self.brief))),
                 connection=request.connection,
                 paused_s=self.paused_s,
+                headers=headers_sent(request, self.betas, own_server=False),
             )
         )
         self.paused_s = 0.0
@@ -234,7 +244,7 @@ async def rehearse(
 
     LabError where the trial itself fails; Unforeseen where it is the user's own code.
     """
-    bench = Rehearsal(endpoint, mood, is_brief(technique, task, endpoint), other)
+    bench = Rehearsal(endpoint, mood, is_brief(technique, task, endpoint), other, task.betas)
     try:
         if technique.prepare:
             await technique.prepare(bench, arm, knobs, task)

@@ -96,7 +96,6 @@ def _unfit(lever: Lever, level: str, tasks: Sequence[Task], base: StackKnobs) ->
             return reason
     if lever.play or lever.run_tools:
         return None
-    base = base.model_copy(update={"tier": lever.tier or base.tier})
     for task in tasks[:LOOKED_AT]:
         if composed(task, base, [(lever, level)]) != composed(task, base, []):
             return None

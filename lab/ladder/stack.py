@@ -153,6 +153,7 @@ def technique(
         trial=trial,
         prepare=prepare,
         tiers=tiers,
+        code="stack.jinja",
         page="23_Ladder.py",
         in_all=False,
     )

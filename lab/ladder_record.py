@@ -10,9 +10,6 @@ from lab.ladder.claims import Claims, Rung, Together, claims
 from lab.ladder.search import Decision, Search
 from lab.ladder_order import LadderOrder
 
-MOST_KEPT = 100
-"""Stacks and decisions: the plan's largest has 64 stacks."""
-
 
 def record(
     order: LadderOrder, search: Search, stages: Sequence[dict[str, Any]], ended_with: str
@@ -42,8 +39,8 @@ def record(
         ],
         "not_tried": [one._asdict() for one in order.not_tried],
         "stages": [dict(stage) for stage in stages],
-        "tried": [{"arm": order.words(c), "stack": order.levels(c)} for c in tried[:MOST_KEPT]],
-        "decisions": [_decision(order, one) for one in search.decisions[:MOST_KEPT]],
+        "tried": [{"arm": order.words(c), "stack": order.levels(c)} for c in tried],
+        "decisions": [_decision(order, one) for one in search.decisions],
         "winner": None if winner is None else order.levels(winner),
         "winner_words": None if winner is None else order.words(winner),
         "rungs": [_rung(order, rung) for rung in kept],

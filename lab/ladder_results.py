@@ -106,6 +106,11 @@ class LadderResult:
         return f"{metrics.words(self.metric)}, {self.quantile}"
 
     @property
+    def searched_words(self) -> str:
+        """What the search's shares are of: for p95 the mean, to which slow answers add."""
+        return f"{metrics.words(self.metric)}, {'mean' if self.quantile == 'p95' else 'p50'}"
+
+    @property
     def winner(self) -> Mapping[str, str] | None:
         """Its level of each lever; None where the search did not end with one."""
         return self.record["winner"]
@@ -454,7 +459,7 @@ def told(result: LadderResult) -> Sequence[str]:
     """The result in plain lines: what a terminal shows."""
     lines = [result.sentence, *filter(None, [result.search_words]), ""]
     if result.rungs:
-        lines.append(f"The rungs, by the search ({result.objective_words}):")
+        lines.append(_rungs_words(result))
         lines += [f"  {_line(rung)}" for rung in result.rungs]
     if result.others:
         lines.append("Not in the stack:")
@@ -464,6 +469,10 @@ def told(result: LadderResult) -> Sequence[str]:
         lines.append("Not tried:")
         lines += [f"  {text}" for text in result.not_tried]
     return lines
+
+
+def _rungs_words(result: LadderResult) -> str:
+    return f"The rungs, by the search ({result.searched_words}):"
 
 
 def _line(rung: Rung) -> str:
@@ -489,6 +498,8 @@ def markdown(result: LadderResult, lead: str = "") -> str:
     """The sentence and its rungs, to paste into a pull request; `lead` is its verdict's Markdown,
     which has the doubts before it."""
     lines = [lead or f"**{result.sentence}**", ""]
+    if result.rungs:
+        lines += [_rungs_words(result), ""]
     lines += [f"- {_line(rung)}" for rung in result.rungs]
     lines += [f"- not in it: {_line(rung)}: {rung.reason}" for rung in result.others]
     lines += [f"- {text}" for text in result.interactions]

@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lab import ladder_order, ladder_record
+from lab import ladder_order, ladder_record, ladder_results
+from lab.figures import ladder_rungs
 from lab.ladder.kept import Kept
 from lab.ladder.ladder_settings import ladder_config_of
+from lab.ladder.search import Outcome, Search
 from lab.ladder_results import LadderResult
 from tests.test_ladder import climb
 
@@ -21,7 +23,8 @@ def told(search, rows=(), status="finished", levers=LEVERS, **named) -> LadderRe
     """A ladder of these levers whose search was this, with these trials."""
     config = ladder_config_of(endpoint="simulated", levers=levers, minutes=600, **named)
     record = ladder_record.record(ladder_order.resolve(config), search, [], "")
-    return LadderResult({"run_id": "x", "status": status}, record, frame(rows))
+    run = {"run_id": "x", "status": status, "endpoint": "simulated", "endpoint_kind": "simulated"}
+    return LadderResult(run, record, frame(rows))
 
 
 def frame(rows) -> pd.DataFrame:
@@ -181,3 +184,48 @@ def test_the_second_level_of_a_lever_whose_first_always_fails_stays_visible():
         ("small model for easy questions", "makes it slower"),
         ("small model", "left out: no fast mode"),
     ]
+
+
+# How it is kept and drawn
+
+
+def test_every_stack_that_eight_levers_try_is_kept_the_winner_among_them():
+    """Small effects in noise: more than a hundred stacks are tried, the winner late."""
+    noise = np.random.default_rng(5)
+    search = Search([2] * 8, most_screened=400)
+    shares = np.array([-0.3, -0.1, -0.1, -0.05, -0.05, -0.02, -0.02, 0])
+    while ask := search.next():
+        times = {c: 1000 * float(np.exp(shares @ c + noise.normal(0, 0.25))) for c in ask.stacks}
+        search.add({c: Outcome(ms) for c, ms in times.items()})
+    result = told(search, levers=[], scenario="tools")
+    stacks = {c for _, block in search.blocks for c in block}
+    assert len(result.record["tried"]) == len(stacks) > 100
+    assert result.candidates["is_winner"].sum() == 1
+
+
+@pytest.fixture(scope="module")
+def two_of_three_levels():
+    """Two levers of three levels each; a stack has the first one's last level."""
+    return climb(lambda c: 1000 * (1, 0.9, 0.5)[c[0]] * (1, 1.3, 1.6)[c[1]], levels=(3, 3))
+
+
+def drawn(search, rows=(), objective="wait_ms:p50"):
+    result = told(search, rows, levers=["model", "effort"], objective=objective)
+    return result, str(ladder_rungs.of(result).to_dict())
+
+
+def test_levers_are_counted_and_not_their_levels(two_of_three_levels):
+    confirmed = blocks([1000 + n for n in range(12)], [500 + n for n in range(12)])
+    result, figure = drawn(two_of_three_levels, confirmed)
+    assert len(result.rungs) == 1 and len(result.others) == 3
+    assert "1 of 2 levers is in the stack" in figure
+    assert "What the search saw of 2 levers" in drawn(two_of_three_levels)[1]
+
+
+def test_what_a_search_for_p95_says_is_about_the_mean(two_of_three_levels):
+    result, figure = drawn(two_of_three_levels, objective="wait_ms:p95")
+    lines = "\n".join(ladder_results.told(result)), ladder_results.markdown(result)
+    assert "change in perceived wait, mean as each joins" in figure
+    for text in lines:
+        assert "The rungs, by the search (perceived wait, mean):" in text
+    assert "(perceived wait, p50)" in "\n".join(ladder_results.told(drawn(two_of_three_levels)[0]))

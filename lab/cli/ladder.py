@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,6 +51,7 @@ def run_ladder(arguments: Namespace) -> int:
     from lab.local import model_files
 
     config = _config(arguments)
+    _check_code(arguments.code)
     console = Console(stderr=arguments.json, highlight=False)
     this_machine.typed(config.endpoint)
     order = ladder_order.resolve(config)
@@ -81,6 +83,19 @@ def _config(arguments: Namespace) -> LadderConfig:
         today[lever.strip()] = level.strip()
     values |= {"models": names, "today": today, "db": arguments.db}
     return flags.checked(LadderConfig, values)
+
+
+def _check_code(file: str | None) -> None:
+    """Before anything is measured or paid: LabError where the code cannot be written."""
+    if file is None:
+        return
+    path = Path(file)
+    if path.is_dir():
+        raise LabError(f"--code takes a file, and {file} is a folder.")
+    if not path.parent.is_dir():
+        raise LabError(f"--code: there is no folder {path.parent}.")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise LabError(f"--code: {file} cannot be written.")
 
 
 def _models(order: LadderOrder) -> list[str]:
@@ -117,8 +132,12 @@ def _report(done: Measured, arguments: Namespace, console: Console) -> int:
         for line in ladder_results.told(result):
             console.print(line, markup=False, soft_wrap=True)
     if arguments.code and not result.refusal:
-        Path(arguments.code).write_text(ladder_code.winner(result, store), encoding="utf-8")
-        console.print(f"Code of the winner: {arguments.code}", markup=False)
+        try:
+            Path(arguments.code).write_text(ladder_code.winner(result, store), encoding="utf-8")
+            words = arguments.code
+        except (LabError, OSError) as error:  # the ladder and its exit code stand
+            words = f"not written: {getattr(error, 'strerror', None) or error}"
+        console.print(f"Code of the winner: {words}", markup=False, soft_wrap=True)
     rows = shown(paths.database())
     console.print(f"\nRows: {rows} · {COMMAND} show {done.run_id}", soft_wrap=True)
     if not result.refusal:

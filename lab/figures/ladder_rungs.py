@@ -20,7 +20,7 @@ def of(result: Any, dark: bool = False) -> go.Figure:
     return rungs(
         result.rungs,
         result.others,
-        result.objective_words,
+        result.searched_words,
         dark,
         kind=result.run["endpoint_kind"],
         reason=result.why_grey,
@@ -36,8 +36,8 @@ def rungs(
     kind: str | None = None,
     reason: str | None = None,
 ) -> go.Figure:
-    """`helping` and `others` are lab.ladder_results.Rung: title, words, change, low, high (shares;
-    None without an interval) and reason. `objective` in words; `reason` greys all of it."""
+    """`helping` and `others` are lab.ladder_results.Rung: lever, title, words, change, low, high
+    (shares; None without an interval) and reason. `objective` in words; `reason` greys all."""
     rows = [*helping, *others]
     if not rows:
         return layout.empty(NOTHING, dark, "The rungs")
@@ -58,9 +58,7 @@ def rungs(
     _across(figure, rows)
     return layout.finish(
         figure,
-        f"What the search saw of {counted(len(rows), 'lever')}"
-        if reason
-        else _title(len(helping), len(rows)),
+        f"What the search saw of {_levers(rows)}" if reason else _title(helping, rows),
         f"change in {objective} as each joins those above it, by the search, which is not quoted ·"
         " grey: not in the stack",
         height,
@@ -89,11 +87,16 @@ def _note(rung: Any, is_in: bool, muted: str) -> str:
     return layout.tint(layout.safe(rung.reason), muted)
 
 
-def _title(helping: int, tried: int) -> str:
+def _title(helping: Sequence[Any], rows: Sequence[Any]) -> str:
     """ "2 of 5 levers are in the stack"."""
     if not helping:
-        return f"None of {counted(tried, 'lever')} is in the stack"
-    return f"{helping} of {counted(tried, 'lever')} {'is' if helping == 1 else 'are'} in the stack"
+        return f"None of {_levers(rows)} is in the stack"
+    return f"{len(helping)} of {_levers(rows)} {'is' if len(helping) == 1 else 'are'} in the stack"
+
+
+def _levers(rows: Sequence[Any]) -> str:
+    """A lever with several levels has as many rows."""
+    return counted(len({rung.lever for rung in rows}), "lever")
 
 
 def _across(figure: go.Figure, rows: Sequence[Any]) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from lab import code_samples, ladder_order, techniques
 from lab.ladder import stack
-from lab.ladder.ladder_settings import ladder_config_of
 from lab.ladder.stack import WINNER
 from lab.ladder_order import LadderOrder
 from lab.ladder_results import LadderResult
@@ -23,10 +22,7 @@ def winner(result: LadderResult, store: Store | None = None) -> str:
     own were not kept."""
     if result.winner is None:
         raise LabError(f"{result.run_id} has no winner.")
-    config = ladder_config_of(**result.record["config"])
-    if not config.scenario and (result.run["settings"].get("config") or {}).get("tasks"):
-        raise LabError("The tasks were pasted and are not kept here: give them as a file.")
-    order = ladder_order.resolve(config, store)
+    order = ladder_order.resolve(ladder_order.again(result.run, result.record), store)
     return of_stack(order, dict(result.winner))
 
 

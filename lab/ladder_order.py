@@ -20,12 +20,12 @@ from lab.harness.rehearsal import finished
 from lab.ladder import design, stack
 from lab.ladder.design import Configuration
 from lab.ladder.factors import Factor, NotTried, chosen
-from lab.ladder.ladder_settings import CONFIRMING, LadderConfig
+from lab.ladder.ladder_settings import CONFIRMING, LadderConfig, ladder_config_of
 from lab.ladder.purse import SHARES, Purse
 from lab.ladder.search import FEWEST_BLOCKS
 from lab.ladder.stack import StackKnobs
 from lab.model import LADDER, Arm, LabError, Technique, Tier
-from lab.scenarios.definitions import Task
+from lab.scenarios.definitions import RECORDING, Task
 from lab.settings import BenchmarkConfig, config_of
 from lab.store.store import Store
 
@@ -38,6 +38,7 @@ LOOKED_AT = 3
 @dataclass(frozen=True)
 class LadderOrder:
     config: LadderConfig
+    """With its endpoint, models and tasks by name, where they went without saying."""
     run: BenchmarkConfig
     """As the runner takes it."""
     endpoint: Endpoint
@@ -113,11 +114,25 @@ def resolve(config: LadderConfig, store: Store | None = None) -> LadderOrder:
     run = run.model_copy(update={"knobs": base.model_dump(mode="json", exclude_defaults=True)})
     purse = Purse(config.budget_usd(endpoint.kind), 60 * config.minutes)
     plan = planning.experiment(run, endpoint.kind, technique)
+    # What is kept of it asks the same again, whatever goes without saying then.
+    named = {"endpoint": run.endpoint or endpoint.name, "scenario": run.scenario}
+    if not (run.scenario or "").startswith(RECORDING):  # its calls name their models themselves
+        named["models"] = dict(endpoint.models)
+    config = config.model_copy(update=named)
     order = LadderOrder(
         config, run, endpoint, tuple(factors), tuple(refused), base, technique, plan, purse,
         Cost.sum(()),
     )  # fmt: skip
     return _within_budget(order)
+
+
+def again(run: Mapping[str, Any], record: Mapping[str, Any]) -> LadderConfig:
+    """The same ladder once more: of a row of `runs` and its record. LabError where its tasks were
+    pasted, which are not kept, or where its settings are of another version."""
+    config = ladder_config_of(**{"endpoint": run["endpoint"], **record["config"], "db": None})
+    if not config.scenario and (run["settings"].get("config") or {}).get("tasks"):
+        raise LabError("The tasks were pasted and are not kept here: give them as a file.")
+    return config
 
 
 def _tier(endpoint: Endpoint, today: Mapping[str, str]) -> Tier | None:

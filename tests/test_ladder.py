@@ -20,6 +20,8 @@ from lab.ladder.stack import StackKnobs
 from lab.model import LabError
 from lab.scenarios import definitions
 from lab.scenarios.definitions import Task
+from lab.store.store import Store
+from tests import app_recordings
 
 WAVE = (0.02, -0.01, 0.0, 0.01, -0.02, 0.015, -0.015)
 """Noise that a test can repeat: shares of a time, in turn."""
@@ -358,6 +360,22 @@ def test_an_endpoint_of_one_model_is_asked_that():
         ladder_config_of(endpoint="simulated", levers=["streamed"], models={"any": "own"})
     )
     assert ladder_order.of_order(order).text.endswith("where today asks own")
+
+
+def test_what_is_kept_of_a_ladder_asks_the_same_again(db):
+    """Its endpoint, models and tasks by name, where they went without saying."""
+    order = ladder_order.resolve(ladder_config_of(levers=["streamed"]))
+    usual = registry.find(None)
+    kept = order.config.model_dump(include={"endpoint", "models", "scenario"})
+    assert kept == {"endpoint": usual.name, "models": usual.models, "scenario": "rag"}
+
+    bodies = [{"max_tokens": 40, "messages": [{"role": "user", "content": "Hi."}]}]
+    app_recordings.record(Store(), bodies)
+    order = ladder_order.resolve(ladder_config_of(scenario="recording:last", levers=["streamed"]))
+    app_recordings.record(Store(), [bodies[0] | {"system": "Another app."}])
+    row = {"endpoint": order.endpoint.name, "settings": {}}
+    config = order.config.model_dump(mode="json", exclude={"db", "tasks"}, exclude_defaults=True)
+    assert ladder_order.resolve(ladder_order.again(row, {"config": config})).plan == order.plan
 
 
 # A stack as code

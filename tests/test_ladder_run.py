@@ -293,6 +293,13 @@ def test_the_command_names_the_stack_and_writes_its_code(
     assert told["doubts"] == list(results.read(told["run_id"]).verdicts[0].doubts)
     compile(code.read_text(), "winner.py", "exec")
     assert "Why is the sky blue?" in code.read_text()
+    page = opened("pages/23_Ladder.py", run=told["run_id"])
+    assert "ladder-again" in {button.key for button in page.button}
+    # One of an earlier version kept no name of an endpoint that was not named.
+    result = ladder_results.read(told["run_id"])
+    kept = {n: v for n, v in result.record["config"].items() if n not in ("endpoint", "models")}
+    unnamed = dataclasses.replace(result, record=result.record | {"config": kept})
+    assert '"model": "simulated-large"' in ladder_code.winner(unnamed)
 
     assert cli.main([*words, "--today", "streamed"]) == 2
     assert "LEVER=LEVEL" in capsys.readouterr().err
@@ -308,6 +315,7 @@ def test_the_page_says_what_the_ladder_says_and_which_lever_stays_out(simulated,
     assert result.winner_words in words.replace("\\", "")
     for view in ("Waterfall", "Pairs", "Rows", "Use it in your app", "In a terminal"):
         well(opened("pages/23_Ladder.py", run=done.run_id, view=view))
+    assert "ladder-again" not in {button.key for button in page.button}  # its tasks were pasted
     assert ladder_results.named(done.run_id).sentence == result.sentence
     assert result.sentence in ladder_results.markdown(result)
     frontier = ladder_results.frontier(result)

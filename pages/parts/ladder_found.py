@@ -7,14 +7,12 @@ from typing import Any
 
 import streamlit as st
 
-from lab import endpoint_kinds, ladder_code, ladder_results, metrics, units
+from lab import endpoint_kinds, ladder_code, ladder_order, ladder_results, metrics, units
 from lab.endpoints.registry import Endpoint
 from lab.figures import interval, ladder_rungs, palette, pareto
-from lab.ladder.ladder_settings import LadderConfig
 from lab.ladder_results import LadderResult
 from lab.model import LabError
 from lab.paths import COMMAND
-from lab.settings import build
 from lab.store.store import Store
 from pages.parts import (
     cached_queries,
@@ -136,8 +134,8 @@ def _next(result: LadderResult, lead: str) -> None:
     busy = run_panel.busy()
     with st.container(horizontal=True, vertical_alignment="center"):
         try:
-            config = build(LadderConfig, dict(result.record["config"]) | {"db": None})
-        except (KeyError, LabError):  # of another version
+            config = ladder_order.again(result.run, result.record)
+        except LabError:  # its tasks are not kept
             config = None
         if config is not None:
             st.button(

@@ -61,6 +61,49 @@ def test_steps_of_different_sizes_are_both_each_its_own_way():
     assert moved(control, yours, HOURS, 200).whose == "both"
 
 
+def by_ms(control: float, yours: float, *ms: float, seed: int = 17):
+    """Two series around these many ms, from point 200 on so many ms longer each."""
+    series = []
+    for place, (middle, more) in enumerate(zip((control, yours), ms, strict=True)):
+        times = middle * np.exp(noise(seed + place))
+        times[200:] += more
+        series.append(np.log(times))
+    return series
+
+
+def test_as_many_ms_for_both_are_one_step_of_both():
+    """A slower network: +20 % of a control of 500 ms, and +6.7 % of 1,500 ms."""
+    shift = moved(*by_ms(500, 1500, 100, 100), HOURS, 200)
+    assert shift.whose == "service"
+    assert 85 < shift.added_ms < 115
+    assert shift.apart.high < 0
+
+
+def test_some_ms_and_some_per_cent_for_both_are_one_step_too():
+    """+20 % and +13 %: more ms for yours, and a smaller share."""
+    shift = moved(*by_ms(500, 1500, 100, 200), HOURS, 200)
+    assert (shift.whose, shift.added_ms) == ("service", None)
+
+
+@pytest.mark.parametrize(("ms", "whose"), [((100, 0), "control"), ((0, 300), "yours")])
+def test_one_that_stood_in_ms_and_in_per_cent_stood(ms, whose):
+    assert moved(*by_ms(500, 1500, *ms), HOURS, 200).whose == whose
+
+
+def test_ms_that_are_too_few_to_be_seen_in_yours_leave_it_standing():
+    """100 ms of 10 s are 1 %, with the noise of 200 points no more than two standard errors."""
+    assert moved(*by_ms(500, 10_000, 100, 0), HOURS, 200).whose == "control"
+
+
+def test_the_few_points_of_a_new_level_are_no_outliers():
+    """20 % are ten times the noise of 2 %, and four points of the new level have been seen."""
+    control, yours = (stepped(noise(seed, sd=0.02), 200, 20) for seed in (21, 22))
+    shift = look(control[:204], yours[:204], HOURS[:204], LOOKS)
+    assert shift.at == 200
+    for size in (shift.control, shift.yours):
+        assert abs(size.value - np.log(1.2)) < 0.04
+
+
 @pytest.mark.parametrize("height", [0.0, 0.15, 0.3])
 def test_the_hours_of_a_day_are_no_change(height):
     """Four days, looked at after every point: the rising half of the first day too."""

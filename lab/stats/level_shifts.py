@@ -33,10 +33,15 @@ CLIP = 4.0
 MOST_LAGS = 12
 TAKEN, SWALLOWED = 6, 3
 """What the fit takes of the degrees of freedom, and of the slowest cosines."""
-CLEAR = 4.0
-"""By how much the second best account of a step must fit worse, in χ²: e² as likely."""
-UNEQUAL = 9.0
-"""χ² from which on no simple account of a step holds."""
+CLEAR, CLEARER = 4.0, 9.0
+"""By how much the second best account of a step must fit worse, in χ²: e² as likely. More between
+"both alike" and "yours stood": as many ms are few in yours, and what is seen early is seen by a
+chance that helped it."""
+UNEQUAL = 6.63
+"""χ² from which on no simple account of a step holds: one in a hundred by chance."""
+PATIENT = 96
+"""Points after a step of the control that is too few ms to be seen in yours: a day, every 15
+minutes. Then yours is held to stand."""
 TO_SD = 1.4826
 
 
@@ -48,18 +53,25 @@ class Moved(NamedTuple):
     high: float
     z: float
 
+    @property
+    def is_none(self) -> bool:
+        return self.low <= 0 <= self.high
+
 
 class Shift(NamedTuple):
     at: int
     """The first point of the new level."""
     whose: str
-    """service (both moved alike), yours, control (the other stood), or both (each its own way)."""
+    """service (both moved alike: by as many per cent, by as many ms, or by something between),
+    yours, control (the other stood), or both (each its own way)."""
     control: Moved
     yours: Moved
     apart: Moved
     """Yours less the control's: what is left of a step that both made is nothing."""
     p: float
     """Of the step that was found, at this one look."""
+    added_ms: float | None
+    """What both took longer, where they moved by as many ms and not by as many per cent."""
 
 
 def look(
@@ -142,7 +154,7 @@ class _Stretch:
         self.usual = np.diag(usual)
         self.gram = self.columns.T @ self.columns
         self.sums = np.vstack([np.zeros(5), np.cumsum(self.columns, axis=0)])
-        self.known: dict[int, tuple[np.ndarray, float, float]] = {}
+        self.known: dict[tuple[int, int | None], tuple[np.ndarray, float, float]] = {}
 
     def could_hold(self, series: np.ndarray, places: np.ndarray, allowed: np.ndarray) -> bool:
         """Whether the noise between neighbours, of which a step has no part and a swing little,
@@ -152,13 +164,15 @@ class _Stretch:
         steps = self._steps(self._clipped(series), variance, places, inf)
         return bool((2 * stdtr(self.n, -np.abs(steps.z)) < allowed).any())
 
-    def steps(self, series: np.ndarray, places: np.ndarray) -> _Steps:
+    def steps(self, series: np.ndarray, places: np.ndarray, at: int | None = None) -> _Steps:
         """Of a step at each place: what follows it is so much higher, less the wave.
 
         Least squares in which the waves have their usual height as a prior (a ridge), and each
         point the long-run variance of the noise: what a mean of many neighbours still varies.
+        Where it is known that a step is `at` a place, outliers are those of either side.
         """
-        return self._steps(*self._noise(series)[:2], places, self._noise(series)[2])
+        values, variance, freedom = self._noise(series, at)
+        return self._steps(values, variance, places, freedom)
 
     def _steps(
         self, values: np.ndarray, variance: float, places: np.ndarray, freedom: float
@@ -173,23 +187,30 @@ class _Stretch:
         value, error = shared / own, 1 / np.sqrt(own)
         return _Steps(value, error, value / error, freedom)
 
-    def _clipped(self, series: np.ndarray) -> np.ndarray:
-        middle = float(np.median(series))
+    def _clipped(self, series: np.ndarray, at: int | None = None) -> np.ndarray:
+        """About its median; with `at` about those of either side, else the few points of a new
+        level would be outliers themselves, and their step no larger than CLIP."""
+        middle = np.full(self.n, np.median(series))
+        if at is not None:
+            middle[:at], middle[at:] = np.median(series[:at]), np.median(series[at:])
         spread = max(TO_SD * float(np.median(np.abs(series - middle))), 1e-6)
         return np.clip(series, middle - CLIP * spread, middle + CLIP * spread)
 
-    def _noise(self, series: np.ndarray) -> tuple[np.ndarray, float, float]:
+    def _noise(self, series: np.ndarray, at: int | None) -> tuple[np.ndarray, float, float]:
         """The series without outliers, the long-run variance of its noise and the degrees of
-        freedom, from what the best step leaves over."""
-        if id(series) not in self.known:
-            values = self._clipped(series)
+        freedom, from what a step leaves over: the one `at`, else the best."""
+        key = id(series), at
+        if key not in self.known:
+            values = self._clipped(series, at)
             variance = max(float(values.var()), 1e-12)
-            every = np.arange(FEWEST_AFTER, self.n - FEWEST_AFTER + 1)
-            steps = self._steps(values, variance, every, inf)
-            place = int(every[int(np.argmax(np.abs(steps.z)))])
+            place = at
+            if place is None:
+                every = np.arange(FEWEST_AFTER, self.n - FEWEST_AFTER + 1)
+                steps = self._steps(values, variance, every, inf)
+                place = int(every[int(np.argmax(np.abs(steps.z)))])
             variance, lags = long_run(self._rest(values, variance, place))
-            self.known[id(series)] = values, variance, max(self.n - TAKEN - lags, 3)
-        return self.known[id(series)]
+            self.known[key] = values, variance, max(self.n - TAKEN - lags, 3)
+        return self.known[key]
 
     def _rest(self, values: np.ndarray, variance: float, place: int) -> np.ndarray:
         step = (np.arange(self.n) >= place).astype(float)
@@ -201,24 +222,38 @@ class _Stretch:
     def placed(self, series: np.ndarray, near: int) -> int:
         """Where exactly: the most certain of all places that are not far from the one found."""
         reach = max((self.n - near) // 2, 3)
-        low, high = max(near - reach, FEWEST_AFTER), min(near + reach, self.n - FEWEST_AFTER)
-        every = np.arange(low, max(high, low) + 1)
-        return int(every[int(np.argmax(np.abs(self.steps(series, every).z)))])
+        every = np.arange(max(near - reach, FEWEST_AFTER), min(near + reach, self.n - 2) + 1)
+        return int(every[int(np.argmax(np.abs(self.steps(series, every, near).z)))])
 
     def account(self, at: int, p: float, is_sure: bool = False) -> Shift | None:
         """Whose step it is: of "both alike", "the control stood" and "yours stood" the one that the
-        points contradict least. None while two of them fit about as well."""
+        points contradict least. None while two of them fit about as well.
+
+        What serves both may add a share of each, as many ms to each (a network, a queue), or some
+        of either: then yours moves by more ms and by a smaller share than a shorter control.
+        """
         place = np.array([at])
-        control, yours, apart = (
-            self._moved(self.steps(series, place))
-            for series in (self.control, self.yours, self.apart)
-        )
-        against = {"service": apart.z**2, "yours": control.z**2, "control": yours.z**2}
-        first, second, _ = sorted(against, key=against.get)
+        # Shares of a common level, since the waves have their height in shares.
+        scale = float(np.exp(max(np.median(self.control), np.median(self.yours))))
+        control_ms, yours_ms = np.exp(self.control) / scale, np.exp(self.yours) / scale
+        levels = (self.control, self.yours, self.apart, control_ms, yours_ms, yours_ms - control_ms)
+        steps = [self.steps(series, place, at) for series in levels]
+        control, yours, apart, *in_ms, apart_ms = (self._moved(step) for step in steps)
+        is_between = apart.value * apart_ms.value <= 0
+        alike = 0.0 if is_between else min(apart.z**2, apart_ms.z**2)
+        against = {"service": alike, "yours": control.z**2, "control": yours.z**2}
+        first, second, third = sorted(against, key=against.get)
         whose = first if against[first] < UNEQUAL else "both"
-        if whose != "both" and against[second] - against[first] < CLEAR and not is_sure:
-            return None
-        return Shift(at, whose, control, yours, apart, p)
+        clear = CLEARER if third == "yours" else CLEAR
+        if whose != "both" and against[second] - against[first] < clear:
+            is_hidden = third == "yours" and yours.is_none
+            if not is_sure and not (is_hidden and self.n - at >= PATIENT):
+                return None
+            whose = "control" if is_hidden else first
+        added_ms = None
+        if whose == "service" and apart_ms.is_none and not apart.is_none:
+            added_ms = scale * min(in_ms, key=lambda moved: moved.high - moved.low).value
+        return Shift(at, whose, control, yours, apart, p, added_ms)
 
     def _moved(self, steps: _Steps) -> Moved:
         value, error = float(steps.value[0]), float(steps.error[0])

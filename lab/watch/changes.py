@@ -9,6 +9,8 @@ from datetime import datetime
 from typing import Any
 
 from lab import units
+from lab.endpoints import keys
+from lab.endpoints.registry import Endpoint
 from lab.stats.level_shifts import Moved, Shift
 
 WHOSE = ("service", "yours", "control", "both")
@@ -47,13 +49,17 @@ class Change:
     endpoint: str
     control: Size | None = None
     yours: Size | None = None
+    added_ms: float | None = None
+    """What both took longer alike, where it is as many ms and not as many per cent."""
 
     @property
     def is_silence(self) -> bool:
         return self.kind != "level"
 
-    def with_sizes(self, shift: Shift) -> Change:
-        return replace(self, control=_size(shift.control), yours=_size(shift.yours))
+    def by(self, shift: Shift) -> Change:
+        """What a shift says of it: whose, and how much."""
+        sizes = {"control": _size(shift.control), "yours": _size(shift.yours)}
+        return replace(self, whose=shift.whose, added_ms=shift.added_ms, **sizes)
 
     @property
     def is_slower(self) -> bool:
@@ -71,21 +77,22 @@ class Change:
             verb = "stopped being answered" if self.kind == SILENT else "is answered again"
             return f"{who} {verb} {at}"
         became = "slower" if self.is_slower else "faster"
-        if self.whose == "service":
-            sizes = f"your request {self.yours.text}, the control {self.control.text}"
-            return f"{self.named} got {became} {at}: {sizes}"
-        if self.whose == "yours":
-            sizes = f"{self.yours.text}, the control stood ({self.control.text})"
-            return f"Your request got {became} {at}: {sizes}"
-        if self.whose == "control":
-            sizes = f"{self.control.text}, your request stood ({self.yours.text})"
-            return f"The control alone got {became} {at}: {sizes}"
         sizes = f"your request {self.yours.text}, the control {self.control.text}"
+        if self.whose == "service":
+            alike = f", both by about {units.ms(abs(self.added_ms))}" if self.added_ms else ""
+            return f"{self.named} got {became} {at}: {sizes}{alike}"
+        if self.whose == "yours":
+            other = f"the control {_beside(self.control)}"
+            return f"Your request got {became} {at}: {self.yours.text}, {other}"
+        if self.whose == "control":
+            who = "The control alone" if self.yours.is_none else "The control"
+            other = f"your request {_beside(self.yours)}"
+            return f"{who} got {became} {at}: {self.control.text}, {other}"
         return f"Both requests changed {at}, each its own way: {sizes}"
 
     @property
     def named(self) -> str:
-        """Who answers: Claude, or an endpoint by its name."""
+        """Who answers: Claude, or an endpoint as `answering` names it."""
         return "Claude" if self.endpoint == "anthropic" else self.endpoint
 
     @property
@@ -114,18 +121,30 @@ def change_of(stored: Mapping[str, Any]) -> Change:
     }
     at = {name: datetime.fromisoformat(stored[name]) for name in ("at_utc", "seen_utc")}
     plain = {name: stored[name] for name in ("kind", "whose", "probes", "endpoint")}
-    return Change(**plain, **at, **sizes)
+    added_ms = stored.get("added_ms")
+    return Change(**plain, **at, **sizes, added_ms=None if added_ms is None else float(added_ms))
 
 
 def of_shift(
     shift: Shift, at_utc: datetime, seen_utc: datetime, probes: int, endpoint: str
 ) -> Change:
-    change = Change("level", shift.whose, at_utc, seen_utc, probes, endpoint)
-    return change.with_sizes(shift)
+    return Change("level", shift.whose, at_utc, seen_utc, probes, endpoint).by(shift)
+
+
+def answering(endpoint: Endpoint) -> str:
+    """Its name, but `anthropic` only at Anthropic's own address, where it is Claude that answers: a
+    gateway that ANTHROPIC_BASE_URL names is told by its address."""
+    origin = keys.origin(endpoint.base_url) if endpoint.name == "anthropic" else None
+    return origin if origin not in (None, keys.CLAUDE_URL) else endpoint.name
 
 
 def _size(moved: Moved) -> Size:
     return Size(*(math.expm1(end) for end in (moved.value, moved.low, moved.high)))
+
+
+def _beside(size: Size) -> str:
+    """Of the request whose step it is not."""
+    return f"stood ({size.text})" if size.is_none else f"moved by {size.text}"
 
 
 def _percent(share: float) -> str:

@@ -103,7 +103,7 @@ class Watched:
 
     @cached_property
     def changes(self) -> list[Change]:
-        """What was told, each by all that was measured since."""
+        """What was told, each by what was measured since: how much, and whose it is by that."""
         stored = self.settings.get("findings") or ()
         found = [change for each in stored if (change := _readable(each))]
         return [self._by_now(place, found) for place in range(len(found))]
@@ -123,12 +123,14 @@ class Watched:
         ]
         if not stretch:
             return change
-        first, last = stretch[0], stretch[-1] + 1
-        control, yours, hours = series.since(0)
-        at = sum(instant < change.at_utc for instant in series.at_utc[first:last])
-        values = control[first:last], yours[first:last], hours[first:last]
-        moved = level_shifts.moved(*values, at)
-        return change.with_sizes(moved) if moved else change
+        at = sum(instant < change.at_utc for instant in series.at_utc)
+        # As many before as after it, and no more than a look takes.
+        reach = level_shifts.MOST // 2
+        first, last = max(stretch[0], at - reach), min(stretch[-1] + 1, at + reach)
+        control, yours, hours = series.since(first)
+        count = last - first
+        moved = level_shifts.moved(control[:count], yours[:count], hours[:count], at - first)
+        return change.by(moved) if moved else change
 
     @cached_property
     def gaps(self) -> list[Gap]:

@@ -40,7 +40,7 @@ from lab.run_loop import Measured, Telling
 from lab.store import queries
 from lab.store.store import Store
 from lab.watch import hook, watched
-from lab.watch.changes import Change
+from lab.watch.changes import Change, answering
 from lab.watch.looking import Looking
 from lab.watch.probe import ARMS, CONTROL, TECHNIQUE
 from lab.watch.watch_order import WatchOrder
@@ -186,7 +186,7 @@ class WatchRun(BenchmarkRunner):
             self.number = int(known.trials["probe"].max())
             self.slot = self.order.slot(known.last_utc)
         config = self.order.config
-        self.looking = Looking(self.endpoint.name, self.order.every, config.least_percent)
+        self.looking = Looking(answering(self.endpoint), self.order.every, config.least_percent)
         for probe in known.told():
             self.looking.add(*probe, is_known=True)
         levels = [change for change in known.changes if not change.is_silence]

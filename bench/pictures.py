@@ -7,7 +7,8 @@ It takes what the database holds (default data/lab.duckdb): run `python main.py 
 `compare-arms streaming.whole streaming.streamed caching.cached` first, and record an application:
 `record --upstream local --keep-text -- python -m bench.demo_agent.agent --break time`; and load
 the embedded model: `load --endpoint local --concurrency 1,2,4,8 --slo "p95 ttft_ms < 1000"`, and
-climb it: `ladder --endpoint local --levers streamed,cache,answer --answer-tokens 48`.
+climb it:
+`ladder --endpoint local --levers streamed,cache,answer --today model=small --answer-tokens 48`.
 `--only` takes one picture alone.
 """
 

@@ -225,11 +225,13 @@ class LadderResult:
         if self.winner is not None:
             return ""
         rows = self.trials[self.trials["phase"] == "screened"]
-        return (
+        seen = (
             f"{units.counted(len(rows), 'trial')} of"
-            f" {units.counted(rows['arm'].nunique(), 'stack')} were measured. More minutes, fewer"
-            " levers or shorter answers let it come to its end."
+            f" {units.counted(rows['arm'].nunique(), 'stack')} were measured."
         )
+        if self.run["status"] == "failed":  # a larger budget would be lost as well
+            return seen
+        return f"{seen} More minutes, fewer levers or shorter answers let it come to its end."
 
     @property
     def _ending(self) -> str:

@@ -202,7 +202,9 @@ def test_requests_that_the_endpoint_refuses_end_it_with_the_last_reason(ladder, 
     done, _ = ladder(levers=levers, tasks=[{"task_id": "a", "body": body}])
     assert (done.status, done.text.partition(" (")[0]) == ("failed", "8 trials in a row were lost")
     assert "temperature" in done.text and sum(counted("screened").values()) == 8
-    assert "8 trials in a row were lost (temperature" in ladder_results.read(done.run_id).sentence
+    result = ladder_results.read(done.run_id)
+    assert "8 trials in a row were lost (temperature" in result.sentence
+    assert "More minutes" not in result.search_words
 
 
 def test_a_lever_that_is_refused_is_no_endpoint_at_fault(ladder):

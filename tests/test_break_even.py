@@ -56,6 +56,16 @@ def test_a_use_is_counted_in_words(number, words):
     assert break_even.ordinal(number) == words
 
 
+def test_a_prefix_beyond_a_tier_costs_what_its_tier_says():
+    """Haiku: $0.10 a million in, beyond 100,000 tokens of prompt $0.50."""
+    run = {"started_utc": pd.Timestamp("2026-11-24"), "models": {"small": "claude-haiku-5-5"}}
+    technique = techniques.find("caching")
+    run["settings"] = {"knobs": technique.knobs().model_dump()}
+    data = RunData(technique, run, None, None)
+    short, long = (break_even.prices(data, tokens) for tokens in (100_000, 100_001))
+    assert [short[1:4], long[1:4]] == [(0.10, 0.125, 0.01), (0.50, 0.625, 0.05)]
+
+
 async def test_the_page_draws_both_over_as_many_uses_as_the_reader_sets(simulated, db):
     simulated.knobs(**FAST, prefill_ms_per_token=0.1)
     run = await measure(simulated, "caching", runs=1)

@@ -157,3 +157,33 @@ def test_the_seconds_of_a_cause_have_an_interval_from_six_blocks_on():
     assert found.loc["written anew", "mends"] == "Sort the tools"
     few = broken.rows(answers, pairs.head(2), ["tools turned"])
     assert few["later"].iat[0].endswith("(2 blocks: no interval)")
+
+
+STARTED = {"started_utc": pd.Timestamp("2026-11-24"), "models": {"small": "nobody-knows"}}
+
+
+@pytest.mark.parametrize(
+    ("counts", "usd"),
+    [
+        ({"input_tokens": 1_000_000}, 2.0),
+        ({"cache_write_5m_tokens": 1_000_000}, 2.5),
+        ({"cache_write_1h_tokens": 1_000_000}, 4.0),
+        ({"cache_read_tokens": 1_000_000, "inference_geo": "us"}, 0.11),
+        ({"output_tokens": 1_000_000}, 10.0),
+        ({"input_tokens": None}, None),
+    ],
+)
+def test_a_call_without_a_price_costs_what_the_stand_in_s_whole_call_would(counts, usd):
+    """Sonnet 5.5: $2 a million in, written for $2.50 or for an hour $4, read for $0.10, $10 out."""
+    call = dict.fromkeys(broken.CALLS) | {"input_tokens": 0} | counts
+    run = STARTED | {"settings": {"knobs": KNOBS.model_dump()}}
+    data = techniques.RunData(TECHNIQUE, run, None, None, "claude-sonnet-5-5")
+    costs, told = broken._costs(data, pd.DataFrame([call]))
+    assert costs.tolist() == [pytest.approx(usd)] if usd else costs.isna().all()
+    assert told.startswith("These calls have no price. At the price of claude-sonnet-5-5: ")
+
+
+def test_a_call_with_a_price_costs_what_is_stored_of_it():
+    calls = pd.DataFrame([dict.fromkeys(broken.CALLS) | {"cost_usd": 0.5, "input_tokens": 9}])
+    costs, told = broken._costs(techniques.RunData(TECHNIQUE, STARTED, None, None), calls)
+    assert costs.tolist() == [0.5] and told.startswith("At the price of its model: ")

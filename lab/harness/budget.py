@@ -115,15 +115,7 @@ def stored_usd(kind: EndpointKind, calls: Iterable[Mapping[str, Any]]) -> float:
 def _stored(kind: EndpointKind, row: Mapping[str, Any]) -> float:
     if (usd := row["cost_usd"] if row["counted_usd"] is None else row["counted_usd"]) is not None:
         return usd if usd < math.inf else 0.0
-    usage: dict[str, Any] = {
-        name: row[name]
-        for name in ("input_tokens", "output_tokens", "speed", "service_tier", "inference_geo")
-    }
-    usage["cache_read_input_tokens"] = row["cache_read_tokens"]
-    usage["cache_creation"] = {
-        f"ephemeral_{ttl}_input_tokens": row[f"cache_write_{ttl}_tokens"] for ttl in ("5m", "1h")
-    }
-    usage["iterations"] = row["iterations"]
+    usage = pricing.usage_of(row)
     known = usage["input_tokens"] is not None or usage["output_tokens"] is not None
     name = pricing.priced_as(row["model"], row["served_model"], today())
     return counted_usd(kind, name, usage) if known else 0.0

@@ -201,6 +201,8 @@ SELECT
     call.input_tokens,
     call.cache_read_tokens,
     cache_written(call)                                                AS cache_write_tokens,
+    call.cache_write_5m_tokens,
+    call.cache_write_1h_tokens,
     call.physical_cache_tokens,
     prompt_of(call)                                                    AS prompt_tokens,
     -- Share of all prompt tokens that was read from the cache: never above 1.

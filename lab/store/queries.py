@@ -886,15 +886,13 @@ def loads(store: Store, limit: int = 1000) -> pd.DataFrame:
 
 def recorded_calls(store: Store, run_id: str) -> pd.DataFrame:
     """Every call of a recording in the order of their starts: the columns of the view call_metrics,
-    those of recorded_calls (JSON as text), the written tokens by their time to live, and
-    `started_ms`, from the session's origin, in place of the view's."""
+    those of recorded_calls (JSON as text), and `started_ms`, from the session's origin, in place of
+    the view's."""
     return store.frame(
         """
         SELECT
             call_metrics.* EXCLUDE (started_ms),
             calls.started_ns / 1e6 AS started_ms,
-            calls.cache_write_5m_tokens,
-            calls.cache_write_1h_tokens,
             recorded.* EXCLUDE (call_id, trial_id, run_id, session_id, body, answer)
         FROM recorded_calls AS recorded
         JOIN calls ON calls.run_id = recorded.run_id AND calls.call_id = recorded.call_id

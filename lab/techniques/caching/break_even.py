@@ -36,9 +36,9 @@ class Prices(NamedTuple):
         return f"{'' if self.is_own else 'These calls have no price. '}At the price of {self.model}"
 
 
-def prices(data: RunData) -> Prices:
-    """Those of the run's model on its day; where it has none, of Claude's default model. LabError
-    where neither is known."""
+def prices(data: RunData, prompt_tokens: float = 0) -> Prices:
+    """Those of the run's model on its day, of a prompt so long; where it has none, of Claude's
+    default model. LabError where neither is known."""
     started = data.run["started_utc"]
     if missing(started):
         raise LabError("It is not known when this run was made, so it has no price.")
@@ -49,8 +49,9 @@ def prices(data: RunData) -> Prices:
     price = pricing.price(model, day)
     if price is None:
         raise LabError("No price is known for this model, so it is not known when caching pays.")
-    write = price.write_1h if data.knobs.ttl == "1h" else price.write_5m
-    return Prices(model, price.input, write, price.read, own is not None)
+    rates = price.rates_for(round(prompt_tokens))
+    write = rates.write_1h if data.knobs.ttl == "1h" else rates.write_5m
+    return Prices(model, rates.input, write, rates.read, own is not None)
 
 
 def when_it_pays(data: RunData) -> str:
@@ -100,7 +101,7 @@ def _sources(seen: findings.Uses) -> str:
 
 def _costs(data: RunData, seen: findings.Uses, uses: int, dark: bool) -> list[Part | go.Figure]:
     try:
-        known = prices(data)
+        known = prices(data, seen.tokens)
     except LabError as error:
         return [Note(str(error))]
     cost = findings.over_uses(

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pandas as pd
 
+from lab import pricing
 from lab.model import LabError
 from lab.stats import hodges_lehmann
 from lab.techniques.caching import breaks
-from lab.units import counted, estimated, ms
+from lab.units import counted, estimated, ms, plain
 from lab.view_parts import Column, Note, Part, RunData, Table
-
-if TYPE_CHECKING:
-    from lab.techniques.caching.break_even import Prices
 
 METRIC = "ttft_ms"
 CALLS = (
     *("trial_id", "arm", "role", "error_kind", "observed_cache", "ttft_ms", "cost_usd"),
-    *("input_tokens", "cache_read_tokens", "cache_write_tokens", "output_tokens"),
+    *("input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens"),
+    *("output_tokens", "speed", "service_tier", "inference_geo"),
 )
 STATES = {"none": "nothing", "write": "written anew", "partial": "read in part", "read": "read"}
+COUNTED = (
+    "the whole timed call, its answer included; the table of arms adds the request before it. Each"
+    " interval is by itself."
+)
 HOW = (
     "Run it with “Break it” on: a cached request, and what each cause that breaks a cache makes of"
     " it, stand here in seconds and dollars."
@@ -34,8 +35,8 @@ def view(data: RunData, dark: bool) -> list[Part]:
     calls = data.calls(CALLS)
     counting = calls["trial_id"].isin(data.trials()["trial_id"])
     answers = calls[counting & (calls["role"] == "answer") & calls["error_kind"].isna()]
-    per_million, priced = _prices(data)
-    answers = answers.assign(usd=_usd(answers, per_million))
+    usd, priced = _costs(data, answers)
+    answers = answers.assign(usd=usd)
     pairs = data.ask("pairs", data.run_id, METRIC)
     table = rows(answers, pairs, data.arms)
     columns = {
@@ -43,7 +44,7 @@ def view(data: RunData, dark: bool) -> list[Part]:
         "state": "the cache",
         "ttft_ms": Column("first token, ms, p50", "localized"),
         "later": "later than unbroken [95 %]",
-        "usd": Column("cost per call", "$%.6f"),
+        "usd": Column("cost of the timed call", "$%.6f"),
         "more_usd": Column("dearer by", "$%.6f"),
         "mends": "what mends it",
     }
@@ -85,23 +86,29 @@ def _later(differences) -> str:
     return estimated(METRIC, interval.estimate, interval.low, interval.high)
 
 
-def _prices(data: RunData) -> tuple[Prices | None, str]:
+def _costs(data: RunData, answers: pd.DataFrame) -> tuple[pd.Series, str]:
+    """Dollars of each whole call, its answer included: as stored; where the run has none, at the
+    price of the model that stands in. And in words."""
+    if answers["cost_usd"].notna().any():
+        return answers["cost_usd"], f"At the price of its model: {COUNTED}"
     from lab.techniques.caching import break_even  # with its charts, which a terminal seldom needs
 
     try:
         known = break_even.prices(data)
     except LabError as error:
-        return None, str(error)
-    return known, f"{known.words}, of what the endpoint counted; each interval by itself."
-
-
-def _usd(calls: pd.DataFrame, prices: Prices | None) -> pd.Series:
-    """Of the prompt alone, which is all that a broken cache changes."""
-    if prices is None:
-        return calls["cost_usd"]
-    parts = {"input_tokens": "input", "cache_read_tokens": "read", "cache_write_tokens": "write"}
-    per_token = {name: getattr(prices, price) / 1e6 for name, price in parts.items()}
-    return sum(calls[name].fillna(0).astype(float) * usd for name, usd in per_token.items())
+        return answers["cost_usd"], str(error)
+    day = data.run["started_utc"].date()
+    calls = [
+        {name: plain(value) for name, value in call.items()}
+        for call in answers[list(CALLS)].to_dict("records")
+    ]
+    costs = [
+        None
+        if call["input_tokens"] is None
+        else pricing.cost_usd(known.model, pricing.usage_of(call), day)
+        for call in calls
+    ]
+    return pd.Series(costs, answers.index, float), f"{known.words}: {COUNTED}"
 
 
 def _not_tried(data: RunData) -> list[Note]:

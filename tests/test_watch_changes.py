@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from stored_watches import stored
+import pandas as pd
+from stored_watches import BEGAN, stored
 from test_watch import change, pairs
 
 from lab.endpoints.registry import Endpoint
@@ -54,3 +55,26 @@ def test_claude_is_named_at_anthropics_own_address_only():
     }
     assert list(named.values()) == ["Claude", "https://gateway.example"]
     assert answering(Endpoint("simulated", "simulated", "")) == "simulated"
+
+
+def an_answer(probe: int, arm: str, value: float, lag_ms: float = 0.0) -> dict:
+    about = {"probe": probe, "arm": arm, "started_utc": pd.Timestamp(BEGAN), "outcome": "ok"}
+    return about | {"error_kind": None, "error_text": None, "value": value, "lag_ms": lag_ms}
+
+
+def test_answers_that_this_machine_held_up_are_left_out_where_others_are_there():
+    """9 ms late are a tenth of 90 ms, and less than a hundredth of 1,000 ms."""
+    rows = [an_answer(1, "control", 90.0, lag_ms=9.0), an_answer(1, "control", 80.0)]
+    rows += [an_answer(1, "yours", 1000.0, lag_ms=9.0), an_answer(1, "yours", 1100.0)]
+    found = watched.Watched({"settings": {}}, pd.DataFrame(rows))
+    assert found.probes[["control", "yours"]].values.tolist() == [[80.0, 1050.0]]
+    assert found.left_out == "1 of 4 answers was held up by this machine and left out."
+    assert watched.typical([(90.0, 9.0), (80.0, 0.0)]) == 80.0
+
+
+def test_a_probe_that_this_machine_held_up_whole_stays_a_point():
+    rows = [an_answer(1, arm, 90.0, lag_ms=9.0) for arm in ("control", "yours")]
+    found = watched.Watched({"settings": {}}, pd.DataFrame(rows))
+    assert found.probes[["control", "yours"]].values.tolist() == [[90.0, 90.0]]
+    assert found.left_out == ""
+    assert watched.typical([(90.0, 9.0)]) == 90.0 and watched.typical([]) is None

@@ -210,6 +210,7 @@ def status_lines(found: Watched) -> list[str]:
         due = next((each for each in reversed(entries) if each["kind"] == "next"), None)
         lines += [f"Next probe: {due['at_utc'][:16]} UTC"] if due else []
     lines += [f"{change.words}." for change in found.changes] or ["No change was found."]
+    lines += [found.left_out] if found.left_out else []
     for gap in found.gaps:
         lines.append(f"Gap {units.when(gap.from_utc)} to {units.when(gap.to_utc)}: {gap.text}.")
     return lines

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from itertools import pairwise
+from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from lab import units
 from lab.harness.budget import COUNTED, stored_usd
 from lab.model import WATCH, LabError
 from lab.stats import level_shifts
@@ -19,6 +21,9 @@ from lab.store import json_shapes, queries
 from lab.store.store import Store, as_uuid
 from lab.watch.changes import Change, change_of
 from lab.watch.probe import ARMS
+
+HELD_UP_MS, HELD_UP = 5.0, 0.02
+"""Of a lag of this machine's loop during a request, and of its share in what was measured."""
 
 
 class Series(NamedTuple):
@@ -45,7 +50,8 @@ class Gap(NamedTuple):
 class Watched:
     run: Mapping[str, Any]
     trials: pd.DataFrame
-    """probe, arm, started_utc, outcome, error_kind, error_text, value (ms, null where none)."""
+    """probe, arm, started_utc, outcome, error_kind, error_text, value (ms, null where none),
+    lag_ms."""
 
     @property
     def run_id(self) -> str:
@@ -77,7 +83,7 @@ class Watched:
             columns = ["at", *ARMS, *(f"failed_{arm}" for arm in ARMS)]
             return pd.DataFrame({name: [] for name in columns})
         at = rows.groupby("probe")["started_utc"].min().rename("at")
-        ok = rows[rows["outcome"] == "ok"]
+        ok = self._answered[~self._answered["is_left_out"]]
         medians = ok.pivot_table(index="probe", columns="arm", values="value", aggfunc="median")
         failed = rows[rows["outcome"] == "failed"]
         counts = failed.pivot_table(
@@ -86,6 +92,21 @@ class Watched:
         table = pd.concat([at, medians.reindex(columns=ARMS)], axis=1)
         counts = counts.reindex(table.index).fillna(0).astype(int)
         return table.join(counts.add_prefix("failed_")).sort_values("at")
+
+    @cached_property
+    def _answered(self) -> pd.DataFrame:
+        rows = self.trials[self.trials["outcome"] == "ok"]
+        held_up = is_held_up(rows["value"].astype(float), rows["lag_ms"].astype(float))
+        by_arm = held_up.groupby([rows["probe"], rows["arm"]])
+        return rows.assign(is_left_out=held_up & ~by_arm.transform("all"))
+
+    @property
+    def left_out(self) -> str:
+        """How many answers count in no point; empty where each does."""
+        count = int(self._answered["is_left_out"].sum())
+        were = "was" if count == 1 else "were"
+        of = f"{count} of {units.counted(len(self._answered), 'answer')}"
+        return f"{of} {were} held up by this machine and left out." if count else ""
 
     @cached_property
     def series(self) -> Series:
@@ -159,6 +180,19 @@ class Watched:
         return _utc(self.trials["started_utc"].max()) if len(self.trials) else None
 
 
+def is_held_up(value: Any, lag_ms: Any) -> Any:
+    """Whether this machine, not the endpoint, made an answer late: numbers, or columns of them."""
+    return lag_ms > np.maximum(HELD_UP_MS, HELD_UP * value)
+
+
+def typical(answers: Sequence[tuple[float, float]]) -> float | None:
+    """The median of one request's answers in a probe, each (ms, the loop's lag in ms): of those
+    that this machine did not hold up, unless it held up all. As `Watched.probes` has it."""
+    free = [value for value, lag_ms in answers if not is_held_up(value, lag_ms)]
+    known = free or [value for value, _ in answers]
+    return median(known) if known else None
+
+
 def read(store: Store, reference: str) -> Watched:
     """By id, first digits of it, or name; `last` is the newest watch."""
     run_id = _resolved(store, reference)
@@ -179,7 +213,8 @@ def read(store: Store, reference: str) -> Watched:
                 outcome,
                 error_kind,
                 error_text,
-                CASE WHEN outcome = 'ok' THEN coalesce({metric}, total_ms) END AS value
+                CASE WHEN outcome = 'ok' THEN coalesce({metric}, total_ms) END AS value,
+                loop_lag_ms AS lag_ms
             FROM trial_metrics
             WHERE run_id = ?::UUID AND phase = 'watched'
             ORDER BY started_utc

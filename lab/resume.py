@@ -244,7 +244,9 @@ def rest(store: Store, reference: str, max_usd: float | None = None) -> Benchmar
 
     `reference` is an id, its beginning, a name, `last` or `last~1`.
     """
-    stored = progress(store, queries.resolve(store, reference))
+    watched = queries.last_run_id(store, WATCH)
+    is_watch = reference == "last" and watched and queries.last_run_id(store) is None
+    stored = progress(store, watched if is_watch else queries.resolve(store, reference))
     run = stored.run
     if run.status == "finished" or not stored.missing:
         blocks = units.counted(len(stored.complete), "block")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from lab.model import WATCH, new_id
 from lab.rows import CallRow, FinishedTrial, RunRow, SessionRow, SpanRow, TrialRow
@@ -21,16 +22,19 @@ def stored(
     every: timedelta = timedelta(minutes=15),
     name: str = "watch",
     endpoint: str = "simulated",
+    began: datetime = BEGAN,
+    **settings: Any,
 ) -> str:
     """The run of a watch with one pair a probe: (control, yours) in ms, None for a failure, or the
     words of a gap. What a watch would have found while it went on is stored with it."""
     run_id, session_id = new_id(), new_id()
     run, looking = a_watch(run_id, every, name, endpoint), Looking(endpoint, every)
+    run.settings["watch"] |= settings
     store.write_run(run)
     store.write_session(SessionRow(session_id, run_id, "w", "h", BEGAN, "0.1.0", None, {}, {}))
     trials, found = [], run.settings["watch"]["findings"]
     for number, value in enumerate(values, 1):
-        at = BEGAN + (number - 1) * every
+        at = began + (number - 1) * every
         if isinstance(value, str):
             trials.append(a_gap(run_id, session_id, number, at, value))
             continue
@@ -71,6 +75,7 @@ def a_trial(
     run_id: str, session_id: str, block: int, arm: str, place: int, at: datetime, ms: float | None
 ) -> FinishedTrial:
     row = _row(run_id, session_id, block, arm, place, at, "ok" if ms else "failed")
+    row.error_text = None if ms else "HTTP 500: overloaded"
     end_ns = round((ms or 1) * MS)
     row.ended_ns = end_ns
     span = SpanRow(new_id(), row.trial_id, run_id, session_id, None, "trial", arm, 0, end_ns)

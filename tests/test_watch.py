@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from stored_watches import BEGAN, stored
 
 from lab import processes, results, resume, watch
 from lab.cli import main
-from lab.clock import now_ns
+from lab.clock import now_ns, utc_now
 from lab.model import LabError
 from lab.store import queries
 from lab.store.store import Store
@@ -34,6 +34,11 @@ def pairs(n: int, at: int | None = None, control: float = 1.0, yours: float = 1.
         low[at:] *= control
         high[at:] *= yours
     return list(zip(low.tolist(), high.tolist(), strict=True))
+
+
+def ago(probes: int) -> datetime:
+    """When a watch began whose last one of so many probes is just over."""
+    return utc_now() - probes * EVERY
 
 
 def change(**changes) -> Change:
@@ -250,7 +255,7 @@ def test_a_command_that_no_shell_could_read_is_refused(db, capsys):
 
 
 def test_check_tells_each_change_once(db, capsys):
-    run_id = stored(Store(), pairs(200, at=100, yours=1.3), name="orders")
+    run_id = stored(Store(), pairs(200, at=100, yours=1.3), name="orders", began=ago(200))
     order = watch_order.new(watch_config_of(endpoint="simulated", name="orders"))
     replace(order, run_id=run_id).keep()
     assert main(["watch", "check", "--name", "orders"]) == 3
@@ -262,7 +267,7 @@ def test_check_tells_each_change_once(db, capsys):
 def test_check_tells_what_is_new_also_where_the_oldest_findings_are_gone(db, capsys):
     """Of 140 findings 139 were told; the latest 100 are kept."""
     store = Store()
-    run_id = stored(store, pairs(20), name="orders")
+    run_id = stored(store, pairs(20), name="orders", began=ago(20))
     run = queries.run(store, run_id)
     silent = replace(change(), kind="silent", control=None, yours=None).stored()
     run["settings"]["watch"] |= {"findings": [silent] * 100, "dropped": 40}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from measured import FAST
@@ -15,7 +17,7 @@ from measured import FAST
 from lab import paths, processes, watch
 from lab.clock import now_ns, pause_s
 from lab.store.store import Store
-from lab.watch import watch_order, watched
+from lab.watch import standing, watch_order, watched
 
 PATIENCE_S = 300.0
 """Where much else goes on, a process alone takes a minute to start."""
@@ -83,8 +85,9 @@ def test_a_probe_waits_its_turn_and_is_a_gap_where_it_does_not_come(served):
         done = subprocess.run(
             command(served, "--once"), capture_output=True, text=True, timeout=PATIENCE_S
         )
-    assert done.returncode == 0
-    assert "did not take place: another run was being measured" in done.stdout
+    assert done.returncode == 1
+    words = "did not take place: another run was being measured."
+    assert words in done.stdout and done.stderr.splitlines()[-1].endswith(words)
     found = watched.read(Store(), "last")
     assert len(found.probes) == 0
     assert [gap.text for gap in found.gaps] == ["another run was being measured"]
@@ -102,6 +105,76 @@ def test_once_takes_one_probe_and_a_second_one_follows_it(served):
     trials = found.trials
     assert set(trials["arm"]) == {"control", "yours"}
     assert sorted(trials["outcome"]) == ["ok"] * 4
+
+
+def test_once_without_an_answer_fails_and_says_why(served):
+    file = paths.runtime().parent / "own.json"
+    file.write_text('{"messages": [{"role": "user", "content": "Hi"}], "temperature": 7}')
+    done = subprocess.run(
+        command(served, "--once", "--body", str(file)),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+    assert done.returncode == 1
+    assert ", yours –, 1 failed: temperature: " in done.stdout
+    assert "your request was not answered: temperature: " in done.stderr
+    assert standing.trouble(watched.read(Store(), "last")).startswith(
+        "In the latest probe 1 of 2 requests failed:"
+    )
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A small disk of its own."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16m,mode=700", "tmpfs", str(place)]
+    if os.geteuid() or subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("no disk can be mounted here")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=False)
+
+
+def fill(place: Path) -> Path:
+    """A file that takes all the room there is."""
+    file = place / "full"
+    with contextlib.suppress(OSError), file.open("wb", buffering=0) as out:
+        while out.write(bytes(4096)) == 4096:
+            pass
+    return file
+
+
+def test_a_full_disk_is_a_gap_and_the_watch_goes_on_once_there_is_room(served, disk, monkeypatch):
+    monkeypatch.setenv("LAB_DB", str(disk / "lab.duckdb"))
+    going = begun(served)
+    until(lambda: probes() >= 2)
+    (card,) = watch.cards()
+    full = fill(disk)
+    until(lambda: any("the disk is full" in text for text in gaps_of(card.run_id)))
+    before = probes()
+    full.unlink()
+    until(lambda: probes() >= before + 2)
+    going.send_signal(signal.SIGINT)
+    assert going.wait(PATIENCE_S) == 130
+    found = watched.read(Store(disk / "lab.duckdb"), card.run_id)
+    assert "the disk is full" in {gap.text for gap in found.gaps}
+
+
+def gaps_of(run_id: str) -> list[str]:
+    entries = processes.read_progress(run_id)[0]
+    return [entry["text"] for entry in entries if entry["kind"] == "gap"]
+
+
+def test_a_watch_that_begins_on_a_full_disk_says_how_to_go_on(served, disk, monkeypatch):
+    monkeypatch.setenv("LAB_RUNTIME", str(disk))
+    fill(disk)
+    done = subprocess.run(
+        command(served, "--name", "my orders"), capture_output=True, text=True, timeout=PATIENCE_S
+    )
+    assert done.returncode == 2
+    assert "No space left on device. Make room there; then: " in done.stderr
+    assert "watch --name 'my orders'" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_a_planted_step_of_yours_is_found_and_said(served, tmp_path):

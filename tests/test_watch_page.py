@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+
 import pytest
 from stored_watches import stored
 from streamlit.testing.v1 import AppTest
 from test_pages import opened, well
 from test_watch import pairs
 
-from lab import watch
+from lab import processes, watch
+from lab.clock import utc_now
 from lab.model import WATCH
 from lab.store.store import Store
-from lab.watch.watch_settings import WatchConfig
+from lab.watch import watch_order
+from lab.watch.watch_settings import WatchConfig, watch_config_of
 from pages.parts import frame
 
 PAGE = frame.page_of(WATCH).path
@@ -61,11 +67,53 @@ def test_few_probes_say_how_many_it_takes(db):
     assert "5 probes so far; from 12 on it can tell" in texts(app)
 
 
+def test_an_endpoint_that_never_answered_says_why(db):
+    stored(Store(), [(None, None)] * 3)
+    app = opened(PAGE, endpoint="simulated")
+    well(app)
+    assert "2 of 2 requests failed: HTTP 500: overloaded." in texts(app)
+    assert "the watch was not running" in texts(app)
+
+
+@pytest.fixture
+def going(db, tmp_path, monkeypatch):
+    # A watch that another process keeps; called with what it says.
+    runtime = tmp_path / "runtime"
+    runtime.mkdir(mode=0o700)
+    monkeypatch.setenv("LAB_RUNTIME", str(runtime))
+    run_id = stored(Store(), pairs(5), usd_a_day=0.5)
+    order = watch_order.new(watch_config_of(endpoint="simulated"))
+    with watch.announced(replace(order, run_id=run_id)) as ready:
+        ready(None)
+        yield partial(processes.add_progress, run_id)
+
+
+def test_what_a_day_has_cost_is_known_before_its_first_probe(going):
+    due = utc_now() + timedelta(hours=1)
+    going(
+        {"kind": "gap", "text": "Probe 2 did not take place.", "day": "2020-01-01", "spent_usd": 9}
+    )
+    going({"kind": "next", "number": 3, "at_utc": due.isoformat(), "spent_usd": 0.25,
+           "day": str(utc_now().date())})  # fmt: skip
+    app = opened(PAGE, endpoint="simulated")
+    assert "$0.25 of $0.50 today" in texts(app) and "next probe at" in texts(app)
+
+
+def test_a_page_reads_the_end_of_what_a_month_has_said(going):
+    for n in range(2000):
+        going({"kind": "note", "text": f"note {n}"})
+    run_id = watch.cards()[0].run_id
+    told = watch.latest(run_id)
+    assert told[-1]["text"] == "note 1999" and len(told) < 500
+    assert watch.last(run_id, "ended") == {}
+
+
 def test_a_body_that_is_none_is_a_sentence(db, ordered):
     app = opened(PAGE, endpoint="simulated")
     app.selectbox(key="watch-scenario").set_value("my own request").run()
     app.text_area(key="watch-own").set_value('{"messages": 3}').run()
-    assert not app.exception and app.error and not ordered
+    assert not app.exception and not ordered
+    assert "This is no request: messages must be a list" in texts(app)
 
 
 def test_history_lists_watches_apart_and_leads_to_them(db):

@@ -6,10 +6,9 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, Namespace
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lab import paths, processes, scrub, units
+from lab import paths, scrub, units
 from lab.cli import DONE, FAILED, INTERRUPTED, REFUSED, UNDECIDED, flags, print_json, shown
 from lab.model import LabError
 from lab.paths import COMMAND
@@ -33,8 +32,8 @@ def watch_flags(parser: ArgumentParser) -> None:
         "say when its latency changed, and whether that was the service or your request alone. It "
         "goes on until Ctrl-C or --for; the same --name goes on with the same watch. `watch list` "
         "lists them, `status` shows one, `check` tells what is new, `stop` ends one. Exit codes: 0 "
-        "done, 3 a change was found (--once, check), 4 not enough probes yet (check), 130 "
-        "interrupted."
+        "done, 1 a probe without an answer (--once), 3 a change was found (--once, check), 4 not "
+        "enough probes yet, or nothing watches any more (check), 130 interrupted."
     )
     parser.add_argument(
         "action",
@@ -54,12 +53,13 @@ def watch_flags(parser: ArgumentParser) -> None:
         "--on-change",
         metavar="COMMAND",
         help="run this at each change: the finding comes as JSON on its input, the sentence as its "
-        "last argument and in LAB_WATCH_WORDS; it gets no API key, and 30 seconds",
+        "last argument and in LAB_WATCH_WORDS; it gets no key that the lab uses, and 30 seconds",
     )
     parser.add_argument(
         "--once",
         action="store_true",
-        help="one probe now, for cron; exit 3 where it finds a change",
+        help="one probe now, for cron; --every says how often that is; exit 3 where it finds a "
+        "change, 1 where nothing answers",
     )
     flags.as_json(parser)
     flags.database(parser)
@@ -105,20 +105,11 @@ def _keep(arguments: Namespace) -> int:
 
 
 def _task(file: str) -> Any:
-    from lab import pasted
-    from lab.scenarios.definitions import Task
+    from lab.cli import body_files
+    from lab.watch import watch_order
 
-    path = Path(file)
-    try:
-        body = dict(pasted.read(path.read_text(encoding="utf-8-sig")).body)
-        name = str(body.pop("name", None) or path.stem)
-        return Task(task_id=name, body=body)
-    except OSError as error:
-        raise LabError(f"{file} cannot be read: {error.strerror}.") from None
-    except LabError as error:
-        raise LabError(f"{file} cannot be read: {error}") from None
-    except ValueError as error:
-        raise LabError(f"{file} is no request: {str(error).splitlines()[-1].strip()}") from None
+    (body,) = body_files.bodies([file])
+    return watch_order.task_of(body, body["name"], file)
 
 
 def hear(entry: dict[str, Any], told) -> None:
@@ -128,9 +119,10 @@ def hear(entry: dict[str, Any], told) -> None:
             at = entry["at_utc"][11:16]
             both = [units.ms(entry[arm]) if entry[arm] else "–" for arm in ("control", "yours")]
             failed = f", {entry['failed']} failed" if entry["failed"] else ""
+            failed += f": {entry['why']}" if entry["why"] else ""
             spent = f", {units.usd(entry['spent_usd'])} today" if entry["spent_usd"] else ""
             number = entry["number"]
-            say(f"{at}  probe {number}: control {both[0]}, yours {both[1]}{failed}{spent}", told)
+            say(f"{at}  probe {number}: control {both[0]}, yours {both[1]}{spent}{failed}", told)
         case "gap" | "note":
             say(entry["text"], told)
         case "change":
@@ -182,13 +174,17 @@ def _list(arguments: Namespace) -> int:
 
 
 def _status(arguments: Namespace) -> int:
+    from lab import watch as watches
+    from lab.watch import standing
+
     found = _read(arguments)
     if arguments.json:
         changes = [change.told() for change in found.changes]
-        gaps = [gap._asdict() for gap in found.gaps]
+        gaps = standing.gaps(found, watches.current(found.run_id) is not None)
         print_json(
             run_id=found.run_id, name=found.run["name"], probes=len(found.probes), changes=changes,
-            gaps=[{name: str(value) for name, value in gap.items()} for gap in gaps],
+            gaps=[{name: str(value) for name, value in gap._asdict().items()} for gap in gaps],
+            trouble=standing.trouble(found),
         )  # fmt: skip
         return DONE
     for line in status_lines(found):
@@ -199,6 +195,7 @@ def _status(arguments: Namespace) -> int:
 def status_lines(found: Watched) -> list[str]:
     """A stored watch in words."""
     from lab import watch as watches
+    from lab.watch import standing
 
     card = watches.current(found.run_id)
     name, probes = found.run["name"], units.counted(len(found.probes), "probe")
@@ -206,20 +203,30 @@ def status_lines(found: Watched) -> list[str]:
         f"{name} on {found.run['endpoint']}: {probes}, {'kept now' if card else 'not running'}"
     ]
     if card:
-        entries = processes.read_progress(found.run_id)[0]
-        due = next((each for each in reversed(entries) if each["kind"] == "next"), None)
+        due = watches.last(found.run_id, "next")
         lines += [f"Next probe: {due['at_utc'][:16]} UTC"] if due else []
-    lines += [f"{change.words}." for change in found.changes] or ["No change was found."]
-    lines += [found.left_out] if found.left_out else []
-    for gap in found.gaps:
+    lines += [f"{change.words}." for change in found.changes] or [too_few(found) or NO_CHANGE]
+    lines += [text for text in [standing.trouble(found)] if text]
+    for gap in standing.gaps(found, card is not None):
         lines.append(f"Gap {units.when(gap.from_utc)} to {units.when(gap.to_utc)}: {gap.text}.")
     return lines
 
 
-def _check(arguments: Namespace) -> int:
-    """Each finding is new once."""
+NO_CHANGE = "No change was found."
+
+
+def too_few(found: Watched) -> str:
+    """Empty where there are enough probes to tell a change."""
     from lab.stats.level_shifts import FEWEST
-    from lab.watch import watch_order
+
+    count = len(found.series.at_utc)
+    return f"Not enough probes to tell: {count} of {FEWEST}." if count < FEWEST else ""
+
+
+def _check(arguments: Namespace) -> int:
+    """Each finding is new once; a watch that is dead says so each time."""
+    from lab import watch as watches
+    from lab.watch import standing, watch_order
 
     found = _read(arguments)
     order = watch_order.named(found.run_id)
@@ -233,10 +240,12 @@ def _check(arguments: Namespace) -> int:
     else:
         for change in new:
             print(scrub.text(f"{change.words}.", scrub.MESSAGE))
+    doubts = [too_few(found), standing.unwatched(found, bool(watches.current(found.run_id)))]
+    for doubt in filter(None, doubts):
+        say(doubt, sys.stderr)
     if new:
         return REFUSED
-    if len(found.series.at_utc) < FEWEST:
-        say(f"Not enough probes to tell: {len(found.series.at_utc)} of {FEWEST}.", sys.stderr)
+    if any(doubts):
         return UNDECIDED
     if not arguments.json:
         print("No new change.")

@@ -392,7 +392,7 @@ def _checked_body(body: dict) -> dict:
     if not isinstance(body.get("tools", []), list):
         raise ValueError("tools must be a list")
     if not isinstance(body.get("max_tokens", 1), int) or body.get("max_tokens", 1) < 0:
-        raise ValueError("max_tokens must be a whole number")
+        raise ValueError("max_tokens must be a whole number from 0 on")
     return body
 
 

@@ -240,7 +240,7 @@ class Store:
             try:
                 self._append(*(journalled_changes.of_trials([trial]) for trial in trials))
             except OSError as error:
-                raise LabError(
+                raise Full(
                     f"Cannot write {self._spool}: {error.strerror}. What was shown so far is kept;"
                     " make room and go on with `resume`."
                 ) from error
@@ -629,7 +629,7 @@ class Store:
             except (Busy, Full) as error:
                 self._keep_in_spool()
                 if self._pending:
-                    raise LabError(
+                    raise Full(
                         f"Neither {self.path} nor {self._spool} can be written: {error}"
                     ) from error
                 return False

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lab.watch.watch_settings import WatchConfig
 
 STOP_S = 20.0
+LATEST_BYTES = 16_384
 _started: list[subprocess.Popen] = []
 
 
@@ -67,9 +68,8 @@ def start(config: WatchConfig, named: dict[str, Any] | None = None) -> Card:
         answer.readline()
     if card := current(order.run_id):
         return card
-    entries, _ = processes.read_progress(order.run_id)
-    ended = next((entry for entry in reversed(entries) if entry["kind"] == "ended"), {})
-    raise LabError(ended.get("text") or f"The watch ended at once; its log is {log}.")
+    text = last(order.run_id, "ended").get("text")
+    raise LabError(text or f"The watch ended at once; its log is {log}.")
 
 
 def cards() -> list[Card]:
@@ -91,6 +91,20 @@ def cards() -> list[Card]:
 
 def current(run_id: str) -> Card | None:
     return next((card for card in cards() if card.run_id == run_id), None)
+
+
+def latest(run_id: str) -> list[dict[str, Any]]:
+    """What a watch has said last; what it says in a month is too much to be read each second."""
+    try:
+        size = processes.progress_path(run_id).stat().st_size
+    except OSError:
+        return []
+    return processes.read_progress(run_id, max(0, size - LATEST_BYTES))[0]
+
+
+def last(run_id: str, *kinds: str) -> dict[str, Any]:
+    """The last entry of one of these kinds; empty where there is none."""
+    return next((each for each in reversed(latest(run_id)) if each["kind"] in kinds), {})
 
 
 def stop(run_id: str) -> bool:
@@ -122,6 +136,8 @@ def announced(order: WatchOrder) -> Iterator[Callable[[Any], None]]:
                 f"The watch {order.config.name!r} is kept already{_by_whom(order.run_id)}. Stop it"
                 " first, or give this one another --name."
             ) from None
+        except OSError as error:
+            raise LabError(order.no_room(paths.runtime_folder(), error)) from error
         yield from _with_card(order)
 
 
@@ -143,7 +159,11 @@ def _with_card(order: WatchOrder) -> Iterator[Callable[[Any], None]]:
     file = folder() / f"{order.run_id}.json"
 
     def ready(_: Any) -> None:
-        paths.write_private(file, asdict(card))
+        try:
+            paths.write_private(file, asdict(card))
+            processes.record(order.run_id)
+        except OSError as error:
+            raise LabError(order.no_room(paths.runtime(), error)) from error
 
     try:
         yield ready

@@ -7,10 +7,13 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import shlex
+import shutil
 import signal
 from collections.abc import Mapping
 
+from lab import scrub
 from lab.endpoints import keys
 from lab.model import LabError
 from lab.watch.changes import Change
@@ -24,36 +27,45 @@ KEYS = (
     "LANGFUSE_SECRET_KEY",
     "LANGFUSE_PUBLIC_KEY",
 )
-"""What a watch may hold and no command needs."""
+"""What a watch may hold and no command needs, whatever is in it."""
+HEADERS = re.compile(r"OTEL_EXPORTER_OTLP_(\w+_)?HEADERS")
 WORDS = "LAB_WATCH_WORDS"
 
 
 def checked(command: str | None) -> str | None:
-    """LabError for what no shell could read either."""
+    """As it can be run from any folder, weeks later; LabError for what no shell could read, and for
+    a program that is not there."""
     if command is None or not command.strip():
         return None
     try:
-        shlex.split(command)
+        program, *arguments = map(os.path.expanduser, shlex.split(command))
     except ValueError as error:
         raise LabError(f"--on-change cannot be read ({error}): {command}") from None
-    return command
+    path = shutil.which(program)
+    if path is None:
+        raise LabError(
+            f"--on-change: there is no program {program} that can be run. No shell reads the"
+            " command: name a file, or one that is on the PATH."
+        )
+    return shlex.join([os.path.abspath(path), *arguments])
 
 
 async def run(command: str, change: Change, seconds: float = SECONDS) -> str | None:
     """The finding as JSON on its input, its sentence as the last argument and in LAB_WATCH_WORDS.
     What went wrong, in words; None where it ended well. Its output goes nowhere."""
-    argv = [*shlex.split(command), change.words]
     try:
         process = await asyncio.create_subprocess_exec(
-            *argv,
+            *shlex.split(command),
+            change.words,
             env=_environment(change),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
             start_new_session=True,
         )
-    except OSError as error:
-        return f"The command at a change did not start: {error.strerror}."
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        return f"The command at a change did not start: {reason}."
     try:
         async with asyncio.timeout(seconds):
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
@@ -70,5 +82,13 @@ async def run(command: str, change: Change, seconds: float = SECONDS) -> str | N
 
 
 def _environment(change: Change) -> Mapping[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name not in KEYS}
+    secrets = {secret for secret in keys.known() if secret}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in KEYS
+        and not HEADERS.fullmatch(name)
+        and value not in secrets
+        and not any(len(each) >= scrub.SHORTEST and each in value for each in secrets)
+    }
     return {**kept, WORDS: change.words}

@@ -4,6 +4,7 @@ which any later process goes on with it, and the rows in the database."""
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -19,7 +20,8 @@ from lab.harness.estimate import estimate
 from lab.model import WATCH, LabError, new_id
 from lab.paths import COMMAND
 from lab.scenarios import definitions
-from lab.settings import LIVE_MAX_USD, BenchmarkConfig, config_of
+from lab.scenarios.definitions import Task
+from lab.settings import LIVE_MAX_USD, BenchmarkConfig, build, config_of
 from lab.store import queries
 from lab.store.store import Store
 from lab.watch.probe import TECHNIQUE, control_body
@@ -99,26 +101,27 @@ class WatchOrder:
     def cost(self) -> Cost:
         """LabError for a probe that can never be begun."""
         expected = estimate(self.benchmark, self.endpoint, TECHNIQUE)
-        if expected.refusals:
-            raise LabError(" ".join(expected.refusals))
         pairs = self.config.pairs
         # The warm-up asks the control once more.
         most = (expected.usd or 0.0) * (pairs + 1) / pairs
         if self.usd_a_day is not None and most > self.usd_a_day:
             raise LabError(
-                f"One probe may cost up to ${most:.4f}, more than the ${self.usd_a_day:.2f} a day:"
-                " name more with --usd-a-day, fewer --pairs or a smaller max_tokens."
+                f"One probe may cost up to {units.usd(most)}, more than the"
+                f" {units.usd(self.usd_a_day)} a day: name more with --usd-a-day, fewer --pairs or"
+                " a smaller max_tokens."
             )
+        if expected.refusals:
+            raise LabError(" ".join(expected.refusals))
         a_day = timedelta(days=1) / self.every
         words = f"{units.counted(2 * pairs + 1, 'call')} every {units.duration(60 * self.minutes)}"
         if expected.usd is None:
             return Cost(0.0, f"{words}, nothing to pay")
         likely = (expected.likely_usd or 0.0) * a_day
-        bound = f"never more than ${self.usd_a_day:.2f} a day"
+        bound = f"never more than {units.usd(self.usd_a_day)} a day"
         bodies = [task.body or {} for task in self.config.tasks or ()]
         if added := [word for body in bodies for word in unbounded(body)]:
             bound += f" plus what {', '.join(added)} may add"
-        return Cost(most, f"{words}, about ${min(likely, self.usd_a_day):.2f} and {bound}")
+        return Cost(most, f"{words}, about {units.usd(min(likely, self.usd_a_day))} and {bound}")
 
     @property
     def minutes(self) -> float:
@@ -133,7 +136,18 @@ class WatchOrder:
             "control": dict(self.control),
             "checked": self.checked,
         }
-        paths.write_private(file_of(self.run_id), words)
+        file = file_of(self.run_id)
+        try:
+            paths.write_private(file, words)
+        except OSError as error:
+            raise LabError(self.no_room(file.parent, error)) from error
+
+    def no_room(self, folder: Path, error: OSError) -> str:
+        """In words: a folder that takes no more, and what to do."""
+        return (
+            f"Cannot write {folder}: {error.strerror}. Make room there; then: {COMMAND} watch"
+            f" --name {shlex.quote(self.config.name)}"
+        )
 
 
 @dataclass(frozen=True)
@@ -171,6 +185,12 @@ def new(config: WatchConfig) -> WatchOrder:
         endpoint,
         control_body(endpoint, model),
     )
+
+
+def task_of(body: Mapping[str, Any], name: str, called: str = "This") -> Task:
+    """A user's own request; LabError where the body is none, by what the user `called` it."""
+    fields = {field: value for field, value in body.items() if field != "name"}
+    return build(Task, {"task_id": name, "body": fields}, lambda _: f"{called} is no request")
 
 
 def named(name: str, db: str | None = None) -> WatchOrder | None:

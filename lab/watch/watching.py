@@ -4,10 +4,11 @@ only while it lasts.
 Entries of its progress, in its file and to `on_progress`:
 
     started   run_id, name, endpoint, endpoint_kind, every_s, pid
-    next      number, at_utc: the probe that is waited for
+    next      number, at_utc: the probe that is waited for; spent_usd, day (UTC)
     probing   number
-    probe     number, at_utc, control, yours (median ms or None), failed, spent_usd (of today)
-    gap       number, at_utc, text: a probe that was due and did not take place
+    probe     number, at_utc, control, yours (median ms or None), failed, why (of most that failed),
+              spent_usd, day
+    gap       number, at_utc, text: a probe that was due and did not take place; spent_usd, day
     change    words, and change: what lab.watch.changes.Change holds
     note      text
     ended     status, text
@@ -23,9 +24,10 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
+from statistics import median
 from typing import Any
 
-from lab import processes, run_loop, watch
+from lab import processes, run_loop, units, watch
 from lab.clock import now_ns, sleep_s, utc_now
 from lab.endpoints import registry
 from lab.harness.budget import Budget
@@ -37,11 +39,11 @@ from lab.model import WATCH, LabError, Technique, new_id
 from lab.rows import FinishedTrial, RunRow, TrialRow
 from lab.run_loop import Measured, Telling
 from lab.store import queries
-from lab.store.store import Store
-from lab.watch import hook, watched
+from lab.store.store import Full, Store
+from lab.watch import hook, standing, watched
 from lab.watch.changes import Change, answering
 from lab.watch.looking import Looking
-from lab.watch.probe import ARMS, CONTROL, TECHNIQUE
+from lab.watch.probe import ARMS, CONTROL, TECHNIQUE, YOURS
 from lab.watch.watch_order import WatchOrder
 
 POLL_S = 0.2
@@ -63,7 +65,6 @@ def keep(
     with watch.announced(order) as telling_to:
         telling = Telling(order.run_id, on_progress)
         processes.start_afresh(order.run_id)
-        processes.record(order.run_id)
         store = Store(order.config.db, run_loop.PATIENCE_S)
         try:
             run = WatchRun(order, store, telling, cost.most_usd, once)
@@ -158,6 +159,7 @@ class WatchRun(BenchmarkRunner):
             self.session.lag.stop()
             self._announce()
             await self._read()
+            await self._todays_budget()
             gc.collect()
             gc.freeze()
             await self._probes()
@@ -175,7 +177,7 @@ class WatchRun(BenchmarkRunner):
 
     async def _close(self) -> None:
         gc.unfreeze()
-        await self._store(self.sink.finish_run, self.run_id, self.status)
+        await self._write(self.sink.finish_run, self.run_id, self.status)
         self.tell({"kind": "ended", "status": self.status, "text": self.text})
 
     async def _read(self) -> None:
@@ -202,12 +204,13 @@ class WatchRun(BenchmarkRunner):
             if order.until_utc is not None and due >= order.until_utc:
                 return self._end("finished", "Its days are over.")
             if not self.once:
-                self.tell({"kind": "next", "number": number, "at_utc": due.isoformat()})
+                entry = {"kind": "next", "number": number, "at_utc": due.isoformat()}
+                self.tell(entry | self._spent())
                 await self._until(due)
             self.number, self.slot = number, slot
-            await self._due_now(number, due)
+            wrong = await self._due_now(number, due)
             if self.once:
-                return self._end("finished", "One probe.")
+                return self._end(*(("failed", wrong) if wrong else ("finished", "One probe.")))
 
     async def _until(self, due: datetime) -> None:
         """In short sleeps: a machine that was asleep wakes to a clock that has gone on. One that is
@@ -218,15 +221,15 @@ class WatchRun(BenchmarkRunner):
 
     # One probe
 
-    async def _due_now(self, number: int, due: datetime) -> None:
-        spent = await self._todays_budget()
-        budget = self.budget
-        if budget.usd is not None and spent + self.most_usd > budget.usd:
-            text = f"the probe might pass the day's ${budget.usd:.2f} (${spent:.4f} spent)"
-            return await self._gap(number, due, "budget", text)
-        self.tell({"kind": "probing", "number": number})
+    async def _due_now(self, number: int, due: datetime) -> str | None:
+        """Why it gives no point, in words; None where it gives one."""
         finished: list[FinishedTrial] = []
         try:
+            spent, most = await self._todays_budget(), self.budget.usd
+            if most is not None and spent + self.most_usd > most:
+                sums = f"the day's {units.usd(most)} ({units.usd(spent)} spent)"
+                return await self._gap(number, due, "budget", f"the probe might pass {sums}")
+            self.tell({"kind": "probing", "number": number})
             async with self._turn():
                 await self._ask_all(number, finished)
         except processes.Busy:
@@ -235,11 +238,17 @@ class WatchRun(BenchmarkRunner):
             return await self._gap(number, due, "busy", "the server was another measurement's")
         except LabError as error:
             if not any(each.trial.phase == PHASE for each in finished):
-                return await self._gap(number, due, "failed", str(error))
+                text = "the disk is full" if isinstance(error, Full) else str(error)
+                return await self._gap(number, due, "failed", text)
         finally:
             if finished:
-                await self._store(self.sink.write_trials, finished)
-        await self._take(number, finished)
+                await self._write(self.sink.write_trials, finished)
+        return await self._take(number, finished)
+
+    async def _write(self, write: Callable[..., Any], *values: Any) -> None:
+        """What a full disk refuses waits in the store's memory, and goes with the next write."""
+        with contextlib.suppress(Full):
+            await self._store(write, *values)
 
     async def _todays_budget(self) -> float:
         """What is spent today, of all processes; a new day begins a new sum."""
@@ -252,6 +261,9 @@ class WatchRun(BenchmarkRunner):
                 Budget(self.order.usd_a_day, await asyncio.to_thread(ask)),
             )
         return self.budget.spent_usd
+
+    def _spent(self) -> dict[str, Any]:
+        return {"spent_usd": self.budget.spent_usd, "day": str(self.day)}
 
     @contextlib.asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
@@ -304,8 +316,10 @@ class WatchRun(BenchmarkRunner):
             finished.append(cut.finished)
             raise cut.reason from None
 
-    async def _gap(self, number: int, due: datetime, kind: str, text: str) -> None:
-        """A row like a trial's, and as safe as one: a watch never hides what it missed."""
+    async def _gap(self, number: int, due: datetime, kind: str, text: str) -> str:
+        """A row like a trial's, and as safe as one: a watch never hides what it missed. Its
+        sentence."""
+        text = text.rstrip(".")
         row = TrialRow(
             trial_id=new_id(),
             run_id=self.run_id,
@@ -325,40 +339,52 @@ class WatchRun(BenchmarkRunner):
             error_text=text,
         )
         trial = FinishedTrial(row)
-        await asyncio.to_thread(self.sink.keep, trial)
-        await self._store(self.sink.write_trials, [trial])
-        entry = {"kind": "gap", "number": number, "at_utc": due.isoformat()}
-        self.tell({**entry, "text": f"Probe {number} did not take place: {text}."})
+        with contextlib.suppress(Full):
+            await asyncio.to_thread(self.sink.keep, trial)
+        await self._write(self.sink.write_trials, [trial])
+        words = f"Probe {number} did not take place: {text}."
+        entry = {"kind": "gap", "number": number, "at_utc": due.isoformat(), "text": words}
+        self.tell(entry | self._spent())
+        return words
 
     # What it says
 
-    async def _take(self, number: int, finished: list[FinishedTrial]) -> None:
+    async def _take(self, number: int, finished: list[FinishedTrial]) -> str | None:
+        """Answers as _due_now."""
         mine = [each for each in finished if each.trial.phase == PHASE]
         if not mine:
-            return
-        values: dict[str, list[tuple[float, float]]] = {arm: [] for arm in ARMS}
+            return f"Probe {number} did not take place: {self.budget.text}"
+        values: dict[str, list[float]] = {arm: [] for arm in ARMS}
         for each in mine:
             times = clocks(each)
             value = times.get(self.plan.metric) or times.get("total_ms")
             if each.trial.outcome == "ok" and value:
-                lags = [call.loop_lag_ns or 0 for call in each.calls if call.role != "prime"]
-                values[each.trial.arm].append((value, max(lags, default=0) / 1e6))
-        medians = {arm: watched.typical(own) for arm, own in values.items()}
+                values[each.trial.arm].append(value)
+        medians = {arm: median(own) if own else None for arm, own in values.items()}
         at_utc = min(each.trial.started_utc for each in mine)
         failed = sum(each.trial.outcome == "failed" for each in mine)
+        why = standing.commonest(
+            each.trial.error_text for each in mine if each.trial.outcome != "ok"
+        )
         told = {"number": number, "at_utc": at_utc.isoformat(), **medians, "failed": failed}
-        self.tell({"kind": "probe", **told, "spent_usd": self.budget.spent_usd})
+        self.tell({"kind": "probe", **told, "why": why, **self._spent()})
         lost = {arm: 0 for arm in ARMS}
         for each in mine:
             lost[each.trial.arm] += each.trial.outcome == "failed"
         for change in self.looking.add(at_utc, medians, lost):
             await self._found(change)
+        silent = [arm for arm in ARMS if not medians[arm]]
+        if not silent:
+            return None
+        whose = {CONTROL: "the control was not", YOURS: "your request was not"}
+        who = "neither request was" if len(silent) == 2 else whose[silent[0]]
+        return f"Probe {number}: {who} answered{f': {why}' if why else ''}."
 
     async def _found(self, change: Change) -> None:
         """On disk first, then told, then the user's command."""
         self.found.append(change)
         self.findings.append(change.stored())
-        await self._store(self.sink.write_run, self._run_row(self.session.keep_text))
+        await self._write(self.sink.write_run, self._run_row(self.session.keep_text))
         self.tell({"kind": "change", "words": change.words, "change": change.told()})
         command = self.order.config.on_change
         if command and (wrong := await hook.run(command, change)):

@@ -89,7 +89,7 @@ def _form(endpoint: Endpoint) -> None:
         key="watch-command",
         placeholder="notify-send",
         help="A command of yours: the finding comes as JSON on its input, the sentence as its last"
-        " argument. It gets no API key.",
+        " argument. It gets no key that the lab uses.",
     )
     values["on_change"] = hook.checked(command)
     if values.get("tasks") == []:
@@ -133,11 +133,7 @@ def _own() -> list[Task]:
     if not text.strip():
         st.caption("Paste the request to watch.")
         return []
-    body = {name: value for name, value in pasted.read(text).body.items() if name != "name"}
-    try:
-        return [Task(task_id="own", body=body)]
-    except ValueError as error:
-        raise LabError(f"This is no request: {str(error).splitlines()[-1].strip()}") from None
+    return [watch_order.task_of(pasted.read(text).body, "own")]
 
 
 def _free_name() -> str:

@@ -5,11 +5,11 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from lab import processes, units, watch
+from lab import units, watch
 from lab.clock import utc_now
 from lab.figures import probe_series
 from lab.stats import level_shifts
-from lab.watch import watch_order
+from lab.watch import standing, watch_order
 from lab.watch.changes import Change
 from lab.watch.probe import CONTROL, YOURS
 from lab.watch.watched import Watched
@@ -85,8 +85,7 @@ def _read(run_id: str) -> Watched:
 
 def _ended(run_id: str) -> None:
     """Why it ended, where it did not end as it was meant to."""
-    entries, _ = processes.read_progress(run_id)
-    ended = next((each for each in reversed(entries) if each["kind"] == "ended"), {})
+    ended = watch.last(run_id, "ended")
     if ended.get("status") == "failed":
         st.error(escape(ended.get("text", "")))
 
@@ -96,11 +95,10 @@ def _state(run_id: str, rows: int) -> None:
     with guard():
         if watch.current(run_id) is None or len(_read(run_id).trials) != rows:
             st.rerun()
-        entries, _ = processes.read_progress(run_id)
+        entries = watch.latest(run_id)
         last = entries[-1] if entries else {}
-        today = utc_now().date().isoformat()
-        probes = [each for each in reversed(entries) if each["kind"] == "probe"]
-        spent = next((p["spent_usd"] for p in probes if p["at_utc"].startswith(today)), 0)
+        sums = next((each for each in reversed(entries) if "spent_usd" in each), {})
+        spent = sums["spent_usd"] if sums.get("day") == str(utc_now().date()) else 0
         words = ["**Watching**"]
         if last.get("kind") == "next":
             due = pd.Timestamp(last["at_utc"])
@@ -120,7 +118,10 @@ def _found(found: Watched, going: watch.Card | None) -> None:
     st.query_params["run"] = found.run_id
     changes, count = found.changes, len(found.series.at_utc)
     _headline(found, changes, count)
+    if trouble := standing.trouble(found):
+        (st.caption if count else st.warning)(escape(trouble))
     if not count:
+        _gaps(found, going)
         return
     every_at = found.probes["at"]
     pad = max((every_at.max() - every_at.min()) * 0.02, pd.Timedelta(seconds=30))
@@ -128,7 +129,7 @@ def _found(found: Watched, going: watch.Card | None) -> None:
     for arm in (YOURS, CONTROL):
         _figure(found, arm, changes, span)
     _changes(changes)
-    _gaps(found)
+    _gaps(found, going)
 
 
 def _headline(found: Watched, changes: list[Change], count: int) -> None:
@@ -152,8 +153,6 @@ def _headline(found: Watched, changes: list[Change], count: int) -> None:
             f" alarm in {1 / level_shifts.ALARMS_A_MONTH:.0f} months is put up with"
         )
     )
-    if found.left_out:
-        st.caption(found.left_out)
 
 
 def _days(seconds: float) -> str:
@@ -223,8 +222,8 @@ def _changes(changes: list[Change]) -> None:
     st.dataframe(pd.DataFrame(rows), hide_index=True, key="watch-changes")
 
 
-def _gaps(found: Watched) -> None:
-    gaps = found.gaps
+def _gaps(found: Watched, going: watch.Card | None) -> None:
+    gaps = standing.gaps(found, going is not None)
     for gap in gaps[: -SHOWN_GAPS - 1 : -1]:
         text = f"Gap from {units.when(gap.from_utc)} to {units.when(gap.to_utc)}: {gap.text}."
         st.caption(escape(text))

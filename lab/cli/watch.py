@@ -206,6 +206,7 @@ def status_lines(found: Watched) -> list[str]:
         due = watches.last(found.run_id, "next")
         lines += [f"Next probe: {due['at_utc'][:16]} UTC"] if due else []
     lines += [f"{change.words}." for change in found.changes] or [too_few(found) or NO_CHANGE]
+    lines += [found.left_out] if found.left_out else []
     lines += [text for text in [standing.trouble(found)] if text]
     for gap in standing.gaps(found, card is not None):
         lines.append(f"Gap {units.when(gap.from_utc)} to {units.when(gap.to_utc)}: {gap.text}.")

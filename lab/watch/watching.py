@@ -24,7 +24,6 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from statistics import median
 from typing import Any
 
 from lab import processes, run_loop, units, watch
@@ -354,13 +353,14 @@ class WatchRun(BenchmarkRunner):
         mine = [each for each in finished if each.trial.phase == PHASE]
         if not mine:
             return f"Probe {number} did not take place: {self.budget.text}"
-        values: dict[str, list[float]] = {arm: [] for arm in ARMS}
+        values: dict[str, list[tuple[float, float]]] = {arm: [] for arm in ARMS}
         for each in mine:
             times = clocks(each)
             value = times.get(self.plan.metric) or times.get("total_ms")
             if each.trial.outcome == "ok" and value:
-                values[each.trial.arm].append(value)
-        medians = {arm: median(own) if own else None for arm, own in values.items()}
+                lags = [call.loop_lag_ns or 0 for call in each.calls if call.role != "prime"]
+                values[each.trial.arm].append((value, max(lags, default=0) / 1e6))
+        medians = {arm: watched.typical(own) for arm, own in values.items()}
         at_utc = min(each.trial.started_utc for each in mine)
         failed = sum(each.trial.outcome == "failed" for each in mine)
         why = standing.commonest(

@@ -153,6 +153,8 @@ def _headline(found: Watched, changes: list[Change], count: int) -> None:
             f" alarm in {1 / level_shifts.ALARMS_A_MONTH:.0f} months is put up with"
         )
     )
+    if found.left_out:
+        st.caption(found.left_out)
 
 
 def _days(seconds: float) -> str:

@@ -69,8 +69,9 @@ async def test_fast_mode_writes_sooner_and_starts_no_sooner(simulated, db):
     fast, plain = by_arm.loc["large model, fast"], by_arm.loc["large model"]
     assert fast["ttft_ms"] >= 10 and plain["ttft_ms"] >= 10
     assert fast["total_ms"] < 0.6 * plain["total_ms"]
-    (said,) = [text for text in notes(drawn(found, 0)) if "fast mode is about writing" in text]
+    (said,) = [text for text in notes(drawn(found, 0)) if "At the medians" in text]
     assert said.startswith("At the medians large model, fast writes 2")
+    assert "about starting" not in said, "two medians without an interval conclude nothing"
 
 
 async def test_a_silent_fallback_of_speed_is_left_out_and_said_with_its_count(simulated, db):
@@ -149,6 +150,26 @@ def test_each_reason_is_said_with_its_own_count():
         "2 of 4 trials of fast were left out: asked a, served b.",
         "1 of 4 trials of fast was left out: asked fast, served standard.",
     ]
+
+
+@pytest.mark.parametrize(
+    ("answers", "words"),
+    [
+        ([("m", True)], "Every answer was served as it was asked."),
+        ([("m", False)], "Not confirmed by the endpoint: speed fast."),
+        ([(None, False)], "Not confirmed by the endpoint: model m, speed fast."),
+        ([], "No call was answered"),
+    ],
+)
+def test_served_as_asked_is_said_only_where_the_answers_name_what_was_asked(answers, words):
+    """Each answer: the model that it names, and whether it names its speed."""
+    columns = ["asked", "served_model", "says_speed", "says_tier", "thought"]
+    asked = json.dumps({"model": "m", "speed": "fast"})
+    rows = [(asked, model, says_speed, False, False) for model, says_speed in answers]
+    reports = pd.DataFrame(rows, columns=columns)
+    run = {"run_id": "r", "endpoint": "e", "endpoint_kind": "live"}
+    data = RunData(TECHNIQUE, run, lambda *_: reports, None)
+    assert figures._as_asked(data).startswith(words)
 
 
 def test_answers_that_differ_are_counted_and_silence_is_said():

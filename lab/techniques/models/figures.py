@@ -6,7 +6,9 @@ import math
 
 import plotly.graph_objects as go
 
+from lab import endpoint_kinds
 from lab.figures import pareto
+from lab.stats import unconfirmed
 from lab.techniques.models import findings
 from lab.units import counted, ms, times
 from lab.view_parts import COLUMNS, Column, Note, Part, RunData, Table
@@ -56,7 +58,7 @@ def served(data: RunData, dark: bool) -> list[Part | go.Figure]:
         "why": "the last of them",
     }
     return [
-        *map(Note, _left_out(data) or ["Every trial was served as it was asked."]),
+        *map(Note, _left_out(data) or [_as_asked(data)]),
         Table(data.in_order(findings.served(trials, calls)), columns),
         Note(
             "As each answer's usage and message say it. A trial that was served by another model, "
@@ -64,6 +66,16 @@ def served(data: RunData, dark: bool) -> list[Part | go.Figure]:
             "an endpoint does not say cannot be checked."
         ),
     ]
+
+
+def _as_asked(data: RunData) -> str:
+    """Of a run of which nothing was served otherwise: said only of what the answers name."""
+    reports = data.ask("served_reports", data.run_id)
+    if reports.empty:
+        return "No call was answered: nothing says how these trials would have been served."
+    own_server = endpoint_kinds.kind(data.endpoint["endpoint_kind"]).own_server
+    silence = unconfirmed.sentence(reports, own_server)
+    return silence or "Every answer was served as it was asked."
 
 
 def _left_out(data: RunData) -> list[str]:
@@ -93,7 +105,6 @@ def _fast(found) -> list[str]:
             told.append(
                 f"At the medians {arm} writes {times(both['rate'])} as many tokens a second after"
                 f" the first{price}; its first token comes at {ms(both['ttft_ms'])}, at standard"
-                f" speed at {ms(both['standard_ttft_ms'])}: fast mode is about writing, not about"
-                " starting."
+                f" speed at {ms(both['standard_ttft_ms'])}."
             )
     return told

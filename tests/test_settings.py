@@ -14,11 +14,14 @@ from lab.ladder.ladder_settings import LadderConfig
 from lab.load.load_settings import LoadConfig
 from lab.model import LabError, sentence
 from lab.settings import BenchmarkConfig, config_of
+from lab.watch.watch_settings import WatchConfig
 from pages.parts import knob_form
 
 SETTINGS = settings.of(BenchmarkConfig)
 OF_A_LOAD = settings.of(LoadConfig)
 OF_A_LADDER = settings.of(LadderConfig)
+OF_A_WATCH = settings.of(WatchConfig)
+ALL = (*SETTINGS.values(), *OF_A_LOAD.values(), *OF_A_LADDER.values(), *OF_A_WATCH.values())
 DOCUMENT = paths.ROOT / "docs" / "settings.md"
 FORM = {"blocks": "runs", "warmup": "warmup", "seed": "seed", "precision": "target_half_width_ms"}
 """Key of a page's widget -> the setting that it asks for."""
@@ -37,8 +40,7 @@ def test_the_promised_name_is_the_one_definition():
 
 
 def test_every_setting_says_what_it_is():
-    of_runs = (*SETTINGS.values(), *OF_A_LOAD.values(), *OF_A_LADDER.values())
-    silent = [setting.name for setting in of_runs if not setting.help]
+    silent = [setting.name for setting in ALL if not setting.help]
     knobs = [
         f"{technique.slug}.{knob.name}"
         for technique in techniques.all_techniques()
@@ -50,14 +52,18 @@ def test_every_setting_says_what_it_is():
 
 def test_the_document_lists_every_setting_as_it_is():
     lines = DOCUMENT.read_text(encoding="utf-8").splitlines()
-    known = (*SETTINGS.values(), *OF_A_LOAD.values(), *OF_A_LADDER.values())
-    rows = [row(setting) for setting in known]
+    rows = [row(setting) for setting in ALL]
     assert [line for line in lines if line.startswith("| `")] == rows
 
 
 @pytest.mark.parametrize(
     ("command", "known"),
-    [("streaming", SETTINGS), ("load", OF_A_LOAD), ("ladder", OF_A_LADDER)],
+    [
+        ("streaming", SETTINGS),
+        ("load", OF_A_LOAD),
+        ("ladder", OF_A_LADDER),
+        ("watch", OF_A_WATCH),
+    ],
 )
 def test_the_commands_flags_are_the_settings(command, known):
     options = cli.commands()[command].parser()._option_string_actions

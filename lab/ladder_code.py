@@ -12,10 +12,6 @@ from lab.ladder_results import LadderResult
 from lab.model import LabError
 from lab.store.store import Store
 
-COMPOSED = ("model", "tools", "eager", "hedged")
-"""The levers that lab/code/stack.jinja has a part for; those that only change the request stand in
-its bodies."""
-
 
 def winner(result: LadderResult, store: Store | None = None) -> str:
     """A script for the first task; LabError where there is no winner, or where tasks of the user's
@@ -32,7 +28,12 @@ def of_stack(order: LadderOrder, levels: Mapping[str, str]) -> str:
     knobs = order.base.model_copy(update={"levels": dict(levels)})
     task = order.plan.tasks[0]
     asked = code_samples.requests(order.technique, WINNER, knobs, task, order.endpoint)
-    more = {"delay_ms": techniques.find("hedging").knobs().delay_ms, "most_turns": stack.MOST_TURNS}
+    pulled, pages = stack.pulled(levels), {each.name: slug for slug, each in stack.all_levers()}
+    parts = {
+        lever.part: techniques.find(pages[lever.name]).knobs() for lever, _ in pulled if lever.part
+    }
+    shown = stack.composed(task, knobs, pulled).stream
+    more = {"parts": {"late": None, **parts}, "shown": shown, "most_turns": stack.MOST_TURNS}
     code = code_samples.python(order.technique, WINNER, knobs, asked, **more)
     return "".join(f"# Not in this code: {words}.\n" for words in _left_out(levels)) + code
 
@@ -43,5 +44,5 @@ def _left_out(levels: Mapping[str, str]) -> list[str]:
     return [
         f"{lever.words.get(level, level)}; the code of the technique {pages[lever.name]} shows it"
         for lever, level in stack.pulled(levels)
-        if (lever.play or lever.run_tools) and lever.name not in COMPOSED
+        if (lever.play or lever.run_tools) and not lever.part
     ]

@@ -100,6 +100,7 @@ def resolve(config: LadderConfig, store: Store | None = None) -> LadderOrder:
     that carries no plan."""
     run = recorded_tasks.resolved(_run(config), store)
     endpoint = registry.find(run.endpoint, run.models)
+    config = config.model_copy(update={"today": _today(endpoint, config.today)})
     usual = planning.experiment(run, endpoint.kind, stack.technique(config.metric, config.tail))
     base = StackKnobs(
         tier=_tier(endpoint, config.today),
@@ -133,6 +134,19 @@ def again(run: Mapping[str, Any], record: Mapping[str, Any]) -> LadderConfig:
     if not config.scenario and (run["settings"].get("config") or {}).get("tasks"):
         raise LabError("The tasks were pasted and are not kept here: give them as a file.")
     return config
+
+
+def _today(endpoint: Endpoint, today: Mapping[str, str]) -> Mapping[str, str]:
+    """Of the embedded model's two tiers the small one: they have the same weights, and only there
+    does a search fit into minutes."""
+    if not endpoint.traits.embedded:
+        return today
+    usual = endpoint.generates
+    return {
+        lever.name: usual
+        for _, lever in stack.all_levers()
+        if lever.tier and lever.tier != usual and usual in lever.levels
+    } | dict(today)
 
 
 def _tier(endpoint: Endpoint, today: Mapping[str, str]) -> Tier | None:

@@ -163,6 +163,9 @@ class Lever:
     tiers: Mapping[str, tuple[Tier, ...]] = field(default_factory=dict)
     """The model tiers that may answer at a level, where that is decided as it is asked: its change
     leaves the request without a tier, and its play gives it one."""
+    part: str = ""
+    """Of lab/code/stack.jinja, the part that asks so: router, late, together or eager. Of a lever
+    with a play or tools that has none, the code says that it does not contain it."""
     unfit: Callable[[Task, str], str | None] = lambda task, level: None
     """Why a level makes no sense for a task, in words that follow "not tried: "; None where it
     does."""

@@ -355,6 +355,12 @@ def test_which_model_today_asks_depends_on_no_lever_that_is_tried(wanted, today,
     assert set(ladder_order._models(order)) == (either if is_tried else set(asks.split(" or ")))
 
 
+@pytest.mark.parametrize("wanted", [["streamed"], ["streamed", "model"]])
+def test_on_local_today_asks_the_small_model_since_both_have_the_same_weights(wanted):
+    order = ladder_order.resolve(ladder_config_of(endpoint="local", minutes=99, levers=wanted))
+    assert ladder_order.of_order(order).text.endswith("where today asks smollm2-135m")
+
+
 def test_an_endpoint_of_one_model_is_asked_that():
     order = ladder_order.resolve(
         ladder_config_of(endpoint="simulated", levers=["streamed"], models={"any": "own"})
@@ -451,7 +457,8 @@ def test_levers_are_composed(run_code, asks, levels):
 
 
 def test_code_says_which_lever_it_does_not_contain(monkeypatch):
-    monkeypatch.setattr(ladder_code, "COMPOSED", ())
+    bare = [(slug, replace(lever, part="")) for slug, lever in stack.all_levers()]
+    monkeypatch.setattr(stack, "all_levers", lambda: bare)
     code = script("rag", hedged="asked again", cache="prefix")
     first = "# Not in this code: late requests asked again; the code of the technique hedging shows"
     assert code.startswith(first) and "cached prefix" not in code

@@ -178,12 +178,18 @@ def test_what_a_technique_declares_is_there(technique):
 
 
 FIGURES_MAY = {f"lab.{name}" for name in ("figures", "units", "metrics", "pricing", "stats")}
-FIGURES_MAY |= {"lab.critical_path", "lab.settings"}
+FIGURES_MAY |= {"lab.critical_path", "lab.endpoint_kinds", "lab.settings"}
 MAY_IMPORT = {
-    "technique.py": {"lab.model", "lab.recording.fixes", "lab.scenarios"},
-    "breaks.py": {"lab.model", "lab.recording"},
+    "technique.py": {
+        "lab.endpoint_kinds",
+        "lab.model",
+        "lab.recording.fixes",
+        "lab.recording.request_parts",
+        "lab.scenarios",
+    },
+    "breaks.py": {"lab.endpoint_kinds", "lab.model", "lab.recording"},
     "placement.py": {"lab.model", "lab.scenarios"},
-    "talk.py": {"lab.model", "lab.scenarios"},
+    "talk.py": {"lab.model", "lab.recording.request_parts", "lab.scenarios"},
     "findings.py": {"lab.stats"},
     "figures.py": {"lab.model", "lab.view_parts", *FIGURES_MAY},
 }

@@ -109,6 +109,7 @@ HEDGED = Lever(
     words={"asked again": "late requests asked again"},
     play=play,
     needs=("streaming",),
+    part="late",
 )
 PLAN = View("Plan", "figures:plan")
 TECHNIQUE = Technique(

@@ -144,6 +144,7 @@ MODEL = Lever(
     words={"small": "small model", "routed": "small model for easy questions"},
     change=at_tier,
     play=choose,
+    part="router",
     primes=router_primes,
     tier="large",
     tiers={"routed": ("small", "large")},

@@ -175,6 +175,7 @@ TOGETHER = Lever(
     levels=("in turn", "together"),
     words={"together": "tools together"},
     run_tools=run_together,
+    part="together",
     needs=("tools",),
     unfit=lambda task, level: (
         None if len(task.tools) > 1 else "its tasks offer no two tools that the lab can run"

@@ -172,6 +172,7 @@ WHILE_IT_WRITES = Lever(
     words={"while it writes": "each tool started at once, while it writes"},
     play=play,
     run_tools=run_started,
+    part="eager",
     needs=("tools", "streaming"),
     unfit=lambda task, level: (
         None if len(task.tools) > 1 else "its tasks offer no two tools that the lab can run"

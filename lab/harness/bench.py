@@ -22,7 +22,7 @@ import httpx2
 from lab import limits, pricing
 from lab.clock import now_ns, sleep_s, today
 from lab.harness import served
-from lab.harness.bodies import completed, marks_cache, with_nonce
+from lab.harness.bodies import completed, headers_sent, marks_cache, with_nonce
 from lab.harness.budget import BudgetReached, billable, counted_usd
 from lab.instrumentation import parsing
 from lab.instrumentation.parsing import CLOCKS, Reading
@@ -330,13 +330,7 @@ class TrialBench:
         return call
 
     def _headers(self, request: Request) -> dict[str, str]:
-        """What is said to the lab's own servers alone is no other's business."""
-        own = self.session.endpoint.traits.own_server
-        headers = {n: v for n, v in request.headers.items() if own or not n.startswith("x-lab-")}
-        if self.betas:  # those of the task, beside those of the arm
-            betas = f"{self.betas},{headers.get('anthropic-beta', '')}".replace(" ", "").split(",")
-            headers["anthropic-beta"] = ",".join(dict.fromkeys(filter(None, betas)))
-        return headers
+        return headers_sent(request, self.betas, self.session.endpoint.traits.own_server)
 
     def _now_unread(self) -> int:
         """Now, less the time in which the lab read the last answer: where nothing came after it, a

@@ -65,9 +65,8 @@ def test_run_pressed_on_the_real_model_shows_the_waterfall_without_another_click
 
 def test_a_reload_and_a_second_tab_show_the_run_and_either_can_stop_it(dashboard):
     card = processes.local_server(endpoint_kinds.SIMULATED)
-    Control(card.base_url, card.api_key).knobs(
-        gap_ms=120
-    )  # an answer takes seven seconds, so that a stop meets one on its way
+    # The first answer takes a minute, so that whatever is done here meets it on its way.
+    Control(card.base_url, card.api_key).knobs(gap_ms=1000)
     first = dashboard.opened(
         "Streaming?endpoint=simulated&blocks=50&answer_tokens=200&set-up-open=true"
     )

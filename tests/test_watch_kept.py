@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,7 @@ from lab import paths, processes, watch
 from lab.clock import now_ns, pause_s
 from lab.store.store import Store
 from lab.watch import standing, watch_order, watched
+from lab.watch.watch_settings import watch_config_of
 
 PATIENCE_S = 300.0
 """Where much else goes on, a process alone takes a minute to start."""
@@ -166,15 +169,25 @@ def gaps_of(run_id: str) -> list[str]:
     return [entry["text"] for entry in entries if entry["kind"] == "gap"]
 
 
-def test_a_watch_that_begins_on_a_full_disk_says_how_to_go_on(served, disk, monkeypatch):
+def test_a_watch_that_begins_on_a_full_disk_is_to_be_begun_again(served, disk, monkeypatch):
     monkeypatch.setenv("LAB_RUNTIME", str(disk))
     fill(disk)
     done = subprocess.run(
         command(served, "--name", "my orders"), capture_output=True, text=True, timeout=PATIENCE_S
     )
     assert done.returncode == 2
-    assert "No space left on device. Make room there; then: " in done.stderr
-    assert "watch --name 'my orders'" in done.stderr and "Traceback" not in done.stderr
+    assert "No space left on device. Make room there; then begin it again" in done.stderr
+    assert "--name" not in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_watch_that_goes_on_on_a_full_disk_says_its_name(db):
+    order = watch_order.new(watch_config_of(endpoint="simulated", name="my orders"))
+    full = OSError(errno.ENOSPC, "No space left on device")
+    assert order.no_room(paths.runtime(), full).endswith(
+        "then begin it again with the same settings."
+    )
+    on_disk = replace(order, is_new=False).no_room(paths.runtime(), full)
+    assert on_disk.endswith("watch --name 'my orders'")
 
 
 def test_a_planted_step_of_yours_is_found_and_said(served, tmp_path):

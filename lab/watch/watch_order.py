@@ -144,10 +144,13 @@ class WatchOrder:
 
     def no_room(self, folder: Path, error: OSError) -> str:
         """In words: a folder that takes no more, and what to do."""
-        return (
-            f"Cannot write {folder}: {error.strerror}. Make room there; then: {COMMAND} watch"
-            f" --name {shlex.quote(self.config.name)}"
+        # The name alone leads to a watch that is on disk; of a new one it would begin another.
+        again = (
+            "then begin it again with the same settings."
+            if self.is_new
+            else f"then: {COMMAND} watch --name {shlex.quote(self.config.name)}"
         )
+        return f"Cannot write {folder}: {error.strerror}. Make room there; {again}"
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,10 @@ ARMS += [(ROUTING, "cascade", {"check": "self"})]
 
 
 def code(technique, arm, values) -> str:
+    return asked_and_code(technique, arm, values)[1]
+
+
+def asked_and_code(technique, arm, values):
     endpoint = registry.find("simulated")
     task = definitions.load(technique.category, "simulated")[0]
     fields = technique.knobs.model_fields
@@ -33,10 +37,10 @@ def code(technique, arm, values) -> str:
         **{name: value for name, value in {**QUICK, **values}.items() if name in fields}
     )
     asked = code_samples.requests(technique, arm, knobs, task, endpoint)
-    return code_samples.python(technique, arm, knobs, asked)
+    return asked, code_samples.python(technique, arm, knobs, asked)
 
 
-@pytest.mark.parametrize(
+EACH_ARM = pytest.mark.parametrize(
     ("technique", "arm", "values"),
     ARMS,
     ids=[
@@ -44,6 +48,9 @@ def code(technique, arm, values) -> str:
         for technique, arm, values in ARMS
     ],
 )
+
+
+@EACH_ARM
 def test_the_code_of_an_arm_runs(simulated, monkeypatch, technique, arm, values):
     simulated.knobs(prefill_ms_per_token=0, gap_ms=0.1, queue_ms=0)
     monkeypatch.setenv("ANTHROPIC_API_KEY", simulated.api_key)
@@ -55,6 +62,25 @@ def test_the_code_of_an_arm_runs(simulated, monkeypatch, technique, arm, values)
             {"__name__": "__main__"},
         )
     assert shown.getvalue().strip()
+
+
+@EACH_ARM
+def test_what_an_arm_asks_stands_in_its_code(technique, arm, values):
+    """Line by line, but for what the model said, tools brought and a thread names."""
+    asked, text = asked_and_code(technique, arm, values)
+    nodes = [node.value for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant)]
+    written = "\n".join(filter(lambda value: isinstance(value, str), nodes))
+    bodies = [one.body | {"thread": None} for one in asked if one.role != "prime"]
+    lines = [line for body in bodies for said in texts(body) for line in said.splitlines()]
+    assert [one for one in lines if one not in written and code_samples.ANSWER not in one] == []
+
+
+def texts(value):
+    if isinstance(value, dict) and value.get("type") not in ("tool_use", "tool_result"):
+        value = list(value.values())
+    if isinstance(value, list):
+        return [text for part in value for text in texts(part)]
+    return [value] if isinstance(value, str) else []
 
 
 @pytest.mark.parametrize(("turn_tokens", "runs"), [(20, False), (0, True)])

@@ -8,6 +8,7 @@ from typing import Any
 
 from lab.ladder.claims import Claims, Rung, Together, claims
 from lab.ladder.search import Decision, Search
+from lab.ladder.stack import level_words
 from lab.ladder_order import LadderOrder
 
 
@@ -33,7 +34,7 @@ def record(
                 "title": factor.lever.title,
                 "technique": factor.technique,
                 "levels": list(factor.levels),
-                "words": {level: factor.lever.words.get(level, level) for level in factor.levels},
+                "words": {level: level_words(factor.lever, level) for level in factor.levels},
             }
             for factor in order.factors
         ],
@@ -74,7 +75,7 @@ def _rung(order: LadderOrder, rung: Rung) -> dict[str, Any]:
     return {
         "lever": factor.lever.name,
         "level": level,
-        "words": factor.lever.words.get(level, f"{factor.lever.title.lower()}: {level}"),
+        "words": level_words(factor.lever, level),
         "before": order.levels(rung.before),
         "after": order.levels(rung.after),
         "change": rung.change,

@@ -242,10 +242,9 @@ class LadderRunner(BenchmarkRunner):
     # How it ends
 
     def _end_after(self, row: TrialRow) -> tuple[Status, str] | None:
-        """A stack that fails leaves the search; only an endpoint that fails ends it."""
-        if row.phase == "screened" and row.error_kind != "budget":
-            return None
-        return super()._end_after(row)
+        """A stack that fails leaves the search; what ends it and the confirmation is counted by
+        arm (_count_lost)."""
+        return super()._end_after(row) if row.error_kind == "budget" else None
 
     def _count_lost(self, finished: FinishedTrial, stacks: int) -> None:
         """`stacks` is how many the block has."""

@@ -112,12 +112,13 @@ def test_a_stack_that_a_stop_cuts_short_has_lost_no_trial_in_the_search(halves):
 # What two levers do together
 
 
-def together(of, **named) -> list[str]:
+def together(of, today=None, **named) -> list[str]:
     """What is told where two levers, both at their first level or at their second, take these
     shares of today's time."""
     search = climb(lambda c: 1000 * of[c], levels=(2, 2), noise=0.1, **named)
     objective = "wait_ms:p95" if named.get("is_tail") else "wait_ms:p50"
-    return told(search, levers=["cache", "model"], objective=objective).interactions
+    levers = ["cache", "model"]
+    return told(search, levers=levers, objective=objective, today=today or {}).interactions
 
 
 def of_two(first, second, both):
@@ -131,6 +132,12 @@ def test_levers_that_touch_each_other_do_not_add(is_tail):
     (words,) = together(of_two(0.6, 0.8, 0.75), is_tail=is_tail)
     start = "Cached prefix and small model do not add: −40 % and −20 % alone, −25 % together (+"
     assert words.startswith(start)
+
+
+def test_a_level_is_told_by_the_same_words_everywhere():
+    """Today asks the small model: the large one is a level that has no words of its own."""
+    (words,) = together(of_two(0.6, 0.8, 0.75), today={"model": "small"})
+    assert words.startswith("Cached prefix and model: large do not add: ")
 
 
 @pytest.mark.parametrize("is_tail", [False, True])

@@ -49,10 +49,15 @@ def pulled(levels: Mapping[str, str]) -> Pulled:
     ]
 
 
+def level_words(lever: Lever, level: str) -> str:
+    """ "small model"; of a level without words of its own, the first mostly, "model: large"."""
+    return lever.words.get(level, f"{lever.title.lower()}: {level}")
+
+
 def words(levels: Mapping[str, str], today: Mapping[str, str]) -> str:
     """What a stack is called: "streamed + cached prefix"; "today" where it changes nothing."""
     parts = [
-        lever.words.get(level, f"{lever.title.lower()}: {level}")
+        level_words(lever, level)
         for _, lever in all_levers()
         if (level := levels.get(lever.name)) and level != today.get(lever.name)
     ]

@@ -291,8 +291,6 @@ class ToolUse:
     id: str
     name: str
     input: dict[str, Any]
-    is_whole: bool = True
-    """Its input came as a JSON object; otherwise `input` is empty, and no tool may run on it."""
 
 
 @dataclass(frozen=True)
@@ -322,15 +320,14 @@ class Reply:
 
     @property
     def tool_uses(self) -> tuple[ToolUse, ...]:
+        """Those that may run: an answer that is cut ends its last block too, and what is no JSON
+        object is no input."""
         return tuple(
-            ToolUse(
-                block["id"],
-                block["name"],
-                block.get("input") or {},
-                block["id"] not in self.broken_tools,
-            )
+            ToolUse(block["id"], block["name"], block.get("input") or {})
             for block in self.content
             if block.get("type") == "tool_use"
+            and self.stop_reason == "tool_use"
+            and block["id"] not in self.broken_tools
         )
 
 

@@ -223,8 +223,47 @@ async def test_a_tool_that_was_started_does_not_outlive_a_turn_that_was_cancelle
     assert ended == ["a"]
 
 
+STACK = replace(
+    stack.technique("total_ms"),
+    arms=(Arm("in turn"), Arm("while it writes")),
+    headline_arm="while it writes",
+    category="tools",
+    trial=lambda bench, arm, knobs, task: stack.trial(
+        bench, arm, stack.StackKnobs(levels={"eager": arm}, answer_tokens=400), task
+    ),
+    prepare=None,
+)
+RUN_TOOLS = pytest.mark.parametrize(
+    ("slug", "own"),
+    [(TECHNIQUE.slug, None), ("parallelism", None), ("topology", None), ("ladder", STACK)],
+    ids=["tool-input", "parallelism", "topology", "ladder"],
+)
+
+
+EARLY = ("as each is whole", "eager input", "while it writes")
+
+
+def tools_of(found, but=()):
+    trials = found.trials[~found.trials["arm"].isin(but)]
+    spans = pd.concat([found.spans(trial_id) for trial_id in trials["trial_id"]])
+    return spans[spans["kind"] == "tool"]
+
+
+@RUN_TOOLS
+async def test_a_turn_that_is_cut_runs_no_tool_and_is_left_out(simulated, db, slug, own):
+    """Unless it was started before anybody could know."""
+    simulated.knobs(**FAST)
+    cut = {"tools": [{"name": "weather", "input": {"place": "Lowmoor"}}] * 2}
+    simulated.plays(*[cut | {"stop_reason": "max_tokens"}] * 8)
+    found = await measure(simulated, slug, runs=1, own=own)
+    assert set(found.trials["outcome"]) == {"mismatch"}
+    assert found.trials["error_text"].str.contains("asked for tools ended by max_tokens").all()
+    assert tools_of(found, EARLY).empty
+
+
+@RUN_TOOLS
 async def test_an_answer_whose_input_is_broken_runs_no_tool_and_is_left_out(
-    simulated, db, monkeypatch
+    simulated, db, monkeypatch, slug, own
 ):
     """The first brace of each input is lost on its way."""
     take = Exchange.take
@@ -234,10 +273,7 @@ async def test_an_answer_whose_input_is_broken_runs_no_tool_and_is_left_out(
 
     monkeypatch.setattr(Exchange, "take", lossy)
     simulated.knobs(**FAST)
-    found = await measure(
-        simulated, TECHNIQUE.slug, runs=1, arms=["after the answer", "as each is whole"]
-    )
+    found = await measure(simulated, slug, runs=1, own=own)
     assert set(found.trials["outcome"]) == {"mismatch"}
     assert found.trials["error_text"].str.contains("the input of a tool was no JSON object").all()
-    spans = pd.concat([found.spans(trial_id) for trial_id in found.trials["trial_id"]])
-    assert not (spans["kind"] == "tool").any()
+    assert tools_of(found).empty

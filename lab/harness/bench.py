@@ -50,6 +50,8 @@ if TYPE_CHECKING:
 RETRIES = 2
 LONGEST_WAIT_S = 30.0
 BACK_OFF_S = 0.5
+RUNS_TOOLS = ("tool_turn", "worker")
+"""Roles of calls whose tools their trial runs; others may be cut where they like."""
 SLACK_TOKENS = 16
 """A chat template's first tokens are alike in every prompt: so few are no hit. metrics.sql has the
 same number (slack_tokens)."""
@@ -280,6 +282,12 @@ class TrialBench:
             heard.finish(reading)
         if reading.broken_tools and reading.stop_reason == "tool_use":
             self.mismatch("the input of a tool was no JSON object")
+        elif (
+            role in RUNS_TOOLS
+            and reading.stop_reason not in (None, "tool_use")
+            and any(block.get("type") == "tool_use" for block in reading.content)
+        ):
+            self.mismatch(f"a turn that asked for tools ended by {reading.stop_reason}")
         if reading.error_kind and role not in NOT_TIMED:
             self.failures[call.id] = (reading.error_kind, reading.error_text or "")
         return Reply(

@@ -97,10 +97,8 @@ class Heard:
     def finish(self, reading: Reading) -> None:
         """Tell what nobody heard, such as the tools of an answer that did not stream."""
         self.is_over = True
-        if reading.stop_reason != "tool_use":
-            return
         for use in reading.tool_uses:
-            if use.is_whole and use.id not in self.tools.told:
+            if use.id not in self.tools.told:
                 self.tell(use)
 
 

@@ -50,10 +50,17 @@ def answer_of(**properties: Any) -> dict[str, Any]:
 
 
 def turns_after(reply: Reply, results: Iterable[str]) -> list[dict[str, Any]]:
-    """The turns that follow a reply which uses tools: itself, and what they answered, in order."""
+    """The turns that follow a reply which uses tools: itself, and what they answered, in order. A
+    use that could not run is answered too: the API wants a result for each."""
+    told = dict(zip((use.id for use in reply.tool_uses), results, strict=True))
     blocks = [
-        {"type": "tool_result", "tool_use_id": use.id, "content": result}
-        for use, result in zip(reply.tool_uses, results, strict=True)
+        {
+            "type": "tool_result",
+            "tool_use_id": block["id"],
+            "content": told.get(block["id"], "Not run: its input was not whole."),
+        }
+        for block in reply.content
+        if block.get("type") == "tool_use"
     ]
     return [
         {"role": "assistant", "content": list(reply.content)},

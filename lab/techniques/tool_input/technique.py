@@ -104,15 +104,13 @@ async def trial(bench: Bench, arm, knobs, task):
         on_tool = None if arm == AFTER.name else start
         request = Request(asked, headers=tools.EVERY_TOOL)
         turn = await bench.call(request, role="tool_turn", on_tool=on_tool)
-        cut = turn.stop_reason == "max_tokens"
-        for use in turn.tool_uses if turn.ok and not cut else ():
-            if use.is_whole and use.id not in running:
+        for use in turn.tool_uses if turn.ok else ():
+            if use.id not in running:
                 start(use)
     if not turn.ok:
         return None
-    if cut or len(running) != knobs.n:
-        why = "the turn was cut short, the last input with it" if cut else "as the model chose"
-        bench.mismatch(f"{len(running)} of {knobs.n} tools could run: {why}")
+    if len(turn.tool_uses) != knobs.n:
+        bench.mismatch(f"{len(running)} of {knobs.n} tools could run")
         return turn.text
     results = [running[use.id].result() for use in turn.tool_uses]
     turns = [*asked["messages"], *tools.turns_after(turn, results)]

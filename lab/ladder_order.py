@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from lab import pricing, recorded_tasks, units
 from lab.clock import today
@@ -50,6 +50,8 @@ class LadderOrder:
     purse: Purse
     trial: Cost
     """Of today's trial: what it will likely take."""
+    named: tuple[str, ...]
+    """Models that the tasks name, as bodies of the user's own do, whichever is asked."""
 
     @property
     def fewest_pairs(self) -> int:
@@ -98,10 +100,8 @@ class LadderEstimate:
 def resolve(config: LadderConfig, store: Store | None = None) -> LadderOrder:
     """LabError where there is nothing to search: an unknown lever, no lever that fits, or a budget
     that carries no plan."""
-    run = recorded_tasks.resolved(_run(config), store)
-    endpoint = registry.find(run.endpoint, run.models)
-    config = config.model_copy(update={"today": _today(endpoint, config.today)})
-    usual = planning.experiment(run, endpoint.kind, stack.technique(config.metric, config.tail))
+    run, endpoint, usual, named = _asked(config, store)
+    config = config.model_copy(update={"today": _usual(endpoint, named) | config.today})
     base = StackKnobs(
         tier=_tier(endpoint, config.today),
         stream=config.metric == "ttft_ms",
@@ -116,13 +116,11 @@ def resolve(config: LadderConfig, store: Store | None = None) -> LadderOrder:
     purse = Purse(config.budget_usd(endpoint.kind), 60 * config.minutes)
     plan = planning.experiment(run, endpoint.kind, technique)
     # What is kept of it asks the same again, whatever goes without saying then.
-    named = {"endpoint": run.endpoint or endpoint.name, "scenario": run.scenario}
-    if not (run.scenario or "").startswith(RECORDING):  # its calls name their models themselves
-        named["models"] = dict(endpoint.models)
-    config = config.model_copy(update=named)
+    kept = {"endpoint": run.endpoint or endpoint.name, "scenario": run.scenario}
+    config = config.model_copy(update=kept | {"models": dict(endpoint.models)})
     order = LadderOrder(
         config, run, endpoint, tuple(factors), tuple(refused), base, technique, plan, purse,
-        Cost.sum(()),
+        Cost.sum(()), named,
     )  # fmt: skip
     return _within_budget(order)
 
@@ -136,17 +134,49 @@ def again(run: Mapping[str, Any], record: Mapping[str, Any]) -> LadderConfig:
     return config
 
 
-def _today(endpoint: Endpoint, today: Mapping[str, str]) -> Mapping[str, str]:
-    """Of the embedded model's two tiers the small one: they have the same weights, and only there
-    does a search fit into minutes."""
-    if not endpoint.traits.embedded:
-        return today
-    usual = endpoint.generates
+def usual_today(config: LadderConfig, store: Store | None = None) -> dict[str, str]:
+    """By lever, the level that today has where the config does not say it and it is not the lever's
+    first. LabError where the tasks or the endpoint cannot be found."""
+    _, endpoint, _, named = _asked(config, store)
+    return _usual(endpoint, named)
+
+
+class Asked(NamedTuple):
+    """What is asked, and of whom, before any lever is chosen."""
+
+    run: BenchmarkConfig
+    endpoint: Endpoint
+    plan: Experiment
+    named: tuple[str, ...]
+
+
+def _asked(config: LadderConfig, store: Store | None) -> Asked:
+    run = recorded_tasks.resolved(_run(config), store)
+    endpoint = registry.find(run.endpoint, run.models)
+    technique = stack.technique(config.metric, config.tail)
+    plan = planning.experiment(run, endpoint.kind, technique)
+    bodies = [task.body or {} for task in plan.tasks]
+    if not config.tasks and (run.scenario or "").startswith(RECORDING):
+        bodies = recorded_tasks.bodies(run, store)  # the tasks' lack what this endpoint has not
+    names = [str(body["model"]) for body in bodies if body.get("model")]
+    return Asked(run, endpoint, plan, tuple(dict.fromkeys(names)))
+
+
+def _usual(endpoint: Endpoint, named: Sequence[str]) -> dict[str, str]:
+    """The tier of the one model that the tasks name. Else of the embedded model's two the small
+    one: they have the same weights, and only there does a search fit into minutes."""
+    tiers = [
+        tier
+        for tier, model in endpoint.models.items()
+        if named and all(pricing.same_model(model, name) for name in named)
+    ]
+    if not tiers and endpoint.traits.embedded:
+        tiers = [endpoint.generates]
     return {
-        lever.name: usual
+        lever.name: tiers[0]
         for _, lever in stack.all_levers()
-        if lever.tier and lever.tier != usual and usual in lever.levels
-    } | dict(today)
+        if lever.tier and tiers and lever.tier not in tiers and tiers[0] in lever.levels
+    }
 
 
 def _tier(endpoint: Endpoint, today: Mapping[str, str]) -> Tier | None:
@@ -255,23 +285,26 @@ def of_order(order: LadderOrder) -> LadderEstimate:
     if usd is not None and added:
         price += f" plus what {', '.join(added)} may add"
     minutes = _minutes(order)
+    asked = _models(order, order.today)
+    others = [
+        name for name in order.named if not any(pricing.same_model(name, own) for own in asked)
+    ]
+    instead = f", not {' or '.join(others)}, which the tasks name" if others else ""
     text = (
         f"{units.counted(len(order.factors), 'lever')} ({names}), a plan of {stacks} stacks, then "
         f"those that it cannot tell apart, then the winner against today in {order.fewest_pairs} "
         f"blocks or more; within {minutes}, {price}, on {order.endpoint.name}, where today asks "
-        f"{' or '.join(_models(order, order.today))}"
+        f"{' or '.join(asked)}{instead}"
     )
     return LadderEstimate(text, order.factors, order.not_tried)
 
 
 def _models(order: LadderOrder, levels: Mapping[str, str] | None = None) -> dict[str, None]:
     """All that the order may ask, or those that it asks at these levels."""
-    tasks, tiers = order.plan.tasks, order.plan.tiers
+    tiers = order.plan.tiers
     if levels is not None:
         own = {name: (level,) for name, level in levels.items()}
-        tiers = _tiers(tasks[0], order.base, own)
-        if all(names := [(task.body or {}).get("model") for task in tasks]):
-            return dict.fromkeys(names)
+        tiers = _tiers(order.plan.tasks[0], order.base, own)
     return dict.fromkeys(
         order.endpoint.model_for(tier) for tier in tiers or (order.endpoint.generates,)
     )

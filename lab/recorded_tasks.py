@@ -92,6 +92,13 @@ def resolved(config: BenchmarkConfig, store: Store | None = None) -> BenchmarkCo
     return config.model_copy(update=changes | {"scenario": scenario(run["run_id"], pairs)})
 
 
+def bodies(config: BenchmarkConfig, store: Store | None = None) -> list[dict[str, Any]]:
+    """As they were recorded, of the calls that a resolved config asks."""
+    run_id, _, words = config.scenario.removeprefix(RECORDING).partition(":")
+    calls = [word.partition("@")[0] for word in words.split(",")]
+    return list(queries.recorded_bodies(store or Store(config.db), run_id, calls).values())
+
+
 def proof(
     recording: Recording,
     fix: str,

@@ -361,6 +361,45 @@ def test_on_local_today_asks_the_small_model_since_both_have_the_same_weights(wa
     assert ladder_order.of_order(order).text.endswith("where today asks smollm2-135m")
 
 
+HI = {"max_tokens": 40, "messages": [{"role": "user", "content": "Hi."}]}
+
+
+@pytest.mark.parametrize("is_recorded", [False, True])
+@pytest.mark.parametrize(
+    ("names", "today", "asks"),
+    [
+        (["simulated-small"], {}, "simulated-small"),
+        (["simulated-large"], {}, "simulated-large"),
+        (["opus"], {}, "simulated-large, not opus, which the tasks name"),
+        (
+            ["simulated-small"],
+            {"model": "large"},
+            "simulated-large, not simulated-small, which the tasks name",
+        ),
+        (
+            ["simulated-small", "simulated-large"],
+            {},
+            "simulated-large, not simulated-small, which the tasks name",
+        ),
+    ],
+)
+def test_today_asks_the_model_that_calls_of_ones_own_name_or_says_that_it_does_not(
+    db, is_recorded, names, today, asks
+):
+    bodies = [HI | {"model": name} for name in names]
+    values = {"tasks": [{"task_id": f"own-{n}", "body": body} for n, body in enumerate(bodies)]}
+    if is_recorded:
+        app_recordings.record(Store(), bodies)
+        values = {"scenario": "recording:last"}
+    values |= {"endpoint": "simulated", "minutes": 99, "levers": ["streamed", "model"]}
+    order = ladder_order.resolve(ladder_config_of(**values, today=today))
+    assert ladder_order.of_order(order).text.endswith(f", where today asks {asks}")
+    own = order.variant((0,) * len(order.factors))
+    for task in order.plan.tasks:
+        likely = code_samples.requests(own.technique, "today", own.knobs, task, order.endpoint)
+        assert likely[-1].model == asks.partition(",")[0]
+
+
 def test_an_endpoint_of_one_model_is_asked_that():
     order = ladder_order.resolve(
         ladder_config_of(endpoint="simulated", levers=["streamed"], models={"any": "own"})
@@ -375,10 +414,10 @@ def test_what_is_kept_of_a_ladder_asks_the_same_again(db):
     kept = order.config.model_dump(include={"endpoint", "models", "scenario"})
     assert kept == {"endpoint": usual.name, "models": usual.models, "scenario": "rag"}
 
-    bodies = [{"max_tokens": 40, "messages": [{"role": "user", "content": "Hi."}]}]
-    app_recordings.record(Store(), bodies)
+    app_recordings.record(Store(), [HI])
     order = ladder_order.resolve(ladder_config_of(scenario="recording:last", levers=["streamed"]))
-    app_recordings.record(Store(), [bodies[0] | {"system": "Another app."}])
+    assert order.config.models == order.endpoint.models
+    app_recordings.record(Store(), [HI | {"system": "Another app."}])
     row = {"endpoint": order.endpoint.name, "settings": {}}
     config = order.config.model_dump(mode="json", exclude={"db", "tasks"}, exclude_defaults=True)
     assert ladder_order.resolve(ladder_order.again(row, {"config": config})).plan == order.plan

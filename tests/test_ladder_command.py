@@ -1,11 +1,13 @@
-"""The command `ladder` and the file that its winner's code goes into."""
+"""The command `ladder`, the file that its winner's code goes into, and the page's form."""
 
 import json
 
 import pytest
 
 from lab import cli, ladder_run
+from lab.endpoints import registry
 from tests.test_ladder_run import SLOW_LARGE, TASKS, few_blocks
+from tests.test_pages import opened, well
 
 __all__ = ["few_blocks"]  # of every test here
 
@@ -40,3 +42,18 @@ def test_a_file_that_can_be_written_no_more_leaves_the_ladder_its_end(
     assert cli.main(words) == 0
     told = capsys.readouterr().out
     assert "Code of the winner: not written: " in told and "Rows: " in told
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "usual", "other"), [("local", "small", "large"), ("simulated", "large", "small")]
+)
+def test_the_form_shows_the_model_that_today_asks_and_takes_another(endpoint, usual, other, db):
+    models = registry.find(endpoint).models
+    query = {"endpoint": endpoint, "ladder-minutes": "99", "more-options": "true"}
+    page = opened("pages/23_Ladder.py", **query)
+    for level in (usual, other, usual):
+        if page.selectbox(f"today-model-{usual}").value != level:
+            page.selectbox(f"today-model-{usual}").select(level).run()
+        well(page)
+        told = [caption.value.replace("\\", "") for caption in page.caption]
+        assert any(text.endswith(f"where today asks {models[level]}") for text in told), told

@@ -1,6 +1,6 @@
 """Set up a ladder: which levers, on what, judged by what, within which budget; and one button."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -50,7 +50,9 @@ def _form(endpoint: Endpoint) -> None:
             for column, name in zip(st.columns([3, 3, 3, 5]), MORE, strict=True):
                 with column:
                     values[name] = _field(name)
-            values["today"] = _today()
+            values["today"] = _today(
+                ladder_order.usual_today(knob_form.checked(LadderConfig, values))
+            )
     offer(knob_form.checked(LadderConfig, values))
 
 
@@ -83,16 +85,19 @@ def _models(endpoint: Endpoint) -> dict[str, str]:
     return {tier: model for tier, model in chosen.items() if model}
 
 
-def _today() -> dict[str, str]:
-    """What the application does already; what stays as it is by default is not named."""
+def _today(usual: Mapping[str, str]) -> dict[str, str]:
+    """What the application does already; what goes without saying is not named. `usual` has what
+    does, where it is not a lever's first level."""
     st.caption("What your application does already:")
     chosen, columns = {}, st.columns(4)
     for place, (_, lever) in enumerate(stack.all_levers()):
+        default, param = usual.get(lever.name, lever.levels[0]), f"today-{lever.name}"
         with columns[place % 4]:
+            # A key of its own by default: another endpoint's is no choice of the user's.
             level = controls.by_name(
-                st.selectbox, lever.title, lever.levels, f"today-{lever.name}", lever.levels[0]
+                st.selectbox, lever.title, lever.levels, f"{param}-{default}", default, param
             )
-        if level != lever.levels[0]:
+        if level != default:
             chosen[lever.name] = level
     return chosen
 

@@ -35,6 +35,12 @@ MODEL, NO_PRICE = "cheap", "nobody-knows"
 ASKED = {"max_tokens": 10, "messages": [{"role": "user", "content": "Hi"}]}
 
 
+def test_sums_below_a_cent_are_said_as_they_are():
+    small = budget.Budget(0.0042, 0.0041)
+    assert small.left.startswith("$0.0041 of $0.0042 spent.")
+    assert small.text.startswith("The budget of $0.0042 is reached")
+
+
 @pytest.fixture(autouse=True)
 def prices():
     """A million tokens cost $100 in and $400 out on `cheap`, ten times as much on `dear`, which is

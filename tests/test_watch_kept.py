@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import json
@@ -16,10 +17,10 @@ from pathlib import Path
 import pytest
 from measured import FAST
 
-from lab import paths, processes, watch
+from lab import paths, processes, run_loop, watch
 from lab.clock import now_ns, pause_s
 from lab.store.store import Store
-from lab.watch import standing, watch_order, watched
+from lab.watch import standing, watch_order, watched, watching
 from lab.watch.watch_settings import watch_config_of
 
 PATIENCE_S = 300.0
@@ -108,6 +109,34 @@ def test_once_takes_one_probe_and_a_second_one_follows_it(served):
     trials = found.trials
     assert set(trials["arm"]) == {"control", "yours"}
     assert sorted(trials["outcome"]) == ["ok"] * 4
+
+
+def test_a_bound_in_dollars_stops_no_watch_that_costs_nothing(served):
+    done = subprocess.run(
+        command(served, "--once", "--usd-a-day", "0"),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+    )
+    assert done.returncode == 0 and "nothing to pay" in done.stdout
+    assert watched.read(Store(), "last").trials["outcome"].tolist() == ["ok", "ok"]
+
+
+def test_a_day_whose_dollars_end_with_the_connection_has_a_gap_that_says_so(served):
+    """As where another process of the user's has spent them meanwhile."""
+    order = watch_order.new(watch_config_of(endpoint=served.base_url, pairs=1))
+    order = replace(order, endpoint=replace(order.endpoint, kind="live"))
+
+    def spend(entry):
+        if entry["kind"] == "probing":
+            run.budget.spent_usd = 0.5
+
+    telling, store = run_loop.Telling(order.run_id, spend), Store()
+    run = watching.WatchRun(order, store, telling, 0.01, once=True)
+    asyncio.run(run.run())
+    said = "the probe might pass the day's $0.50 ($0.50 spent); --usd-a-day names more"
+    assert run.text == f"Probe 1 did not take place: {said}."
+    assert [gap.text for gap in watched.read(store, order.run_id).gaps] == [said]
 
 
 def test_once_without_an_answer_fails_and_says_why(served):

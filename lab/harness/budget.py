@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lab import endpoint_kinds, pricing
+from lab import endpoint_kinds, pricing, units
 from lab.clock import today
 from lab.harness.bodies import object_in
 from lab.instrumentation.parsing import Reading
@@ -47,6 +47,8 @@ class Budget:
 
     usd: float | None
     spent_usd: float = 0.0
+    flag: str = "--max-usd"
+    """That names a further sum."""
 
     @property
     def is_reached(self) -> bool:
@@ -54,13 +56,13 @@ class Budget:
 
     @property
     def text(self) -> str:
-        return f"The budget of ${self.usd:.2f} is reached: {self.left}"
+        return f"The budget of {units.usd(self.usd)} is reached: {self.left}"
 
     @property
     def left(self) -> str:
         return (
-            f"${self.spent_usd:.4f} of ${self.usd:.2f} spent. "
-            "To go on, name a further sum with --max-usd."
+            f"${self.spent_usd:.4f} of {units.usd(self.usd)} spent. "
+            f"To go on, name a further sum with {self.flag}."
         )
 
 

@@ -51,10 +51,10 @@ class WatchOrder:
 
     @property
     def usd_a_day(self) -> float | None:
-        """None is without a limit."""
-        if self.config.usd_a_day is None and self.endpoint.traits.priced:
-            return LIVE_MAX_USD
-        return self.config.usd_a_day
+        """None is without a limit, as where nothing is to pay."""
+        if not self.endpoint.traits.priced:
+            return None
+        return LIVE_MAX_USD if self.config.usd_a_day is None else self.config.usd_a_day
 
     @property
     def looks_a_month(self) -> float:

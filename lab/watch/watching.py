@@ -226,8 +226,7 @@ class WatchRun(BenchmarkRunner):
         try:
             spent, most = await self._todays_budget(), self.budget.usd
             if most is not None and spent + self.most_usd > most:
-                sums = f"the day's {units.usd(most)} ({units.usd(spent)} spent)"
-                return await self._gap(number, due, "budget", f"the probe might pass {sums}")
+                return await self._unpaid(number, due)
             self.tell({"kind": "probing", "number": number})
             async with self._turn():
                 await self._ask_all(number, finished)
@@ -242,7 +241,15 @@ class WatchRun(BenchmarkRunner):
         finally:
             if finished:
                 await self._write(self.sink.write_trials, finished)
+        if not any(each.trial.phase == PHASE for each in finished):
+            return await self._unpaid(number, due)
         return await self._take(number, finished)
+
+    async def _unpaid(self, number: int, due: datetime) -> str:
+        """Before it begins, or once the call that opens the connection has reached the bound."""
+        sums = f"the day's {units.usd(self.budget.usd)} ({units.usd(self.budget.spent_usd)} spent)"
+        text = f"the probe might pass {sums}; {self.budget.flag} names more"
+        return await self._gap(number, due, "budget", text)
 
     async def _write(self, write: Callable[..., Any], *values: Any) -> None:
         """What a full disk refuses waits in the store's memory, and goes with the next write."""
@@ -255,10 +262,9 @@ class WatchRun(BenchmarkRunner):
         if self.day != today:
             kind = self.endpoint.kind
             ask = partial(watched.spent_usd, self.store, self.run_id, kind, utc_now())
-            self.day, self.budget = (
-                today,
-                Budget(self.order.usd_a_day, await asyncio.to_thread(ask)),
-            )
+            spent_usd = await asyncio.to_thread(ask)
+            self.day = today
+            self.budget = Budget(self.order.usd_a_day, spent_usd, "--usd-a-day")
         return self.budget.spent_usd
 
     def _spent(self) -> dict[str, Any]:
@@ -309,7 +315,6 @@ class WatchRun(BenchmarkRunner):
                 for place, variant in enumerate(block.order):
                     finished.append(await self._trial(block, place, variant, None))
                     if finished[-1].trial.error_kind == "budget":
-                        self._note(self.budget.text)
                         return
         except Interrupted as cut:
             finished.append(cut.finished)
@@ -351,8 +356,6 @@ class WatchRun(BenchmarkRunner):
     async def _take(self, number: int, finished: list[FinishedTrial]) -> str | None:
         """Answers as _due_now."""
         mine = [each for each in finished if each.trial.phase == PHASE]
-        if not mine:
-            return f"Probe {number} did not take place: {self.budget.text}"
         values: dict[str, list[tuple[float, float]]] = {arm: [] for arm in ARMS}
         for each in mine:
             times = clocks(each)

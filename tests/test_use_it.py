@@ -5,11 +5,16 @@ from __future__ import annotations
 import ast
 import contextlib
 import io
+import json
+import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from lab import code_samples
+from lab import code_samples, ladder_code, ladder_order
 from lab.endpoints import registry
+from lab.ladder.ladder_settings import ladder_config_of
 from lab.scenarios import definitions
 from lab.techniques import all_techniques
 from lab.techniques.model_routing import TECHNIQUE as ROUTING
@@ -96,6 +101,87 @@ def test_the_code_starts_no_tool_on_an_input_that_was_cut(
     started = []
     exec(compile(text, "tool-input", "exec"), {"__name__": "__main__", "started": started})
     assert bool(started) == runs and all(len(given["note"]) >= 200 for given in started)
+
+
+@pytest.mark.parametrize("most", range(1, 40, 4))
+@pytest.mark.parametrize("which", ["eager", "agent"])
+def test_wherever_a_turn_is_cut_no_tool_of_the_code_runs_without_its_whole_input(
+    simulated, monkeypatch, which, most
+):
+    """Each tool takes a place; a turn that asks for one takes some 20 tokens."""
+    simulated.knobs(prefill_ms_per_token=0, gap_ms=0.1, queue_ms=0)
+    monkeypatch.setenv("ANTHROPIC_API_KEY", simulated.api_key)
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", simulated.base_url)
+    text = eager_code() if which == "eager" else code(PARALLELISM, "parallel tools", {})
+    ran = tools_run_by(re.sub(r'"max_tokens": \d+', f'"max_tokens": {most}', text))
+    assert all(given["place"] for given in ran) and (most < 37 or ran)
+
+
+def eager_code():
+    order = ladder_order.resolve(
+        ladder_config_of(endpoint="simulated", scenario="tools", levers=["eager"], minutes=99)
+    )
+    return ladder_code.of_stack(order, {"eager": "while it writes"})
+
+
+def tools_run_by(text):
+    ran = []
+    text = text.replace('    return f"{name}', '    ran.append(arguments)\n    return f"{name}')
+    exec(compile(text, "its code", "exec"), {"__name__": "__main__", "ran": ran})
+    return ran
+
+
+def block(index, kind, *pieces):
+    """A tool call as it is streamed."""
+    named = {"type": kind, "id": f"toolu_{index}", "name": "look", "input": {}}
+    yield {"type": "content_block_start", "content_block": named}
+    for piece in pieces:
+        delta = {"type": "input_json_delta", "partial_json": piece}
+        yield {"type": "content_block_delta", "delta": delta}
+    yield {"type": "content_block_stop"}
+
+
+@pytest.mark.parametrize(
+    ("blocks", "ended", "runs"),
+    [
+        ([("server_tool_use", '{"x": 1}'), ("tool_use", '{"y"', ": 2}")], "tool_use", [{"y": 2}]),
+        ([("tool_use",), ("tool_use", '{"y": 2}')], "tool_use", [{"y": 2}, {}]),
+        ([("tool_use",)], "max_tokens", []),
+    ],
+    ids=["behind a tool of the server's", "one without an input", "cut before its input"],
+)
+def test_the_code_that_starts_tools_early_starts_them_on_their_own_inputs(
+    monkeypatch, blocks, ended, runs
+):
+    usage = {"input_tokens": 1, "output_tokens": 1}
+    begin = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": []}
+
+    def events(blocks, ended):
+        yield {"type": "message_start", "message": begin | {"usage": usage}}
+        for index, (kind, *pieces) in enumerate(blocks):
+            yield from (one | {"index": index} for one in block(index, kind, *pieces))
+        yield {"type": "message_delta", "delta": {"stop_reason": ended}, "usage": usage}
+        yield {"type": "message_stop"}
+
+    answers = [events(blocks, ended), events([], "end_turn")]
+
+    class Server(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["content-length"]))
+            self.send_response(200)
+            self.send_header("content-type", "text/event-stream")
+            self.end_headers()
+            for event in answers.pop(0):
+                self.wfile.write(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode())
+
+        def log_message(self, *_): ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "none")
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", f"http://127.0.0.1:{server.server_port}")
+        assert tools_run_by(eager_code()) == runs
+        server.shutdown()
 
 
 def test_what_runs_at_once_in_the_trial_runs_at_once_in_the_code():

@@ -19,13 +19,13 @@ from lab.harness.plan import Experiment, Variant
 from lab.harness.rehearsal import finished
 from lab.ladder import design, stack
 from lab.ladder.design import Configuration
-from lab.ladder.factors import Factor, NotTried, chosen
+from lab.ladder.factors import Factor, NotTried, answering, chosen
 from lab.ladder.ladder_settings import CONFIRMING, LadderConfig, ladder_config_of
 from lab.ladder.purse import SHARES, Purse
 from lab.ladder.search import FEWEST_BLOCKS
 from lab.ladder.stack import StackKnobs
 from lab.model import LADDER, Arm, LabError, Technique, Tier
-from lab.scenarios.definitions import RECORDING, Task
+from lab.scenarios.definitions import RECORDING
 from lab.settings import BenchmarkConfig, config_of
 from lab.store.store import Store
 
@@ -110,7 +110,7 @@ def resolve(config: LadderConfig, store: Store | None = None) -> LadderOrder:
     factors, refused = chosen(endpoint, usual.tasks, config.levers, config.today, base)
     levels = {name: (level,) for name, level in config.today.items()}
     levels |= {factor.lever.name: factor.levels for factor in factors}
-    tiers = _tiers(usual.tasks[0], base, levels)
+    tiers = answering(usual.tasks[0], base, levels)
     technique = stack.technique(config.metric, config.tail, tiers)
     run = run.model_copy(update={"knobs": base.model_dump(mode="json", exclude_defaults=True)})
     purse = Purse(config.budget_usd(endpoint.kind), 60 * config.minutes)
@@ -185,17 +185,6 @@ def _tier(endpoint: Endpoint, today: Mapping[str, str]) -> Tier | None:
     levers = [lever for _, lever in stack.all_levers() if lever.tier]
     own = [one.tier for one in levers if one.name in today or one.tier in endpoint.models]
     return next(iter(own), None)
-
-
-def _tiers(task: Task, base: StackKnobs, levels: Mapping[str, Sequence[str]]) -> tuple[Tier, ...]:
-    """The tiers that may answer at these levels of the levers; none where base names none."""
-    levers = [lever for _, lever in stack.all_levers() if lever.tier and lever.name in levels]
-    ways = [stack.pulled({one.name: level}) for one in levers for level in levels[one.name]]
-    tiers: set[Tier | None] = set()
-    for way in ways or [[]]:
-        either = [lever.tiers[level] for lever, level in way if level in lever.tiers]
-        tiers.update(*either or [[stack.composed(task, base, way).tier]])
-    return tuple(tier for tier in planning.TIERS if tier in tiers)
 
 
 def _run(config: LadderConfig) -> BenchmarkConfig:
@@ -304,7 +293,7 @@ def _models(order: LadderOrder, levels: Mapping[str, str] | None = None) -> dict
     tiers = order.plan.tiers
     if levels is not None:
         own = {name: (level,) for name, level in levels.items()}
-        tiers = _tiers(order.plan.tasks[0], order.base, own)
+        tiers = answering(order.plan.tasks[0], order.base, own)
     return dict.fromkeys(
         order.endpoint.model_for(tier) for tier in tiers or (order.endpoint.generates,)
     )

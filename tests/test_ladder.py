@@ -9,6 +9,8 @@ import pytest
 
 from lab import code_samples, ladder_code, ladder_order
 from lab.endpoints import registry
+from lab.endpoints.model_facts import ModelFacts
+from lab.endpoints.registry import Endpoint
 from lab.ladder import design, factors, stack
 from lab.ladder.claims import claims
 from lab.ladder.effects import Model, Seen
@@ -296,22 +298,49 @@ def test_tools_of_one_turn_run_and_their_results_go_back():
     assert {block["type"] for block in second.body["messages"][-1]["content"]} == {"tool_result"}
 
 
-def chosen(scenario="rag", wanted=(), today=None, **base):
+BOTH = {"large": "own-large", "small": "own-small"}
+URL = "https://own.example"
+
+
+def chosen(scenario="rag", wanted=(), today=None, cards=None, **base):
+    """On an endpoint of two models of which nobody knows that they have effort, unless their cards
+    say so."""
     tasks = definitions.load(scenario, "simulated")
-    endpoint = registry.find("simulated")
-    endpoint = replace(endpoint, capabilities=endpoint.capabilities - {"effort"})
+    said = {name: ModelFacts(id=name, efforts=efforts) for name, efforts in (cards or {}).items()}
+    endpoint = Endpoint("own", "live", URL, models=BOTH, models_said=said)
     return factors.chosen(endpoint, tasks, wanted, today or {}, StackKnobs(**base))
 
 
 def test_a_lever_that_cannot_be_tried_is_named_with_its_reason():
-    _, refused = chosen()
+    _, refused = chosen(tier="large")
     reasons = {(one.lever, one.level): one.reason for one in refused}
-    assert reasons["effort", "low"] == "simulated does not say that it has effort"
+    assert reasons["effort", "low"] == "own does not say that own-small or own-large has effort"
     assert "no two tools" in reasons["tools", "together"]
     _, refused = chosen("question-answering")
     assert "no 256 tokens" in {one.lever: one.reason for one in refused}["cache"]
     _, refused = chosen(stream=True)
     assert ("streamed", "streamed", "it changes nothing of these requests") in refused
+
+
+@pytest.mark.parametrize(
+    ("wanted", "today", "is_tried"),
+    [
+        (["effort"], {}, True),
+        (["effort"], {"model": "small"}, False),
+        (["effort"], {"model": "routed"}, False),
+        (["effort", "model"], {}, False),
+    ],
+)
+def test_a_lever_is_tried_where_every_model_that_may_be_asked_has_it(wanted, today, is_tried):
+    """The large model has an effort, the small one has none."""
+    cards = {"own-large": ("low", "medium"), "own-small": ()}
+    tried, refused = chosen("rag", wanted, today, cards, tier="large")
+    assert ("effort" in [factor.lever.name for factor in tried]) == is_tried
+    reasons = {one.reason for one in refused if one.lever == "effort"}
+    assert reasons == (set() if is_tried else {"own does not say that own-small has effort"})
+    cards["own-small"] = cards["own-large"]
+    tried, _ = chosen("rag", wanted, today, cards, tier="large")
+    assert [factor.lever.name for factor in tried] == wanted
 
 
 def test_todays_level_is_what_the_user_says():

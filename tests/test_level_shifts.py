@@ -72,11 +72,17 @@ def by_ms(control: float, yours: float, *ms: float, seed: int = 17):
 
 
 def test_as_many_ms_for_both_are_one_step_of_both():
-    """A slower network: +20 % of a control of 500 ms, and +6.7 % of 1,500 ms."""
-    shift = moved(*by_ms(500, 1500, 100, 100), HOURS, 200)
+    """A slower network: +30 % of a control of 500 ms, and +10 % of 1,500 ms."""
+    shift = moved(*by_ms(500, 1500, 150, 150), HOURS, 200)
     assert shift.whose == "service"
-    assert 85 < shift.added_ms < 115
+    assert 130 < shift.added_ms < 170
     assert shift.apart.high < 0
+
+
+def test_ms_that_could_as_well_be_others_are_not_said():
+    """+60 of 300 ms and +120 of 3,000 ms: by ten per cent of noise, 60 ms in yours are not seen."""
+    shift = moved(*by_ms(300, 3000, 60, 120, seed=31), HOURS, 200)
+    assert (shift.whose, shift.added_ms) == ("service", None)
 
 
 def test_some_ms_and_some_per_cent_for_both_are_one_step_too():

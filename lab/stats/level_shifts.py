@@ -71,7 +71,8 @@ class Shift(NamedTuple):
     p: float
     """Of the step that was found, at this one look."""
     added_ms: float | None
-    """What both took longer, where they moved by as many ms and not by as many per cent."""
+    """What both took longer, where they moved by as many ms and not by as many per cent: the
+    interval of their difference in ms reaches no further than half of it."""
 
 
 def look(
@@ -250,10 +251,11 @@ class _Stretch:
             if not is_sure and not (is_hidden and self.n - at >= PATIENT):
                 return None
             whose = "control" if is_hidden else first
-        added_ms = None
-        if whose == "service" and apart_ms.is_none and not apart.is_none:
-            added_ms = scale * min(in_ms, key=lambda moved: moved.high - moved.low).value
-        return Shift(at, whose, control, yours, apart, p, added_ms)
+        added = min(in_ms, key=lambda moved: moved.high - moved.low).value
+        # A difference that was not proven is no proof of none.
+        is_alike = max(abs(apart_ms.low), abs(apart_ms.high)) <= abs(added) / 2
+        is_in_ms = whose == "service" and apart_ms.is_none and is_alike and not apart.is_none
+        return Shift(at, whose, control, yours, apart, p, scale * added if is_in_ms else None)
 
     def _moved(self, steps: _Steps) -> Moved:
         value, error = float(steps.value[0]), float(steps.error[0])

@@ -178,7 +178,10 @@ def test_a_watch_goes_on_with_its_own_endpoint_alone(db):
     named = {"name": "orders", "endpoint": "simulated"}
     assert watch_order.resolve(watch_config_of(**named), named).control == order.control
     named["endpoint"] = "local"
-    with pytest.raises(LabError, match="begun with another endpoint"):
+    with pytest.raises(LabError, match="begun with another --endpoint"):
+        watch_order.resolve(watch_config_of(**named), named)
+    named = {"name": "orders", "every_min": 60.0}
+    with pytest.raises(LabError, match="begun with another --every"):
         watch_order.resolve(watch_config_of(**named), named)
 
 
@@ -297,11 +300,14 @@ def test_check_says_when_there_is_too_little(db, capsys):
     stored(Store(), pairs(5))
     assert main(["watch", "check"]) == 4
     assert "5 of 12" in capsys.readouterr().err
+    assert main(["watch", "check", "--json"]) == 4
+    few, dead = json.loads(capsys.readouterr().out)["doubts"]
+    assert "5 of 12" in few and dead.endswith("nothing watches.")
 
 
 def test_status_as_json_is_one_object(db, capsys):
     stored(Store(), pairs(200, at=100, control=1.3, yours=1.3))
     assert main(["watch", "status", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["probes"] == 200
+    assert (told["probes"], told["left_out"]) == (200, "")
     assert [each["whose"] for each in told["changes"]] == ["service"]

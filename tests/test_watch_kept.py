@@ -149,11 +149,22 @@ def test_once_without_an_answer_fails_and_says_why(served):
         timeout=PATIENCE_S,
     )
     assert done.returncode == 1
-    assert ", yours –, 1 failed: temperature: " in done.stdout
-    assert "your request was not answered: temperature: " in done.stderr
+    assert ", yours –, 1 not answered as asked: temperature: " in done.stdout
+    assert "your request was not answered as asked: temperature: " in done.stderr
     assert standing.trouble(watched.read(Store(), "last")).startswith(
-        "In the latest probe 1 of 2 requests failed:"
+        "In the latest probe 1 of 2 requests was not answered as asked:"
     )
+
+
+def test_answers_of_another_model_are_lost_requests(served):
+    small, large = "simulated-small", "simulated-large"
+    served.knobs(models={small: {"serve_model": large}, large: {"serve_model": small}})
+    done = subprocess.run(
+        command(served, "--once"), capture_output=True, text=True, timeout=PATIENCE_S
+    )
+    assert done.returncode == 1
+    assert ", 2 not answered as asked: asked " in done.stdout
+    assert "neither request was answered as asked: asked " in done.stderr
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ def test_an_endpoint_that_never_answered_says_why(db):
     stored(Store(), [(None, None)] * 3)
     app = opened(PAGE, endpoint="simulated")
     well(app)
-    assert "2 of 2 requests failed: HTTP 500: overloaded." in texts(app)
+    assert "2 of 2 requests were not answered as asked: HTTP 500: overloaded." in texts(app)
     assert "the watch was not running" in texts(app)
 
 

@@ -17,6 +17,7 @@ from lab.cli import main
 from lab.model import LabError
 from lab.store.store import Store
 from lab.watch import hook, standing, watch_order, watched
+from lab.watch.looking import Looking
 from lab.watch.watch_settings import watch_config_of
 
 
@@ -44,8 +45,23 @@ def test_status_says_why_nothing_was_answered(db, capsys):
     stored(Store(), [(None, None)] * 2)
     assert main(["watch", "status"]) == 0
     told = capsys.readouterr().out
-    assert "In the latest probe 2 of 2 requests failed: HTTP 500: overloaded." in told
+    said = "In the latest probe 2 of 2 requests were not answered as asked: HTTP 500: overloaded."
+    assert said in told
     assert "No change was found" not in told and "0 of 12" in told
+
+
+def test_what_another_model_answers_is_told_like_what_fails(db):
+    store = Store()
+    run_id = stored(store, [(400.0, 1200.0)] * 2 + [(400.0, None)] * 3)
+    with store._turn() as connection:
+        served = "asked large, served small"
+        change = "UPDATE trials SET outcome = 'mismatch', error_text = ? WHERE outcome = 'failed'"
+        connection.execute(change, [served])
+    found = watched.read(store, run_id)
+    assert standing.trouble(found).endswith(f"1 of 2 requests was not answered as asked: {served}.")
+    looking = Looking("simulated", EVERY)
+    (told,) = [change for probe in found.told() for change in looking.add(*probe)]
+    assert told.words.startswith("Your request stopped being answered as asked at 2 Nov 2026")
 
 
 def test_the_reason_is_the_one_that_most_give():

@@ -32,8 +32,9 @@ def watch_flags(parser: ArgumentParser) -> None:
         "say when its latency changed, and whether that was the service or your request alone. It "
         "goes on until Ctrl-C or --for; the same --name goes on with the same watch. `watch list` "
         "lists them, `status` shows one, `check` tells what is new, `stop` ends one. Exit codes: 0 "
-        "done, 1 a probe without an answer (--once), 3 a change was found (--once, check), 4 not "
-        "enough probes yet, or nothing watches any more (check), 130 interrupted."
+        "done, 1 a request was not answered as asked or no probe took place (--once), 3 a change "
+        "was found (--once, check), 4 not enough probes yet, or nothing watches any more (check), "
+        "130 interrupted."
     )
     parser.add_argument(
         "action",
@@ -59,7 +60,7 @@ def watch_flags(parser: ArgumentParser) -> None:
         "--once",
         action="store_true",
         help="one probe now, for cron; --every says how often that is; exit 3 where it finds a "
-        "change, 1 where nothing answers",
+        "change, 1 where a request was not answered as asked or no probe took place",
     )
     flags.as_json(parser)
     flags.database(parser)
@@ -114,11 +115,13 @@ def _task(file: str) -> Any:
 
 def hear(entry: dict[str, Any], told) -> None:
     """What happens, a line each."""
+    from lab.watch.changes import AS_ASKED
+
     match entry["kind"]:
         case "probe":
             at = entry["at_utc"][11:16]
             both = [units.ms(entry[arm]) if entry[arm] else "–" for arm in ("control", "yours")]
-            failed = f", {entry['failed']} failed" if entry["failed"] else ""
+            failed = f", {entry['failed']} not {AS_ASKED}" if entry["failed"] else ""
             failed += f": {entry['why']}" if entry["why"] else ""
             spent = f", {units.usd(entry['spent_usd'])} today" if entry["spent_usd"] else ""
             number = entry["number"]
@@ -184,7 +187,7 @@ def _status(arguments: Namespace) -> int:
         print_json(
             run_id=found.run_id, name=found.run["name"], probes=len(found.probes), changes=changes,
             gaps=[{name: str(value) for name, value in gap._asdict().items()} for gap in gaps],
-            trouble=standing.trouble(found),
+            trouble=standing.trouble(found), left_out=found.left_out,
         )  # fmt: skip
         return DONE
     for line in status_lines(found):
@@ -236,17 +239,18 @@ def _check(arguments: Namespace) -> int:
     new: list[Change] = found.changes[told:]
     if order and new:
         replace(order, checked=dropped + len(found.changes)).keep()
+    unwatched = standing.unwatched(found, bool(watches.current(found.run_id)))
+    doubts = [doubt for doubt in (too_few(found), unwatched) if doubt]
     if arguments.json:
-        print_json(run_id=found.run_id, new=[change.told() for change in new])
+        print_json(run_id=found.run_id, new=[change.told() for change in new], doubts=doubts)
     else:
         for change in new:
             print(scrub.text(f"{change.words}.", scrub.MESSAGE))
-    doubts = [too_few(found), standing.unwatched(found, bool(watches.current(found.run_id)))]
-    for doubt in filter(None, doubts):
+    for doubt in doubts:
         say(doubt, sys.stderr)
     if new:
         return REFUSED
-    if any(doubts):
+    if doubts:
         return UNDECIDED
     if not arguments.json:
         print("No new change.")

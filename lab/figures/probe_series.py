@@ -100,7 +100,7 @@ def _ns(at: pd.Series) -> np.ndarray:
 
 def _silences(figure: go.Figure, rows: pd.DataFrame, colour: str) -> None:
     look = {"color": colour, "symbol": "x-thin", "size": 8, "line": {"width": 2, "color": colour}}
-    hover = [f"not answered<br>{when(at)} UTC" for at in rows["at"]]
+    hover = [f"not answered as asked<br>{when(at)} UTC" for at in rows["at"]]
     layout.points(figure, rows["at"], [0.0] * len(rows), look, hover, cliponaxis=False)
 
 

@@ -15,6 +15,8 @@ from lab.stats.level_shifts import Moved, Shift
 
 WHOSE = ("service", "yours", "control", "both")
 SILENT, ANSWERS = "silent", "answers"
+AS_ASKED = "answered as asked"
+"""A request that neither failed nor was served otherwise than asked."""
 MINUS = "−"
 
 
@@ -38,7 +40,8 @@ class Size:
 
 @dataclass(frozen=True)
 class Change:
-    """`kind` is level, silent (a request stopped being answered) or answers (it is again)."""
+    """`kind` is level, silent (a request stopped being answered as asked) or
+    answers (it is again)."""
 
     kind: str
     whose: str
@@ -74,8 +77,8 @@ class Change:
         if self.is_silence:
             every = f"On {self.named} every request"
             who = {"yours": "Your request", "service": every}.get(self.whose, "The control")
-            verb = "stopped being answered" if self.kind == SILENT else "is answered again"
-            return f"{who} {verb} {at}"
+            verb = "stopped being {}" if self.kind == SILENT else "is {} again"
+            return f"{who} {verb.format(AS_ASKED)} {at}"
         became = "slower" if self.is_slower else "faster"
         sizes = f"your request {self.yours.text}, the control {self.control.text}"
         if self.whose == "service":
@@ -99,7 +102,7 @@ class Change:
     def label(self) -> str:
         """For a chart: who and how much."""
         if self.is_silence:
-            return "no answer" if self.kind == SILENT else "answers again"
+            return f"not {AS_ASKED}" if self.kind == SILENT else f"{AS_ASKED} again"
         size = self.control if self.whose == "control" else self.yours
         who = {"service": self.named, "yours": "yours", "control": "control"}.get(
             self.whose, "both"

@@ -13,7 +13,7 @@ from lab.watch.changes import ANSWERS, SILENT, Change, of_shift
 from lab.watch.probe import ARMS, CONTROL, YOURS
 
 SILENT_PROBES = 3
-"""So many in a row without an answer are told."""
+"""So many in a row without an answer as asked are told."""
 MONTH = timedelta(days=30)
 
 
@@ -70,8 +70,8 @@ class Looking:
     def _silences(
         self, at_utc: datetime, medians: Mapping[str, float | None], failed: Mapping[str, int]
     ) -> list[Change]:
-        """A request that stopped being answered, or is again. Where the control is silent too, it
-        is the service that is told."""
+        """A request that stopped being answered as asked, or is again. Where the control is silent
+        too, it is the service that is told."""
         turned = []
         for arm in ARMS:
             if medians.get(arm):

@@ -8,10 +8,8 @@ from datetime import datetime
 
 from lab import units
 from lab.clock import utc_now
-from lab.watch.watched import Gap, Watched
-
-LATE = 2.5
-"""Intervals without a probe after which one was missed, as lab.watch.watched has it."""
+from lab.watch.changes import AS_ASKED
+from lab.watch.watched import LATE, Gap, Watched
 
 
 def commonest(texts: Iterable[object]) -> str:
@@ -29,7 +27,8 @@ def trouble(found: Watched) -> str:
         return ""
     why = commonest(lost["error_text"])
     count = f"{len(lost)} of {units.counted(len(latest), 'request')}"
-    return f"In the latest probe {count} failed{f': {why}' if why else ''}."
+    were = "was" if len(lost) == 1 else "were"
+    return f"In the latest probe {count} {were} not {AS_ASKED}{f': {why}' if why else ''}."
 
 
 def unwatched(found: Watched, is_kept: bool) -> str:

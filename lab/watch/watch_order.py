@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from lab import paths, recorded_tasks, units
+from lab import paths, recorded_tasks, settings, units
 from lab.clock import utc_now
 from lab.endpoints import registry
 from lab.endpoints.registry import Endpoint
@@ -261,13 +261,14 @@ def resolve(config: WatchConfig, named_settings: Mapping[str, Any]) -> WatchOrde
     if "endpoint" in fixed:
         models = {"any": old.config.model} if old.config.model else {}
         fixed["endpoint"] = registry.find(fixed["endpoint"], models).name
+    flags = settings.of(WatchConfig)
     for name, value in fixed.items():
         if name in ("tasks", "db"):
             continue
         if getattr(old.config, name) != value:
             raise LabError(
-                f"The watch {config.name!r} was begun with another {name.replace('_', ' ')}. Give"
-                " this one a --name of its own, so that each series is of one thing."
+                f"The watch {config.name!r} was begun with another {flags[name].option}. Give this"
+                " one a --name of its own, so that each series is of one thing."
             )
     changes = {name: value for name, value in named_settings.items() if name in changeable}
     return replace(old, config=old.config.model_copy(update=changes))

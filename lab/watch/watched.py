@@ -22,6 +22,8 @@ from lab.store.store import Store, as_uuid
 from lab.watch.changes import Change, change_of
 from lab.watch.probe import ARMS
 
+LATE = 2.5
+"""Intervals without a probe after which one was missed."""
 HELD_UP_MS, HELD_UP = 5.0, 0.02
 """Of a lag of this machine's loop during a request, and of its share in what was measured."""
 
@@ -77,7 +79,7 @@ class Watched:
     @cached_property
     def probes(self) -> pd.DataFrame:
         """A row a probe: at (utc), control and yours (median ms, null where none was answered),
-        failed_control, failed_yours, tried."""
+        failed_control, failed_yours (not answered as asked)."""
         rows = self.trials[self.trials["outcome"] != "cancelled"]
         if rows.empty:
             columns = ["at", *ARMS, *(f"failed_{arm}" for arm in ARMS)]
@@ -85,7 +87,7 @@ class Watched:
         at = rows.groupby("probe")["started_utc"].min().rename("at")
         ok = self._answered[~self._answered["is_left_out"]]
         medians = ok.pivot_table(index="probe", columns="arm", values="value", aggfunc="median")
-        failed = rows[rows["outcome"] == "failed"]
+        failed = rows[rows["outcome"] != "ok"]
         counts = failed.pivot_table(
             index="probe", columns="arm", values="outcome", aggfunc="count"
         ).reindex(columns=ARMS, fill_value=0)
@@ -163,7 +165,7 @@ class Watched:
         ]
         taken = sorted([_utc(at) for at in self.probes["at"]] + [gap.from_utc for gap in gaps])
         for earlier, later in pairwise(taken):
-            if later - earlier > 2.5 * self.every:
+            if later - earlier > LATE * self.every:
                 gaps.append(Gap(earlier + self.every, later, "the watch was not running"))
         joined: list[Gap] = []
         for gap in sorted(gaps):

@@ -6,8 +6,8 @@ Entries of its progress, in its file and to `on_progress`:
     started   run_id, name, endpoint, endpoint_kind, every_s, pid
     next      number, at_utc: the probe that is waited for; spent_usd, day (UTC)
     probing   number
-    probe     number, at_utc, control, yours (median ms or None), failed, why (of most that failed),
-              spent_usd, day
+    probe     number, at_utc, control, yours (median ms or None), failed (not answered as asked),
+              why (of most that failed), spent_usd, day
     gap       number, at_utc, text: a probe that was due and did not take place; spent_usd, day
     change    words, and change: what lab.watch.changes.Change holds
     note      text
@@ -34,13 +34,13 @@ from lab.harness.plan import Block
 from lab.harness.runner import IDLE_S, BenchmarkRunner, Interrupted, Joined, Unwaited
 from lab.harness.session import Session
 from lab.metrics import clocks
-from lab.model import WATCH, LabError, Technique, new_id
+from lab.model import NOT_TIMED, WATCH, LabError, Technique, new_id
 from lab.rows import FinishedTrial, RunRow, TrialRow
 from lab.run_loop import Measured, Telling
 from lab.store import queries
 from lab.store.store import Full, Store
 from lab.watch import hook, standing, watched
-from lab.watch.changes import Change, answering
+from lab.watch.changes import AS_ASKED, Change, answering
 from lab.watch.looking import Looking
 from lab.watch.probe import ARMS, CONTROL, TECHNIQUE, YOURS
 from lab.watch.watch_order import WatchOrder
@@ -361,19 +361,19 @@ class WatchRun(BenchmarkRunner):
             times = clocks(each)
             value = times.get(self.plan.metric) or times.get("total_ms")
             if each.trial.outcome == "ok" and value:
-                lags = [call.loop_lag_ns or 0 for call in each.calls if call.role != "prime"]
+                lags = [call.loop_lag_ns or 0 for call in each.calls if call.role not in NOT_TIMED]
                 values[each.trial.arm].append((value, max(lags, default=0) / 1e6))
         medians = {arm: watched.typical(own) for arm, own in values.items()}
         at_utc = min(each.trial.started_utc for each in mine)
-        failed = sum(each.trial.outcome == "failed" for each in mine)
+        lost = {arm: 0 for arm in ARMS}
+        for each in mine:
+            lost[each.trial.arm] += each.trial.outcome not in ("ok", "cancelled")
         why = standing.commonest(
             each.trial.error_text for each in mine if each.trial.outcome != "ok"
         )
-        told = {"number": number, "at_utc": at_utc.isoformat(), **medians, "failed": failed}
-        self.tell({"kind": "probe", **told, "why": why, **self._spent()})
-        lost = {arm: 0 for arm in ARMS}
-        for each in mine:
-            lost[each.trial.arm] += each.trial.outcome == "failed"
+        told = {"number": number, "at_utc": at_utc.isoformat(), **medians}
+        failed = sum(lost.values())
+        self.tell({"kind": "probe", **told, "failed": failed, "why": why, **self._spent()})
         for change in self.looking.add(at_utc, medians, lost):
             await self._found(change)
         silent = [arm for arm in ARMS if not medians[arm]]
@@ -381,7 +381,7 @@ class WatchRun(BenchmarkRunner):
             return None
         whose = {CONTROL: "the control was not", YOURS: "your request was not"}
         who = "neither request was" if len(silent) == 2 else whose[silent[0]]
-        return f"Probe {number}: {who} answered{f': {why}' if why else ''}."
+        return f"Probe {number}: {who} {AS_ASKED}{f': {why}' if why else ''}."
 
     async def _found(self, change: Change) -> None:
         """On disk first, then told, then the user's command."""

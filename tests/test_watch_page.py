@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
+import pandas as pd
 import pytest
 from stored_watches import stored
 from streamlit.testing.v1 import AppTest
 from test_pages import opened, well
-from test_watch import pairs
+from test_watch import EVERY, ago, pairs
 
 from lab import processes, watch
 from lab.clock import utc_now
+from lab.figures import probe_series
 from lab.model import WATCH
 from lab.store.store import Store
-from lab.watch import watch_order
+from lab.watch import standing, watch_order, watched
 from lab.watch.watch_settings import WatchConfig, watch_config_of
 from pages.parts import frame
 
@@ -73,6 +76,26 @@ def test_an_endpoint_that_never_answered_says_why(db):
     well(app)
     assert "2 of 2 requests were not answered as asked: HTTP 500: overloaded." in texts(app)
     assert "the watch was not running" in texts(app)
+
+
+def test_what_did_not_take_place_after_the_last_probe_is_in_the_chart(db):
+    """14 probes, then 10 of a day without dollars: 23 intervals of 15 minutes to the last one."""
+    values = pairs(14) + ["the probe might pass the day's $0.50"] * 10
+    found = watched.read(Store(), stored(Store(), values, began=ago(24)))
+    first, last = probe_series.span(found.probes["at"], standing.gaps(found, is_kept=True))
+    assert first < found.probes["at"].min() and last > found.last_utc + EVERY
+    well(app := opened(PAGE, endpoint="simulated"))
+    for shown in app.get("plotly_chart"):
+        layout = json.loads(shown.proto.spec)["layout"]
+        (grey,) = layout["shapes"]
+        assert pd.Timestamp(layout["xaxis"]["range"][1]) > pd.Timestamp(grey["x1"])
+
+
+def test_a_watch_that_ended_long_ago_keeps_a_quarter_of_its_chart(db):
+    """20 probes are 19 intervals; the chart has 4 times as many, and 2 % on either side."""
+    found = watched.read(Store(), stored(Store(), pairs(20), began=ago(2_000)))
+    first, last = probe_series.span(found.probes["at"], standing.gaps(found, is_kept=False))
+    assert (last - first) / EVERY == pytest.approx(4 * 19 * 1.04)
 
 
 @pytest.fixture

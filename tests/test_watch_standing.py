@@ -10,12 +10,12 @@ import sys
 from datetime import timedelta
 
 import pytest
-from stored_watches import stored
+from stored_watches import BEGAN, a_gap, stored
 from test_watch import EVERY, ago, change, pairs
 
 from lab.cli import main
-from lab.model import LabError
-from lab.store.store import Store
+from lab.model import LabError, new_id
+from lab.store.store import Full, Store
 from lab.watch import hook, standing, watch_order, watched
 from lab.watch.looking import Looking
 from lab.watch.watch_settings import watch_config_of
@@ -62,6 +62,15 @@ def test_what_another_model_answers_is_told_like_what_fails(db):
     looking = Looking("simulated", EVERY)
     (told,) = [change for probe in found.told() for change in looking.add(*probe)]
     assert told.words.startswith("Your request stopped being answered as asked at 2 Nov 2026")
+
+
+def test_only_a_disk_without_room_is_called_full(db):
+    store = Store()
+    store._spool.write_text("a file stands where the folder goes")
+    with pytest.raises(Full) as refused:
+        store.keep(a_gap(new_id(), new_id(), 1, BEGAN, "busy"))
+    assert refused.value.why in ("Not a directory", "File exists")
+    assert Full("Cannot write it: No space left on device.").why == "the disk is full"
 
 
 def test_the_reason_is_the_one_that_most_give():

@@ -37,7 +37,7 @@ def series(
     title: str,
     marks: Sequence[Mark] = (),
     gaps: Sequence[tuple[datetime, datetime, str]] = (),
-    span: tuple[datetime, datetime] | None = None,
+    ends: tuple[datetime, datetime] | None = None,
 ) -> go.Figure:
     """`points` are probes: at, value (median ms, null where none was answered), failed, and
     endpoint columns. Bars are each level's median, between the marks."""
@@ -56,10 +56,11 @@ def series(
     layout.points(figure, answered["at"], times, layout.crowd(colour, len(answered)), hover)
     _levels(figure, answered, marks, colour)
     _silences(figure, points[points["value"].isna() & (points["failed"] > 0)], theme.bad)
-    _marks(figure, marks, span or _span(points), theme)
+    ends = ends or span(points["at"], gaps)
+    _marks(figure, marks, ends, theme)
     top = float(np.quantile(times, 0.995)) * 1.25
     layout.from_zero(figure, "y", nticks=4, range=[0, top])
-    figure.update_xaxes(range=list(span or _span(points)), nticks=6)
+    figure.update_xaxes(range=list(ends), nticks=6)
     above = int((times > top).sum())
     parts = (
         f"{metrics.words(metric)} of {arm}, {metrics.unit(metric)}",
@@ -80,8 +81,14 @@ def series(
     )
 
 
-def _span(points: pd.DataFrame) -> tuple[datetime, datetime]:
-    first, last = points["at"].min(), points["at"].max()
+def span(
+    at: pd.Series, gaps: Sequence[tuple[datetime, datetime, str]] = ()
+) -> tuple[datetime, datetime]:
+    """From the first probe to the end of what came, or did not come, after it: a watch that ended
+    long ago fills a quarter of its chart at least."""
+    first, last = (pd.to_datetime(end, utc=True) for end in (at.min(), at.max()))
+    latest = max([last, *(pd.Timestamp(end) for _, end, _ in gaps)])
+    last = min(latest, last + max(3 * (last - first), pd.Timedelta(minutes=1)))
     pad = max((last - first) * 0.02, pd.Timedelta(seconds=30))
     return first - pad, last + pad
 

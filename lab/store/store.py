@@ -58,7 +58,14 @@ FULL = ("No space left", "Disk quota exceeded", "File too large", "Read-only fil
 
 
 class Full(LabError):
-    """The disk takes no more, for now."""
+    """The disk takes no more, for now: it is full, or refuses."""
+
+    @property
+    def why(self) -> str:
+        """In few words, without its full stop."""
+        if any(word in str(self) for word in FULL[:2]):
+            return "the disk is full"
+        return getattr(self.__cause__, "strerror", None) or str(self)
 
 
 class Store:
@@ -242,7 +249,7 @@ class Store:
             except OSError as error:
                 raise Full(
                     f"Cannot write {self._spool}: {error.strerror}. What was shown so far is kept;"
-                    " make room and go on with `resume`."
+                    " once it can be written, go on with `resume`."
                 ) from error
             self._kept |= {trial.trial.trial_id for trial in trials}
 

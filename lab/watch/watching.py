@@ -236,7 +236,7 @@ class WatchRun(BenchmarkRunner):
             return await self._gap(number, due, "busy", "the server was another measurement's")
         except LabError as error:
             if not any(each.trial.phase == PHASE for each in finished):
-                text = "the disk is full" if isinstance(error, Full) else str(error)
+                text = error.why if isinstance(error, Full) else str(error)
                 return await self._gap(number, due, "failed", text)
         finally:
             if finished:

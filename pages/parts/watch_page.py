@@ -12,7 +12,7 @@ from lab.stats import level_shifts
 from lab.watch import standing, watch_order
 from lab.watch.changes import Change
 from lab.watch.probe import CONTROL, YOURS
-from lab.watch.watched import Watched
+from lab.watch.watched import Gap, Watched
 from pages.parts import cached_queries, chart, controls, experiment, watch_form
 from pages.parts.frame import escape, guard
 
@@ -123,11 +123,10 @@ def _found(found: Watched, going: watch.Card | None) -> None:
     if not count:
         _gaps(found, going)
         return
-    every_at = found.probes["at"]
-    pad = max((every_at.max() - every_at.min()) * 0.02, pd.Timedelta(seconds=30))
-    span = every_at.min() - pad, every_at.max() + pad
+    gaps = standing.gaps(found, going is not None)
+    span = probe_series.span(found.probes["at"], gaps)
     for arm in (YOURS, CONTROL):
-        _figure(found, arm, changes, span)
+        _figure(found, arm, changes, gaps, span)
     _changes(changes)
     _gaps(found, going)
 
@@ -162,7 +161,7 @@ def _days(seconds: float) -> str:
     return f"{days:.1f} days" if days >= 1 else units.duration(seconds)
 
 
-def _figure(found: Watched, arm: str, changes: list[Change], span: tuple) -> None:
+def _figure(found: Watched, arm: str, changes: list[Change], gaps: list[Gap], span: tuple) -> None:
     probes = found.probes
     points = pd.DataFrame({"at": probes["at"], "value": probes[arm]})
     points = points.assign(
@@ -182,8 +181,8 @@ def _figure(found: Watched, arm: str, changes: list[Change], span: tuple) -> Non
         metric=found.metric,
         title=f"{title}: {told}",
         marks=[_mark(change, arm) for change in own],
-        gaps=[tuple(gap) for gap in found.gaps],
-        span=span,
+        gaps=gaps,
+        ends=span,
     )
     chart.show(figure, key=f"watch-{arm}")
 

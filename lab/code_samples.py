@@ -43,10 +43,9 @@ def python(technique: Technique, arm: str, knobs: Knobs, asked: list[Asked], **m
     anthropic package.
 
     The technique's template, its own or a shared one, writes it, with `arm`, `knobs`, `asked`,
-    `large`, the large model, which a rehearsed router need not have chosen, `longest`, the longest
-    text of the first body, and what `more` names. Values become literals by the filter of that
-    name, so that text of the user's own can never become code; texts that it is given names for
-    stand under those.
+    `longest`, the longest text of the first body, and what `more` names. Values become literals by
+    the filter of that name, so that text of the user's own can never become code; texts that it is
+    given names for stand under those.
     """
     template, folders = technique.code or PLAIN, [SHARED]
     if not (SHARED / template).is_file():
@@ -59,12 +58,10 @@ def python(technique: Technique, arm: str, knobs: Knobs, asked: list[Asked], **m
         keep_trailing_newline=True,
     )
     templates.filters |= {"literal": _literal, "repr": repr}
-    large = asked[0].endpoint.model_for("large")
     return templates.get_template(template).render(
         arm=arm,
         knobs=knobs,
         asked=asked,
-        large=large,
         longest=max(_texts(asked[0].body), key=len, default=""),
         **more,
     )

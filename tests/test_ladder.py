@@ -534,7 +534,8 @@ def test_code_says_which_lever_it_does_not_contain(monkeypatch):
 
 def test_the_router_of_a_stack_chooses_between_both_models():
     code = script("rag", model="routed")
-    assert '"simulated-small" if word == "easy" else "simulated-large"' in code
+    assert 'small = {"model": "simulated-small"}\nlarge = {"model": "simulated-large"}\n' in code
+    assert '(small if word == "easy" else large)' in code
 
 
 def test_fast_mode_asks_for_its_beta_beside_those_of_the_task():

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import inspect
 import io
 import json
 import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import anthropic
 import pytest
 
 from lab import code_samples, ladder_code, ladder_order
+from lab.endpoint_kinds import LIVE
 from lab.endpoints import registry
+from lab.harness.rehearsal import NAMED
+from lab.ladder import stack
 from lab.ladder.ladder_settings import ladder_config_of
 from lab.scenarios import definitions
 from lab.techniques import all_techniques
@@ -34,9 +39,9 @@ def code(technique, arm, values) -> str:
     return asked_and_code(technique, arm, values)[1]
 
 
-def asked_and_code(technique, arm, values):
-    endpoint = registry.find("simulated")
-    task = definitions.load(technique.category, "simulated")[0]
+def asked_and_code(technique, arm, values, task=None, endpoint=None):
+    endpoint = endpoint or registry.find("simulated")
+    task = task or definitions.load(technique.category, "simulated")[0]
     fields = technique.knobs.model_fields
     knobs = technique.knobs(
         **{name: value for name, value in {**QUICK, **values}.items() if name in fields}
@@ -190,9 +195,68 @@ def test_what_runs_at_once_in_the_trial_runs_at_once_in_the_code():
     assert "slots = asyncio.Semaphore(8)" in code(PARALLELISM, "together", REQUESTS)
 
 
-def test_a_router_chooses_between_both_models():
-    text = code(ROUTING, "routed", {})
-    assert """'simulated-small' if word == "easy" else 'simulated-large'""" in text
+def assigned(text):
+    """The literals of a script by the name that each is given."""
+    return {
+        node.targets[0].id: ast.literal_eval(node.value)
+        for node in ast.parse(text).body
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Dict)
+    }
+
+
+@pytest.mark.parametrize("arm", ["routed", "cascade", "a stack"])
+def test_each_of_two_models_is_told_in_its_own_word_not_to_think(arm):
+    claude = registry.Endpoint("anthropic", LIVE, "", models=registry.LIVE_MODELS)
+    if arm == "a stack":
+        technique, knobs = stack.technique("wait_ms"), stack.StackKnobs(levels={"model": "routed"})
+        task = definitions.load("rag", "simulated")[0]
+        asked = code_samples.requests(technique, "winner", knobs, task, claude)
+        more = {"parts": {"late": None}, "shown": False, "most_turns": 4}
+        text = code_samples.python(technique, "winner", knobs, asked, **more)
+    else:
+        text = asked_and_code(ROUTING, arm, {}, endpoint=claude)[1]
+    given = assigned(text)
+    assert given["small"] == {"model": "claude-haiku-5-5", "thinking": {"type": "disabled"}}
+    assert given["large"] == {"model": "claude-sonnet-5-5", "thinking": {"type": "between_tools"}}
+    assert "model" not in given["body"] and "thinking" not in given["body"]
+    chosen = "create(**body, **large)" if arm == "cascade" else 'small if word == "easy" else large'
+    assert chosen in text
+
+
+BETA = "context-management-2025-06-27"
+EDITED = definitions.Task(
+    task_id="own",
+    betas=BETA,
+    body={
+        "max_tokens": 16,
+        "messages": [{"role": "user", "content": [{"type": "text", "text": "Why?"}]}],
+        "context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]},
+    },
+)
+
+
+@pytest.mark.parametrize(
+    "technique",
+    all_techniques(),
+    ids=lambda one: one.slug,
+)
+def test_the_code_asks_for_a_beta_in_the_way_that_the_sdk_takes(simulated, monkeypatch, technique):
+    simulated.knobs(prefill_ms_per_token=0, gap_ms=0.1, queue_ms=0)
+    monkeypatch.setenv("ANTHROPIC_API_KEY", simulated.api_key)
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", simulated.base_url)
+    for arm in technique.arms:
+        if "threads" in arm.needs:  # which take no context_management
+            continue
+        asked, text = asked_and_code(technique, arm.name, {}, task=EDITED)
+        assert BETA in text
+        assert ("clear_tool_uses" in text) == ("clear_tool_uses" in str(asked))
+        exec(compile(text, arm.name, "exec"), {"__name__": "__main__"})
+
+
+def test_what_the_sdk_takes_by_name_it_takes_for_a_stream_too():
+    messages = anthropic.Anthropic(api_key="none").messages
+    for method in (messages.create, messages.stream):
+        assert NAMED - set(inspect.signature(method).parameters) == set()
 
 
 def test_the_code_of_a_cached_arm_shows_the_hit(simulated, monkeypatch):

@@ -37,6 +37,12 @@ from lab.scenarios import definitions, tools
 from lab.scenarios.definitions import Task
 
 MOST_CALLS = 500
+NAMED = {
+    *("model", "max_tokens", "system", "tools", "messages", "cache_control", "container"),
+    *("inference_geo", "metadata", "output_config", "service_tier", "speed", "stop_sequences"),
+    *("thinking", "tool_choice"),
+}
+"""Fields of a body for which the SDK's `messages` has arguments."""
 Value = TypeVar("Value")
 
 
@@ -56,6 +62,8 @@ class Asked(NamedTuple):
     """What the trial pauses before it."""
     headers: Mapping[str, str] = {}
     """Its own and the task's, but for what is said to the lab's own servers alone."""
+    is_brief: bool = False
+    """Whether the lab tells its model not to think first."""
 
     @property
     def model(self) -> str:
@@ -63,8 +71,16 @@ class Asked(NamedTuple):
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """As the SDK's messages.create takes them."""
-        return self.body | ({"extra_headers": dict(self.headers)} if self.headers else {})
+        """As the SDK's messages.create and messages.stream take them: what only its beta names goes
+        into the body all the same."""
+        named = {name: value for name, value in self.body.items() if name in NAMED}
+        beta = {name: value for name, value in self.body.items() if name not in NAMED}
+        extra = {"extra_body": beta, "extra_headers": dict(self.headers)}
+        return named | {name: value for name, value in extra.items() if value}
+
+    def own_to(self, tier: Tier) -> dict[str, Any]:
+        """What the lab would add for a tier's model: its name, and how it is told not to think."""
+        return completed(Request({}, tier=tier), self.endpoint, self.is_brief)
 
 
 class Mood(NamedTuple):
@@ -166,6 +182,7 @@ class Rehearsal:
                 connection=request.connection,
                 paused_s=self.paused_s,
                 headers=headers_sent(request, self.betas, own_server=False),
+                is_brief=self.brief and "thinking" not in request.body,
             )
         )
         self.paused_s = 0.0

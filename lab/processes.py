@@ -30,6 +30,9 @@ SLOW_ANSWER_S = 60.0
 WORKER_START_S = 60.0
 """A busy machine makes it slow; one that has ended is not waited for."""
 TURN_S, TURN_POLL_S = 2.0, 0.05
+NAMELESS_S = 3.0
+"""So long whoever holds the lock may have no name: one that only looks, or is just starting, may be
+kept from its core."""
 _started: list[subprocess.Popen] = []
 _asked: dict[str, Any] = {}
 """The configs of the last runs that this process has asked for, by run: what a run does not keep of
@@ -167,16 +170,17 @@ def measuring(run_id: str, technique: str) -> Iterator[None]:
     """Hold the machine's one measurement; LabError says who holds it already. A dead holder's lock
     is free by itself (flock)."""
     path = paths.runtime() / "measure.lock"
+    until_ns = clock.now_ns() + int(NAMELESS_S * 1e9)
     with contextlib.ExitStack() as stack:
-        for attempt in range(10):  # a reader that only looks holds the lock for a moment too
+        while True:
             try:
                 lock = stack.enter_context(locked(path))
                 break
             except BlockingIOError:
-                if attempt < 9 and running() is None:
-                    clock.pause_s(0.02)
-                    continue
-                raise Busy(f"Only one run is measured at a time: {_whose(running())}.") from None
+                if (card := running()) or clock.now_ns() > until_ns:
+                    whose = _whose(card)
+                    raise Busy(f"Only one run is measured at a time: {whose}.") from None
+                clock.pause_s(0.02)
         card = RunCard(
             run_id=run_id,
             technique=technique,

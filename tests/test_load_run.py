@@ -184,12 +184,14 @@ def test_a_stop_waits_for_what_is_being_written(load, monkeypatch):
 
 @pytest.fixture
 def slow_reading(monkeypatch):
-    """On few cores, where to read a call takes 50 ms: 20 s pass until the next is read. The
-    calls that were read."""
+    """On few cores, where to read a call takes 50 ms of work: 20 s pass until the next is read.
+    The calls that were read."""
     frames = []
 
     def read(keeping, frame, label):
-        clock.pause_s(0.05)
+        until_ns = clock.working_ns() + 50_000_000
+        while clock.working_ns() < until_ns:
+            pass
         frames.append(frame)
         return keeping.reader.read(frame, label)
 

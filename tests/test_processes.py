@@ -1,8 +1,10 @@
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -86,7 +88,9 @@ def test_a_lease_ends_with_its_holder_though_another_process_gets_its_number():
     assert server.held() is None
 
 
-def test_one_measures_at_a_time_and_the_other_is_told_who():
+def test_one_measures_at_a_time_and_the_other_is_told_who(monkeypatch):
+    """At once: it waits only for who has no name."""
+    monkeypatch.setattr(processes, "NAMELESS_S", 600.0)
     assert processes.running() is None
     with processes.measuring(new_id(), "caching"):
         assert processes.running().technique == "caching"
@@ -98,6 +102,15 @@ def test_one_measures_at_a_time_and_the_other_is_told_who():
         with pytest.raises(LabError, match="caching is being measured"):
             processes.start_run(config_of(technique="streaming"))
     assert processes.running() is None
+
+
+def test_who_only_looks_keeps_nobody_from_measuring():
+    """To look takes the lock too; here for a second, as on a machine that has no time for it."""
+    with contextlib.ExitStack() as looking:
+        looking.enter_context(processes.locked(paths.runtime() / "measure.lock", shared=True))
+        threading.Timer(1.0, looking.close).start()
+        with processes.measuring(new_id(), "caching"):
+            assert processes.running().technique == "caching"
 
 
 def test_progress_is_read_from_where_one_was_and_half_a_line_waits():
@@ -134,10 +147,13 @@ def test_a_run_measures_in_its_own_process_and_stops_when_asked(server, db):
 
 
 def test_an_interrupted_run_is_resumed_with_the_same_order(server, db):
+    from lab.local.control import Control
     from lab.worker import measure
 
     config = config_of(technique="streaming", endpoint="simulated", runs=4, warmup=0, seed=3)
     full = measure(config).run_id
+    knobs = Control(server.base_url, server.api_key).knobs
+    knobs(gap_ms=20)  # the run lasts until it is interrupted, on a busy machine too
     run_id = processes.start_run(config)
     wait_for(lambda: len(entries(run_id, "trial")) >= 2)
     pid = processes.running().pid
@@ -145,6 +161,7 @@ def test_an_interrupted_run_is_resumed_with_the_same_order(server, db):
     # Once it has ended it is no process any more, and its lease is nobody's.
     wait_for(lambda: processes.running() is None and machine.born(pid) is None)
     assert entries(run_id, "ended")[0]["status"] == "interrupted"
+    knobs(gap_ms=4)
     done = measure(config_of(technique="streaming", join_run=run_id))
     assert done.status == "finished"
     order = (

@@ -158,7 +158,7 @@ def test_a_runtime_folder_that_takes_no_more_costs_no_row(db, monkeypatch):
         '{"version": "0.1.0", "pid": 1}',
     ],
 )
-def test_garbage_in_a_card_or_a_lock_is_as_if_there_were_none(garbage):
+def test_garbage_in_a_card_or_a_lock_is_as_if_there_were_none(garbage, monkeypatch):
     card = paths.runtime() / "local.json"
     before = card.read_text() if card.exists() else None
     try:
@@ -171,12 +171,14 @@ def test_garbage_in_a_card_or_a_lock_is_as_if_there_were_none(garbage):
     with processes.measuring(new_id(), "streaming"):
         (paths.runtime() / "measure.lock").write_text(garbage)
         assert processes.running() is None
+        monkeypatch.setattr(processes, "NAMELESS_S", 0.1)
         with pytest.raises(LabError, match="one run"), processes.measuring(new_id(), "caching"):
             pass
 
 
 def test_a_run_whose_end_meets_a_held_database_ends_finished_and_prints_its_json(simulated, db):
     filled(db)
+    simulated.knobs(gap_ms=12)  # it lasts until the other has the database, on a busy machine too
     command = [
         sys.executable,
         "main.py",
@@ -203,6 +205,7 @@ def test_a_run_whose_end_meets_a_held_database_ends_finished_and_prints_its_json
     while program is None:  # between two writes of the run
         with contextlib.suppress(AssertionError):
             program = held_by_a_foreign_program(db)
+    simulated.knobs(gap_ms=1)
     try:
         out, err = process.communicate(timeout=120)
         result = json.loads(out)

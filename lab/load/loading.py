@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, BinaryIO
 
 from lab import limits, machine, paths
-from lab.clock import now_ns, sleep_s
+from lab.clock import now_ns, sleep_s, working_ns
 from lab.load.call_frame import CallFrame
 from lab.load.handed_on import Frames
 from lab.load.loader import CALL
@@ -27,8 +27,8 @@ START_S, GOODBYE_S = 60.0, 5.0
 HELD_NS = 20_000_000
 """So long at most calls are read before anything else of the coordinator gets its turn."""
 REST = 399
-"""Times as long as it read, whoever reads rests while a level is under way on few cores: what it
-takes there, it takes from the stamps."""
+"""Times as long as it worked, whoever reads rests while a level is under way on few cores: what it
+takes there, it takes from the stamps. What a stall takes, it takes from nobody."""
 FEW_CORES = 2
 """Tried at 256 streams: on a second core that the server uses too, what reads every call at once
 adds 0.1 ms to the mean error of a gap; a lower priority helped less than a rest."""
@@ -152,20 +152,20 @@ class Loader:
         self.owed_ns, self.let_go_ns = 0, now_ns() + HELD_NS
         while True:
             kind, data = await self._frame()
-            begun_ns = now_ns()
+            begun_ns = working_ns()
             if kind == CALL:
                 yield (call := CallFrame.unpacked(data))
                 # There is no rest after a failure: a server that refuses all is noticed at once.
-                await self._let_go(now_ns() - begun_ns if call.status == 200 else 0)
+                await self._let_go(working_ns() - begun_ns if call.status == 200 else 0)
             elif "ended" in (words := json.loads(data)):
                 yield LevelEnd(**words["ended"])
                 return
             else:
                 self.started_ns = words["started_ns"]
 
-    async def _let_go(self, took_ns: int) -> None:
-        """Between two calls; `took_ns` is how long the first took to be read."""
-        self.owed_ns += 0 if self.at_once else took_ns * REST
+    async def _let_go(self, worked_ns: int) -> None:
+        """Between two calls; `worked_ns` is what it took this thread to read the first."""
+        self.owed_ns += 0 if self.at_once else worked_ns * REST
         while self.owed_ns >= REST_NS and not self.frames.is_pressing:
             begun_ns = now_ns()
             self.pipe.pause_reading()

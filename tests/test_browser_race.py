@@ -81,6 +81,20 @@ def test_the_film_is_one_stop_for_tab_and_arrows_move_in_it(dashboard, tools):
     assert float(page.locator(".race input").input_value()) > first
 
 
+def test_keys_that_are_the_browsers_own_stay_so(dashboard, tools):
+    page = dashboard.opened(f"Parallelism?run={tools}", reduced_motion="reduce")
+    page.locator(".race .frame").first.wait_for()
+    swallowed = (
+        "(key, words) => !key.dispatchEvent("
+        "new KeyboardEvent('keydown', { bubbles: true, cancelable: true, ...words }))"
+    )
+    frame, speed = page.locator(".race .frame").first, page.locator(".race .speeds button").first
+    assert frame.evaluate(swallowed, {"key": "ArrowDown"})
+    assert not frame.evaluate(swallowed, {"key": "ArrowLeft", "altKey": True})
+    assert speed.evaluate(swallowed, {"key": "ArrowRight"})
+    assert not speed.evaluate(swallowed, {"key": "ArrowDown"})
+
+
 def test_when_the_last_block_lands_the_dots_become_the_race(dashboard):
     page = dashboard.opened("Streaming?endpoint=simulated&blocks=2&set-up-open=true")
     page.locator(".st-key-run-button button").first.click()

@@ -19,9 +19,10 @@ function race(root, data) {
     group.addEventListener("focusin", (event) => keys.includes(event.target) && stop(event.target));
     group.addEventListener("keydown", (event) => {
       const row = rows.findIndex((cells) => cells.includes(event.target));
-      if (row < 0) return;
+      if (row < 0 || event.altKey || event.ctrlKey || event.metaKey) return;               // the browser's own: Alt+← goes back
       const column = rows[row].indexOf(event.target), end = rows[row].length - 1;
-      const [down, across] = { ArrowLeft: [0, column - 1], ArrowRight: [0, column + 1], ArrowUp: [-1, column], ArrowDown: [1, column], Home: [0, 0], End: [0, end] }[event.key] ?? [];
+      const between = rows.length > 1 ? { ArrowUp: [-1, column], ArrowDown: [1, column] } : {};   // in a single row they scroll the page
+      const [down, across] = { ArrowLeft: [0, column - 1], ArrowRight: [0, column + 1], Home: [0, 0], End: [0, end], ...between }[event.key] ?? [];
       if (down === undefined) return;
       event.preventDefault();
       rows[Math.max(0, Math.min(row + down, rows.length - 1))][Math.max(0, Math.min(across, end))].focus();

@@ -28,6 +28,19 @@ def test_a_body_without_marks_is_a_copy():
     assert without_marks(None) is None
 
 
+def test_blocks_within_a_block_lose_their_marks_and_data_keeps_its_words():
+    """A tool's input may have a field of that name."""
+    text = {"type": "text", "text": "Open.", **MARK}
+    source = {"type": "content", "content": [text]}
+    use = {"type": "tool_use", "id": "toolu_1", "name": "look", "input": dict(MARK)}
+    content = [text, {"type": "document", "source": source, **MARK}]
+    result = {"type": "tool_result", "tool_use_id": "toolu_1", "content": content}
+    turns = [{"role": "assistant", "content": [use]}, {"role": "user", "content": [result]}]
+    left = without_marks({"messages": turns, **MARK})
+    assert str(left).count("cache_control") == 1
+    assert left["messages"][0]["content"] == [use]
+
+
 async def calls_of(simulated, technique, **settings):
     simulated.knobs(**FAST)
     run = await measure(simulated, technique, runs=1, tasks=[OWN.model_dump()], **settings)

@@ -92,11 +92,21 @@ def mark(body: dict[str, Any], place: int) -> None:
 
 
 def without_marks(body: dict[str, Any] | None) -> dict[str, Any] | None:
-    """A copy that has no breakpoint; None of None."""
+    """A copy that has no breakpoint, within blocks neither; None of None."""
     body = copy.deepcopy(body)
-    for place in marks(body or {}):
-        unmark(body, place)
+    if body is not None:
+        _clear([body, *(part.block for part in parts(body))])
     return body
+
+
+def _clear(value: Any) -> None:
+    """Of a tool_result and of a document's source the blocks too; an input and a schema are data to
+    the API."""
+    for block in value if isinstance(value, list) else [value]:
+        if isinstance(block, dict):
+            block.pop("cache_control", None)
+            _clear(block.get("content"))
+            _clear(block.get("source"))
 
 
 def unmark(body: dict[str, Any], place: int) -> None:

@@ -14,13 +14,19 @@ from typing import Any
 import pytest
 from conftest import end_servers
 
-from lab import processes
+from lab import endpoint_kinds, processes
 from lab.clock import now_ns, pause_s
+from lab.local.control import Control
 from lab.store.store import Store
+from tests.measured import FAST
 
 ROOT = Path(__file__).resolve().parent.parent
 IDLE = '[data-testid=stApp][data-test-script-state="notRunning"]'
 WRONG = "[data-testid=stException], [data-testid=stAlertContentError]"
+PATIENCE_MS = 120_000
+"""For whatever a page is to show: on cores that others use too, half a minute may pass."""
+SLOW = FAST | {"gap_ms": 100, "answer_tokens": 20}
+"""An answer of 20 pieces takes two seconds, so that a run can be looked at."""
 STILL = """quiet => new Promise(done => {
     let timer;
     const wait = () => { clearTimeout(timer); timer = setTimeout(due, quiet); };
@@ -39,8 +45,9 @@ class Dashboard:
         self.url, self.database, self.browser = url, database, browser
 
     def goto(self, page: Any, path: str) -> Any:
-        page.goto(f"{self.url}/{path}", wait_until="domcontentloaded", timeout=120_000)
-        page.locator(IDLE).wait_for(timeout=120_000)
+        page.set_default_timeout(PATIENCE_MS)
+        page.goto(f"{self.url}/{path}", wait_until="domcontentloaded")
+        page.locator(IDLE).wait_for()
         return page
 
     def opened(self, path: str, **context: Any) -> Any:
@@ -49,6 +56,11 @@ class Dashboard:
             self.browser.new_context(viewport={"width": 1440, "height": 900}, **context).new_page(),
             path,
         )
+
+    def knobs(self, **knobs: Any) -> None:
+        """Set those of its simulated server, started here if no run has done so."""
+        card = processes.local_server(endpoint_kinds.SIMULATED)
+        Control(card.base_url, card.api_key).knobs(**knobs)
 
     def rows(self, sql: str, *params: Any) -> list[tuple]:
         return list(Store(self.database).frame(sql, params).itertuples(index=False, name=None))
@@ -88,9 +100,9 @@ def started(
 
 def still(page: Any, quiet_ms: int = 300) -> None:
     """Until the script has ended and nothing on the page has changed for so long."""
-    page.locator(IDLE).wait_for(timeout=120_000)
+    page.locator(IDLE).wait_for(timeout=PATIENCE_MS)
     page.evaluate(STILL, quiet_ms)
-    page.locator(IDLE).wait_for(timeout=120_000)
+    page.locator(IDLE).wait_for(timeout=PATIENCE_MS)
 
 
 def settle(run_id: str) -> None:

@@ -10,8 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from dashboards import WRONG, Dashboard, settle, started, still
 
-from lab import endpoint_kinds, processes
-from lab.local.control import Control
+from lab import processes
 from lab.store.store import Store
 from tests.measured import FAST
 
@@ -27,17 +26,15 @@ def dashboard(browser, tmp_path_factory) -> Iterator[Dashboard]:
 
 @pytest.fixture(scope="module")
 def recorded(dashboard) -> dict[str, Any]:
-    """A run of Streaming on the embedded model, begun by a press of the button: what was seen on
-    the way, and its id."""
+    """A run of Streaming on the embedded model, begun by a press of the button: its id, and the
+    page."""
     page = dashboard.opened("Streaming?endpoint=local&blocks=1&answer_tokens=24&set-up-open=true")
     page.locator(".st-key-run-button button").first.click()
     # A model on cores that two browsers use takes its time.
     page.locator(".st-key-live-dots .js-plotly-plot").first.wait_for(timeout=240_000)
-    page.get_by_text(re.compile(r"[1-4] of 4 trials")).first.wait_for(timeout=240_000)
-    seen = page.locator(".st-key-live-dots .scatterlayer .point").count()
     page.locator(WATERFALL).wait_for(timeout=240_000)
     run = parse_qs(urlsplit(page.url).query)["run"][0]
-    return {"run": run, "dots": seen, "page": page}
+    return {"run": run, "page": page}
 
 
 def test_run_pressed_on_the_real_model_shows_the_waterfall_without_another_click(
@@ -64,22 +61,21 @@ def test_run_pressed_on_the_real_model_shows_the_waterfall_without_another_click
 
 
 def test_a_reload_and_a_second_tab_show_the_run_and_either_can_stop_it(dashboard):
-    card = processes.local_server(endpoint_kinds.SIMULATED)
     # The first answer takes a minute, so that whatever is done here meets it on its way.
-    Control(card.base_url, card.api_key).knobs(gap_ms=1000)
+    dashboard.knobs(gap_ms=1000)
     first = dashboard.opened(
         "Streaming?endpoint=simulated&blocks=50&answer_tokens=200&set-up-open=true"
     )
     first.locator(".st-key-run-button button").first.click()
-    first.locator(".st-key-stop button").wait_for(timeout=60_000)
+    first.locator(".st-key-stop button").wait_for()
     run = processes.running().run_id
     assert parse_qs(urlsplit(first.url).query)["run"] == [run]
     first.reload(wait_until="domcontentloaded")
-    first.locator(".st-key-live-dots .js-plotly-plot").first.wait_for(timeout=60_000)
+    first.locator(".st-key-live-dots .js-plotly-plot").first.wait_for()
     second = dashboard.opened("Streaming")
-    second.locator(".st-key-live-dots .js-plotly-plot").first.wait_for(timeout=60_000)
+    second.locator(".st-key-live-dots .js-plotly-plot").first.wait_for()
     second.locator(".st-key-stop button").click()
-    first.locator(".st-key-stop button").wait_for(state="detached", timeout=60_000)
+    first.locator(".st-key-stop button").wait_for(state="detached")
     settle(run)
     assert processes.running() is None
     assert dashboard.rows("SELECT status FROM runs WHERE run_id = ?", run) == [("interrupted",)]
@@ -94,11 +90,11 @@ def test_a_reload_and_a_second_tab_show_the_run_and_either_can_stop_it(dashboard
 def test_a_shared_url_opens_the_same_view_in_a_fresh_browser(dashboard, recorded):
     page = dashboard.opened(f"Streaming?run={recorded['run']}")
     page.get_by_test_id("stButtonGroup").get_by_text("Pairs", exact=True).click()
-    page.locator(".st-key-pairs .js-plotly-plot").wait_for(timeout=60_000)
+    page.locator(".st-key-pairs .js-plotly-plot").wait_for()
     shared = page.url.removeprefix(f"{dashboard.url}/")
     assert "view=Pairs" in shared and recorded["run"] in shared
     fresh = dashboard.opened(shared)
-    fresh.locator(".st-key-pairs .js-plotly-plot").wait_for(timeout=60_000)
+    fresh.locator(".st-key-pairs .js-plotly-plot").wait_for()
     assert title(fresh, ".st-key-pairs") == title(page, ".st-key-pairs")
 
 
@@ -108,29 +104,27 @@ def title(page: Any, within: str) -> str:
 
 def test_a_click_on_a_bar_opens_its_arm_and_then_one_trial(dashboard, recorded):
     page = dashboard.opened(f"Streaming?run={recorded['run']}")
-    page.locator(WATERFALL).wait_for(timeout=60_000)
+    page.locator(WATERFALL).wait_for()
     press(page, f"{WATERFALL} .barlayer .point")
-    page.wait_for_url(re.compile("arm="), timeout=60_000)
+    page.wait_for_url(re.compile("arm="))
     press(page, '[class*="st-key-trials-"] .barlayer .point')
-    page.wait_for_url(re.compile("trial="), timeout=60_000)
-    page.locator(".st-key-drill [data-testid=stDataFrame]").first.wait_for(timeout=60_000)
+    page.wait_for_url(re.compile("trial="))
+    page.locator(".st-key-drill [data-testid=stDataFrame]").first.wait_for()
     trial = parse_qs(urlsplit(page.url).query)["trial"][0]
     assert dashboard.rows("SELECT run_id FROM trials WHERE trial_id = ?", trial) == [
         (recorded["run"],)
     ]
     page.locator(".st-key-drill-back button").click()
     # While the page changes, the chart that goes and the one that comes may both be there.
-    page.locator('[class*="st-key-trials-"] .js-plotly-plot').filter(visible=True).first.wait_for(
-        timeout=60_000
-    )
+    page.locator('[class*="st-key-trials-"] .js-plotly-plot').filter(visible=True).first.wait_for()
     assert "trial=" not in page.url and "arm=" in page.url
 
 
 def press(page: Any, bars: str) -> None:
     """Click the widest bar in its middle: plotly listens on a layer above the bars."""
-    page.locator(bars).first.wait_for(timeout=60_000)
+    page.locator(bars).first.wait_for()
     page.locator(bars).first.scroll_into_view_if_needed()
-    page.wait_for_timeout(300)
+    still(page)
     boxes = [box for bar in page.locator(bars).all() if (box := bar.bounding_box())]
     box = max(boxes, key=lambda one: one["width"])
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
@@ -152,7 +146,7 @@ def test_the_race_plays_and_pauses_on_what_the_model_wrote(dashboard, recorded):
     assert race.locator(".clock").all_text_contents() == clocks
     race.get_by_role("button", name="×4").click()
     race.get_by_role("button", name="Play", exact=True).click()
-    race.get_by_role("button", name="Replay", exact=True).wait_for(timeout=60_000)
+    race.get_by_role("button", name="Replay", exact=True).wait_for()
     written = dashboard.rows(
         "SELECT string_agg(text, '' ORDER BY seq) FROM events WHERE run_id = ? AND text IS NOT NULL"
         " GROUP BY call_id",
@@ -178,15 +172,14 @@ def test_the_report_and_a_figure_leave_the_page_as_files(dashboard, recorded, tm
 
 
 def test_arms_of_three_techniques_run_side_by_side_in_shared_blocks(dashboard):
-    card = processes.local_server(endpoint_kinds.SIMULATED)
-    Control(card.base_url, card.api_key).knobs(**FAST)
+    dashboard.knobs(**FAST)
     arms = ["streaming.whole", "caching.cached", "aa.b"]
     chosen = "&".join(f"arms={arm}" for arm in arms)
     page = dashboard.opened(
         f"Side_by_side?what=One+paired+run&endpoint=simulated&blocks=2&{chosen}"
     )
     page.locator(".st-key-run-button button").first.click()
-    page.locator('[class*="st-key-pareto"] .js-plotly-plot').first.wait_for(timeout=90_000)
+    page.locator('[class*="st-key-pareto"] .js-plotly-plot').first.wait_for()
     assert page.locator(WRONG).count() == 0
     found = dashboard.rows(
         "SELECT trials.technique || '.' || arm AS name, count(*) FROM trials JOIN runs USING"
@@ -211,7 +204,7 @@ def test_a_hostile_name_is_shown_as_it_is(dashboard, recorded):
         dashboard.goto(page, path)
     inert(page)
     # The last one opened is Home, whose list of runs has the name, letter for letter.
-    page.get_by_text(hostile).first.wait_for(timeout=60_000)
+    page.get_by_text(hostile).first.wait_for()
     Store(dashboard.database).rename(run, None)
 
 

@@ -32,6 +32,9 @@ IS_GROUND = """wanted => {
     return ground === one.style.color;
 }"""
 """Whether the page has taken the colour of its ground, and so all others of its scheme."""
+HAS_RULES = """wanted => [...document.querySelectorAll("style")]
+    .some(one => one.textContent.includes(wanted))"""
+"""Whether the page has the rules of a scheme, which come with its figures from the server."""
 STREAMLITS_OWN: dict[str, str] = {}
 """Violations in markup that only Streamlit writes: a selector, and why it is left."""
 STREAMLITS_SEARCH = re.compile(r"/[^/]+/_stcore/(health|host-config)$")
@@ -89,11 +92,13 @@ def test_a_page_opens_cold_and_all_its_words_and_controls_can_be_read(dashboard,
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("console", lambda line: wrong.append(line.text) if is_a_fault(line) else None)
     dashboard.goto(page, url)
-    page.locator("[data-testid=stHeading]").first.wait_for(timeout=60_000)
+    page.locator("[data-testid=stHeading]").first.wait_for()
     for scheme, ground in (("light", palette.LIGHT.ground), ("dark", palette.DARK.ground)):
         page.emulate_media(color_scheme=scheme)
-        page.wait_for_function(IS_GROUND, arg=ground, timeout=60_000)
-        still(page, 1_000)  # the page asks for its figures again some time after it has turned
+        page.wait_for_function(IS_GROUND, arg=ground)
+        # Some time after it has turned, the page asks for its figures again.
+        page.wait_for_function(HAS_RULES, arg=palette.variables(scheme == "dark"))
+        still(page, 1_000)
         wrong += [f"{scheme}: {line}" for line in violations(page)]
     wrong += sideways(page, 1440) + sideways(page, 420)
     assert wrong + page.locator(WRONG).all_inner_texts() == []
@@ -111,7 +116,7 @@ def test_the_big_number_never_breaks_and_a_title_only_where_its_lines_end(dashbo
         assert round(lines) == 1, width
         assert number.evaluate("it => it.scrollWidth <= it.parentElement.clientWidth + 1"), width
         title = page.locator(".lab-head [role=heading]").first
-        title.wait_for(timeout=60_000)
+        title.wait_for()
         if width > 500:
             assert title.evaluate("it => it.getBoundingClientRect().height") == 20, "one line"
         hidden = page.locator('[class*="st-key-figure-"] .annotation[data-index="0"]').first

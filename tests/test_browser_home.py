@@ -40,9 +40,9 @@ def test_a_newcomers_first_run_buttons_stand_above_the_fold(newcomer):
 def test_the_first_experiment_begins_from_its_row(newcomer):
     page = newcomer.opened("?endpoint=simulated")
     page.locator(".st-key-run-streaming button").click()
-    page.locator(".st-key-run-panel").wait_for(timeout=20_000)
+    page.locator(".st-key-run-panel").wait_for()
     assert "Streaming" in page.url
-    page.locator(".st-key-verdict").wait_for(timeout=120_000)
+    page.locator(".st-key-verdict").wait_for()
 
 
 def test_everything_leaves_history_as_one_file(measured, tmp_path):
@@ -52,7 +52,7 @@ def test_everything_leaves_history_as_one_file(measured, tmp_path):
     assert opener.bounding_box()["y"] < 200
     opener.click()
     page.get_by_role("button", name="Make the file").click()
-    with page.expect_download(timeout=60_000) as download:
+    with page.expect_download() as download:
         page.get_by_role("button", name="Save lab.duckdb").click()
     file = tmp_path / "theirs.duckdb"
     download.value.save_as(file)
@@ -64,7 +64,7 @@ def test_a_verdict_is_saved_as_a_picture(measured, tmp_path):
     page = dashboard.opened(f"Prompt_caching?run={runs['simulated']}&endpoint=simulated")
     page.get_by_role("button", name="Share card").click()
     page.locator(".st-key-share-card .modebar-btn").wait_for(state="attached")
-    with page.expect_download(timeout=60_000) as download:
+    with page.expect_download() as download:
         page.get_by_role("button", name="Save as PNG").click()
     file = tmp_path / "card.png"
     download.value.save_as(file)
@@ -78,5 +78,5 @@ def test_the_explorers_first_row_is_in_view_on_a_telephone(measured):
         "Explorer",
     )
     rows = page.locator("[data-testid=stDataFrame]").first
-    rows.wait_for(timeout=60_000)
+    rows.wait_for()
     assert rows.bounding_box()["y"] + 60 < FOLD_PX

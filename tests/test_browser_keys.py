@@ -43,19 +43,17 @@ def test_a_link_survives_reload_asks_and_then_goes_to_exactly_that_address(dashb
     with RawServer(Connection.good) as linked, RawServer(Connection.good) as typed:
         page = dashboard.opened(f"Streaming?endpoint={linked.url}&blocks=1&answer_tokens=16")
         for _ in range(2):
-            page.locator(QUESTION).get_by_text(linked.url.removeprefix("http://")).wait_for(
-                timeout=30_000
-            )
+            page.locator(QUESTION).get_by_text(linked.url.removeprefix("http://")).wait_for()
             assert (
                 page.locator(f"{QUESTION} a").count() == 0
                 and page.locator(".st-key-run-button").count() == 0
             )
             assert linked.asked == [] and endpoint_of(page) == linked.url
             page.reload()
-            page.locator(IDLE).wait_for(timeout=60_000)
+            page.locator(IDLE).wait_for()
         page.get_by_role("button", name="Yes, without a key").click()
-        page.locator(".st-key-run-button button").first.click(timeout=30_000)
-        page.locator(".st-key-verdict").wait_for(timeout=60_000)
+        page.locator(".st-key-run-button button").first.click()
+        page.locator(".st-key-verdict").wait_for()
         assert endpoint_of(page) == linked.url and page.locator(QUESTION).count() == 0
         assert {asked.key for asked in linked.asked if asked.path == "/v1/messages"} == {
             PLACEHOLDER
@@ -66,16 +64,14 @@ def test_a_link_survives_reload_asks_and_then_goes_to_exactly_that_address(dashb
 
         page.locator(".st-key-endpoint input").fill(typed.url)
         page.keyboard.press("Enter")
-        page.locator(QUESTION).get_by_text(typed.url.removeprefix("http://")).wait_for(
-            timeout=30_000
-        )
+        page.locator(QUESTION).get_by_text(typed.url.removeprefix("http://")).wait_for()
         page.get_by_role("button", name="Yes, with my API key").click()
-        page.locator(QUESTION).wait_for(state="detached", timeout=30_000)
+        page.locator(QUESTION).wait_for(state="detached")
         # Agreed to, it may be asked what its models can, and nothing else before a run.
         asked = {asked.path.partition("?")[0] for asked in typed.asked if asked.key}
         assert endpoint_of(page) == typed.url and asked <= {"/v1/models"}
         page.reload()
-        page.locator(IDLE).wait_for(timeout=60_000)
+        page.locator(IDLE).wait_for()
         assert (
             endpoint_of(page) == page.locator(".st-key-endpoint input").input_value() == typed.url
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from dashboards import Dashboard, started, still
+from dashboards import SLOW, Dashboard, started, still
 
 from lab.store.store import Store
 from tests import golden_runs
@@ -31,7 +31,7 @@ def test_a_drag_across_the_waterfall_moves_the_race_above_it_and_a_line_shows_wh
     dashboard, tools
 ):
     page = dashboard.opened(f"Parallelism?run={tools}", reduced_motion="reduce")
-    page.locator(WATERFALL).wait_for(timeout=60_000)
+    page.locator(WATERFALL).wait_for()
     places = [".st-key-verdict", ".race", WATERFALL]
     tops = [page.locator(place).first.bounding_box()["y"] for place in places]
     assert tops == sorted(tops), "the race stands directly under the verdict"
@@ -52,7 +52,7 @@ def test_a_drag_across_the_waterfall_moves_the_race_above_it_and_a_line_shows_wh
     line = page.locator(f"{WATERFALL} > .race-cursor").bounding_box()
     assert line["x"] == pytest.approx(at, abs=1.5)
     page.mouse.up()
-    page.wait_for_timeout(300)
+    still(page)
     assert "arm=" not in page.url  # a drag is no click
     page.locator(".race .frame").first.click()
     moved = page.locator(f"{WATERFALL} > .race-cursor").bounding_box()
@@ -62,7 +62,7 @@ def test_a_drag_across_the_waterfall_moves_the_race_above_it_and_a_line_shows_wh
 def test_the_film_is_one_stop_for_tab_and_arrows_move_in_it(dashboard, tools):
     has_focus = "it => it === it.getRootNode().activeElement"
     page = dashboard.opened(f"Parallelism?run={tools}", reduced_motion="reduce")
-    page.locator(".race .frame").first.wait_for(timeout=60_000)
+    page.locator(".race .frame").first.wait_for()
     stops = '.race :is(button, input, [tabindex]):not([tabindex="-1"])'
     assert page.locator(stops).count() == 4, "play, position, speed, film"
     films = page.locator(".race .strip")
@@ -96,11 +96,13 @@ def test_keys_that_are_the_browsers_own_stay_so(dashboard, tools):
 
 
 def test_when_the_last_block_lands_the_dots_become_the_race(dashboard):
+    dashboard.knobs(**SLOW)
     page = dashboard.opened("Streaming?endpoint=simulated&blocks=2&set-up-open=true")
     page.locator(".st-key-run-button button").first.click()
-    page.locator(".st-key-live-dots .js-plotly-plot").first.wait_for(timeout=60_000)
-    page.locator(".race .clock").first.wait_for(timeout=90_000)
-    page.get_by_role("button", name="Replay", exact=True).wait_for(timeout=60_000)  # it has played
+    page.locator(".st-key-live-dots .js-plotly-plot").first.wait_for()
+    page.locator(".race .clock").first.wait_for()
+    page.get_by_role("button", name="Replay", exact=True).wait_for()  # it has played
+    still(page)
     assert page.locator(".st-key-live-dots").count() == 0
     inside = page.locator(".race .lanes").evaluate(
         "lanes => { const box = lanes.getBoundingClientRect();"

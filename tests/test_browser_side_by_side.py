@@ -7,14 +7,17 @@ from collections.abc import Iterator
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from dashboards import Dashboard, started
+from dashboards import WRONG, Dashboard, started, still
 
-from lab import endpoint_kinds, processes
-from lab.local.control import Control
 from tests.measured import FAST
 
 pytestmark = pytest.mark.browser
-WRONG = "[data-testid=stException], [data-testid=stAlertContentError]"
+MIDWAY = r"""() => {
+    const [told, dots] = [".st-key-run-panel", ".st-key-live-dots"]
+        .map(place => document.querySelector(place)?.textContent ?? "");
+    return /\b([6-9]|1\d|2[0-4]) of 27 trials/.test(told) && dots.match(/n = \d/g)?.length >= 3;
+}"""
+"""Whether each of three arms has a dot, from two blocks on and before the last."""
 
 
 @pytest.fixture(scope="module")
@@ -25,24 +28,18 @@ def dashboard(browser, tmp_path_factory) -> Iterator[Dashboard]:
 
 def test_one_press_shows_dots_for_every_arm_and_then_a_verdict_for_each(dashboard):
     """For 40 of 44 trials every arm said "no trial yet"; of three arms one was judged."""
-    card = processes.local_server(endpoint_kinds.SIMULATED)
-    Control(card.base_url, card.api_key).knobs(**FAST | {"gap_ms": 30, "answer_tokens": 10})
+    dashboard.knobs(**FAST | {"gap_ms": 60, "answer_tokens": 10})
     page = dashboard.opened("Side_by_side?endpoint=simulated&blocks=8")
     page.locator(".st-key-run-button button").first.click()
-    page.locator(".st-key-live-dots .js-plotly-plot").first.wait_for(timeout=60_000)
-    page.get_by_text(re.compile(r"(1[2-9]|2\d) of 27 trials")).first.wait_for(timeout=60_000)
-    page.wait_for_function(
-        """(document.querySelector('.st-key-live-dots')?.textContent.match(/n = \\d/g) || [])
-            .length >= 3""",
-        timeout=30_000,
-    )
-    page.locator(".lab-arms section").first.wait_for(timeout=90_000)
+    page.locator(".st-key-live-dots .js-plotly-plot").first.wait_for()
+    page.wait_for_function(MIDWAY)
+    page.locator(".lab-arms section").first.wait_for()
     assert page.locator(WRONG).count() == 0
     assert "streaming.streamed" in page.locator(".st-key-verdict").inner_text().lower()
     told = page.locator(".lab-arms").inner_text()
     assert "caching.cached" in told and re.search(r"faster|Not enough data|difference", told)
     table = page.locator(".lab-table")
-    table.locator("tbody tr").first.wait_for(timeout=60_000)  # it comes after them
+    table.locator("tbody tr").first.wait_for()  # it comes after them
     assert table.locator("tbody tr").count() == 3
     assert "8 of 8" in table.inner_text()
     run = parse_qs(urlsplit(page.url).query)["run"]
@@ -52,8 +49,8 @@ def test_one_press_shows_dots_for_every_arm_and_then_a_verdict_for_each(dashboar
 def test_nothing_scrolls_sideways_in_a_narrow_window_but_the_table(dashboard):
     page = dashboard.opened("Side_by_side?endpoint=simulated&set-up-open=true")
     page.set_viewport_size({"width": 420, "height": 900})
-    page.locator(".lab-table").wait_for(timeout=60_000)
-    page.wait_for_timeout(300)
+    page.locator(".lab-table").wait_for()
+    still(page)
     assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
     assert page.locator(WRONG).count() == 0
 
@@ -62,9 +59,9 @@ def test_names_cover_no_other_name_in_the_picture_of_a_narrow_window(dashboard):
     page = dashboard.opened("Side_by_side?endpoint=simulated")
     page.set_viewport_size({"width": 420, "height": 900})
     page.locator(".st-key-pareto .textpoint, .st-key-figure-pareto .textpoint").first.wait_for(
-        state="attached", timeout=60_000
+        state="attached"
     )
-    page.wait_for_timeout(500)
+    still(page, 1_000)
     boxes = page.evaluate(
         """[...document.querySelectorAll('[class*="pareto"] .textpoint text')]
             .map(text => text.getBoundingClientRect()).filter(box => box.width)

@@ -46,13 +46,11 @@ def test_no_page_makes_a_link_of_a_name(dashboard):
     ):
         if path:
             shown.goto(page, path)
-        page.locator(".js-plotly-plot .main-svg, [data-testid=stDataFrame]").first.wait_for(
-            timeout=60_000
-        )
-        if "caching" in path:
-            page.locator(WATERFALL).wait_for(timeout=60_000)
-            assert LINK in page.locator(WATERFALL).text_content()
+        page.locator(".js-plotly-plot .main-svg, [data-testid=stDataFrame]").first.wait_for()
         still(page)
+        if "caching" in path:
+            page.locator(WATERFALL).wait_for()
+            assert LINK in page.locator(WATERFALL).text_content()
         assert links(page) == [], path
         assert page.locator("[data-testid=stException]").count() == 0, path
 
@@ -62,6 +60,6 @@ def test_no_report_makes_a_link_of_a_name(dashboard, browser, tmp_path):
     (tmp_path / "report.html").write_text(html.page(results.read(run_id, store)), encoding="utf-8")
     page = browser.new_context(offline=True).new_page()
     page.goto((tmp_path / "report.html").as_uri())
-    page.locator(".js-plotly-plot .main-svg").first.wait_for(timeout=60_000)
+    page.locator(".js-plotly-plot .main-svg").first.wait_for()
     assert links(page) == []
     assert LINK in page.locator("body").inner_text()

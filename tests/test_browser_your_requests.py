@@ -128,16 +128,17 @@ def test_code_to_take_away_asks_claude(db):
 def test_bodies_are_written_in_one_width_and_run_as_they_stand(tmp_path, browser):
     with dashboards.started(tmp_path, browser) as dashboard:
         page = dashboard.opened("Your_requests?endpoint=simulated")
+        dashboards.still(page)
         area = page.locator("textarea").first
         assert "mono" in area.evaluate("area => getComputedStyle(area).fontFamily").lower()
         area.fill(CURL)
         area.press("Control+Enter")
-        page.get_by_text("Left out: the key in x-api-key.").wait_for(timeout=60_000)
+        page.get_by_text("Left out: the key in x-api-key.").wait_for()
         assert KEY not in page.content() and KEY not in area.input_value()
         blocks = page.get_by_role("spinbutton", name="Blocks")
         blocks.fill("1")
         blocks.press("Enter")
         page.get_by_role("button", name="Run 1 block").click()
-        page.locator(".st-key-verdict").wait_for(timeout=120_000)
+        page.locator(".st-key-verdict").wait_for()
         kept = dashboard.rows("SELECT keep_text, settings FROM runs")
         assert kept[0][0] is False and "Hello" not in str(kept) and KEY not in str(kept)

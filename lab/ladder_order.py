@@ -49,7 +49,7 @@ class LadderOrder:
     plan: Experiment
     purse: Purse
     trial: Cost
-    """Of today's trial: what it will likely take."""
+    """What a trial of the plan will likely take, in the middle of its stacks."""
     named: tuple[str, ...]
     """Models that the tasks name, as bodies of the user's own do, whichever is asked."""
 
@@ -206,18 +206,10 @@ def _within_budget(order: LadderOrder) -> LadderOrder:
     if not order.factors:
         reasons = "; ".join(f"{one.lever}: {one.reason}" for one in order.not_tried)
         raise LabError(f"There is no lever to try here. {reasons}.")
-    today = order.variant((0,) * len(order.factors))
-    of_task = order.costs(today).of
-    costs = [finished(of_task(task)) for task in order.plan.tasks[:LOOKED_AT]]
-    trial = Cost.sum(costs)
-    trial = trial._replace(
-        seconds=trial.seconds / len(costs),
-        usd=trial.usd / len(costs),
-        most_usd=max(cost.most_usd for cost in costs),
-    )
-    order, count = replace(order, trial=trial), len(order.factors)
-    while count and not _carries(order, count):
+    trials, count = _trials(order), len(order.factors)
+    while count and not _carries(replace(order, trial=trials[count]), count):
         count -= 1
+    order = replace(order, trial=trials[count])
     if not count:
         raise LabError(f"{_budget_words(order)} carry no search: name more with --minutes"
                        " and --max-usd, or shorter tasks.")  # fmt: skip
@@ -228,19 +220,48 @@ def _within_budget(order: LadderOrder) -> LadderOrder:
     return replace(order, factors=order.factors[:count], not_tried=(*order.not_tried, *dropped))
 
 
+def _trials(order: LadderOrder) -> list[Cost]:
+    """By how many of the levers are tried, none first, what a trial of the plan takes in the
+    middle: half of its stacks have a lever at its other level, which multiplies what today takes.
+    """
+    today = (0,) * len(order.factors)
+    usual = _rehearsed(order, today)
+    trials = [usual]
+    for j in range(len(today)):
+        other = _rehearsed(order, (*today[:j], 1, *today[j + 1 :]))
+        middle = {}
+        for name in ("seconds", "usd", "most_usd"):
+            own, before = getattr(usual, name), getattr(trials[-1], name)
+            middle[name] = before * (1 + getattr(other, name) / own) / 2 if own else before
+        trials.append(trials[-1]._replace(**middle))
+    return trials
+
+
+def _rehearsed(order: LadderOrder, configuration: Configuration) -> Cost:
+    """Of a trial of a stack: on average, and of the dearest task the most."""
+    of_task = order.costs(order.variant(configuration)).of
+    costs = [finished(of_task(task)) for task in order.plan.tasks[:LOOKED_AT]]
+    trial = Cost.sum(costs)
+    return trial._replace(
+        seconds=trial.seconds / len(costs),
+        usd=trial.usd / len(costs),
+        most_usd=max(cost.most_usd for cost in costs),
+    )
+
+
 def _carries(order: LadderOrder, levers: int) -> bool:
     """Whether the first stage has room for its fewest blocks, and the last for its own."""
-    trials = FEWEST_BLOCKS * design.size(min(levers, design.MOST_LEVERS))
+    stacks = design.size(min(levers, design.MOST_LEVERS))
     first, last = SHARES["screening"], 1 - SHARES["elimination"]
     pairs, trial, purse = 2 * order.fewest_pairs, order.trial, order.purse
     is_quick = (
-        trials * trial.seconds <= first * purse.seconds
+        FEWEST_BLOCKS * stacks * trial.seconds <= first * purse.seconds
         and pairs * trial.seconds <= last * purse.seconds
     )
     usd = purse.usd
-    is_cheap = usd is None or (
-        trials * trial.usd + trial.most_usd <= first * usd and pairs * trial.most_usd <= last * usd
-    )
+    # No block begins that might pass the stage's dollars, each of its stacks at its dearest.
+    blocks = stacks * ((FEWEST_BLOCKS - 1) * trial.usd + trial.most_usd)
+    is_cheap = usd is None or (blocks <= first * usd and pairs * trial.most_usd <= last * usd)
     return is_quick and is_cheap
 
 

@@ -11,6 +11,8 @@ from lab import code_samples, ladder_code, ladder_order
 from lab.endpoints import registry
 from lab.endpoints.model_facts import ModelFacts
 from lab.endpoints.registry import Endpoint
+from lab.harness.estimate import Cost
+from lab.harness.rehearsal import finished
 from lab.ladder import design, factors, stack
 from lab.ladder.claims import claims
 from lab.ladder.effects import Model, Seen
@@ -567,6 +569,20 @@ def test_a_budget_that_carries_fewer_levers_says_which_are_left_out():
     assert ladder_order._carries(few, 4) and not ladder_order._carries(few, 6)
     with pytest.raises(LabError, match="carry no search"):
         resolved(each_s * 79 / 60)
+
+
+@pytest.mark.parametrize("max_usd", [1, 1.5])
+def test_the_dollars_carry_two_blocks_of_every_plan_that_they_are_said_to_carry(
+    max_usd, monkeypatch
+):
+    """Half of them are the screening's; a prefix is written and a late request asked again."""
+    monkeypatch.delenv("LAB_IGNORE_KEYS")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "none")
+    values = {"endpoint": "anthropic", "max_usd": max_usd, "minutes": 99}
+    order = ladder_order.resolve(ladder_config_of(**values))
+    plan = [order.variant(stack) for stack in design.two_level(len(order.factors))]
+    block = Cost.sum(finished(order.costs(one).of(order.plan.tasks[0])) for one in plan)
+    assert order.purse.lacks("screening", block.usd, block.most_usd, 0, 0) is None
 
 
 def test_levers_that_the_budget_does_not_carry_are_left_out_for_one_reason():

@@ -129,7 +129,7 @@ def dashboard(folder: Path, variables: dict[str, str]):
     )
     url = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(300):
+        for _ in range(1200):
             with contextlib.suppress(OSError):
                 urllib.request.urlopen(f"{url}/_stcore/health", timeout=1).close()
                 break

@@ -24,7 +24,7 @@ LOG = "The lighthouse keeper wrote in the log that the wind had turned. "
 @pytest.fixture
 async def client(local_server):
     async with anthropic.AsyncAnthropic(
-        base_url=local_server.base_url, api_key=local_server.api_key, max_retries=0, timeout=60
+        base_url=local_server.base_url, api_key=local_server.api_key, max_retries=0, timeout=600
     ) as client:
         yield client
 

@@ -259,7 +259,7 @@ def test_a_table_writes_shares_with_a_space_and_none_as_a_dash():
         columns = {"share": Column("share", "percent"), "ms": Column("ms", "localized")}
         tables.show(frame, "table", columns)
 
-    app = AppTest.from_function(page).run()
+    app = AppTest.from_function(page, default_timeout=60).run()
     assert not app.exception
     table = app.dataframe[0]
     assert table.value["share"].tolist() == [0, pd.NA] and table.value["ms"][0] == 1235

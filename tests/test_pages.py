@@ -154,7 +154,7 @@ def test_a_run_that_goes_on_is_watched_anew(monkeypatch):
 
         run_panel.show("0-0", "wait_ms", ["whole", "streamed"])
 
-    app = AppTest.from_function(panel)
+    app = AppTest.from_function(panel, default_timeout=60)
     for pid, kinds in ((1, ("started", "ended")), (2, ("started",))):
         card = processes.RunCard("0-0", "streaming", pid=pid, born=None, since_utc="")
         monkeypatch.setattr(processes, "running", lambda card=card: card)

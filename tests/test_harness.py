@@ -190,8 +190,11 @@ async def test_the_wait_counts_from_the_start(simulated, endpoint):
         simulated.plays(headers=40, text=[90, 590], done=600)
     sink = Kept()
     await runner(endpoint, sink).run()
-    found = {f.trial.arm: clocks(f)["wait_ms"] for f in sink.trials}
-    assert 90 <= found["streamed"] < 590 and found["whole"] >= 600
+    trials = {f.trial.arm: f for f in sink.trials}
+    streamed, (call,) = trials["streamed"].trial, trials["streamed"].calls
+    to_text_ms = (call.first_text_ns - streamed.started_ns) / 1e6
+    assert clocks(trials["streamed"])["wait_ms"] == pytest.approx(to_text_ms) and to_text_ms >= 90
+    assert call.first_text_ns < call.ended_ns and clocks(trials["whole"])["wait_ms"] >= 600
     assert sink.ends == ["finished"]
 
 

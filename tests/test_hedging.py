@@ -17,7 +17,7 @@ from lab.techniques.hedging import TECHNIQUE, findings
 from lab.techniques.hedging.technique import race
 from tests.measured import FAST, measure
 
-LATE = {"headers": 2000, "text": [2000], "done": 2000}
+LATE = {"headers": 60_000, "text": [60_000], "done": 60_000}
 SOON = {"headers": 20, "text": [20], "done": 20}
 REFUSED = {"headers": 10, "fault": {"kind": "http", "status": 500, "type": "api_error"}}
 PRICE = """[[prices]]
@@ -30,7 +30,6 @@ write_1h = 0
 read = 0
 """
 BROKEN = {"headers": 10, "text": [10, 800, 900], "fault": {"kind": "cut", "after": 2}}
-NEVER = {"headers": 5000, "text": [5000], "done": 5000}
 
 
 def seed_with_first(arm: str, arms: list[str]) -> int:
@@ -58,32 +57,32 @@ async def first_trial(simulated, arm: str, *plays, **knobs) -> tuple[pd.Series, 
 async def test_the_twin_that_begins_first_is_the_answer_and_the_late_one_is_cancelled(
     simulated, db
 ):
-    """The first request would begin at 2,000 ms; the twin is sent at 50 and begins 20 later."""
+    """The first request would begin after a minute; the twin is sent at 50 and begins 20 later."""
     trial, calls = await first_trial(simulated, "hedged", LATE, SOON, delay_ms=50)
     assert calls["error_kind"].fillna("").tolist() == ["cancelled", ""]
     assert calls["started_ms"][1] >= 50
     assert trial["outcome"] == "ok" and trial["answer_call_id"] == calls["call_id"][1]
-    assert 70 <= trial["wait_ms"] < 2000 and trial["total_ms"] < 2000
+    assert 70 <= trial["wait_ms"] < 60_000 and trial["total_ms"] < 60_000
 
 
 async def test_a_first_token_within_the_delay_asks_nobody_twice(simulated, db):
-    trial, calls = await first_trial(simulated, "hedged", SOON, delay_ms=1500)
-    assert len(calls) == 1 and trial["wait_ms"] < 1500
+    trial, calls = await first_trial(simulated, "hedged", SOON, delay_ms=60_000)
+    assert len(calls) == 1 and trial["wait_ms"] < 60_000
 
 
 async def test_the_delay_is_counted_to_the_first_token_and_not_to_the_headers(simulated, db):
-    """Headers at 10 ms and the first text at 2,000: the twin is sent all the same."""
-    talks = {"headers": 10, "text": [2000], "done": 2000}
+    """Headers at 10 ms and the first text after a minute: the twin is sent all the same."""
+    talks = {"headers": 10, "text": [60_000], "done": 60_000}
     trial, calls = await first_trial(simulated, "hedged", talks, SOON, delay_ms=50)
     assert calls["error_kind"].fillna("").tolist() == ["cancelled", ""]
     assert calls["message_start_at_ms"][0] < calls["ended_at_ms"][0]
-    assert calls["first_text_at_ms"].isna()[0] and trial["wait_ms"] < 2000
+    assert calls["first_text_at_ms"].isna()[0] and trial["wait_ms"] < 60_000
 
 
 async def test_tied_requests_go_out_together_and_one_is_cancelled(simulated, db):
     trial, calls = await first_trial(simulated, "tied", LATE, SOON)
     assert sorted(calls["error_kind"].fillna("")) == ["", "cancelled"]
-    assert calls["started_ms"].max() < trial["wait_ms"] < 2000
+    assert calls["started_ms"].max() < trial["wait_ms"] < 60_000
 
 
 async def test_a_call_that_fails_leaves_the_race_to_its_twin(simulated, db):
@@ -95,7 +94,7 @@ async def test_a_call_that_fails_leaves_the_race_to_its_twin(simulated, db):
 async def test_a_trial_fails_where_both_fail_and_where_the_kept_one_breaks_off(simulated, db):
     trial, calls = await first_trial(simulated, "tied", REFUSED, REFUSED)
     assert len(calls) == 2 and trial["outcome"] == "failed"
-    trial, calls = await first_trial(simulated, "tied", BROKEN, NEVER)
+    trial, calls = await first_trial(simulated, "tied", BROKEN, LATE)
     assert trial["outcome"] == "failed" and "cancelled" in set(calls["error_kind"])
 
 

@@ -37,17 +37,28 @@ async def outcomes(batches, batch):
     return {line.custom_id: line.result async for line in await batches.results(batch.id)}
 
 
+def leased(simulated) -> dict:
+    """The header of a measurement that has the server, so that no batch goes on meanwhile."""
+    asked = {"holder": "a run", "pid": os.getpid(), "seconds": 60}
+    return {"x-lab-lease": simulated.ask("POST", "/lease", json=asked)["lease"]}
+
+
+def give_back(simulated, headers: dict) -> None:
+    simulated.ask("DELETE", "/lease", json={"lease": headers["x-lab-lease"]})
+
+
 async def test_a_batch_of_ten_is_answered_by_custom_id(simulated, batches):
-    simulated.knobs(gap_ms=20)
     names = [f"n{i}" for i in range(10)]
-    batch = await batches.create(requests=requests(*names))
+    own = leased(simulated)
+    batch = await batches.create(requests=requests(*names), extra_headers=own)
     assert (batch.processing_status, batch.request_counts.processing, batch.results_url) == (
         "in_progress",
         10,
         None,
     )
     with pytest.raises(anthropic.BadRequestError, match="cancel it first"):
-        await batches.delete(batch.id)
+        await batches.delete(batch.id, extra_headers=own)
+    give_back(simulated, own)
     batch = await ended(batches, batch)
     assert (batch.request_counts.succeeded, batch.request_counts.processing) == (10, 0)
     results = await outcomes(batches, batch)
@@ -86,7 +97,7 @@ async def test_a_wrong_request_is_its_own_result_and_spoils_no_other(simulated, 
 
 
 async def test_a_cancelled_batch_begins_no_more(simulated, batches):
-    simulated.knobs(gap_ms=60, jitter=0, tail=0)
+    simulated.knobs(gap_ms=400, jitter=0, tail=0)
     batch = await batches.cancel(
         (await batches.create(requests=requests(*[f"n{i}" for i in range(40)]))).id
     )
@@ -114,15 +125,12 @@ async def test_a_batch_that_cannot_be_told_apart_is_refused_at_once(batches, wro
 
 async def test_a_batch_waits_while_a_measurement_has_the_server(simulated, batches):
     simulated.knobs(gap_ms=30, jitter=0, tail=0)
-    batch = await batches.create(requests=requests(*[f"n{i}" for i in range(12)]))
-    lease = simulated.ask(
-        "POST", "/lease", json={"holder": "a run", "pid": os.getpid(), "seconds": 30}
-    )["lease"]
-    leased = {"x-lab-lease": lease}
-    await sleep_s(
-        1.2
-    )  # twelve in fours, 150 ms each, are done in half a second where nobody holds the server
-    waiting = await batches.retrieve(batch.id, extra_headers=leased)
-    simulated.ask("DELETE", "/lease", json={"lease": lease})
-    assert waiting.processing_status == "in_progress"
+    own = leased(simulated)
+    names = [f"n{i}" for i in range(12)]
+    batch = await batches.create(requests=requests(*names), extra_headers=own)
+    # Twelve in fours, 150 ms each, are done in half a second where nobody holds the server.
+    await sleep_s(1.2)
+    waiting = await batches.retrieve(batch.id, extra_headers=own)
+    give_back(simulated, own)
+    assert (waiting.processing_status, waiting.request_counts.processing) == ("in_progress", 12)
     assert (await ended(batches, waiting)).request_counts.succeeded == 12

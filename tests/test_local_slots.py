@@ -2,7 +2,6 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
 
 import httpx2
 import pytest
@@ -37,7 +36,7 @@ def ask(client, **more):
 
 
 def asked_together(server, requests):
-    """When each one's turn was, in ms, in order of arrival; and how long it had waited for it."""
+    """When each one came, in ms, in order of arrival; and when its turn was."""
     with client(server) as asking, ThreadPoolExecutor(requests) as pool:
         replies = list(pool.map(lambda _: ask(asking), range(requests)))
     waited = {reply["id"]: reply["lab"]["queue_ms"] for reply in replies}
@@ -45,33 +44,40 @@ def asked_together(server, requests):
     truths.sort(key=lambda truth: truth["received_ns"])
     waits = [waited[truth["message_id"]] for truth in truths]
     came = [truth["received_ns"] / 1e6 for truth in truths]
-    return [at + wait for at, wait in zip(came, waits, strict=True)], waits
+    return came, [at + wait for at, wait in zip(came, waits, strict=True)]
+
+
+def turns_of(came, slots):
+    """A slot is free 300 ms after it was taken, and who comes later has it at once."""
+    turns = []
+    for place, at in enumerate(came):
+        turns.append(at if place < slots else max(at, turns[place - slots] + 300))
+    return pytest.approx(turns, abs=0.01)
 
 
 @pytest.mark.parametrize("slots", [1, 2])
 def test_so_many_are_answered_at_once_and_the_others_in_order_of_arrival(simulated, slots):
     simulated.knobs(**FIXED, slots=slots)
-    turns, waits = asked_together(simulated, 6)
-    assert turns == sorted(turns)
-    for place, (turn, wait) in enumerate(zip(turns, waits, strict=True)):
-        if place >= slots:  # a slot is free 300 ms after it was taken
-            assert turn >= turns[place - slots] + 300 - 0.01
-        if wait:
-            assert turn == pytest.approx(turns[place - slots] + 300, abs=0.01)
-    assert sum(wait > 0 for wait in waits) > 0 == waits[0]
+    for _ in range(3):  # a busy machine may send six so late, one by one, that nobody waits
+        came, turns = asked_together(simulated, 6)
+        assert turns == turns_of(came, slots)
+        if turns != came:
+            break
+    assert turns != came
 
 
 def test_a_place_that_was_taken_away_is_given_to_nobody(simulated):
     simulated.knobs(**FIXED, slots=3)
     asked_together(simulated, 3)
     simulated.knobs(slots=1)
-    turns, _ = asked_together(simulated, 3)
-    assert [later - turn for turn, later in pairwise(turns)] == pytest.approx([300, 300], abs=0.01)
+    came, turns = asked_together(simulated, 3)
+    assert turns == turns_of(came, 1)
 
 
 def test_without_slots_nobody_waits(simulated):
     simulated.knobs(**FIXED)
-    assert asked_together(simulated, 4)[1] == [0, 0, 0, 0]
+    came, turns = asked_together(simulated, 4)
+    assert turns == came
 
 
 def test_who_goes_leaves_his_slot_and_his_place_in_the_queue(simulated):
@@ -82,7 +88,7 @@ def test_who_goes_leaves_his_slot_and_his_place_in_the_queue(simulated):
         with asking.stream("POST", "/v1/messages", content=body) as stalled:
             next(stalled.iter_bytes())
             with pytest.raises(httpx2.ReadTimeout):
-                asking.post("/v1/messages", content=body, timeout=0.2)
+                asking.post("/v1/messages", content=body, timeout=httpx2.Timeout(20, read=0.2))
             simulated.knobs(fault=None)
         assert ask(asking)["stop_reason"] == "end_turn"
 

@@ -150,7 +150,7 @@ TEXT = json.dumps(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(end=st.sampled_from(["\n", "\r\n", "\r"]), cuts=st.lists(st.integers(0, 900), max_size=12))
 def test_every_split_of_every_line_end_gives_the_same_events(end, cuts):
     events = json.loads(TEXT)
@@ -180,7 +180,7 @@ def test_every_single_cut_and_one_byte_at_a_time_give_the_same_events():
         ] == events
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(
     st.permutations(
         [
@@ -394,7 +394,7 @@ def test_a_key_in_a_header_that_is_kept_is_blanked(monkeypatch):
 PIECE = st.text(st.sampled_from('aZ é潮"\\{}:,\n\t\x01😀'), max_size=6)
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(
     texts=st.lists(PIECE | st.sampled_from(["index", "text_delta", "0"]), max_size=8),
     pads=st.lists(st.integers(0, 3), min_size=8, max_size=8),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 from typing import Any, NamedTuple
 
 from lab import pricing, recorded_tasks, units
@@ -112,8 +113,9 @@ def resolve(config: LadderConfig, store: Store | None = None) -> LadderOrder:
     levels |= {factor.lever.name: factor.levels for factor in factors}
     tiers = answering(usual.tasks[0], base, levels)
     technique = stack.technique(config.metric, config.tail, tiers)
-    run = run.model_copy(update={"knobs": base.model_dump(mode="json", exclude_defaults=True)})
+    knobs = base.model_dump(mode="json", exclude_defaults=True)
     purse = Purse(config.budget_usd(endpoint.kind), 60 * config.minutes)
+    run = run.model_copy(update={"knobs": knobs, "max_usd": purse.usd})
     plan = planning.experiment(run, endpoint.kind, technique)
     # What is kept of it asks the same again, whatever goes without saying then.
     kept = {"endpoint": run.endpoint or endpoint.name, "scenario": run.scenario}
@@ -195,7 +197,6 @@ def _run(config: LadderConfig) -> BenchmarkConfig:
         technique=LADDER,
         scenario=scenario,
         runs=CONFIRMING[config.quantile][1],
-        max_usd=config.max_usd,
         deadline_s=config.deadline_s,
         **values,
     )
@@ -211,8 +212,7 @@ def _within_budget(order: LadderOrder) -> LadderOrder:
         count -= 1
     order = replace(order, trial=trials[count])
     if not count:
-        raise LabError(f"{_budget_words(order)} carry no search: name more with --minutes"
-                       " and --max-usd, or shorter tasks.")  # fmt: skip
+        raise LabError(f"{_budget_words(order)} carry no search. {_more(order, trials)}")
     reason = f"{_budget_words(order)} carry a plan of {units.counted(count, 'lever')} at most"
     if count >= design.MOST_LEVERS:
         count, reason = design.MOST_LEVERS, f"a plan has {design.MOST_LEVERS} levers at most"
@@ -250,19 +250,35 @@ def _rehearsed(order: LadderOrder, configuration: Configuration) -> Cost:
 
 
 def _carries(order: LadderOrder, levers: int) -> bool:
-    """Whether the first stage has room for its fewest blocks, and the last for its own."""
+    seconds, usd = _needs(order, levers)
+    purse = order.purse
+    return seconds <= purse.seconds and (purse.usd is None or usd <= purse.usd)
+
+
+def _needs(order: LadderOrder, levers: int) -> tuple[float, float]:
+    """The seconds and dollars in which the first stage has room for its fewest blocks, and the
+    last for its own."""
     stacks = design.size(min(levers, design.MOST_LEVERS))
     first, last = SHARES["screening"], 1 - SHARES["elimination"]
-    pairs, trial, purse = 2 * order.fewest_pairs, order.trial, order.purse
-    is_quick = (
-        FEWEST_BLOCKS * stacks * trial.seconds <= first * purse.seconds
-        and pairs * trial.seconds <= last * purse.seconds
-    )
-    usd = purse.usd
+    pairs, trial = 2 * order.fewest_pairs, order.trial
     # No block begins that might pass the stage's dollars, each of its stacks at its dearest.
-    blocks = stacks * ((FEWEST_BLOCKS - 1) * trial.usd + trial.most_usd)
-    is_cheap = usd is None or (blocks <= first * usd and pairs * trial.most_usd <= last * usd)
-    return is_quick and is_cheap
+    blocks_usd = stacks * ((FEWEST_BLOCKS - 1) * trial.usd + trial.most_usd)
+    return (
+        trial.seconds * max(FEWEST_BLOCKS * stacks / first, pairs / last),
+        max(blocks_usd / first, pairs * trial.most_usd / last),
+    )
+
+
+def _more(order: LadderOrder, trials: Sequence[Cost]) -> str:
+    """What would carry a search of one lever, and of all."""
+    counts = dict.fromkeys((1, min(len(order.factors), design.MOST_LEVERS)))
+    of = [(count, *_needs(replace(order, trial=trials[count]), count)) for count in counts]
+    ways = [
+        f"{units.counted(count, 'lever')} --minutes {max(1, ceil(seconds / 60))}"
+        + (f" --max-usd {ceil(10 * usd) / 10:.2f}" if order.purse.usd is not None else "")
+        for count, seconds, usd in of
+    ]
+    return f"It takes for {', for '.join(ways)}. Fewer levers or shorter tasks take less."
 
 
 def _minutes(order: LadderOrder) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 from dataclasses import replace
 from math import exp, log, prod
 
@@ -569,6 +570,20 @@ def test_a_budget_that_carries_fewer_levers_says_which_are_left_out():
     assert ladder_order._carries(few, 4) and not ladder_order._carries(few, 6)
     with pytest.raises(LabError, match="carry no search"):
         resolved(each_s * 79 / 60)
+
+
+def test_the_usual_dollars_carry_a_search_and_fewer_say_how_many_do(monkeypatch):
+    monkeypatch.delenv("LAB_IGNORE_KEYS")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "none")
+    usual = ladder_order.resolve(ladder_config_of(endpoint="anthropic"))
+    assert len(usual.factors) > 1 and usual.run.max_usd == usual.purse.usd == 1.5
+    with pytest.raises(LabError, match=r"10 minutes and \$0\.50 carry no search\. ") as refused:
+        ladder_order.resolve(ladder_config_of(endpoint="anthropic", max_usd=0.5))
+    minutes, dollars = re.search(
+        r"for 1 lever --minutes (\d+) --max-usd (\S+),", str(refused.value)
+    ).groups()
+    named = {"minutes": float(minutes), "max_usd": float(dollars), "levers": ["streamed"]}
+    assert ladder_order.resolve(ladder_config_of(endpoint="anthropic", **named)).factors
 
 
 @pytest.mark.parametrize("max_usd", [1, 1.5])

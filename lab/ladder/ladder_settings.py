@@ -12,12 +12,15 @@ from lab.ladder.design import MOST_LEVERS
 from lab.metrics import CLOCKS, needed
 from lab.model import LADDER
 from lab.scenarios.definitions import CATEGORIES, RECORDING, Task
-from lab.settings import LARGEST_SEED, LIVE_MAX_USD, Flag, build
+from lab.settings import LARGEST_SEED, Flag, build
 
 OBJECTIVES = tuple(f"{clock}:{quantile}" for clock in CLOCKS for quantile in ("p50", "p95"))
 CONFIRMING = {"p50": (12, 40), "p95": (needed(0.95), 150)}
 """By quantile, the fewest blocks and the most that confirm a winner: a percentile takes as many as
 its interval does."""
+LADDER_MAX_USD = 1.50
+"""Where requests cost money and nobody says how much: a search asks many stacks, each of which is
+counted at its dearest before it is asked."""
 
 
 class LadderConfig(BaseModel):
@@ -74,7 +77,7 @@ class LadderConfig(BaseModel):
         ge=0,
         title="Budget, $",
         description="the most it may cost, in dollars; no block begins that might cost more "
-        f"({LIVE_MAX_USD:.2f} by default where requests cost money)",
+        f"({LADDER_MAX_USD:.2f} by default where requests cost money)",
     )
     answer_tokens: Annotated[int, Flag("how much", "N")] = Field(
         96,
@@ -161,7 +164,7 @@ class LadderConfig(BaseModel):
     def budget_usd(self, endpoint_kind: str) -> float | None:
         """The most that it may cost, in dollars; None is without a limit."""
         if self.max_usd is None and endpoint_kinds.kind(endpoint_kind).priced:
-            return LIVE_MAX_USD
+            return LADDER_MAX_USD
         return self.max_usd
 
 

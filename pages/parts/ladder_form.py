@@ -10,10 +10,9 @@ from lab import ladder_order, settings, units
 from lab.endpoints.consent import ConsentNeeded
 from lab.endpoints.registry import Endpoint
 from lab.ladder import stack
-from lab.ladder.ladder_settings import LadderConfig
+from lab.ladder.ladder_settings import LADDER_MAX_USD, LadderConfig
 from lab.ladder_order import LadderEstimate
 from lab.model import LADDER
-from lab.settings import LIVE_MAX_USD
 from pages.parts import controls, frame, knob_form, run_panel, set_up
 from pages.parts.frame import escape, guard
 
@@ -42,7 +41,7 @@ def _form(endpoint: Endpoint) -> None:
     values["models"] = _models(endpoint)
     if endpoint.traits.priced:
         with st.columns(4)[0]:
-            values["max_usd"] = _field("max_usd", value=LIVE_MAX_USD, step=0.05)
+            values["max_usd"] = _field("max_usd", value=LADDER_MAX_USD, step=0.05)
     more = st.expander("More options", key="more-options", on_change="rerun", bind="query-params")
     if more.open:
         with more:

@@ -259,7 +259,7 @@ def test_at_most_has_the_judges_calls_with_the_longest_answer_to_judge():
 
 async def test_what_a_request_names_is_found_before_the_first_trial(db):
     """A slow endpoint that only one arm names must not be looked for inside that arm's trial."""
-    slow_s = 0.4
+    slow_s = 2
 
     def answer(connection):
         if connection.asked.method == "GET":

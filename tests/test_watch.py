@@ -236,16 +236,16 @@ def test_the_command_gets_the_finding_and_no_key(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("command", "said"),
+    ("command", "seconds", "said"),
     [
-        ("/no/such/program", "did not start"),
-        ("false", "ended with code 1"),
-        ("sh -c 'sleep 60'", "was ended after 0.2 s"),
+        ("/no/such/program", 20, "did not start"),
+        ("false", 20, "ended with code 1"),
+        ("sh -c 'sleep 60'", 0.2, "was ended after 0.2 s"),
     ],
 )
-def test_a_command_that_goes_wrong_is_a_sentence(command, said):
+def test_a_command_that_goes_wrong_is_a_sentence(command, seconds, said):
     began_ns = now_ns()
-    assert said in asyncio.run(hook.run(command, change(), seconds=0.2))
+    assert said in asyncio.run(hook.run(command, change(), seconds))
     assert (now_ns() - began_ns) / 1e9 < 20
 
 

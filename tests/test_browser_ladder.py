@@ -25,7 +25,8 @@ def test_a_ladder_is_climbed_in_view_and_names_its_stack(dashboard):
     page.locator(".st-key-run-button button").click()
     panel = page.locator(".st-key-run-panel")
     panel.get_by_text(re.compile(r"(Screening|Confirmation): block \d+")).wait_for(timeout=180_000)
-    page.locator(".st-key-verdict").wait_for(timeout=180_000)
+    # Its three minutes, and as many again.
+    page.locator(".st-key-verdict").wait_for(timeout=360_000)
     still(page)
     assert page.locator(WRONG).count() == 0
     assert "Streamed" in page.locator(".st-key-verdict").inner_text()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import end_servers
-from dashboards import IDLE, WRONG, free_port
+from dashboards import IDLE, PATIENCE_MS, WRONG, free_port
 
 from lab import clock, paths
 
@@ -99,19 +99,20 @@ def test_the_dashboard_is_served_from_any_folder(stand, quick, browser):
     assert quick.returncode == 0, quick.stderr
     with dashboard(folder, variables) as url:
         page = browser.new_page()
+        page.set_default_timeout(PATIENCE_MS)
         page.goto(url)
         links = page.locator('[data-testid="stSidebar"] [data-testid="stPageLink-NavLink"]')
-        links.first.wait_for(timeout=60_000)
-        page.locator(IDLE).wait_for(timeout=60_000)
+        links.first.wait_for()
+        page.locator(IDLE).wait_for()
         pages = {link.get_attribute("href"): link.inner_text() for link in links.all()}
         assert len(pages) >= 11
         for address, title in pages.items():
             links.get_by_text(title, exact=True).click()
             path = address.strip("/").partition("?")[0]
-            page.wait_for_url(re.compile(rf"/{path}(\?|$)"), timeout=60_000)
+            page.wait_for_url(re.compile(rf"/{path}(\?|$)"))
             if path:
-                page.get_by_role("heading", name=title, exact=True).wait_for(timeout=60_000)
-            page.locator(IDLE).wait_for(timeout=60_000)
+                page.get_by_role("heading", name=title, exact=True).wait_for()
+            page.locator(IDLE).wait_for()
             assert page.locator(WRONG).count() == 0, address
         with urllib.request.urlopen(url, timeout=10) as reply:
             assert reply.headers["x-frame-options"] == "DENY"

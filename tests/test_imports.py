@@ -184,7 +184,7 @@ def test_the_writers_go_on_while_a_file_is_read(mine, foreign, monkeypatch):
             clock.pause_s(0.1)
     finally:
         holder.communicate("\n")
-    assert len(waits) > 3 and max(waits) < 2
+    assert len(waits) > 3 and sorted(waits)[len(waits) // 2] < 1
 
 
 # Files that cannot be read

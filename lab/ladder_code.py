@@ -18,7 +18,7 @@ def winner(result: LadderResult, store: Store | None = None) -> str:
     own were not kept."""
     if result.winner is None:
         raise LabError(f"{result.run_id} has no winner.")
-    order = ladder_order.resolve(ladder_order.again(result.run, result.record), store)
+    order = ladder_order.unbudgeted(ladder_order.again(result.run, result.record), store)
     return of_stack(order, dict(result.winner))
 
 

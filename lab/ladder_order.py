@@ -101,6 +101,11 @@ class LadderEstimate:
 def resolve(config: LadderConfig, store: Store | None = None) -> LadderOrder:
     """LabError where there is nothing to search: an unknown lever, no lever that fits, or a budget
     that carries no plan."""
+    return _within_budget(unbudgeted(config, store))
+
+
+def unbudgeted(config: LadderConfig, store: Store | None = None) -> LadderOrder:
+    """With all levers, whatever minutes and dollars carry: for what asks no search again."""
     run, endpoint, usual, named = _asked(config, store)
     config = config.model_copy(update={"today": _usual(endpoint, named) | config.today})
     base = StackKnobs(
@@ -119,12 +124,12 @@ def resolve(config: LadderConfig, store: Store | None = None) -> LadderOrder:
     plan = planning.experiment(run, endpoint.kind, technique)
     # What is kept of it asks the same again, whatever goes without saying then.
     kept = {"endpoint": run.endpoint or endpoint.name, "scenario": run.scenario}
-    config = config.model_copy(update=kept | {"models": dict(endpoint.models)})
-    order = LadderOrder(
+    kept |= {"models": dict(endpoint.models), "max_usd": purse.usd}
+    config = config.model_copy(update=kept)
+    return LadderOrder(
         config, run, endpoint, tuple(factors), tuple(refused), base, technique, plan, purse,
         Cost.sum(()), named,
     )  # fmt: skip
-    return _within_budget(order)
 
 
 def again(run: Mapping[str, Any], record: Mapping[str, Any]) -> LadderConfig:

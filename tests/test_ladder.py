@@ -577,6 +577,7 @@ def test_the_usual_dollars_carry_a_search_and_fewer_say_how_many_do(monkeypatch)
     monkeypatch.setenv("ANTHROPIC_API_KEY", "none")
     usual = ladder_order.resolve(ladder_config_of(endpoint="anthropic"))
     assert len(usual.factors) > 1 and usual.run.max_usd == usual.purse.usd == 1.5
+    assert usual.config.max_usd == 1.5  # what is kept of it asks no more, whatever is usual then
     with pytest.raises(LabError, match=r"10 minutes and \$0\.50 carry no search\. ") as refused:
         ladder_order.resolve(ladder_config_of(endpoint="anthropic", max_usd=0.5))
     minutes, dollars = re.search(

@@ -305,6 +305,10 @@ def test_the_command_names_the_stack_and_writes_its_code(
     kept = {n: v for n, v in result.record["config"].items() if n not in ("endpoint", "models")}
     unnamed = dataclasses.replace(result, record=result.record | {"config": kept})
     assert '"model": "simulated-large"' in ladder_code.winner(unnamed)
+    # Nor does it depend on what minutes carry by a later version's reckoning.
+    brief = kept | {"minutes": 0.1, "endpoint": simulated.base_url}
+    short = dataclasses.replace(result, record=result.record | {"config": brief})
+    assert "Why is the sky blue?" in ladder_code.winner(short)
 
     assert cli.main([*words, "--today", "streamed"]) == 2
     assert "LEVER=LEVEL" in capsys.readouterr().err

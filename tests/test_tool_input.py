@@ -277,3 +277,17 @@ async def test_an_answer_whose_input_is_broken_runs_no_tool_and_is_left_out(
     assert set(found.trials["outcome"]) == {"mismatch"}
     assert found.trials["error_text"].str.contains("the input of a tool was no JSON object").all()
     assert tools_of(found).empty
+
+
+async def test_a_conversation_goes_on_after_a_turn_whose_tool_call_was_cut(simulated, db):
+    """The API wants a result for each call that it reads: without one the next turn is refused."""
+    simulated.knobs(**FAST)
+    cut = {"tools": [{"name": "records", "input": {}}], "stop_reason": "max_tokens"}
+    simulated.plays(*[cut, {"text": [0]}] * 40)
+    knobs = {"turns": 4, "tool_results": True}
+    found = await measure(simulated, "conversation", runs=1, knobs=knobs)
+    assert set(found.trials["outcome"]) == {"mismatch"}
+    said = found.trials["error_text"]
+    assert said.str.contains("asked for tools ended by max_tokens").all()
+    assert not said.str.contains("without its tool").any()
+    assert found.calls["error_kind"].isna().all() and tools_of(found).empty

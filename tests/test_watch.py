@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import sys
 from dataclasses import replace
@@ -91,6 +92,23 @@ def test_three_probes_without_an_answer_are_told_and_the_first_answer_again():
         told += [(place, each.kind, each.whose) for each in looking.add(
             BEGAN + place * EVERY, medians, failed)]  # fmt: skip
     assert told == [(5, "silent", "yours"), (7, "answers", "yours"), (10, "silent", "service")]
+
+
+def test_a_silence_that_nobody_was_told_of_is_told_after_a_restart_and_its_end_alone_is_not():
+    """Four probes of yours without an answer are stored; whether that was told is stored apart."""
+    stopped = Looking("anthropic", EVERY)
+    for place in range(4):
+        stopped.add(BEGAN + place * EVERY, {"control": 400, "yours": None}, {"yours": 1}, True)
+    mended, untold = copy.deepcopy(stopped), copy.deepcopy(stopped)
+    silent = change(kind="silent", whose="yours")
+    at, lost, good = BEGAN + 4 * EVERY, {"yours": None}, {"yours": 1200.0}
+    stopped.goes_on_from([silent])
+    assert [each.kind for each in stopped.add(at, lost, {"yours": 1})] == []
+    assert [each.kind for each in stopped.add(at + EVERY, good, {})] == ["answers"]
+    untold.goes_on_from([])
+    assert [each.kind for each in untold.add(at, lost, {"yours": 1})] == ["silent"]
+    mended.goes_on_from([silent, change(kind="answers", whose="yours")])
+    assert mended.add(at, good, {}) == []
 
 
 def test_one_that_stops_as_the_other_is_answered_again_is_told_apart():

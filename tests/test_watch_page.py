@@ -96,6 +96,9 @@ def test_a_watch_that_ended_long_ago_keeps_a_quarter_of_its_chart(db):
     found = watched.read(Store(), stored(Store(), pairs(20), began=ago(2_000)))
     first, last = probe_series.span(found.probes["at"], standing.gaps(found, is_kept=False))
     assert (last - first) / EVERY == pytest.approx(4 * 19 * 1.04)
+    found = watched.read(Store(), stored(Store(), [*pairs(1), "busy"], began=ago(2_000)))
+    _, last = probe_series.span(found.probes["at"], standing.gaps(found, is_kept=False))
+    assert last > found.last_utc + EVERY
 
 
 @pytest.fixture

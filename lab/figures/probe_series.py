@@ -85,10 +85,10 @@ def span(
     at: pd.Series, gaps: Sequence[tuple[datetime, datetime, str]] = ()
 ) -> tuple[datetime, datetime]:
     """From the first probe to the end of what came, or did not come, after it: a watch that ended
-    long ago fills a quarter of its chart at least."""
+    long ago fills a quarter of its chart at least, one of a few minutes has an hour more."""
     first, last = (pd.to_datetime(end, utc=True) for end in (at.min(), at.max()))
     latest = max([last, *(pd.Timestamp(end) for _, end, _ in gaps)])
-    last = min(latest, last + max(3 * (last - first), pd.Timedelta(minutes=1)))
+    last = min(latest, last + max(3 * (last - first), pd.Timedelta(hours=1)))
     pad = max((last - first) * 0.02, pd.Timedelta(seconds=30))
     return first - pad, last + pad
 

@@ -3,7 +3,7 @@ from the database, or from a bench."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -50,9 +50,15 @@ class Looking:
                 found.append(change)
         return [] if is_known else found
 
-    def goes_on_from(self, at_utc: datetime) -> None:
-        """A level began there, as was told before."""
-        self.start = sum(at < at_utc for at in self.at_utc)
+    def goes_on_from(self, told: Sequence[Change]) -> None:
+        """What was told before, in order: levels that began, and who has been silent since."""
+        self.is_silent = dict.fromkeys(ARMS, False)
+        for change in told:
+            if change.is_silence:
+                arms = ARMS if change.whose == "service" else (change.whose,)
+                self.is_silent |= dict.fromkeys(arms, change.kind == SILENT)
+            else:
+                self.start = sum(at < change.at_utc for at in self.at_utc)
 
     def _shift(self) -> Change | None:
         first = self.start

@@ -189,9 +189,7 @@ class WatchRun(BenchmarkRunner):
         self.looking = Looking(answering(self.endpoint), self.order.every, config.least_percent)
         for probe in known.told():
             self.looking.add(*probe, is_known=True)
-        levels = [change for change in known.changes if not change.is_silence]
-        if levels:
-            self.looking.goes_on_from(levels[-1].at_utc)
+        self.looking.goes_on_from(known.changes)
 
     async def _probes(self) -> None:
         order = self.order

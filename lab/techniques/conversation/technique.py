@@ -73,7 +73,7 @@ async def trial(bench: Bench, arm, knobs, task):
 
 async def with_results(bench: Bench, talk: Talk, reply: Reply, text, name):
     """The answer that follows what the tools brought."""
-    if not reply.tool_uses:
+    if not any(block.get("type") == "tool_use" for block in reply.content):
         bench.mismatch("the model answered without its tool")
         return reply
     inputs = [{**use.input, "service_ms": 0} for use in reply.tool_uses]

@@ -225,11 +225,11 @@ async def test_a_tool_that_was_started_does_not_outlive_a_turn_that_was_cancelle
 
 STACK = replace(
     stack.technique("total_ms"),
-    arms=(Arm("in turn"), Arm("while it writes")),
+    arms=(Arm("after the turn"), Arm("while it writes")),
     headline_arm="while it writes",
     category="tools",
     trial=lambda bench, arm, knobs, task: stack.trial(
-        bench, arm, stack.StackKnobs(levels={"eager": arm}, answer_tokens=400), task
+        bench, arm, stack.StackKnobs(levels={"eager": arm}, answer_tokens=400, stream=True), task
     ),
     prepare=None,
 )
